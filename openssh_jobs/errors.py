@@ -1,0 +1,395 @@
+"""Every error of this package, as one tree.
+
+::
+
+    OpenSSHJobsError                  .host .command .advice .sent
+      ConfigurationError              the call or the settings make no sense; nothing was sent
+        UnsupportedOpenSSH            this ssh binary cannot do what was asked
+      ConnectError                    no connection came up; nothing was sent
+        HostUnreachable  HostKeyUnknown  HostKeyChanged  AuthenticationNeeded
+        AuthenticationFailed  TooManyKeys  Throttled  JumpHostFailed  MasterRequired
+      ConnectionLost                  the link died under a call; .sent is "maybe"
+      SessionLimit                    no free session on the master within the time allowed
+      CommandFailed                   .result; also a subprocess.CalledProcessError
+      CommandTimeout                  .result .confirmed; also a subprocess.TimeoutExpired
+      TransferError                   a file did not arrive; the target is as it was
+        VerifyFailed  UnrepresentableName
+      RemoteOSError                   .path .errno; also the builtin OSError subclass of that errno
+        NoSpace  QuotaExceeded        also a TransferError
+      SchedulerError                  .kind .stdout .stderr .returncode
+        SubmitRejected  SubmitLimit  SubmitUnknown(.token)
+      InputError  ServerError         the names that ARC uses
+
+``sent`` says whether the command reached the host: ``"no"``, ``"maybe"`` or ``"yes"``.  Only what
+was not sent is ever repeated without being asked.  All errors pickle and copy.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import os
+from subprocess import CalledProcessError, TimeoutExpired
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Sent = Literal["no", "maybe", "yes"]
+
+SCHEDULER_ERROR_KINDS = (
+    "transient",
+    "transport",
+    "not_found",
+    "permission",
+    "scheduler_missing",
+    "limit",
+    "invalid_request",
+    "not_submit_host",
+    "no_job_id",
+    "unsupported",
+    "finished_see_history",
+    "parse_error",
+)
+
+
+def _restore(cls: type[OpenSSHJobsError], message: str, facts: dict[str, Any]) -> OpenSSHJobsError:
+    return cls(message, **facts)
+
+
+class OpenSSHJobsError(Exception):
+    """Base of all errors here: what happened, where, and what to do next."""
+
+    default_sent: ClassVar[Sent] = "no"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        host: str | None = None,
+        command: str | None = None,
+        advice: str | None = None,
+        sent: Sent | None = None,
+        **facts: Any,
+    ) -> None:
+        # Not super(): the standard classes mixed in below want other arguments.
+        Exception.__init__(self, message)
+        self.message = message
+        self.host = host
+        self.command = command
+        self.advice = advice
+        self.sent: Sent = sent if sent is not None else self.default_sent
+        for name, value in facts.items():
+            setattr(self, name, value)
+        self._extra = tuple(facts)
+
+    def __str__(self) -> str:
+        text = f"{self.host}: {self.message}" if self.host else self.message
+        if self.advice:
+            text = f"{text.rstrip('.')}. {self.advice}"
+        return text
+
+    def _facts(self) -> dict[str, Any]:
+        facts = {
+            "host": self.host,
+            "command": self.command,
+            "advice": self.advice,
+            "sent": self.sent,
+        }
+        facts.update((name, getattr(self, name)) for name in self._extra)
+        return facts
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return _restore, (type(self), self.message, self._facts())
+
+
+# --------------------------------------------------------------------------- configuration
+
+
+class ConfigurationError(OpenSSHJobsError, ValueError):
+    """The call, the settings or the ssh configuration make no sense; nothing was sent."""
+
+
+class UnsupportedOpenSSH(ConfigurationError):
+    """The installed OpenSSH cannot do what was asked, or there is none."""
+
+
+# --------------------------------------------------------------------------- connecting
+
+
+class ConnectError(OpenSSHJobsError):
+    """No connection to the host came up.  ``stderr`` holds what ssh said."""
+
+    def __init__(self, message: str, *, stderr: str = "", **facts: Any) -> None:
+        self.stderr = stderr
+        super().__init__(message, stderr=stderr, **facts)
+
+
+class HostUnreachable(ConnectError):
+    """Name not known, refused, no route or no answer."""
+
+
+class HostKeyUnknown(ConnectError):
+    """The host's key is in no known_hosts file and nobody was asked."""
+
+
+class HostKeyChanged(ConnectError):
+    """The host's key differs from the one in known_hosts."""
+
+
+class AuthenticationNeeded(ConnectError):
+    """The host wants a password, a code or a touch, and nobody is here to answer."""
+
+
+class AuthenticationFailed(ConnectError):
+    """What was offered (keys, a password, a code) was refused."""
+
+
+class TooManyKeys(ConnectError):
+    """The agent offered more keys than the server lets anyone try."""
+
+
+class Throttled(ConnectError):
+    """The server drops new connections (MaxStartups, PerSourcePenalties, fail2ban)."""
+
+
+class JumpHostFailed(ConnectError):
+    """The way to the host broke at a jump host or proxy command."""
+
+
+class MasterRequired(ConnectError):
+    """``master="existing"`` or ``"user"``, and there is no live master to use."""
+
+
+# --------------------------------------------------------------------------- commands
+
+
+class ConnectionLost(OpenSSHJobsError):
+    """The link or the master died while a call was under way."""
+
+    default_sent: ClassVar[Sent] = "maybe"
+
+
+class SessionLimit(OpenSSHJobsError):
+    """The server's MaxSessions were all taken until the wait for one ran out."""
+
+
+class _WithResult(OpenSSHJobsError):
+    """An error that carries a whole ``CommandResult`` (or ``None``) as ``.result``."""
+
+    default_sent: ClassVar[Sent] = "yes"
+
+    def __init__(self, message: str, *, result: Any = None, **facts: Any) -> None:
+        self.result = result
+        super().__init__(message, result=result, **facts)
+
+    # CalledProcessError and TimeoutExpired keep the output in attributes of these names.
+    @property
+    def output(self) -> Any:
+        return self.result.stdout if self.result is not None else None
+
+    @output.setter
+    def output(self, value: Any) -> None:
+        raise AttributeError("output comes from .result")
+
+    @property
+    def stdout(self) -> Any:
+        return self.output
+
+    @stdout.setter
+    def stdout(self, value: Any) -> None:
+        raise AttributeError("stdout comes from .result")
+
+    @property
+    def stderr(self) -> Any:
+        return self.result.stderr if self.result is not None else None
+
+    @stderr.setter
+    def stderr(self, value: Any) -> None:
+        raise AttributeError("stderr comes from .result")
+
+    @property
+    def cmd(self) -> Any:
+        return self.result.args if self.result is not None else self.command
+
+    @cmd.setter
+    def cmd(self, value: Any) -> None:
+        raise AttributeError("cmd comes from .result")
+
+
+class CommandFailed(_WithResult, CalledProcessError):
+    """A remote command ended with a status other than 0, or without any status."""
+
+    @property
+    def returncode(self) -> Any:
+        return self.result.returncode if self.result is not None else None
+
+    @returncode.setter
+    def returncode(self, value: Any) -> None:
+        raise AttributeError("returncode comes from .result")
+
+
+class CommandTimeout(_WithResult, TimeoutExpired):
+    """A remote command ran longer than its ``timeout`` (seconds).
+
+    ``confirmed`` is true where the remote process group was seen to be gone afterwards.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        timeout: float = 0.0,
+        confirmed: bool = False,
+        **facts: Any,
+    ) -> None:
+        self.timeout = timeout
+        self.confirmed = confirmed
+        super().__init__(message, timeout=timeout, confirmed=confirmed, **facts)
+
+
+# --------------------------------------------------------------------------- files
+
+
+class TransferError(OpenSSHJobsError):
+    """A file or tree did not arrive; the target is as it was before."""
+
+
+class VerifyFailed(TransferError):
+    """The checksums of the two sides differ."""
+
+
+class UnrepresentableName(TransferError, ValueError):
+    """A name cannot be carried by the chosen method (a newline in a batch file)."""
+
+
+class RemoteOSError(OpenSSHJobsError, OSError):
+    """A file call failed on the host, with the errno that the host's tools reported."""
+
+    def __init__(
+        self, message: str, *, path: Any = None, number: int = _errno.EIO, **facts: Any
+    ) -> None:
+        self.path = path
+        self.number = number
+        OSError.__init__(self, number, message, path)
+        OpenSSHJobsError.__init__(self, message, path=path, number=number, **facts)
+
+
+class _NotFound(RemoteOSError, FileNotFoundError):
+    pass
+
+
+class _Exists(RemoteOSError, FileExistsError):
+    pass
+
+
+class _Denied(RemoteOSError, PermissionError):
+    pass
+
+
+class _IsDirectory(RemoteOSError, IsADirectoryError):
+    pass
+
+
+class _NotDirectory(RemoteOSError, NotADirectoryError):
+    pass
+
+
+class NoSpace(RemoteOSError, TransferError):
+    """No space left on the device (ENOSPC)."""
+
+
+class QuotaExceeded(RemoteOSError, TransferError):
+    """Disk quota exceeded (EDQUOT)."""
+
+
+_BY_ERRNO: dict[int, type[RemoteOSError]] = {
+    _errno.ENOENT: _NotFound,
+    _errno.EEXIST: _Exists,
+    _errno.EACCES: _Denied,
+    _errno.EPERM: _Denied,
+    _errno.EISDIR: _IsDirectory,
+    _errno.ENOTDIR: _NotDirectory,
+    _errno.ENOSPC: NoSpace,
+    _errno.EDQUOT: QuotaExceeded,
+}
+
+for _cls in (_NotFound, _Exists, _Denied, _IsDirectory, _NotDirectory):
+    # What a user reads in a traceback is the builtin's name, which is also what is caught.
+    _cls.__doc__ = f"A {_cls.__mro__[2].__name__} on the host."
+
+
+def remote_oserror(
+    number: int, path: str | bytes, *, host: str | None = None, detail: str = ""
+) -> RemoteOSError:
+    """A ``RemoteOSError`` that is also the builtin's subclass for this errno."""
+    cls = _BY_ERRNO.get(number, RemoteOSError)
+    text = os.fsdecode(path)
+    message = f"{os.strerror(number)}: {text!r}"
+    if detail:
+        message = f"{message} ({detail})"
+    return cls(message, path=text, number=number, host=host, sent="yes")
+
+
+# --------------------------------------------------------------------------- schedulers
+
+
+class SchedulerError(OpenSSHJobsError):
+    """A scheduler's answer is an error, or no complete answer at all.
+
+    ``kind`` is one of ``SCHEDULER_ERROR_KINDS``; ``stdout``, ``stderr`` and ``returncode`` are
+    what it said.
+    """
+
+    default_sent: ClassVar[Sent] = "yes"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: str = "parse_error",
+        stdout: str = "",
+        stderr: str = "",
+        returncode: int | None = None,
+        **facts: Any,
+    ) -> None:
+        self.kind = kind
+        self.stdout = stdout
+        self.stderr = stderr
+        self.returncode = returncode
+        super().__init__(
+            message,
+            kind=kind,
+            stdout=stdout,
+            stderr=stderr,
+            returncode=returncode,
+            **facts,
+        )
+
+
+class SubmitRejected(SchedulerError):
+    """The scheduler said no: there is no job."""
+
+
+class SubmitLimit(SubmitRejected):
+    """The scheduler said no because of a limit that passes."""
+
+
+class SubmitUnknown(SchedulerError):
+    """Nobody knows whether the job exists.  ``token`` names the submission."""
+
+    default_sent: ClassVar[Sent] = "maybe"
+
+    def __init__(self, message: str, *, token: str = "", **facts: Any) -> None:
+        self.token = token
+        super().__init__(message, token=token, **facts)
+
+
+# --------------------------------------------------------------------------- ARC's names
+
+
+class InputError(OpenSSHJobsError, ValueError):
+    """An argument is wrong (ARC's name for it); nothing was sent."""
+
+
+class ServerError(OpenSSHJobsError):
+    """The server could not do it (ARC's name for it)."""
