@@ -1,0 +1,132 @@
+"""The one place that starts processes on this machine.
+
+Every child gets a session of its own, so that a Ctrl-C at the terminal reaches nobody but us and
+a whole family (ssh and the ``ssh -W`` of a jump host) can be ended at once, and a C locale for
+messages, because what ssh says is read by ``diagnosis``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from _typeshed import StrOrBytesPath
+
+DEVNULL = subprocess.DEVNULL
+PIPE = subprocess.PIPE
+
+Stream = int | IO[bytes] | None
+
+
+class Finished(NamedTuple):
+    """How a local process ended: ``returncode`` is ``-N`` after signal N, as in ``subprocess``."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+    timed_out: bool = False
+
+
+def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Our environment with messages in the C locale; file names and ssh-agent stay as they are."""
+    env = dict(os.environ)
+    # LC_ALL would override LC_MESSAGES, and dropping it must not change what LC_CTYPE was.
+    everything = env.pop("LC_ALL", None)
+    if everything and "LC_CTYPE" not in env:
+        env["LC_CTYPE"] = everything
+    env["LC_MESSAGES"] = "C"
+    env.pop("LANGUAGE", None)
+    if extra:
+        env.update(extra)
+    return env
+
+
+def spawn(
+    argv: Sequence[StrOrBytesPath],
+    *,
+    stdin: Stream = DEVNULL,
+    stdout: Stream = DEVNULL,
+    stderr: Stream = DEVNULL,
+    env: Mapping[str, str] | None = None,
+    cwd: StrOrBytesPath | None = None,
+    pass_fds: Sequence[int] = (),
+) -> subprocess.Popen[bytes]:
+    """Start a process in its own session.  The caller ends it, with ``end`` at the latest."""
+    return subprocess.Popen(
+        argv,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        env=child_environment(env),
+        cwd=cwd,
+        pass_fds=pass_fds,
+        start_new_session=True,
+    )
+
+
+def end(child: subprocess.Popen[bytes], *, grace: float = 1.0) -> int:
+    """End a child and all of its session that is still in its process group; reap it.
+
+    TERM first, KILL after ``grace`` seconds.  Returns the child's return code.
+    """
+    for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
+        try:
+            os.killpg(child.pid, number)
+        except (ProcessLookupError, PermissionError):
+            # Gone already, or (macOS) nothing left but a zombie that we have yet to reap.
+            pass
+        try:
+            code = child.wait(patience)
+        except subprocess.TimeoutExpired:
+            continue
+        # The leader is gone; a helper of its group (a jump host's ssh) may still be there.
+        try:
+            os.killpg(child.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+        return code
+    return child.wait(5.0)
+
+
+def run(
+    argv: Sequence[StrOrBytesPath],
+    *,
+    timeout: float,
+    input: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: StrOrBytesPath | None = None,
+    stdout: Stream = PIPE,
+    stderr: Stream = PIPE,
+) -> Finished:
+    """Run a process to its end, at most ``timeout`` seconds; ``timed_out`` says if that was cut.
+
+    Raises ``FileNotFoundError`` or ``PermissionError`` where the program cannot be started.
+    """
+    child = spawn(
+        argv,
+        stdin=DEVNULL if input is None else PIPE,
+        stdout=stdout,
+        stderr=stderr,
+        env=env,
+        cwd=cwd,
+    )
+    try:
+        out, err = child.communicate(input, timeout)
+    except subprocess.TimeoutExpired as cut:
+        code = end(child)
+        for pipe in (child.stdin, child.stdout, child.stderr):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except OSError:
+                    pass
+        return Finished(code, cut.output or b"", cut.stderr or b"", True)
+    except BaseException:
+        end(child, grace=0.2)
+        raise
+    return Finished(child.returncode, out or b"", err or b"")

@@ -1,0 +1,184 @@
+"""Where the masters' sockets lie, and the locks beside them.
+
+Whoever can connect to a master's socket is the user on the cluster, so the directory is ours
+alone (0700, no link) or it is not used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .features import Resolved
+    from .target import Target
+
+# The master binds PATH.<16 random characters> first and renames it (mux.c), so 17 bytes and the
+# final NUL are lost from sun_path: 108 bytes on Linux, 104 on macOS.
+MAX_SOCKET_BYTES = (104 if sys.platform == "darwin" else 108) - 1 - 17
+
+_NAME_FORMAT = "1"
+
+
+def directories() -> list[str]:
+    """Every directory in which a socket of ours may lie, the preferred one first.
+
+    cron and systemd services lack XDG_RUNTIME_DIR; a master that a terminal opened there is
+    found all the same.
+    """
+    uid = os.geteuid()
+    explicit = os.environ.get("OPENSSH_JOBS_RUNTIME_DIR")
+    if explicit:
+        return [os.path.abspath(explicit)]
+    found = []
+    for base in (os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{uid}"):
+        if base and os.path.isabs(base) and _owned_directory(base):
+            path = os.path.join(base, "oj")
+            if path not in found:
+                found.append(path)
+    found.append(f"/tmp/oj-{uid}")  # noqa: S108 - checked to be ours alone before any use
+    return found
+
+
+def _owned_directory(path: str) -> bool:
+    try:
+        facts = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid()
+
+
+def check_private(path: str) -> None:
+    """Raise ``ConfigurationError`` unless a directory exists and is ours alone."""
+    try:
+        facts = os.lstat(path)
+    except OSError as error:
+        raise ConfigurationError(f"the socket directory {path} cannot be used: {error}") from error
+    problem = None
+    if not stat.S_ISDIR(facts.st_mode):
+        problem = "is no directory"
+    elif facts.st_uid != os.geteuid():
+        problem = f"belongs to user {facts.st_uid}"
+    elif facts.st_mode & 0o077:
+        problem = f"is open to others (mode {facts.st_mode & 0o777:o})"
+    if problem:
+        raise ConfigurationError(
+            f"the socket directory {path} {problem}",
+            advice="Remove it, or name another one in OPENSSH_JOBS_RUNTIME_DIR.",
+        )
+
+
+def prepare_directory() -> str:
+    """The directory for new sockets: made if missing, private, and short enough.
+
+    Raises ``ConfigurationError`` that names the directory and what is wrong with it.
+    """
+    path = directories()[0]
+    room = MAX_SOCKET_BYTES - len(os.fsencode(path)) - 1 - 12
+    if room < 0:
+        raise ConfigurationError(
+            f"the socket directory {path} is {-room} bytes too long for a Unix socket",
+            advice="Name a shorter one in OPENSSH_JOBS_RUNTIME_DIR.",
+        )
+    bad = set(path) & set("%${}\"' \t\n\\")
+    if bad:
+        raise ConfigurationError(
+            f"the socket directory {path!r} holds {sorted(bad)!r}, which ssh would expand",
+            advice="Name another one in OPENSSH_JOBS_RUNTIME_DIR.",
+        )
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise ConfigurationError(f"the socket directory {path} cannot be made: {error}") from error
+    check_private(path)
+    return path
+
+
+_ROUTING = (
+    "hostname",
+    "user",
+    "port",
+    "proxyjump",
+    "proxycommand",
+    "hostkeyalias",
+    "identityfile",
+    "certificatefile",
+    "identityagent",
+    "pkcs11provider",
+    "bindaddress",
+    "bindinterface",
+)
+
+
+def route_name(target: Target, resolved: Resolved) -> str:
+    """12 hex digits over everything that decides where a login goes and as whom.
+
+    Two aliases of one account by one way share a master; the ssh configuration file counts,
+    because the names of jump hosts mean what it says.
+    """
+    facts = [_NAME_FORMAT, target.config_path or "", target.jump or ""]
+    facts += [
+        f"{keyword} {value}" for keyword in _ROUTING for value in resolved.values.get(keyword, ())
+    ]
+    facts += [f"{key}={value}" for key, value in sorted(target.ssh_options.items())]
+    return hashlib.sha256("\0".join(facts).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+# --------------------------------------------------------------------------- locks
+
+_thread_locks: dict[str, threading.Lock] = {}
+_thread_locks_guard = threading.Lock()
+
+
+@contextlib.contextmanager
+def locked(path: str, *, timeout: float) -> Iterator[None]:
+    """Hold a lock file against all threads and processes; ``TimeoutError`` after ``timeout`` s.
+
+    flock(2) is per open file, so threads are kept apart by a lock of their own.
+    """
+    deadline = time.monotonic() + timeout
+    with _thread_locks_guard:
+        mine = _thread_locks.setdefault(path, threading.Lock())
+    if not mine.acquire(timeout=timeout):
+        raise TimeoutError(f"another thread holds {path}")
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            pause = 0.002
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError as error:
+                    if error.errno not in (errno.EWOULDBLOCK, errno.EACCES, errno.EINTR):
+                        raise
+                if time.monotonic() >= deadline:
+                    raise TimeoutError(f"another process holds {path}")
+                time.sleep(pause)
+                pause = min(pause * 1.5, 0.1)
+            yield
+        finally:
+            os.close(handle)
+    finally:
+        mine.release()
+
+
+def forget_thread_locks() -> None:
+    """After a fork: locks that other threads held in the parent are held by nobody here."""
+    global _thread_locks, _thread_locks_guard
+    _thread_locks = {}
+    _thread_locks_guard = threading.Lock()

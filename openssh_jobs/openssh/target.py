@@ -1,0 +1,147 @@
+"""Whom to call and how: one host as a user names it, with the options given beside it."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# ssh.c valid_hostname() and valid_ruser() of 9.6, held against older clients too: with those, a
+# host name goes into ProxyCommand unquoted (CVE-2023-51385).
+_BAD_IN_HOST = re.compile(r"[\s\x00-\x1f\x7f'`\"$\\;&<>|(){}]")
+_BAD_IN_USER = re.compile(r"[\s\x00-\x1f\x7f'`\";&<>|(){}]|\\\Z")
+_KEYWORD = re.compile(r"[A-Za-z][A-Za-z0-9]*\Z")
+
+# What the master itself needs set its own way; another value would break the guard.
+_OURS = {
+    "controlmaster": "the master= argument",
+    "controlpath": "the master= argument",
+    "controlpersist": "the persist= argument",
+    "remotecommand": "run()",
+    "requesttty": "nothing: sessions here have no terminal",
+    "sessiontype": "nothing",
+    "forkafterauthentication": "nothing",
+    "stdinnull": "nothing",
+    "batchmode": "the responder= argument",
+}
+
+
+def _no_control(value: str, what: str) -> None:
+    if re.search(r"[\x00-\x1f\x7f]", value):
+        raise ConfigurationError(f"{what} holds a control character: {value!r}")
+
+
+def check_host(host: str) -> None:
+    """Refuse, before anything is started, a host name that ssh could take for something else."""
+    if not host:
+        raise ConfigurationError("the host name is empty")
+    if host.startswith("-"):
+        raise ConfigurationError(f"the host name {host!r} starts with a dash")
+    found = _BAD_IN_HOST.search(host)
+    if found:
+        raise ConfigurationError(f"the host name {host!r} holds {found.group()!r}")
+    user, at, rest = host.removeprefix("ssh://").rpartition("@")
+    if at:
+        check_user(user)
+        if not rest or rest.startswith("-"):
+            raise ConfigurationError(f"the host name {host!r} names no host after the @")
+
+
+def check_user(user: str) -> None:
+    """As ``check_host``, for a login name."""
+    if not user:
+        raise ConfigurationError("the user name is empty")
+    if user.startswith("-"):
+        raise ConfigurationError(f"the user name {user!r} starts with a dash")
+    found = _BAD_IN_USER.search(user)
+    if found:
+        raise ConfigurationError(f"the user name {user!r} holds {found.group()!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A host as ssh will be asked for it.  ``host`` goes to ssh untouched.
+
+    Raises ``ConfigurationError`` for names, keywords and values that cannot be meant.
+    """
+
+    host: str
+    user: str | None = None
+    port: int | None = None
+    identity_file: str | None = None
+    jump: str | None = None
+    ssh_config: str | None = None
+    ssh_options: Mapping[str, str] = field(default_factory=dict)
+    forward_agent: bool = False
+
+    def __post_init__(self) -> None:
+        check_host(self.host)
+        if self.user is not None:
+            check_user(self.user)
+        if self.port is not None and not 0 < self.port < 65536:
+            raise ConfigurationError(f"{self.port} is no port number", host=self.host)
+        if self.jump is not None:
+            for hop in self.jump.split(","):
+                check_host(hop)
+        for name in ("identity_file", "ssh_config"):
+            value = getattr(self, name)
+            if value is not None:
+                _no_control(value, name)
+        if self.ssh_config is not None and self.ssh_config != "none":
+            path = os.path.expanduser(self.ssh_config)
+            if not os.path.isfile(path):
+                raise ConfigurationError(
+                    f"there is no ssh configuration file {self.ssh_config!r}", host=self.host
+                )
+        for keyword, value in self.ssh_options.items():
+            self._check_option(keyword, str(value))
+
+    def _check_option(self, keyword: str, value: str) -> None:
+        if not _KEYWORD.match(keyword):
+            raise ConfigurationError(f"{keyword!r} is no ssh_config keyword", host=self.host)
+        if keyword.lower() in _OURS:
+            raise ConfigurationError(
+                f"ssh_options may not set {keyword}: the master needs it its own way",
+                host=self.host,
+                advice=f"Use {_OURS[keyword.lower()]}.",
+            )
+        _no_control(value, f"the value of {keyword}")
+
+    @property
+    def config_path(self) -> str | None:
+        """The configuration file as an absolute path, ``None`` for the user's usual ones."""
+        if self.ssh_config is None or self.ssh_config == "none":
+            return self.ssh_config
+        return os.path.abspath(os.path.expanduser(self.ssh_config))
+
+    def arguments(self) -> list[str]:
+        """What to put before ``-- host`` on the command line of ssh (not of scp and sftp)."""
+        argv: list[str] = []
+        if self.config_path is not None:
+            argv += ["-F", self.config_path]
+        for keyword, value in self.ssh_options.items():
+            argv += ["-o", f"{keyword}={value}"]
+        if self.user is not None:
+            argv += ["-o", f"User={self.user}"]
+        if self.port is not None:
+            argv += ["-o", f"Port={self.port}"]
+        if self.identity_file is not None:
+            # IdentitiesOnly only beside a key that was asked for: alone it breaks agent users.
+            argv += ["-i", os.path.expanduser(self.identity_file), "-o", "IdentitiesOnly=yes"]
+        if self.jump is not None:
+            argv += ["-J", self.jump]
+        if self.forward_agent:
+            argv += ["-A"]
+        return argv
+
+    def shell_command(self, *between: str) -> str:
+        """The command a person would type for this target, for advice in errors."""
+        import shlex
+
+        return shlex.join(["ssh", *self.arguments(), *between, self.host])

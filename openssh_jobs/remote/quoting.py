@@ -1,0 +1,152 @@
+"""How names and scripts are spelled for the shells and programs that will read them.  Pure.
+
+Text is carried as ``str`` with surrogate escapes for bytes that are no UTF-8 (as ``os.fsdecode``
+gives), so that any file name survives the way there and back.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import TYPE_CHECKING
+
+from ..errors import UnrepresentableName
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_BARE = re.compile(rb"[A-Za-z0-9_@%+=:,./-]+\Z")
+# Inside single quotes these mean themselves to sh, bash, zsh, ksh, tcsh and fish alike.
+_NEUTRAL = frozenset(
+    b'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 _@+=:,./-;|&<>()[]{}*?#~"'
+)
+MAX_COMMAND_BYTES = 128 * 1024 - 512
+"""One argument of execve(2) holds 128 KiB on Linux (MAX_ARG_STRLEN); the rest is our envelope."""
+
+
+def to_bytes(text: str | bytes) -> bytes:
+    """The bytes behind a text: UTF-8, with surrogate escapes as the bytes they stand for."""
+    return text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
+
+
+def to_text(data: bytes) -> str:
+    """The text for some bytes; what is no UTF-8 becomes surrogate escapes."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def check_no_nul(text: str | bytes, what: str) -> None:
+    """Raise ``ValueError`` for a NUL byte, which no argument and no path can hold."""
+    if b"\0" in to_bytes(text):
+        raise ValueError(f"{what} holds a NUL byte: {text!r}")
+
+
+def quote(word: str | bytes) -> bytes:
+    """One word for a POSIX shell, whatever bytes it holds (NUL is refused with ``ValueError``)."""
+    check_no_nul(word, "an argument")
+    data = to_bytes(word)
+    if _BARE.match(data) and not data.startswith((b"~", b"=")):
+        return data
+    return b"'" + data.replace(b"'", b"'\"'\"'") + b"'"
+
+
+def join(argv: Sequence[str | bytes]) -> bytes:
+    """An argument vector as one line for a POSIX shell."""
+    if not argv:
+        raise ValueError("an empty argument vector names no command")
+    return b" ".join(quote(word) for word in argv)
+
+
+def quote_path(path: str | bytes) -> bytes:
+    """A remote path as one shell word: ``~`` and ``$`` are literal, but for a leading ``~/``.
+
+    A relative path is put behind ``./``, so that a leading dash is never taken for an option.
+    Raises ``ValueError`` for an empty path or one with a NUL byte.
+    """
+    data = to_bytes(path)
+    if not data:
+        raise ValueError("an empty path names no file")
+    check_no_nul(data, "a path")
+    if data == b"~":
+        return b'"$HOME"'
+    if data.startswith(b"~/"):
+        rest = data[2:].lstrip(b"/")
+        return b'"$HOME"/' + quote(rest) if rest else b'"$HOME"/'
+    if not data.startswith(b"/"):
+        data = b"./" + data
+    return quote(data)
+
+
+def quote_for_any_shell(data: bytes) -> bytes:
+    """Text inside single quotes that bash, dash, tcsh and fish read the same, decoded by printf.
+
+    Only for ``eval "$(printf …)"``: what is not neutral in every shell becomes a backslash and
+    three octal digits, which also keeps ``!`` from csh's history and newlines off its lines.
+    """
+    out = bytearray()
+    for byte in data:
+        if byte in _NEUTRAL:
+            out.append(byte)
+        else:
+            out += b"\\%03o" % byte
+    return bytes(out)
+
+
+def envelope(script: bytes) -> bytes:
+    """A command line that runs a POSIX script whatever the login shell is.
+
+    Not one of the characters that csh, tcsh or fish treat in their own way is left bare: the
+    script travels as a printf format of letters and octal escapes.  A ``%`` is an escape too,
+    so printf finds no directive in it.  Trailing newlines are lost in ``$(…)``, which no script
+    minds.
+    """
+    return b'exec /bin/sh -c \'eval "$(printf "' + _no_double_quotes(script) + b'")"\''
+
+
+def _no_double_quotes(script: bytes) -> bytes:
+    return quote_for_any_shell(script).replace(b'"', b"\\042")
+
+
+def join_command(command: str | bytes | Sequence[str | bytes]) -> bytes:
+    """A user's command as a POSIX script: text as it is, a sequence quoted word by word."""
+    if isinstance(command, (str, bytes)):
+        script = to_bytes(command)
+        check_no_nul(script, "a command")
+        if not script.strip():
+            raise ValueError("an empty command runs nothing")
+        return script
+    return join(command)
+
+
+def describe(command: str | bytes | Sequence[str | bytes], limit: int = 200) -> str:
+    """A command as one short line for messages and logs."""
+    if isinstance(command, (str, bytes)):
+        text = to_text(to_bytes(command))
+    else:
+        text = shlex.join(to_text(to_bytes(word)) for word in command)
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+# --------------------------------------------------------------------------- sftp batch lines
+
+
+def sftp_quote(path: str | bytes) -> bytes:
+    """One path for a line of sftp's batch language (makeargv in sftp.c).
+
+    Inside double quotes only ``"`` and the backslash are special to the tokeniser.
+    Raises ``UnrepresentableName`` for a newline, which ends the line, and for NUL.
+    """
+    data = to_bytes(path)
+    if b"\n" in data or b"\0" in data:
+        raise UnrepresentableName(
+            f"sftp's batch language cannot express the name {to_text(data)!r}",
+            advice='use method="tar"',
+        )
+    return b'"' + data.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+
+
+def sftp_quote_glob(path: str | bytes) -> bytes:
+    """As ``sftp_quote``, for the arguments that sftp expands as glob patterns (get, put, rm…)."""
+    data = to_bytes(path)
+    escaped = re.sub(rb"([\\*?\[\]])", rb"\\\1", data)
+    return sftp_quote(escaped)
