@@ -1,0 +1,491 @@
+"""What a job is, without any host: ids, states, statuses, snapshots, nodes and queues.
+
+Pure: nothing here talks to a host, reads a clock or opens a file.  All types are immutable, and
+pickle and copy.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import (
+    Any,
+    Final,
+    Generic,
+    NoReturn,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    overload,
+)
+
+from openssh_jobs.errors import InputError, SchedulerError
+from openssh_jobs.jobid import JobId
+
+__all__ = ["CancelOutcome", "JobId", "JobState", "JobStatus", "Node", "Queue", "Snapshot"]
+
+LEFT_QUEUE: Final = "left the queue"
+
+# --------------------------------------------------------------------------- states
+
+
+class JobState(StrEnum):
+    """Where a job is in its life, the same words for all schedulers."""
+
+    NEW = "new"
+    PENDING = "pending"
+    HELD = "held"
+    RUNNING = "running"
+    SUSPENDED = "suspended"
+    COMPLETING = "completing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out_of_memory"
+    NODE_FAIL = "node_fail"
+    UNKNOWN = "unknown"
+
+    @property
+    def is_final(self) -> bool:
+        """True for a job that is over."""
+        return self in _FINAL
+
+    @property
+    def is_active(self) -> bool:
+        """True for a job that the scheduler has and that is not over."""
+        return self in _ACTIVE
+
+
+_FINAL = frozenset(
+    (
+        JobState.COMPLETED,
+        JobState.FAILED,
+        JobState.CANCELLED,
+        JobState.TIMEOUT,
+        JobState.OUT_OF_MEMORY,
+        JobState.NODE_FAIL,
+    )
+)
+_ACTIVE = frozenset(
+    (
+        JobState.PENDING,
+        JobState.HELD,
+        JobState.RUNNING,
+        JobState.SUSPENDED,
+        JobState.COMPLETING,
+    )
+)
+
+
+class CancelOutcome(StrEnum):
+    """What became of the wish to cancel, hold or release one job."""
+
+    REQUESTED = "requested"
+    ALREADY_FINISHED = "already_finished"
+    NOT_FOUND = "not_found"
+    PERMISSION = "permission"
+    TRANSIENT = "transient"
+    INVALID_REQUEST = "invalid_request"
+
+
+# --------------------------------------------------------------------------- a job's status
+
+Facts = dict[str, Any]
+Build = Callable[[Any], Facts]
+T = TypeVar("T")
+
+
+class _FactValues(TypedDict, total=False):
+    """What ``JobStatus(...)`` takes beside id and state."""
+
+    raw_state: str | None
+    reason: str | None
+    name: str | None
+    user: str | None
+    queue: str | None
+    account: str | None
+    nodes: tuple[str, ...] | None
+    cpus: int | None
+    exit_code: int | None
+    signal: int | None
+    submitted: datetime | None
+    started: datetime | None
+    ended: datetime | None
+    elapsed: timedelta | None
+    time_limit: timedelta | None
+    source: str | None
+    directory: str | None
+    stdout_path: str | None
+    stderr_path: str | None
+    command: str | None
+    raw_id: str | None
+    restarts: int | None
+
+
+class _Fact(Generic[T]):
+    """A field of ``JobStatus``, read from the scheduler's line when it is first wanted."""
+
+    name: str
+
+    def __set_name__(self, owner: type[JobStatus], name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type[JobStatus]) -> _Fact[T]: ...
+
+    @overload
+    def __get__(self, instance: JobStatus, owner: type[JobStatus]) -> T | None: ...
+
+    def __get__(self, instance: JobStatus | None, owner: type[JobStatus]) -> _Fact[T] | T | None:
+        if instance is None:
+            return self
+        value: T | None = instance._known().get(self.name)
+        return value
+
+
+class JobStatus:
+    """What is known of one job.  Immutable; what the host did not say is ``None``.
+
+    Times are aware datetimes, durations ``timedelta``.  ``nodes`` are names, ``cpus`` the cores of
+    the whole job, ``raw_state`` and ``reason`` the scheduler's own words, ``raw_id`` the
+    scheduler's other id of the same job (Slurm's array elements have one).  ``source`` is
+    ``journal``, ``queue``, ``accounting`` or ``marker``.
+
+    A parser makes one of these a line: beyond id and state they are read from the line only when
+    first looked at.
+    """
+
+    __slots__ = ("_facts", "job_id", "state")
+
+    job_id: str
+    state: JobState
+    _facts: Facts | tuple[Build, Any]
+
+    raw_state = _Fact[str]()
+    reason = _Fact[str]()
+    name = _Fact[str]()
+    user = _Fact[str]()
+    queue = _Fact[str]()
+    account = _Fact[str]()
+    nodes = _Fact[tuple[str, ...]]()
+    cpus = _Fact[int]()
+    exit_code = _Fact[int]()
+    signal = _Fact[int]()
+    submitted = _Fact[datetime]()
+    started = _Fact[datetime]()
+    ended = _Fact[datetime]()
+    elapsed = _Fact[timedelta]()
+    time_limit = _Fact[timedelta]()
+    source = _Fact[str]()
+    directory = _Fact[str]()
+    stdout_path = _Fact[str]()
+    stderr_path = _Fact[str]()
+    command = _Fact[str]()
+    raw_id = _Fact[str]()
+    restarts = _Fact[int]()
+
+    FIELDS: Final[tuple[str, ...]] = ("job_id", "state", *_FactValues.__annotations__)
+
+    def __init__(self, job_id: str, state: JobState | str, **facts: Unpack[_FactValues]) -> None:
+        strange = facts.keys() - set(self.FIELDS)
+        if strange:
+            raise TypeError(f"a JobStatus has no {', '.join(sorted(strange))}")
+        _set_id(self, job_id)
+        _set_state(self, JobState(state))
+        _set_facts(self, {key: value for key, value in facts.items() if value is not None})
+
+    @classmethod
+    def lazily(cls, job_id: str, state: JobState, build: Build, row: Any) -> JobStatus:
+        """A status whose other fields are ``build(row)``, called at most when one is wanted."""
+        self = _new(cls)
+        _set_id(self, job_id)
+        _set_state(self, state)
+        _set_facts(self, (build, row))
+        return self
+
+    def _known(self) -> Facts:
+        facts = self._facts
+        if isinstance(facts, tuple):
+            build, row = facts
+            facts = {key: value for key, value in build(row).items() if value is not None}
+            _set_facts(self, facts)
+        return facts
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a JobStatus does not change: {name}")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a JobStatus does not change: {name}")
+
+    @property
+    def is_final(self) -> bool:
+        return self.state.is_final
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields by name, in the order of ``FIELDS``."""
+        facts = self._known()
+        rest = {name: facts.get(name) for name in self.FIELDS[2:]}
+        return {"job_id": self.job_id, "state": self.state, **rest}
+
+    def replace(self, **changes: Any) -> JobStatus:
+        """A copy with other values; unknown names are a ``TypeError``."""
+        facts = {"job_id": self.job_id, "state": self.state, **self._known(), **changes}
+        return JobStatus(facts.pop("job_id"), facts.pop("state"), **facts)
+
+    def filled_from(self, other: JobStatus | None) -> JobStatus:
+        """This status, with what it does not know taken from another one of the same job."""
+        if other is None:
+            return self
+        return _restore(self.job_id, self.state, {**other._known(), **self._known()})
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, JobStatus):
+            return NotImplemented
+        return (
+            self.job_id == other.job_id
+            and self.state == other.state
+            and self._known() == other._known()
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.job_id, self.state))
+
+    def __repr__(self) -> str:
+        facts = "".join(f", {name}={value!r}" for name, value in self._known().items())
+        return f"JobStatus({self.job_id!r}, {self.state.value!r}{facts})"
+
+    def __reduce__(self) -> tuple[Callable[..., JobStatus], tuple[str, JobState, Facts]]:
+        return _restore, (self.job_id, self.state, self._known())
+
+
+# The descriptors behind the slots: the only way in, and the fastest (a parser makes 100,000).
+_new = object.__new__
+_set_id = JobStatus.__dict__["job_id"].__set__
+_set_state = JobStatus.__dict__["state"].__set__
+_set_facts = JobStatus.__dict__["_facts"].__set__
+
+
+def _restore(job_id: str, state: JobState, facts: Facts) -> JobStatus:
+    self = _new(JobStatus)
+    _set_id(self, job_id)
+    _set_state(self, state)
+    _set_facts(self, facts)
+    return self
+
+
+# --------------------------------------------------------------------------- many jobs at once
+
+# The first of these that an ended element has is the state of its ended array.
+_WORST_FIRST = (
+    JobState.NODE_FAIL,
+    JobState.OUT_OF_MEMORY,
+    JobState.TIMEOUT,
+    JobState.FAILED,
+    JobState.CANCELLED,
+)
+
+
+def array_status(job_id: str, elements: Iterable[JobStatus]) -> JobStatus | None:
+    """The status of a whole array (or cluster of jobs) from those of its elements.
+
+    ``None`` where the elements do not settle it: all of those that a *queue* still lists have
+    completed, but a queue forgets, and a forgotten element may have failed.
+    """
+    found = tuple(elements)
+    if not found:
+        return None
+    states = {one.state for one in found}
+    sources = {one.source for one in found}
+    if JobState.UNKNOWN in states:
+        state = JobState.UNKNOWN
+    elif states <= _FINAL:
+        state = next((worst for worst in _WORST_FIRST if worst in states), JobState.COMPLETED)
+        if state is JobState.COMPLETED and sources != {"accounting"}:
+            return None
+    elif JobState.RUNNING in states or states & _FINAL:
+        state = JobState.RUNNING
+    elif len(states) == 1:
+        state = next(iter(states))
+    else:
+        order = (JobState.COMPLETING, JobState.SUSPENDED, JobState.PENDING)
+        state = next((one for one in order if one in states), JobState.PENDING)
+    first = found[0]
+    count = ", ".join(
+        f"{sum(one.state == state for one in found)} {state.value}" for state in sorted(states)
+    )
+    return JobStatus(
+        job_id,
+        state,
+        reason=f"{len(found)} elements: {count}",
+        name=first.name,
+        user=first.user,
+        queue=first.queue,
+        submitted=first.submitted,
+        source=first.source,
+        directory=first.directory,
+        command=first.command,
+    )
+
+
+_NUMBER = re.compile(r"[0-9]+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """One answer of a queue or an accounting: what it said, and what it did not say.
+
+    ``known`` maps ids to statuses.  ``absent`` are ids that a complete answer which covered them
+    does not list: the queue has them no more (or never had).  ``unknown`` are ids of which nothing
+    can be said.  ``unparsed`` keeps the odd lines.  ``error`` is why there is no answer.
+    ``taken_at`` is when the query began (set by who asked).
+
+    ``snapshot[id]`` takes an id in any equivalent form (a PBS server left out), answers an absent
+    or unknown one with the state ``unknown``, and raises ``KeyError`` for one not asked about.
+    """
+
+    known: Mapping[str, JobStatus] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    unparsed: tuple[str, ...] = ()
+    error: SchedulerError | None = None
+    taken_at: datetime | None = None
+    source: str = "queue"
+
+    def __getitem__(self, job_id: object) -> JobStatus:
+        text = str(job_id)
+        exact = self.known.get(text)
+        if exact is not None:
+            return exact
+        try:
+            wanted = JobId.parse(text)
+        except InputError:
+            raise KeyError(text) from None
+        found = _find(wanted, _index(self.known).get(wanted.number, ()))
+        if found is not None:
+            return found
+        for ids, reason in ((self.absent, LEFT_QUEUE), (self.unknown, self._why())):
+            if any(wanted.matches(JobId.parse(one)) for one in ids):
+                return JobStatus(text, JobState.UNKNOWN, reason=reason, source=self.source)
+        raise KeyError(text)
+
+    def __contains__(self, job_id: object) -> bool:
+        try:
+            self[job_id]
+        except KeyError:
+            return False
+        return True
+
+    def _why(self) -> str:
+        return self.error.message if self.error is not None else "the answer does not say"
+
+    def select(
+        self, wanted: Iterable[object], *, covered: Callable[[JobId], bool] | bool = True
+    ) -> Snapshot:
+        """The same answer for these ids only, each under the text it was asked by.
+
+        ``covered`` says of an id whether this answer would have listed it: then a missing one is
+        absent, else unknown.
+        """
+        known: dict[str, JobStatus] = {}
+        absent: list[str] = []
+        unknown: list[str] = []
+        index: dict[str, list[tuple[JobId, JobStatus]]] | None = None
+        for one in wanted:
+            text = str(one)
+            exact = self.known.get(text)
+            if exact is None:
+                job_id = JobId.parse(one)
+                text = str(job_id)
+                index = index if index is not None else _index(self.known)
+                exact = _find(job_id, index.get(job_id.number, ()))
+                if exact is None:
+                    is_covered = covered if isinstance(covered, bool) else covered(job_id)
+                    (absent if is_covered else unknown).append(text)
+                    continue
+            known[text] = exact
+        return replace(self, known=known, absent=tuple(absent), unknown=tuple(unknown))
+
+
+def _index(known: Mapping[str, JobStatus]) -> dict[str, list[tuple[JobId, JobStatus]]]:
+    """Statuses by the number of the job, which equivalent ids have in common."""
+    index: dict[str, list[tuple[JobId, JobStatus]]] = {}
+    for text, status in known.items():
+        if _NUMBER.match(text):
+            try:
+                job_id = JobId.parse(text)
+            except InputError:
+                continue
+            index.setdefault(job_id.number, []).append((job_id, status))
+    return index
+
+
+def _find(wanted: JobId, candidates: Iterable[tuple[JobId, JobStatus]]) -> JobStatus | None:
+    """The one status that answers for an id; ``None`` where there is none or more than one."""
+    listed = list(candidates)
+    same = [status for job_id, status in listed if job_id.matches(wanted)]
+    if same:
+        return same[0] if len(same) == 1 else None
+    # The pending rest of an array is one line for many; a line for the whole array says nothing
+    # of an element.
+    around = [
+        status
+        for job_id, status in listed
+        if (job_id.tasks or job_id.proc) and job_id.contains(wanted)
+    ]
+    if len(around) == 1 and around[0].state.is_active:
+        return around[0].replace(job_id=str(wanted))
+    elements = [status for job_id, status in listed if wanted.contains(job_id)]
+    return array_status(str(wanted), elements)
+
+
+# --------------------------------------------------------------------------- the machine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One machine of a cluster.  Memory in bytes; what the host did not say is ``None``.
+
+    ``state`` is one of ``idle mixed allocated reserved draining drained down unknown``;
+    ``raw_state`` is the scheduler's own word.
+    """
+
+    name: str
+    state: str = "unknown"
+    raw_state: str | None = None
+    cpus: int | None = None
+    cpus_used: int | None = None
+    memory: int | None = None
+    memory_free: int | None = None
+    gpus: int | None = None
+    load: float | None = None
+    queues: tuple[str, ...] = ()
+    reason: str | None = None
+
+    @property
+    def is_usable(self) -> bool:
+        """True where jobs run or could start now."""
+        return self.state in ("idle", "mixed", "allocated")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """One queue (Slurm: partition).  ``time_limit`` is ``None`` for unlimited or not said.
+
+    ``state`` is one of ``up drained down inactive unknown``.
+    """
+
+    name: str
+    state: str = "unknown"
+    raw_state: str | None = None
+    is_default: bool = False
+    time_limit: timedelta | None = None
+    nodes: int | None = None
+    nodes_idle: int | None = None
+    cpus: int | None = None
+    cpus_free: int | None = None
+    running: int | None = None
+    pending: int | None = None

@@ -1,0 +1,431 @@
+"""The contract that one scheduler's file fulfils: the commands it builds, the output it reads.
+
+Pure: a scheduler gets plain data and gives back the text of a POSIX ``sh`` script; somebody else
+runs it on the host (any ``sh``: dash, bash, BusyBox) and hands the output back to the ``parse_``
+method of the same name.  A script ends by itself and never waits for a job.
+
+What one has to write: ``name``, ``probe``, ``rules``, ``submit_script``, ``submitted_ids``,
+``status_script``, ``parse_status``, ``cancel_script`` and ``parse_cancel``.  All the rest has an
+answer that says "unsupported".
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+from typing import ClassVar, NoReturn
+
+from openssh_jobs.errors import (
+    InputError,
+    SchedulerError,
+    SubmitLimit,
+    SubmitRejected,
+    SubmitUnknown,
+)
+from openssh_jobs.jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
+from openssh_jobs.schedulers.text import first_line, quote
+
+__all__ = ["Rule", "Scheduler", "Section", "SubmitRequest", "framed", "read_frame", "section"]
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitRequest:
+    """One submission, as the scheduler's file gets it.
+
+    ``script`` is its path as seen on the host, absolute or relative to ``directory``; the submit
+    script is run in ``directory``.  ``cpus`` are cores on each node for one task (``options``
+    can say it otherwise), ``memory`` bytes or the scheduler's own text, on each node; ``gpus`` on
+    each node.  ``options`` are put last, after all others, and win.
+    """
+
+    script: str
+    directory: str | None = None
+    name: str | None = None
+    array: str | None = None
+    after_ok: tuple[str, ...] = ()
+    after_any: tuple[str, ...] = ()
+    after_failed: tuple[str, ...] = ()
+    hold: bool = False
+    queue: str | None = None
+    account: str | None = None
+    time_limit: timedelta | str | None = None
+    nodes: int | str | None = None
+    cpus: int | None = None
+    memory: int | str | None = None
+    gpus: int | str | None = None
+    stdout_path: str | None = None
+    stderr_path: str | None = None
+    token: str | None = None
+    options: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.script:
+            raise InputError("the path of the script is empty")
+        for name in ("script", "directory", "name", "array", "queue", "account", "time_limit",
+                     "nodes", "memory", "gpus", "stdout_path", "stderr_path", "token"):  # fmt: skip
+            value = getattr(self, name)
+            if isinstance(value, str) and "\0" in value:
+                raise InputError(f"{name} holds a zero byte: {value!r}")
+            if isinstance(value, str) and not value:
+                raise InputError(f"{name} is empty")
+        for name in ("array", "queue", "account", "time_limit", "nodes", "memory", "gpus"):
+            value = getattr(self, name)
+            if isinstance(value, str) and _CONTROL.search(value):
+                raise InputError(f"{name} holds control characters: {value!r}")
+        for name in ("cpus", "nodes", "memory", "gpus"):
+            value = getattr(self, name)
+            if isinstance(value, int) and (isinstance(value, bool) or value < 1):
+                raise InputError(f"{name} is to be a positive number, not {value!r}")
+        if isinstance(self.time_limit, timedelta) and self.time_limit <= timedelta(0):
+            raise InputError(f"time_limit is to be positive, not {self.time_limit}")
+        for word in self.options:
+            if not isinstance(word, str) or "\0" in word:
+                raise InputError(f"an option is a text without zero bytes, not {word!r}")
+        for job_id in (*self.after_ok, *self.after_any, *self.after_failed):
+            JobId.parse(job_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a text in a scheduler's answer means.
+
+    ``refused``: as the answer to a submission it says for certain that there is no job.
+    ``passes``: a limit that will be gone later.
+    """
+
+    pattern: re.Pattern[str]
+    kind: str
+    refused: bool = False
+    passes: bool = False
+
+
+def rule(pattern: str, kind: str, *, refused: bool = False, passes: bool = False) -> Rule:
+    """A ``Rule`` whose pattern ignores case and takes ``^`` at the start of any line."""
+    return Rule(re.compile(pattern, re.IGNORECASE | re.MULTILINE), kind, refused, passes)
+
+
+# What any program may say, after the scheduler's own rules had their turn.
+COMMON_RULES = (
+    rule(
+        r"(?:command not found|: not found$|No such file or directory.*\b(?:exec|bin)\b)",
+        "scheduler_missing",
+        refused=True,
+    ),
+    rule(r"error while loading shared libraries", "scheduler_missing", refused=True),
+    rule(r"Permission denied|not authorized|Unauthorized", "permission"),
+    rule(
+        r"Connection (?:refused|reset|timed out)|timed out|Temporarily unavailable|try again"
+        r"|No route to host|Broken pipe|Resource temporarily unavailable|Cannot allocate memory",
+        "transient",
+    ),
+)
+
+
+# --------------------------------------------------------------------------- frames
+
+# A frame proves an answer complete: it begins with a line that names a number nobody could know
+# beforehand (a job's name may hold anything), and each part says how its command ended.
+_OPEN = re.compile(r"^OJ\+([0-9a-f]{1,40})$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What one command of a framed script printed, and how it ended."""
+
+    name: str
+    text: str
+    returncode: int
+    mark: str
+
+
+def framed(*parts: str) -> str:
+    """A script of several parts whose output ``read_frame`` can tell to be whole.
+
+    ``$oj`` is the unguessable mark, which the parts may use as a separator.
+    """
+    head = (
+        "LC_ALL=C; export LC_ALL\n"
+        "oj=$(od -An -N8 -tx1 /dev/urandom 2>/dev/null | tr -d ' \\n')$$\n"
+        "printf 'OJ+%s\\n' \"$oj\"\n"
+    )
+    return "".join((head, *parts, "printf 'OJ-%s\\n' \"$oj\"\n"))
+
+
+def section(name: str, commands: str) -> str:
+    """One part of a framed script: commands, the last of which gives the status."""
+    return (
+        f"printf 'OJ:%s begin {name}\\n' \"$oj\"\n"
+        f"{commands.rstrip()}\n"
+        f'printf \'\\nOJ:%s end {name} %d\\n\' "$oj" "$?"\n'
+    )
+
+
+def read_frame(stdout: str) -> list[Section] | None:
+    """The parts of a framed answer; ``None`` for text without a frame.
+
+    ``SchedulerError`` of kind ``transport`` for a frame that was cut off.
+    """
+    opened = _OPEN.search(stdout)
+    if opened is None:
+        return None
+    mark = opened[1]
+    found: list[Section] = []
+    pieces = stdout[opened.end() + 1 :].split(f"OJ:{mark} ")
+    complete = f"\nOJ-{mark}\n" in pieces[-1]
+    name = text = ""
+    is_open = False
+    for piece in pieces[1:]:
+        line, _, rest = piece.partition("\n")
+        word, _, argument = line.partition(" ")
+        if word == "begin":
+            name, text, is_open = argument, rest, True
+        elif word == "end" and is_open:
+            code = argument.rpartition(" ")[2]
+            found.append(Section(name, text[:-1], int(code) if code.isdigit() else 1, mark))
+            is_open = False
+        else:
+            complete = False
+    if not complete or is_open:
+        raise SchedulerError("the answer is cut off", kind="transport", stdout=stdout)
+    return found
+
+
+# --------------------------------------------------------------------------- the contract
+
+
+class Scheduler(ABC):
+    """One scheduler.  Instances hold nothing; any of them is as good as another."""
+
+    name: ClassVar[str]
+    aliases: ClassVar[tuple[str, ...]] = ()
+    #: sh commands: status 0 and one line (its version) on stdout where this scheduler is there.
+    probe: ClassVar[str]
+    #: What a directive line of a script begins with (``#SBATCH``).
+    directive: ClassVar[str | None] = None
+    #: Least seconds between two queries of the queue that a good guest leaves.
+    poll_floor: ClassVar[float] = 10.0
+    #: What the texts of this scheduler mean, most telling first.
+    rules: ClassVar[tuple[Rule, ...]] = ()
+    #: Lines of an error text that never are the one that matters.
+    noise: ClassVar[re.Pattern[str] | None] = None
+
+    # -- submitting ----------------------------------------------------------
+
+    @abstractmethod
+    def submit_script(self, request: SubmitRequest) -> str:
+        """A script that submits; it prints what the scheduler prints and ends with its status.
+
+        Raises ``SchedulerError`` of kind ``unsupported`` for a wish that cannot be fulfilled.
+        """
+
+    @abstractmethod
+    def submitted_ids(self, stdout: str) -> list[str]:
+        """The ids that this output of the submit command names, in order."""
+
+    def parse_submit(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> str:
+        """The id of the new job.
+
+        Raises ``SubmitRejected`` (``SubmitLimit``) where there is certainly no job, and
+        ``SubmitUnknown`` where there may be one.  An id counts whatever the status is.
+        """
+        ids = list(dict.fromkeys(self.submitted_ids(stdout)))
+        if len(ids) == 1:
+            return ids[0]
+        raise self._submit_error(stdout, stderr, returncode, several=len(ids) > 1)
+
+    def _submit_error(
+        self, stdout: str, stderr: str, returncode: int, *, several: bool
+    ) -> SchedulerError:
+        found = None if several else self.find_rule(stdout, stderr)
+        message = self.message(stdout, stderr, found) or "the submit command said nothing"
+        if several:
+            message = f"more than one job id in the answer: {first_line(stdout)}"
+        cls: type[SchedulerError] = SubmitUnknown
+        if found is not None and found.refused:
+            cls = SubmitLimit if found.passes else SubmitRejected
+        return cls(
+            message,
+            kind=found.kind if found is not None else "no_job_id",
+            stdout=stdout,
+            stderr=stderr,
+            returncode=returncode,
+        )
+
+    # -- asking --------------------------------------------------------------
+
+    @abstractmethod
+    def status_script(self, ids: Sequence[str] = (), *, all_users: bool = False) -> str:
+        """One script that asks the queue once for all of these jobs (none given: for all jobs).
+
+        Without ``all_users`` the ids are taken to be this user's own jobs.
+        """
+
+    @abstractmethod
+    def parse_status(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+        command: str | None = None,
+        timezone: tzinfo | None = None,
+    ) -> Snapshot:
+        """What a queue (or accounting) listing says: that of ``status_script``, or a pasted one.
+
+        ``command`` is what was typed, where known; ``timezone`` that of times without an offset.
+        Raises ``SchedulerError`` for what is no complete answer.
+        """
+
+    def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str | None:
+        """A script that asks how these jobs ended, or ``None`` where there is nobody to ask."""
+        return None
+
+    def parse_history(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+        since: datetime | None = None,
+    ) -> Snapshot:
+        """What the history says; jobs submitted well before ``since`` are older ones of that id."""
+        self.unsupported("a history of ended jobs")
+
+    def detail_script(self, job_id: str) -> str | None:
+        """A script that asks for everything about one job (paths, exit code), or ``None``."""
+        return None
+
+    def parse_detail(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> JobStatus:
+        """The one job in the answer to ``detail_script``."""
+        self.unsupported("details of a job")
+
+    # -- acting --------------------------------------------------------------
+
+    @abstractmethod
+    def cancel_script(self, ids: Sequence[str]) -> str:
+        """A script that cancels these jobs with one command."""
+
+    @abstractmethod
+    def parse_cancel(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+    ) -> dict[str, CancelOutcome]:
+        """What became of each id; also for ``hold_script`` and ``release_script``."""
+
+    def hold_script(self, ids: Sequence[str]) -> str:
+        """A script that holds these pending jobs."""
+        self.unsupported("hold")
+
+    def release_script(self, ids: Sequence[str]) -> str:
+        """A script that releases these held jobs."""
+        self.unsupported("release")
+
+    # -- the machine -----------------------------------------------------------
+
+    def nodes_script(self) -> str:
+        """A script that lists the nodes."""
+        self.unsupported("a list of nodes")
+
+    def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
+        """The nodes; an answer that is no complete one is a ``SchedulerError``, never ``[]``."""
+        self.unsupported("a list of nodes")
+
+    def queues_script(self) -> str:
+        """A script that lists the queues."""
+        self.unsupported("a list of queues")
+
+    def parse_queues(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Queue]:
+        """The queues, in the scheduler's order."""
+        self.unsupported("a list of queues")
+
+    # -- recognising -----------------------------------------------------------
+
+    def recognises(self, stdout: str, stderr: str = "", command: str | None = None) -> bool:
+        """True where this output could have come from this scheduler's commands."""
+        return False
+
+    # -- what the files share --------------------------------------------------
+
+    def unsupported(self, what: str) -> NoReturn:
+        """Raise the error that says so; nothing was sent."""
+        raise SchedulerError(
+            f"the scheduler {self.name} has no support here for {what}",
+            kind="unsupported",
+            sent="no",
+        )
+
+    def find_rule(self, *texts: str) -> Rule | None:
+        """The first rule that fits any of these texts."""
+        for one in (*self.rules, *COMMON_RULES):
+            if any(one.pattern.search(text) for text in texts if text):
+                return one
+        return None
+
+    def message(self, stdout: str, stderr: str, found: Rule | None = None) -> str:
+        """The line that matters: the one that a rule is about, else the first."""
+        if found is not None:
+            for text in (stderr, stdout):
+                for line in text.splitlines():
+                    if found.pattern.search(line):
+                        return first_line(line)
+        return first_line(stderr, stdout, skip=self.noise)
+
+    def error(
+        self,
+        stdout: str,
+        stderr: str,
+        returncode: int,
+        *,
+        kind: str | None = None,
+        message: str | None = None,
+    ) -> SchedulerError:
+        """The error that an answer is: its kind by the rules (``transient`` for want of one)."""
+        found = self.find_rule(stderr, stdout)
+        if kind is None:
+            kind = found.kind if found is not None else "transient"
+        text = message or self.message(stdout, stderr, found)
+        if not text:
+            text = f"no answer (exit status {returncode})"
+        return SchedulerError(text, kind=kind, stdout=stdout, stderr=stderr, returncode=returncode)
+
+    def checked_ids(self, ids: Iterable[str]) -> list[str]:
+        """The ids without doubles; ``InputError`` for none at all or what is no id."""
+        if isinstance(ids, str):
+            ids = (ids,)
+        found = list(dict.fromkeys(str(JobId.parse(one)) for one in ids))
+        if not found:
+            raise InputError("no job ids given")
+        return found
+
+    def words(self, *words: str) -> str:
+        """An argument vector as one line of sh."""
+        return " ".join(quote(word) for word in words)
+
+
+def outcomes_for(
+    requested: Iterable[str] | None,
+    said: Mapping[str, CancelOutcome],
+    otherwise: CancelOutcome,
+) -> dict[str, CancelOutcome]:
+    """The outcome for each id asked about; ``otherwise`` for those that were not mentioned."""
+    if requested is None:
+        return dict(said)
+    parsed = [(JobId.parse(key), outcome) for key, outcome in said.items()]
+    found: dict[str, CancelOutcome] = {}
+    for one in requested:
+        job_id = JobId.parse(one)
+        found[str(job_id)] = next(
+            (outcome for key, outcome in parsed if key.matches(job_id)), otherwise
+        )
+    return found

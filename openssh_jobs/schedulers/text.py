@@ -1,0 +1,250 @@
+"""Small readers that all schedulers share: times, durations, sizes, host lists, first lines.
+
+Pure.  A reader that cannot make sense of its text answers ``None``: one odd field spoils itself,
+not the row.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta, tzinfo
+from email.utils import parsedate_tz
+
+__all__ = [
+    "chunks",
+    "epoch",
+    "expand_hosts",
+    "first_line",
+    "parse_duration",
+    "parse_size",
+    "parse_time",
+    "quote",
+    "shell_path",
+    "signal_and_code",
+    "text_seconds",
+    "whole_number",
+]
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_MAX_HOSTS = 65536
+
+
+def quote(word: str) -> str:
+    """One word of a POSIX shell command line."""
+    return shlex.quote(word)
+
+
+def shell_path(path: str) -> str:
+    """A path as one shell word that no program takes for an option."""
+    return quote(f"./{path}" if path.startswith("-") else path)
+
+
+def whole_number(text: str | None) -> int | None:
+    """An integer, or ``None`` for anything else."""
+    if text is None or _NUMBER.fullmatch(text.strip()) is None:
+        return None
+    return int(text)
+
+
+# --------------------------------------------------------------------------- time
+
+_DURATION = re.compile(
+    r"(?:(?P<days>[0-9]{1,7})-)?(?P<clock>[0-9]{1,9}(?::[0-9]{1,9}){0,3})(?:\.[0-9]+)?", re.ASCII
+)
+
+
+def parse_duration(text: str | None, *, bare: str = "minutes") -> timedelta | None:
+    """``1-02:03:04``, ``02:03:04``, ``03:04`` or a bare number of minutes (or seconds).
+
+    With days in front the clock starts with hours (``2-12`` is two and a half days), as in Slurm.
+    ``UNLIMITED``, ``N/A`` and the like are ``None``.
+    """
+    found = _DURATION.fullmatch(text.strip()) if text else None
+    if found is None:
+        return None
+    numbers = [int(part) for part in found["clock"].split(":")]
+    days = int(found["days"] or 0)
+    if len(numbers) == 4:
+        days, numbers = numbers[0], numbers[1:]
+    if found["days"] is not None:
+        hours, minutes, seconds = (*numbers, 0, 0)[:3]
+    elif len(numbers) == 3:
+        hours, minutes, seconds = numbers
+    elif len(numbers) == 2:
+        hours, minutes, seconds = 0, numbers[0], numbers[1]
+    else:
+        return _delta(**{bare: numbers[0]})
+    return _delta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
+def _delta(**parts: int) -> timedelta | None:
+    try:
+        return timedelta(**parts)
+    except OverflowError:
+        return None
+
+
+def text_seconds(value: timedelta | float | str) -> timedelta | None:
+    """A time limit given as ``timedelta``, seconds, or text in the common form."""
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, str):
+        return parse_duration(value)
+    return timedelta(seconds=value)
+
+
+def epoch(value: object) -> datetime | None:
+    """An aware time from seconds since 1970; 0, negative and absurd numbers are "not said"."""
+    if isinstance(value, str):
+        value = whole_number(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        return None
+    try:
+        return datetime.fromtimestamp(value, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def parse_time(text: str | None, zone: tzinfo | None = None) -> datetime | None:
+    """An aware time from ISO text, mail-like text (``Sun Nov 22 06:48:44 2026``) or an epoch.
+
+    Text without an offset needs ``zone``; without one there is no knowing when that was: ``None``.
+    """
+    if not text:
+        return None
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return epoch(text)
+    when: datetime | None
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        when = _ctime(text)
+    if when is None:
+        return None
+    if when.tzinfo is None:
+        if zone is None:
+            return None
+        when = when.replace(tzinfo=zone)
+    try:
+        return when.astimezone(UTC)
+    except OverflowError:
+        return None
+
+
+def _ctime(text: str) -> datetime | None:
+    for form in ("%a %b %d %H:%M:%S %Y", "%m/%d/%Y %H:%M:%S", "%m/%d/%Y %H:%M:%S.%f"):
+        try:
+            return datetime.strptime(text, form)
+        except ValueError:
+            continue
+    parsed = parsedate_tz(text) if text.count(":") == 2 else None
+    if parsed is None or parsed[9] is None:
+        return None
+    try:
+        naive = datetime(*parsed[:6], tzinfo=UTC)
+        return naive - timedelta(seconds=parsed[9])
+    except (ValueError, OverflowError):
+        return None
+
+
+# --------------------------------------------------------------------------- sizes
+
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]+)?)\s*([kmgtpe]?)(i?)(b?|w?)(?:/s)?", re.I | re.ASCII)
+_POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5, "e": 6}
+
+
+def parse_size(text: str | None, *, unit: str = "") -> int | None:
+    """Bytes from ``2000M``, ``1.5G``, ``64gb``; ``unit`` is that of a bare number."""
+    found = _SIZE.fullmatch(text.strip()) if text else None
+    if found is None:
+        return None
+    power = _POWER[(found[2] or unit).lower()]
+    return int(float(found[1]) * 1024**power) if "." in found[1] else int(found[1]) * 1024**power
+
+
+# --------------------------------------------------------------------------- names of hosts
+
+
+def _outside_brackets(text: str) -> Iterator[str]:
+    depth = start = 0
+    for place, letter in enumerate(text):
+        if letter == "[":
+            depth += 1
+        elif letter == "]":
+            depth -= 1
+        elif letter == "," and depth == 0:
+            yield text[start:place]
+            start = place + 1
+    yield text[start:]
+
+
+_BRACKETS = re.compile(r"([^\[\]]*)\[([0-9,\-]+)\](.*)", re.ASCII)
+
+
+def expand_hosts(text: str | None) -> tuple[str, ...] | None:
+    """``n[1-3,7],login`` as names; a list too long to be real is left as it is."""
+    if not text or text in ("(null)", "None", "N/A", "None assigned"):
+        return None
+    names: list[str] = []
+    for part in _outside_brackets(text):
+        if part:
+            names.extend(_expand(part, _MAX_HOSTS - len(names)))
+        if len(names) >= _MAX_HOSTS:
+            return (text,)
+    return tuple(names) or None
+
+
+def _expand(text: str, room: int) -> list[str]:
+    found = _BRACKETS.fullmatch(text)
+    if found is None:
+        return [text]
+    tails = _expand(found[3], room)
+    names: list[str] = []
+    for part in found[2].split(","):
+        low, _, high = part.partition("-")
+        last = high or low
+        if not (low.isdigit() and last.isdigit()) or len(last) > 9:
+            return [text]
+        if (int(last) - int(low) + 1) * len(tails) > room - len(names):
+            return [text] * max(1, room)
+        width = len(low)
+        for number in range(int(low), int(last) + 1):
+            names.extend(f"{found[1]}{number:0{width}d}{tail}" for tail in tails)
+    return names
+
+
+# --------------------------------------------------------------------------- lines
+
+
+def first_line(*texts: str, skip: re.Pattern[str] | None = None) -> str:
+    """The first line that says something, without control characters, at most 300 long."""
+    for text in texts:
+        for line in text.splitlines():
+            line = _CONTROL.sub(" ", line).strip()
+            if line and not (skip is not None and skip.search(line)):
+                return line[:300]
+    return ""
+
+
+def chunks(words: Iterable[str], *, size: int = 60_000) -> Iterator[list[str]]:
+    """The words in lists whose text fits a command line (which holds 128 KiB)."""
+    batch: list[str] = []
+    length = 0
+    for word in words:
+        if batch and length + len(word) + 3 > size:
+            yield batch
+            batch, length = [], 0
+        batch.append(word)
+        length += len(word) + 3
+    if batch:
+        yield batch
+
+
+def signal_and_code(status: int) -> tuple[int | None, int | None]:
+    """(exit code, signal) of a raw wait status (``768`` is exit 3, ``9`` is signal 9)."""
+    number = status & 0x7F
+    return ((status >> 8) & 0xFF, None) if number == 0 else (None, number)
