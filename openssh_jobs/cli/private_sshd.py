@@ -299,7 +299,8 @@ class PrivateSshd:
     def _write_files(self) -> None:
         self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         for name in (self.directory / "host_key", self.identity):
-            if not name.exists():
+            # The public half is enough: the other may lie in an agent only.
+            if not name.with_name(name.name + ".pub").exists():
                 make_key(name, name.name)
         keys = self.directory / "authorized_keys"
         keys.write_text(self.identity.with_name(self.identity.name + ".pub").read_text())

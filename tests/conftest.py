@@ -1,0 +1,327 @@
+"""Every test runs against real programs, in an environment of its own.
+
+Run by root, pytest starts itself again inside namespaces of its own (tests/real/namespaces.py), so
+that a real Slurm, real users and real cables can come and go without the machine noticing.
+``OPENSSH_JOBS_LAB=none`` leaves that out; a plain user has no choice, and what needs it is skipped.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pwd
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.real import leaks, namespaces, parts
+from tests.real.ledger import Ledger
+from tests.real.site import Host, Site
+from tests.real.sshd import Sshd
+
+if TYPE_CHECKING:
+    from openssh_jobs import Connection
+
+LEDGER = Ledger()
+_REAL_HOME = Path(pwd.getpwuid(os.geteuid()).pw_dir)
+_DIRECTORY = pytest.StashKey[Path]()
+_TRACES = pytest.StashKey[AbstractSet[str]]()
+_TROUBLE = pytest.StashKey[list[str]]()
+
+
+# -- the run ------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """As root, go on in the lab's namespaces; this process becomes the one that waits for it."""
+    # An IDE that calls pytest.main() would not survive being replaced.
+    from_a_shell = Path(sys.argv[0]).name in ("pytest", "py.test", "__main__.py")
+    wanted = namespaces.MARK not in os.environ and from_a_shell
+    if wanted and os.geteuid() == 0 and namespaces.why_not() is None:
+        arguments = [str(word) for word in config.invocation_params.args]
+        command = [sys.executable, *_warning_options(), "-m", "pytest", *arguments]
+        os.chdir(config.invocation_params.dir)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        argv = namespaces.command_line(command)
+        os.execvp(argv[0], argv)
+
+
+def _warning_options() -> list[str]:
+    return [f"-W{option}" for option in sys.warnoptions]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A short private directory: sockets must have names of at most 90 bytes."""
+    if namespaces.inside():
+        directory = namespaces.LAB
+    else:
+        directory = Path(tempfile.mkdtemp(prefix="ojt", dir="/tmp"))
+        directory.chmod(0o755)
+        (directory / "tmp").mkdir()
+    config.stash[_DIRECTORY] = directory
+    config.stash[_TRACES] = leaks.traces(_REAL_HOME)
+    config.stash[_TROUBLE] = []
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    if namespaces.inside():
+        return "lab: mount, network and process namespaces of its own"
+    return f"lab: none, everything on loopback: {namespaces.why_not() or 'switched off'}"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """All fixtures are down: whatever is still there, or does not add up, fails the run."""
+    config = session.config
+    directory, trouble = config.stash[_DIRECTORY], config.stash[_TROUBLE]
+    trouble += [f"left running: {line}" for line in leaks.wait_for_processes(directory)]
+    left = leaks.traces(_REAL_HOME) - config.stash[_TRACES]
+    trouble += [f"left on disk: {name}" for name in sorted(left)]
+    text, right = LEDGER.report()
+    if not right:
+        trouble.append(f"does not add up: {text}")
+    if trouble and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if LEDGER.hosts:
+        terminalreporter.write_line(LEDGER.report()[0])
+    for line in config.stash[_TROUBLE]:
+        terminalreporter.write_line(line, red=True)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    directory = config.stash.get(_DIRECTORY, None)
+    if directory is not None and not namespaces.inside():
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+# -- environment --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def lab_directory(pytestconfig: pytest.Config) -> Path:
+    """The directory that the run may write to: short, and readable to the users of the lab."""
+    return pytestconfig.stash[_DIRECTORY]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def private_environment(lab_directory: Path) -> Iterator[None]:
+    """HOME, XDG directories, sockets and settings of our own; no agent, no askpass, no Slurm."""
+    home = lab_directory / "me"
+    runtime = lab_directory / "r"
+    for directory in (home, runtime):
+        directory.mkdir(mode=0o700)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("SSH_", "SLURM_", "SBATCH_", "SGE_", "PBS_", "OPENSSH_JOBS_", "XDG_"):
+            for variable in [known for known in os.environ if known.startswith(name)]:
+                if variable != namespaces.MARK:
+                    patch.delenv(variable)
+        for variable in ("DISPLAY", "WAYLAND_DISPLAY"):
+            patch.delenv(variable, raising=False)
+        for variable, value in {
+            "HOME": home,
+            "TMPDIR": lab_directory / "tmp",
+            "XDG_CONFIG_HOME": home / ".config",
+            "XDG_STATE_HOME": home / ".state",
+            "XDG_CACHE_HOME": home / ".cache",
+            "XDG_DATA_HOME": home / ".share",
+            "OPENSSH_JOBS_RUNTIME_DIR": runtime,
+            "OPENSSH_JOBS_CONFIG": home / "servers.toml",
+        }.items():
+            patch.setenv(variable, str(value))
+        yield
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def cold(lab_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty socket directory and no memory of any host: whatever connects has to log in.
+
+    Say so with ``expect_logins``, and stop the masters that you open.
+    """
+    directory = lab_directory / f"c{next(_numbers)}"
+    directory.mkdir(mode=0o700)
+    for variable, name in {
+        "OPENSSH_JOBS_RUNTIME_DIR": "r",
+        "XDG_STATE_HOME": "s",
+        "XDG_CACHE_HOME": "k",
+        "XDG_CONFIG_HOME": "g",
+    }.items():
+        (directory / name).mkdir(mode=0o700)
+        monkeypatch.setenv(variable, str(directory / name))
+    return directory / "r"
+
+
+# -- logins -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _logins_add_up(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No test may log in more or less often than it says (not at all, if it says nothing)."""
+    before = LEDGER.counts()
+    fixtures, bastions = LEDGER.by_fixtures, LEDGER.at_bastions
+    meant: dict[str, int] = {"hosts": 0}
+    request.node.stash[_MEANT] = meant
+    inner_before = _behind_bastions()
+    yield
+    seen = LEDGER.counts()
+    logins = seen["hosts"] - before["hosts"] - (LEDGER.by_fixtures - fixtures)
+    on_the_way = seen["bastions"] - before["bastions"] - (LEDGER.at_bastions - bastions)
+    inner = _behind_bastions() - inner_before - (LEDGER.at_bastions - bastions)
+    LEDGER.by_tests += meant["hosts"]
+    LEDGER.at_bastions += meant.get("bastions", inner)
+    assert logins == meant["hosts"], f"{logins} logins, and {meant['hosts']} were meant"
+    assert on_the_way == meant.get("bastions", inner), (
+        f"{on_the_way} logins at the bastion, {inner} behind it"
+    )
+
+
+_MEANT = pytest.StashKey[dict[str, int]]()
+
+
+def _behind_bastions() -> int:
+    return sum(server.logins() for server in LEDGER.hosts if server.alias == "inner")
+
+
+@pytest.fixture
+def expect_logins(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """``expect_logins(2)``: this test logs in exactly twice, over all hosts.
+
+    Logins at the bastion have to be as many as at the host behind it; ``bastions=3`` says else.
+    """
+
+    def expect(number: int, *, bastions: int | None = None) -> None:
+        meant = request.node.stash[_MEANT]
+        meant["hosts"] = number
+        if bastions is not None:
+            meant["bastions"] = bastions
+
+    return expect
+
+
+# -- hosts --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def site(lab_directory: Path) -> Iterator[Site]:
+    """The login node, its bastion and the agent.  Nobody is logged in; see ``cold``."""
+    parts.require("ssh", "sshd")
+    if namespaces.inside():
+        parts.require("network")
+    site = Site(lab_directory / "s")
+    try:
+        site.start()
+        for server in site.servers():
+            LEDGER.add(server, bastion=server is site.bastion)
+        yield site
+    finally:
+        site.stop()
+
+
+@pytest.fixture(scope="session")
+def _shared_masters(site: Site) -> Iterator[dict[str, Any]]:
+    masters: dict[str, Any] = {}
+    yield masters
+    for connection in masters.values():
+        connection.close(stop_master=True)
+
+
+def _warm(route: str, site: Site, masters: dict[str, Any]) -> Host:
+    """The host, with the master open that all tests share (so a test on it adds no login)."""
+    import openssh_jobs
+
+    host = site.host(route)
+    before = LEDGER.counts()
+    if route not in masters:
+        masters[route] = openssh_jobs.Connection(host.alias, ssh_config=host.config)
+    masters[route].open()
+    opened: Counter[str] = LEDGER.counts()
+    opened.subtract(before)
+    LEDGER.by_fixtures += opened["hosts"]
+    LEDGER.at_bastions += opened["bastions"]
+    return host
+
+
+@pytest.fixture
+def sshd(site: Site, _shared_masters: dict[str, Any]) -> Host:
+    """The login node, straight; its master is open."""
+    return _warm("direct", site, _shared_masters)
+
+
+@pytest.fixture
+def jump(site: Site, _shared_masters: dict[str, Any]) -> Host:
+    """The login node through the bastion, with a key that only the agent has; master open."""
+    return _warm("jump", site, _shared_masters)
+
+
+@pytest.fixture(params=["direct", "jump"])
+def route(request: pytest.FixtureRequest) -> str:
+    """Both ways to the login node."""
+    return str(request.param)
+
+
+@pytest.fixture(params=["mux", "process"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Both backends of the exec lane."""
+    return str(request.param)
+
+
+@pytest.fixture
+def host(route: str, site: Site, _shared_masters: dict[str, Any]) -> Host:
+    """The login node by each route; its master is open."""
+    return _warm(route, site, _shared_masters)
+
+
+@pytest.fixture
+def connection(host: Host, backend: str) -> Iterator[Connection]:
+    """A connection by each route and backend, on the shared master."""
+    import openssh_jobs
+
+    connection = openssh_jobs.Connection(host.alias, ssh_config=host.config, exec_backend=backend)
+    with connection:
+        yield connection
+
+
+@pytest.fixture
+def make_sshd(lab_directory: Path) -> Iterator[Callable[..., Host]]:
+    """``make_sshd(max_sessions=1, shell=("tcsh",), files={".bashrc": "echo hi"}) -> Host``.
+
+    A server for this test alone, with a private home; arguments as for ``Sshd``.  Nobody is
+    logged in: use it with ``cold`` or an ``expect_logins`` of your own.
+    """
+    parts.require("ssh", "sshd")
+    started: list[Sshd] = []
+
+    def make(**variant: Any) -> Host:
+        user = "hpcalice" if namespaces.inside() else None
+        directory = lab_directory / f"v{next(_numbers)}"
+        server = Sshd(directory, **{"alias": "private", "user": user, **variant})
+        started.append(server)
+        server.start()
+        LEDGER.add(server)
+        return Host(
+            alias=server.alias,
+            config=server.config,
+            home=server.home,
+            user=server.user,
+            server=server,
+        )
+
+    yield make
+    for server in started:
+        server.stop()

@@ -1,0 +1,65 @@
+"""The real programs that tests need: there, or skipped with the command that installs them.
+
+In CI (``CI=true``) a missing part is a failure: a suite that skips what matters proves nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import NoReturn
+
+import pytest
+
+from . import namespaces
+
+# part: (programs, Debian packages).  scripts/test installs all of these packages.
+PARTS = {
+    "ssh": (("ssh", "sftp", "scp", "ssh-agent", "ssh-keygen"), ("openssh-client",)),
+    "sshd": (("sshd",), ("openssh-server",)),
+    "slurm": (("sbatch", "slurmctld", "slurmd", "munged"), ("slurm-wlm", "munge")),
+    "network": (("ip", "nsenter", "unshare"), ("iproute2", "util-linux")),
+    "tcsh": (("tcsh",), ("tcsh",)),
+    "fish": (("fish",), ("fish",)),
+    "dash": (("dash",), ("dash",)),
+    "rsync": (("rsync",), ("rsync",)),
+    "busybox": (("busybox",), ("busybox",)),
+    "procps": (("ps",), ("procps",)),
+}
+
+
+def in_ci() -> bool:
+    """Whether a missing part is a failure."""
+    return os.environ.get("CI", "").lower() in ("true", "1", "yes")
+
+
+def missing(part: str) -> str | None:
+    """What is missing of a part and how to get it, or None."""
+    programs, packages = PARTS[part]
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+    absent = [program for program in programs if shutil.which(program, path=path) is None]
+    if not absent:
+        return None
+    return f"no {', '.join(absent)} here (run: apt-get install {' '.join(packages)})"
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip with the reason; in CI fail with it."""
+    if in_ci():
+        pytest.fail(f"CI has to have every real part: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def require(*parts: str) -> None:
+    """Skip (in CI: fail) the test unless every part is installed."""
+    for part in parts:
+        reason = missing(part)
+        if reason:
+            unavailable(reason)
+
+
+def require_namespaces(what: str) -> None:
+    """Skip (in CI: fail) the test unless it runs in the lab's own namespaces."""
+    if not namespaces.inside():
+        reason = namespaces.why_not() or "they were switched off with OPENSSH_JOBS_LAB=none"
+        unavailable(f"{what} needs namespaces of its own: {reason}")
