@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..errors import Sent
+
 VERSION = 4
 MAX_REQUEST_BYTES = 256 * 1024 - 1024
 """Measured: the master drops a control connection whose packet passes 256 KiB."""
@@ -46,11 +48,9 @@ FORWARD_REMOTE = 2
 class MuxError(Exception):
     """The master did not do it.  ``sent``: may a command have reached the host?"""
 
-    sent = "no"
-
-    def __init__(self, message: str, *, sent: str = "no") -> None:
+    def __init__(self, message: str, *, sent: Sent = "no") -> None:
         super().__init__(message)
-        self.sent = sent
+        self.sent: Sent = sent
 
 
 class NoMaster(MuxError):
@@ -190,7 +190,7 @@ class MuxConnection:
         except OSError as error:
             raise MuxLost(f"the master closed its socket: {error.strerror}") from None
 
-    def read(self, deadline: float, *, sent: str = "maybe") -> Packet:
+    def read(self, deadline: float, *, sent: Sent = "maybe") -> Packet:
         """The next message; ``MuxTimeout`` at the deadline, ``MuxLost`` at the end."""
         while True:
             if len(self._buffer) >= 4:

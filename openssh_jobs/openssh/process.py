@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 DEVNULL = subprocess.DEVNULL
 PIPE = subprocess.PIPE
 
+Child = subprocess.Popen[bytes]
 Stream = int | IO[bytes] | None
 
 
@@ -55,7 +56,7 @@ def spawn(
     env: Mapping[str, str] | None = None,
     cwd: StrOrBytesPath | None = None,
     pass_fds: Sequence[int] = (),
-) -> subprocess.Popen[bytes]:
+) -> Child:
     """Start a process in its own session.  The caller ends it, with ``end`` at the latest."""
     return subprocess.Popen(
         argv,
@@ -69,7 +70,16 @@ def spawn(
     )
 
 
-def end(child: subprocess.Popen[bytes], *, grace: float = 1.0) -> int:
+def wait(child: Child, timeout: float) -> bool:
+    """Wait for a child to end, at most ``timeout`` seconds; false if it goes on."""
+    try:
+        child.wait(max(0.0, timeout))
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def end(child: Child, *, grace: float = 1.0) -> int:
     """End a child and all of its session that is still in its process group; reap it.
 
     TERM first, KILL after ``grace`` seconds.  Returns the child's return code.

@@ -1,0 +1,372 @@
+"""The master: one login per route, found, opened, proved and ended.
+
+Nothing else in this package dials.  Every session is asked of a socket that this module has
+proved to belong to a live master.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import (
+    ConfigurationError,
+    ConnectError,
+    ConnectionLost,
+    HostUnreachable,
+    MasterRequired,
+    Sent,
+)
+from . import diagnosis, features, mux, process, sockets
+from .target import Target
+
+log = logging.getLogger("openssh_jobs.master")
+
+Policy = Literal["own", "existing", "user"]
+
+# How long the local master process may take to answer on its socket (it is never far away).
+ALIVE_TIMEOUT = 5.0
+LOCK_SLACK = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A live master: its socket, its process, and whether it is ours to end."""
+
+    path: str
+    pid: int
+    ours: bool
+
+
+class Master:
+    """The way to one target: finds the live master of its route or opens one.
+
+    Safe to share between threads and processes; opening is single-flight under a lock file.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        policy: Policy = "own",
+        persist: int | None = 600,
+        connect_timeout: float = 30,
+    ) -> None:
+        if policy not in ("own", "existing", "user"):
+            raise ConfigurationError(f"master={policy!r} is none of own, existing, user")
+        if persist is not None and persist < 1:
+            raise ConfigurationError(f"persist={persist} is not a number of seconds from 1 on")
+        if not connect_timeout > 0:
+            raise ConfigurationError(f"connect_timeout={connect_timeout} is not positive")
+        self.target = target
+        self.policy = policy
+        self.persist = persist
+        self.connect_timeout = connect_timeout
+        self.logins = 0
+        self._resolved: features.Resolved | None = None
+        self._name: str | None = None
+
+    # ------------------------------------------------------------------ where
+
+    @property
+    def resolved(self) -> features.Resolved:
+        """What ``ssh -G`` says of the target; asked once."""
+        if self._resolved is None:
+            features.ssh_version()
+            self._resolved = features.resolve(self.target)
+        return self._resolved
+
+    @property
+    def name(self) -> str:
+        """The name of this route's socket."""
+        if self._name is None:
+            self._name = sockets.route_name(self.target, self.resolved)
+        return self._name
+
+    def _candidates(self) -> list[tuple[str, bool]]:
+        """Sockets to look at, with whether they are ours, in order of preference."""
+        found: list[tuple[str, bool]] = []
+        if self.policy != "user":
+            for directory in sockets.directories():
+                path = os.path.join(directory, self.name)
+                if os.path.lexists(path):
+                    sockets.check_private(directory)
+                    found.append((path, True))
+        users = self.resolved.get("controlpath")
+        if users:
+            found.append((os.path.expanduser(users), False))
+        return found
+
+    def find(self) -> Link | None:
+        """The live master of this route, if there is one.  Local: asks only the socket.
+
+        Raises ``ConnectError`` where a master is there but does not answer.
+        """
+        for path, ours in self._candidates():
+            try:
+                pid = mux.alive(path, timeout=ALIVE_TIMEOUT)
+            except mux.NoMaster:
+                continue
+            except mux.MuxError as error:
+                if not ours:
+                    log.warning("%s: %s: %s", self.target.host, path, error)
+                    continue
+                raise ConnectError(
+                    f"the master behind {path} does not answer: {error}", host=self.target.host
+                ) from error
+            return Link(path, pid, ours)
+        return None
+
+    # ------------------------------------------------------------------ open
+
+    def ensure(self) -> Link:
+        """A live master: the one that is there, or (policy ``own``) a new one.
+
+        May dial once, and then only under the lock.  Raises ``ConnectError`` and its kin,
+        ``MasterRequired`` where the policy forbids opening.
+        """
+        try:
+            link = self.find()
+        except ConnectError:
+            if self.policy != "own":
+                raise
+            link = None
+        if link is not None:
+            return link
+        if self.policy != "own":
+            raise self._required()
+        directory = sockets.prepare_directory()
+        path = os.path.join(directory, self.name)
+        patience = self.connect_timeout + LOCK_SLACK
+        try:
+            with sockets.locked(path + ".lock", timeout=patience):
+                return self._open_locked(path)
+        except TimeoutError as error:
+            raise ConnectError(
+                f"another process has been opening the connection for {patience:.0f} s",
+                host=self.target.host,
+            ) from error
+
+    def _required(self) -> MasterRequired:
+        where = "that your ControlPath names " if self.policy == "user" else ""
+        return MasterRequired(
+            f'there is no live master {where}and master="{self.policy}" opens none',
+            host=self.target.host,
+            advice=f"Type `{self.target.shell_command('-M', '-f', '-N')}`"
+            + (" with a ControlPath in your ssh configuration." if self.policy == "user" else "."),
+        )
+
+    def _open_locked(self, path: str) -> Link:
+        try:
+            link = self.find()  # somebody may have been faster
+        except ConnectError:
+            link = None
+        if link is not None:
+            return link
+        self._remove_dead(path)
+        said = self._start(path)
+        try:
+            pid = mux.alive(path, timeout=ALIVE_TIMEOUT)
+        except mux.MuxError as error:
+            raise ConnectError(
+                f"ssh logged in but left no master behind ({error})",
+                host=self.target.host,
+                stderr=said,
+                advice=f"See `ssh -v {self.target.host}`.",
+            ) from error
+        self.logins += 1
+        _write_pid(path, pid)
+        log.info("%s: opened master %d on %s", self.target.host, pid, path)
+        return Link(path, pid, True)
+
+    def _remove_dead(self, path: str) -> None:
+        """Under the lock: clear away a socket that nobody answers on, and its process."""
+        if not os.path.lexists(path):
+            pid = _read_pid(path)
+            if pid is not None and _is_our_master(pid, path):
+                # A live master whose socket file was deleted can be reached by nobody any more.
+                log.warning("%s: ending master %d without a socket", self.target.host, pid)
+                _end_master(pid, path)
+            return
+        pid = _read_pid(path)
+        if pid is not None and _is_our_master(pid, path):
+            log.warning("%s: ending master %d that does not answer", self.target.host, pid)
+            _end_master(pid, path)
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+
+    def open_arguments(self, path: str, log_path: str | None) -> list[str]:
+        """The command line of the one ``ssh`` that dials.  The first value of an option wins."""
+        timeout = max(1, round(self.connect_timeout))
+        persist = "yes" if self.persist is None else str(self.persist)
+        argv = [features.find("ssh"), "-M", "-N", "-f", "-T", "-S", path.replace("%", "%%")]
+        if log_path is not None:
+            argv += ["-E", log_path]
+        options = [
+            f"ControlPersist={persist}",
+            "ServerAliveInterval=15",
+            "ServerAliveCountMax=3",
+            f"ConnectTimeout={timeout}",
+            "ClearAllForwardings=yes",
+            "ExitOnForwardFailure=no",
+            "RequestTTY=no",
+            "PermitLocalCommand=no",
+            "UpdateHostKeys=no",
+            "BatchMode=yes",
+        ]
+        if features.ssh_version().has("remote_command"):
+            options.append("RemoteCommand=none")
+        for option in options:
+            argv += ["-o", option]
+        return [*argv, *self.target.arguments(), "--", self.target.host]
+
+    def _start(self, path: str) -> str:
+        """Dial.  Returns what ssh said; raises what it meant where it failed."""
+        log_path = path + ".log"
+        try:
+            os.unlink(log_path)
+        except FileNotFoundError:
+            pass
+        # -E and no pipes: before 8.5 the master keeps its caller's stderr open for ever.
+        done = process.run(
+            self.open_arguments(path, log_path),
+            timeout=self.connect_timeout * 2 + 10,
+            stdout=process.DEVNULL,
+            stderr=process.DEVNULL,
+        )
+        said = self.master_log(path)
+        if done.timed_out:
+            raise HostUnreachable(
+                f"the login was not through after {self.connect_timeout * 2 + 10:.0f} s",
+                host=self.target.host,
+                stderr=said,
+                advice=f"See `ssh -v {self.target.host}`.",
+            )
+        if done.returncode != 0 or "disabling multiplexing" in said:
+            raise diagnosis.connect_error(
+                said,
+                host=self.target.host,
+                login=self.target.shell_command(),
+                through_proxy=bool(
+                    self.resolved.get("proxyjump") or self.resolved.get("proxycommand")
+                ),
+            )
+        return said
+
+    def master_log(self, path: str) -> str:
+        """The end of what the master wrote to its log."""
+        try:
+            with open(path + ".log", "rb") as handle:
+                handle.seek(0, os.SEEK_END)
+                handle.seek(max(0, handle.tell() - 16384))
+                return handle.read().decode("utf-8", "replace").replace("\r", "")
+        except OSError:
+            return ""
+
+    # ------------------------------------------------------------------ end
+
+    def discard(self, link: Link) -> None:
+        """Give up a master that is proved not to work: ours is ended, the user's left alone."""
+        if not link.ours:
+            return
+        path = link.path
+        with sockets.locked(path + ".lock", timeout=self.connect_timeout + LOCK_SLACK):
+            pid = _read_pid(path)
+            if pid is not None and pid != link.pid:
+                return  # somebody has replaced it already
+            if _is_our_master(link.pid, path):
+                _end_master(link.pid, path)
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                pass
+
+    def stop(self, link: Link, *, drain: float = 10.0) -> bool:
+        """End our master: no new sessions, then wait up to ``drain`` seconds, then cut.
+
+        Returns false, and does nothing, for a master that the user opened.
+        """
+        if not link.ours:
+            return False
+        try:
+            mux.stop(link.path, timeout=ALIVE_TIMEOUT)
+        except mux.NoMaster:
+            pass
+        except mux.MuxError as error:
+            log.warning("%s: the master took no stop request: %s", self.target.host, error)
+        deadline = time.monotonic() + drain
+        while time.monotonic() < deadline and _is_our_master(link.pid, link.path):
+            time.sleep(0.02)
+        if _is_our_master(link.pid, link.path):
+            _end_master(link.pid, link.path)
+        for suffix in ("", ".pid", ".log"):
+            try:
+                os.unlink(link.path + suffix)
+            except FileNotFoundError:
+                pass
+        return True
+
+    def lost(self, link: Link, what: str, *, sent: Sent = "maybe") -> ConnectionLost:
+        """The error for a call during which the link died, with the master's last words."""
+        tail = self.master_log(link.path).strip().splitlines() if link.ours else []
+        reason = f" ({tail[-1]})" if tail else ""
+        return ConnectionLost(
+            f"the connection was lost{reason}", host=self.target.host, command=what, sent=sent
+        )
+
+
+# --------------------------------------------------------------------------- the process behind
+
+
+def _write_pid(path: str, pid: int) -> None:
+    with open(path + ".pid", "w", encoding="ascii") as handle:
+        handle.write(f"{pid}\n")
+
+
+def _read_pid(path: str) -> int | None:
+    try:
+        with open(path + ".pid", encoding="ascii") as handle:
+            return int(handle.read().strip())
+    except (OSError, ValueError):
+        return None
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as handle:
+            return handle.read()
+    except FileNotFoundError:
+        if os.path.isdir("/proc/self"):
+            return b""
+    except OSError:
+        return b""
+    done = process.run(["ps", "-ww", "-o", "command=", "-p", str(pid)], timeout=5)
+    return done.stdout
+
+
+def _is_our_master(pid: int, path: str) -> bool:
+    """Whether a pid still is the ssh that owns this socket: its command line names the path."""
+    line = _command_line(pid)
+    return os.fsencode(path) in line and b"ssh" in line
+
+
+def _end_master(pid: int, path: str) -> None:
+    """End one master process, TERM then KILL, each time after a look that it still is ours."""
+    for number, patience in ((signal.SIGTERM, 1.0), (signal.SIGCONT, 1.0), (signal.SIGKILL, 5.0)):
+        if not _is_our_master(pid, path):
+            return
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            if not _is_our_master(pid, path):
+                return
+            time.sleep(0.01)

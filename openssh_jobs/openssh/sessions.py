@@ -1,0 +1,398 @@
+"""Sessions on a master: opened within the server's limit, never by a second login.
+
+A session is opened by the mux protocol (``mux``) or by a guarded ``ssh -S`` (``process``).  Both
+give the same object; a refusal by MaxSessions waits its turn and asks again, because what was
+refused never ran.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import threading
+import time
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+
+from ..errors import ConfigurationError, ConnectionLost, SessionLimit
+from . import features, mux, process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .master import Link, Master
+
+log = logging.getLogger("openssh_jobs.sessions")
+
+Backend = Literal["mux", "process"]
+T = TypeVar("T")
+
+OPEN_TIMEOUT = 60.0
+"""Seconds for the server to grant one session; keepalives end a dead link in 45 s before that."""
+SLOT_TIMEOUT = 120.0
+"""Seconds to wait for a free session before ``SessionLimit``."""
+DEFAULT_SESSIONS = 8
+"""Below sshd's default of 10: the user's own terminals share the master."""
+PROBE_AFTER = 30.0
+"""A link that answered within so many seconds is not asked again before use."""
+_PROBE_TIMEOUT = 15.0
+_CLOCK_JUMP = 5.0
+
+
+class Session(Protocol):
+    """A command at work on the host."""
+
+    @property
+    def status(self) -> int | None:
+        """The exit status, ``None`` while there is none (255 may be ssh's own: ``process``)."""
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for the end; false if the session goes on."""
+
+    def close(self) -> None:
+        """Let go of the session; what runs on the host is not ended by this."""
+
+
+class ProcessSession:
+    """A session as a guarded ``ssh -S`` subprocess."""
+
+    def __init__(self, child: process.Child) -> None:
+        self._child = child
+
+    @property
+    def status(self) -> int | None:
+        """The exit status of ssh; negative after a signal."""
+        return self._child.returncode
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for ssh to end."""
+        return process.wait(self._child, timeout)
+
+    def close(self) -> None:
+        """End the ssh process; the master stays."""
+        if self._child.poll() is None:
+            process.end(self._child)
+
+
+def guarded_arguments(path: str) -> list[str]:
+    """Options with which ssh uses the master's socket or fails, and reads no configuration.
+
+    Without ``ProxyCommand=false`` a missing or full master would silently become a new login.
+    """
+    return [
+        "-F",
+        "none",
+        "-o",
+        "ControlMaster=no",
+        "-o",
+        "ProxyCommand=false",
+        "-o",
+        "BatchMode=yes",
+        "-S",
+        path.replace("%", "%%"),
+    ]
+
+
+def failure_of(stderr: bytes) -> mux.MuxError:
+    """Why a guarded ``ssh -S`` ended with 255 before the command began, from its words."""
+    text = stderr.decode("utf-8", "replace")
+    if "refused by peer" in text or "session request failed" in text:
+        return mux.SessionRefused(text.strip().splitlines()[0])
+    if "Control socket connect" in text or "Connection refused" in text:
+        return mux.NoMaster("nobody listens on the master's socket", stale=True)
+    if "read from master failed" in text or "master" in text:
+        return mux.MuxLost(text.strip().splitlines()[0], sent="maybe")
+    if "UNKNOWN port 65535" in text or "kex_exchange_identification" in text:
+        # The guard's own words alone: the socket was not there.
+        return mux.NoMaster("there is no master's socket")
+    return mux.MuxLost("ssh ended without a word", sent="maybe")
+
+
+class Slot:
+    """One of the sessions that this process may have at a time; given back once."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots: Slots | None = slots
+
+    def release(self) -> None:
+        """Give the slot back; a second time does nothing."""
+        slots, self._slots = self._slots, None
+        if slots is not None:
+            slots.give_back()
+
+
+class Slots:
+    """Counts this process's sessions on one route against a limit that refusals lower."""
+
+    def __init__(self, limit: int) -> None:
+        self._most = limit
+        self._limit = limit
+        self._used = 0
+        self._good = 0
+        self._changed = threading.Condition()
+
+    @property
+    def used(self) -> int:
+        """Sessions that are open now."""
+        return self._used
+
+    def acquire(self, deadline: float, reclaim: Callable[[], None]) -> Slot:
+        """Wait for a free slot; idle held sessions of our own are asked back meanwhile."""
+        with self._changed:
+            while self._used >= self._limit:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError
+                self._changed.release()
+                try:
+                    reclaim()
+                finally:
+                    self._changed.acquire()
+                if self._used >= self._limit:
+                    self._changed.wait(min(left, 0.25))
+            self._used += 1
+        return Slot(self)
+
+    def give_back(self) -> None:
+        """One session less."""
+        with self._changed:
+            self._used -= 1
+            self._changed.notify()
+
+    def refused(self) -> None:
+        """The server refused one more than those that are open: aim lower for a while."""
+        with self._changed:
+            self._good = 0
+            self._limit = max(1, min(self._limit, self._used - 1))
+
+    def granted(self) -> None:
+        """A session was opened; after a run of these the limit grows again."""
+        with self._changed:
+            self._good += 1
+            if self._good >= 16 and self._limit < self._most:
+                self._good = 0
+                self._limit += 1
+                self._changed.notify()
+
+
+class Sessions:
+    """Opens sessions on the master of one route; shared by all lanes of a connection."""
+
+    def __init__(
+        self,
+        master: Master,
+        *,
+        backend: str = "auto",
+        max_sessions: int | None = None,
+        forward_agent: bool = False,
+    ) -> None:
+        if backend not in ("auto", "mux", "process"):
+            raise ConfigurationError(f"exec_backend={backend!r} is none of auto, mux, process")
+        if max_sessions is not None and max_sessions < 1:
+            raise ConfigurationError(f"max_sessions={max_sessions} is less than 1")
+        self.master = master
+        self.opened = 0
+        self._wanted = backend
+        self.backend: Backend = "process" if backend == "process" else "mux"
+        self._forward_agent = forward_agent
+        self._limit = max_sessions or DEFAULT_SESSIONS
+        self._reclaimers: list[Callable[[], None]] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Start anew, as after a fork: nothing held here belongs to this process."""
+        self.slots = Slots(self._limit)
+        self._link: Link | None = None
+        self._lock = threading.RLock()
+        self._good_at = 0.0
+        self._wall_minus_monotonic = time.time() - time.monotonic()
+
+    def on_reclaim(self, reclaim: Callable[[], None]) -> None:
+        """Register a lane that can give an idle held session back at once."""
+        self._reclaimers.append(reclaim)
+
+    # ------------------------------------------------------------------ the link
+
+    def link(self) -> Link:
+        """A live master that answered lately, opened or replaced if need be."""
+        with self._lock:
+            if self._link is None:
+                self._link = self.master.ensure()
+                self.confirmed()
+            elif self._stale():
+                self._probe(self._link)
+            return self._link
+
+    def _stale(self) -> bool:
+        drift = time.time() - time.monotonic() - self._wall_minus_monotonic
+        return abs(drift) > _CLOCK_JUMP or time.monotonic() - self._good_at > PROBE_AFTER
+
+    def confirmed(self) -> None:
+        """The host just answered over the link."""
+        self._good_at = time.monotonic()
+        self._wall_minus_monotonic = time.time() - self._good_at
+
+    def _probe(self, link: Link) -> None:
+        """One bounded round trip; replaces a master that does not survive it."""
+        if self.round_trip(link):
+            self.confirmed()
+            return
+        log.warning("%s: the master does not reach the host; replacing it", self._host)
+        self.master.discard(link)
+        self._link = None
+        self._link = self.master.ensure()
+        self.confirmed()
+
+    def round_trip(self, link: Link, timeout: float = _PROBE_TIMEOUT) -> bool:
+        """Whether the host answers over this master.  A refused session is an answer too."""
+        with open(os.devnull, "r+b") as nothing:
+            fd = nothing.fileno()
+            try:
+                session = mux.open_session(link.path, b"exit 0", (fd, fd, fd), timeout=timeout)
+            except mux.SessionRefused:
+                return True
+            except mux.MuxVersion:
+                return self._process_round_trip(link, timeout)
+            except mux.MuxError:
+                return False
+            try:
+                return session.wait(timeout) and session.status is not None
+            finally:
+                session.close()
+
+    def _process_round_trip(self, link: Link, timeout: float) -> bool:
+        argv = [features.find("ssh"), *guarded_arguments(link.path), "-T", "--", "none", "exit 0"]
+        done = process.run(argv, timeout=timeout)
+        if done.timed_out:
+            return False
+        return done.returncode == 0 or isinstance(failure_of(done.stderr), mux.SessionRefused)
+
+    def forget(self, link: Link) -> None:
+        """Do not use this master again without looking for it anew."""
+        with self._lock:
+            if self._link == link:
+                self._link = None
+
+    @property
+    def _host(self) -> str:
+        return self.master.target.host
+
+    # ------------------------------------------------------------------ opening
+
+    def start(self, starter: Callable[[Link, Slot], T], *, what: str, again: bool = False) -> T:
+        """Run ``starter`` with a slot and a live master until a session stands.
+
+        ``starter`` raises ``mux.MuxError`` where none came up, and owns the slot once it
+        returns.  What was refused or not sent is tried again; ``again=True`` says that trying
+        again does no harm even where it may have been sent.  Raises ``SessionLimit``,
+        ``ConnectionLost`` and what ``Master.ensure`` raises.
+        """
+        deadline = time.monotonic() + SLOT_TIMEOUT
+        try:
+            slot = self.slots.acquire(deadline, self._reclaim)
+        except TimeoutError:
+            raise self._no_session(what, "all sessions of this process are in use") from None
+        try:
+            return self._start_with(slot, starter, what, again, deadline)
+        except BaseException:
+            slot.release()
+            raise
+
+    def _start_with(
+        self,
+        slot: Slot,
+        starter: Callable[[Link, Slot], T],
+        what: str,
+        again: bool,
+        deadline: float,
+    ) -> T:
+        pause, lives = 0.004, 2
+        while True:
+            link = self.link()
+            try:
+                started = starter(link, slot)
+            except mux.SessionRefused as error:
+                if time.monotonic() >= deadline:
+                    raise self._no_session(what, str(error)) from error
+                self.slots.refused()
+                self._wish(link)
+                self._reclaim()
+                time.sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter
+                pause = min(pause * 1.6, 0.25)
+            except mux.MuxVersion as error:
+                if self._wanted != "auto" or self.backend == "process":
+                    raise ConnectionLost(str(error), host=self._host, command=what) from error
+                log.warning("%s: %s; using ssh -S from now on", self._host, error)
+                self.backend = "process"
+            except mux.MuxError as error:
+                self._after_failure(link, error)
+                lives -= 1
+                if lives == 0 or (error.sent != "no" and not again):
+                    raise self.master.lost(link, what, sent=error.sent) from error
+            else:
+                self.opened += 1
+                self.slots.granted()
+                self.confirmed()
+                return started
+
+    def _after_failure(self, link: Link, error: mux.MuxError) -> None:
+        log.info("%s: %s", self._host, error)
+        self.forget(link)
+        if isinstance(error, mux.MuxTimeout):
+            self.master.discard(link)
+
+    def _no_session(self, what: str, why: str) -> SessionLimit:
+        return SessionLimit(
+            f"no session was free within {SLOT_TIMEOUT:.0f} s ({why})",
+            host=self._host,
+            command=what,
+            advice="Close other sessions to this host, or give max_sessions=.",
+        )
+
+    def open(
+        self,
+        link: Link,
+        command: bytes,
+        fds: Sequence[int],
+        *,
+        subsystem: bool = False,
+    ) -> Session:
+        """Open one session on a master, with three descriptors as its streams."""
+        if self.backend == "mux":
+            return mux.open_session(
+                link.path,
+                command,
+                fds,
+                timeout=OPEN_TIMEOUT,
+                subsystem=subsystem,
+                forward_agent=self._forward_agent,
+            )
+        argv: list[bytes | str] = [features.find("ssh"), *guarded_arguments(link.path), "-T"]
+        if self._forward_agent:
+            argv.append("-A")
+        argv += [*(["-s"] if subsystem else []), "--", "none", command]
+        child = process.spawn(argv, stdin=fds[0], stdout=fds[1], stderr=fds[2])
+        return ProcessSession(child)
+
+    # ------------------------------------------------------------------ sharing with others
+
+    def _reclaim(self) -> None:
+        for reclaim in self._reclaimers:
+            reclaim()
+
+    def _wish(self, link: Link) -> None:
+        """Tell other processes that a session is wanted: the time stamp of one file says when."""
+        if link.ours:
+            with contextlib.suppress(OSError), open(link.path + ".wish", "wb"):
+                pass
+
+    def wished_by_others(self) -> bool:
+        """Whether a process was refused a session within the last second."""
+        link = self._link
+        if link is None or not link.ours:
+            return False
+        try:
+            return abs(time.time() - os.stat(link.path + ".wish").st_mtime) < 1.0
+        except OSError:
+            return False
