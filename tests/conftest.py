@@ -15,7 +15,6 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ import pytest
 from tests.real import leaks, namespaces, parts
 from tests.real.ledger import Ledger
 from tests.real.site import Host, Site
+from tests.real.slurm import SlurmLab
 from tests.real.sshd import Sshd
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 LEDGER = Ledger()
 _REAL_HOME = Path(pwd.getpwuid(os.geteuid()).pw_dir)
 _DIRECTORY = pytest.StashKey[Path]()
-_TRACES = pytest.StashKey[AbstractSet[str]]()
+_TRACES = pytest.StashKey[list[str]]()
 _TROUBLE = pytest.StashKey[list[str]]()
 
 
@@ -68,7 +68,7 @@ def pytest_configure(config: pytest.Config) -> None:
         directory.chmod(0o755)
         (directory / "tmp").mkdir()
     config.stash[_DIRECTORY] = directory
-    config.stash[_TRACES] = leaks.traces(_REAL_HOME)
+    config.stash[_TRACES] = sorted(leaks.traces(_REAL_HOME))
     config.stash[_TROUBLE] = []
 
 
@@ -84,7 +84,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     config = session.config
     directory, trouble = config.stash[_DIRECTORY], config.stash[_TROUBLE]
     trouble += [f"left running: {line}" for line in leaks.wait_for_processes(directory)]
-    left = leaks.traces(_REAL_HOME) - config.stash[_TRACES]
+    left = leaks.traces(_REAL_HOME).difference(config.stash[_TRACES])
     trouble += [f"left on disk: {name}" for name in sorted(left)]
     text, right = LEDGER.report()
     if not right:
@@ -267,6 +267,20 @@ def sshd(site: Site, _shared_masters: dict[str, Any]) -> Host:
 def jump(site: Site, _shared_masters: dict[str, Any]) -> Host:
     """The login node through the bastion, with a key that only the agent has; master open."""
     return _warm("jump", site, _shared_masters)
+
+
+@pytest.fixture(scope="session")
+def slurm(site: Site, lab_directory: Path) -> Iterator[SlurmLab]:
+    """A real Slurm on the login node: submit as ``hpcalice`` through ``sshd`` or ``jump``."""
+    parts.require("slurm")
+    parts.require_namespaces("a Slurm")
+    assert site.network is not None
+    slurm = SlurmLab(lab_directory / "slurm", site.network.login)
+    try:
+        slurm.start()
+        yield slurm
+    finally:
+        slurm.stop()
 
 
 @pytest.fixture(params=["direct", "jump"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from tests.real import leaks, namespaces, parts
 from tests.real.site import Host, Site
+from tests.real.slurm import SlurmLab
 
 
 def ssh(host: Host, command: str, *options: str) -> subprocess.CompletedProcess[str]:
@@ -167,10 +169,51 @@ def test_a_link_can_be_cut_and_mended(site: Site, expect_logins: Callable[..., N
     assert ssh(site.host("direct"), "true").returncode == 0
 
 
-def test_slurm_and_machines_are_refused_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(namespaces.MARK, raising=False)
-    with pytest.raises(RuntimeError, match="only ever started in the lab's own namespaces"):
-        namespaces.require_own("Slurm")
+def test_a_job_goes_through_slurm(
+    site: Site, slurm: SlurmLab, route: str, expect_logins: Callable[..., None]
+) -> None:
+    expect_logins(1)
+    script = r"printf '#!/bin/sh\nid -un; exit 3\n' > lab.sh; sbatch --parsable --wait lab.sh"
+    done = ssh(site.host(route), script)
+    assert done.returncode == 3, done.stderr
+    job = done.stdout.strip()
+    assert job.isdigit()
+    assert (site.host(route).home / f"slurm-{job}.out").read_text() == "hpcalice\n"
+    assert "JobState=FAILED" in slurm.command("scontrol", "show", "job", job)
+
+
+def test_the_controller_and_a_node_can_go_and_come_back(slurm: SlurmLab) -> None:
+    slurm.controller.stop()
+    assert "DOWN" in slurm.command("scontrol", "ping", check=False)
+    slurm.controller.start()
+    slurm.wait_until_ready()
+    assert "UP" in slurm.command("scontrol", "ping")
+    slurm.nodes["n2"].stop()
+    assert not slurm.nodes["n2"].running()
+    slurm.nodes["n2"].start()
+    slurm.wait_until_ready()
+    assert slurm.command("squeue", "-h") == ""
+
+
+@pytest.mark.parametrize("claim", ["nothing", "none", "/run/lab"])
+def test_slurm_is_refused_outside(claim: str) -> None:
+    environment = {"PATH": os.environ["PATH"]}
+    if claim != "nothing":
+        environment[namespaces.MARK] = claim
+    code = "from tests.real.slurm import SlurmLab; SlurmLab(None, None)"
+    # Outside of the lab process 1 is not ours; a namespace more is as far away as the machine is.
+    outside = ["unshare", "--pid", "--fork", "--mount-proc"] if os.geteuid() == 0 else []
+    done = subprocess.run(
+        [*outside, sys.executable, "-c", code],
+        cwd=Path(__file__).parent.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "only ever started in the lab's own namespaces" in done.stderr
 
 
 def test_a_left_process_is_found(lab_directory: Path) -> None:
