@@ -1,0 +1,91 @@
+# Sourced by the other scripts, from the checkout's top: packages and the virtual environment.
+# Nothing is printed where nothing is missing.
+
+# INSTALL is yes after `wants_install "$@"` if the first word is --install, and in CI.
+INSTALL=no
+[ "${CI:-}" != true ] || INSTALL=yes
+wants_install() {
+    [ "${1:-}" = --install ] && INSTALL=yes
+}
+
+quietly() { # show what a command says only if it fails
+    if ! said=$("$@" 2>&1 </dev/null); then
+        printf '%s\n' "$said" >&2
+        return 1
+    fi
+}
+
+apt_install() { # no daemon is started: what the tests need they start themselves
+    policy=
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        policy=/usr/sbin/policy-rc.d
+        trap 'rm -f "$policy"' EXIT
+        trap 'exit 130' INT TERM
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
+    result=0
+    for attempt in with-old-lists with-new-lists; do
+        [ $attempt = with-old-lists ] ||
+            quietly env DEBIAN_FRONTEND=noninteractive apt-get -q update || result=1
+        if said=$(DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -q -y \
+            --no-install-recommends -o DPkg::Lock::Timeout=300 install "$@" 2>&1 </dev/null); then
+            result=0
+            break
+        fi
+        result=1
+    done
+    [ $result = 0 ] || printf '%s\n' "$said" >&2
+    if [ -n "$policy" ]; then
+        rm -f "$policy"
+        trap - EXIT INT TERM
+    fi
+    return $result
+}
+
+need_packages() { # Debian packages; what is missing is installed, or said in one sentence
+    command -v dpkg-query >/dev/null || return 0
+    missing=
+    for package in "$@"; do
+        case $(dpkg-query -W -f='${Status}' "$package" 2>/dev/null) in
+        *' installed') ;;
+        *) missing="$missing $package" ;;
+        esac
+    done
+    [ -n "$missing" ] || return 0
+    if [ $INSTALL = yes ] && [ "$(id -u)" = 0 ]; then
+        echo "installing$missing" >&2
+        # shellcheck disable=SC2086
+        apt_install $missing
+    else
+        echo "Not installed:$missing. To install them, as root: apt-get install$missing" >&2
+    fi
+}
+
+find_python() { # sets PYTHON
+    for PYTHON in python3 python3.13 python3.12 python3.11; do
+        "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && return 0
+    done
+    echo 'Python 3.11 or newer is needed, and none is on PATH.' >&2
+    return 1
+}
+
+need_environment() { # need_environment EXTRA: .venv with this checkout and an extra of setup.cfg
+    stamp=.venv/has-$1
+    if [ -e "$stamp" ] && [ -z "$(find setup.cfg setup.py -newer "$stamp")" ]; then
+        return 0
+    fi
+    if [ ! -x .venv/bin/python ] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+        find_python
+        if ! "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null; then
+            need_packages python3-venv
+            if ! "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null; then
+                echo "$PYTHON cannot make virtual environments." >&2
+                return 1
+            fi
+        fi
+        quietly "$PYTHON" -m venv --clear .venv
+    fi
+    quietly .venv/bin/python -m pip install --disable-pip-version-check --quiet -e ".[$1]"
+    : >"$stamp"
+}
