@@ -280,13 +280,15 @@ class Sessions:
 
     # ------------------------------------------------------------------ opening
 
-    def start(self, starter: Callable[[Link, Slot], T], *, what: str, again: bool = False) -> T:
+    def start(
+        self, starter: Callable[[Link], T], *, what: str, again: bool = False
+    ) -> tuple[T, Slot]:
         """Run ``starter`` with a slot and a live master until a session stands.
 
-        ``starter`` raises ``mux.MuxError`` where none came up, and owns the slot once it
-        returns.  What was refused or not sent is tried again; ``again=True`` says that trying
-        again does no harm even where it may have been sent.  Raises ``SessionLimit``,
-        ``ConnectionLost`` and what ``Master.ensure`` raises.
+        Returns what ``starter`` made and its slot, to be released at the session's end.
+        ``starter`` raises ``mux.MuxError`` where none came up.  What was refused or not sent is
+        tried again; ``again=True`` says that trying again does no harm even where it may have
+        been sent.  Raises ``SessionLimit``, ``ConnectionLost`` and what ``Master.ensure`` raises.
         """
         deadline = time.monotonic() + SLOT_TIMEOUT
         try:
@@ -294,15 +296,14 @@ class Sessions:
         except TimeoutError:
             raise self._no_session(what, "all sessions of this process are in use") from None
         try:
-            return self._start_with(slot, starter, what, again, deadline)
+            return self._start_with(starter, what, again, deadline), slot
         except BaseException:
             slot.release()
             raise
 
     def _start_with(
         self,
-        slot: Slot,
-        starter: Callable[[Link, Slot], T],
+        starter: Callable[[Link], T],
         what: str,
         again: bool,
         deadline: float,
@@ -311,7 +312,7 @@ class Sessions:
         while True:
             link = self.link()
             try:
-                started = starter(link, slot)
+                started = starter(link)
             except mux.SessionRefused as error:
                 if time.monotonic() >= deadline:
                     raise self._no_session(what, str(error)) from error

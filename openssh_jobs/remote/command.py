@@ -104,7 +104,7 @@ def close_fd(fd: int) -> None:
 class Running:
     """A command at work on the host, seen from here: the session and our ends of its pipes."""
 
-    def __init__(self, commands: Commands, plan: Plan, slot: Slot) -> None:
+    def __init__(self, commands: Commands, plan: Plan) -> None:
         self.plan = plan
         self.group: int | None = None
         self.session: Session
@@ -119,7 +119,7 @@ class Running:
         self.preamble = b""
         self.sent_input = 0
         self._commands = commands
-        self._slot = slot
+        self.slot: Slot | None = None
 
     # ------------------------------------------------------------------ start
 
@@ -262,7 +262,8 @@ class Running:
         self.inp = self.out = self.err = -1
         if hasattr(self, "session"):
             self.session.close()
-        self._slot.release()
+        if self.slot is not None:
+            self.slot.release()
 
 
 class Commands:
@@ -327,23 +328,21 @@ class Commands:
     ) -> Running:
         """Start a command; returns when its shell has begun."""
 
-        def starter(link: Link, slot: Slot) -> Running:
-            running = Running(self, plan, slot)
+        def starter(link: Link) -> Running:
+            running = Running(self, plan)
             if keep_stdin:
                 self._kept.add(id(running))
             try:
                 running.start(link, data, stdin, stdout)
-            except mux.MuxError:
-                # The slot is still the caller's: it will try again with it.
-                running._slot = _NoSlot()  # type: ignore[assignment]
-                raise
             finally:
                 self._kept.discard(id(running))
             return running
 
         self.count += 1
         try:
-            return self.sessions.start(starter, what=plan.what, again=again)
+            running, slot = self.sessions.start(starter, what=plan.what, again=again)
+            running.slot = slot
+            return running
         except _NeverStarted as error:
             status, out, err = error.args
             said = " ".join((out + " " + err).split())[:300] or "nothing"
@@ -475,11 +474,6 @@ class Commands:
                 if time.monotonic() > deadline - _KILL_WAIT + 1:
                     running.session.close()
                 time.sleep(0.1)
-
-
-class _NoSlot:
-    def release(self) -> None:
-        pass
 
 
 def _timeout_error(

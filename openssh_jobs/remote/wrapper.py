@@ -22,8 +22,8 @@ Errors = Literal["pipe", "stdout", "devnull"]
 
 # Two words that only the sh family leaves as they are: fish halves the backslashes of the first,
 # csh takes the one before the exclamation mark of the second.
-_FAMILY_WORDS = b"'\\\\' \"\\!\""
-_FAMILY_TEST = b"if [ \"$1$2\" = '\\\\\\!' ]; then f=sh; else f=other; fi; "
+FAMILY_WORDS = b"'\\\\' \"\\!\""
+FAMILY_TEST = b"if [ \"$1$2\" = '\\\\\\!' ]; then f=sh; else f=other; fi; "
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -122,8 +122,8 @@ def _around(
     start = b"exec 3>&2 2>/dev/null; "
     if family == "sh":
         return start + b"echo " + nonce + b" start $$ sh >&3; " + command + b"; " + tail
-    line = start + _FAMILY_TEST + b"echo " + nonce + b" start $$ $f >&3; " + command + b"; " + tail
-    return envelope(line) + b" sh " + _FAMILY_WORDS
+    line = start + FAMILY_TEST + b"echo " + nonce + b" start $$ $f >&3; " + command + b"; " + tail
+    return envelope(line) + b" sh " + FAMILY_WORDS
 
 
 class Marks:

@@ -1,0 +1,75 @@
+"""Which errno a tool on the host meant, from its words in the C locale.  Pure.
+
+mkdir, stat, mv and their kin end their line with the text of strerror(3); glibc, musl and the
+BSDs agree on these, but for the few that stand twice here.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+
+from ..errors import RemoteOSError, remote_oserror
+
+_TEXTS = {
+    "no such file or directory": errno.ENOENT,
+    "no such file": errno.ENOENT,
+    "not found": errno.ENOENT,
+    "not found.": errno.ENOENT,
+    "nonexistent directory": errno.ENOENT,
+    "directory nonexistent": errno.ENOENT,
+    "permission denied": errno.EACCES,
+    "operation not permitted": errno.EPERM,
+    "file exists": errno.EEXIST,
+    "not a directory": errno.ENOTDIR,
+    "is a directory": errno.EISDIR,
+    "directory not empty": errno.ENOTEMPTY,
+    "no space left on device": errno.ENOSPC,
+    "disk quota exceeded": errno.EDQUOT,
+    "disc quota exceeded": errno.EDQUOT,
+    "quota exceeded": errno.EDQUOT,
+    "read-only file system": errno.EROFS,
+    "file name too long": errno.ENAMETOOLONG,
+    "filename too long": errno.ENAMETOOLONG,
+    "too many levels of symbolic links": errno.ELOOP,
+    "symbolic link loop": errno.ELOOP,
+    "too many symbolic links": errno.ELOOP,
+    "invalid argument": errno.EINVAL,
+    "input/output error": errno.EIO,
+    "i/o error": errno.EIO,
+    "text file busy": errno.ETXTBSY,
+    "device or resource busy": errno.EBUSY,
+    "resource busy": errno.EBUSY,
+    "cross-device link": errno.EXDEV,
+    "invalid cross-device link": errno.EXDEV,
+    "stale file handle": errno.ESTALE,
+    "stale nfs file handle": errno.ESTALE,
+    "file too large": errno.EFBIG,
+    "too many open files": errno.EMFILE,
+    "transport endpoint is not connected": errno.ENOTCONN,
+    "required key not available": getattr(errno, "ENOKEY", errno.EACCES),
+    "cannot allocate memory": errno.ENOMEM,
+}
+_TAIL = re.compile(r"[:(]?\s*([^:]+?)\)?\s*\Z")
+
+
+def errno_of(stderr: str) -> int | None:
+    """The errno that the last telling line names, ``None`` where no line does."""
+    for line in reversed(stderr.strip().splitlines()):
+        lowered = line.strip().lower()
+        found = _TAIL.search(lowered)
+        if found and found[1].strip() in _TEXTS:
+            return _TEXTS[found[1].strip()]
+        for text, number in _TEXTS.items():
+            if len(text) > 10 and lowered.endswith(text):
+                return number
+    return None
+
+
+def error_of(stderr: str, path: str | bytes, *, host: str) -> RemoteOSError:
+    """The error for what a tool said about a path; EIO with its words where they tell nothing."""
+    number = errno_of(stderr)
+    if number is not None:
+        return remote_oserror(number, path, host=host)
+    said = " ".join(stderr.split())[:300] or "no reason given"
+    return remote_oserror(errno.EIO, path, host=host, detail=said)

@@ -1,0 +1,300 @@
+"""The control shell: one held /bin/sh on the host for the library's own short commands.
+
+Half a millisecond and one round trip a command; slow or noisy rc files are paid once.  Users'
+commands never come here: a background child of theirs would speak into the next answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import select
+import threading
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import CommandTimeout
+from ..openssh import mux
+from ..openssh.sessions import OPEN_TIMEOUT, failure_of
+from . import keeper, wrapper
+from .command import close_fd
+from .quoting import describe, to_text
+
+if TYPE_CHECKING:
+    from ..openssh.master import Link
+    from ..openssh.sessions import Session, Sessions, Slot
+    from .command import Commands
+
+log = logging.getLogger("openssh_jobs.shell")
+
+CALL_TIMEOUT = 120.0
+_CHUNK = 65536
+
+
+class Answer(NamedTuple):
+    """What a control command answered: exit status, stdout, stderr."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+
+class _Ended(Exception):
+    """The shell is gone; ``sent`` says if the command had been given to it."""
+
+
+class _Held:
+    """One shell at work: its session and pipes."""
+
+    def __init__(self, sessions: Sessions, link: Link) -> None:
+        self.link = link
+        self.slot: Slot | None = None
+        self._backlog = {"out": b"", "err": b""}
+        theirs: list[int] = []
+        self.inp = self.out = self.err = -1
+        try:
+            their_in, self.inp = os.pipe()
+            theirs.append(their_in)
+            self.out, their_out = os.pipe()
+            theirs.append(their_out)
+            self.err, their_err = os.pipe()
+            theirs.append(their_err)
+            self.session: Session = sessions.open(
+                link, b"exec /bin/sh -s " + wrapper.FAMILY_WORDS, (their_in, their_out, their_err)
+            )
+        except BaseException:
+            for fd in (self.inp, self.out, self.err):
+                close_fd(fd)
+            raise
+        finally:
+            for fd in theirs:
+                close_fd(fd)
+
+    def begin(self, sessions: Sessions) -> tuple[bytes, bytes]:
+        """Prepare the shell; returns its pid and the family of the login shell."""
+        script = (
+            b"LC_ALL=C; export LC_ALL; unset CDPATH ENV BASH_ENV; "
+            + wrapper.FAMILY_TEST
+            + b"echo $$ $f"
+        )
+        try:
+            answer = self.call(script, time.monotonic() + OPEN_TIMEOUT, subshell=False)
+        except _Ended:
+            self.session.wait(5.0)
+            said = self._backlog["err"]
+            if sessions.backend == "process" and self.session.status in (255, None):
+                raise failure_of(said) from None
+            raise mux.MuxLost(
+                f"the login shell started no /bin/sh: {to_text(said).strip()[:200]}", sent="no"
+            ) from None
+        pid, family = answer.stdout.split()[:2]
+        return pid, family
+
+    def call(self, script: bytes, deadline: float, *, subshell: bool = True) -> Answer:
+        """One framed command; ``TimeoutError`` at the deadline, ``_Ended`` at the end."""
+        nonce = b"oj-" + secrets.token_hex(9).encode()
+        opening, closing = (b"(", b")") if subshell else (b"{", b"}")
+        text = (
+            b"echo %b; echo %b >&2; %b\n%b\n%b </dev/null; "
+            b"printf '\\n%%s %%d\\n' %b $?; printf '\\n%%s\\n' %b >&2\n"
+            % (nonce, nonce, opening, script, closing, nonce, nonce)
+        )
+        self._send(text, deadline)
+        head, tail = nonce + b"\n", b"\n" + nonce
+        while True:
+            out, err = self._backlog["out"], self._backlog["err"]
+            # Both frames must be closed, and the status line of stdout be whole.
+            end_out, end_err = out.rfind(tail + b" "), err.rfind(tail + b"\n")
+            if end_out >= 0 and end_err >= 0 and out.endswith(b"\n"):
+                start_out, start_err = out.find(head), err.find(head)
+                status = int(out[end_out + len(tail) :].split()[0])
+                self._backlog = {"out": b"", "err": b""}
+                return Answer(
+                    status,
+                    out[start_out + len(head) : end_out],
+                    err[start_err + len(head) : end_err],
+                )
+            self._read(deadline)
+
+    def _send(self, text: bytes, deadline: float) -> None:
+        view = memoryview(text)
+        os.set_blocking(self.inp, False)
+        poll = select.poll()
+        poll.register(self.inp, select.POLLOUT)
+        while view:
+            try:
+                view = view[os.write(self.inp, view) :]
+            except BlockingIOError:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError from None
+                poll.poll(left * 1000)
+            except OSError:
+                raise _Ended from None
+
+    def _read(self, deadline: float) -> None:
+        left = deadline - time.monotonic()
+        poll = select.poll()
+        poll.register(self.out, select.POLLIN)
+        poll.register(self.err, select.POLLIN)
+        ready = poll.poll(max(0, left) * 1000)
+        if not ready:
+            raise TimeoutError
+        ended = False
+        for fd, _ in ready:
+            data = os.read(fd, _CHUNK)
+            ended = ended or not data
+            self._backlog["out" if fd == self.out else "err"] += data
+        if ended:
+            with contextlib.suppress(OSError):
+                os.set_blocking(self.err, False)
+                self._backlog["err"] += os.read(self.err, _CHUNK)
+            raise _Ended
+
+    def close(self, *, wait: float) -> None:
+        """End the shell by closing its stdin, and wait a little until the session is over."""
+        for fd in (self.inp, self.out, self.err):
+            close_fd(fd)
+        self.inp = self.out = self.err = -1
+        self.session.wait(wait)
+        self.session.close()
+        if self.slot is not None:
+            self.slot.release()
+
+    def abandon(self) -> None:
+        """In a forked child: let go without a word to the shell, which is the parent's."""
+        for fd in (self.inp, self.out, self.err):
+            close_fd(fd)
+        self.inp = self.out = self.err = -1
+
+
+class ControlShell:
+    """The held shell of a connection: opened when needed, given back when idle."""
+
+    def __init__(self, sessions: Sessions, commands: Commands) -> None:
+        self._sessions = sessions
+        self._commands = commands
+        self.reset()
+        sessions.on_reclaim(self._reclaim)
+
+    def reset(self) -> None:
+        """Start anew, as after a fork."""
+        held = getattr(self, "_held", None)
+        if held is not None:
+            held.abandon()
+        self._lock = threading.RLock()
+        self._held: _Held | None = None
+        self._used_at = 0.0
+        self.calls = 0
+
+    def call(
+        self,
+        script: bytes,
+        *,
+        timeout: float = CALL_TIMEOUT,
+        again: bool = False,
+    ) -> Answer:
+        """Run a short POSIX script and return its answer; one round trip.
+
+        ``again=True`` says that running it twice does no harm: it is then repeated once where
+        the shell or the link was lost under it.  Raises ``ConnectionLost``, ``CommandTimeout``.
+        """
+        deadline = time.monotonic() + timeout
+        what = describe(script, 80)
+        with self._lock:
+            for last in (not again, True):
+                held = self._held = self._hold(what)
+                try:
+                    answer = held.call(script, deadline)
+                except _Ended:
+                    self._drop()
+                    if last:
+                        self._sessions.forget(held.link)
+                        raise self._sessions.master.lost(held.link, what) from None
+                    continue
+                except TimeoutError:
+                    self._drop()
+                    raise CommandTimeout(
+                        f"the host did not answer within {timeout:g} s",
+                        host=self._commands.host,
+                        command=what,
+                        timeout=timeout,
+                        sent="maybe",
+                    ) from None
+                except BaseException:
+                    # Interrupted between question and answer: the frames no longer match.
+                    self._drop()
+                    raise
+                self.calls += 1
+                self._used_at = time.monotonic()
+                self._sessions.confirmed()
+                if self._sessions.wished_by_others():
+                    self._drop(wait=2.0)
+                return answer
+        raise AssertionError("not reached")
+
+    def _hold(self, what: str) -> _Held:
+        if self._held is not None:
+            if self._still_there(self._held):
+                return self._held
+            self._drop()
+
+        def starter(link: Link) -> _Held:
+            held = _Held(self._sessions, link)
+            try:
+                _, family = held.begin(self._sessions)
+            except TimeoutError:
+                held.close(wait=0)
+                raise mux.MuxTimeout("the host's shell did not begin") from None
+            except BaseException:
+                held.close(wait=0)
+                raise
+            self._commands.learned(family)
+            return held
+
+        held, held.slot = self._sessions.start(starter, what=what, again=True)
+        held.slot = slot
+        keeper.watch(self)
+        return held
+
+    @staticmethod
+    def _still_there(held: _Held) -> bool:
+        """Whether an idle shell has not closed its stdout: a look, not a question."""
+        poll = select.poll()
+        poll.register(held.out, select.POLLIN)
+        return not poll.poll(0)
+
+    def _drop(self, wait: float = 0.0) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            held.close(wait=wait)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a shell is held now."""
+        return self._held is not None
+
+    def _reclaim(self) -> None:
+        self.give_back(idle_for=0.0)
+
+    def give_back(self, *, idle_for: float) -> bool:
+        """Close the shell if it is idle; true if none is held now."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if self._held is None:
+                return True
+            idle = time.monotonic() - self._used_at
+            if idle >= idle_for or self._sessions.wished_by_others():
+                self._drop(wait=2.0)
+                return True
+            return False
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """Give the session back now."""
+        with self._lock:
+            self._drop(wait=2.0)
