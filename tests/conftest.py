@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 LEDGER = Ledger()
 _REAL_HOME = Path(pwd.getpwuid(os.geteuid()).pw_dir)
 _DIRECTORY = pytest.StashKey[Path]()
-_TRACES = pytest.StashKey[list[str]]()
+_TRACES = pytest.StashKey[set[str]]()
 _TROUBLE = pytest.StashKey[list[str]]()
 
 
@@ -68,7 +68,7 @@ def pytest_configure(config: pytest.Config) -> None:
         directory.chmod(0o755)
         (directory / "tmp").mkdir()
     config.stash[_DIRECTORY] = directory
-    config.stash[_TRACES] = sorted(leaks.traces(_REAL_HOME))
+    config.stash[_TRACES] = leaks.traces(_REAL_HOME)
     config.stash[_TROUBLE] = []
 
 
@@ -84,7 +84,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     config = session.config
     directory, trouble = config.stash[_DIRECTORY], config.stash[_TROUBLE]
     trouble += [f"left running: {line}" for line in leaks.wait_for_processes(directory)]
-    left = leaks.traces(_REAL_HOME).difference(config.stash[_TRACES])
+    before = config.stash[_TRACES]
+    left = leaks.traces(_REAL_HOME) - before
     trouble += [f"left on disk: {name}" for name in sorted(left)]
     text, right = LEDGER.report()
     if not right:

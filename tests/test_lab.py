@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -225,3 +226,43 @@ def test_a_left_process_is_found(lab_directory: Path) -> None:
             found = [line.strip() for line in leaks.processes(lab_directory)]
         child.kill()
     assert f"{child.pid} sleep 300" in found
+
+
+def lab(*arguments: str, check: bool = True) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.real.lab", *arguments],
+        cwd=Path(__file__).parent.parent,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert not check or done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_lab_by_hand_comes_up_and_leaves_nothing(lab_directory: Path) -> None:
+    parts.require("ssh", "sshd")
+    before = leaks.processes(lab_directory)
+    try:
+        said = lab("up")
+        config = said.split()[2]
+        for alias in ("direct", "inner"):
+            assert lab("run", "ssh", "-F", config, alias, "echo there") == "there\n"
+        if namespaces.inside():
+            script = "sbatch --parsable --wrap 'echo done'"
+            assert lab("run", "ssh", "-F", config, "direct", script).strip() == "1"
+        assert lab("up").startswith("The lab is up already")
+    finally:
+        lab("down")
+    assert leaks.wait_for_processes(lab_directory) == before
+    assert list(Path(tempfile.gettempdir()).glob("oj-lab-*")) == []
+    assert lab("status", check=False).startswith("The lab is down")
+
+
+def test_the_test_command_installs_every_part() -> None:
+    script = (Path(__file__).parent.parent / "scripts" / "test").read_text()
+    installed = set(script.split("need_packages", 1)[1].split("need_environment")[0].split())
+    for part, (_, packages) in parts.PARTS.items():
+        assert set(packages) <= installed, part

@@ -17,7 +17,6 @@ _HOME_TRACES = (
     ".local/state/openssh_jobs",
     ".local/share/openssh_jobs",
 )
-_TMP_PREFIXES = ("oj-", "ssh-", "openssh")
 
 
 def _parents() -> set[int]:
@@ -73,6 +72,7 @@ def traces(home: Path) -> set[str]:
             found.add(str(top))
             found |= {str(path) for path in top.rglob("*")}
     for name in os.listdir("/tmp"):
-        if name.startswith(_TMP_PREFIXES):
+        # Sockets of ours that found no better place, and sshd's for forwarded agents.
+        if name == f"oj-{os.geteuid()}" or name.startswith("ssh-"):
             found.add(f"/tmp/{name}")
     return found
