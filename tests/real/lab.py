@@ -82,7 +82,7 @@ def _up() -> int:
     if why is None:
         command = namespaces.command_line(command)
     else:
-        print(f"No Slurm and no walls between the machines: that {why}.")
+        print(f"No Slurm here, no walls between the machines: that {why}.", file=sys.stderr)
     log = DIRECTORY / "log"
     with log.open("wb") as words:
         server = subprocess.Popen(

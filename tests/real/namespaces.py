@@ -46,7 +46,7 @@ def inside() -> bool:
 def why_not() -> str | None:
     """Why the namespaces cannot be made here, or None."""
     if os.geteuid() != 0:
-        return "needs root (run: sudo scripts/test)"
+        return "needs root (sudo scripts/test, sudo scripts/lab)"
     for tool in ("unshare", "ip", "nsenter"):
         if shutil.which(tool) is None:
             return f"needs {tool} (run: apt-get install util-linux iproute2)"
