@@ -14,6 +14,7 @@ from email.utils import parsedate_tz
 
 __all__ = [
     "chunks",
+    "command_words",
     "epoch",
     "expand_hosts",
     "first_line",
@@ -248,3 +249,28 @@ def signal_and_code(status: int) -> tuple[int | None, int | None]:
     """(exit code, signal) of a raw wait status (``768`` is exit 3, ``9`` is signal 9)."""
     number = status & 0x7F
     return ((status >> 8) & 0xFF, None) if number == 0 else (None, number)
+
+
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
+
+
+def command_words(command: str | None, programs: Iterable[str]) -> list[str]:
+    """The words of a typed command, from the first of these programs to the end of that command.
+
+    Empty where none of them is called, or where the text is no command line.
+    """
+    if not command:
+        return []
+    try:
+        words = shlex.split(command, comments=False)
+    except ValueError:
+        return []
+    wanted = set(programs)
+    for place, word in enumerate(words):
+        if word.rsplit("/", 1)[-1] in wanted:
+            rest = words[place:]
+            ends = [at for at, one in enumerate(rest) if one in ("|", "||", "&&", ";")]
+            return rest[: ends[0]] if ends else rest
+        if not _ASSIGNMENT.fullmatch(word) and place > 8:
+            break
+    return []

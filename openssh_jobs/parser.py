@@ -1,0 +1,124 @@
+"""The front door of the pure half: a scheduler's output in, data out.
+
+No clock, no network, no files.  It reads what this library asks for and what people paste; with
+``scheduler=None`` it finds out whose output it is by looking.  One odd line spoils one row and is
+kept in ``Snapshot.unparsed``.  What is no complete answer raises ``SchedulerError`` with a
+``kind``; nothing here ever takes a failure for an empty queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import tzinfo
+
+from openssh_jobs.errors import SchedulerError
+from openssh_jobs.jobs import CancelOutcome, Node, Queue, Snapshot
+from openssh_jobs.schedulers import available, get
+from openssh_jobs.schedulers.base import Scheduler
+from openssh_jobs.schedulers.text import first_line
+
+__all__ = [
+    "detect",
+    "parse_cancel",
+    "parse_nodes",
+    "parse_queues",
+    "parse_status",
+    "parse_submit",
+]
+
+
+def detect(stdout: str, *, stderr: str = "", command: str | None = None) -> Scheduler:
+    """The scheduler whose output this is; ``SchedulerError`` where nobody's is recognised."""
+    for name in available():
+        scheduler = get(name)
+        if scheduler.recognises(stdout, stderr, command):
+            return scheduler
+    raise SchedulerError(
+        f"no scheduler's output: {first_line(stdout, stderr)!r}",
+        kind="parse_error",
+        stdout=stdout,
+        stderr=stderr,
+        advice="Name the scheduler.",
+    )
+
+
+def _chosen(
+    scheduler: str | Scheduler | None, stdout: str, stderr: str, command: str | None
+) -> Scheduler:
+    if isinstance(scheduler, Scheduler):
+        return scheduler
+    if scheduler is not None:
+        return get(scheduler)
+    return detect(stdout, stderr=stderr, command=command)
+
+
+def parse_status(
+    stdout: str,
+    scheduler: str | Scheduler | None = None,
+    *,
+    stderr: str = "",
+    returncode: int = 0,
+    command: str | None = None,
+    requested: Iterable[str] | None = None,
+    timezone: tzinfo | None = None,
+) -> Snapshot:
+    """What a listing of jobs says, of the queue or of the accounting.
+
+    ``command`` is what was typed, where known: it tells the columns of a listing without header
+    and what the listing covers.  ``requested`` are the ids of interest: each is then known, absent
+    (a complete answer that covers it does not have it) or unknown.  Times without an offset are
+    ``None`` unless ``timezone`` is given.  Raises ``SchedulerError`` and ``InputError`` (ids).
+    """
+    return _chosen(scheduler, stdout, stderr, command).parse_status(
+        stdout,
+        stderr=stderr,
+        returncode=returncode,
+        requested=requested,
+        command=command,
+        timezone=timezone,
+    )
+
+
+def parse_submit(
+    stdout: str, scheduler: str | Scheduler, *, stderr: str = "", returncode: int = 0
+) -> str:
+    """The id of the job that a submit command's output tells of.
+
+    Raises ``SubmitRejected`` (certainly no job; ``SubmitLimit`` where the limit passes) or
+    ``SubmitUnknown`` (there may be one).
+    """
+    return _chosen(scheduler, stdout, stderr, None).parse_submit(
+        stdout, stderr=stderr, returncode=returncode
+    )
+
+
+def parse_cancel(
+    stdout: str,
+    scheduler: str | Scheduler,
+    *,
+    stderr: str = "",
+    returncode: int = 0,
+    requested: Iterable[str] | None = None,
+) -> dict[str, CancelOutcome]:
+    """What a cancel (hold, release) command did to each id."""
+    return _chosen(scheduler, stdout, stderr, None).parse_cancel(
+        stdout, stderr=stderr, returncode=returncode, requested=requested
+    )
+
+
+def parse_nodes(
+    stdout: str, scheduler: str | Scheduler, *, stderr: str = "", returncode: int = 0
+) -> list[Node]:
+    """The nodes of a listing; ``SchedulerError`` for what is none."""
+    return _chosen(scheduler, stdout, stderr, None).parse_nodes(
+        stdout, stderr=stderr, returncode=returncode
+    )
+
+
+def parse_queues(
+    stdout: str, scheduler: str | Scheduler, *, stderr: str = "", returncode: int = 0
+) -> list[Queue]:
+    """The queues of a listing; ``SchedulerError`` for what is none."""
+    return _chosen(scheduler, stdout, stderr, None).parse_queues(
+        stdout, stderr=stderr, returncode=returncode
+    )

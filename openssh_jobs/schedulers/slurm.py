@@ -1,0 +1,646 @@
+"""Slurm: sbatch, squeue, sacct, scontrol, scancel, sinfo.
+
+What is asked for, and why (slurm-wlm 22.05.8 measured, manual pages of 14.03 to 24.11 read):
+
+* ``squeue -u UID -t all`` for own jobs: one query serves all handles and processes, and ended jobs
+  stay in it for MinJobAge.  ``-j`` with one unknown id is an error, with two it is silence.
+* ``-o``, not ``--json``: 200 bytes a job instead of 6,000, and it is there in every version.
+* A separator that nobody could know beforehand: names may hold ``|``, newlines and all.
+* ``SLURM_TIME_FORMAT`` with the offset: Slurm's own times do not say their zone.
+* ``sacct -j``, no ``-S``: a window leaves out what never became eligible.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta, tzinfo
+from typing import ClassVar
+
+from openssh_jobs.errors import SchedulerError
+from openssh_jobs.jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
+from openssh_jobs.schedulers import slurm_machine
+from openssh_jobs.schedulers.base import (
+    Scheduler,
+    Section,
+    SubmitRequest,
+    framed,
+    outcomes_for,
+    read_frame,
+    rule,
+    section,
+)
+from openssh_jobs.schedulers.slurm_output import (
+    Rows,
+    Table,
+    columns_of_command,
+    read_json,
+    read_scontrol,
+    read_table,
+)
+from openssh_jobs.schedulers.text import chunks, command_words, first_line, quote, shell_path
+
+# Fields that nobody can make to hold a separator, then those that users choose.
+_QUEUE_SAFE = "iATruPaNCVSeMl"
+_QUEUE_FORMAT = "$oj|" + "|".join(f"%{letter}" for letter in _QUEUE_SAFE) + "|$oj|%Z|$oj|%j"
+_QUEUE_COLUMNS = (
+    "id", "raw_id", "state", "reason", "user", "queue", "account", "nodelist", "cpus",
+    "submitted", "started", "ended", "elapsed", "time_limit", "directory", "name",
+)  # fmt: skip
+_ACCOUNT_FIELDS = (
+    "JobID", "JobIDRaw", "State", "ExitCode", "User", "Partition", "Account", "NCPUS",
+    "NodeList", "Submit", "Start", "End", "Elapsed", "Timelimit", "JobName",
+)  # fmt: skip
+
+# What the user or the site may have set for people, and what would change what is listed.
+_TIDY = (
+    "unset SQUEUE_ACCOUNT SQUEUE_ALL SQUEUE_ARRAY SQUEUE_ARRAY_UNIQUE SQUEUE_FEDERATION"
+    " SQUEUE_FORMAT SQUEUE_FORMAT2 SQUEUE_LICENSES SQUEUE_LOCAL SQUEUE_NAMES SQUEUE_PARTITION"
+    " SQUEUE_PRIORITY SQUEUE_QOS SQUEUE_SIBLING SQUEUE_SORT SQUEUE_STATES SQUEUE_USERS"
+    " SACCT_FORMAT SACCT_FEDERATION SACCT_LOCAL SINFO_ALL SINFO_FORMAT SINFO_SORT"
+    " SINFO_PARTITION SINFO_FEDERATION SCONTROL_ALL SCANCEL_INTERACTIVE SCANCEL_NAME"
+    " SCANCEL_STATE SCANCEL_USERID SCANCEL_VERBOSE\n"
+    "SLURM_BITSTR_LEN=0; SLURM_TIME_FORMAT=%Y-%m-%dT%H:%M:%S%z\n"
+    "export SLURM_BITSTR_LEN SLURM_TIME_FORMAT\n"
+)
+
+# Newer versions say the same things with other words around them; these are the constant parts.
+_REFUSALS = (
+    "invalid partition|partition name|Required partition not available"
+    "|Requested partition configuration|Invalid account|Invalid qos|Invalid wckey"
+    "|Memory specification|Requested node configuration is not available"
+    "|Invalid (?:--\\S+|generic resource|feature|job array|dependency|reservation|node name)"
+    "|Job dependency problem|Requested reservation is invalid|reservation .*(?:not usable|denied)"
+    "|Batch script is empty|does not look like a batch script|DOS line breaks|Unable to open file"
+    "|unrecognized option|invalid option|requires an argument|option '.*' is ambiguous"
+    "|Requested time limit is invalid|time limit exceeds|Node count specification invalid"
+    "|More processors requested than permitted|CPU count .* (?:can not|cannot) be satisfied"
+    "|Invalid job credential|Invalid number|Invalid numeric value|Unable to parse|Bad constraint"
+    "|Pathname of a file, directory or other parameter too long|Script must be specified"
+    "|Size of batch script|job script exceeds|Invalid (?:burst buffer|license|directive|mail)"
+)
+
+
+class Slurm(Scheduler):
+    """Slurm, 14 to 25."""
+
+    name: ClassVar[str] = "slurm"
+    directive: ClassVar[str | None] = "#SBATCH"
+    probe: ClassVar[str] = (
+        "command -v sbatch >/dev/null 2>&1 || exit 1\n"
+        "command -v squeue >/dev/null 2>&1 || exit 1\n"
+        "sbatch --version 2>/dev/null"
+    )
+    noise: ClassVar[re.Pattern[str] | None] = re.compile(r"If munged is up, restart with")
+    rules = (
+        rule("Invalid job id specified|Invalid job id$", "not_found"),
+        rule("Invalid job id|Bad job/step specified", "invalid_request"),
+        rule(
+            "accounting storage is disabled|supported accounting_storage plugin|"
+            "Slurm accounting storage is not configured",
+            "unsupported",
+        ),
+        rule("(?:Assoc|QOS)[A-Za-z]*Submit[A-Za-z]*Limit", "limit", refused=True, passes=True),
+        rule(
+            "(?:Assoc|QOS)(?:Max|Grp|Min)[A-Za-z]+|violates accounting/QOS", "limit", refused=True
+        ),
+        rule("temporarily unable to accept job", "transient"),
+        rule(r"Unable to contact slurm controller \(connect failure\)", "transient", refused=True),
+        rule("Munge encode failed", "transient", refused=True),
+        rule(
+            "Socket timed out|Unable to contact slurm controller|authentication|"
+            "Zero Bytes were transmitted|Unexpected message received|Communication connection|"
+            "slurm_persist_conn|Problem talking to the database|slurmdbd|"
+            "Transport endpoint|in standby mode|not running$|Job/step already completing",
+            "transient",
+        ),
+        rule(
+            "Unable to process configuration file|cannot stat file .*slurm|ClusterName needs|"
+            "establish a? ?config(?:uration)? source|Unable to (?:load|read) slurm",
+            "not_submit_host",
+            refused=True,
+        ),
+        rule(
+            "Access/permission denied|Invalid user id|not permitted to use|"
+            "User not (?:authorized|found)|denied by|not allowed",
+            "permission",
+            refused=True,
+        ),
+        rule(_REFUSALS, "invalid_request", refused=True),
+        rule(
+            "Invalid (?:user|job state|field requested|cluster|account|node)|No cluster",
+            "invalid_request",
+        ),
+    )
+
+    # -- submitting ------------------------------------------------------------
+
+    def submit_script(self, request: SubmitRequest) -> str:
+        """sbatch(1).  ``SBATCH_WAIT`` would make it wait for the job, so it is taken away."""
+        words = ["--parsable"]
+        for option, value in (
+            ("job-name", request.name),
+            ("array", request.array),
+            ("partition", request.queue),
+            ("account", request.account),
+            ("time", _limit(request.time_limit)),
+            ("nodes", request.nodes),
+            ("cpus-per-task", request.cpus),
+            ("mem", _memory(request.memory)),
+            ("gres", _gpus(request.gpus)),
+            ("output", request.stdout_path),
+            ("error", request.stderr_path),
+            ("dependency", _dependency(request)),
+        ):
+            if value is not None:
+                words.append(f"--{option}={value}")
+        if request.hold:
+            words.append("--hold")
+        words.extend(request.options)
+        return (
+            "unset SBATCH_WAIT SBATCH_DEBUG\n"
+            f"LC_ALL=C sbatch {self.words(*words)} {shell_path(request.script)} </dev/null\n"
+        )
+
+    def submitted_ids(self, stdout: str) -> list[str]:
+        """``Submitted batch job N on cluster C``, ``N``, ``N;C``; banners may stand before it."""
+        spoken = [
+            match[1] + (f";{match[2]}" if match[2] else "") for match in _SUBMITTED.finditer(stdout)
+        ]
+        if spoken:
+            return spoken
+        bare = _PARSABLE.findall(stdout)
+        return bare[-1:]
+
+    # -- asking ------------------------------------------------------------------
+
+    def status_script(self, ids: Sequence[str] = (), *, all_users: bool = False) -> str:
+        """One squeue a cluster.  Own jobs: all of them, whichever ids are asked for.
+
+        With ``all_users`` and ids: ``-j``, each id twice, since a single unknown one is an error.
+        """
+        parts = [_TIDY]
+        places: dict[str, list[str]] = {}
+        for one in self.checked_ids(ids) if ids else []:
+            job_id = JobId.parse(one)
+            places.setdefault(job_id.cluster or "", []).append(_plain(job_id, array_only=True))
+        if ids:
+            parts.append("unset SLURM_CLUSTERS\n")
+        for cluster, numbers in (places or {"": []}).items():
+            where = f" -M {quote(cluster)}" if cluster else ""
+            name = f"squeue@{cluster}"
+            base = f'squeue{where} -h -a -t all -o "{_QUEUE_FORMAT}"'
+            if not all_users:
+                parts.append(section(name, f'{base} -u "$(id -u)" </dev/null'))
+            elif not numbers:
+                parts.append(section(name, f"{base} </dev/null"))
+            else:
+                unique = list(dict.fromkeys(numbers))
+                for batch in chunks(unique):
+                    listed = ",".join((*batch, batch[0]) if len(batch) == 1 else batch)
+                    parts.append(section(name, f"{base} -j {listed} </dev/null"))
+        return framed(*parts)
+
+    def parse_status(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+        command: str | None = None,
+        timezone: tzinfo | None = None,
+    ) -> Snapshot:
+        """squeue, sacct and scontrol in all their forms, and the answer to ``status_script``."""
+        wanted = None if requested is None else [str(JobId.parse(one)) for one in requested]
+        sections = read_frame(stdout)
+        if sections is not None:
+            return self._framed_status(sections, stdout, stderr, wanted)
+        return self._pasted_status(stdout, stderr, returncode, wanted, command, timezone)
+
+    def _framed_status(
+        self, sections: list[Section], stdout: str, stderr: str, wanted: list[str] | None
+    ) -> Snapshot:
+        rows = Rows()
+        failed: SchedulerError | None = None
+        covered: set[str] = set()
+        several = len({one.name for one in sections}) > 1
+        for one in sections:
+            cluster = one.name.partition("@")[2]
+            text = _COMPLAINT.search(stderr)
+            if one.returncode != 0 or (text is not None and f"{one.mark}|" not in one.text):
+                failed = self.error("", stderr, one.returncode)
+                continue
+            covered.add(cluster)
+            _read_queue(one, cluster if several else "", rows)
+        if failed is not None and not covered:
+            raise failed
+        snapshot = Snapshot(
+            known=rows.known, unparsed=tuple(rows.unparsed), error=failed, source="queue"
+        )
+        if wanted is None:
+            return snapshot
+        # An odd line could be any of them.
+        return snapshot.select(
+            wanted, covered=lambda one: not rows.unparsed and (one.cluster or "") in covered
+        )
+
+    def _pasted_status(
+        self,
+        stdout: str,
+        stderr: str,
+        returncode: int,
+        wanted: list[str] | None,
+        command: str | None,
+        timezone: tzinfo | None,
+    ) -> Snapshot:
+        words = command_words(command, ("squeue", "sacct", "scontrol"))
+        program = words[0].rsplit("/", 1)[-1] if words else ""
+        complaint = returncode != 0 or _COMPLAINT.search(stderr) is not None
+        rows = self._read(stdout, words, program, timezone)
+        if rows is None or (complaint and not rows.known):
+            single = wanted is not None and len(wanted) == 1 and "Invalid job id spec" in stderr
+            if single and program != "sacct" and wanted is not None:
+                return Snapshot(absent=tuple(wanted))
+            if complaint or not stdout.strip():
+                raise self.error(stdout, stderr, returncode)
+            raise self.error(
+                stdout,
+                stderr,
+                returncode,
+                kind="parse_error",
+                message=f"this is no listing of Slurm: {first_line(stdout)!r}",
+            )
+        snapshot = Snapshot(
+            known=rows.known,
+            unparsed=tuple(rows.unparsed),
+            error=self.error("", stderr, returncode) if complaint else None,
+            source=rows.source,
+        )
+        if wanted is None:
+            return snapshot
+        # A pasted listing covers an id only if it was asked for by that id.
+        asked = set(_ids_of_command(words))
+        is_whole = not complaint and not rows.unparsed
+        is_whole = is_whole and (program != "squeue" or "all" in words)
+        return snapshot.select(
+            wanted, covered=lambda one: is_whole and {one.text, one.number} & asked != set()
+        )
+
+    def _read(
+        self, stdout: str, words: Sequence[str], program: str, timezone: tzinfo | None
+    ) -> Rows | None:
+        if stdout.lstrip().startswith("{"):
+            return read_json(stdout)
+        if program == "scontrol" or stdout.lstrip().startswith("JobId="):
+            rows = read_scontrol(stdout, timezone)
+            empty = "No jobs in the system" in stdout
+            return rows if rows.known or rows.unparsed or empty else None
+        told = columns_of_command(words)
+        columns, separator = told if told is not None else (None, None)
+        rows_or_none = read_table(stdout, columns=columns, separator=separator, zone=timezone)
+        if rows_or_none is None and program in ("squeue", "sacct") and _is_bare(words):
+            # Asked for no header, and nothing to list: that is an answer.
+            return Rows() if not stdout.strip() else None
+        if rows_or_none is not None and program == "sacct":
+            rows_or_none.source = "accounting"
+            for job_id, status in rows_or_none.known.items():
+                if status.source != "accounting":
+                    rows_or_none.known[job_id] = status.replace(source="accounting")
+        return rows_or_none
+
+    # -- the history ---------------------------------------------------------------
+
+    def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:
+        """sacct for all of them; where that fails, scontrol for each while the controller answers.
+
+        ``since`` is looked at by ``parse_history``: ``sacct -S`` would hide jobs that never became
+        eligible.
+        """
+        parts = [_TIDY, "unset SLURM_CLUSTERS\n"]
+        places: dict[str, list[str]] = {}
+        for one in self.checked_ids(ids):
+            job_id = JobId.parse(one)
+            places.setdefault(job_id.cluster or "", []).append(_plain(job_id))
+        fields = ",".join(_ACCOUNT_FIELDS)
+        for cluster, numbers in places.items():
+            where = f" -M {quote(cluster)}" if cluster else ""
+            for batch in chunks(dict.fromkeys(numbers)):
+                sacct = (
+                    f'sacct{where} -n -X -p --delimiter="|$oj|" -o {fields}'
+                    f" -j {','.join(batch)} </dev/null\noj_rc=$?\n(exit $oj_rc)"
+                )
+                parts.append(section(f"sacct@{cluster}", sacct))
+                each = (
+                    f"for oj_id in {' '.join(batch)}; do\n"
+                    f'  oj_out=$(scontrol{where} -a -o show job "$oj_id" 2>&1 </dev/null) && '
+                    "printf '%s\\n' \"$oj_out\" && continue\n"
+                    "  case $oj_out in *'Invalid job id'*) ;; *)"
+                    " printf '%s\\n' \"$oj_out\" >&2; break;; esac\n"
+                    "done"
+                )
+                parts.append(
+                    'if [ "$oj_rc" -ne 0 ]; then\n' + section(f"scontrol@{cluster}", each) + "fi\n"
+                )
+        return framed(*parts)
+
+    def parse_history(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+        since: datetime | None = None,
+    ) -> Snapshot:
+        """The answer to ``history_script``.  What scontrol still knows is no word on the rest."""
+        sections = read_frame(stdout)
+        if sections is None:
+            raise self.error(stdout, stderr, returncode, kind="transport")
+        rows = Rows(source="accounting")
+        failed: SchedulerError | None = None
+        covered: set[str] = set()
+        several = len({one.name.partition("@")[2] for one in sections}) > 1
+        for one in sections:
+            program, _, cluster = one.name.partition("@")
+            if program == "scontrol":
+                found = read_scontrol(one.text, None)
+                rows.known.update(found.known)
+                rows.unparsed.extend(found.unparsed)
+            elif one.returncode != 0:
+                failed = self.error("", stderr, one.returncode)
+            else:
+                covered.add(cluster)
+                _read_accounting(one, cluster if several else "", rows)
+        if failed is not None and not rows.known:
+            raise failed
+        known = rows.known
+        if since is not None:
+            # A cluster that was set up anew counts from 1 again: an older job of that number.
+            early = since - timedelta(hours=1)
+            known = {
+                job_id: status
+                for job_id, status in known.items()
+                if status.submitted is None or status.submitted >= early
+            }
+        snapshot = Snapshot(
+            known=known, unparsed=tuple(rows.unparsed), error=failed, source="accounting"
+        )
+        if requested is None:
+            return snapshot
+        return snapshot.select(
+            requested, covered=lambda one: not rows.unparsed and (one.cluster or "") in covered
+        )
+
+    def detail_script(self, job_id: str) -> str:
+        """``scontrol -o show job``: paths, exit code and command of a job that Slurm remembers."""
+        one = JobId.parse(job_id)
+        where = f" -M {quote(one.cluster)}" if one.cluster else ""
+        command = f"scontrol{where} -a -o show job {_plain(one)} </dev/null"
+        return framed(_TIDY, section("scontrol", command))
+
+    def parse_detail(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> JobStatus:
+        """The first job of the answer (an array has one record an element)."""
+        sections = read_frame(stdout)
+        if sections is None or len(sections) != 1:
+            raise self.error(stdout, stderr, returncode, kind="transport")
+        if sections[0].returncode != 0:
+            raise self.error(sections[0].text, stderr, sections[0].returncode)
+        rows = read_scontrol(sections[0].text, None)
+        if not rows.known:
+            raise self.error(stdout, stderr, returncode, kind="parse_error")
+        return next(iter(rows.known.values()))
+
+    # -- acting ----------------------------------------------------------------------
+
+    def cancel_script(self, ids: Sequence[str]) -> str:
+        """One scancel a cluster; without ``-v`` it is silent about ids that it does not know."""
+        return self._act("scancel -v", ids, " ")
+
+    def hold_script(self, ids: Sequence[str]) -> str:
+        return self._act("scontrol hold", ids, ",")
+
+    def release_script(self, ids: Sequence[str]) -> str:
+        return self._act("scontrol release", ids, ",")
+
+    def _act(self, command: str, ids: Sequence[str], glue: str) -> str:
+        places: dict[str, list[str]] = {}
+        for one in self.checked_ids(ids):
+            job_id = JobId.parse(one)
+            places.setdefault(job_id.cluster or "", []).append(_plain(job_id))
+        parts = [_TIDY, "unset SLURM_CLUSTERS\n"]
+        program, rest = command.split(" ")
+        for cluster, numbers in places.items():
+            where = f" -M {quote(cluster)}" if cluster else ""
+            for batch in chunks(dict.fromkeys(numbers)):
+                listed = quote(glue.join(batch)) if glue == "," else self.words(*batch)
+                parts.append(section("act", f"{program}{where} {rest} {listed} 2>&1 </dev/null"))
+        return framed(*parts)
+
+    def parse_cancel(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+    ) -> dict[str, CancelOutcome]:
+        """scancel, scontrol hold and release: silence with status 0 is success.
+
+        Raises ``SchedulerError`` where the whole command failed and names no job.
+        """
+        sections = read_frame(stdout)
+        if sections is None:
+            sections = [Section("act", f"{stdout}\n{stderr}", returncode, "")]
+        said: dict[str, CancelOutcome] = {}
+        for one in sections:
+            for found in _ABOUT_JOB.finditer(one.text):
+                text = (found["after"] or found["before"] or "").strip()
+                job_id = (found["one"] or found["other"]).rstrip(".,")
+                if is_id(job_id):
+                    said[job_id] = self._outcome(text)
+            if one.returncode != 0 and not said:
+                error = self.error(one.text, stderr, one.returncode)
+                if error.kind == "not_found" and requested is not None:
+                    return outcomes_for(requested, {}, CancelOutcome.NOT_FOUND)
+                raise error
+        return outcomes_for(requested, said, CancelOutcome.REQUESTED)
+
+    def _outcome(self, text: str) -> CancelOutcome:
+        if "already complet" in text or "completing or completed" in text:
+            return CancelOutcome.ALREADY_FINISHED
+        found = self.find_rule(text)
+        kind = found.kind if found is not None else "transient"
+        try:
+            return CancelOutcome(kind)
+        except ValueError:
+            return CancelOutcome.TRANSIENT
+
+    # -- the machine -------------------------------------------------------------------
+
+    def nodes_script(self) -> str:
+        command = f"sinfo -a -h -N -o '{slurm_machine.NODE_FORMAT}' </dev/null"
+        return framed(_TIDY, section("sinfo", command))
+
+    def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
+        """The answer to ``nodes_script``, or a pasted sinfo or ``scontrol show node``."""
+        nodes = slurm_machine.read_nodes(self._machine_text(stdout, stderr, returncode))
+        if not nodes:
+            raise self.error(stdout, stderr, returncode, kind="parse_error")
+        return nodes
+
+    def queues_script(self) -> str:
+        command = f"sinfo -a -h -o '{slurm_machine.QUEUE_FORMAT}' </dev/null"
+        return framed(_TIDY, section("sinfo", command))
+
+    def parse_queues(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Queue]:
+        """The answer to ``queues_script``, or a pasted sinfo or ``scontrol show partition``."""
+        queues = slurm_machine.read_queues(self._machine_text(stdout, stderr, returncode))
+        if not queues:
+            raise self.error(stdout, stderr, returncode, kind="parse_error")
+        return queues
+
+    def _machine_text(self, stdout: str, stderr: str, returncode: int) -> str:
+        sections = read_frame(stdout)
+        if sections:
+            stdout, returncode = sections[0].text, sections[0].returncode
+        if returncode != 0 or not stdout.strip():
+            raise self.error(stdout, stderr, returncode)
+        return stdout
+
+    # -- recognising ---------------------------------------------------------------------
+
+    def recognises(self, stdout: str, stderr: str = "", command: str | None = None) -> bool:
+        if command_words(command, ("squeue", "sacct", "scontrol")):
+            return True
+        return _LOOKS_LIKE.search(stdout) is not None or _SPEAKS.search(stderr) is not None
+
+
+def is_id(text: str) -> bool:
+    """True for text that ``JobId`` takes."""
+    return _CANCEL_ID.fullmatch(text) is not None
+
+
+_SUBMITTED = re.compile(
+    r"^\s*Submitted batch job ([0-9]+)(?: on cluster (\S+))?\s*$", re.MULTILINE | re.ASCII
+)
+_PARSABLE = re.compile(r"^\s*([0-9]+(?:;[A-Za-z0-9_.\-]+)?)\s*$", re.MULTILINE | re.ASCII)
+_COMPLAINT = re.compile(
+    r"^(?:squeue|sacct|scontrol|sinfo): (?:error|fatal)|^slurm_load_\w+ error|^slurm_\w+ error"
+    r"|^Slurm accounting storage|^scontrol_\w+ error",
+    re.MULTILINE,
+)
+_CANCEL_ID = re.compile(r"[0-9]+(?:_(?:[0-9]+|\[[0-9,:%\-]+\]))?(?:\+[0-9]+)?", re.ASCII)
+_ABOUT_JOB = re.compile(
+    r"^.*?(?:error on job id (?P<one>\S+): (?P<after>.*)"
+    r"|(?P<before>(?!.*Terminating).*) for job (?P<other>[0-9]\S*))$",
+    re.MULTILINE | re.IGNORECASE,
+)
+_LOOKS_LIKE = re.compile(
+    r"^\s*JOBID\s.*\bST(?:ATE)?\b|^\s*JobID\s.*State|^JobID\||^JobId=[0-9]+ |^JOBID\|"
+    r"|^CLUSTER: |\"job_state\"|OpenAPI|\"slurm\"|\bJOBID\b.*\bNODELIST\(REASON\)"
+    r"|^[0-9_\[\]%,+\-]+[|\x1f ](?:.*[|\x1f ])?(?:PENDING|RUNNING|COMPLETED|CANCELLED|FAILED"
+    r"|TIMEOUT|COMPLETING|SUSPENDED|NODE_FAIL|OUT_OF_MEMORY|CONFIGURING)\b",
+    re.MULTILINE | re.ASCII,
+)
+_SPEAKS = re.compile(r"slurm|squeue:|sacct:|sbatch:|scontrol:", re.IGNORECASE)
+
+
+def _plain(job_id: JobId, *, array_only: bool = False) -> str:
+    """An id as Slurm's commands take it: no cluster, no ``%2`` behind an array's elements."""
+    if job_id.component is not None:
+        return f"{job_id.number}+{job_id.component}"
+    if job_id.tasks is None:
+        return job_id.number
+    tasks = job_id.tasks.partition("%")[0]
+    if tasks.isdigit():
+        return f"{job_id.number}_{tasks}"
+    return job_id.number if array_only or not tasks else f"{job_id.number}_[{tasks}]"
+
+
+def _read_queue(one: Section, cluster: str, rows: Rows) -> None:
+    table = Table(_QUEUE_COLUMNS, source="queue", zone=None, cluster=cluster)
+    pieces = one.text.split(f"{one.mark}|")
+    # Before the first mark: nothing, or the line that names the cluster.
+    for place in range(1, len(pieces) - 2, 3):
+        safe, directory, name = pieces[place : place + 3]
+        cells = safe.split("|")
+        name = _NEXT_CLUSTER.sub("", name.removesuffix("\n"))
+        status = None
+        if len(cells) == len(_QUEUE_COLUMNS) - 1 and not cells[-1]:
+            status = table.status((*cells[:-1], directory.removesuffix("|"), name))
+        rows.add(status, f"{safe}{directory}{name}")
+    if (len(pieces) - 1) % 3:
+        rows.unparsed.append(pieces[-1][:1000])
+
+
+_NEXT_CLUSTER = re.compile(r"\n+CLUSTER: \S+\Z")
+
+
+def _read_accounting(one: Section, cluster: str, rows: Rows) -> None:
+    columns = _COLUMNS_OF_ACCOUNTING
+    table = Table(columns, source="accounting", zone=None, cluster=cluster)
+    cells = one.text.split(f"|{one.mark}|")
+    width = len(columns)
+    for place in range(0, len(cells) - width + 1, width):
+        row = cells[place : place + width]
+        row[0] = row[0].lstrip("\n")
+        rows.add(table.status(row), " ".join(row))
+    rest = "".join(cells[len(cells) - len(cells) % width :]).strip()
+    if rest:
+        rows.unparsed.append(rest[:1000])
+
+
+_COLUMNS_OF_ACCOUNTING = (
+    "id", "raw_id", "state", "exit", "user", "queue", "account", "cpus", "nodelist",
+    "submitted", "started", "ended", "elapsed", "time_limit", "name",
+)  # fmt: skip
+
+
+def _is_bare(words: Sequence[str]) -> bool:
+    """True for a command that asks for no header (``-h`` of squeue, ``-n`` of sacct)."""
+    return any(re.match(r"--noheader|-[hn]", word) for word in words)
+
+
+def _ids_of_command(words: Sequence[str]) -> Iterable[str]:
+    for place, word in enumerate(words):
+        if word in ("-j", "--jobs", "--job") and place + 1 < len(words):
+            yield from words[place + 1].split(",")
+        elif word.startswith(("--jobs=", "--job=")):
+            yield from word.partition("=")[2].split(",")
+        elif re.fullmatch(r"-[a-zA-Z]*j[0-9,_]+", word):
+            yield from word[word.index("j") + 1 :].split(",")
+    if words and words[0].endswith("scontrol"):
+        yield words[-1]
+
+
+def _limit(value: timedelta | str | None) -> str | None:
+    if not isinstance(value, timedelta):
+        return value
+    seconds = -(-value // timedelta(seconds=1))
+    days, seconds = divmod(seconds, 86400)
+    return f"{days}-{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
+def _memory(value: int | str | None) -> str | None:
+    return f"{-(-value // 1024)}K" if isinstance(value, int) else value
+
+
+def _gpus(value: int | str | None) -> str | None:
+    if value is None:
+        return None
+    text = str(value)
+    return text if text.startswith("gpu") else f"gpu:{text}"
+
+
+def _dependency(request: SubmitRequest) -> str | None:
+    parts = [
+        ":".join((word, *(_plain(JobId.parse(one)) for one in ids)))
+        for word, ids in (
+            ("afterok", request.after_ok),
+            ("afterany", request.after_any),
+            ("afternotok", request.after_failed),
+        )
+        if ids
+    ]
+    return ",".join(parts) or None

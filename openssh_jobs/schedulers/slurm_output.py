@@ -1,0 +1,800 @@
+"""What Slurm's commands print: squeue, sacct and scontrol, in every form that people have.
+
+Field names: squeue(1) ``--format`` and ``--Format``, sacct(1) ``--helpformat``, scontrol(1); state
+codes: JOB STATE CODES in squeue(1) and sacct(1).  Facts about single versions stand at the line
+that needs them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta, tzinfo
+from itertools import pairwise
+from typing import Any, Final
+
+from openssh_jobs.errors import SchedulerError
+from openssh_jobs.jobs import JobState, JobStatus
+from openssh_jobs.schedulers.text import (
+    epoch,
+    expand_hosts,
+    parse_duration,
+    parse_time,
+    signal_and_code,
+    whole_number,
+)
+
+# --------------------------------------------------------------------------- states
+
+_S = JobState
+_LONG: Final = {
+    "PENDING": _S.PENDING,
+    "CONFIGURING": _S.PENDING,
+    "REQUEUED": _S.PENDING,
+    "REQUEUE_FED": _S.PENDING,
+    "POWER_UP_NODE": _S.PENDING,
+    "REQUEUE_HOLD": _S.HELD,
+    "RESV_DEL_HOLD": _S.HELD,
+    "SPECIAL_EXIT": _S.HELD,
+    "RUNNING": _S.RUNNING,
+    "RESIZING": _S.RUNNING,
+    "SIGNALING": _S.RUNNING,
+    "SUSPENDED": _S.SUSPENDED,
+    "STOPPED": _S.SUSPENDED,
+    "COMPLETING": _S.COMPLETING,
+    "STAGE_OUT": _S.COMPLETING,
+    "COMPLETED": _S.COMPLETED,
+    "CANCELLED": _S.CANCELLED,
+    "PREEMPTED": _S.CANCELLED,
+    "FAILED": _S.FAILED,
+    "LAUNCH_FAILED": _S.FAILED,
+    "RECONFIG_FAIL": _S.FAILED,
+    "TIMEOUT": _S.TIMEOUT,
+    "DEADLINE": _S.TIMEOUT,
+    "OUT_OF_MEMORY": _S.OUT_OF_MEMORY,
+    "NODE_FAIL": _S.NODE_FAIL,
+    "BOOT_FAIL": _S.NODE_FAIL,
+    # The job lives on under another cluster of the federation.
+    "REVOKED": _S.UNKNOWN,
+}
+_SHORT: Final = {
+    "PD": "PENDING", "CF": "CONFIGURING", "RQ": "REQUEUED", "RF": "REQUEUE_FED",
+    "RH": "REQUEUE_HOLD", "RD": "RESV_DEL_HOLD", "SE": "SPECIAL_EXIT", "R": "RUNNING",
+    "RS": "RESIZING", "SI": "SIGNALING", "S": "SUSPENDED", "ST": "STOPPED", "CG": "COMPLETING",
+    "SO": "STAGE_OUT", "CD": "COMPLETED", "CA": "CANCELLED", "PR": "PREEMPTED", "F": "FAILED",
+    "TO": "TIMEOUT", "DL": "DEADLINE", "OOM": "OUT_OF_MEMORY", "NF": "NODE_FAIL",
+    "BF": "BOOT_FAIL", "RV": "REVOKED",
+}  # fmt: skip
+STATES: Final = {**_LONG, **{short: _LONG[full] for short, full in _SHORT.items()}}
+
+# Of the several words that newer versions give (a base state and flags), the first of these that
+# is there says what the job does now.
+_TELLING_FIRST: Final = (
+    "COMPLETING",
+    "STAGE_OUT",
+    "SPECIAL_EXIT",
+    "REQUEUE_HOLD",
+    "RESV_DEL_HOLD",
+    "REQUEUED",
+    "REQUEUE_FED",
+    "CONFIGURING",
+    "STOPPED",
+    "REVOKED",
+)
+# squeue writes "job requeued in held state", scontrol the same with underscores.
+_HELD: Final = frozenset(
+    (
+        "jobhelduser",
+        "jobheldadmin",
+        "job_requeued_in_held_state",
+        "launch_failed_requeued_held",
+        "jobholdmaxrequeue",
+        "held_for_admin",
+    )
+)
+
+
+def state_of(raw: str, reason: str | None = None) -> JobState | None:
+    """The state that Slurm's words mean; ``None`` for words that are none of Slurm's.
+
+    Takes ``CANCELLED by 7001`` (sacct), ``COMPLETED+`` and ``OUT_OF_ME+`` (cut columns of sacct)
+    and ``RUNNING,COMPLETING`` (state and flags).
+    """
+    state = STATES.get(raw)
+    if state is None:
+        words = [_full_word(word) for word in re.split(r"[,+]", raw.partition(" ")[0]) if word]
+        if raw.endswith("+"):
+            words = [_full_word(raw[:-1], cut=True)]
+        if not words or None in words:
+            return None
+        telling = next((word for word in _TELLING_FIRST if word in words), words[0])
+        state = _LONG[telling or ""]
+    if state is JobState.PENDING and reason is not None and is_held(reason):
+        return JobState.HELD
+    return state
+
+
+def _full_word(word: str, *, cut: bool = False) -> str | None:
+    word = _SHORT.get(word, word)
+    if word in _LONG:
+        return word
+    fits = [one for one in _LONG if one.startswith(word)] if cut and len(word) > 3 else []
+    return fits[0] if len(fits) == 1 else None
+
+
+def is_held(reason: str) -> bool:
+    """True for a pending job's reason that somebody has to lift."""
+    return reason.strip("() ").lower().replace(" ", "_") in _HELD
+
+
+# --------------------------------------------------------------------------- columns
+
+_BY_LETTER: Final = {
+    "i": "id", "A": "raw_id", "F": "array_id", "K": "task", "t": "state", "T": "state",
+    "r": "reason", "R": "nodelist_reason", "j": "name", "u": "user", "P": "queue",
+    "a": "account", "M": "elapsed", "l": "time_limit", "N": "nodelist", "C": "cpus",
+    "V": "submitted", "S": "started", "e": "ended", "Z": "directory", "o": "command",
+}  # fmt: skip
+_BY_NAME: Final = {
+    "jobid": "id", "jobarrayid": "id", "jobidraw": "raw_id", "arrayjobid": "array_id",
+    "arraytaskid": "task", "state": "state", "st": "state", "statecompact": "state",
+    "reason": "reason", "reasonlist": "nodelist_reason", "nodelist(reason)": "nodelist_reason",
+    "name": "name", "jobname": "name", "user": "user", "username": "user",
+    "partition": "queue", "account": "account", "time": "elapsed", "timeused": "elapsed",
+    "elapsed": "elapsed", "elapsedraw": "elapsed_seconds", "timelimit": "time_limit",
+    "timelimi": "time_limit", "nodelist": "nodelist", "cpus": "cpus", "numcpus": "cpus",
+    "ncpus": "cpus", "alloccpus": "cpus", "submittime": "submitted", "submit": "submitted",
+    "starttime": "started", "start": "started", "endtime": "ended", "end": "ended",
+    "workdir": "directory", "stdout": "stdout_path", "stderr": "stderr_path",
+    "command": "command", "submitline": "command", "exitcode": "exit", "exit_code": "exit",
+    "restartcnt": "restarts", "restarts": "restarts", "cluster": "cluster",
+}  # fmt: skip
+
+
+def column_named(word: str) -> str:
+    """The field that a column header (or a name given to ``-O`` or sacct's ``-o``) stands for."""
+    word = word.strip().lower()
+    return _BY_NAME.get(word) or _BY_NAME.get(word.replace("_", "")) or "?"
+
+
+def _one_column(text: str | None) -> str | None:
+    return None if not text or text in ("N/A", "(null)", "Unknown", "None", "NONE") else text
+
+
+def _exit(text: str, state: JobState) -> tuple[int | None, int | None]:
+    """(exit code, signal) of ``3:0`` or of a raw wait status (``squeue -O exit_code``)."""
+    code, colon, number = text.partition(":")
+    if colon:
+        return told_exit(state, whole_number(code), whole_number(number))
+    status = whole_number(text)
+    return told_exit(state, *signal_and_code(status)) if status is not None else (None, None)
+
+
+def told_exit(
+    state: JobState, code: int | None, number: int | None
+) -> tuple[int | None, int | None]:
+    """What an exit code and a signal say of a job in this state.
+
+    ``0:0`` stands for "none yet" and for jobs that never ran; signal 125 is what Slurm writes for
+    out of memory, and no signal.
+    """
+    if not state.is_final:
+        return None, None
+    if number and number < 125:
+        return (code or None), number
+    if state is JobState.COMPLETED:
+        return code or 0, None
+    return (code or None), None
+
+
+class Table:
+    """Rows of one table: where each field stands, and how a row becomes a status."""
+
+    def __init__(
+        self, columns: Sequence[str], *, source: str, zone: tzinfo | None, cluster: str = ""
+    ) -> None:
+        self.columns = tuple(columns)
+        self.source = source
+        self.zone = zone
+        self.cluster = cluster
+        self.at: dict[str, int] = {}
+        for place, name in enumerate(self.columns):
+            self.at.setdefault(name, place)
+        self.ids = [place for place, name in enumerate(self.columns) if name == "id"]
+        self.reason = self.at.get("reason", self.at.get("nodelist_reason"))
+
+    @property
+    def is_usable(self) -> bool:
+        return "state" in self.at and any(one in self.at for one in ("id", "raw_id", "array_id"))
+
+    def job_id(self, cells: Sequence[str]) -> str:
+        """The id of a row.  Of two JOBID columns the one with the array's form counts: ``-O
+        JobID`` and ``-O JobArrayID`` have the same header."""
+        if self.ids:
+            found = [cells[place].strip() for place in self.ids]
+            return next((one for one in found if "_" in one or "+" in one), found[0])
+        task = cells[self.at["task"]].strip() if "task" in self.at else "N/A"
+        if "array_id" in self.at and task not in ("N/A", "", "(null)"):
+            array = cells[self.at["array_id"]].strip()
+            return f"{array}_{task}" if task.isdigit() else f"{array}_[{task}]"
+        return cells[self.at.get("raw_id", self.at.get("array_id", 0))].strip()
+
+    def status(self, cells: Sequence[str]) -> JobStatus | None:
+        """A row as a status; ``None`` for a row that makes no sense."""
+        raw = cells[self.at["state"]].strip()
+        state = state_of(raw, cells[self.reason] if self.reason is not None else None)
+        job_id = self.job_id(cells)
+        if state is None or not is_job_id(job_id):
+            return None
+        if self.cluster:
+            job_id = f"{job_id};{self.cluster}"
+        return JobStatus.lazily(job_id, state, self.facts, cells)
+
+    def facts(self, cells: Sequence[str]) -> dict[str, Any]:
+        """All that a row says beside id and state."""
+        said = {name: cells[place].strip() for name, place in self.at.items()}
+        get = {name: _one_column(text) for name, text in said.items()}.get
+        raw = said["state"]
+        reason = said.get("reason")
+        nodes = get("nodelist")
+        both = said.get("nodelist_reason", "")
+        if both.startswith("("):
+            reason = reason or both.strip("()")
+        elif both:
+            nodes = nodes or both
+        state = state_of(raw, reason) or JobState.UNKNOWN
+        code, number = _exit(said["exit"], state) if "exit" in said else told_exit(state, None, 0)
+        seconds = whole_number(get("elapsed_seconds"))
+        started = parse_time(get("started"), self.zone)
+        ended = parse_time(get("ended"), self.zone)
+        return {
+            "raw_state": raw,
+            "reason": _one_column(reason),
+            "name": said.get("name"),
+            "user": get("user"),
+            "queue": get("queue"),
+            "account": get("account"),
+            "nodes": expand_hosts(nodes),
+            "cpus": whole_number(get("cpus")),
+            "exit_code": code,
+            "signal": number,
+            "submitted": parse_time(get("submitted"), self.zone),
+            # Of what has not begun or ended, these are the scheduler's guesses.
+            "started": started if _has_begun(state) else None,
+            "ended": ended if state.is_final else None,
+            "elapsed": parse_duration(get("elapsed"))
+            if seconds is None
+            else timedelta(seconds=seconds),
+            "time_limit": parse_duration(get("time_limit")),
+            "source": self.source,
+            "directory": get("directory"),
+            "stdout_path": get("stdout_path"),
+            "stderr_path": get("stderr_path"),
+            "command": get("command"),
+            "raw_id": self._raw_id(cells, get("raw_id")),
+            "restarts": whole_number(get("restarts")),
+        }
+
+    def _raw_id(self, cells: Sequence[str], raw: str | None) -> str | None:
+        if raw is None and len(self.ids) > 1:
+            raw = next(
+                (cells[one].strip() for one in self.ids if cells[one].strip().isdigit()), None
+            )
+        return raw if raw != self.job_id(cells) else None
+
+
+def _has_begun(state: JobState) -> bool:
+    return state not in (JobState.PENDING, JobState.HELD)
+
+
+_JOB_ID = re.compile(r"[0-9]+(?:_(?:[0-9]+|\[[0-9,:%.\-]+\]))?(?:\+[0-9]+)?", re.ASCII)
+
+
+def is_job_id(text: str) -> bool:
+    """True for a Slurm job's id in one of squeue's forms; not for a step (``12.batch``)."""
+    return _JOB_ID.fullmatch(text) is not None
+
+
+# --------------------------------------------------------------------------- answers
+
+
+@dataclass(slots=True)
+class Rows:
+    """What was read so far."""
+
+    known: dict[str, JobStatus] = field(default_factory=dict)
+    unparsed: list[str] = field(default_factory=list)
+    source: str = "queue"
+
+    def add(self, status: JobStatus | None, line: str) -> None:
+        if status is not None:
+            self.known[status.job_id] = status
+        elif line.strip():
+            self.unparsed.append(line[:1000])
+
+
+_CLUSTER = re.compile(r"CLUSTER: (\S+)")
+# `squeue -l` begins with the date.
+_DATE = re.compile(r"[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9]?[0-9] [0-9:]{8} [0-9]{4}")
+_DASHES = re.compile(r"-{2,}[ -]*")
+_SEPARATOR = re.compile(r"[|\x1f\x1e,;\t]")
+_STEP = re.compile(r"[0-9]+(?:_[0-9]+|\+[0-9]+)?\.\w+")
+
+
+def read_table(
+    text: str, *, columns: Sequence[str] | None, separator: str | None, zone: tzinfo | None
+) -> Rows | None:
+    """A listing of squeue or sacct.  ``columns``: those of the command, where it is known.
+
+    ``None`` for text that is no such table.
+    """
+    rows = Rows()
+    table: Table | None = None
+    spans: Spans | None = None
+    cluster = ""
+    lines = text.split("\n")
+    place = 0
+    while place < len(lines):
+        line = lines[place]
+        place += 1
+        if not line.strip() or _DATE.fullmatch(line.strip()):
+            continue
+        if line.startswith("CLUSTER: ") and (found := _CLUSTER.match(line)):
+            # One cluster is the one that was meant; the id needs its name where there are more.
+            cluster = found[1] if text.count("CLUSTER: ") > 1 else ""
+            table = None
+            continue
+        header = header_columns(line)
+        if header is not None:
+            separator, names = header
+            table = Table(names, source="queue", zone=zone, cluster=cluster)
+            spans = Spans.of_header(line) if separator is None else None
+            if place < len(lines) and _DASHES.fullmatch(lines[place].rstrip() or "x"):
+                spans = Spans.of_dashes(lines[place])
+                place += 1
+                table.source = rows.source = "accounting"
+            elif "JobID" in line:
+                table.source = rows.source = "accounting"
+            continue
+        if table is None:
+            names = tuple(columns or ())
+            if not names:
+                guess = _guess_columns(line)
+                if guess is None:
+                    rows.unparsed.append(line[:1000])
+                    continue
+                separator, names = guess
+            table = Table(names, source="queue", zone=zone, cluster=cluster)
+            if not table.is_usable:
+                return None
+        place = _read_lines(lines, place - 1, table, separator, spans, rows)
+    return rows if table is not None else None
+
+
+def _read_lines(
+    lines: list[str],
+    place: int,
+    table: Table,
+    separator: str | None,
+    spans: Spans | None,
+    rows: Rows,
+) -> int:
+    """Read lines until one that may be a header; the hot loop of this module.
+
+    Returns the place of the first line that it did not read.
+    """
+    width = len(table.columns)
+    state_at = table.at["state"] if table.is_usable else -1
+    if state_at < 0:
+        return len(lines)
+    id_at = table.ids[0] if len(table.ids) == 1 else -1
+    reason_at = table.reason
+    known = rows.known
+    lazily, facts, states = JobStatus.lazily, table.facts, STATES
+    pending = JobState.PENDING
+    for number in range(place, len(lines)):
+        line = lines[number]
+        cells = line.split(separator)
+        if len(cells) == width and id_at >= 0 and not table.cluster:
+            state = states.get(cells[state_at])
+            job_id = cells[id_at]
+            if state is not None and (job_id.isdigit() or is_job_id(job_id)):
+                if state is pending and reason_at is not None and is_held(cells[reason_at]):
+                    state = JobState.HELD
+                known[job_id] = lazily(job_id, state, facts, cells)
+                continue
+        if not line:
+            continue
+        if line.startswith("CLUSTER: ") or header_columns(line) is not None:
+            return number
+        _read_odd_line(line, cells, table, separator, spans, rows)
+    return len(lines)
+
+
+def _read_odd_line(
+    line: str,
+    cells: list[str],
+    table: Table,
+    separator: str | None,
+    spans: Spans | None,
+    rows: Rows,
+) -> None:
+    """A line that does not fall into its columns by itself: a name with blanks or separators."""
+    width = len(table.columns)
+    if rows.source == "accounting" and _STEP.match(line.lstrip()):
+        return
+    if separator is None and spans is not None:
+        status = next(
+            (found for cut in spans.cuts(line) if (found := table.status(cut)) is not None), None
+        )
+    elif separator is None:
+        # Without a header only a last column of free text can hold blanks.
+        free = table.columns[-1] in ("nodelist_reason", "reason", "name", "directory", "command")
+        cut = line.split(None, width - 1)
+        status = table.status(cut) if free and len(cut) == width else None
+    else:
+        # A trailing separator makes one cell more (sacct -p, -O "Name:|").
+        if len(cells) == width + 1 and not cells[-1]:
+            cells = cells[:width]
+        if len(cells) > width and "name" in table.at:
+            # The name holds the separator: what stands before and after it is still in place.
+            extra = len(cells) - width
+            start = table.at["name"]
+            name = separator.join(cells[start : start + extra + 1])
+            cells = [*cells[:start], name, *cells[start + extra + 1 :]]
+        elif len(cells) < width and table.at.get("name", 0) == len(cells) - 1:
+            # The name holds a newline; id and state stand before it and are whole.
+            if {"id", "state"} <= set(table.columns[: len(cells) - 1]):
+                cells = [*cells, *[""] * (width - len(cells))]
+        status = table.status(cells) if len(cells) == width else None
+        if status is None and _STEP.match(line) and "|" in line:
+            return
+    rows.add(status, line)
+
+
+class Spans:
+    """Where the columns of a fixed-width table stand, from its header or a line of dashes."""
+
+    def __init__(self, layouts: Iterable[tuple[tuple[int, int | None], ...]]) -> None:
+        self.layouts = tuple(layouts)
+
+    @classmethod
+    def of_dashes(cls, line: str) -> Spans:
+        found = [(word.start(), word.end()) for word in re.finditer(r"-+", line)]
+        return cls([tuple(found)])
+
+    @classmethod
+    def of_header(cls, line: str) -> Spans:
+        """Right-justified columns end where their title ends, the others begin where it begins."""
+        words = [(word.start(), word.end()) for word in re.finditer(r"\S+", line)]
+        ends = [end for _, end in words]
+        starts = [start for start, _ in words]
+        right: list[tuple[int, int | None]] = [
+            (0 if place == 0 else ends[place - 1], end) for place, end in enumerate(ends)
+        ]
+        # The last column of squeue's own formats is left-justified and has no end.
+        right[-1] = (right[-1][0], None)
+        left: list[tuple[int, int | None]] = [
+            (start, starts[place + 1] if place + 1 < len(starts) else None)
+            for place, start in enumerate(starts)
+        ]
+        layouts = [tuple(right), tuple(left)]
+        return cls(layouts if line[:1] == " " else layouts[::-1])
+
+    def cuts(self, line: str) -> Iterable[list[str]]:
+        """The cells by each layout.  Slurm counts bytes, not letters."""
+        raw = line.encode("utf-8", "surrogateescape")
+        for layout in self.layouts:
+            yield [
+                raw[start:end].decode("utf-8", "surrogateescape").strip() for start, end in layout
+            ]
+
+
+def header_columns(line: str) -> tuple[str | None, tuple[str, ...]] | None:
+    """(separator, fields) of a header line, else ``None``."""
+    if "JOB" not in line and "Job" not in line:
+        return None
+    separator: str | None = None
+    words = line.split()
+    if len(words) == 1 or "|" in line:
+        found = _SEPARATOR.search(line)
+        if found is not None:
+            separator = found[0]
+            words = line.rstrip(separator).split(separator)
+    names = tuple(column_named(word) for word in words)
+    is_header = (
+        "id" in names or "array_id" in names or "raw_id" in names
+    ) and any(word.strip() in ("ST", "STATE", "State") for word in words)  # fmt: skip
+    return (separator, names) if is_header else None
+
+
+def _guess_columns(line: str) -> tuple[str | None, tuple[str, ...]] | None:
+    """Columns of a line without a header: an id first, a state spelled out somewhere.
+
+    Short codes do not count: too much that is no listing has an ``F`` or an ``R``.
+    """
+    for separator in ("|", "\x1f", None):
+        cells = line.split(separator)
+        if len(cells) < 2 or not is_job_id(cells[0].strip()):
+            continue
+        for place, cell in enumerate(cells[1:], 1):
+            if cell.strip().partition(" ")[0] in _LONG:
+                return separator, (
+                    "id",
+                    *("?" * (place - 1)),
+                    "state",
+                    *("?" * (len(cells) - place - 1)),
+                )
+    return None
+
+
+# --------------------------------------------------------------------------- commands
+
+
+_FORMAT_LETTER = re.compile(r"%\.?(?:-?[0-9]+)?([A-Za-z])")
+_FORMAT_PIECE = re.compile(r"%\.?-?[0-9]*[A-Za-z](.*?)(?=%|$)", re.DOTALL)
+
+
+def columns_of_command(words: Sequence[str]) -> tuple[tuple[str, ...], str | None] | None:
+    """(fields, separator) of the words of a squeue or sacct command without header."""
+    program = words[0].rsplit("/", 1)[-1] if words else ""
+    value = _option_value(words, {"squeue": "oO", "sacct": "o"}.get(program, ""), "format")
+    if value is None:
+        return None
+    option, text = value
+    if program == "sacct":
+        delimiter = _option_value(words, "", "delimiter")
+        names = tuple(column_named(word.partition("%")[0]) for word in text.split(","))
+        return names, delimiter[1] if delimiter else "|"
+    if option in ("-O", "--Format"):
+        pieces = [word.strip() for word in text.split(",")]
+        names = tuple(column_named(re.split(r"[:.]", word, maxsplit=1)[0]) for word in pieces)
+        if len(names) > 1 and names.count("id") == 1:
+            names = tuple(
+                "raw_id" if word.lower().startswith("jobid") else name
+                for word, name in zip(pieces, names, strict=True)
+            )
+        suffix = re.search(r":[.0-9]*([^.0-9:]+)$", pieces[0])
+        return names, suffix[1] if suffix else None
+    letters = _FORMAT_LETTER.findall(text)
+    between = {piece.strip() for piece in _FORMAT_PIECE.findall(text)[:-1]}
+    separator = between.pop() if len(between) == 1 else ""
+    return tuple(_BY_LETTER.get(letter, "?") for letter in letters), separator or None
+
+
+def _option_value(words: Sequence[str], letters: str, long: str) -> tuple[str, str] | None:
+    for place, word in enumerate(words):
+        following = words[place + 1] if place + 1 < len(words) else ""
+        name, equals, value = word.partition("=")
+        if name.startswith("--") and name[2:].lower() == long:
+            return name, value if equals else following
+        if word.startswith("-") and not word.startswith("--"):
+            for at, letter in enumerate(word[1:], 1):
+                if letter in letters:
+                    return f"-{letter}", word[at + 1 :] or following
+    return None
+
+
+# --------------------------------------------------------------------------- scontrol
+
+_KEY = re.compile(r"(?:^|\s)([A-Z][A-Za-z/:]*)=", re.MULTILINE)
+_RECORD = re.compile(r"^JobId=", re.MULTILINE)
+# Keys whose values end at the next blank.  The rest (paths, names) run to the next key.
+_SCONTROL_FIELDS: Final = {
+    "JobId": "raw_id", "ArrayJobId": "array_id", "ArrayTaskId": "task", "JobState": "state",
+    "Reason": "reason", "Account": "account", "RunTime": "elapsed", "TimeLimit": "time_limit",
+    "SubmitTime": "submitted", "StartTime": "started", "EndTime": "ended", "Partition": "queue",
+    "NodeList": "nodelist", "NumCPUs": "cpus", "ExitCode": "exit", "Restarts": "restarts",
+    "UserId": "user", "JobName": "name", "Command": "command", "WorkDir": "directory",
+    "StdOut": "stdout_path", "StdErr": "stderr_path", "HetJobId": "het_id",
+    "HetJobOffset": "het_offset", "PackJobId": "het_id", "PackJobOffset": "het_offset",
+}  # fmt: skip
+_FREE_TEXT: Final = frozenset(("JobName", "Command", "WorkDir", "StdOut", "StdErr"))
+# What a name or a comment must not be able to forge.
+_ONCE: Final = ("JobState", "UserId", "ExitCode")
+
+
+def read_scontrol(text: str, zone: tzinfo | None) -> Rows:
+    """``scontrol show job``, with and without ``-o``."""
+    rows = Rows()
+    starts = [found.start() for found in _RECORD.finditer(text)]
+    for start, end in pairwise([*starts, len(text)]):
+        record = text[start:end]
+        rows.add(_scontrol_status(record, zone), record)
+    return rows
+
+
+def _scontrol_status(record: str, zone: tzinfo | None) -> JobStatus | None:
+    places = list(_KEY.finditer(record))
+    names = [place[1] for place in places]
+    if any(names.count(one) > 1 for one in _ONCE):
+        return None  # a name or comment that looks like the record: who is to say which is real
+    values: dict[str, str] = {}
+    for place, following in zip(places, [*places[1:], None], strict=True):
+        name = place[1]
+        if name not in _SCONTROL_FIELDS:
+            continue
+        value = record[place.end() : following.start() if following else len(record)]
+        value = value.rstrip("\n") if name in _FREE_TEXT else value.strip().partition(" ")[0]
+        values.setdefault(_SCONTROL_FIELDS[name], value.strip(" ") if value != " " else value)
+    if "UserId" in names:
+        # A blank is legal in a name, and so is "A=b": it runs up to the line of the user.
+        begin = record.index("JobName=") + len("JobName=") if "JobName" in names else 0
+        until = places[names.index("UserId")].start()
+        values["name"] = record[begin:until].rstrip(" \n")
+        values["user"] = values["user"].partition("(")[0]
+    if "het_id" in values and "het_offset" in values:
+        values["id"] = f"{values['het_id']}+{values['het_offset']}"
+    table = Table(tuple(values), source="queue", zone=zone)
+    if not table.is_usable:
+        return None
+    return table.status(tuple(values.values()))
+
+
+# --------------------------------------------------------------------------- JSON
+
+
+def read_json(text: str) -> Rows:
+    """``squeue --json`` and ``sacct --json``, of 22.05 to 24.11.
+
+    Raises ``SchedulerError``: with a dead controller squeue 22.05 answers with status 0, no jobs,
+    and the failure in "errors" only.
+    """
+    try:
+        answer = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SchedulerError(f"no valid JSON: {error}", kind="parse_error", stdout=text) from None
+    if not isinstance(answer, dict) or not isinstance(answer.get("jobs"), list):
+        raise SchedulerError("JSON without a list of jobs", kind="parse_error", stdout=text)
+    errors = answer.get("errors")
+    if errors:
+        raise SchedulerError(_json_error(errors), kind="transient", stdout=text)
+    rows = Rows()
+    for job in answer["jobs"]:
+        try:
+            status = _json_status(job)
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError):
+            status = None
+        rows.add(status, "" if status else json.dumps(job)[:1000])
+        if status is not None and isinstance(job.get("state"), dict):
+            rows.source = "accounting"
+    return rows
+
+
+def _json_error(errors: Any) -> str:
+    first = errors[0] if isinstance(errors, list) else errors
+    if isinstance(first, dict):
+        parts = [first.get(key) for key in ("description", "error", "source")]
+        return ": ".join(str(part) for part in parts if part) or "an error without a text"
+    return str(first)[:300]
+
+
+def number_of(value: Any) -> int | None:
+    """A number, plain (22.05) or as ``{"set": true, "infinite": false, "number": 5}`` (23.02)."""
+    if isinstance(value, dict):
+        if not value.get("set", True) or value.get("infinite"):
+            return None
+        value = value.get("number")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value)
+
+
+def _words(value: Any) -> str:
+    """A state: a word (22.05), a list of words (23.02 on: base state and flags)."""
+    return ",".join(str(one) for one in value) if isinstance(value, list) else str(value)
+
+
+def _json_status(job: dict[str, Any]) -> JobStatus | None:
+    is_accounting = isinstance(job.get("state"), dict)
+    if is_accounting:
+        raw = _words(job["state"].get("current"))
+        reason = job["state"].get("reason")
+        array = job.get("array") or {}
+        array_id, task = number_of(array.get("job_id")), number_of(array.get("task_id"))
+        tasks = array.get("task")
+        het = job.get("het") or {}
+        het_id, het_offset = number_of(het.get("job_id")), number_of(het.get("job_offset"))
+    else:
+        raw = _words(job["job_state"])
+        reason = job.get("state_reason")
+        array_id, task = number_of(job.get("array_job_id")), number_of(job.get("array_task_id"))
+        tasks = job.get("array_task_string")
+        het_id, het_offset = number_of(job.get("het_job_id")), number_of(job.get("het_job_offset"))
+    raw_id = number_of(job["job_id"])
+    state = state_of(raw, reason)
+    if raw_id is None or raw_id < 1 or state is None:
+        return None
+    job_id = str(raw_id)
+    if array_id and task is not None:
+        job_id = f"{array_id}_{task}"
+    elif array_id and tasks:
+        job_id = f"{array_id}_[{tasks}]"
+    elif het_id:
+        job_id = f"{het_id}+{het_offset or 0}"
+    if not is_job_id(job_id):
+        return None
+    build = _accounting_facts if is_accounting else _queue_facts
+    return JobStatus.lazily(job_id, state, build, (job, raw, reason, str(raw_id), job_id))
+
+
+JsonRow = tuple[dict[str, Any], str, Any, str, str]
+
+
+def _json_exit(value: Any, state: JobState) -> tuple[int | None, int | None]:
+    if isinstance(value, dict) and ("return_code" in value or "signal" in value):
+        raw = value.get("signal") or {}
+        return told_exit(
+            state,
+            number_of(value.get("return_code")),
+            number_of(raw.get("signal_id", raw.get("id"))),
+        )
+    status = number_of(value)
+    return told_exit(state, *signal_and_code(status)) if status is not None else (None, None)
+
+
+def _shared_facts(row: JsonRow) -> dict[str, Any]:
+    job, raw, reason, raw_id, job_id = row
+    state = state_of(raw, reason) or JobState.UNKNOWN
+    code, number = _json_exit(job.get("exit_code"), state)
+    return {
+        "raw_state": raw,
+        "reason": _one_column(str(reason)) if reason else None,
+        "name": job.get("name"),
+        "queue": job.get("partition") or None,
+        "account": job.get("account") or None,
+        "nodes": expand_hosts(job.get("nodes")) if isinstance(job.get("nodes"), str) else None,
+        "exit_code": code,
+        "signal": number,
+        "raw_id": raw_id if raw_id != job_id else None,
+        "stdout_path": job.get("standard_output") or job.get("stdout_expanded") or None,
+        "stderr_path": job.get("standard_error") or job.get("stderr_expanded") or None,
+        "restarts": number_of(job.get("restart_cnt")),
+    }
+
+
+def _limit(minutes: Any) -> timedelta | None:
+    number = number_of(minutes)
+    return timedelta(minutes=number) if number is not None and 0 < number < 10**9 else None
+
+
+def _queue_facts(row: JsonRow) -> dict[str, Any]:
+    job, raw, reason = row[:3]
+    state = state_of(raw, reason) or JobState.UNKNOWN
+    return {
+        **_shared_facts(row),
+        "user": job.get("user_name") or None,
+        "cpus": number_of(job.get("cpus")),
+        "submitted": epoch(number_of(job.get("submit_time"))),
+        "started": epoch(number_of(job.get("start_time"))) if _has_begun(state) else None,
+        "ended": epoch(number_of(job.get("end_time"))) if state.is_final else None,
+        "time_limit": _limit(job.get("time_limit")),
+        "source": "queue",
+        "directory": job.get("current_working_directory") or None,
+        "command": job.get("command") or None,
+    }
+
+
+def _accounting_facts(row: JsonRow) -> dict[str, Any]:
+    job, raw, reason = row[:3]
+    state = state_of(raw, reason) or JobState.UNKNOWN
+    times = job.get("time") or {}
+    seconds = number_of(times.get("elapsed"))
+    return {
+        **_shared_facts(row),
+        "user": job.get("user") or (job.get("association") or {}).get("user") or None,
+        "cpus": number_of((job.get("required") or {}).get("CPUs")),
+        "submitted": epoch(number_of(times.get("submission"))),
+        "started": epoch(number_of(times.get("start"))) if _has_begun(state) else None,
+        "ended": epoch(number_of(times.get("end"))) if state.is_final else None,
+        "elapsed": timedelta(seconds=seconds) if seconds is not None else None,
+        "time_limit": _limit(times.get("limit")),
+        "source": "accounting",
+        "directory": job.get("working_directory") or None,
+        "command": job.get("submit_line") or None,
+    }
+
+
+Reader = Callable[[str, tzinfo | None], Rows]
