@@ -58,7 +58,7 @@ need_packages() { # Debian packages; what is missing is installed, or said in on
         # shellcheck disable=SC2086
         apt_install $missing
     else
-        echo "Not installed:$missing. To install them, as root: apt-get install$missing" >&2
+        echo "Not installed:$missing. Add --install as root, or: apt-get install$missing" >&2
     fi
 }
 

@@ -142,7 +142,7 @@ def _run(command: list[str]) -> int:
     environment["PATH"] = f"{scripts}:{environment.get('PATH', os.defpath)}"
     if state["walls"]:
         here = os.getcwd()
-        enter = ["nsenter", f"--target={state['pid']}", "--mount", "--net", "--pid"]
+        enter = ["nsenter", f"--target={state['pid']}", "--mount", "--root", "--net", "--pid"]
         command = [*enter, f"--wd={here}", "--", *command]
     try:
         os.execvpe(command[0], command, environment)
