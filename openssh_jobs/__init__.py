@@ -1,1 +1,76 @@
+"""Commands, files and batch jobs on clusters, over the ssh you already have.
+
+The names below are loaded when they are first used, so that ``import openssh_jobs`` costs next to
+nothing in programs that may not need them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import arc, errors, parser
+    from .arc import SSHClient
+    from .cluster import Cluster, Job
+    from .connection import Connection, Liveness
+    from .jobs import JobId, JobState, JobStatus, Node, Queue, Snapshot
+    from .remote.files import FileStat
+    from .remote.popen import RemoteProcess
+    from .remote.result import CommandResult
+    from .remote.transfer import TransferResult
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Cluster",
+    "CommandResult",
+    "Connection",
+    "FileStat",
+    "Job",
+    "JobId",
+    "JobState",
+    "JobStatus",
+    "Liveness",
+    "Node",
+    "Queue",
+    "RemoteProcess",
+    "SSHClient",
+    "Snapshot",
+    "TransferResult",
+    "arc",
+    "errors",
+    "parser",
+]
+
+_HOME = {
+    "Cluster": "cluster",
+    "CommandResult": "remote.result",
+    "Connection": "connection",
+    "FileStat": "remote.files",
+    "Job": "cluster",
+    "JobId": "jobs",
+    "JobState": "jobs",
+    "JobStatus": "jobs",
+    "Liveness": "connection",
+    "Node": "jobs",
+    "Queue": "jobs",
+    "RemoteProcess": "remote.popen",
+    "SSHClient": "arc",
+    "Snapshot": "jobs",
+    "TransferResult": "remote.transfer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("arc", "errors", "parser"):
+        return importlib.import_module(f".{name}", __name__)
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import secrets
 import select
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ..errors import CommandFailed, CommandTimeout, OpenSSHJobsError, remote_oserror
 from ..openssh import mux
 from ..openssh.sessions import OPEN_TIMEOUT, failure_of
 from . import wrapper
+from .exchange import Exchange, close_fd
 from .quoting import describe, envelope, join_command, quote, to_text
+from .result import NO_STATUS, CommandResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,49 +28,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("openssh_jobs.command")
 
-AnyText = TypeVar("AnyText", str, bytes)
-
-NO_STATUS = -1
-"""``returncode`` of a command that ended without the host saying how."""
 _STATUS_WAIT = 15.0
 _KILL_WAIT = 10.0
 _CHUNK = 65536
-
-
-@dataclass(frozen=True, slots=True)
-class CommandResult(Generic[AnyText]):
-    """How a remote command ended; reads like ``subprocess.CompletedProcess``.
-
-    ``returncode`` is the remote status (128+N after signal N, -1 where none came), ``elapsed``
-    seconds, ``error`` what ``run_many`` would have raised for this command.
-    """
-
-    args: Any
-    returncode: int
-    stdout: AnyText
-    stderr: AnyText
-    host: str = ""
-    elapsed: float = 0.0
-    error: OpenSSHJobsError | None = None
-
-    def check_returncode(self) -> None:
-        """Raise ``CommandFailed`` (a ``CalledProcessError``) unless the status is 0."""
-        if self.error is not None:
-            raise self.error
-        if self.returncode != 0:
-            raise self._failed()
-
-    def _failed(self) -> CommandFailed:
-        said = self.stderr if isinstance(self.stderr, str) else to_text(self.stderr)
-        lines = [line for line in said.strip().splitlines() if line.strip()]
-        reason = f": {lines[-1].strip()}" if lines else ""
-        what = describe(self.args)
-        return CommandFailed(
-            f"`{what}` ended with status {self.returncode}{reason}",
-            host=self.host,
-            command=what,
-            result=self,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,18 +47,6 @@ class Plan:
 
 class _NeverStarted(Exception):
     """The session stands, but the shell never began with the command."""
-
-
-def _set_nonblocking(fd: int) -> None:
-    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-    fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_NONBLOCK)
-
-
-def close_fd(fd: int) -> None:
-    """Close a descriptor; -1 and closed ones are no error."""
-    if fd >= 0:
-        with contextlib.suppress(OSError):
-            os.close(fd)
 
 
 class Running:
@@ -178,7 +126,7 @@ class Running:
         """Put what fits into the pipe before the session opens: it saves a round trip."""
         if self.inp < 0:
             return
-        _set_nonblocking(self.inp)
+        os.set_blocking(self.inp, False)
         self.sent_input = 0
         if data:
             try:
@@ -217,7 +165,7 @@ class Running:
             raise mux.MuxLost("the session ended before the command began", sent="maybe")
         noise = b""
         if self.out >= 0:
-            _set_nonblocking(self.out)
+            os.set_blocking(self.out, False)
             with contextlib.suppress(OSError):
                 noise = os.read(self.out, _CHUNK)
         raise _NeverStarted(status, to_text(noise), to_text(said))
@@ -274,7 +222,7 @@ class Commands:
         self.prologue = prologue
         self.count = 0
         self.family: wrapper.Family | None = None
-        self.aside: Callable[[bytes, float], tuple[int, bytes, bytes]] | None = None
+        self.aside: Callable[[bytes, float], int | None] | None = None
         """A way to run a short script that needs no new session, where there is one."""
         self._kept: set[int] = set()
 
@@ -407,7 +355,7 @@ class Commands:
         finally:
             running.close()
 
-    def no_status(self, what: str, result: CommandResult[Any]) -> OpenSSHJobsError:
+    def no_status(self, what: str, result: CommandResult[Any] | None = None) -> OpenSSHJobsError:
         """Which of two things ended a session without a status: the link, or a kill there."""
         link = self.sessions.link()
         if not self.sessions.round_trip(link):
@@ -442,7 +390,9 @@ class Commands:
         """Run a short script beside a running command, with or without a free session."""
         try:
             if self.aside is not None:
-                return self.aside(script, _KILL_WAIT)[0]
+                status = self.aside(script, _KILL_WAIT)
+                if status is not None:
+                    return status
             return self._aside_session(script, running)
         except (OpenSSHJobsError, mux.MuxError, OSError) as error:
             log.warning("%s: the remote process group could not be reached: %s", self.host, error)
@@ -505,118 +455,3 @@ def _timeout_error(
         advice=advice,
         result=result,
     )
-
-
-class Exchange:
-    """Feeds stdin and collects stdout and stderr at once, so that no side waits for the other."""
-
-    def __init__(
-        self,
-        running: Running,
-        data: bytes,
-        on_stdout: Callable[[bytes], object] | None = None,
-        on_stderr: Callable[[bytes], object] | None = None,
-    ) -> None:
-        self._running = running
-        self._data = memoryview(running.preamble + data if running.preamble else data)
-        self._at = running.sent_input
-        self._out: list[bytes] = []
-        self._err: list[bytes] = []
-        self._on_out = on_stdout
-        self._on_err = on_stderr
-        if running.early_err:
-            self._emit(running.early_err, self._err, on_stderr)
-            running.early_err = b""
-
-    @staticmethod
-    def _emit(data: bytes, to: list[bytes], tell: Callable[[bytes], object] | None) -> None:
-        if data:
-            to.append(data)
-            if tell is not None:
-                tell(data)
-
-    def output(self) -> tuple[bytes, bytes]:
-        """What has come so far on stdout and stderr."""
-        return b"".join(self._out), b"".join(self._err)
-
-    def run(self, deadline: float | None) -> bool:
-        """Until both streams end; false at the deadline (``time.monotonic``)."""
-        running = self._running
-        poll = select.poll()
-        for fd in (running.out, running.err):
-            if fd >= 0:
-                poll.register(fd, select.POLLIN)
-        if running.inp >= 0:
-            poll.register(running.inp, select.POLLOUT)
-        while running.out >= 0 or running.err >= 0:
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                return False
-            # In steps of a minute, so that a signal handler of the caller's gets its turn.
-            for fd, _ in poll.poll(min(60.0, 60.0 if left is None else left) * 1000):
-                if fd == running.inp:
-                    self._write(poll)
-                elif fd == running.out:
-                    running.out = self._read(poll, fd, running.out_marks, self._out, self._on_out)
-                elif fd == running.err:
-                    running.err = self._read(poll, fd, running.err_marks, self._err, self._on_err)
-        return True
-
-    def _write(self, poll: select.poll) -> None:
-        running = self._running
-        try:
-            self._at += os.write(running.inp, self._data[self._at : self._at + _CHUNK])
-        except BlockingIOError:
-            return
-        except OSError:
-            # The command reads no more (EPIPE); as with subprocess that is its own affair.
-            self._at = len(self._data)
-        if self._at >= len(self._data):
-            poll.unregister(running.inp)
-            close_fd(running.inp)
-            running.inp = -1
-
-    def _read(
-        self,
-        poll: select.poll,
-        fd: int,
-        marks: wrapper.Marks,
-        to: list[bytes],
-        tell: Callable[[bytes], object] | None,
-    ) -> int:
-        data = os.read(fd, _CHUNK)
-        if data:
-            self._emit(marks.feed(data), to, tell)
-            return fd
-        self._emit(marks.rest(), to, tell)
-        poll.unregister(fd)
-        close_fd(fd)
-        return -1
-
-
-def line_splitter(
-    tell: Callable[[Any], object], text: bool, encoding: str, errors: str
-) -> tuple[Callable[[bytes], object], Callable[[], object]]:
-    """Two functions, for the next bytes and for the end, that call ``tell`` line by line."""
-    decoder: Any = codecs.getincrementaldecoder(encoding)(errors) if text else None
-    newline: Any = "\n" if text else b"\n"
-    kept: list[Any] = []
-
-    def feed(data: bytes) -> None:
-        piece = decoder.decode(data) if text else data
-        while piece:
-            at = piece.find(newline)
-            if at < 0:
-                kept.append(piece)
-                return
-            tell((piece[:0]).join([*kept, piece[: at + 1]]))
-            kept.clear()
-            piece = piece[at + 1 :]
-
-    def end() -> None:
-        last = decoder.decode(b"", True) if text else b""
-        if kept or last:
-            tell(last[:0].join([*kept, last]))
-            kept.clear()
-
-    return feed, end

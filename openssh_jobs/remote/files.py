@@ -384,7 +384,8 @@ class Files:
         self._refuse_precious(target, "replacing")
         one, two = quote_path(source), quote_path(target)
         script = (
-            b"if [ ! -e %b ] && [ ! -L %b ]; then echo 'No such file or directory' >&2; exit 1; fi; "
+            b"if [ ! -e %b ] && [ ! -L %b ]; then "
+            b"echo 'No such file or directory' >&2; exit 1; fi; "
             b"if [ -d %b ] && [ ! -L %b ]; then if [ ! -d %b ] || [ -L %b ]; then "
             b"echo 'Is a directory' >&2; exit 2; fi; rmdir -- %b || exit 2; fi; mv -f -- %b %b"
             % (one, one, two, two, one, one, two, one, two)

@@ -133,7 +133,8 @@ def describe(command: str | bytes | Sequence[str | bytes], limit: int = 200) -> 
 def sftp_quote(path: str | bytes) -> bytes:
     """One path for a line of sftp's batch language (makeargv in sftp.c).
 
-    Inside double quotes only ``"`` and the backslash are special to the tokeniser.
+    Inside double quotes only ``"`` and the backslash are special to the tokeniser, and it hides
+    glob characters in them from the expansion that follows.
     Raises ``UnrepresentableName`` for a newline, which ends the line, and for NUL.
     """
     data = to_bytes(path)
@@ -143,10 +144,3 @@ def sftp_quote(path: str | bytes) -> bytes:
             advice='use method="tar"',
         )
     return b'"' + data.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
-
-
-def sftp_quote_glob(path: str | bytes) -> bytes:
-    """As ``sftp_quote``, for the arguments that sftp expands as glob patterns (get, put, rm…)."""
-    data = to_bytes(path)
-    escaped = re.sub(rb"([\\*?\[\]])", rb"\\\1", data)
-    return sftp_quote(escaped)

@@ -19,7 +19,7 @@ from ..errors import CommandTimeout
 from ..openssh import mux
 from ..openssh.sessions import OPEN_TIMEOUT, failure_of
 from . import keeper, wrapper
-from .command import close_fd
+from .exchange import close_fd
 from .quoting import describe, to_text
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ class ControlShell:
             self._commands.learned(family)
             return held
 
-        held, held.slot = self._sessions.start(starter, what=what, again=True)
+        held, slot = self._sessions.start(starter, what=what, again=True)
         held.slot = slot
         keeper.watch(self)
         return held

@@ -1,0 +1,515 @@
+"""``Connection``: one host, as a user names it; commands, files and the state of the link."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import weakref
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from .errors import ConfigurationError, ConnectError, OpenSSHJobsError
+from .openssh import sockets
+from .openssh.master import Master
+from .openssh.sessions import Sessions
+from .openssh.target import Target
+from .remote import streams
+from .remote.command import Commands
+from .remote.exchange import line_splitter
+from .remote.files import Files
+from .remote.popen import RemoteProcess
+from .remote.quoting import quote_path, to_bytes
+from .remote.result import CommandResult
+from .remote.sftp import Sftp
+from .remote.shell import ControlShell
+from .remote.transfer import Options, Transfer, TransferResult, part_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from .remote.features import Features
+    from .remote.files import DirEntry, DiskUsage, FileStat
+
+    Command = str | bytes | Sequence[str | bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Liveness:
+    """What ``check`` found; true only where the host answered over the link.
+
+    ``master`` is the pid of a live master, ``answered`` whether the host replied, ``seconds`` the
+    time of that round trip, ``ours`` whether the master is ours to end.
+    """
+
+    master: int | None
+    answered: bool
+    ours: bool = False
+    seconds: float | None = None
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return self.answered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """Counts of this object: logins that it made, sessions that it opened, commands, calls."""
+
+    logins: int
+    sessions: int
+    commands: int
+    control_calls: int
+    sftp_processes: int
+
+
+class Connection:
+    """A host over the system's ssh.  Nothing is dialed before the first use.
+
+    ``host`` is anything that ssh takes: an alias, ``user@host``, ``ssh://user@host:port``; it and
+    the options go to ssh as they are, so all of the user's configuration counts.  ``master``:
+    ``own`` (any live master, else open one), ``existing`` (any live one, never open), ``user``
+    (only the one that the user's ControlPath names).  ``persist``: seconds that the master stays
+    after its last session, ``None`` for ever.  ``exec_backend``: ``auto``, ``mux`` or ``process``.
+    May be shared by threads, and used after a fork.
+
+    Raises ``ConfigurationError`` for what makes no sense, before anything is started.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        user: str | None = None,
+        port: int | None = None,
+        identity_file: str | os.PathLike[str] | None = None,
+        jump: str | None = None,
+        ssh_config: str | os.PathLike[str] | None = None,
+        ssh_options: Mapping[str, str] | None = None,
+        forward_agent: bool = False,
+        master: Literal["own", "existing", "user"] = "own",
+        persist: int | None = 600,
+        connect_timeout: float = 30,
+        login_shell: bool = False,
+        prologue: str = "",
+        responder: Callable[[Any], str | None] | None = None,
+        exec_backend: Literal["auto", "mux", "process"] = "auto",
+        max_sessions: int | None = None,
+    ) -> None:
+        if responder is not None:
+            raise ConfigurationError(
+                "answering prompts is not there yet", host=host, advice=f"Type `ssh {host}` first."
+            )
+        target = Target(
+            host=host,
+            user=user,
+            port=port,
+            identity_file=None if identity_file is None else os.fspath(identity_file),
+            jump=jump,
+            ssh_config=None if ssh_config is None else os.fspath(ssh_config),
+            ssh_options=dict(ssh_options or {}),
+            forward_agent=forward_agent,
+        )
+        self.host = host
+        self._login_shell = login_shell
+        self._master = Master(
+            target, policy=master, persist=persist, connect_timeout=connect_timeout
+        )
+        self._sessions = Sessions(
+            self._master,
+            backend=exec_backend,
+            max_sessions=max_sessions,
+            forward_agent=forward_agent,
+        )
+        self._commands = Commands(self._sessions, prologue=prologue)
+        self._shell = ControlShell(self._sessions, self._commands)
+        self._commands.aside = self._aside
+        self._files = Files(self._shell, host)
+        self._sftp = Sftp(self._sessions)
+        self._transfer = Transfer(self._commands, self._shell, self._sftp, self._files, host)
+        _alive.add(self)
+
+    def __repr__(self) -> str:
+        return f"Connection({self.host!r})"
+
+    # ------------------------------------------------------------------ the link
+
+    def open(self) -> Connection:
+        """Find or open the master now instead of at the first use.  May dial once.
+
+        Raises ``ConnectError`` and its kin.
+        """
+        self._sessions.link()
+        return self
+
+    def __enter__(self) -> Connection:
+        return self.open()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self, *, stop_master: bool = False) -> None:
+        """Give back what this object holds; the master stays for ``persist`` seconds.
+
+        ``stop_master=True`` lets the sessions of all processes end (10 s at most) and then ends
+        the master; one that the user opened is left alone.
+        """
+        self._shell.close()
+        self._sftp.close()
+        if stop_master:
+            link = self._master.find()
+            if link is not None:
+                self._sessions.forget(link)
+                self._master.stop(link)
+
+    def check(self) -> Liveness:
+        """Whether the host answers over a live master now; one bounded round trip, never dials."""
+        import time
+
+        try:
+            link = self._master.find()
+        except ConnectError as error:
+            return Liveness(master=None, answered=False, reason=error.message)
+        if link is None:
+            return Liveness(master=None, answered=False, reason="no master is open")
+        began = time.monotonic()
+        answered = self._sessions.round_trip(link)
+        return Liveness(
+            master=link.pid,
+            answered=answered,
+            ours=link.ours,
+            seconds=time.monotonic() - began if answered else None,
+            reason="" if answered else "the host does not answer over the master",
+        )
+
+    def reconnect(self) -> None:
+        """Give up the present link and find or open another one.  May dial once."""
+        self._shell.close()
+        self._sftp.close()
+        link = self._master.find()
+        if link is not None:
+            self._sessions.forget(link)
+            if not self._sessions.round_trip(link):
+                self._master.discard(link)
+        self._sessions.link()
+
+    def stats(self) -> Stats:
+        """Counts of what this object did; talks to nobody."""
+        return Stats(
+            logins=self._master.logins,
+            sessions=self._sessions.opened,
+            commands=self._commands.count,
+            control_calls=self._shell.calls,
+            sftp_processes=self._sftp.started,
+        )
+
+    @property
+    def features(self) -> Features:
+        """What the host's userland is: home, stat, tar, rsync; asked once, then remembered."""
+        return self._files.features
+
+    def _after_fork(self) -> None:
+        self._sessions.reset()
+        self._shell.reset()
+        self._sftp.reset()
+
+    def _aside(self, script: bytes, timeout: float) -> int | None:
+        """Run a short script on the held shell, if one is held."""
+        return self._shell.call(script, timeout=timeout).status if self._shell.is_open else None
+
+    # ------------------------------------------------------------------ commands
+
+    def run(
+        self,
+        command: Command,
+        *,
+        input: Any = None,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+        text: bool = True,
+        encoding: str = "utf-8",
+        errors: str = "surrogateescape",
+        on_stdout: Callable[[Any], object] | None = None,
+        on_stderr: Callable[[Any], object] | None = None,
+        login_shell: bool | None = None,
+    ) -> CommandResult[Any]:
+        """Run a command to its end.
+
+        Text is a POSIX sh script whatever the login shell is; a sequence is an argument vector.
+        ``env`` values travel on stdin, not in argv.  ``on_stdout`` and ``on_stderr`` are called
+        for every line as it comes.  Raises ``CommandTimeout`` after ``timeout`` seconds (the
+        remote process group is ended), ``CommandFailed`` with ``check`` or where no exit status
+        came, ``ConnectionLost``, ``SessionLimit``, the ``OSError`` of ``cwd``.  Retried: only
+        what was certainly not sent.
+        """
+        plan = self._commands.plan(
+            command,
+            cwd=cwd,
+            env=env,
+            login_shell=self._login_shell if login_shell is None else login_shell,
+        )
+        data = b""
+        if input is not None:
+            data = input.encode(encoding, errors) if isinstance(input, str) else bytes(input)
+        feeds: list[Any] = [None, None]
+        ends: list[Callable[[], object]] = []
+        for index, tell in enumerate((on_stdout, on_stderr)):
+            if tell is not None:
+                feeds[index], end = line_splitter(tell, text, encoding, errors)
+                ends.append(end)
+        done = self._commands.run_bytes(
+            plan,
+            data=data,
+            timeout=timeout,
+            on_stdout=feeds[0],
+            on_stderr=feeds[1],
+            args=command,
+        )
+        for end in ends:
+            end()
+        result: CommandResult[Any] = done
+        if text:
+            result = replace(
+                result,
+                stdout=done.stdout.decode(encoding, errors),
+                stderr=done.stderr.decode(encoding, errors),
+            )
+        if check:
+            result.check_returncode()
+        return result
+
+    def run_many(
+        self, commands: Iterable[Command], *, concurrency: int | None = None, **same: Any
+    ) -> list[CommandResult[Any]]:
+        """Run many commands at once, within the server's limit; results in order.
+
+        What ``run`` would have raised is in ``.error`` of that one's result; one failure stops no
+        other.  ``same``: the options of ``run`` for all of them.
+        """
+        from concurrent.futures import ThreadPoolExecutor
+
+        wanted = list(commands)
+        if concurrency is not None and concurrency < 1:
+            raise ValueError(f"concurrency={concurrency} is less than 1")
+        if not wanted:
+            return []
+        empty: Any = "" if same.get("text", True) else b""
+
+        def one(command: Command) -> CommandResult[Any]:
+            try:
+                return self.run(command, **same)
+            except OpenSSHJobsError as error:
+                kept = getattr(error, "result", None)
+                if kept is not None:
+                    return replace(kept, error=error)
+                return CommandResult(command, -1, empty, empty, self.host, error=error)
+
+        self.open()
+        with ThreadPoolExecutor(min(concurrency or 8, len(wanted))) as pool:
+            return list(pool.map(one, wanted))
+
+    def popen(
+        self,
+        command: Command,
+        *,
+        stdin: str | None = "pipe",
+        stderr: str = "pipe",
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        text: bool = True,
+        encoding: str = "utf-8",
+        errors: str = "surrogateescape",
+        login_shell: bool | None = None,
+    ) -> RemoteProcess:
+        """Start a command and return at once, with its streams as files.
+
+        ``stdin``: ``"pipe"``, or ``None`` for no input; ``stderr``: ``"pipe"``, ``"stdout"`` (into
+        the same stream) or ``"devnull"``.
+        """
+        if stderr not in ("pipe", "stdout", "devnull"):
+            raise ValueError(f"stderr={stderr!r} is none of pipe, stdout, devnull")
+        if stdin not in ("pipe", None):
+            raise ValueError(f"stdin={stdin!r} is neither 'pipe' nor None")
+        plan = self._commands.plan(
+            command,
+            cwd=cwd,
+            env=env,
+            login_shell=self._login_shell if login_shell is None else login_shell,
+            errors=stderr,  # type: ignore[arg-type]
+        )
+        running = self._commands.launch(plan, keep_stdin=stdin is not None)
+        return RemoteProcess(
+            self._commands,
+            running,
+            command,
+            text=text,
+            encoding=encoding,
+            errors=errors,
+            with_stderr=stderr == "pipe",
+        )
+
+    # ------------------------------------------------------------------ transfers
+
+    def put(
+        self, local: str | os.PathLike[str], remote: str, *, method: str = "auto", **options: Any
+    ) -> TransferResult:
+        """Copy a local file or tree to the host; whole or absent.
+
+        ``remote`` is the target itself, or the directory for it where it ends in ``/``; missing
+        parents are made.  A file is replaced; a tree that exists is ``FileExistsError`` unless
+        ``merge=True``.  Options: ``only``, ``exclude`` (patterns), ``merge``, ``verify``
+        (sha256 of single files), ``preserve`` (modes to the bit, and times), ``follow_symlinks``,
+        ``progress`` (called with bytes done, bytes total, files done, files total, name).
+        ``method``: ``auto``, ``sftp`` or ``tar``.  Raises ``OSError`` kinds, ``TransferError``.
+        """
+        return self._transfer.put(local, remote, Options(method=method, **options))
+
+    def get(
+        self, remote: str, local: str | os.PathLike[str], *, method: str = "auto", **options: Any
+    ) -> TransferResult:
+        """Copy a file or tree of the host here; whole or absent.  Options as for ``put``."""
+        return self._transfer.get(remote, local, Options(method=method, **options))
+
+    # ------------------------------------------------------------------ files
+
+    def read_bytes(self, path: str) -> bytes:
+        """The contents of a file on the host."""
+        small = self._files.read_small(path)
+        if small is not None:
+            return small
+        plan = self._commands.plan(b"exec cat < " + quote_path(path), prologue="")
+        done = self._commands.run_bytes(plan, again=True)
+        if done.returncode != 0:
+            from .remote.oserrors import error_of
+
+            raise error_of(done.stderr.decode("utf-8", "replace"), path, host=self.host)
+        return done.stdout
+
+    def read_text(
+        self, path: str, *, encoding: str = "utf-8", errors: str = "surrogateescape"
+    ) -> str:
+        """The contents of a file on the host, as text."""
+        return self.read_bytes(path).decode(encoding, errors)
+
+    def write_bytes(self, path: str, data: bytes) -> int:
+        """Write a file on the host, whole or not at all; its mode stays where it existed."""
+        target = to_bytes(self._files.absolute(path))
+        part = posixpath.join(posixpath.dirname(target), part_name())
+        streams.write_file(self._commands, part, target, bytes(data), self.host)
+        return len(data)
+
+    def write_text(
+        self, path: str, text: str, *, encoding: str = "utf-8", errors: str = "surrogateescape"
+    ) -> int:
+        """Write a text file on the host, whole or not at all."""
+        return self.write_bytes(path, text.encode(encoding, errors))
+
+    def stat(self, path: str) -> FileStat:
+        """The facts of a file, links followed; ``FileNotFoundError``, ``PermissionError``…"""
+        return self._files.stat(path)
+
+    def lstat(self, path: str) -> FileStat:
+        """The facts of a file, links not followed."""
+        return self._files.stat(path, follow_symlinks=False)
+
+    def exists(self, path: str) -> bool:
+        """Whether something is there; false only for ENOENT and ENOTDIR, else it raises."""
+        return self._files.test(path, "e")
+
+    def is_file(self, path: str) -> bool:
+        """Whether it is a regular file (links followed)."""
+        return self._files.test(path, "f")
+
+    def is_dir(self, path: str) -> bool:
+        """Whether it is a directory (links followed)."""
+        return self._files.test(path, "d")
+
+    def stat_many(self, paths: Sequence[str]) -> list[FileStat | None]:
+        """Facts of many files in one round trip; ``None`` for what is not there."""
+        return self._files.stat_many(paths)
+
+    def exists_many(self, paths: Sequence[str]) -> list[bool]:
+        """``exists`` for many paths in one round trip."""
+        return self._files.exists_many(paths)
+
+    def listdir(self, path: str = ".") -> list[str]:
+        """The names in a directory."""
+        return self._files.listdir(path)
+
+    def scandir(self, path: str = ".") -> list[DirEntry]:
+        """The entries of a directory with their facts, in one round trip."""
+        return self._files.scandir(path)
+
+    def glob(self, pattern: str) -> list[str]:
+        """Paths on the host that match a shell pattern (``* ? [ ]``)."""
+        return self._files.glob(pattern)
+
+    def mkdir(self, path: str, mode: int = 0o777) -> None:
+        """Make one directory."""
+        self._files.mkdir(path, mode)
+
+    def makedirs(self, path: str, *, exist_ok: bool = False) -> None:
+        """Make a directory and those above it."""
+        self._files.makedirs(path, exist_ok=exist_ok)
+
+    def remove(self, path: str) -> None:
+        """Remove a file or a link."""
+        self._files.remove(path)
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty directory."""
+        self._files.rmdir(path)
+
+    def rmtree(self, path: str) -> None:
+        """Remove a directory and all in it; never the root or the home directory."""
+        self._files.rmtree(path)
+
+    def rename(self, source: str, target: str) -> None:
+        """Rename, over an existing file, as ``os.rename`` on Unix."""
+        self._files.replace(source, target)
+
+    def replace(self, source: str, target: str) -> None:
+        """Rename, over an existing file."""
+        self._files.replace(source, target)
+
+    def chmod(self, path: str, mode: int | str) -> None:
+        """Change a mode: an ``int``, or text as chmod(1) takes it."""
+        self._files.chmod(path, mode)
+
+    def symlink(self, target: str, path: str) -> None:
+        """Make ``path`` a symbolic link to ``target``."""
+        self._files.symlink(target, path)
+
+    def readlink(self, path: str) -> str:
+        """Where a symbolic link points."""
+        return self._files.readlink(path)
+
+    def realpath(self, path: str) -> str:
+        """The path without links."""
+        return self._files.realpath(path)
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy a file on the host."""
+        self._files.copy(source, target)
+
+    def disk_usage(self, path: str = ".") -> DiskUsage:
+        """Total, used and free bytes where a path lies."""
+        return self._files.disk_usage(path)
+
+
+# --------------------------------------------------------------------------- after a fork
+
+_alive: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """The child opens its own sessions; those of the parent are dropped without a word."""
+    sockets.forget_thread_locks()
+    for connection in list(_alive):
+        with contextlib.suppress(OSError):
+            connection._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

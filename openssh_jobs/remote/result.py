@@ -1,0 +1,50 @@
+"""How a remote command ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from ..errors import CommandFailed, OpenSSHJobsError
+from .quoting import describe, to_text
+
+AnyText = TypeVar("AnyText", str, bytes)
+
+NO_STATUS = -1
+"""``returncode`` of a command that ended without the host saying how."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult(Generic[AnyText]):
+    """How a remote command ended; reads like ``subprocess.CompletedProcess``.
+
+    ``returncode`` is the remote status (128+N after signal N, -1 where none came), ``elapsed``
+    seconds, ``error`` what ``run_many`` would have raised for this command.
+    """
+
+    args: Any
+    returncode: int
+    stdout: AnyText
+    stderr: AnyText
+    host: str = ""
+    elapsed: float = 0.0
+    error: OpenSSHJobsError | None = None
+
+    def check_returncode(self) -> None:
+        """Raise ``CommandFailed`` (a ``CalledProcessError``) unless the status is 0."""
+        if self.error is not None:
+            raise self.error
+        if self.returncode != 0:
+            raise self._failed()
+
+    def _failed(self) -> CommandFailed:
+        said = self.stderr if isinstance(self.stderr, str) else to_text(self.stderr)
+        lines = [line for line in said.strip().splitlines() if line.strip()]
+        reason = f": {lines[-1].strip()}" if lines else ""
+        what = describe(self.args)
+        return CommandFailed(
+            f"`{what}` ended with status {self.returncode}{reason}",
+            host=self.host,
+            command=what,
+            result=self,
+        )

@@ -1,0 +1,361 @@
+"""Byte streams between a file or a local tar and a command on the host.
+
+A local descriptor is handed to the master where it can be; only what comes from the host is
+looked at first, up to the mark that ends what rc files print.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import stat
+import tempfile
+import threading
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigurationError, NoSpace, TransferError
+from ..openssh import process
+from . import trees
+from .exchange import Exchange, close_fd
+from .oserrors import errno_of, error_of
+from .quoting import quote_path, to_bytes, to_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from io import FileIO
+
+    from .command import Commands, Running
+    from .files import Files
+    from .shell import ControlShell
+    from .transfer import Options
+
+log = logging.getLogger("openssh_jobs.transfer")
+
+_CHUNK = 1 << 20
+_TAR_END = 60.0
+
+
+def _local_tar() -> str:
+    found = shutil.which("tar")
+    if found is None:
+        raise ConfigurationError("there is no tar on this machine", advice='Use method="sftp".')
+    return found
+
+
+def _remote_end(
+    running: Running, commands: Commands, path: bytes, host: str, data: bytes = b""
+) -> bytes:
+    """Wait for a streaming command; its stdout, or the error of ``path`` in its stderr."""
+    try:
+        exchange = Exchange(running, data)
+        exchange.run(None)
+        out, err = exchange.output()
+        if not running.session.wait(15.0):
+            raise commands.sessions.master.lost(commands.sessions.link(), running.plan.what)
+        status = running.status()
+        if status is None:
+            raise commands.no_status(running.plan.what)
+        commands.sessions.confirmed()
+        if status != 0:
+            raise error_of(to_text(err), path, host=host)
+        return out
+    except BaseException:
+        if running.session.status is None:
+            running.end()
+        raise
+    finally:
+        running.close()
+
+
+# --------------------------------------------------------------------------- one file
+
+
+def send_file(commands: Commands, source: bytes, part: bytes, host: str) -> None:
+    """A local file onto ``part`` on the host, through ``cat``."""
+    with open(source, "rb") as handle:
+        plan = commands.plan(b"umask 077; exec cat > " + quote_path(part), prologue="")
+        running = commands.launch(plan, stdin=handle.fileno())
+        _remote_end(running, commands, part, host)
+
+
+def receive_file(commands: Commands, source: bytes, part: bytes, host: str) -> None:
+    """A file of the host into the local file ``part`` (which exists), through ``cat``."""
+    plan = commands.plan(b"exec cat < " + quote_path(source), prologue="")
+    read_end, write_end = os.pipe()
+    try:
+        try:
+            running = commands.launch(plan, stdout=write_end)
+        finally:
+            close_fd(write_end)
+        with open(part, "wb") as handle:
+            copier = _Background(lambda: _copy(read_end, running.nonce, handle.fileno()))
+            _remote_end(running, commands, source, host)
+            copier.join()
+    finally:
+        close_fd(read_end)
+
+
+class _Background:
+    """A thread whose exception is raised where it is joined."""
+
+    def __init__(self, work: object) -> None:
+        self._work = work
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._work()  # type: ignore[operator]
+        except BaseException as error:  # noqa: BLE001 - raised again in join
+            self._error = error
+
+    def join(self) -> None:
+        """Wait for the end of the work."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+
+def _copy(read_end: int, nonce: bytes, to: int) -> None:
+    skip_to_mark(read_end, nonce)
+    while data := os.read(read_end, _CHUNK):
+        view = memoryview(data)
+        while view:
+            view = view[os.write(to, view) :]
+
+
+def skip_to_mark(read_end: int, nonce: bytes) -> bytes:
+    """Read, byte by byte, up to the line of the mark; returns what stood before it."""
+    seen = bytearray()
+    mark = nonce + b"\n"
+    while not seen.endswith(mark):
+        byte = os.read(read_end, 1)
+        if not byte:
+            raise TransferError("the host's answer ended before it began")
+        seen += byte
+    return bytes(seen[: -len(mark)])
+
+
+# --------------------------------------------------------------------------- trees
+
+
+def _flags(options: Options) -> list[str]:
+    return [] if options.preserve else ["-m"]
+
+
+def send_tree(
+    commands: Commands,
+    source: bytes,
+    stage: bytes,
+    members: Sequence[trees.Member],
+    host: str,
+    options: Options,
+    files: Files,
+) -> None:
+    """Members of a local tree into the directory ``stage`` on the host, as one tar stream."""
+    argv: list[str | bytes] = [_local_tar(), "-c", "-f", "-", "-C", source, "--no-recursion"]
+    if options.follow_symlinks:
+        argv.append("-h")
+    argv += ["--null", "-T", "-"]
+    flags = " ".join(["-x", "-f", "-", "-o", "-p", *_flags(options)])
+    plan = commands.plan(
+        b"cd -- %b && exec tar %b" % (quote_path(stage), flags.encode()), prologue=""
+    )
+    with tempfile.TemporaryFile() as wanted, tempfile.TemporaryFile() as said:
+        wanted.write(trees.tar_list(members))
+        wanted.seek(0)
+        child = process.spawn(
+            argv,
+            stdin=wanted,
+            stdout=process.PIPE,
+            stderr=said,
+            # macOS would add ._ files of its own.
+            env={"COPYFILE_DISABLE": "1"},
+        )
+        try:
+            if child.stdout is None:
+                raise AssertionError("tar was started without a pipe")
+            with child.stdout:
+                running = commands.launch(plan, stdin=child.stdout.fileno())
+            _remote_end(running, commands, stage, host)
+            _local_end(child, said, source)
+        except BaseException:
+            process.end(child)
+            raise
+
+
+def _local_end(child: process.Child, said: object, path: bytes) -> None:
+    """Wait for the local tar; an error of its is about a local path."""
+    if not process.wait(child, _TAR_END):
+        raise TransferError("the local tar does not end")
+    if child.returncode == 0:
+        return
+    said.seek(0)  # type: ignore[attr-defined]
+    text = to_text(said.read())  # type: ignore[attr-defined]
+    line = text.strip().splitlines()[0] if text.strip() else f"status {child.returncode}"
+    number = errno_of(text.strip().splitlines()[0]) if text.strip() else None
+    if number == 28:
+        raise NoSpace(f"no space left here: {line}", path=os.fsdecode(path), number=28)
+    if number is not None:
+        raise OSError(number, line, os.fsdecode(path))
+    raise TransferError(f"the local tar failed: {line}")
+
+
+def list_remote(
+    shell: ControlShell, files: Files, source: bytes, host: str, follow_symlinks: bool
+) -> list[trees.Member]:
+    """All members of a tree on the host, in one round trip."""
+    script = trees.FIND_PRINTF if files.features.find_printf else trees.FIND_PLAIN
+    if follow_symlinks:
+        script = script.replace(b"find .", b"find -L .", 1)
+        script = script.replace(b'if [ -L "$p" ]; then k=l; elif', b"if")
+    answer = shell.call(b"cd -- %b && %b" % (quote_path(source), script), again=True, timeout=600)
+    if answer.status != 0:
+        raise error_of(to_text(answer.stderr), source, host=host)
+    return trees.parse_find(answer.stdout)
+
+
+def receive_tree(
+    commands: Commands,
+    source: bytes,
+    stage: bytes,
+    members: Sequence[trees.Member],
+    host: str,
+    options: Options,
+    files: Files,
+) -> None:
+    """Members of a tree on the host into the local directory ``stage``, as one tar stream."""
+    flags = b"-c -f -" + (b" -h" if options.follow_symlinks else b"")
+    data = b""
+    if options.filter.passes_all:
+        tar = b"tar %b ." % flags
+    elif files.features.tar_reads_nul_lists:
+        tar = b"tar %b --no-recursion --null -T -" % flags
+        data = trees.tar_list(members)
+    else:
+        # BusyBox tar knows no NUL-separated lists; the names go as arguments, a few at a time.
+        raise ConfigurationError(
+            "the host's tar cannot take a list of names", host=host, advice='Use method="sftp".'
+        )
+    plan = commands.plan(b"cd -- %b && exec %b" % (quote_path(source), tar), prologue="")
+    argv: list[str | bytes] = [_local_tar(), "-x", "-f", "-", "-C", stage, "-o", "-p"]
+    argv += _flags(options)
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end, "rb", buffering=0) as pipe:
+        try:
+            running = commands.launch(plan, data=data, stdout=write_end)
+        finally:
+            close_fd(write_end)
+        remote = _Background(lambda: _remote_end(running, commands, source, host, data))
+        try:
+            skip_to_mark(read_end, running.nonce)
+        except TransferError:
+            remote.join()  # the command said why on stderr
+            raise
+        _extract(argv, pipe, stage, running, remote)
+
+
+def _extract(
+    argv: Sequence[str | bytes],
+    pipe: FileIO,
+    stage: bytes,
+    running: Running,
+    remote: _Background,
+) -> None:
+    with tempfile.TemporaryFile() as said:
+        child = process.spawn(argv, stdin=pipe.fileno(), stderr=said)
+        try:
+            pipe.close()  # else a tar here that dies would leave the one there writing
+            try:
+                remote.join()
+            except OSError:
+                # A tar here that failed (a full disk) broke the pipe of the one there.
+                if process.wait(child, 5.0):
+                    _local_end(child, said, stage)
+                raise
+            _local_end(child, said, stage)
+        except BaseException:
+            process.end(child)
+            if running.err >= 0:
+                running.end()
+            raise
+
+
+# --------------------------------------------------------------------------- this machine
+
+
+def place_local(stage: bytes, target: bytes, *, merge: bool) -> None:
+    """Rename a whole local tree into its place, or move its members into an existing one."""
+    target = target.rstrip(b"/") or target
+    if not merge or not os.path.lexists(target):
+        if os.path.lexists(target):
+            raise FileExistsError(17, "File exists", os.fsdecode(target))
+        os.rename(stage, target)
+        return
+    for member in sorted(trees.walk(stage)):
+        here, there = os.path.join(stage, member.name), os.path.join(target, member.name)
+        if member.kind == "d":
+            if not os.path.isdir(there):
+                os.mkdir(there)
+                os.chmod(there, stat.S_IMODE(member.mode))
+        else:
+            os.replace(here, there)
+    remove_local(stage)
+
+
+def remove_local(path: bytes) -> None:
+    """Remove what did not become a target; directories without permissions included."""
+
+    def mend(function: object, name: str, _: object) -> None:
+        os.chmod(os.path.dirname(name) or ".", 0o700)
+        os.chmod(name, 0o700)
+        function(name)  # type: ignore[operator]
+
+    try:
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(os.fsdecode(path), onerror=mend)
+        else:
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        log.warning("left behind: %s (%s)", os.fsdecode(path), error)
+
+
+def sha256_local(path: bytes) -> str:
+    """The sha256 of a local file, in hex."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def sha256_remote(commands: Commands, files: Files, path: bytes, host: str) -> str:
+    """The sha256 of a file on the host, in hex."""
+    program = files.features.sha256
+    if not program:
+        raise TransferError("the host has no sha256sum to verify with", host=host)
+    tool = {"shasum": b"shasum -a 256", "sha256": b"sha256 -q"}.get(program, b"sha256sum")
+    plan = commands.plan(tool + b" < " + quote_path(path), prologue="")
+    done = commands.run_bytes(plan, again=True)
+    if done.returncode != 0:
+        raise error_of(to_text(done.stderr), path, host=host)
+    return to_text(done.stdout.split()[0])
+
+
+def write_file(commands: Commands, part: bytes, target: bytes, data: bytes, host: str) -> None:
+    """Bytes onto a file on the host: written beside it, counted, and renamed over it."""
+    part_word, word = quote_path(part), quote_path(target)
+    script = (
+        b"p=%b; t=%b; if [ -d \"$t\" ]; then echo 'Is a directory' >&2; exit 1; fi; "
+        b'm=; if [ -f "$t" ]; then m=$(stat -c %%a -- "$t" 2>/dev/null || '
+        b'stat -f %%Lp -- "$t" 2>/dev/null); fi; '
+        b'{ cat > "$p" && n=$(wc -c < "$p") && [ $n -eq %d ] && '
+        b'{ [ -z "$m" ] || chmod "$m" -- "$p"; } && mv -f -- "$p" "$t"; } || '
+        b'{ s=$?; rm -f -- "$p"; exit $s; }' % (part_word, word, len(data))
+    )
+    plan = commands.plan(b"LC_ALL=C; export LC_ALL; " + script, prologue="")
+    done = commands.run_bytes(plan, data=data)
+    if done.returncode != 0:
+        raise error_of(to_text(done.stderr), to_bytes(target), host=host)

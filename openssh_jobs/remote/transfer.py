@@ -1,0 +1,524 @@
+"""``put`` and ``get``: a file or a tree is whole or absent.
+
+Everything lands under another name in the directory of its target and is renamed when it is
+complete and its size is right.  Files ride the held sftp, trees one tar stream; either way the
+bytes go from the file or from tar to the master without passing through Python.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import secrets
+import stat
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigurationError, TransferError, VerifyFailed, remote_oserror
+from . import streams, trees
+from .oserrors import error_of
+from .quoting import quote, quote_path, sftp_quote, to_bytes, to_text
+from .sftp import NoSubsystem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .command import Commands
+    from .files import Files, FileStat
+    from .sftp import Sftp
+    from .shell import ControlShell
+
+    Progress = Callable[[int, int, int, int, str], object]
+
+METHODS = ("auto", "sftp", "tar")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferResult:
+    """What a ``put`` or ``get`` moved: counts of files, bytes, and seconds."""
+
+    files: int
+    bytes: int
+    skipped: int
+    elapsed: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to move files; checked before anything is touched."""
+
+    method: str = "auto"
+    only: Sequence[str] | None = None
+    exclude: Sequence[str] | None = None
+    merge: bool = False
+    verify: bool = False
+    preserve: bool = False
+    follow_symlinks: bool = False
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ConfigurationError(f"method={self.method!r} is none of {', '.join(METHODS)}")
+
+    @property
+    def filter(self) -> trees.Filter:
+        """The patterns of ``only`` and ``exclude``."""
+        return trees.Filter(self.only, self.exclude)
+
+
+def part_name() -> bytes:
+    """A name for what is not complete: short, so that a long target's name is no trouble."""
+    return b".oj-" + secrets.token_hex(6).encode() + b".part"
+
+
+class Transfer:
+    """Moves files and trees between this machine and one host."""
+
+    def __init__(
+        self, commands: Commands, shell: ControlShell, sftp: Sftp, files: Files, host: str
+    ) -> None:
+        self._commands = commands
+        self._shell = shell
+        self._sftp = sftp
+        self._files = files
+        self._host = host
+
+    # ------------------------------------------------------------------ put
+
+    def put(self, local: str | os.PathLike[str], remote: str, options: Options) -> TransferResult:
+        """Copy a local file or directory to the host."""
+        began = time.monotonic()
+        source = os.fsencode(os.fspath(local))
+        if not source:
+            raise FileNotFoundError(2, "an empty path names no file", "")
+        source = source.rstrip(b"/") or b"/"
+        facts = os.stat(source)  # the builtin's error says enough
+        target = self._target(remote, os.path.basename(os.path.abspath(source)))
+        if stat.S_ISDIR(facts.st_mode):
+            return self._put_tree(source, target, options, began)
+        if not stat.S_ISREG(facts.st_mode):
+            raise TransferError(f"{os.fsdecode(source)!r} is neither a file nor a directory")
+        return self._put_file(source, target, facts, options, began)
+
+    def _target(self, remote: str, name: bytes) -> bytes:
+        """The remote target: the name itself, or below it where it ends in a slash."""
+        target = to_bytes(self._files.absolute(remote))
+        if target.endswith(b"/"):
+            target = target.rstrip(b"/") + b"/" + name
+        if not target.strip(b"/"):
+            raise remote_oserror(1, remote, host=self._host, detail="replacing / is refused")
+        return target
+
+    def _put_file(
+        self,
+        source: bytes,
+        target: bytes,
+        facts: os.stat_result,
+        options: Options,
+        began: float,
+    ) -> TransferResult:
+        parent = posixpath.dirname(target) or b"/"
+        part = posixpath.join(parent, part_name())
+        self._prepare_file(target, parent)
+        self._report(options, 0, facts.st_size, 0, 1, source)
+        try:
+            self._send_file(source, part, options)
+            if options.verify:
+                self._verify(source, part)
+            self._finish_file(part, target, facts, options.preserve)
+        except BaseException:
+            self._discard(part)
+            raise
+        self._report(options, facts.st_size, facts.st_size, 1, 1, source)
+        return TransferResult(
+            files=1, bytes=facts.st_size, skipped=0, elapsed=time.monotonic() - began
+        )
+
+    def _prepare_file(self, target: bytes, parent: bytes) -> None:
+        script = b"if [ -d %b ]; then echo 'Is a directory' >&2; exit 2; fi; mkdir -p -- %b"
+        answer = self._shell.call(script % (quote_path(target), quote_path(parent)), again=True)
+        if answer.status != 0:
+            path = target if answer.status == 2 else parent
+            raise error_of(to_text(answer.stderr), path, host=self._host)
+
+    def _send_file(self, source: bytes, part: bytes, options: Options) -> None:
+        lines = (
+            [b"put " + sftp_quote(source) + b" " + sftp_quote(part)]
+            if (
+                options.method == "sftp"
+                or (options.method == "auto" and b"\n" not in source + part)
+            )
+            else None
+        )
+        if lines is not None:
+            try:
+                self._sftp.call(lines, path=part)
+                return
+            except NoSubsystem:
+                if options.method == "sftp":
+                    raise self._no_sftp() from None
+        streams.send_file(self._commands, source, part, self._host)
+
+    def _no_sftp(self) -> TransferError:
+        return TransferError(
+            "the host offers no working sftp", host=self._host, advice='Use method="tar".'
+        )
+
+    def _finish_file(
+        self, part: bytes, target: bytes, facts: os.stat_result, preserve: bool
+    ) -> None:
+        mode = stat.S_IMODE(facts.st_mode)
+        number = (
+            b"%o" % mode if preserve else b"$(printf %%o $((0%o & ~0$(umask))))" % (mode & 0o777)
+        )
+        times = b""
+        if preserve:
+            stamp = time.strftime("%Y%m%d%H%M.%S", time.gmtime(facts.st_mtime)).encode()
+            times = b'TZ=UTC0 touch -t %b -- "$p" && ' % stamp
+        script = (
+            b'p=%b; n=$(wc -c < "$p") || exit 1; '
+            b'if [ $n -ne %d ]; then echo "$n bytes arrived" >&2; exit 3; fi; '
+            b'chmod %b -- "$p" && %bmv -f -- "$p" %b'
+            % (quote_path(part), facts.st_size, number, times, quote_path(target))
+        )
+        answer = self._shell.call(script)
+        if answer.status == 3:
+            raise TransferError(
+                f"{to_text(target)!r} is not whole: {to_text(answer.stderr).strip()} of "
+                f"{facts.st_size}; the source may have changed meanwhile",
+                host=self._host,
+                sent="yes",
+            )
+        if answer.status != 0:
+            raise error_of(to_text(answer.stderr), target, host=self._host)
+
+    def _discard(self, *parts: bytes) -> None:
+        """Best effort: remove what did not become a target; the link may be gone."""
+        words = b" ".join(quote_path(part) for part in parts)
+        try:
+            self._shell.call(b"chmod -R u+rwx %b 2>/dev/null; rm -rf -- %b" % (words, words))
+        except Exception as error:  # noqa: BLE001 - the error that matters is on its way already
+            streams.log.warning("%s: left behind: %s (%s)", self._host, to_text(words), error)
+
+    # ------------------------------------------------------------------ put, trees
+
+    def _put_tree(
+        self, source: bytes, target: bytes, options: Options, began: float
+    ) -> TransferResult:
+        everything = trees.walk(source, follow_symlinks=options.follow_symlinks)
+        members = options.filter.select(everything)
+        _refuse_others(members, source)
+        method = self._tree_method(options, members)
+        parent = posixpath.dirname(target.rstrip(b"/")) or b"/"
+        stage = posixpath.join(parent, part_name())
+        self._prepare_tree(target, parent, stage, options.merge)
+        total = sum(member.size for member in members if member.kind == "f")
+        count = sum(member.kind != "d" for member in members)
+        self._report(options, 0, total, 0, count, source)
+        try:
+            if method == "tar":
+                streams.send_tree(
+                    self._commands, source, stage, members, self._host, options, self._files
+                )
+            else:
+                self._send_tree_by_sftp(source, stage, members, options)
+            self._check_tree(stage, members)
+            self._place_tree(stage, target, options.merge)
+        except BaseException:
+            self._discard(stage)
+            raise
+        self._report(options, total, total, count, count, source)
+        return TransferResult(
+            files=count,
+            bytes=total,
+            skipped=sum(m.kind != "d" for m in everything) - count,
+            elapsed=time.monotonic() - began,
+        )
+
+    def _tree_method(self, options: Options, members: list[trees.Member]) -> str:
+        if options.method == "auto":
+            return "tar" if self._files.features.tar else "sftp"
+        if options.method == "tar" and not self._files.features.tar:
+            raise TransferError("the host has no tar", host=self._host, advice='Use method="sftp".')
+        if options.method == "sftp":
+            for member in members:
+                sftp_quote(member.name)  # refuse before anything is sent
+        return options.method
+
+    def _prepare_tree(self, target: bytes, parent: bytes, stage: bytes, merge: bool) -> None:
+        where = quote_path(target)
+        check = b"if [ -e %b ] || [ -L %b ]; then echo 'File exists' >&2; exit 2; fi; "
+        if merge:
+            check = b"if [ -e %b ] && [ ! -d %b ]; then echo 'Not a directory' >&2; exit 2; fi; "
+        script = check % (where, where) + b"mkdir -p -- %b && mkdir -m 700 -- %b" % (
+            quote_path(parent),
+            quote_path(stage),
+        )
+        answer = self._shell.call(script)
+        if answer.status != 0:
+            path = target if answer.status == 2 else parent
+            raise error_of(to_text(answer.stderr), path, host=self._host)
+
+    def _check_tree(self, stage: bytes, members: list[trees.Member]) -> None:
+        """Nothing is missing on the host: the count of what is there against what was sent."""
+        script = b"cd -- %b && find . ! -name . -print0 | tr -cd '\\0' | wc -c"
+        answer = self._shell.call(script % quote_path(stage), again=True)
+        if answer.status != 0:
+            raise error_of(to_text(answer.stderr), stage, host=self._host)
+        arrived = int(answer.stdout)
+        if arrived != len(members):
+            raise TransferError(
+                f"{arrived} of {len(members)} members arrived", host=self._host, sent="yes"
+            )
+
+    def _place_tree(self, stage: bytes, target: bytes, merge: bool) -> None:
+        one, two = quote_path(stage), quote_path(target)
+        if merge:
+            script = (
+                b's=%b; t=%b; mkdir -p -- "$t" && cd -- "$s" && '
+                b"find . -type d -exec /bin/sh -c 't=$1; shift; for d; do "
+                b'[ -d "$t/$d" ] || mkdir -p -- "$t/$d" || exit 1; done\' sh "$t" {} + && '
+                b"find . ! -type d -exec /bin/sh -c 't=$1; shift; for f; do "
+                b'if [ -d "$t/$f" ] && [ ! -L "$t/$f" ]; then echo "$f: Is a directory" >&2; '
+                b'exit 1; fi; mv -f -- "$f" "$t/$f" || exit 1; done\' sh "$t" {} + && '
+                b'cd / && chmod -R u+rwx "$s" && rm -rf -- "$s"' % (one, two)
+            )
+        else:
+            script = (
+                b"if [ -e %b ] || [ -L %b ]; then echo 'File exists' >&2; exit 1; fi; "
+                b"mv -- %b %b" % (two, two, one, two)
+            )
+        answer = self._shell.call(script)
+        if answer.status != 0:
+            raise error_of(to_text(answer.stderr), target, host=self._host)
+
+    def _send_tree_by_sftp(
+        self, source: bytes, stage: bytes, members: list[trees.Member], options: Options
+    ) -> None:
+        """One batch: directories, files, then links; modes of directories last, deepest first."""
+        lines, links, modes = [], [], []
+        flag = b"put -p " if options.preserve else b"put "
+        for member in sorted(members):
+            there = posixpath.join(stage, member.name)
+            if member.kind == "d":
+                lines.append(b"mkdir " + sftp_quote(there))
+                modes.append(b"chmod %o " % stat.S_IMODE(member.mode) + sftp_quote(there))
+            elif member.kind == "f":
+                here = os.path.join(source, member.name)
+                lines.append(flag + sftp_quote(here) + b" " + sftp_quote(there))
+            else:
+                link = os.readlink(os.path.join(source, member.name))
+                links.append(b"ln -s -- %b %b" % (quote(link), quote_path(there)))
+        top = stat.S_IMODE(os.stat(source).st_mode)
+        modes = [b"chmod %o " % top + sftp_quote(stage), *modes]
+        try:
+            self._sftp.call(lines or [b"pwd"], path=stage, again=False)
+            for start in range(0, len(links), 500):
+                answer = self._shell.call(b" && ".join(links[start : start + 500]))
+                if answer.status != 0:
+                    raise error_of(to_text(answer.stderr), stage, host=self._host)
+            self._sftp.call(list(reversed(modes)), path=stage)
+        except NoSubsystem:
+            raise self._no_sftp() from None
+
+    # ------------------------------------------------------------------ get
+
+    def get(self, remote: str, local: str | os.PathLike[str], options: Options) -> TransferResult:
+        """Copy a file or directory of the host to this machine."""
+        began = time.monotonic()
+        text = os.fspath(local)
+        source = to_bytes(self._files.absolute(remote))
+        source = source.rstrip(b"/") or b"/"
+        target = os.fsencode(text)
+        if not target:
+            raise FileNotFoundError(2, "an empty path names no file", "")
+        if target.endswith(b"/"):
+            target = os.path.join(target, posixpath.basename(source))
+        facts = self._files.stat(source)
+        if facts.is_dir():
+            return self._get_tree(source, target, options, began)
+        if not facts.is_file():
+            raise TransferError(
+                f"{remote!r} is neither a file nor a directory", host=self._host, sent="yes"
+            )
+        return self._get_file(source, target, facts, options, began)
+
+    def _get_file(
+        self, source: bytes, target: bytes, facts: FileStat, options: Options, began: float
+    ) -> TransferResult:
+        if os.path.isdir(target):
+            raise IsADirectoryError(21, "Is a directory", os.fsdecode(target))
+        parent = os.path.dirname(target) or b"."
+        os.makedirs(parent, exist_ok=True)
+        part = os.path.join(parent, part_name())
+        self._report(options, 0, facts.st_size, 0, 1, source)
+        try:
+            self._receive_file(source, part, facts, options)
+            arrived = os.stat(part).st_size
+            if arrived != facts.st_size and self._files.stat(source).st_size != arrived:
+                raise TransferError(
+                    f"{to_text(source)!r} is not whole: {arrived} bytes arrived of "
+                    f"{facts.st_size}; the source may have changed meanwhile",
+                    host=self._host,
+                    sent="yes",
+                )
+            if options.verify:
+                self._verify(part, source)
+            mode = stat.S_IMODE(facts.st_mode)
+            os.chmod(part, mode if options.preserve else mode & 0o777 & ~_umask())
+            if options.preserve:
+                os.utime(part, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+            os.replace(part, target)
+        except BaseException:
+            streams.remove_local(part)
+            raise
+        self._report(options, arrived, arrived, 1, 1, source)
+        return TransferResult(files=1, bytes=arrived, skipped=0, elapsed=time.monotonic() - began)
+
+    def _receive_file(self, source: bytes, part: bytes, facts: FileStat, options: Options) -> None:
+        def moved() -> int:
+            try:
+                return os.stat(part).st_size
+            except OSError:
+                return 0
+
+        def tick() -> None:
+            self._report(options, moved(), facts.st_size, 0, 1, source)
+
+        # Nobody else may read what is not complete yet.
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        if options.method == "sftp" or (options.method == "auto" and b"\n" not in source + part):
+            here = part if part.startswith(b"/") else os.path.join(os.getcwdb(), part)
+            line = b"get " + sftp_quote(source) + b" " + sftp_quote(here)
+            try:
+                self._sftp.call([line], path=source, moved=moved, tick=tick)
+                return
+            except NoSubsystem:
+                if options.method == "sftp":
+                    raise self._no_sftp() from None
+        streams.receive_file(self._commands, source, part, self._host)
+
+    # ------------------------------------------------------------------ get, trees
+
+    def _get_tree(
+        self, source: bytes, target: bytes, options: Options, began: float
+    ) -> TransferResult:
+        if os.path.lexists(target) and not options.merge:
+            raise FileExistsError(17, "File exists (merge=True adds to it)", os.fsdecode(target))
+        if options.merge and os.path.lexists(target) and not os.path.isdir(target):
+            raise NotADirectoryError(20, "Not a directory", os.fsdecode(target))
+        everything = streams.list_remote(
+            self._shell, self._files, source, self._host, options.follow_symlinks
+        )
+        members = options.filter.select(everything)
+        _refuse_others(members, source)
+        method = self._tree_method(options, members)
+        parent = os.path.dirname(os.path.abspath(target))
+        os.makedirs(parent, exist_ok=True)
+        stage = os.path.join(parent, part_name())
+        os.mkdir(stage, 0o700)
+        total = sum(member.size for member in members if member.kind == "f")
+        count = sum(member.kind != "d" for member in members)
+        self._report(options, 0, total, 0, count, source)
+        try:
+            if method == "tar":
+                streams.receive_tree(
+                    self._commands, source, stage, members, self._host, options, self._files
+                )
+            else:
+                self._receive_tree_by_sftp(source, stage, members, options)
+            got = _compare(stage, members, self._host)
+            streams.place_local(stage, target, merge=options.merge)
+        except BaseException:
+            streams.remove_local(stage)
+            raise
+        self._report(options, got, got, count, count, source)
+        return TransferResult(
+            files=count,
+            bytes=got,
+            skipped=sum(m.kind != "d" for m in everything) - count,
+            elapsed=time.monotonic() - began,
+        )
+
+    def _receive_tree_by_sftp(
+        self, source: bytes, stage: bytes, members: list[trees.Member], options: Options
+    ) -> None:
+        lines = []
+        # sftp copies modes (less the umask) with every file that it gets.
+        flag = b"get -p " if options.preserve else b"get "
+        for member in sorted(members):
+            here = os.path.join(stage, member.name)
+            there = posixpath.join(source, member.name)
+            if member.kind == "d":
+                os.mkdir(here, 0o700)
+            elif member.kind == "f":
+                lines.append(flag + sftp_quote(there) + b" " + sftp_quote(here))
+        links = [member for member in members if member.kind == "l"]
+        if links:
+            script = b"".join(
+                b"readlink -- %b | tr '\\n' '\\0'; " % quote_path(posixpath.join(source, link.name))
+                for link in links
+            )
+            targets = self._shell.call(script, again=True).stdout.split(b"\0")[:-1]
+            if len(targets) != len(links):
+                raise TransferError("a link changed meanwhile", host=self._host, sent="yes")
+            for link, points_to in zip(links, targets, strict=True):
+                os.symlink(points_to, os.path.join(stage, link.name))
+        try:
+            self._sftp.call(lines or [b"pwd"], path=source, again=False)
+        except NoSubsystem:
+            raise self._no_sftp() from None
+        self._copy_directory_modes(source, stage, members)
+
+    def _copy_directory_modes(
+        self, source: bytes, stage: bytes, members: list[trees.Member]
+    ) -> None:
+        names = [b"", *(member.name for member in members if member.kind == "d")]
+        facts = self._files.stat_many([posixpath.join(source, name) for name in names])
+        for name, one in sorted(zip(names, facts, strict=True), reverse=True):
+            if one is not None:
+                os.chmod(os.path.join(stage, name), stat.S_IMODE(one.st_mode))
+
+    # ------------------------------------------------------------------ both
+
+    def _verify(self, local: bytes, remote: bytes) -> None:
+        here = streams.sha256_local(local)
+        there = streams.sha256_remote(self._commands, self._files, remote, self._host)
+        if here != there:
+            raise VerifyFailed(
+                f"the checksums of {os.fsdecode(local)!r} and {to_text(remote)!r} differ",
+                host=self._host,
+                sent="yes",
+            )
+
+    @staticmethod
+    def _report(options: Options, done: int, total: int, files: int, of: int, name: bytes) -> None:
+        if options.progress is not None:
+            options.progress(done, total, files, of, os.fsdecode(os.path.basename(name)))
+
+
+def _umask() -> int:
+    value = os.umask(0o077)
+    os.umask(value)
+    return value
+
+
+def _refuse_others(members: list[trees.Member], top: bytes) -> None:
+    for member in members:
+        if member.kind == "o":
+            name = os.fsdecode(os.path.join(top, member.name))
+            raise TransferError(
+                f"{name!r} is a fifo, socket or device",
+                advice="Leave it out with exclude=.",
+            )
+
+
+def _compare(stage: bytes, members: list[trees.Member], host: str) -> int:
+    """What arrived is what was listed, in names and kinds; returns the bytes of all files."""
+    arrived = {member.name: member for member in trees.walk(stage)}
+    for member in members:
+        got = arrived.get(member.name)
+        if got is None or got.kind != member.kind:
+            raise TransferError(f"{to_text(member.name)!r} did not arrive", host=host, sent="yes")
+    return sum(got.size for got in arrived.values() if got.kind == "f")

@@ -1,0 +1,145 @@
+"""What a tree holds and which of it is wanted: local walks, filters, and lists for tar."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+class Member(NamedTuple):
+    """One thing in a tree: its path below the top (bytes), its kind and its size.
+
+    ``kind`` is one of ``f d l o`` (file, directory, link, other: a fifo or a device).
+    """
+
+    name: bytes
+    kind: str
+    size: int
+    mode: int = 0
+    mtime_ns: int = 0
+
+
+class Filter:
+    """Shell patterns that choose files: ``only`` keeps, ``exclude`` drops.
+
+    A pattern without a slash is held against the last part of a name, one with a slash against
+    the whole path below the top.  ``exclude`` also drops directories with all in them.
+    """
+
+    def __init__(self, only: Sequence[str] | None, exclude: Sequence[str] | None) -> None:
+        for name, patterns in (("only", only), ("exclude", exclude)):
+            if isinstance(patterns, str):
+                raise TypeError(f"{name} is a list of patterns, not one text")
+        self._only = [_compile(pattern) for pattern in only] if only is not None else None
+        self._exclude = [_compile(pattern) for pattern in exclude or ()]
+
+    @property
+    def passes_all(self) -> bool:
+        """Whether nothing is filtered."""
+        return self._only is None and not self._exclude
+
+    def keeps(self, member: Member) -> bool:
+        """Whether a member is wanted, apart from directories above it that are not."""
+        if any(self._matches(pattern, member.name) for pattern in self._exclude):
+            return False
+        if self._only is None or member.kind == "d":
+            return True
+        return any(self._matches(pattern, member.name) for pattern in self._only)
+
+    @staticmethod
+    def _matches(pattern: tuple[bool, re.Pattern[bytes]], name: bytes) -> bool:
+        whole, regex = pattern
+        return regex.match(name if whole else name.rpartition(b"/")[2]) is not None
+
+    def select(self, members: Iterable[Member]) -> list[Member]:
+        """The wanted members; directories that are left empty by ``only`` are dropped."""
+        kept: list[Member] = []
+        dropped: set[bytes] = set()
+        for member in sorted(members):
+            parent = member.name.rpartition(b"/")[0]
+            if parent in dropped or not self.keeps(member):
+                if member.kind == "d":
+                    dropped.add(member.name)
+                continue
+            kept.append(member)
+        if self._only is None:
+            return kept
+        needed: set[bytes] = set()
+        for member in kept:
+            if member.kind != "d":
+                parent = member.name.rpartition(b"/")[0]
+                while parent:
+                    needed.add(parent)
+                    parent = parent.rpartition(b"/")[0]
+        return [member for member in kept if member.kind != "d" or member.name in needed]
+
+
+def _compile(pattern: str) -> tuple[bool, re.Pattern[bytes]]:
+    if not pattern:
+        raise ValueError("an empty pattern matches nothing")
+    # Names are compared as bytes, each standing for one latin-1 character in the translation.
+    text = os.fsencode(pattern.rstrip("/")).decode("latin-1")
+    return "/" in text, re.compile(fnmatch.translate(text.lstrip("/")).encode("latin-1"))
+
+
+def walk(top: bytes, *, follow_symlinks: bool = False) -> list[Member]:
+    """All members of a local tree; ``OSError`` for a directory that cannot be read.
+
+    With ``follow_symlinks`` a link counts as what it points to; a loop is ``OSError`` (ELOOP).
+    """
+    found: list[Member] = []
+    pending: list[tuple[bytes, tuple[tuple[int, int], ...]]] = [(b"", ())]
+    while pending:
+        below, above = pending.pop()
+        place = os.path.join(top, below) if below else top
+        facts = os.stat(place)
+        here = (facts.st_dev, facts.st_ino)
+        if here in above:
+            raise OSError(40, "a loop of symbolic links", os.fsdecode(place))
+        with os.scandir(place) as entries:
+            for entry in entries:
+                name = os.path.join(below, entry.name) if below else entry.name
+                info = entry.stat(follow_symlinks=follow_symlinks)
+                kind = _kind(info.st_mode)
+                found.append(Member(name, kind, info.st_size, info.st_mode, info.st_mtime_ns))
+                if kind == "d":
+                    pending.append((name, (*above, here)))
+    return found
+
+
+def _kind(mode: int) -> str:
+    for letter, test in (("f", stat.S_ISREG), ("d", stat.S_ISDIR), ("l", stat.S_ISLNK)):
+        if test(mode):
+            return letter
+    return "o"
+
+
+def parse_find(output: bytes) -> list[Member]:
+    """Read ``KIND SIZE ./NAME`` records, each ended by NUL."""
+    members = []
+    for record in output.split(b"\0")[:-1]:
+        kind, size, name = record.split(b" ", 2)
+        if name in (b".", b"./."):
+            continue
+        letter = kind.decode() if kind in (b"f", b"d", b"l") else "o"
+        members.append(Member(name.removeprefix(b"./"), letter, int(size or b"0")))
+    return members
+
+
+FIND_PRINTF = rb"find . -printf '%y %s %p\0'"
+FIND_PLAIN = (
+    rb"""find . -exec /bin/sh -c 'for p; do s=0; if [ -L "$p" ]; then k=l; """
+    rb"""elif [ -d "$p" ]; then k=d; elif [ -f "$p" ]; then k=f; """
+    rb"""s=$(wc -c < "$p"); else k=o; fi; printf "%s %d %s\0" $k $s "$p"; done' sh {} +"""
+)
+
+
+def tar_list(members: Iterable[Member]) -> bytes:
+    """Members as the NUL-separated list that ``tar --null -T -`` reads, the top itself first."""
+    return b"".join([b"./\0", *(b"./" + member.name + b"\0" for member in members)])
