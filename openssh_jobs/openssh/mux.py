@@ -214,10 +214,15 @@ class MuxConnection:
 
     def readable(self, deadline: float) -> bool:
         """Wait until there is something to read (or the end); false at the deadline."""
-        left = deadline - time.monotonic()
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
-        return bool(poll.poll(max(0, left) * 1000))
+        while True:
+            left = deadline - time.monotonic()
+            # In steps: poll(2) takes no more than some weeks, and a deadline may be for ever.
+            if poll.poll(min(max(0.0, left), 3600.0) * 1000):
+                return True
+            if left <= 3600.0:
+                return False
 
     def wait_closed(self, deadline: float) -> bool:
         """Wait until the master closes the connection; false at the deadline."""

@@ -73,7 +73,7 @@ def spawn(
 def wait(child: Child, timeout: float) -> bool:
     """Wait for a child to end, at most ``timeout`` seconds; false if it goes on."""
     try:
-        child.wait(max(0.0, timeout))
+        child.wait(min(max(0.0, timeout), 1e6))
     except subprocess.TimeoutExpired:
         return False
     return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import threading
 from typing import IO, TYPE_CHECKING, Any
 
@@ -86,6 +87,7 @@ class RemoteProcess:
         self._running = running
         self._text = (text, encoding, errors)
         self._lock = threading.RLock()
+        self._ended_by: int | None = None
         self._err_raw = _MarkedReader(running.err, running.err_marks, running.early_err)
         out_raw = _MarkedReader(running.out, running.out_marks, b"")
         self.stdin: IO[Any] | None = None
@@ -106,9 +108,9 @@ class RemoteProcess:
 
     def _wrap_writer(self, raw: io.FileIO) -> IO[Any]:
         text, encoding, errors = self._text
-        if not text:
-            return raw
         buffered = io.BufferedWriter(raw)
+        if not text:
+            return buffered
         return io.TextIOWrapper(
             buffered, encoding=encoding, errors=errors, newline="\n", write_through=True
         )
@@ -144,6 +146,9 @@ class RemoteProcess:
             self._running.session.close()
             if self._running.slot is not None:
                 self._running.slot.release()
+            if status is None and self._ended_by is not None:
+                # Our own signal took the waiting shell along with the command.
+                status = 128 + self._ended_by
             if status is None:
                 self.returncode = NO_STATUS
                 raise self._commands.no_status(self._running.plan.what)
@@ -185,7 +190,13 @@ class RemoteProcess:
 
     def send_signal(self, name: str) -> bool:
         """Send a signal (``TERM``, ``USR1``…) to the remote process group; true if confirmed."""
-        return self._running.signal(name.removeprefix("SIG"))
+        short = name.upper().removeprefix("SIG")
+        number = getattr(signal, f"SIG{short}", None)
+        if number is None:
+            raise ValueError(f"{name!r} is no signal")
+        if short in ("TERM", "KILL", "INT", "HUP"):
+            self._ended_by = int(number)
+        return self._running.signal(short)
 
     def terminate(self) -> bool:
         """TERM to the remote process group; true where that was confirmed."""
@@ -197,6 +208,7 @@ class RemoteProcess:
 
     def end(self) -> bool:
         """TERM, then KILL; true where no process of the group is left."""
+        self._ended_by = int(signal.SIGTERM)
         return self._running.end()
 
     def close(self) -> None:
