@@ -444,10 +444,13 @@ def _read_odd_line(
             start = table.at["name"]
             name = separator.join(cells[start : start + extra + 1])
             cells = [*cells[:start], name, *cells[start + extra + 1 :]]
-        elif len(cells) < width and table.at.get("name", 0) == len(cells) - 1:
+        elif (
+            len(cells) < width
+            and table.at.get("name", 0) == len(cells) - 1
+            and {"id", "state"} <= set(table.columns[: len(cells) - 1])
+        ):
             # The name holds a newline; id and state stand before it and are whole.
-            if {"id", "state"} <= set(table.columns[: len(cells) - 1]):
-                cells = [*cells, *[""] * (width - len(cells))]
+            cells = [*cells, *[""] * (width - len(cells))]
         status = table.status(cells) if len(cells) == width else None
         if status is None and _STEP.match(line) and "|" in line:
             return
