@@ -16,7 +16,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -97,7 +97,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    if LEDGER.hosts:
+    if LEDGER.hosts or LEDGER.retired:
         terminalreporter.write_line(LEDGER.report()[0])
     for line in config.stash[_TROUBLE]:
         terminalreporter.write_line(line, red=True)
@@ -150,10 +150,10 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture
-def cold(lab_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cold(lab_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty socket directory and no memory of any host: whatever connects has to log in.
 
-    Say so with ``expect_logins``, and stop the masters that you open.
+    Say so with ``expect_logins``, and stop the masters that you open: one that is left fails.
     """
     directory = lab_directory / f"c{next(_numbers)}"
     directory.mkdir(mode=0o700)
@@ -165,7 +165,9 @@ def cold(lab_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }.items():
         (directory / name).mkdir(mode=0o700)
         monkeypatch.setenv(variable, str(directory / name))
-    return directory / "r"
+    yield directory / "r"
+    left = leaks.wait_for_processes(directory, named_only=True)
+    assert left == [], "masters or clients of this test still run"
 
 
 # -- logins -------------------------------------------------------------------------------------
@@ -291,9 +293,9 @@ def route(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(params=["mux", "process"])
-def backend(request: pytest.FixtureRequest) -> str:
+def backend(request: pytest.FixtureRequest) -> Literal["mux", "process"]:
     """Both backends of the exec lane."""
-    return str(request.param)
+    return "mux" if request.param == "mux" else "process"
 
 
 @pytest.fixture
@@ -303,7 +305,7 @@ def host(route: str, site: Site, _shared_masters: dict[str, Any]) -> Host:
 
 
 @pytest.fixture
-def connection(host: Host, backend: str) -> Iterator[Connection]:
+def connection(host: Host, backend: Literal["mux", "process"]) -> Iterator[Connection]:
     """A connection by each route and backend, on the shared master."""
     import openssh_jobs
 
@@ -340,3 +342,5 @@ def make_sshd(lab_directory: Path) -> Iterator[Callable[..., Host]]:
     yield make
     for server in started:
         server.stop()
+        if server in LEDGER.hosts:
+            LEDGER.retire(server)

@@ -109,8 +109,8 @@ def _up() -> int:
     return _status()
 
 
-def _init_of(unshare: int) -> int:
-    children = Path(f"/proc/{unshare}/task/{unshare}/children").read_text().split()
+def _init_of(outer: int) -> int:
+    children = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
     return int(children[0])
 
 

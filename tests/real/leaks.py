@@ -30,11 +30,12 @@ def _parents() -> set[int]:
     return found
 
 
-def processes(directory: Path) -> list[str]:
+def processes(directory: Path, *, named_only: bool = False) -> list[str]:
     """Our processes that still run, as ``pid command``.
 
     Inside the lab that is everything but this process and its parents; elsewhere everything
-    whose command line or environment names our directory.
+    whose command line or environment names our directory.  ``named_only``: only those whose
+    command line names it.
     """
     mine, found = _parents(), []
     needle = os.fsencode(directory) + b"/"
@@ -43,8 +44,10 @@ def processes(directory: Path) -> list[str]:
             continue
         try:
             words = Path(f"/proc/{name}/cmdline").read_bytes()
-            ours = namespaces.inside() or needle in words
-            ours = ours or needle in Path(f"/proc/{name}/environ").read_bytes()
+            ours = needle in words
+            if not named_only:
+                ours = ours or namespaces.inside()
+                ours = ours or needle in Path(f"/proc/{name}/environ").read_bytes()
             state = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             continue
@@ -53,13 +56,15 @@ def processes(directory: Path) -> list[str]:
     return found
 
 
-def wait_for_processes(directory: Path, patience: float = 3.0) -> list[str]:
+def wait_for_processes(
+    directory: Path, patience: float = 3.0, *, named_only: bool = False
+) -> list[str]:
     """The same, after those that are just ending have ended."""
     deadline = time.monotonic() + patience
-    left = processes(directory)
+    left = processes(directory, named_only=named_only)
     while left and time.monotonic() < deadline:
         time.sleep(0.02)
-        left = processes(directory)
+        left = processes(directory, named_only=named_only)
     return left
 
 

@@ -21,15 +21,23 @@ class Ledger:
     by_fixtures: int = 0
     by_tests: int = 0
     at_bastions: int = 0
+    retired: int = 0
+    retired_logins: int = 0
 
     def add(self, server: PrivateSshd, *, bastion: bool = False) -> None:
         """Count this server's logins from now on (it has none yet)."""
         (self.bastions if bastion else self.hosts).append(server)
 
+    def retire(self, server: PrivateSshd) -> None:
+        """The server is stopped: its count is final, its log is read no more."""
+        self.hosts.remove(server)
+        self.retired += 1
+        self.retired_logins += server.logins()
+
     def counts(self) -> Counter[str]:
         """Logins so far: ``hosts`` and ``bastions``."""
         return Counter(
-            hosts=sum(server.logins() for server in self.hosts),
+            hosts=self.retired_logins + sum(server.logins() for server in self.hosts),
             bastions=sum(server.logins() for server in self.bastions),
         )
 
@@ -42,8 +50,9 @@ class Ledger:
         """One line for the end of the run, and whether it adds up."""
         seen = self.counts()
         right = seen["hosts"] == self.meant and seen["bastions"] == self.at_bastions
+        hosts = len(self.hosts) + self.retired
         text = (
-            f"logins: {seen['hosts']} accepted by {len(self.hosts)} servers, {self.meant} meant "
+            f"logins: {seen['hosts']} accepted by {hosts} hosts, {self.meant} meant "
             f"({self.by_fixtures} by shared fixtures, {self.by_tests} announced by tests); "
             f"on the way, {seen['bastions']} at bastions, {self.at_bastions} meant"
         )

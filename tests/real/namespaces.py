@@ -47,35 +47,25 @@ def why_not() -> str | None:
     """Why the namespaces cannot be made here, or None."""
     if os.geteuid() != 0:
         return "needs root (sudo scripts/test, sudo scripts/lab)"
-    for tool in ("unshare", "ip", "nsenter"):
+    for tool in ("mount", "ip", "unshare", "nsenter"):
         if shutil.which(tool) is None:
             return f"needs {tool} (run: apt-get install util-linux iproute2)"
     tried = subprocess.run(
-        ["unshare", "--mount", "--net", "--pid", "--fork", "true"],
+        [sys.executable, str(Path(__file__)), "--try"],
         capture_output=True,
         text=True,
         timeout=20,
         check=False,
     )
     if tried.returncode != 0:
-        return f"needs the right to make namespaces ({tried.stderr.strip()})"
+        last = tried.stderr.strip().rpartition("\n")[2]
+        return f"needs the right to make namespaces ({last})"
     return None
 
 
 def command_line(command: list[str]) -> list[str]:
     """The command line that runs ``command`` in new namespaces."""
-    return [
-        "unshare",
-        "--mount",
-        "--net",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-        sys.executable,
-        str(Path(__file__)),
-        *command,
-    ]
+    return [sys.executable, str(Path(__file__)), *command]
 
 
 def require_own(what: str) -> None:
@@ -90,6 +80,23 @@ def require_own(what: str) -> None:
 # -- inside ---------------------------------------------------------------------------------------
 
 
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _leave() -> None:
+    """Leave the machine's mounts, network and (with the next fork) processes behind."""
+    new_mounts, new_processes, new_network = 0x00020000, 0x20000000, 0x40000000
+    if _libc().unshare(new_mounts | new_processes | new_network) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"unshare: {os.strerror(number)}")
+
+
+def _stop_sharing_mounts() -> None:
+    """unshare() alone leaves mounts shared with where they came from."""
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True, timeout=20)
+
+
 def _mount(*arguments: str) -> bool:
     done = subprocess.run(["mount", *arguments], capture_output=True, timeout=20, check=False)
     return done.returncode == 0
@@ -97,7 +104,8 @@ def _mount(*arguments: str) -> bool:
 
 def _prepare() -> None:
     must = subprocess.run
-    must(["mount", "--make-rprivate", "/"], check=True, timeout=20)
+    _stop_sharing_mounts()
+    must(["mount", "-t", "proc", "proc", "/proc"], check=True, timeout=20)
     # The old /etc has to be at hand while the new one is made.
     must(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"], check=True, timeout=20)
     for name in ("sshd", "lock", "lab", "lab/etc", "lab/etc-work", "lab/tmp", "lab/home"):
@@ -138,8 +146,12 @@ def _add_users() -> None:
             Path(stale).unlink()
 
 
-def _reap_until(child: int) -> int:
-    """Be process 1: collect every orphan, and end as the child does."""
+def _die_with_parent() -> None:
+    _libc().prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _wait_for(child: int) -> int:
+    """Collect every orphan that becomes ours, hand on what ends us, and end as the child does."""
 
     def pass_on(number: int, _frame: object) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -156,26 +168,42 @@ def _reap_until(child: int) -> int:
             return code if code >= 0 else 128 - code
 
 
-def main(command: list[str]) -> int:
-    """Set the namespaces up and run the command; returns its exit code."""
-    if os.getpid() != 1:
-        print("this is the inner half of the lab: use scripts/lab", file=sys.stderr)
-        return 2
+def _as_process_one(command: list[str]) -> int:
+    """Process 1 of the new namespaces: when it ends, everything in them does."""
     _prepare()
-    environment = dict(os.environ)
-    environment[MARK] = str(LAB)
-    environment["TMPDIR"] = str(LAB / "tmp")
+    environment = {**os.environ, MARK: str(LAB), "TMPDIR": str(LAB / "tmp")}
     child = os.fork()
     if child == 0:
+        _die_with_parent()
         try:
-            # If process 1 dies of something we did not foresee, so do we: PR_SET_PDEATHSIG.
-            ctypes.CDLL(None).prctl(1, signal.SIGKILL)
             os.execvpe(command[0], command, environment)
         except OSError as error:
             print(f"{command[0]}: {error.strerror}", file=sys.stderr)
         finally:
             os._exit(127)
-    return _reap_until(child)
+    return _wait_for(child)
+
+
+def main(command: list[str]) -> int:
+    """Run the command in new namespaces; returns its exit code.  ``--try`` only makes them."""
+    _leave()
+    if command == ["--try"]:
+        _stop_sharing_mounts()
+        return 0
+    # The very next process is the new process 1, and everything ends with it.
+    child = os.fork()
+    if child == 0:
+        code = 125
+        try:
+            _die_with_parent()
+            code = _as_process_one(command)
+        except (OSError, subprocess.SubprocessError) as error:
+            print(f"The lab's namespaces could not be set up: {error}", file=sys.stderr)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    return _wait_for(child)
 
 
 if __name__ == "__main__":
