@@ -55,7 +55,7 @@ def find_program(name: str) -> str:
     if path is None:
         package = "openssh-server" if name == "sshd" else "openssh-client"
         raise ConfigurationError(
-            f"there is no {name} on this machine", advice=f"install it: apt-get install {package}"
+            f"there is no {name} on this machine", advice=f"Install it: apt-get install {package}"
         )
     return path
 
