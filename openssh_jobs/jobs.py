@@ -159,11 +159,14 @@ class JobStatus:
     first looked at.
     """
 
-    __slots__ = ("_facts", "job_id", "state")
+    # The line stays a line: 100,000 of these are no feast for the garbage collector, which looks
+    # at lists and tuples but not at text.
+    __slots__ = ("_build", "_facts", "job_id", "state")
 
     job_id: str
     state: JobState
-    _facts: Facts | tuple[Build, Any]
+    _build: Build
+    _facts: Any
 
     raw_state = _Fact[str]()
     reason = _Fact[str]()
@@ -196,22 +199,27 @@ class JobStatus:
             raise TypeError(f"a JobStatus has no {', '.join(sorted(strange))}")
         _set_id(self, job_id)
         _set_state(self, JobState(state))
+        _set_build(self, dict)
         _set_facts(self, {key: value for key, value in facts.items() if value is not None})
 
     @classmethod
     def lazily(cls, job_id: str, state: JobState, build: Build, row: Any) -> JobStatus:
-        """A status whose other fields are ``build(row)``, called at most when one is wanted."""
+        """A status whose other fields are ``build(row)``, called when one is wanted.
+
+        ``row`` is anything but a ``dict``.
+        """
         self = _new(cls)
         _set_id(self, job_id)
         _set_state(self, state)
-        _set_facts(self, (build, row))
+        _set_build(self, build)
+        _set_facts(self, row)
         return self
 
     def _known(self) -> Facts:
-        facts = self._facts
-        if isinstance(facts, tuple):
-            build, row = facts
-            facts = {key: value for key, value in build(row).items() if value is not None}
+        facts: Any = self._facts
+        if not isinstance(facts, dict):
+            # Two threads may both build: they build the same.
+            facts = {key: value for key, value in self._build(facts).items() if value is not None}
             _set_facts(self, facts)
         return facts
 
@@ -266,6 +274,7 @@ class JobStatus:
 _new = object.__new__
 _set_id = JobStatus.__dict__["job_id"].__set__
 _set_state = JobStatus.__dict__["state"].__set__
+_set_build = JobStatus.__dict__["_build"].__set__
 _set_facts = JobStatus.__dict__["_facts"].__set__
 
 
@@ -273,6 +282,7 @@ def _restore(job_id: str, state: JobState, facts: Facts) -> JobStatus:
     self = _new(JobStatus)
     _set_id(self, job_id)
     _set_state(self, state)
+    _set_build(self, dict)
     _set_facts(self, facts)
     return self
 

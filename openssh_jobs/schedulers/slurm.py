@@ -159,7 +159,7 @@ class Slurm(Scheduler):
         words.extend(request.options)
         return (
             "unset SBATCH_WAIT SBATCH_DEBUG\n"
-            f"LC_ALL=C sbatch {self.words(*words)} {shell_path(request.script)} </dev/null\n"
+            f"sbatch {self.words(*words)} {shell_path(request.script)} </dev/null\n"
         )
 
     def submitted_ids(self, stdout: str) -> list[str]:

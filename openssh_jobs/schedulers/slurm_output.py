@@ -193,9 +193,16 @@ class Table:
     """Rows of one table: where each field stands, and how a row becomes a status."""
 
     def __init__(
-        self, columns: Sequence[str], *, source: str, zone: tzinfo | None, cluster: str = ""
+        self,
+        columns: Sequence[str],
+        *,
+        source: str,
+        zone: tzinfo | None,
+        cluster: str = "",
+        separator: str | None = None,
     ) -> None:
         self.columns = tuple(columns)
+        self.separator = separator
         self.source = source
         self.zone = zone
         self.cluster = cluster
@@ -231,6 +238,10 @@ class Table:
         if self.cluster:
             job_id = f"{job_id};{self.cluster}"
         return JobStatus.lazily(job_id, state, self.facts, cells)
+
+    def facts_of_line(self, line: str) -> dict[str, Any]:
+        """All that a line says whose cells are in place."""
+        return self.facts(line.split(self.separator))
 
     def facts(self, cells: Sequence[str]) -> dict[str, Any]:
         """All that a row says beside id and state."""
@@ -349,7 +360,7 @@ def read_table(
         header = header_columns(line)
         if header is not None:
             separator, names = header
-            table = Table(names, source="queue", zone=zone, cluster=cluster)
+            table = Table(names, source="queue", zone=zone, cluster=cluster, separator=separator)
             spans = Spans.of_header(line) if separator is None else None
             if place < len(lines) and _DASHES.fullmatch(lines[place].rstrip() or "x"):
                 spans = Spans.of_dashes(lines[place])
@@ -366,7 +377,7 @@ def read_table(
                     rows.unparsed.append(line[:1000])
                     continue
                 separator, names = guess
-            table = Table(names, source="queue", zone=zone, cluster=cluster)
+            table = Table(names, source="queue", zone=zone, cluster=cluster, separator=separator)
             if not table.is_usable:
                 return None
         place = _read_lines(lines, place - 1, table, separator, spans, rows)
@@ -392,8 +403,9 @@ def _read_lines(
     id_at = table.ids[0] if len(table.ids) == 1 else -1
     reason_at = table.reason
     known = rows.known
-    lazily, facts, states = JobStatus.lazily, table.facts, STATES
+    lazily, facts, states = JobStatus.lazily, table.facts_of_line, STATES
     pending = JobState.PENDING
+    held: dict[str, bool] = {}
     for number in range(place, len(lines)):
         line = lines[number]
         cells = line.split(separator)
@@ -401,9 +413,13 @@ def _read_lines(
             state = states.get(cells[state_at])
             job_id = cells[id_at]
             if state is not None and (job_id.isdigit() or is_job_id(job_id)):
-                if state is pending and reason_at is not None and is_held(cells[reason_at]):
-                    state = JobState.HELD
-                known[job_id] = lazily(job_id, state, facts, cells)
+                if state is pending and reason_at is not None:
+                    reason = cells[reason_at]
+                    if reason not in held:
+                        held[reason] = is_held(reason)
+                    if held[reason]:
+                        state = JobState.HELD
+                known[job_id] = lazily(job_id, state, facts, line)
                 continue
         if not line:
             continue

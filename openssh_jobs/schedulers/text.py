@@ -254,6 +254,25 @@ def signal_and_code(status: int) -> tuple[int | None, int | None]:
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
 
 
+_ANSI_C = re.compile(r"\$'((?:[^'\\]|\\.)*)'", re.DOTALL)
+_ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{1,2}|[0-7]{1,3}|.)", re.DOTALL)
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "e": "\x1b", "f": "\f"}
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    """``$'\\x1f'`` as bash reads it, quoted in the common way."""
+
+    def letter(one: re.Match[str]) -> str:
+        code = one[1]
+        if code[0] == "x" and len(code) > 1:
+            return chr(int(code[1:], 16))
+        if code[0] in "01234567":
+            return chr(int(code, 8) & 0xFF)
+        return _ESCAPES.get(code, code)
+
+    return quote(_ESCAPE.sub(letter, found[1]))
+
+
 def command_words(command: str | None, programs: Iterable[str]) -> list[str]:
     """The words of a typed command, from the first of these programs to the end of that command.
 
@@ -262,7 +281,7 @@ def command_words(command: str | None, programs: Iterable[str]) -> list[str]:
     if not command:
         return []
     try:
-        words = shlex.split(command, comments=False)
+        words = shlex.split(_ANSI_C.sub(_unescaped, command), comments=False)
     except ValueError:
         return []
     wanted = set(programs)
