@@ -1,0 +1,245 @@
+"""The journal: what was submitted from this machine, on disk before a byte is sent.
+
+One SQLite file a client machine, because locks and shared memory do not reach across hosts.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import threading
+import time
+from dataclasses import dataclass
+
+from . import settings
+from .errors import ConfigurationError
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS submissions (
+    host TEXT NOT NULL,
+    token TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    scheduler TEXT NOT NULL,
+    directory TEXT NOT NULL,
+    name TEXT,
+    job_id TEXT,
+    state TEXT NOT NULL,
+    reason TEXT,
+    exit_code INTEGER,
+    nodes TEXT,
+    stdout_path TEXT,
+    stderr_path TEXT,
+    opened REAL NOT NULL,
+    submitted REAL,
+    changed REAL NOT NULL,
+    PRIMARY KEY (host, token)
+);
+CREATE INDEX IF NOT EXISTS by_job ON submissions (host, job_id);
+CREATE TABLE IF NOT EXISTS hosts (
+    host TEXT PRIMARY KEY,
+    scheduler TEXT NOT NULL,
+    changed REAL NOT NULL
+);
+"""
+_VERSION = 1
+# Known to give SQLite's shared memory and locks what they need; on all else a rollback journal.
+_LOCAL_FILE_SYSTEMS = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "zfs", "f2fs"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One submission.  Times are seconds since 1970; ``job_id`` is ``None`` while it is open."""
+
+    host: str
+    token: str
+    digest: str
+    scheduler: str
+    directory: str
+    name: str | None = None
+    job_id: str | None = None
+    state: str = "new"
+    reason: str | None = None
+    exit_code: int | None = None
+    nodes: str | None = None
+    stdout_path: str | None = None
+    stderr_path: str | None = None
+    opened: float = 0.0
+    submitted: float | None = None
+    changed: float = 0.0
+
+
+_FIELDS = tuple(Row.__dataclass_fields__)
+
+
+def default_path() -> str:
+    """The journal of this machine and user."""
+    return os.path.join(settings.state_directory(), f"journal-{socket.gethostname()}.sqlite")
+
+
+def _file_system(path: str) -> str:
+    """The type of the file system that holds a path; empty where that cannot be told."""
+    try:
+        device = os.stat(path).st_dev
+        wanted = f"{os.major(device)}:{os.minor(device)}"
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as handle:
+            for line in handle:
+                left, _, right = line.partition(" - ")
+                if left.split()[2] == wanted:
+                    return right.split()[0]
+    except (OSError, IndexError):
+        pass
+    return ""
+
+
+class Journal:
+    """The journal file.  Safe for threads and processes; every change is on disk when it returns.
+
+    Raises ``ConfigurationError`` where the file cannot be used.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self.path = os.fspath(path) if path is not None else default_path()
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._pid = 0
+
+    def _database(self) -> sqlite3.Connection:
+        """A connection of this process (SQLite's do not survive a fork)."""
+        if self._connection is not None and self._pid == os.getpid():
+            return self._connection
+        directory = os.path.dirname(os.path.abspath(self.path))
+        try:
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            # Made for its owner alone before SQLite opens it.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            database = sqlite3.connect(
+                self.path, timeout=30, isolation_level=None, check_same_thread=False
+            )
+            local = _file_system(directory) in _LOCAL_FILE_SYSTEMS
+            database.execute(f"PRAGMA journal_mode={'WAL' if local else 'DELETE'}")
+            database.execute("PRAGMA synchronous=FULL")
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+            if version > _VERSION:
+                raise ConfigurationError(
+                    f"the journal {self.path} was written by a newer version of this package"
+                )
+            database.executescript(_SCHEMA)
+            database.execute(f"PRAGMA user_version={_VERSION}")
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigurationError(
+                f"the journal {self.path} cannot be used: {error}",
+                advice="XDG_STATE_HOME says where it lies.",
+            ) from error
+        self._connection, self._pid = database, os.getpid()
+        return database
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            if self._connection is not None and self._pid == os.getpid():
+                self._connection.close()
+            self._connection = None
+
+    # ------------------------------------------------------------------ submissions
+
+    def open_row(self, row: Row) -> Row:
+        """Write a new submission, or return the one that has this token already."""
+        now = time.time()
+        with self._lock:
+            database = self._database()
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                found = self._one("host = ? AND token = ?", (row.host, row.token))
+                if found is None:
+                    values = [getattr(row, name) for name in _FIELDS]
+                    values[_FIELDS.index("opened")] = now
+                    values[_FIELDS.index("changed")] = now
+                    marks = ",".join("?" * len(_FIELDS))
+                    database.execute(
+                        f"INSERT INTO submissions ({','.join(_FIELDS)}) VALUES ({marks})",  # noqa: S608
+                        values,
+                    )
+                database.execute("COMMIT")
+            except BaseException:
+                database.execute("ROLLBACK")
+                raise
+        return found if found is not None else row
+
+    def change(self, host: str, token: str, **facts: object) -> None:
+        """Write what became known of a submission."""
+        strange = facts.keys() - set(_FIELDS)
+        if strange:
+            raise TypeError(f"a row of the journal has no {', '.join(sorted(strange))}")
+        facts["changed"] = time.time()
+        names = ", ".join(f"{name} = ?" for name in facts)
+        with self._lock:
+            self._database().execute(
+                f"UPDATE submissions SET {names} WHERE host = ? AND token = ?",  # noqa: S608
+                (*facts.values(), host, token),
+            )
+
+    def by_token(self, host: str, token: str) -> Row | None:
+        """The submission with this token."""
+        with self._lock:
+            return self._one("host = ? AND token = ?", (host, token))
+
+    def by_job(self, host: str, job_id: str) -> Row | None:
+        """The newest submission that got this job id (schedulers begin again some day)."""
+        with self._lock:
+            return self._one("host = ? AND job_id = ?", (host, job_id))
+
+    def rows(self, host: str | None = None) -> list[Row]:
+        """All submissions, the newest first."""
+        where = "" if host is None else "WHERE host = ?"
+        with self._lock:
+            found = self._database().execute(
+                f"SELECT {','.join(_FIELDS)} FROM submissions {where} "  # noqa: S608
+                "ORDER BY opened DESC, rowid DESC",
+                () if host is None else (host,),
+            )
+            return [Row(**dict(zip(_FIELDS, values, strict=True))) for values in found]
+
+    def forget(self, host: str, token: str) -> None:
+        """Remove one submission from the journal (the job itself is not touched)."""
+        with self._lock:
+            self._database().execute(
+                "DELETE FROM submissions WHERE host = ? AND token = ?", (host, token)
+            )
+
+    def _one(self, where: str, values: tuple[str, ...]) -> Row | None:
+        found = (
+            self._database()
+            .execute(
+                f"SELECT {','.join(_FIELDS)} FROM submissions WHERE {where} "  # noqa: S608
+                "ORDER BY opened DESC, rowid DESC LIMIT 1",
+                values,
+            )
+            .fetchone()
+        )
+        return None if found is None else Row(**dict(zip(_FIELDS, found, strict=True)))
+
+    # ------------------------------------------------------------------ hosts
+
+    def scheduler_of(self, host: str) -> str | None:
+        """The scheduler that was found on a host."""
+        with self._lock:
+            found = (
+                self._database()
+                .execute("SELECT scheduler FROM hosts WHERE host = ?", (host,))
+                .fetchone()
+            )
+        return None if found is None else str(found[0])
+
+    def remember_scheduler(self, host: str, scheduler: str | None) -> None:
+        """Write which scheduler a host has; ``None`` forgets it."""
+        with self._lock:
+            database = self._database()
+            if scheduler is None:
+                database.execute("DELETE FROM hosts WHERE host = ?", (host,))
+            else:
+                database.execute(
+                    "INSERT INTO hosts VALUES (?, ?, ?) ON CONFLICT (host) DO UPDATE SET "
+                    "scheduler = excluded.scheduler, changed = excluded.changed",
+                    (host, scheduler, time.time()),
+                )

@@ -1,0 +1,62 @@
+"""Where settings and state lie on this machine, and what ``servers.toml`` says."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from .errors import ConfigurationError
+
+APP = "openssh_jobs"
+
+
+def config_file() -> str:
+    """The path of ``servers.toml``: ``$OPENSSH_JOBS_CONFIG``, else in the user's config dir."""
+    explicit = os.environ.get("OPENSSH_JOBS_CONFIG")
+    if explicit:
+        return explicit
+    import platformdirs
+
+    return os.path.join(platformdirs.user_config_dir(APP), "servers.toml")
+
+
+def state_directory() -> str:
+    """The directory of the journal; made, for its owner alone, by who writes there."""
+    import platformdirs
+
+    return platformdirs.user_state_dir(APP)
+
+
+def read_config() -> dict[str, Any]:
+    """The whole of ``servers.toml`` as it stands; empty where there is no such file.
+
+    Raises ``ConfigurationError`` for one that cannot be read.
+    """
+    import tomllib
+
+    path = config_file()
+    try:
+        with open(path, "rb") as handle:
+            return tomllib.load(handle)
+    except FileNotFoundError:
+        return {}
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from error
+
+
+def servers() -> dict[str, dict[str, Any]]:
+    """The tables below ``[servers]``, by name."""
+    found = read_config().get("servers", {})
+    if not isinstance(found, dict) or not all(isinstance(one, dict) for one in found.values()):
+        raise ConfigurationError(f"[servers] in {config_file()} is to hold one table a server")
+    return found
+
+
+def poll_floor(host: str) -> float | None:
+    """The site's own least number of seconds between two queries (``poll_floor``), if any."""
+    value = servers().get(host, {}).get("poll_floor")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise ConfigurationError(f"poll_floor of {host} in {config_file()} is no number of seconds")
+    return float(value)

@@ -1,0 +1,380 @@
+"""One submission: what is asked for, checked and written down before a byte is sent.
+
+On the host a submission has a directory of its own, ``DIRECTORY/.openssh_jobs/TOKEN/``, that holds
+the script as it was submitted; its path carries the token to where the scheduler shows it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import posixpath
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from .errors import (
+    CommandTimeout,
+    ConnectionLost,
+    InputError,
+    SchedulerError,
+    SubmitRejected,
+    SubmitUnknown,
+)
+from .jobs import JobId
+from .journal import Row
+from .remote.oserrors import error_of
+from .remote.quoting import quote, quote_path, to_bytes, to_text
+from .remote.wrapper import exports
+from .schedulers.base import Scheduler, SubmitRequest
+
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .journal import Journal
+
+log = logging.getLogger("openssh_jobs.submission")
+
+_TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+SUBMIT_TIMEOUT = 120.0
+"""Seconds that a submit command may take; one that has no answer by then may have worked."""
+
+PRIVATE = ".openssh_jobs"
+
+
+def check_token(token: str) -> str:
+    """A token that is one; ``InputError`` for any other text."""
+    if not isinstance(token, str) or not _TOKEN.match(token):
+        raise InputError(
+            f"{token!r} is no token",
+            advice="A token is 1 to 64 letters, digits, dots, dashes and underscores.",
+        )
+    return token
+
+
+def job_ids(jobs: Any) -> tuple[str, ...]:
+    """The ids of jobs given as jobs, ids, or a collection of either; each checked."""
+    if jobs is None:
+        return ()
+    if isinstance(jobs, str | int | JobId) or hasattr(jobs, "id"):
+        jobs = [jobs]
+    if not isinstance(jobs, Iterable):
+        raise InputError(f"not a job and not an id: {jobs!r}")
+    return tuple(str(JobId.parse(getattr(one, "id", one))) for one in jobs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Specification:
+    """What a caller of ``submit`` asked for, checked; nothing has been sent yet.
+
+    Raises ``InputError`` or the ``OSError`` of a local file.
+    """
+
+    script: str | None = None
+    script_file: str | None = None
+    script_text: str | None = None
+    directory: str | None = None
+    upload: str | None = None
+    name: str | None = None
+    array: str | None = None
+    after_ok: tuple[str, ...] = ()
+    after_any: tuple[str, ...] = ()
+    after_failed: tuple[str, ...] = ()
+    hold: bool = False
+    queue: str | None = None
+    account: str | None = None
+    time_limit: timedelta | str | None = None
+    nodes: int | str | None = None
+    cpus: int | None = None
+    memory: int | str | None = None
+    gpus: int | str | None = None
+    options: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
+
+    @classmethod
+    def of(cls, *, env: Mapping[str, str] | None, **asked: Any) -> Specification:
+        """Check what was asked and read the local script."""
+        given = [key for key in ("script", "script_file", "script_text") if asked[key] is not None]
+        if len(given) != 1:
+            raise InputError(
+                "give exactly one of script (a path on the host), script_file (a local file) and "
+                f"script_text, not {' and '.join(given) or 'none'}"
+            )
+        content = None
+        if asked["script_file"] is not None:
+            asked["script_file"] = os.fspath(asked["script_file"])
+            content = _read_script(asked["script_file"])
+        if asked["script_text"] is not None:
+            content = to_bytes(asked["script_text"])
+        if content is not None:
+            _check_script(content)
+        if asked["script"] is not None and not asked["script"].strip("/"):
+            raise InputError(f"{asked['script']!r} is no path of a script")
+        if asked["upload"] is not None:
+            asked["upload"] = os.fspath(asked["upload"])
+            if not os.path.isdir(asked["upload"]):
+                error = NotADirectoryError if os.path.exists(asked["upload"]) else FileNotFoundError
+                number = 20 if error is NotADirectoryError else 2
+                raise error(number, "upload is to be a local directory", asked["upload"])
+            if asked["directory"] is None:
+                raise InputError("upload needs directory=, its name on the host")
+        for key in ("after_ok", "after_any", "after_failed"):
+            asked[key] = job_ids(asked[key])
+        if isinstance(asked["options"], str):
+            raise InputError("options is a list of words, not one text")
+        asked["options"] = tuple(asked["options"])
+        for name, value in (env or {}).items():
+            if not isinstance(value, str) or "\0" in value:
+                raise InputError(f"the value of {name!r} in env is no text without zero bytes")
+        try:
+            exports(env or {})
+        except ValueError as error_in_env:
+            raise InputError(str(error_in_env)) from None
+        made = cls(env=dict(env or {}), content=content, **asked)
+        made.request("x", None)  # the scheduler's own checks of names and numbers
+        return made
+
+    @property
+    def script_name(self) -> str:
+        """The file name of the script: job names default to it."""
+        if self.script is not None:
+            return posixpath.basename(self.script.rstrip("/"))
+        if self.script_file is not None:
+            return os.path.basename(self.script_file)
+        plain = re.sub(r"[^A-Za-z0-9._-]", "_", self.name or "job").lstrip("-.") or "job"
+        return plain[:100]
+
+    def request(self, script: str, token: str | None) -> SubmitRequest:
+        """What the scheduler's file gets to see."""
+        return SubmitRequest(
+            script=script,
+            directory=self.directory,
+            name=self.name,
+            array=self.array,
+            after_ok=self.after_ok,
+            after_any=self.after_any,
+            after_failed=self.after_failed,
+            hold=self.hold,
+            queue=self.queue,
+            account=self.account,
+            time_limit=self.time_limit,
+            nodes=self.nodes,
+            cpus=self.cpus,
+            memory=self.memory,
+            gpus=self.gpus,
+            token=token,
+            options=self.options,
+        )
+
+    def digest(self, scheduler: str) -> str:
+        """A fingerprint of all that was asked; values of ``env`` go in only as a hash."""
+        facts = asdict(self)
+        facts["content"] = hashlib.sha256(self.content or b"").hexdigest()
+        facts["env"] = hashlib.sha256(exports(dict(sorted(self.env.items())))).hexdigest()
+        facts["scheduler"] = scheduler
+        text = json.dumps(facts, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _read_script(path: str) -> bytes:
+    with open(path, "rb") as handle:
+        return handle.read()
+
+
+def _check_script(content: bytes) -> None:
+    if not content.strip():
+        raise InputError("the script is empty")
+    if b"\0" in content:
+        raise InputError("the script holds zero bytes: it is no text")
+
+
+class Submission:
+    """Carries one specification to the host and brings back the job's id."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        journal: Journal,
+        scheduler: Scheduler,
+        run: Any,
+        specification: Specification,
+        token: str | None,
+    ) -> None:
+        self._connection = connection
+        self._journal = journal
+        self._scheduler = scheduler
+        self._run = run
+        self._specification = specification
+        self._host = connection.host
+        self.token = check_token(token) if token is not None else "t" + secrets.token_hex(8)
+        self.directory = ""
+
+    def submit(self) -> Row:
+        """Do it, or find that it was done: the row of the journal with the job's id.
+
+        Raises ``InputError`` for a token with another specification, ``SubmitRejected`` and
+        ``SubmitLimit`` where there is certainly no job, ``SubmitUnknown`` where there may be one,
+        and whatever the upload raises (then there is no job).
+        """
+        wanted = self._specification
+        digest = wanted.digest(self._scheduler.name)
+        self.directory = self._connection._files.absolute(wanted.directory or "~").rstrip("/")
+        script = wanted.script
+        if script is not None and not script.startswith(("/", "~/")):
+            script = posixpath.join(self.directory, script)
+        private = posixpath.join(self.directory, PRIVATE, self.token)
+        submitted = posixpath.join(private, wanted.script_name)
+        text = self._scheduler.submit_script(wanted.request(submitted, self.token))
+        row = self._journal.open_row(
+            Row(
+                host=self._host,
+                token=self.token,
+                digest=digest,
+                scheduler=self._scheduler.name,
+                directory=self.directory,
+                name=wanted.name or wanted.script_name,
+            )
+        )
+        settled = self._settled(row, digest)
+        if settled is not None:
+            return settled
+        try:
+            self._prepare(private, submitted, script)
+        except BaseException:
+            # Nothing was submitted, and the same token may try again.
+            self._journal.forget(self._host, self.token)
+            raise
+        return self._send(text, private)
+
+    def _settled(self, row: Row, digest: str) -> Row | None:
+        """What the journal knows of this token already."""
+        if not row.opened:
+            return None
+        if row.digest != digest:
+            raise InputError(
+                f"the token {self.token!r} belongs to another submission (of {row.name!r} in "
+                f"{row.directory})",
+                host=self._host,
+                advice="Take another token.",
+            )
+        if row.job_id is not None:
+            return row
+        raise SubmitUnknown(
+            "an earlier call with this token got no answer: its job may exist",
+            token=self.token,
+            kind="no_job_id",
+            host=self._host,
+            advice=f"Look for a job whose script lies in {row.directory}/{PRIVATE}/{self.token}.",
+        )
+
+    # ------------------------------------------------------------------ files
+
+    def _prepare(self, private: str, submitted: str, script: str | None) -> None:
+        wanted = self._specification
+        if wanted.upload is not None:
+            self._connection.put(wanted.upload, self.directory)
+        where, top = quote_path(private), quote_path(self.directory)
+        lines = [
+            b'd=%b; if [ -e "$d" ] && [ ! -d "$d" ]; then echo \'Not a directory\' >&2; exit 2; '
+            b'fi; mkdir -p -- "$d" && (umask 077; mkdir -p -- %b) || exit 2' % (top, where)
+        ]
+        if script is not None:
+            one = quote_path(script)
+            lines.append(
+                b"if [ ! -f %b ]; then if [ -e %b ]; then echo 'Is a directory' >&2; else "
+                b"echo 'No such file or directory' >&2; fi; exit 3; fi; "
+                b"if [ ! -s %b ]; then exit 4; fi; cp -p -- %b %b || exit 3"
+                % (one, one, one, one, quote_path(submitted))
+            )
+        answer = self._connection._shell.call(b"; ".join(lines))
+        if answer.status == 4:
+            raise InputError(f"the script {script} is empty", host=self._host)
+        if answer.status != 0:
+            path = script if answer.status == 3 and script is not None else self.directory
+            raise error_of(to_text(answer.stderr), path, host=self._host)
+        if wanted.content is not None:
+            self._connection.write_bytes(submitted, wanted.content)
+            if wanted.script_file is not None:
+                self._connection.write_bytes(
+                    posixpath.join(self.directory, wanted.script_name), wanted.content
+                )
+        if wanted.env:
+            self._write_environment(posixpath.join(private, "env"))
+
+    def _write_environment(self, path: str) -> None:
+        """The environment for the job, in a file that only its owner can read."""
+        script = b"umask 077; cat > " + quote_path(path)
+        done = self._connection.run(
+            script, input=exports(self._specification.env), text=False, timeout=SUBMIT_TIMEOUT
+        )
+        if done.returncode != 0:
+            raise error_of(to_text(done.stderr), path, host=self._host)
+
+    # ------------------------------------------------------------------ the one command
+
+    def _send(self, text: str, private: str) -> Row:
+        script = text.encode("utf-8", "surrogateescape")
+        if self._specification.env:
+            path = quote_path(posixpath.join(private, "env"))
+            script = b". %b && rm -f -- %b || exit 125\n" % (path, path) + script
+        script = b"cd -- " + quote_path(self.directory) + b" || exit 125\n" + script
+        try:
+            done = self._run(b"exec /bin/sh -c " + quote(script), SUBMIT_TIMEOUT)
+        except (ConnectionLost, CommandTimeout) as error:
+            if error.sent == "no":
+                self._journal.forget(self._host, self.token)
+                raise
+            raise self._unknown(error.message) from error
+        try:
+            job_id = self._scheduler.parse_submit(
+                done.stdout, stderr=done.stderr, returncode=done.returncode
+            )
+        except SubmitRejected as error:
+            self._journal.forget(self._host, self.token)
+            raise self._placed(error) from None
+        except SchedulerError as error:
+            raise self._unknown(error.message, error) from error
+        self._journal.change(
+            self._host, self.token, job_id=job_id, state="pending", submitted=_now()
+        )
+        row = self._journal.by_token(self._host, self.token)
+        if row is None:
+            raise AssertionError("the journal lost a row")
+        log.info("%s: submitted %s as %s", self._host, row.name, job_id)
+        return row
+
+    def _placed(self, error: SubmitRejected) -> SubmitRejected:
+        """The scheduler's refusal, with the host in front of it."""
+        return type(error)(
+            f"{self._scheduler.name} refused the job: {error.message}",
+            kind=error.kind,
+            stdout=error.stdout,
+            stderr=error.stderr,
+            returncode=error.returncode,
+            host=self._host,
+            advice=error.advice,
+        )
+
+    def _unknown(self, why: str, error: SchedulerError | None = None) -> SubmitUnknown:
+        return SubmitUnknown(
+            f"nobody knows whether the job was submitted: {why}",
+            token=self.token,
+            kind=error.kind if error is not None else "transport",
+            stdout=error.stdout if error is not None else "",
+            stderr=error.stderr if error is not None else "",
+            returncode=error.returncode if error is not None else None,
+            host=self._host,
+            advice="Before submitting it again, look for a job whose script lies in "
+            f"{self.directory}/{PRIVATE}/{self.token}.",
+        )
+
+
+def _now() -> float:
+    import time
+
+    return time.time()
