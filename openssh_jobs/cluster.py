@@ -63,7 +63,7 @@ class Cluster:
         self,
         host_or_connection: str | Connection,
         *,
-        scheduler: str = "auto",
+        scheduler: str | Scheduler = "auto",
         poll_interval: float | None = None,
         grace: float = 600,
         record_exit: str | bool = "auto",
@@ -88,8 +88,10 @@ class Cluster:
             )
         if poll_interval is not None and not poll_interval >= 0:
             raise ConfigurationError(f"poll_interval={poll_interval!r} is no number of seconds")
-        self._scheduler_name = scheduler
-        self._scheduler: Scheduler | None = None if scheduler == "auto" else get(scheduler)
+        self._finds_scheduler = scheduler == "auto"
+        self._scheduler: Scheduler | None = None
+        if not self._finds_scheduler:
+            self._scheduler = get(scheduler) if isinstance(scheduler, str) else scheduler
         self._poll_interval = poll_interval
         self._login_shell = login_shell
         self._prologue = prologue
@@ -97,6 +99,7 @@ class Cluster:
         self._watch = Watch(grace)
         self._lock = threading.RLock()
         self._site_floor: float | None = None
+        self._listed: dict[bool, tuple[float, list[JobStatus]]] = {}
         self.queries = 0
 
     def __repr__(self) -> str:
@@ -157,7 +160,7 @@ class Cluster:
         """The parser's error with the host in front; a lost scheduler is looked for anew."""
         if error.host is None:
             error.host = self.host
-        if error.kind == "scheduler_missing" and self._scheduler_name == "auto":
+        if error.kind == "scheduler_missing" and self._finds_scheduler:
             self.journal.remember_scheduler(self.host, None)
             self._scheduler = None
         return error
@@ -364,12 +367,23 @@ class Cluster:
             )
 
     def jobs(self, *, all_users: bool = False) -> list[JobStatus]:
-        """The jobs that the scheduler has now: this user's, or everybody's.  One query.
+        """The jobs that the scheduler tells of now: this user's, or everybody's.  One query.
 
+        An answer younger than ``poll_interval`` is used again unless something was done since.
         Raises ``SchedulerError`` where there is no complete answer.
         """
+        with self._lock:
+            began, listed = self._listed.get(all_users, (-1e9, []))
+            if time.monotonic() - began < self.poll_interval and self._watch.is_calm:
+                return list(listed)
+            listed = self._list(all_users)
+            self._listed[all_users] = (time.monotonic(), listed)
+            return list(listed)
+
+    def _list(self, all_users: bool) -> list[JobStatus]:
         scheduler = self._the_scheduler()
         self.queries += 1
+        self._watch.calmed()
         done = self._ask(scheduler.status_script((), all_users=all_users))
         try:
             snapshot = scheduler.parse_status(
@@ -419,6 +433,19 @@ class Cluster:
             wait *= 1 + 0.1 * random.random()  # noqa: S311 - jitter
             time.sleep(wait if left is None else max(0.01, min(wait, left)))
             pause = min(pause * 1.5, max(_SLOWEST, self.poll_interval))
+
+    def is_over(self, job_id: Any) -> bool:
+        """Whether nothing more will be learned of a job; asks nobody.
+
+        True for one that ended, and for one that left the queue longer than ``grace`` ago.
+        """
+        (one,) = job_ids(job_id)
+        self._watch.follow(one)
+        return self._watch.is_over(one)
+
+    def following(self) -> list[str]:
+        """The ids of the jobs under watch that are not over; asks nobody."""
+        return [one for one in self._watch.unsettled(()) if not self._watch.is_over(one)]
 
     # ------------------------------------------------------------------ acting
 

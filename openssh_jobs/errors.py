@@ -274,24 +274,24 @@ class RemoteOSError(OpenSSHJobsError, OSError):
         OpenSSHJobsError.__init__(self, message, path=path, number=number, **facts)
 
 
-class _NotFound(RemoteOSError, FileNotFoundError):
-    pass
+class RemoteFileNotFoundError(RemoteOSError, FileNotFoundError):
+    """A ``FileNotFoundError`` on the host."""
 
 
-class _Exists(RemoteOSError, FileExistsError):
-    pass
+class RemoteFileExistsError(RemoteOSError, FileExistsError):
+    """A ``FileExistsError`` on the host."""
 
 
-class _Denied(RemoteOSError, PermissionError):
-    pass
+class RemotePermissionError(RemoteOSError, PermissionError):
+    """A ``PermissionError`` on the host."""
 
 
-class _IsDirectory(RemoteOSError, IsADirectoryError):
-    pass
+class RemoteIsADirectoryError(RemoteOSError, IsADirectoryError):
+    """A ``IsADirectoryError`` on the host."""
 
 
-class _NotDirectory(RemoteOSError, NotADirectoryError):
-    pass
+class RemoteNotADirectoryError(RemoteOSError, NotADirectoryError):
+    """A ``NotADirectoryError`` on the host."""
 
 
 class NoSpace(RemoteOSError, TransferError):
@@ -303,19 +303,15 @@ class QuotaExceeded(RemoteOSError, TransferError):
 
 
 _BY_ERRNO: dict[int, type[RemoteOSError]] = {
-    _errno.ENOENT: _NotFound,
-    _errno.EEXIST: _Exists,
-    _errno.EACCES: _Denied,
-    _errno.EPERM: _Denied,
-    _errno.EISDIR: _IsDirectory,
-    _errno.ENOTDIR: _NotDirectory,
+    _errno.ENOENT: RemoteFileNotFoundError,
+    _errno.EEXIST: RemoteFileExistsError,
+    _errno.EACCES: RemotePermissionError,
+    _errno.EPERM: RemotePermissionError,
+    _errno.EISDIR: RemoteIsADirectoryError,
+    _errno.ENOTDIR: RemoteNotADirectoryError,
     _errno.ENOSPC: NoSpace,
     _errno.EDQUOT: QuotaExceeded,
 }
-
-for _cls in (_NotFound, _Exists, _Denied, _IsDirectory, _NotDirectory):
-    # What a user reads in a traceback is the builtin's name, which is also what is caught.
-    _cls.__doc__ = f"A {_cls.__mro__[2].__name__} on the host."
 
 
 def remote_oserror(

@@ -37,6 +37,7 @@ class Watch:
         self._taken: datetime | None = None
         self._error: SchedulerError | None = None
         self._fresh_submission = False
+        self._unlisted = False
 
     # ------------------------------------------------------------------ when to ask
 
@@ -48,11 +49,20 @@ class Watch:
 
     def submitted(self) -> None:
         """A job was submitted: the next look may come sooner than the usual interval."""
-        self._fresh_submission = True
+        self._fresh_submission = self._unlisted = True
 
     def disturbed(self) -> None:
         """Something was done to jobs: the last answer is old."""
-        self._fresh_submission = True
+        self._fresh_submission = self._unlisted = True
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether nothing was done to jobs since they were listed."""
+        return not self._unlisted
+
+    def calmed(self) -> None:
+        """The jobs are being listed anew."""
+        self._unlisted = False
 
     def seconds_until_due(self, interval: float) -> float:
         """How long the last answer is still good for."""

@@ -1,0 +1,625 @@
+"""ARC's SSH client, call for call (``arc.job.ssh``), on a connection that is shared and guarded.
+
+ARC's settings are taken verbatim; see ``configure``.  Statuses are ARC's words: ``running`` for
+every job that is not known to be over, ``done`` for one that left output to read, ``errored…`` for
+one that never ran or was taken away.  A query that failed is never a status.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import os
+import re
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, TypeVar
+
+from . import errors, parser, settings
+from .cluster import Cluster
+from .connection import Connection
+from .jobs import CancelOutcome, JobState, JobStatus
+from .schedulers import get
+from .schedulers.custom import Commands, Custom
+
+logger = logging.getLogger("openssh_jobs.arc")
+
+__all__ = [
+    "InputError",
+    "SSHClient",
+    "ServerError",
+    "check_connections",
+    "check_job_status_in_stdout",
+    "configure",
+    "delete_all_arc_jobs",
+    "delete_check_files_on_servers",
+]
+
+# What ARC calls them, read at every construction; ``configure`` changes them in place.
+servers: dict[str, dict[str, Any]] = {}
+check_status_command: dict[str, str] = {}
+submit_command: dict[str, str] = {}
+delete_command: dict[str, str] = {}
+list_available_nodes_command: dict[str, str] = {}
+submit_filenames: dict[str, str] = {
+    "OGE": "submit.sh",
+    "SGE": "submit.sh",
+    "PBS": "submit.sh",
+    "local": "submit.sh",
+    "Slurm": "submit.sl",
+    "HTCondor": "submit.sub",
+}
+_TABLES: dict[str, dict[str, Any]] = {
+    "servers": servers,
+    "check_status_command": check_status_command,
+    "submit_command": submit_command,
+    "delete_command": delete_command,
+    "list_available_nodes_command": list_available_nodes_command,
+    "submit_filenames": submit_filenames,
+}
+
+INTERVAL = 60.0
+"""Seconds between two tries, as in ARC."""
+LIMIT_INTERVAL = 300.0
+"""Seconds before a submission that met a limit is tried again."""
+COMMAND_TIMEOUT = 600.0
+_PASSES = ("transient", "transport")
+# Trying again does not help with these, and a cluster bans whoever dials on and on.
+_FINAL_ERRORS = (
+    errors.ConfigurationError,
+    errors.AuthenticationNeeded,
+    errors.AuthenticationFailed,
+    errors.HostKeyUnknown,
+    errors.HostKeyChanged,
+    errors.TooManyKeys,
+    errors.MasterRequired,
+)
+_CONNECTION_OPTIONS = (
+    "port", "jump", "ssh_config", "ssh_options", "forward_agent", "master", "persist",
+    "connect_timeout", "exec_backend", "max_sessions",
+)  # fmt: skip
+_CLUSTER_OPTIONS = ("poll_interval", "grace", "login_shell", "prologue")
+_ARC_JOB_NAME = re.compile(r"a[0-9]+\Z")
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _with_arc(ours: type[Exception], name: str) -> Any:
+    """Our exception; where ARC's own are loaded, a subclass of both, so that ARC catches it."""
+    theirs = getattr(sys.modules.get("arc.exceptions"), name, None)
+    if not (isinstance(theirs, type) and issubclass(theirs, Exception)):
+        return ours
+    return type(name, (ours, theirs), {"__module__": __name__, "__doc__": ours.__doc__})
+
+
+InputError: Any = _with_arc(errors.InputError, "InputError")
+ServerError: Any = _with_arc(errors.ServerError, "ServerError")
+
+
+# --------------------------------------------------------------------------- settings
+
+_configured = False
+
+
+def configure(**tables: Mapping[str, Any]) -> None:
+    """Set what ARC's settings file holds: ``servers`` and the five tables of commands.
+
+    Tables are keyed by ``cluster_soft`` (``OGE SGE Slurm PBS HTCondor local``); their values may
+    be shell text.  A table that is given replaces the old one, but for ``submit_filenames``, which
+    is added to the defaults.  Raises ``InputError`` for a table that ARC does not know.
+    """
+    global _configured
+    for name, values in tables.items():
+        if name not in _TABLES:
+            raise InputError(f"{name!r} is none of {', '.join(_TABLES)}")
+        table = _TABLES[name]
+        if name != "submit_filenames":
+            table.clear()
+        table.update(values)
+    _configured = True
+    _clusters.clear()
+
+
+def _load_settings() -> None:
+    """Where ``configure`` was not called: ``servers.toml``, else ARC's own settings."""
+    if _configured or servers:
+        return
+    found: Mapping[str, Any] = settings.read_config()
+    if not found.get("servers"):
+        found = _arc_settings()
+    tables = {name: found[name] for name in _TABLES if isinstance(found.get(name), Mapping)}
+    if tables:
+        configure(**tables)
+
+
+def _arc_settings() -> Mapping[str, Any]:
+    for name in ("arc.imports", "arc.settings.settings"):
+        try:
+            module = importlib.import_module(name)
+        except ImportError:
+            continue
+        found = getattr(module, "settings", None)
+        return found if isinstance(found, Mapping) else vars(module)
+    return {}
+
+
+# --------------------------------------------------------------------------- one cluster a server
+
+# ARC makes a client for every question: what they know of the queue must outlive them.
+_clusters: dict[str, tuple[str, Cluster]] = {}
+_clusters_lock = threading.Lock()
+
+
+def _cluster_of(server: str) -> Cluster:
+    entry = servers[server]
+    soft = str(entry.get("cluster_soft", "auto"))
+    fingerprint = repr((sorted(entry.items(), key=lambda one: one[0]), [
+        sorted(table.items()) for name, table in _TABLES.items() if name != "servers"
+    ]))  # fmt: skip
+    with _clusters_lock:
+        known = _clusters.get(server)
+        if known is not None and known[0] == fingerprint:
+            return known[1]
+        options = {key: entry[key] for key in _CONNECTION_OPTIONS if entry.get(key) is not None}
+        connection = Connection(
+            str(entry.get("address") or server),
+            user=entry.get("un") or None,
+            identity_file=entry.get("key") or None,
+            **options,
+        )
+        scheduler: Any = "auto"
+        if soft != "auto":
+            scheduler = get(soft)
+            commands = Commands(
+                status=check_status_command.get(soft),
+                submit=submit_command.get(soft),
+                cancel=delete_command.get(soft),
+                nodes=list_available_nodes_command.get(soft),
+            )
+            if commands != Commands():
+                scheduler = Custom(scheduler, commands)
+        cluster = Cluster(
+            connection,
+            scheduler=scheduler,
+            **{key: entry[key] for key in _CLUSTER_OPTIONS if entry.get(key) is not None},
+        )
+        _clusters[server] = (fingerprint, cluster)
+        return cluster
+
+
+# --------------------------------------------------------------------------- statuses
+
+
+def arc_status(status: JobStatus, *, over: bool) -> str:
+    """A status in ARC's words; ``over`` where nobody can say any more how the job ended."""
+    if not status.is_final:
+        return "done" if over else "running"
+    ran = status.exit_code is not None or status.signal is not None or status.started is not None
+    if status.state in (JobState.COMPLETED, JobState.TIMEOUT, JobState.OUT_OF_MEMORY):
+        return "done"
+    if status.state is JobState.FAILED and ran:
+        return "done"
+    if status.nodes:
+        return f"errored on node {status.nodes[0]}"
+    return f"errored: {status.reason or status.raw_state or status.state}"
+
+
+def check_job_status_in_stdout(job_id: int | str, stdout: str | list[str], server: str) -> str:
+    """The status of one job in a listing that somebody made: ``running``, ``done``, ``errored``.
+
+    ``KeyError`` for an unknown server, ``ValueError`` for an unknown ``cluster_soft``,
+    ``SchedulerError`` for what is no listing at all (it is no proof that the job is over).
+    """
+    _load_settings()
+    soft = str(servers[server]["cluster_soft"])
+    try:
+        scheduler = get(soft)
+    except errors.ConfigurationError as error:
+        raise ValueError(f"Unknown cluster software: {soft}") from error
+    text = (
+        stdout
+        if isinstance(stdout, str)
+        else "".join(line if line.endswith("\n") else line + "\n" for line in stdout)
+    )
+    if scheduler.name == "htcondor":
+        return _status_in_condor_lines(str(job_id), text)
+    if not text.strip():
+        return "done"
+    snapshot = parser.parse_status(text, scheduler.name)
+    if str(job_id) not in {str(known) for known in snapshot.known} and (
+        str(job_id) not in snapshot.select([str(job_id)]).known
+    ):
+        return "done"
+    status = snapshot.select([str(job_id)]).known[str(job_id)]
+    if scheduler.name == "sge" and "e" in (status.raw_state or "").lower():
+        return "errored"
+    words = arc_status(status, over=False)
+    return "errored" if words.startswith("errored") else words
+
+
+def _status_in_condor_lines(job_id: str, text: str) -> str:
+    """HTCondor's listing is asked for one job: any line of it means that the job is there."""
+    for line in text.splitlines():
+        words = line.split()
+        if words and words[0].partition(".")[0] == job_id.partition(".")[0]:
+            return "running"
+    return "done"
+
+
+# --------------------------------------------------------------------------- the client
+
+
+def check_connections(function: Function) -> Function:
+    """Decorator: connect before the call where that was not done yet; errors in ARC's names."""
+
+    @functools.wraps(function)
+    def checked(self: SSHClient, *args: Any, **kwargs: Any) -> Any:
+        if self._ssh is None:
+            self.connect()
+        try:
+            return function(self, *args, **kwargs)
+        except (errors.InputError, errors.ServerError):
+            raise
+        except errors.SchedulerError as error:
+            raise ServerError(str(error)) from error
+        except (errors.ConnectError, errors.ConnectionLost, errors.SessionLimit) as error:
+            raise ServerError(str(error)) from error
+
+    return checked  # type: ignore[return-value]
+
+
+class SSHClient:
+    """ARC's client for one of its ``servers``.
+
+    Raises ``ValueError`` for a server that the settings do not have.  ``connection_attempts``:
+    how often, once a minute, a connection or a scheduler that may come back is tried.
+    """
+
+    def __init__(self, server: str = "", connection_attempts: int = 1440) -> None:
+        _load_settings()
+        if not server:
+            raise ValueError("A server name must be specified")
+        if server not in servers:
+            raise ValueError(
+                f"Server name {server!r} is invalid. Currently defined servers are: "
+                f"{', '.join(servers) or 'none'}"
+            )
+        self.server = server
+        self.address = servers[server].get("address", server)
+        self.un = servers[server].get("un", "")
+        self.key = servers[server].get("key", "")
+        self.connection_attempts = connection_attempts
+        self.last_submission: Any = None
+        self._sftp: Any = None
+        self._ssh: Any = None
+        self._cluster = _cluster_of(server)
+
+    def __enter__(self) -> SSHClient:
+        self.connect()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------ the link
+
+    def _connect(self) -> tuple[Connection, Connection]:
+        """One try: the pair that ARC calls (sftp, ssh); here one connection does both."""
+        connection = self._cluster.connection.open()
+        return connection, connection
+
+    def connect(self) -> None:
+        """Connect, up to ``connection_attempts`` times, once a minute; then ``ServerError``.
+
+        What cannot get better by waiting (a refused key, a changed host key) is raised at once.
+        """
+        for trial in range(1, self.connection_attempts + 1):
+            try:
+                self._sftp, self._ssh = self._connect()
+                return
+            except _FINAL_ERRORS as error:
+                raise ServerError(f"Could not connect to server {self.server}: {error}") from error
+            except Exception as error:
+                logger.warning("%s: try %d to connect failed: %s", self.server, trial, error)
+                if trial == self.connection_attempts:
+                    raise ServerError(
+                        f"Could not connect to server {self.server} even after {trial} trials: "
+                        f"{error}"
+                    ) from error
+            time.sleep(INTERVAL)
+
+    def close(self) -> None:
+        """Let go; the master stays for the next client."""
+        self._sftp = self._ssh = None
+
+    @property
+    def _connection(self) -> Connection:
+        return self._cluster.connection
+
+    @check_connections
+    def _send_command_to_server(
+        self, command: str | list[str], remote_path: str = ""
+    ) -> tuple[list[str], list[str]]:
+        """Run shell text (in ``remote_path``); the lines of stdout and of stderr."""
+        text = command if isinstance(command, str) else " ".join(command)
+        try:
+            done = self._connection.run(
+                text,
+                cwd=remote_path or None,
+                timeout=COMMAND_TIMEOUT,
+                login_shell=bool(servers[self.server].get("login_shell", False)),
+            )
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise InputError(f"Cannot execute command at given remote_path: {error}") from error
+        logger.debug("%s: %s -> %d", self.server, text, done.returncode)
+        return done.stdout.splitlines(keepends=True), done.stderr.splitlines(keepends=True)
+
+    def _persist(self, question: Callable[[], Any], what: str) -> Any:
+        """Ask again while the reason may pass; then ``ServerError``.  Nothing is made up."""
+        for trial in range(1, self.connection_attempts + 1):
+            try:
+                return question()
+            except errors.SchedulerError as error:
+                if error.kind not in _PASSES or trial == self.connection_attempts:
+                    raise ServerError(f"{what} on {self.server}: {error}") from error
+                logger.warning("%s: %s: %s", self.server, what, error)
+            except (errors.ConnectionLost, errors.CommandTimeout, errors.SessionLimit) as error:
+                if trial == self.connection_attempts:
+                    raise ServerError(f"{what} on {self.server}: {error}") from error
+                logger.warning("%s: %s: %s", self.server, what, error)
+            time.sleep(INTERVAL)
+        raise ServerError(f"{what} on {self.server}: not tried at all")
+
+    # ------------------------------------------------------------------ files
+
+    @check_connections
+    def upload_file(
+        self,
+        remote_file_path: str,
+        local_file_path: str = "",
+        file_string: str | None = None,
+    ) -> None:
+        """Upload a local file, or a text, under ``remote_file_path``; directories are made.
+
+        Raises ``InputError`` for a missing local file or neither source, ``ServerError`` where
+        the file did not arrive (an existing one is then as it was).
+        """
+        if local_file_path and not os.path.isfile(local_file_path):
+            raise InputError(
+                f"Cannot upload a non-existing file. Check why file in path {local_file_path} is "
+                "missing."
+            )
+        if not local_file_path and file_string is None:
+            raise InputError("Cannot upload file to server. Either `file_string` or "
+                             "`local_file_path` must be specified")  # fmt: skip
+        try:
+            if file_string is not None and not local_file_path:
+                parent = os.path.dirname(remote_file_path)
+                if parent:
+                    self._connection.makedirs(parent, exist_ok=True)
+                self._connection.write_text(remote_file_path, file_string)
+            else:
+                self._connection.put(local_file_path, remote_file_path)
+        except (OSError, errors.TransferError) as error:
+            raise ServerError(f"Could not upload file to {remote_file_path}: {error}") from error
+
+    @check_connections
+    def download_file(self, remote_file_path: str, local_file_path: str) -> bool:
+        """Download a file; true if it is here now.
+
+        A file that is missing there is no error, as ARC expects.  A local file of that name is
+        then an older one: it is renamed to ``NAME.stale``, so that nobody takes it for the result.
+        """
+        try:
+            self._connection.get(remote_file_path, local_file_path)
+        except FileNotFoundError as error:
+            if os.path.lexists(local_file_path):
+                os.replace(local_file_path, f"{local_file_path}.stale")
+            logger.warning("Could not download %s: %s", remote_file_path, error)
+            return False
+        except errors.TransferError as error:
+            raise ServerError(f"Could not download {remote_file_path}: {error}") from error
+        return True
+
+    @check_connections
+    def read_remote_file(self, remote_file_path: str) -> list[str]:
+        """The lines of a remote file, with their newlines."""
+        return self._connection.read_text(remote_file_path).splitlines(keepends=True)
+
+    @check_connections
+    def get_last_modified_time(
+        self, remote_file_path_1: str, remote_file_path_2: str | None = None
+    ) -> datetime | None:
+        """When the first of these files that exists was changed: local time, naive; or ``None``."""
+        paths = [path for path in (remote_file_path_1, remote_file_path_2) if path]
+        for facts in self._connection.stat_many(paths):
+            if facts is not None:
+                return datetime.fromtimestamp(facts.st_mtime)
+        return None
+
+    @check_connections
+    def list_dir(self, remote_path: str = "") -> list[str]:
+        """The names in a remote directory, sorted."""
+        return sorted(self._connection.listdir(remote_path or "."))
+
+    @check_connections
+    def change_mode(
+        self, mode: str, file_name: str, recursive: bool = False, remote_path: str = ""
+    ) -> None:
+        """chmod(1) on a file or, with ``recursive``, on a directory and all in it."""
+        target = os.path.join(remote_path, file_name) if remote_path else file_name
+        self._connection.chmod(target, mode)
+        if recursive:
+            word = shlex.quote(target if target.startswith("/") else f"./{target}")
+            done = self._connection.run(
+                f"chmod -R -- {shlex.quote(str(mode))} {word}", timeout=COMMAND_TIMEOUT
+            )
+            if done.returncode != 0:
+                raise ServerError(f"Could not change the mode of {target}: {done.stderr.strip()}")
+
+    def delete_remote_check_files(self, remote_path: str) -> None:
+        """Delete the ``*.chk`` files below a remote directory; one that is missing is no error."""
+        plain = remote_path if remote_path.startswith(("/", "./")) else f"./{remote_path}"
+        word = shlex.quote(plain)
+        self._send_command_to_server(
+            f"if [ -d {word} ]; then find {word} -type f -name '*.chk' -exec rm -f -- {{}} + ; fi"
+        )
+
+    # ------------------------------------------------------------------ jobs
+
+    @check_connections
+    def submit_job(self, remote_path: str, recursion: bool = False) -> tuple[str, str]:
+        """Submit the job script in ``remote_path``: ``('running', id)`` or ``('errored', '')``.
+
+        The whole story is in the log and on ``last_submission`` (the ``Job`` or the error).  A
+        limit that passes is waited for.  ``ServerError`` where nobody knows if the job exists:
+        submitting again could make a second one.
+        """
+        soft = str(servers[self.server].get("cluster_soft", "local"))
+        name = submit_filenames.get(soft, "submit.sh")
+        tries = 1 if recursion else max(1, self.connection_attempts // 5)
+        for trial in range(1, tries + 1):
+            try:
+                job = self._cluster.submit(name, directory=remote_path)
+            except errors.SubmitLimit as error:
+                self.last_submission = error
+                if trial < tries:
+                    logger.warning("%s: %s; trying again", self.server, error)
+                    time.sleep(LIMIT_INTERVAL)
+            except errors.SubmitUnknown as error:
+                self.last_submission = error
+                raise ServerError(str(error)) from error
+            except (errors.SchedulerError, errors.InputError, OSError) as error:
+                self.last_submission = error
+                logger.error("%s: %s", self.server, error)
+                break
+            else:
+                self.last_submission = job
+                return "running", job.id
+        return "errored", ""
+
+    @check_connections
+    def check_job_status(self, job_id: int | str) -> str:
+        """``running``, ``done``, ``errored on node NAME`` or ``errored: REASON``."""
+        one = str(job_id)
+
+        def ask() -> str:
+            snapshot = self._cluster.status([one])
+            if snapshot.error is not None and one in snapshot.unknown:
+                raise snapshot.error
+            status = self._cluster.job(one).last
+            return arc_status(status, over=self._cluster.is_over(one))
+
+        answer: str = self._persist(ask, f"the status of job {one}")
+        return answer
+
+    @check_connections
+    def check_running_jobs_ids(self) -> list[str]:
+        """The ids of all jobs of this user that are not known to be over, as ``submit_job``'s.
+
+        A job that left the queue stays in the list until it is known how it ended, or until the
+        grace time is over: ARC takes an id that is missing here for a finished job.
+        """
+
+        def ask() -> list[str]:
+            listed = self._cluster.jobs()
+            found = dict.fromkeys(one.job_id for one in listed if not one.is_final)
+            ended = {one.job_id for one in listed if one.is_final}
+            for one in self._cluster.following():
+                if one not in found and one not in ended and not self._seems_over(one):
+                    found[one] = None
+            return list(found)
+
+        answer: list[str] = self._persist(ask, "the list of jobs")
+        return answer
+
+    def _seems_over(self, job_id: str) -> bool:
+        snapshot = self._cluster.status([job_id])
+        if snapshot.error is not None and job_id in snapshot.unknown:
+            raise snapshot.error
+        return self._cluster.is_over(job_id)
+
+    @check_connections
+    def delete_job(self, job_id: int | str) -> None:
+        """Cancel one job; one that is over already is no error."""
+        self.delete_jobs([str(job_id)])
+
+    @check_connections
+    def delete_jobs(self, jobs: Iterable[int | str] | None = None) -> None:
+        """Cancel these jobs of the list of running ones; without a list, all that ARC named.
+
+        ``ServerError`` names those that could not be cancelled.
+        """
+        if jobs is None:
+            listed = self._persist(self._cluster.jobs, "the list of jobs")
+            wanted = [
+                one.job_id
+                for one in listed
+                if not one.is_final and _ARC_JOB_NAME.match(one.name or "")
+            ]
+        else:
+            wanted = [str(one) for one in jobs]
+        if not wanted:
+            return
+        outcomes = self._persist(lambda: self._cluster.cancel(wanted), "cancelling")
+        good = (
+            CancelOutcome.REQUESTED, CancelOutcome.ALREADY_FINISHED, CancelOutcome.NOT_FOUND
+        )  # fmt: skip
+        bad = {one: outcome for one, outcome in outcomes.items() if outcome not in good}
+        if bad:
+            raise ServerError(
+                f"not cancelled on {self.server}: "
+                + ", ".join(f"{one} ({outcome})" for one, outcome in bad.items())
+            )
+
+    # ------------------------------------------------------------------ the machine
+
+    @check_connections
+    def list_available_nodes(self) -> list[str]:
+        """The names of the nodes on which something is free."""
+        nodes = self._persist(self._cluster.nodes, "the list of nodes")
+        return [node.name for node in nodes if node.state in ("idle", "mixed")]
+
+    @check_connections
+    def find_package(self, package_name: str) -> list[str]:
+        """Where a program is found by the user's login shell, and modules of that name."""
+        word = shlex.quote(package_name)
+        script = (
+            f"command -v -- {word}\n"
+            "if command -v module >/dev/null 2>&1; then "
+            f"module -t avail {word} 2>&1 | grep -i -F -- {word}; fi\n"
+            "exit 0"
+        )
+        done = self._connection.run(script, login_shell=True, timeout=COMMAND_TIMEOUT)
+        lines: list[str] = done.stdout.splitlines(keepends=True)
+        return lines
+
+
+# --------------------------------------------------------------------------- many servers
+
+
+def delete_all_arc_jobs(server_list: list[str] | str, jobs: list[str] | None = None) -> None:
+    """Cancel ARC's jobs (names ``a`` and digits) on these servers; or just those listed."""
+    for server in [server_list] if isinstance(server_list, str) else server_list:
+        with SSHClient(server) as client:
+            client.delete_jobs(jobs)
+
+
+def delete_check_files_on_servers(
+    remote_paths: Mapping[str, str | Iterable[str]],
+) -> None:
+    """Delete the ``*.chk`` files below directories on servers; never raises for a server's sake."""
+    for server, paths in remote_paths.items():
+        if not server or server.lower() == "local" or not paths:
+            continue
+        try:
+            with SSHClient(server, connection_attempts=1) as client:
+                for path in [paths] if isinstance(paths, str) else paths:
+                    client.delete_remote_check_files(path)
+        except (errors.ServerError, errors.InputError, errors.OpenSSHJobsError) as error:
+            logger.error("check files on %s were not deleted: %s", server, error)

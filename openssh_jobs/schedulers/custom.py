@@ -1,0 +1,195 @@
+"""A known scheduler reached by a site's own commands (shell text from its settings).  Pure.
+
+The commands list, submit and cancel as the site wants it; what they print is read by the
+scheduler's own parser, in a frame that proves the answer complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, tzinfo
+
+from ..errors import SchedulerError
+from ..jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
+from .base import Scheduler, SubmitRequest, framed, read_frame, section
+from .text import quote, shell_path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commands:
+    """Shell text of a site: each may hold ``export X=…; …``, variables and pipes.
+
+    ``status`` lists all jobs of this user, ``submit`` gets the script's name behind it,
+    ``cancel`` the ids.
+    """
+
+    status: str | None = None
+    submit: str | None = None
+    cancel: str | None = None
+    nodes: str | None = None
+
+
+class Custom(Scheduler):
+    """``base`` with some of its commands replaced."""
+
+    def __init__(self, base: Scheduler, commands: Commands) -> None:
+        self._base = base
+        self._commands = commands
+        # What the class says elsewhere is here that of the scheduler behind it.
+        self.name = base.name  # type: ignore[misc]
+        self.aliases = base.aliases  # type: ignore[misc]
+        self.probe = base.probe  # type: ignore[misc]
+        self.directive = base.directive  # type: ignore[misc]
+        self.poll_floor = base.poll_floor  # type: ignore[misc]
+        self.rules = base.rules  # type: ignore[misc]
+        self.noise = base.noise  # type: ignore[misc]
+
+    # -- submitting ----------------------------------------------------------
+
+    def submit_script(self, request: SubmitRequest) -> str:
+        """The site's command with the script behind it; wishes beyond the script are refused."""
+        if self._commands.submit is None:
+            return self._base.submit_script(request)
+        plain = SubmitRequest(
+            script=request.script,
+            directory=request.directory,
+            token=request.token,
+            options=request.options,
+        )
+        if plain != request:
+            raise SchedulerError(
+                "resources cannot be asked for through a submit command of the settings",
+                kind="unsupported",
+                sent="no",
+                advice="Put them into the script.",
+            )
+        words = "".join(f" {quote(word)}" for word in request.options)
+        return f"{self._commands.submit}{words} {shell_path(request.script)} </dev/null\n"
+
+    def submitted_ids(self, stdout: str) -> list[str]:
+        """As the scheduler prints them."""
+        return self._base.submitted_ids(stdout)
+
+    # -- asking --------------------------------------------------------------
+
+    def status_script(self, ids: Sequence[str] = (), *, all_users: bool = False) -> str:
+        """The site's listing, framed."""
+        if self._commands.status is None or all_users:
+            return self._base.status_script(ids, all_users=all_users)
+        return framed(section("listing", f"( {self._commands.status}\n) </dev/null"))
+
+    def parse_status(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+        command: str | None = None,
+        timezone: tzinfo | None = None,
+    ) -> Snapshot:
+        """The scheduler's own reading; what a complete listing does not show is absent."""
+        sections = read_frame(stdout)
+        if not sections or sections[0].name != "listing":
+            return self._base.parse_status(
+                stdout,
+                stderr=stderr,
+                returncode=returncode,
+                requested=requested,
+                command=command,
+                timezone=timezone,
+            )
+        (one,) = sections
+        snapshot = self._base.parse_status(
+            one.text,
+            stderr=stderr,
+            returncode=one.returncode,
+            command=self._last_command(),
+            timezone=timezone,
+        )
+        if requested is None:
+            return snapshot
+        whole = snapshot.error is None and not snapshot.unparsed
+        found = snapshot.select([str(JobId.parse(one)) for one in requested], covered=whole)
+        return replace(found, unparsed=snapshot.unparsed)
+
+    def _last_command(self) -> str:
+        """The listing itself, behind what the site sets up before it."""
+        return (self._commands.status or "").rpartition(";")[2].strip()
+
+    def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str | None:
+        """The scheduler's own."""
+        return self._base.history_script(ids, since=since)
+
+    def parse_history(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+        since: datetime | None = None,
+    ) -> Snapshot:
+        """The scheduler's own."""
+        return self._base.parse_history(
+            stdout, stderr=stderr, returncode=returncode, requested=requested, since=since
+        )
+
+    def detail_script(self, job_id: str) -> str | None:
+        """The scheduler's own."""
+        return self._base.detail_script(job_id)
+
+    def parse_detail(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> JobStatus:
+        """The scheduler's own."""
+        return self._base.parse_detail(stdout, stderr=stderr, returncode=returncode)
+
+    # -- acting --------------------------------------------------------------
+
+    def cancel_script(self, ids: Sequence[str]) -> str:
+        """The site's command with the ids behind it."""
+        if self._commands.cancel is None:
+            return self._base.cancel_script(ids)
+        words = " ".join(quote(one) for one in self.checked_ids(ids))
+        return f"{self._commands.cancel} {words} </dev/null\n"
+
+    def parse_cancel(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+    ) -> dict[str, CancelOutcome]:
+        """The scheduler's own reading."""
+        return self._base.parse_cancel(
+            stdout, stderr=stderr, returncode=returncode, requested=requested
+        )
+
+    def hold_script(self, ids: Sequence[str]) -> str:
+        """The scheduler's own."""
+        return self._base.hold_script(ids)
+
+    def release_script(self, ids: Sequence[str]) -> str:
+        """The scheduler's own."""
+        return self._base.release_script(ids)
+
+    # -- the machine -----------------------------------------------------------
+
+    def nodes_script(self) -> str:
+        """The site's listing of nodes, or the scheduler's own."""
+        if self._commands.nodes is None:
+            return self._base.nodes_script()
+        return f"{self._commands.nodes}\n"
+
+    def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
+        """The scheduler's own reading."""
+        return self._base.parse_nodes(stdout, stderr=stderr, returncode=returncode)
+
+    def queues_script(self) -> str:
+        """The scheduler's own."""
+        return self._base.queues_script()
+
+    def parse_queues(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Queue]:
+        """The scheduler's own."""
+        return self._base.parse_queues(stdout, stderr=stderr, returncode=returncode)
