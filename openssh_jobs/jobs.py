@@ -216,10 +216,12 @@ class JobStatus:
         return self
 
     def _known(self) -> Facts:
-        facts: Any = self._facts
-        if not isinstance(facts, dict):
+        row = self._facts
+        if isinstance(row, dict):
+            facts: Facts = row
+        else:
             # Two threads may both build: they build the same.
-            facts = {key: value for key, value in self._build(facts).items() if value is not None}
+            facts = {key: value for key, value in self._build(row).items() if value is not None}
             _set_facts(self, facts)
         return facts
 

@@ -331,6 +331,10 @@ class Scheduler(ABC):
         """A script that releases these held jobs."""
         self.unsupported("release")
 
+    def cleanup_script(self, ids: Sequence[str]) -> str | None:
+        """A script that removes what this scheduler's file left on the host for ended jobs."""
+        return None
+
     # -- the machine -----------------------------------------------------------
 
     def nodes_script(self) -> str:

@@ -30,14 +30,9 @@ from openssh_jobs.schedulers.base import (
     rule,
     section,
 )
-from openssh_jobs.schedulers.slurm_output import (
-    Rows,
-    Table,
-    columns_of_command,
-    read_json,
-    read_scontrol,
-    read_table,
-)
+from openssh_jobs.schedulers.slurm_output import Table, columns_of_command, read_table
+from openssh_jobs.schedulers.slurm_records import read_json, read_scontrol
+from openssh_jobs.schedulers.slurm_states import Rows
 from openssh_jobs.schedulers.text import chunks, command_words, first_line, quote, shell_path
 
 # Fields that nobody can make to hold a separator, then those that users choose.
@@ -537,8 +532,9 @@ _ABOUT_JOB = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _LOOKS_LIKE = re.compile(
-    r"^\s*JOBID\s.*\bST(?:ATE)?\b|^\s*JobID\s.*State|^JobID\||^JobId=[0-9]+ |^JOBID\|"
-    r"|^CLUSTER: |\"job_state\"|OpenAPI|\"slurm\"|\bJOBID\b.*\bNODELIST\(REASON\)"
+    r"^OJ:[0-9a-f]+ begin (?:squeue|sacct|scontrol|sinfo)\b"
+    r"|^\s*JOBID\s.*\bST(?:ATE)?\b|^\s*JobID\s.*State|^JobID\||^JobId=[0-9]+ |^JOBID\|"
+    r"|^CLUSTER: |\"jobs\" *:|\"job_state\"|OpenAPI|\"slurm\"|\bJOBID\b.*\bNODELIST\(REASON\)"
     r"|^[0-9_\[\]%,+\-]+[|\x1f ](?:.*[|\x1f ])?(?:PENDING|RUNNING|COMPLETED|CANCELLED|FAILED"
     r"|TIMEOUT|COMPLETING|SUSPENDED|NODE_FAIL|OUT_OF_MEMORY|CONFIGURING)\b",
     re.MULTILINE | re.ASCII,

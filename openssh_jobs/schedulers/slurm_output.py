@@ -1,133 +1,29 @@
-"""What Slurm's commands print: squeue, sacct and scontrol, in every form that people have.
+"""The tables that squeue and sacct print, in every form that people have.  Pure.
 
-Field names: squeue(1) ``--format`` and ``--Format``, sacct(1) ``--helpformat``, scontrol(1); state
-codes: JOB STATE CODES in squeue(1) and sacct(1).  Facts about single versions stand at the line
-that needs them.
+Field names: squeue(1) ``--format`` and ``--Format``, sacct(1) ``--helpformat``.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from datetime import timedelta, tzinfo
-from itertools import pairwise
 from typing import Any, Final
 
-from openssh_jobs.errors import SchedulerError
 from openssh_jobs.jobs import JobState, JobStatus
-from openssh_jobs.schedulers.text import (
-    epoch,
-    expand_hosts,
-    parse_duration,
-    parse_time,
-    signal_and_code,
-    whole_number,
+from openssh_jobs.schedulers.slurm_states import (
+    LONG_STATES,
+    STATES,
+    Rows,
+    exit_of,
+    has_begun,
+    is_held,
+    is_job_id,
+    said_text,
+    state_of,
+    told_exit,
 )
-
-# --------------------------------------------------------------------------- states
-
-_S = JobState
-_LONG: Final = {
-    "PENDING": _S.PENDING,
-    "CONFIGURING": _S.PENDING,
-    "REQUEUED": _S.PENDING,
-    "REQUEUE_FED": _S.PENDING,
-    "POWER_UP_NODE": _S.PENDING,
-    "REQUEUE_HOLD": _S.HELD,
-    "RESV_DEL_HOLD": _S.HELD,
-    "SPECIAL_EXIT": _S.HELD,
-    "RUNNING": _S.RUNNING,
-    "RESIZING": _S.RUNNING,
-    "SIGNALING": _S.RUNNING,
-    "SUSPENDED": _S.SUSPENDED,
-    "STOPPED": _S.SUSPENDED,
-    "COMPLETING": _S.COMPLETING,
-    "STAGE_OUT": _S.COMPLETING,
-    "COMPLETED": _S.COMPLETED,
-    "CANCELLED": _S.CANCELLED,
-    "PREEMPTED": _S.CANCELLED,
-    "FAILED": _S.FAILED,
-    "LAUNCH_FAILED": _S.FAILED,
-    "RECONFIG_FAIL": _S.FAILED,
-    "TIMEOUT": _S.TIMEOUT,
-    "DEADLINE": _S.TIMEOUT,
-    "OUT_OF_MEMORY": _S.OUT_OF_MEMORY,
-    "NODE_FAIL": _S.NODE_FAIL,
-    "BOOT_FAIL": _S.NODE_FAIL,
-    # The job lives on under another cluster of the federation.
-    "REVOKED": _S.UNKNOWN,
-}
-_SHORT: Final = {
-    "PD": "PENDING", "CF": "CONFIGURING", "RQ": "REQUEUED", "RF": "REQUEUE_FED",
-    "RH": "REQUEUE_HOLD", "RD": "RESV_DEL_HOLD", "SE": "SPECIAL_EXIT", "R": "RUNNING",
-    "RS": "RESIZING", "SI": "SIGNALING", "S": "SUSPENDED", "ST": "STOPPED", "CG": "COMPLETING",
-    "SO": "STAGE_OUT", "CD": "COMPLETED", "CA": "CANCELLED", "PR": "PREEMPTED", "F": "FAILED",
-    "TO": "TIMEOUT", "DL": "DEADLINE", "OOM": "OUT_OF_MEMORY", "NF": "NODE_FAIL",
-    "BF": "BOOT_FAIL", "RV": "REVOKED",
-}  # fmt: skip
-STATES: Final = {**_LONG, **{short: _LONG[full] for short, full in _SHORT.items()}}
-
-# Of the several words that newer versions give (a base state and flags), the first of these that
-# is there says what the job does now.
-_TELLING_FIRST: Final = (
-    "COMPLETING",
-    "STAGE_OUT",
-    "SPECIAL_EXIT",
-    "REQUEUE_HOLD",
-    "RESV_DEL_HOLD",
-    "REQUEUED",
-    "REQUEUE_FED",
-    "CONFIGURING",
-    "STOPPED",
-    "REVOKED",
-)
-# squeue writes "job requeued in held state", scontrol the same with underscores.
-_HELD: Final = frozenset(
-    (
-        "jobhelduser",
-        "jobheldadmin",
-        "job_requeued_in_held_state",
-        "launch_failed_requeued_held",
-        "jobholdmaxrequeue",
-        "held_for_admin",
-    )
-)
-
-
-def state_of(raw: str, reason: str | None = None) -> JobState | None:
-    """The state that Slurm's words mean; ``None`` for words that are none of Slurm's.
-
-    Takes ``CANCELLED by 7001`` (sacct), ``COMPLETED+`` and ``OUT_OF_ME+`` (cut columns of sacct)
-    and ``RUNNING,COMPLETING`` (state and flags).
-    """
-    state = STATES.get(raw)
-    if state is None:
-        words = [_full_word(word) for word in re.split(r"[,+]", raw.partition(" ")[0]) if word]
-        if raw.endswith("+"):
-            words = [_full_word(raw[:-1], cut=True)]
-        if not words or None in words:
-            return None
-        telling = next((word for word in _TELLING_FIRST if word in words), words[0])
-        state = _LONG[telling or ""]
-    if state is JobState.PENDING and reason is not None and is_held(reason):
-        return JobState.HELD
-    return state
-
-
-def _full_word(word: str, *, cut: bool = False) -> str | None:
-    word = _SHORT.get(word, word)
-    if word in _LONG:
-        return word
-    fits = [one for one in _LONG if one.startswith(word)] if cut and len(word) > 3 else []
-    return fits[0] if len(fits) == 1 else None
-
-
-def is_held(reason: str) -> bool:
-    """True for a pending job's reason that somebody has to lift."""
-    return reason.strip("() ").lower().replace(" ", "_") in _HELD
-
+from openssh_jobs.schedulers.text import expand_hosts, parse_duration, parse_time, whole_number
 
 # --------------------------------------------------------------------------- columns
 
@@ -157,36 +53,6 @@ def column_named(word: str) -> str:
     """The field that a column header (or a name given to ``-O`` or sacct's ``-o``) stands for."""
     word = word.strip().lower()
     return _BY_NAME.get(word) or _BY_NAME.get(word.replace("_", "")) or "?"
-
-
-def _one_column(text: str | None) -> str | None:
-    return None if not text or text in ("N/A", "(null)", "Unknown", "None", "NONE") else text
-
-
-def _exit(text: str, state: JobState) -> tuple[int | None, int | None]:
-    """(exit code, signal) of ``3:0`` or of a raw wait status (``squeue -O exit_code``)."""
-    code, colon, number = text.partition(":")
-    if colon:
-        return told_exit(state, whole_number(code), whole_number(number))
-    status = whole_number(text)
-    return told_exit(state, *signal_and_code(status)) if status is not None else (None, None)
-
-
-def told_exit(
-    state: JobState, code: int | None, number: int | None
-) -> tuple[int | None, int | None]:
-    """What an exit code and a signal say of a job in this state.
-
-    ``0:0`` stands for "none yet" and for jobs that never ran; signal 125 is what Slurm writes for
-    out of memory, and no signal.
-    """
-    if not state.is_final:
-        return None, None
-    if number and number < 125:
-        return (code or None), number
-    if state is JobState.COMPLETED:
-        return code or 0, None
-    return (code or None), None
 
 
 class Table:
@@ -246,7 +112,7 @@ class Table:
     def facts(self, cells: Sequence[str]) -> dict[str, Any]:
         """All that a row says beside id and state."""
         said = {name: cells[place].strip() for name, place in self.at.items()}
-        get = {name: _one_column(text) for name, text in said.items()}.get
+        get = {name: said_text(text) for name, text in said.items()}.get
         raw = said["state"]
         reason = said.get("reason")
         nodes = get("nodelist")
@@ -256,13 +122,13 @@ class Table:
         elif both:
             nodes = nodes or both
         state = state_of(raw, reason) or JobState.UNKNOWN
-        code, number = _exit(said["exit"], state) if "exit" in said else told_exit(state, None, 0)
+        code, number = exit_of(said["exit"], state) if "exit" in said else told_exit(state, None, 0)
         seconds = whole_number(get("elapsed_seconds"))
         started = parse_time(get("started"), self.zone)
         ended = parse_time(get("ended"), self.zone)
         return {
             "raw_state": raw,
-            "reason": _one_column(reason),
+            "reason": said_text(reason),
             "name": said.get("name"),
             "user": get("user"),
             "queue": get("queue"),
@@ -273,7 +139,7 @@ class Table:
             "signal": number,
             "submitted": parse_time(get("submitted"), self.zone),
             # Of what has not begun or ended, these are the scheduler's guesses.
-            "started": started if _has_begun(state) else None,
+            "started": started if has_begun(state) else None,
             "ended": ended if state.is_final else None,
             "elapsed": parse_duration(get("elapsed"))
             if seconds is None
@@ -296,34 +162,7 @@ class Table:
         return raw if raw != self.job_id(cells) else None
 
 
-def _has_begun(state: JobState) -> bool:
-    return state not in (JobState.PENDING, JobState.HELD)
-
-
-_JOB_ID = re.compile(r"[0-9]+(?:_(?:[0-9]+|\[[0-9,:%.\-]+\]))?(?:\+[0-9]+)?", re.ASCII)
-
-
-def is_job_id(text: str) -> bool:
-    """True for a Slurm job's id in one of squeue's forms; not for a step (``12.batch``)."""
-    return _JOB_ID.fullmatch(text) is not None
-
-
 # --------------------------------------------------------------------------- answers
-
-
-@dataclass(slots=True)
-class Rows:
-    """What was read so far."""
-
-    known: dict[str, JobStatus] = field(default_factory=dict)
-    unparsed: list[str] = field(default_factory=list)
-    source: str = "queue"
-
-    def add(self, status: JobStatus | None, line: str) -> None:
-        if status is not None:
-            self.known[status.job_id] = status
-        elif line.strip():
-            self.unparsed.append(line[:1000])
 
 
 _CLUSTER = re.compile(r"CLUSTER: (\S+)")
@@ -539,7 +378,7 @@ def _guess_columns(line: str) -> tuple[str | None, tuple[str, ...]] | None:
         if len(cells) < 2 or not is_job_id(cells[0].strip()):
             continue
         for place, cell in enumerate(cells[1:], 1):
-            if cell.strip().partition(" ")[0] in _LONG:
+            if cell.strip().partition(" ")[0] in LONG_STATES:
                 return separator, (
                     "id",
                     *("?" * (place - 1)),
@@ -594,226 +433,3 @@ def _option_value(words: Sequence[str], letters: str, long: str) -> tuple[str, s
                 if letter in letters:
                     return f"-{letter}", word[at + 1 :] or following
     return None
-
-
-# --------------------------------------------------------------------------- scontrol
-
-_KEY = re.compile(r"(?:^|\s)([A-Z][A-Za-z/:]*)=", re.MULTILINE)
-_RECORD = re.compile(r"^JobId=", re.MULTILINE)
-# Keys whose values end at the next blank.  The rest (paths, names) run to the next key.
-_SCONTROL_FIELDS: Final = {
-    "JobId": "raw_id", "ArrayJobId": "array_id", "ArrayTaskId": "task", "JobState": "state",
-    "Reason": "reason", "Account": "account", "RunTime": "elapsed", "TimeLimit": "time_limit",
-    "SubmitTime": "submitted", "StartTime": "started", "EndTime": "ended", "Partition": "queue",
-    "NodeList": "nodelist", "NumCPUs": "cpus", "ExitCode": "exit", "Restarts": "restarts",
-    "UserId": "user", "JobName": "name", "Command": "command", "WorkDir": "directory",
-    "StdOut": "stdout_path", "StdErr": "stderr_path", "HetJobId": "het_id",
-    "HetJobOffset": "het_offset", "PackJobId": "het_id", "PackJobOffset": "het_offset",
-}  # fmt: skip
-_FREE_TEXT: Final = frozenset(("JobName", "Command", "WorkDir", "StdOut", "StdErr"))
-# What a name or a comment must not be able to forge.
-_ONCE: Final = ("JobState", "UserId", "ExitCode")
-
-
-def read_scontrol(text: str, zone: tzinfo | None) -> Rows:
-    """``scontrol show job``, with and without ``-o``."""
-    rows = Rows()
-    starts = [found.start() for found in _RECORD.finditer(text)]
-    for start, end in pairwise([*starts, len(text)]):
-        record = text[start:end]
-        rows.add(_scontrol_status(record, zone), record)
-    return rows
-
-
-def _scontrol_status(record: str, zone: tzinfo | None) -> JobStatus | None:
-    places = list(_KEY.finditer(record))
-    names = [place[1] for place in places]
-    if any(names.count(one) > 1 for one in _ONCE):
-        return None  # a name or comment that looks like the record: who is to say which is real
-    values: dict[str, str] = {}
-    for place, following in zip(places, [*places[1:], None], strict=True):
-        name = place[1]
-        if name not in _SCONTROL_FIELDS:
-            continue
-        value = record[place.end() : following.start() if following else len(record)]
-        value = value.rstrip("\n") if name in _FREE_TEXT else value.strip().partition(" ")[0]
-        values.setdefault(_SCONTROL_FIELDS[name], value.strip(" ") if value != " " else value)
-    if "UserId" in names:
-        # A blank is legal in a name, and so is "A=b": it runs up to the line of the user.
-        begin = record.index("JobName=") + len("JobName=") if "JobName" in names else 0
-        until = places[names.index("UserId")].start()
-        values["name"] = record[begin:until].rstrip(" \n")
-        values["user"] = values["user"].partition("(")[0]
-    if "het_id" in values and "het_offset" in values:
-        values["id"] = f"{values['het_id']}+{values['het_offset']}"
-    table = Table(tuple(values), source="queue", zone=zone)
-    if not table.is_usable:
-        return None
-    return table.status(tuple(values.values()))
-
-
-# --------------------------------------------------------------------------- JSON
-
-
-def read_json(text: str) -> Rows:
-    """``squeue --json`` and ``sacct --json``, of 22.05 to 24.11.
-
-    Raises ``SchedulerError``: with a dead controller squeue 22.05 answers with status 0, no jobs,
-    and the failure in "errors" only.
-    """
-    try:
-        answer = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SchedulerError(f"no valid JSON: {error}", kind="parse_error", stdout=text) from None
-    if not isinstance(answer, dict) or not isinstance(answer.get("jobs"), list):
-        raise SchedulerError("JSON without a list of jobs", kind="parse_error", stdout=text)
-    errors = answer.get("errors")
-    if errors:
-        raise SchedulerError(_json_error(errors), kind="transient", stdout=text)
-    rows = Rows()
-    for job in answer["jobs"]:
-        try:
-            status = _json_status(job)
-        except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError):
-            status = None
-        rows.add(status, "" if status else json.dumps(job)[:1000])
-        if status is not None and isinstance(job.get("state"), dict):
-            rows.source = "accounting"
-    return rows
-
-
-def _json_error(errors: Any) -> str:
-    first = errors[0] if isinstance(errors, list) else errors
-    if isinstance(first, dict):
-        parts = [first.get(key) for key in ("description", "error", "source")]
-        return ": ".join(str(part) for part in parts if part) or "an error without a text"
-    return str(first)[:300]
-
-
-def number_of(value: Any) -> int | None:
-    """A number, plain (22.05) or as ``{"set": true, "infinite": false, "number": 5}`` (23.02)."""
-    if isinstance(value, dict):
-        if not value.get("set", True) or value.get("infinite"):
-            return None
-        value = value.get("number")
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return int(value)
-
-
-def _words(value: Any) -> str:
-    """A state: a word (22.05), a list of words (23.02 on: base state and flags)."""
-    return ",".join(str(one) for one in value) if isinstance(value, list) else str(value)
-
-
-def _json_status(job: dict[str, Any]) -> JobStatus | None:
-    is_accounting = isinstance(job.get("state"), dict)
-    if is_accounting:
-        raw = _words(job["state"].get("current"))
-        reason = job["state"].get("reason")
-        array = job.get("array") or {}
-        array_id, task = number_of(array.get("job_id")), number_of(array.get("task_id"))
-        tasks = array.get("task")
-        het = job.get("het") or {}
-        het_id, het_offset = number_of(het.get("job_id")), number_of(het.get("job_offset"))
-    else:
-        raw = _words(job["job_state"])
-        reason = job.get("state_reason")
-        array_id, task = number_of(job.get("array_job_id")), number_of(job.get("array_task_id"))
-        tasks = job.get("array_task_string")
-        het_id, het_offset = number_of(job.get("het_job_id")), number_of(job.get("het_job_offset"))
-    raw_id = number_of(job["job_id"])
-    state = state_of(raw, reason)
-    if raw_id is None or raw_id < 1 or state is None:
-        return None
-    job_id = str(raw_id)
-    if array_id and task is not None:
-        job_id = f"{array_id}_{task}"
-    elif array_id and tasks:
-        job_id = f"{array_id}_[{tasks}]"
-    elif het_id:
-        job_id = f"{het_id}+{het_offset or 0}"
-    if not is_job_id(job_id):
-        return None
-    build = _accounting_facts if is_accounting else _queue_facts
-    return JobStatus.lazily(job_id, state, build, (job, raw, reason, str(raw_id), job_id))
-
-
-JsonRow = tuple[dict[str, Any], str, Any, str, str]
-
-
-def _json_exit(value: Any, state: JobState) -> tuple[int | None, int | None]:
-    if isinstance(value, dict) and ("return_code" in value or "signal" in value):
-        raw = value.get("signal") or {}
-        return told_exit(
-            state,
-            number_of(value.get("return_code")),
-            number_of(raw.get("signal_id", raw.get("id"))),
-        )
-    status = number_of(value)
-    return told_exit(state, *signal_and_code(status)) if status is not None else (None, None)
-
-
-def _shared_facts(row: JsonRow) -> dict[str, Any]:
-    job, raw, reason, raw_id, job_id = row
-    state = state_of(raw, reason) or JobState.UNKNOWN
-    code, number = _json_exit(job.get("exit_code"), state)
-    return {
-        "raw_state": raw,
-        "reason": _one_column(str(reason)) if reason else None,
-        "name": job.get("name"),
-        "queue": job.get("partition") or None,
-        "account": job.get("account") or None,
-        "nodes": expand_hosts(job.get("nodes")) if isinstance(job.get("nodes"), str) else None,
-        "exit_code": code,
-        "signal": number,
-        "raw_id": raw_id if raw_id != job_id else None,
-        "stdout_path": job.get("standard_output") or job.get("stdout_expanded") or None,
-        "stderr_path": job.get("standard_error") or job.get("stderr_expanded") or None,
-        "restarts": number_of(job.get("restart_cnt")),
-    }
-
-
-def _limit(minutes: Any) -> timedelta | None:
-    number = number_of(minutes)
-    return timedelta(minutes=number) if number is not None and 0 < number < 10**9 else None
-
-
-def _queue_facts(row: JsonRow) -> dict[str, Any]:
-    job, raw, reason = row[:3]
-    state = state_of(raw, reason) or JobState.UNKNOWN
-    return {
-        **_shared_facts(row),
-        "user": job.get("user_name") or None,
-        "cpus": number_of(job.get("cpus")),
-        "submitted": epoch(number_of(job.get("submit_time"))),
-        "started": epoch(number_of(job.get("start_time"))) if _has_begun(state) else None,
-        "ended": epoch(number_of(job.get("end_time"))) if state.is_final else None,
-        "time_limit": _limit(job.get("time_limit")),
-        "source": "queue",
-        "directory": job.get("current_working_directory") or None,
-        "command": job.get("command") or None,
-    }
-
-
-def _accounting_facts(row: JsonRow) -> dict[str, Any]:
-    job, raw, reason = row[:3]
-    state = state_of(raw, reason) or JobState.UNKNOWN
-    times = job.get("time") or {}
-    seconds = number_of(times.get("elapsed"))
-    return {
-        **_shared_facts(row),
-        "user": job.get("user") or (job.get("association") or {}).get("user") or None,
-        "cpus": number_of((job.get("required") or {}).get("CPUs")),
-        "submitted": epoch(number_of(times.get("submission"))),
-        "started": epoch(number_of(times.get("start"))) if _has_begun(state) else None,
-        "ended": epoch(number_of(times.get("end"))) if state.is_final else None,
-        "elapsed": timedelta(seconds=seconds) if seconds is not None else None,
-        "time_limit": _limit(times.get("limit")),
-        "source": "accounting",
-        "directory": job.get("working_directory") or None,
-        "command": job.get("submit_line") or None,
-    }
-
-
-Reader = Callable[[str, tzinfo | None], Rows]

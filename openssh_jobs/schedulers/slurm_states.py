@@ -1,0 +1,170 @@
+"""Slurm's words for states and exit codes, and what was read so far.
+
+State codes: JOB STATE CODES in squeue(1) and sacct(1).  Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from openssh_jobs.jobs import JobState, JobStatus
+from openssh_jobs.schedulers.text import signal_and_code, whole_number
+
+_S = JobState
+LONG_STATES: Final = {
+    "PENDING": _S.PENDING,
+    "CONFIGURING": _S.PENDING,
+    "REQUEUED": _S.PENDING,
+    "REQUEUE_FED": _S.PENDING,
+    "POWER_UP_NODE": _S.PENDING,
+    "REQUEUE_HOLD": _S.HELD,
+    "RESV_DEL_HOLD": _S.HELD,
+    "SPECIAL_EXIT": _S.HELD,
+    "RUNNING": _S.RUNNING,
+    "RESIZING": _S.RUNNING,
+    "SIGNALING": _S.RUNNING,
+    "SUSPENDED": _S.SUSPENDED,
+    "STOPPED": _S.SUSPENDED,
+    "COMPLETING": _S.COMPLETING,
+    "STAGE_OUT": _S.COMPLETING,
+    "COMPLETED": _S.COMPLETED,
+    "CANCELLED": _S.CANCELLED,
+    "PREEMPTED": _S.CANCELLED,
+    "FAILED": _S.FAILED,
+    "LAUNCH_FAILED": _S.FAILED,
+    "RECONFIG_FAIL": _S.FAILED,
+    "TIMEOUT": _S.TIMEOUT,
+    "DEADLINE": _S.TIMEOUT,
+    "OUT_OF_MEMORY": _S.OUT_OF_MEMORY,
+    "NODE_FAIL": _S.NODE_FAIL,
+    "BOOT_FAIL": _S.NODE_FAIL,
+    # The job lives on under another cluster of the federation.
+    "REVOKED": _S.UNKNOWN,
+}
+_SHORT: Final = {
+    "PD": "PENDING", "CF": "CONFIGURING", "RQ": "REQUEUED", "RF": "REQUEUE_FED",
+    "RH": "REQUEUE_HOLD", "RD": "RESV_DEL_HOLD", "SE": "SPECIAL_EXIT", "R": "RUNNING",
+    "RS": "RESIZING", "SI": "SIGNALING", "S": "SUSPENDED", "ST": "STOPPED", "CG": "COMPLETING",
+    "SO": "STAGE_OUT", "CD": "COMPLETED", "CA": "CANCELLED", "PR": "PREEMPTED", "F": "FAILED",
+    "TO": "TIMEOUT", "DL": "DEADLINE", "OOM": "OUT_OF_MEMORY", "NF": "NODE_FAIL",
+    "BF": "BOOT_FAIL", "RV": "REVOKED",
+}  # fmt: skip
+STATES: Final = {**LONG_STATES, **{short: LONG_STATES[full] for short, full in _SHORT.items()}}
+
+# Of the several words that newer versions give (a base state and flags), the first of these that
+# is there says what the job does now.
+_TELLING_FIRST: Final = (
+    "COMPLETING",
+    "STAGE_OUT",
+    "SPECIAL_EXIT",
+    "REQUEUE_HOLD",
+    "RESV_DEL_HOLD",
+    "REQUEUED",
+    "REQUEUE_FED",
+    "CONFIGURING",
+    "STOPPED",
+    "REVOKED",
+)
+# squeue writes "job requeued in held state", scontrol the same with underscores.
+_HELD: Final = frozenset(
+    (
+        "jobhelduser",
+        "jobheldadmin",
+        "job_requeued_in_held_state",
+        "launch_failed_requeued_held",
+        "jobholdmaxrequeue",
+        "held_for_admin",
+    )
+)
+
+
+def state_of(raw: str, reason: str | None = None) -> JobState | None:
+    """The state that Slurm's words mean; ``None`` for words that are none of Slurm's.
+
+    Takes ``CANCELLED by 7001`` (sacct), ``COMPLETED+`` and ``OUT_OF_ME+`` (cut columns of sacct)
+    and ``RUNNING,COMPLETING`` (state and flags).
+    """
+    state = STATES.get(raw)
+    if state is None:
+        words = [_full_word(word) for word in re.split(r"[,+]", raw.partition(" ")[0]) if word]
+        if raw.endswith("+"):
+            words = [_full_word(raw[:-1], cut=True)]
+        if not words or None in words:
+            return None
+        telling = next((word for word in _TELLING_FIRST if word in words), words[0])
+        state = LONG_STATES[telling or ""]
+    if state is JobState.PENDING and reason is not None and is_held(reason):
+        return JobState.HELD
+    return state
+
+
+def _full_word(word: str, *, cut: bool = False) -> str | None:
+    word = _SHORT.get(word, word)
+    if word in LONG_STATES:
+        return word
+    fits = [one for one in LONG_STATES if one.startswith(word)] if cut and len(word) > 3 else []
+    return fits[0] if len(fits) == 1 else None
+
+
+def is_held(reason: str) -> bool:
+    """True for a pending job's reason that somebody has to lift."""
+    return reason.strip("() ").lower().replace(" ", "_") in _HELD
+
+
+def said_text(text: str | None) -> str | None:
+    return None if not text or text in ("N/A", "(null)", "Unknown", "None", "NONE") else text
+
+
+def exit_of(text: str, state: JobState) -> tuple[int | None, int | None]:
+    """(exit code, signal) of ``3:0`` or of a raw wait status (``squeue -O exit_code``)."""
+    code, colon, number = text.partition(":")
+    if colon:
+        return told_exit(state, whole_number(code), whole_number(number))
+    status = whole_number(text)
+    return told_exit(state, *signal_and_code(status)) if status is not None else (None, None)
+
+
+def told_exit(
+    state: JobState, code: int | None, number: int | None
+) -> tuple[int | None, int | None]:
+    """What an exit code and a signal say of a job in this state.
+
+    ``0:0`` stands for "none yet" and for jobs that never ran; signal 125 is what Slurm writes for
+    out of memory, and no signal.
+    """
+    if not state.is_final:
+        return None, None
+    if number and number < 125:
+        return (code or None), number
+    if state is JobState.COMPLETED:
+        return code or 0, None
+    return (code or None), None
+
+
+def has_begun(state: JobState) -> bool:
+    return state not in (JobState.PENDING, JobState.HELD)
+
+
+_JOB_ID = re.compile(r"[0-9]+(?:_(?:[0-9]+|\[[0-9,:%.\-]+\]))?(?:\+[0-9]+)?", re.ASCII)
+
+
+def is_job_id(text: str) -> bool:
+    """True for a Slurm job's id in one of squeue's forms; not for a step (``12.batch``)."""
+    return _JOB_ID.fullmatch(text) is not None
+
+
+@dataclass(slots=True)
+class Rows:
+    """What was read so far."""
+
+    known: dict[str, JobStatus] = field(default_factory=dict)
+    unparsed: list[str] = field(default_factory=list)
+    source: str = "queue"
+
+    def add(self, status: JobStatus | None, line: str) -> None:
+        if status is not None:
+            self.known[status.job_id] = status
+        elif line.strip():
+            self.unparsed.append(line[:1000])
