@@ -1,0 +1,189 @@
+"""The parser of the command line, and what becomes of errors, Ctrl-C and closed pipes."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from . import common, demo, files, machine, results, status, submit
+from .output import Ui, one_line
+
+_DESCRIPTION = """\
+Commands, files and batch jobs on clusters, over the ssh you already have.
+
+HOST is any name that ssh takes: an alias of your ssh configuration, user@host, or
+ssh://user@host:port. The first command logs in; all later ones, of all programs, ride
+that one connection until ten minutes after the last."""
+
+_EPILOG = """\
+examples:
+  openssh-jobs demo                                   see it work, on this machine alone
+  openssh-jobs exec hpc -- squeue --me
+  openssh-jobs put basis/ hpc:~/basis
+  openssh-jobs submit hpc runs/relax-7 --upload --script relax.sh --time-limit 2:00:00
+  openssh-jobs status hpc 4711
+  openssh-jobs tail hpc 4711 -f
+  openssh-jobs fetch hpc 4711 results --only '*.log'
+
+`openssh-jobs COMMAND --help` explains a command.
+
+"""
+
+
+def build_parser() -> common.Parser:
+    """The whole command line."""
+    parser = common.Parser(
+        prog="openssh-jobs",
+        description=_DESCRIPTION,
+        epilog=_EPILOG + common.EXIT_CODES,
+        usage="openssh-jobs COMMAND [options]",
+    )
+    parser.add_argument("-V", "--version", action="store_true", help="say which version this is")
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", dest="command", prog="openssh-jobs"
+    )
+    for group in (files, submit, status, results, machine, demo):
+        group.add_commands(commands)
+    return parser
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    parser = build_parser()
+    # What follows -- belongs to the remote command to the last word; argparse would take from it.
+    rest: list[str] | None = None
+    if words[:1] == ["exec"] and "--" in words:
+        at = words.index("--")
+        words, rest = words[:at], words[at + 1 :]
+    args = parser.parse_args(words)
+    if args.command is None:
+        raise common.WrongUse(
+            "openssh-jobs: name a command, such as `openssh-jobs demo`; `openssh-jobs --help` "
+            "lists them."
+        )
+    if args.command == "exec":
+        if args.words:
+            # Or `exec hpc ls -l x` would log in as the user x.
+            raise common.WrongUse(
+                f"openssh-jobs exec: put -- before the command: `openssh-jobs exec {args.host} -- "
+                f"{shlex.join(args.words)}`."
+            )
+        args.words = rest or []
+    return args
+
+
+def run(words: list[str]) -> int:
+    """Run one command line; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A table must not fail on a terminal that has no such letter.
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+    ui = Ui(json="--json" in words, debug="--debug" in words)
+    try:
+        args = _parse(words)
+    except SystemExit as done:  # --help
+        return int(done.code or 0)
+    except common.WrongUse as error:
+        return _failed(error, ui)
+    ui.quiet = getattr(args, "quiet", False)
+    ui.json = getattr(args, "json", False)
+    ui.debug = getattr(args, "debug", False)
+    with _logging(ui.debug), _leaving_at_once(ui):
+        try:
+            code = int(args.run(args, ui))
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            _interrupted(ui)
+            code = common.INTERRUPTED
+        except BrokenPipeError:
+            # Whoever read our output has seen enough; nothing more may be written there.
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = common.BROKEN_PIPE
+        except Exception as error:
+            if ui.debug:
+                logging.getLogger("openssh_jobs.cli").debug("failed", exc_info=True)
+            code = _failed(error, ui)
+    return code
+
+
+def _failed(error: BaseException, ui: Ui) -> int:
+    sys.stdout.flush()
+    if ui.json:
+        ui.data(common.as_data(error))
+    ui.note(common.sentence(error))
+    return common.exit_code(error)
+
+
+# --------------------------------------------------------------------------- Ctrl-C
+
+
+def _interrupted(ui: Ui) -> None:
+    what = f"; {ui.goes_on}" if ui.goes_on else ""
+    ui.note(f"openssh-jobs: stopped{what}.")
+
+
+@contextlib.contextmanager
+def _leaving_at_once(ui: Ui) -> Iterator[None]:
+    """A Ctrl-C ends what is under way in order, but never takes longer than ``ui.patience``."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    watchdogs: list[threading.Timer] = []
+
+    def leave() -> None:
+        _interrupted(ui)
+        sys.stderr.flush()
+        os._exit(common.INTERRUPTED)
+
+    def on_signal(number: int, frame: Any) -> None:
+        if watchdogs:
+            return  # it is ending already, and soon
+        watchdog = threading.Timer(ui.patience, leave)
+        watchdog.daemon = True
+        watchdogs.append(watchdog)
+        watchdog.start()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield
+    finally:
+        for watchdog in watchdogs:
+            watchdog.cancel()
+        signal.signal(signal.SIGINT, before)
+
+
+# --------------------------------------------------------------------------- logging
+
+
+class _Plain(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return "openssh-jobs: " + one_line(record.getMessage())
+
+
+@contextlib.contextmanager
+def _logging(debug: bool) -> Iterator[None]:
+    """Warnings of the library as sentences on stderr; with ``--debug`` all it logs."""
+    logger = logging.getLogger("openssh_jobs")
+    handler = logging.StreamHandler(sys.stderr)
+    if debug:
+        handler.setFormatter(logging.Formatter("%(relativeCreated)6d ms %(name)s: %(message)s"))
+    else:
+        handler.setFormatter(_Plain())
+    level = logger.level
+    logger.setLevel(logging.DEBUG if debug else logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)

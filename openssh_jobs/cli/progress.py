@@ -1,0 +1,99 @@
+"""A line that tells how far a transfer is, drawn over itself on a terminal.
+
+It appears after one second, never without a number, and is gone at the end.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Self
+
+from .output import count, printable, size, terminal_width
+
+if TYPE_CHECKING:
+    from .output import Ui
+
+_FIRST, _EVERY = 1.0, 0.2
+_BAR = 20
+
+
+def bar(done: float, total: float, width: int = _BAR) -> str:
+    """``[#####-----]``: signs that any terminal and any screen reader has."""
+    filled = min(width, int(width * done / total)) if total > 0 else 0
+    return f"[{'#' * filled}{'-' * (width - filled)}]"
+
+
+class Line:
+    """One line on stderr that is drawn over; nothing where that cannot be."""
+
+    def __init__(self, ui: Ui) -> None:
+        self._on = ui.may_draw
+        self._shown = 0
+
+    def show(self, text: str) -> None:
+        """Draw this instead of what was there."""
+        if not self._on:
+            return
+        text = printable(text)[: terminal_width() - 1]
+        sys.stderr.write("\r" + text + " " * max(0, self._shown - len(text)) + "\r")
+        sys.stderr.flush()
+        self._shown = len(text)
+
+    def clear(self) -> None:
+        """Take it away."""
+        if self._shown:
+            sys.stderr.write("\r" + " " * self._shown + "\r")
+            sys.stderr.flush()
+            self._shown = 0
+
+
+class Progress:
+    """How far a transfer is: to be given as ``progress=`` to ``put`` and ``get``."""
+
+    def __init__(self, ui: Ui, what: str) -> None:
+        self._what = what
+        self._line = Line(ui)
+        self._draws = ui.may_draw
+        self._known: tuple[int, int, int, int] | None = None
+        self._began = time.monotonic()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __call__(self, done: int, total: int, files: int, of: int, name: str) -> None:
+        self._known = (done, total, files, of)
+
+    def text(self) -> str:
+        """The line as it would be drawn now."""
+        seconds = time.monotonic() - self._began
+        parts = [self._what]
+        if self._known is not None:
+            done, total, files, of = self._known
+            if done:
+                parts.append(bar(done, total))
+                parts.append(f"{files} of {count(of, 'file')}")
+                parts.append(f"{size(done)} of {size(total)}")
+                parts.append(f"{size(done / max(seconds, 0.001))}/s")
+            else:
+                parts += [count(of, "file"), size(total)]
+        parts.append(f"{seconds:.0f} s")
+        return "  ".join(parts)
+
+    def _run(self) -> None:
+        pause = _FIRST
+        while not self._stop.wait(pause):
+            self._line.show(self.text())
+            pause = _EVERY
+        self._line.clear()
+
+    def __enter__(self) -> Self:
+        if self._draws:
+            self._thread = threading.Thread(target=self._run, daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(1)
