@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import posixpath
 import weakref
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,22 +13,20 @@ from .openssh import sockets
 from .openssh.master import Master
 from .openssh.sessions import Sessions
 from .openssh.target import Target
-from .remote import streams
+from .remote.calls import FileCalls
 from .remote.command import Commands
 from .remote.exchange import line_splitter
 from .remote.files import Files
 from .remote.popen import RemoteProcess
-from .remote.quoting import quote_path, to_bytes
 from .remote.result import CommandResult
 from .remote.sftp import Sftp
 from .remote.shell import ControlShell
-from .remote.transfer import Options, Transfer, TransferResult, part_name
+from .remote.transfer import Options, Transfer, TransferResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from .remote.features import Features
-    from .remote.files import DirEntry, DiskUsage, FileStat
 
     Command = str | bytes | Sequence[str | bytes]
 
@@ -63,7 +60,7 @@ class Stats:
     sftp_processes: int
 
 
-class Connection:
+class Connection(FileCalls):
     """A host over the system's ssh.  Nothing is dialed before the first use.
 
     ``host`` is anything that ssh takes: an alias, ``user@host``, ``ssh://user@host:port``; it and
@@ -157,9 +154,13 @@ class Connection:
         self._shell.close()
         self._sftp.close()
         if stop_master:
-            link = self._master.find()
+            try:
+                link = self._master.find()
+            except ConnectError:
+                self._master.discard_silent()
+                link = None
+            self._sessions.forget()
             if link is not None:
-                self._sessions.forget(link)
                 self._master.stop(link)
 
     def check(self) -> Liveness:
@@ -183,14 +184,19 @@ class Connection:
         )
 
     def reconnect(self) -> None:
-        """Give up the present link and find or open another one.  May dial once."""
+        """Prove the link anew: a master that answers is kept, another one replaced.
+
+        May dial once.  Raises ``ConnectError`` and its kin.
+        """
         self._shell.close()
         self._sftp.close()
-        link = self._master.find()
-        if link is not None:
-            self._sessions.forget(link)
-            if not self._sessions.round_trip(link):
-                self._master.discard(link)
+        self._sessions.forget()
+        try:
+            link = self._master.find()
+        except ConnectError:
+            link = None  # it is there but silent: opening anew ends it
+        if link is not None and not self._sessions.round_trip(link):
+            self._master.discard(link)
         self._sessions.link()
 
     def stats(self) -> Stats:
@@ -209,13 +215,15 @@ class Connection:
         return self._files.features
 
     def _after_fork(self) -> None:
+        self._commands.reset()
         self._sessions.reset()
         self._shell.reset()
         self._sftp.reset()
 
     def _aside(self, script: bytes, timeout: float) -> int | None:
-        """Run a short script on the held shell, if one is held."""
-        return self._shell.call(script, timeout=timeout).status if self._shell.is_open else None
+        """Run a short script on the held shell, if one is held and free."""
+        answer = self._shell.call_if_free(script, timeout=timeout)
+        return None if answer is None else answer.status
 
     # ------------------------------------------------------------------ commands
 
@@ -252,7 +260,9 @@ class Connection:
         )
         data = b""
         if input is not None:
-            data = input.encode(encoding, errors) if isinstance(input, str) else bytes(input)
+            # Not bytes(): that would make five zero bytes of the number 5.
+            text_in = isinstance(input, str)
+            data = input.encode(encoding, errors) if text_in else memoryview(input).tobytes()
         feeds: list[Any] = [None, None]
         ends: list[Callable[[], object]] = []
         for index, tell in enumerate((on_stdout, on_stderr)):
@@ -295,6 +305,8 @@ class Connection:
             raise ValueError(f"concurrency={concurrency} is less than 1")
         if not wanted:
             return []
+        for command in wanted:
+            self._commands.plan(command)  # what cannot be meant is refused before anything runs
         empty: Any = "" if same.get("text", True) else b""
 
         def one(command: Command) -> CommandResult[Any]:
@@ -371,132 +383,6 @@ class Connection:
     ) -> TransferResult:
         """Copy a file or tree of the host here; whole or absent.  Options as for ``put``."""
         return self._transfer.get(remote, local, Options(method=method, **options))
-
-    # ------------------------------------------------------------------ files
-
-    def read_bytes(self, path: str) -> bytes:
-        """The contents of a file on the host."""
-        small = self._files.read_small(path)
-        if small is not None:
-            return small
-        plan = self._commands.plan(b"exec cat < " + quote_path(path), prologue="")
-        done = self._commands.run_bytes(plan, again=True)
-        if done.returncode != 0:
-            from .remote.oserrors import error_of
-
-            raise error_of(done.stderr.decode("utf-8", "replace"), path, host=self.host)
-        return done.stdout
-
-    def read_text(
-        self, path: str, *, encoding: str = "utf-8", errors: str = "surrogateescape"
-    ) -> str:
-        """The contents of a file on the host, as text."""
-        return self.read_bytes(path).decode(encoding, errors)
-
-    def write_bytes(self, path: str, data: bytes) -> int:
-        """Write a file on the host, whole or not at all; its mode stays where it existed."""
-        target = to_bytes(self._files.absolute(path))
-        part = posixpath.join(posixpath.dirname(target), part_name())
-        streams.write_file(self._commands, part, target, bytes(data), self.host)
-        return len(data)
-
-    def write_text(
-        self, path: str, text: str, *, encoding: str = "utf-8", errors: str = "surrogateescape"
-    ) -> int:
-        """Write a text file on the host, whole or not at all."""
-        return self.write_bytes(path, text.encode(encoding, errors))
-
-    def stat(self, path: str) -> FileStat:
-        """The facts of a file, links followed; ``FileNotFoundError``, ``PermissionError``…"""
-        return self._files.stat(path)
-
-    def lstat(self, path: str) -> FileStat:
-        """The facts of a file, links not followed."""
-        return self._files.stat(path, follow_symlinks=False)
-
-    def exists(self, path: str) -> bool:
-        """Whether something is there; false only for ENOENT and ENOTDIR, else it raises."""
-        return self._files.test(path, "e")
-
-    def is_file(self, path: str) -> bool:
-        """Whether it is a regular file (links followed)."""
-        return self._files.test(path, "f")
-
-    def is_dir(self, path: str) -> bool:
-        """Whether it is a directory (links followed)."""
-        return self._files.test(path, "d")
-
-    def stat_many(self, paths: Sequence[str]) -> list[FileStat | None]:
-        """Facts of many files in one round trip; ``None`` for what is not there."""
-        return self._files.stat_many(paths)
-
-    def exists_many(self, paths: Sequence[str]) -> list[bool]:
-        """``exists`` for many paths in one round trip."""
-        return self._files.exists_many(paths)
-
-    def listdir(self, path: str = ".") -> list[str]:
-        """The names in a directory."""
-        return self._files.listdir(path)
-
-    def scandir(self, path: str = ".") -> list[DirEntry]:
-        """The entries of a directory with their facts, in one round trip."""
-        return self._files.scandir(path)
-
-    def glob(self, pattern: str) -> list[str]:
-        """Paths on the host that match a shell pattern (``* ? [ ]``)."""
-        return self._files.glob(pattern)
-
-    def mkdir(self, path: str, mode: int = 0o777) -> None:
-        """Make one directory."""
-        self._files.mkdir(path, mode)
-
-    def makedirs(self, path: str, *, exist_ok: bool = False) -> None:
-        """Make a directory and those above it."""
-        self._files.makedirs(path, exist_ok=exist_ok)
-
-    def remove(self, path: str) -> None:
-        """Remove a file or a link."""
-        self._files.remove(path)
-
-    def rmdir(self, path: str) -> None:
-        """Remove an empty directory."""
-        self._files.rmdir(path)
-
-    def rmtree(self, path: str) -> None:
-        """Remove a directory and all in it; never the root or the home directory."""
-        self._files.rmtree(path)
-
-    def rename(self, source: str, target: str) -> None:
-        """Rename, over an existing file, as ``os.rename`` on Unix."""
-        self._files.replace(source, target)
-
-    def replace(self, source: str, target: str) -> None:
-        """Rename, over an existing file."""
-        self._files.replace(source, target)
-
-    def chmod(self, path: str, mode: int | str) -> None:
-        """Change a mode: an ``int``, or text as chmod(1) takes it."""
-        self._files.chmod(path, mode)
-
-    def symlink(self, target: str, path: str) -> None:
-        """Make ``path`` a symbolic link to ``target``."""
-        self._files.symlink(target, path)
-
-    def readlink(self, path: str) -> str:
-        """Where a symbolic link points."""
-        return self._files.readlink(path)
-
-    def realpath(self, path: str) -> str:
-        """The path without links."""
-        return self._files.realpath(path)
-
-    def copy(self, source: str, target: str) -> None:
-        """Copy a file on the host."""
-        self._files.copy(source, target)
-
-    def disk_usage(self, path: str = ".") -> DiskUsage:
-        """Total, used and free bytes where a path lies."""
-        return self._files.disk_usage(path)
 
 
 # --------------------------------------------------------------------------- after a fork

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import time
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,7 +19,7 @@ from ..errors import (
     MasterRequired,
     Sent,
 )
-from . import diagnosis, features, mux, process, sockets
+from . import diagnosis, features, mux, owner, process, sockets
 from .target import Target
 
 log = logging.getLogger("openssh_jobs.master")
@@ -93,8 +91,12 @@ class Master:
         if self.policy != "user":
             for directory in sockets.directories():
                 path = os.path.join(directory, self.name)
-                if os.path.lexists(path):
-                    sockets.check_private(directory)
+                if not os.path.lexists(path):
+                    continue
+                problem = sockets.problem_with(directory)
+                if problem:
+                    log.warning("%s: not used: %s %s", self.target.host, directory, problem)
+                else:
                     found.append((path, True))
         users = self.resolved.get("controlpath")
         if users:
@@ -161,13 +163,14 @@ class Master:
         )
 
     def _open_locked(self, path: str) -> Link:
+        silent = False
         try:
             link = self.find()  # somebody may have been faster
         except ConnectError:
-            link = None
+            link, silent = None, True
         if link is not None:
             return link
-        self._remove_dead(path)
+        self._remove_dead(path, silent=silent)
         said = self._start(path)
         try:
             pid = mux.alive(path, timeout=ALIVE_TIMEOUT)
@@ -179,27 +182,37 @@ class Master:
                 advice=f"See `ssh -v {self.target.host}`.",
             ) from error
         self.logins += 1
-        _write_pid(path, pid)
+        owner.write(path, owner.identify(pid))
         log.info("%s: opened master %d on %s", self.target.host, pid, path)
         return Link(path, pid, True)
 
-    def _remove_dead(self, path: str) -> None:
-        """Under the lock: clear away a socket that nobody answers on, and its process."""
-        if not os.path.lexists(path):
-            pid = _read_pid(path)
-            if pid is not None and _is_our_master(pid, path):
-                # A live master whose socket file was deleted can be reached by nobody any more.
-                log.warning("%s: ending master %d without a socket", self.target.host, pid)
-                _end_master(pid, path)
-            return
-        pid = _read_pid(path)
-        if pid is not None and _is_our_master(pid, path):
-            log.warning("%s: ending master %d that does not answer", self.target.host, pid)
-            _end_master(pid, path)
+    def _remove_dead(self, path: str, *, silent: bool) -> None:
+        """Under the lock: clear away what is no master's socket, and the process behind it.
+
+        ``silent``: it accepts, but does not answer.
+        """
+        before = owner.read(path)
+        if before is not None and owner.is_master(before, path):
+            # A master whose socket file was deleted or replaced can be reached by nobody any
+            # more, but what runs on it runs on, and ControlPersist ends it after that.
+            serves = owner.has_sessions(path)
+            for_ever = serves is None and self.persist is None
+            if silent or serves is False or for_ever:
+                log.warning("%s: ending master %d out of reach", self.target.host, before.pid)
+                owner.end(before)
+            else:
+                log.warning("%s: master %d has lost its socket", self.target.host, before.pid)
+        owner.forget(path)
         try:
             os.unlink(path)
         except FileNotFoundError:
             pass
+        except OSError as error:
+            raise ConfigurationError(
+                f"{path} is in the way of the master's socket: {error.strerror}",
+                host=self.target.host,
+                advice="Remove it.",
+            ) from error
 
     def open_arguments(self, path: str, log_path: str | None) -> list[str]:
         """The command line of the one ``ssh`` that dials.  The first value of an option wins."""
@@ -208,11 +221,9 @@ class Master:
         argv = [features.find("ssh"), "-M", "-N", "-f", "-T", "-S", path.replace("%", "%%")]
         if log_path is not None:
             argv += ["-E", log_path]
-        options = [
+        # The guard comes before what the caller wants, so that nothing can undo it...
+        guard = [
             f"ControlPersist={persist}",
-            "ServerAliveInterval=15",
-            "ServerAliveCountMax=3",
-            f"ConnectTimeout={timeout}",
             "ClearAllForwardings=yes",
             "ExitOnForwardFailure=no",
             "RequestTTY=no",
@@ -221,10 +232,19 @@ class Master:
             "BatchMode=yes",
         ]
         if features.ssh_version().has("remote_command"):
-            options.append("RemoteCommand=none")
-        for option in options:
+            guard.append("RemoteCommand=none")
+        for option in guard:
             argv += ["-o", option]
-        return [*argv, *self.target.arguments(), "--", self.target.host]
+        argv += self.target.arguments()
+        # ...and the limits after it: ssh_options may set others, a forgotten line of the
+        # configuration file (Debian: ServerAliveInterval 300 with BatchMode) may not.
+        for option in (
+            "ServerAliveInterval=15",
+            "ServerAliveCountMax=3",
+            f"ConnectTimeout={timeout}",
+        ):
+            argv += ["-o", option]
+        return [*argv, "--", self.target.host]
 
     def _start(self, path: str) -> str:
         """Dial.  Returns what ssh said; raises what it meant where it failed."""
@@ -239,6 +259,9 @@ class Master:
             timeout=self.connect_timeout * 2 + 10,
             stdout=process.DEVNULL,
             stderr=process.DEVNULL,
+            # BatchMode does not reach the ssh of a jump host, and that one has no terminal: where
+            # there is a DISPLAY it would open a window that nobody sees (8.4; before: "false").
+            env={"SSH_ASKPASS": "false", "SSH_ASKPASS_REQUIRE": "never"},
         )
         said = self.master_log(path)
         if done.timed_out:
@@ -276,14 +299,39 @@ class Master:
         if not link.ours:
             return
         path = link.path
+        # Before the lock: a wait for it must not let a stranger take the number.
+        meant = owner.identify(link.pid)
         with sockets.locked(path + ".lock", timeout=self.connect_timeout + LOCK_SLACK):
-            pid = _read_pid(path)
-            if pid is not None and pid != link.pid:
+            now = owner.read(path)
+            if now is not None and now.pid != link.pid:
                 return  # somebody has replaced it already
-            if _is_our_master(link.pid, path):
-                _end_master(link.pid, path)
+            if owner.is_master(meant, path):
+                owner.end(meant)
+            self._clean_up(path)
+
+    def discard_silent(self) -> None:
+        """End our master that takes no question any more (``find`` has said so)."""
+        for path, ours in self._candidates():
+            if ours:
+                with sockets.locked(path + ".lock", timeout=self.connect_timeout + LOCK_SLACK):
+                    try:
+                        mux.alive(path, timeout=ALIVE_TIMEOUT)
+                    except mux.MuxError:
+                        self._remove_dead(path, silent=True)
+
+    def _clean_up(self, path: str) -> None:
+        """Under the lock: remove what an ended master left, unless another one is there by now."""
+        try:
+            mux.alive(path, timeout=ALIVE_TIMEOUT)
+        except mux.NoMaster:
+            pass
+        except mux.MuxError:
+            return
+        else:
+            return
+        for suffix in ("", ".pid", ".log", ".wish"):
             try:
-                os.unlink(path)
+                os.unlink(path + suffix)
             except FileNotFoundError:
                 pass
 
@@ -294,79 +342,30 @@ class Master:
         """
         if not link.ours:
             return False
-        try:
-            mux.stop(link.path, timeout=ALIVE_TIMEOUT)
-        except mux.NoMaster:
-            pass
-        except mux.MuxError as error:
-            log.warning("%s: the master took no stop request: %s", self.target.host, error)
-        deadline = time.monotonic() + drain
-        while time.monotonic() < deadline and _is_our_master(link.pid, link.path):
-            time.sleep(0.02)
-        if _is_our_master(link.pid, link.path):
-            _end_master(link.pid, link.path)
-        for suffix in ("", ".pid", ".log"):
+        meant = owner.identify(link.pid)
+        lock, patience = link.path + ".lock", self.connect_timeout + LOCK_SLACK
+        with sockets.locked(lock, timeout=patience):
+            if not owner.is_master(meant, link.path):
+                return True
+            # From here on it has no socket, and is nobody's orphan all the same: it drains.
+            owner.forget(link.path)
             try:
-                os.unlink(link.path + suffix)
-            except FileNotFoundError:
+                mux.stop(link.path, timeout=ALIVE_TIMEOUT)
+            except mux.NoMaster:
                 pass
+            except mux.MuxError as error:
+                log.warning("%s: the master took no stop request: %s", self.target.host, error)
+        if not owner.wait(meant, drain):
+            owner.end(meant)
+        with sockets.locked(lock, timeout=patience):
+            self._clean_up(link.path)
         return True
 
-    def lost(self, link: Link, what: str, *, sent: Sent = "maybe") -> ConnectionLost:
+    def lost(self, link: Link, what: str, *, sent: Sent = "maybe", why: str = "") -> ConnectionLost:
         """The error for a call during which the link died, with the master's last words."""
         tail = self.master_log(link.path).strip().splitlines() if link.ours else []
-        reason = f" ({tail[-1]})" if tail else ""
+        words = [text for text in (why, tail[-1] if tail else "") if text]
+        reason = f" ({'; '.join(words)})" if words else ""
         return ConnectionLost(
             f"the connection was lost{reason}", host=self.target.host, command=what, sent=sent
         )
-
-
-# --------------------------------------------------------------------------- the process behind
-
-
-def _write_pid(path: str, pid: int) -> None:
-    with open(path + ".pid", "w", encoding="ascii") as handle:
-        handle.write(f"{pid}\n")
-
-
-def _read_pid(path: str) -> int | None:
-    try:
-        with open(path + ".pid", encoding="ascii") as handle:
-            return int(handle.read().strip())
-    except (OSError, ValueError):
-        return None
-
-
-def _command_line(pid: int) -> bytes:
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as handle:
-            return handle.read()
-    except FileNotFoundError:
-        if os.path.isdir("/proc/self"):
-            return b""
-    except OSError:
-        return b""
-    done = process.run(["ps", "-ww", "-o", "command=", "-p", str(pid)], timeout=5)
-    return done.stdout
-
-
-def _is_our_master(pid: int, path: str) -> bool:
-    """Whether a pid still is the ssh that owns this socket: its command line names the path."""
-    line = _command_line(pid)
-    return os.fsencode(path) in line and b"ssh" in line
-
-
-def _end_master(pid: int, path: str) -> None:
-    """End one master process, TERM then KILL, each time after a look that it still is ours."""
-    for number, patience in ((signal.SIGTERM, 1.0), (signal.SIGCONT, 1.0), (signal.SIGKILL, 5.0)):
-        if not _is_our_master(pid, path):
-            return
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            return
-        deadline = time.monotonic() + patience
-        while time.monotonic() < deadline:
-            if not _is_our_master(pid, path):
-                return
-            time.sleep(0.01)

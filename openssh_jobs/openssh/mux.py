@@ -150,8 +150,10 @@ class MuxConnection:
                 raise NoMaster(f"nobody listens on {path}", stale=True) from None
             except OSError as error:
                 # A full backlog of a Unix socket says EAGAIN at once instead of waiting.
-                if error.errno != errno.EAGAIN or time.monotonic() >= deadline:
-                    raise NoMaster(f"{path}: {error.strerror}") from None
+                if error.errno != errno.EAGAIN:
+                    raise NoMaster(f"{path}: {error.strerror or error}") from None
+                if time.monotonic() >= deadline:
+                    raise MuxTimeout(f"the master behind {path} does not accept") from None
                 time.sleep(0.005)
         self._socket.settimeout(None)
 
@@ -328,6 +330,10 @@ class MuxSession:
         self._over = True
         self._link.close()
 
+    def abandon(self) -> None:
+        """In a forked child: close our copy of the socket, which the master does not notice."""
+        self.close()
+
 
 def open_session(
     path: str,
@@ -363,10 +369,11 @@ def open_session(
         packet = link.read(deadline)
         if packet.kind == _SESSION_OPENED:
             return MuxSession(link)
-        if packet.kind == _FAILURE:
-            raise SessionRefused(_reason(packet))
-        if packet.kind == _PERMISSION_DENIED:
-            raise MuxRefused(_reason(packet))
+        if packet.kind in (_FAILURE, _PERMISSION_DENIED):
+            reason = _reason(packet)
+            # mux.c gives other reasons, too: "did not receive file descriptors".
+            by_peer = packet.kind == _FAILURE and "refused by peer" in reason
+            raise (SessionRefused if by_peer else MuxRefused)(reason)
         raise MuxVersion(f"the master answered with message {packet.kind:#x}", sent="maybe")
     except BaseException:
         link.close()

@@ -84,6 +84,9 @@ def end(child: Child, *, grace: float = 1.0) -> int:
 
     TERM first, KILL after ``grace`` seconds.  Returns the child's return code.
     """
+    if child.returncode is not None:
+        # Reaped already: its number, and its group's, may be a stranger's by now.
+        return child.returncode
     for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
         try:
             os.killpg(child.pid, number)

@@ -31,7 +31,7 @@ T = TypeVar("T")
 OPEN_TIMEOUT = 60.0
 """Seconds for the server to grant one session; keepalives end a dead link in 45 s before that."""
 SLOT_TIMEOUT = 120.0
-"""Seconds to wait for a free session before ``SessionLimit``."""
+"""Seconds without any session coming free before ``SessionLimit``."""
 DEFAULT_SESSIONS = 8
 """Below sshd's default of 10: the user's own terminals share the master."""
 PROBE_AFTER = 30.0
@@ -53,6 +53,9 @@ class Session(Protocol):
     def close(self) -> None:
         """Let go of the session; what runs on the host is not ended by this."""
 
+    def abandon(self) -> None:
+        """In a forked child: forget the session, which is the parent's, without a word."""
+
 
 class ProcessSession:
     """A session as a guarded ``ssh -S`` subprocess."""
@@ -73,6 +76,10 @@ class ProcessSession:
         """End the ssh process; the master stays."""
         if self._child.poll() is None:
             process.end(self._child)
+
+    def abandon(self) -> None:
+        """In a forked child: not ours to wait for (else Popen would warn when it is collected)."""
+        self._child.returncode = 0
 
 
 def guarded_arguments(path: str) -> list[str]:
@@ -109,6 +116,25 @@ def failure_of(stderr: bytes) -> mux.MuxError:
     return mux.MuxLost("ssh ended without a word", sent="maybe")
 
 
+class Patience:
+    """How long to wait for a session: as long as others of ours end, but not beyond ``until``."""
+
+    def __init__(self, until: float | None = None) -> None:
+        self._began = time.monotonic()
+        self._until = until
+
+    def left(self, freed_at: float) -> float:
+        """Seconds left, where the last session of this process ended at ``freed_at``."""
+        now = time.monotonic()
+        left = max(self._began, freed_at) + SLOT_TIMEOUT - now
+        return left if self._until is None else min(left, self._until - now)
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the wait began."""
+        return time.monotonic() - self._began
+
+
 class Slot:
     """One of the sessions that this process may have at a time; given back once."""
 
@@ -130,6 +156,7 @@ class Slots:
         self._limit = limit
         self._used = 0
         self._good = 0
+        self.freed_at = 0.0
         self._changed = threading.Condition()
 
     @property
@@ -137,11 +164,11 @@ class Slots:
         """Sessions that are open now."""
         return self._used
 
-    def acquire(self, deadline: float, reclaim: Callable[[], None]) -> Slot:
+    def acquire(self, patience: Patience, reclaim: Callable[[], None]) -> Slot:
         """Wait for a free slot; idle held sessions of our own are asked back meanwhile."""
         with self._changed:
             while self._used >= self._limit:
-                left = deadline - time.monotonic()
+                left = patience.left(self.freed_at)
                 if left <= 0:
                     raise TimeoutError
                 self._changed.release()
@@ -158,6 +185,7 @@ class Slots:
         """One session less."""
         with self._changed:
             self._used -= 1
+            self.freed_at = time.monotonic()
             self._changed.notify()
 
     def refused(self) -> None:
@@ -261,6 +289,14 @@ class Sessions:
             finally:
                 session.close()
 
+    def still_answers(self, link: Link) -> bool:
+        """Whether the host answers over this very master, and not over a successor of it."""
+        try:
+            pid = mux.alive(link.path, timeout=_PROBE_TIMEOUT)
+        except mux.MuxError:
+            return False
+        return pid == link.pid and self.round_trip(link)
+
     def _process_round_trip(self, link: Link, timeout: float) -> bool:
         argv = [features.find("ssh"), *guarded_arguments(link.path), "-T", "--", "none", "exit 0"]
         done = process.run(argv, timeout=timeout)
@@ -268,10 +304,10 @@ class Sessions:
             return False
         return done.returncode == 0 or isinstance(failure_of(done.stderr), mux.SessionRefused)
 
-    def forget(self, link: Link) -> None:
-        """Do not use this master again without looking for it anew."""
+    def forget(self, link: Link | None = None) -> None:
+        """Do not use this master (``None``: any) again without looking for it anew."""
         with self._lock:
-            if self._link == link:
+            if link is None or self._link == link:
                 self._link = None
 
     @property
@@ -281,22 +317,29 @@ class Sessions:
     # ------------------------------------------------------------------ opening
 
     def start(
-        self, starter: Callable[[Link], T], *, what: str, again: bool = False
+        self,
+        starter: Callable[[Link], T],
+        *,
+        what: str,
+        again: bool = False,
+        until: float | None = None,
     ) -> tuple[T, Slot]:
         """Run ``starter`` with a slot and a live master until a session stands.
 
         Returns what ``starter`` made and its slot, to be released at the session's end.
         ``starter`` raises ``mux.MuxError`` where none came up.  What was refused or not sent is
         tried again; ``again=True`` says that trying again does no harm even where it may have
-        been sent.  Raises ``SessionLimit``, ``ConnectionLost`` and what ``Master.ensure`` raises.
+        been sent.  ``until`` (``time.monotonic``) ends the wait for a free session before its
+        time.  Raises ``SessionLimit``, ``ConnectionLost`` and what ``Master.ensure`` raises.
         """
-        deadline = time.monotonic() + SLOT_TIMEOUT
+        patience = Patience(until)
         try:
-            slot = self.slots.acquire(deadline, self._reclaim)
+            slot = self.slots.acquire(patience, self._reclaim)
         except TimeoutError:
-            raise self._no_session(what, "all sessions of this process are in use") from None
+            why = "all sessions of this process are in use"
+            raise self._no_session(what, why, patience) from None
         try:
-            return self._start_with(starter, what, again, deadline), slot
+            return self._start_with(starter, what, again, patience), slot
         except BaseException:
             slot.release()
             raise
@@ -306,7 +349,7 @@ class Sessions:
         starter: Callable[[Link], T],
         what: str,
         again: bool,
-        deadline: float,
+        patience: Patience,
     ) -> T:
         pause, lives = 0.004, 2
         while True:
@@ -314,8 +357,8 @@ class Sessions:
             try:
                 started = starter(link)
             except mux.SessionRefused as error:
-                if time.monotonic() >= deadline:
-                    raise self._no_session(what, str(error)) from error
+                if patience.left(self.slots.freed_at) <= 0:
+                    raise self._no_session(what, str(error), patience) from error
                 self.slots.refused()
                 self._wish(link)
                 self._reclaim()
@@ -330,7 +373,7 @@ class Sessions:
                 self._after_failure(link, error)
                 lives -= 1
                 if lives == 0 or (error.sent != "no" and not again):
-                    raise self.master.lost(link, what, sent=error.sent) from error
+                    raise self.master.lost(link, what, sent=error.sent, why=str(error)) from error
             else:
                 self.opened += 1
                 self.slots.granted()
@@ -339,13 +382,15 @@ class Sessions:
 
     def _after_failure(self, link: Link, error: mux.MuxError) -> None:
         log.info("%s: %s", self._host, error)
-        self.forget(link)
-        if isinstance(error, mux.MuxTimeout):
+        # One session that does not begin (a login shell that hangs) proves nothing about the
+        # master, on which others may be at work.
+        if isinstance(error, mux.MuxTimeout) and not self.round_trip(link):
             self.master.discard(link)
+        self.forget(link)
 
-    def _no_session(self, what: str, why: str) -> SessionLimit:
+    def _no_session(self, what: str, why: str, patience: Patience) -> SessionLimit:
         return SessionLimit(
-            f"no session was free within {SLOT_TIMEOUT:.0f} s ({why})",
+            f"no session was free within {patience.spent:.0f} s ({why})",
             host=self._host,
             command=what,
             advice="Close other sessions to this host, or give max_sessions=.",

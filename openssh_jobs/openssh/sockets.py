@@ -60,19 +60,24 @@ def _owned_directory(path: str) -> bool:
     return stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid()
 
 
-def check_private(path: str) -> None:
-    """Raise ``ConfigurationError`` unless a directory exists and is ours alone."""
+def problem_with(path: str) -> str | None:
+    """Why a directory cannot hold our sockets; ``None`` where it exists and is ours alone."""
     try:
         facts = os.lstat(path)
     except OSError as error:
-        raise ConfigurationError(f"the socket directory {path} cannot be used: {error}") from error
-    problem = None
+        return f"cannot be used: {error}"
     if not stat.S_ISDIR(facts.st_mode):
-        problem = "is no directory"
-    elif facts.st_uid != os.geteuid():
-        problem = f"belongs to user {facts.st_uid}"
-    elif facts.st_mode & 0o077:
-        problem = f"is open to others (mode {facts.st_mode & 0o777:o})"
+        return "is no directory"
+    if facts.st_uid != os.geteuid():
+        return f"belongs to user {facts.st_uid}"
+    if facts.st_mode & 0o077:
+        return f"is open to others (mode {facts.st_mode & 0o777:o})"
+    return None
+
+
+def check_private(path: str) -> None:
+    """Raise ``ConfigurationError`` unless a directory exists and is ours alone."""
+    problem = problem_with(path)
     if problem:
         raise ConfigurationError(
             f"the socket directory {path} {problem}",

@@ -2,216 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import logging
 import os
-import secrets
-import select
 import time
-from dataclasses import dataclass
+import weakref
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CommandFailed, CommandTimeout, OpenSSHJobsError, remote_oserror
+from ..errors import CommandFailed, CommandTimeout, OpenSSHJobsError
 from ..openssh import mux
-from ..openssh.sessions import OPEN_TIMEOUT, failure_of
 from . import wrapper
-from .exchange import Exchange, close_fd
-from .quoting import describe, envelope, join_command, quote, to_text
+from .exchange import Exchange
+from .quoting import describe, envelope, join_command, quote
 from .result import NO_STATUS, CommandResult
+from .running import STATUS_WAIT, NeverStarted, Plan, Running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..openssh.master import Link
-    from ..openssh.sessions import Session, Sessions, Slot
+    from ..openssh.sessions import Sessions
 
 log = logging.getLogger("openssh_jobs.command")
 
-_STATUS_WAIT = 15.0
 _KILL_WAIT = 10.0
-_CHUNK = 65536
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What to run and how, before a session is there."""
-
-    script: bytes
-    what: str
-    cwd: str | bytes | None = None
-    env: Mapping[str, str] | None = None
-    login_shell: bool = False
-    errors: wrapper.Errors = "pipe"
-
-
-class _NeverStarted(Exception):
-    """The session stands, but the shell never began with the command."""
-
-
-class Running:
-    """A command at work on the host, seen from here: the session and our ends of its pipes."""
-
-    def __init__(self, commands: Commands, plan: Plan) -> None:
-        self.plan = plan
-        self.group: int | None = None
-        self.session: Session
-        self.out = -1
-        self.err = -1
-        self.inp = -1
-        nonce = b"oj-" + secrets.token_hex(9).encode()
-        self.nonce = nonce
-        self.out_marks = wrapper.Marks(nonce, hold=True)
-        self.err_marks = wrapper.Marks(nonce, hold=False)
-        self.early_err = b""
-        self.preamble = b""
-        self.sent_input = 0
-        self._commands = commands
-        self.slot: Slot | None = None
-
-    # ------------------------------------------------------------------ start
-
-    def start(self, link: Link, data: bytes, stdin: int | None, stdout: int | None) -> None:
-        """Open the session and wait until the shell has said that it begins.
-
-        ``stdin`` and ``stdout`` are descriptors to hand over instead of pipes.  Raises
-        ``mux.MuxError`` where no session came up.
-        """
-        sessions = self._commands.sessions
-        line = wrapper.build(
-            self.plan.script,
-            self.nonce,
-            family=self._commands.family,
-            report_status=sessions.backend == "process",
-            cwd=self.plan.cwd,
-            env=self.plan.env,
-            login_shell=self.plan.login_shell,
-            errors=self.plan.errors,
-        )
-        self.preamble = line.preamble
-        ours: list[int] = []
-        theirs: list[int] = []
-        try:
-            if stdin is None or line.preamble:
-                theirs_in, self.inp = os.pipe()
-                ours.append(self.inp)
-                theirs.append(theirs_in)
-            else:
-                theirs_in = stdin
-            if stdout is None:
-                self.out, theirs_out = os.pipe()
-                ours.append(self.out)
-                theirs.append(theirs_out)
-            else:
-                theirs_out = stdout
-            self.err, theirs_err = os.pipe()
-            ours.append(self.err)
-            theirs.append(theirs_err)
-            self._write_early(line.preamble + data)
-            self.session = sessions.open(link, line.command, (theirs_in, theirs_out, theirs_err))
-        except BaseException:
-            for fd in ours + theirs:
-                close_fd(fd)
-            self.inp = self.out = self.err = -1
-            raise
-        for fd in theirs:
-            close_fd(fd)
-        try:
-            self._await_start()
-        except BaseException:
-            self.close()
-            raise
-
-    def _write_early(self, data: bytes) -> None:
-        """Put what fits into the pipe before the session opens: it saves a round trip."""
-        if self.inp < 0:
-            return
-        os.set_blocking(self.inp, False)
-        self.sent_input = 0
-        if data:
-            try:
-                self.sent_input = os.write(self.inp, data[:_CHUNK])
-            except BlockingIOError:
-                self.sent_input = 0
-        if self.sent_input == len(data) and not self._commands.keep_stdin(self):
-            close_fd(self.inp)
-            self.inp = -1
-
-    def _await_start(self) -> None:
-        deadline = time.monotonic() + OPEN_TIMEOUT
-        poll = select.poll()
-        poll.register(self.err, select.POLLIN)
-        while self.err_marks.value(b"start") is None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise mux.MuxTimeout("the host's shell did not begin", sent="maybe")
-            if not poll.poll(left * 1000):
-                continue
-            data = os.read(self.err, _CHUNK)
-            if not data:
-                self._failed_to_start()
-            self.early_err += self.err_marks.feed(data)
-        pid, family = (self.err_marks.value(b"start") or [])[:2]
-        self.group = int(pid)
-        self._commands.learned(family)
-
-    def _failed_to_start(self) -> None:
-        self.session.wait(_STATUS_WAIT)
-        status = self.session.status
-        said = self.early_err + self.err_marks.rest()
-        if self._commands.sessions.backend == "process" and status in (255, None):
-            raise failure_of(said)
-        if status is None:
-            raise mux.MuxLost("the session ended before the command began", sent="maybe")
-        noise = b""
-        if self.out >= 0:
-            os.set_blocking(self.out, False)
-            with contextlib.suppress(OSError):
-                noise = os.read(self.out, _CHUNK)
-        raise _NeverStarted(status, to_text(noise), to_text(said))
-
-    # ------------------------------------------------------------------ end
-
-    def status(self) -> int | None:
-        """The remote exit status once the session is over, ``None`` where none came."""
-        told = self.err_marks.value(b"status")
-        if told:
-            return int(told[0])
-        status = self.session.status
-        if self._commands.sessions.backend == "process" and (status is None or status < 0):
-            return None
-        if self._commands.sessions.backend == "process" and status == 255:
-            return None
-        return status
-
-    def cwd_error(self) -> OSError | None:
-        """The error of the ``cd`` before the command, if that is what failed."""
-        told = self.err_marks.value(wrapper.CWD_FAILED)
-        if not told or self.plan.cwd is None:
-            return None
-        number = {b"ENOENT": errno.ENOENT, b"ENOTDIR": errno.ENOTDIR}.get(told[0], errno.EACCES)
-        cwd = self.plan.cwd if isinstance(self.plan.cwd, str) else to_text(self.plan.cwd)
-        return remote_oserror(
-            number, cwd, host=self._commands.host, detail="the command was not run"
-        )
-
-    def signal(self, name: str) -> bool:
-        """Send a signal to the remote process group; true where that was confirmed."""
-        return self.group is not None and self._commands.signal_group(self.group, name, self)
-
-    def end(self) -> bool:
-        """End the remote process group (TERM, then KILL); true where it was seen to be gone."""
-        return self.group is not None and self._commands.end_group(self.group, self)
-
-    def close(self) -> None:
-        """Let go of everything on this side."""
-        for fd in (self.inp, self.out, self.err):
-            close_fd(fd)
-        self.inp = self.out = self.err = -1
-        if hasattr(self, "session"):
-            self.session.close()
-        if self.slot is not None:
-            self.slot.release()
+# sshd makes every session its own process group, and the shell that told its pid leads it, but
+# for a forced command that starts a shell below itself: then ps knows the group.
+_FIND_GROUP = (
+    b"g=%d; if kill -s 0 $g 2>/dev/null && ! kill -s 0 -- -$g 2>/dev/null; then "
+    b"g=$(ps -o pgid= -p $g | tr -d ' '); [ -n \"$g\" ] || exit 1; fi"
+)
 
 
 class Commands:
@@ -224,7 +43,7 @@ class Commands:
         self.family: wrapper.Family | None = None
         self.aside: Callable[[bytes, float], int | None] | None = None
         """A way to run a short script that needs no new session, where there is one."""
-        self._kept: set[int] = set()
+        self._at_work: weakref.WeakSet[Any] = weakref.WeakSet()
 
     @property
     def host(self) -> str:
@@ -236,9 +55,15 @@ class Commands:
         if self.family is None:
             self.family = "sh" if family == b"sh" else "other"
 
-    def keep_stdin(self, running: Running) -> bool:
-        """Whether stdin stays open after the given input (``popen``)."""
-        return id(running) in self._kept
+    def took_over(self, process: Any) -> None:
+        """``process`` (a ``RemoteProcess``) has the pipes of a running command now."""
+        self._at_work.add(process)
+
+    def reset(self) -> None:
+        """In a forked child: close our copies of all pipes, else the ends never see an end."""
+        for running in list(self._at_work):
+            running.abandon()
+        self._at_work = weakref.WeakSet()
 
     def plan(
         self,
@@ -273,25 +98,25 @@ class Commands:
         stdout: int | None = None,
         keep_stdin: bool = False,
         again: bool = False,
+        until: float | None = None,
     ) -> Running:
-        """Start a command; returns when its shell has begun."""
+        """Start a command; returns when its shell has begun.
+
+        ``until`` (``time.monotonic``) bounds the wait for a free session.
+        """
 
         def starter(link: Link) -> Running:
-            running = Running(self, plan)
-            if keep_stdin:
-                self._kept.add(id(running))
-            try:
-                running.start(link, data, stdin, stdout)
-            finally:
-                self._kept.discard(id(running))
+            running = Running(self, plan, keep_stdin=keep_stdin)
+            self._at_work.add(running)
+            running.start(link, data, stdin, stdout)
             return running
 
         self.count += 1
         try:
-            running, slot = self.sessions.start(starter, what=plan.what, again=again)
+            running, slot = self.sessions.start(starter, what=plan.what, again=again, until=until)
             running.slot = slot
             return running
-        except _NeverStarted as error:
+        except NeverStarted as error:
             status, out, err = error.args
             said = " ".join((out + " " + err).split())[:300] or "nothing"
             raise CommandFailed(
@@ -325,45 +150,50 @@ class Commands:
         """
         args = plan.what if args is None else args
         began = time.monotonic()
-        running = self.launch(plan, data=data, again=again)
-        exchange = Exchange(running, data, on_stdout, on_stderr)
         deadline = None if timeout is None else began + timeout
+        running = self.launch(plan, data=data, again=again, until=deadline)
+        exchange = Exchange(running, data, on_stdout, on_stderr)
 
         def result(code: int) -> CommandResult[bytes]:
             out, err = exchange.output()
             return CommandResult(args, code, out, err, self.host, time.monotonic() - began)
 
         try:
-            if not exchange.run(deadline):
-                ended = running.session.status is not None or running.session.wait(0)
+            try:
+                whole = exchange.run(deadline)
+            except BaseException:
+                # Ctrl-C, or a callback that raised: as with subprocess the command ends with us.
+                running.end()
+                raise
+            if not whole:
+                running.session.wait(0)
+                ended = running.status() is not None
                 confirmed = running.end()
                 exchange.run(time.monotonic() + 0.5)
                 raise _timeout_error(self, plan, timeout or 0, confirmed, ended, result(NO_STATUS))
-            if not running.session.wait(_STATUS_WAIT):
-                raise self.sessions.master.lost(self.sessions.link(), plan.what, sent="yes")
+            if not running.session.wait(STATUS_WAIT):
+                raise self.sessions.master.lost(running.link, plan.what, sent="yes")
             failed = running.cwd_error()
             if failed is not None:
                 raise failed
             status = running.status()
             if status is None:
-                raise self.no_status(plan.what, result(NO_STATUS))
+                raise self.no_status(running, result(NO_STATUS))
             self.sessions.confirmed()
             return result(status)
-        except (KeyboardInterrupt, SystemExit):
-            running.end()
-            raise
         finally:
             running.close()
 
-    def no_status(self, what: str, result: CommandResult[Any] | None = None) -> OpenSSHJobsError:
+    def no_status(
+        self, running: Running, result: CommandResult[Any] | None = None
+    ) -> OpenSSHJobsError:
         """Which of two things ended a session without a status: the link, or a kill there."""
-        link = self.sessions.link()
-        if not self.sessions.round_trip(link):
-            self.sessions.forget(link)
-            return self.sessions.master.lost(link, what, sent="yes")
+        what = running.plan.what
+        if not self.sessions.still_answers(running.link):
+            self.sessions.forget(running.link)
+            return self.sessions.master.lost(running.link, what, sent="yes")
         return CommandFailed(
-            f"`{what}` and its shell were killed on the host, or the connection under them was "
-            "lost and is back: no exit status came",
+            f"`{what}` and its shell were killed on the host: no exit status came",
             host=self.host,
             command=what,
             result=result,
@@ -373,16 +203,17 @@ class Commands:
 
     def signal_group(self, group: int, name: str, running: Running) -> bool:
         """One signal to a remote process group."""
-        return self._aside(b"kill -s %s -- -%d" % (name.encode(), group), running) == 0
+        script = b"%b; kill -s %b -- -$g" % (_FIND_GROUP % group, name.encode())
+        return self._aside(script, running) == 0
 
     def end_group(self, group: int, running: Running) -> bool:
         """TERM, a second's grace, KILL; true when no process of the group is left."""
         # `-s NAME`: dash takes `kill -TERM -- -N` for an illegal number.
         script = (
-            b"g=-%d; kill -s TERM -- $g 2>/dev/null; kill -s CONT -- $g 2>/dev/null; i=0; "
+            b"%b; g=-$g; kill -s TERM -- $g 2>/dev/null; kill -s CONT -- $g 2>/dev/null; i=0; "
             b"while kill -s 0 -- $g 2>/dev/null; do i=$((i+1)); "
             b"[ $i = 10 ] && kill -s KILL -- $g 2>/dev/null; [ $i -gt 40 ] && exit 1; "
-            b"sleep 0.1; done; exit 0" % group
+            b"sleep 0.1; done; exit 0" % (_FIND_GROUP % group)
         )
         return self._aside(script, running) == 0
 

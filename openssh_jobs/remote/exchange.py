@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from . import wrapper
-    from .command import Running
+    from .running import Running
 
 _CHUNK = 65536
 

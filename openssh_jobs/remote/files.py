@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ConnectionLost, remote_oserror
 from . import features as found
-from .oserrors import errno_of, error_of
-from .quoting import check_no_nul, quote, quote_path, to_bytes, to_text
+from .oserrors import errno_of, error_of, refused
+from .quoting import RENAME, check_no_nul, quote, quote_path, to_bytes, to_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -182,11 +182,15 @@ class Files:
     def _refuse_precious(self, path: str | bytes, what: str) -> None:
         """The empty path, the root and the home directory are nobody's to remove or move."""
         if not to_bytes(path).strip():
-            raise remote_oserror(errno.EINVAL, path, host=self._host, detail="an empty path")
+            raise refused(errno.EINVAL, path, host=self._host, detail="an empty path")
         parts = [part for part in self.absolute(path).split("/") if part not in ("", ".")]
-        home = [part for part in self.features.home.split("/") if part]
-        if not parts or ".." in parts or parts == home or parts == home[: len(parts)]:
-            raise remote_oserror(
+        # A new shell starts at home: its directory is the home with all links followed.
+        homes = [
+            [part for part in home.split("/") if part]
+            for home in (self.features.home, self.features.cwd)
+        ]
+        if ".." in parts or any(parts == home[: len(parts)] for home in homes):
+            raise refused(
                 errno.EPERM,
                 path,
                 host=self._host,
@@ -387,9 +391,9 @@ class Files:
             b"if [ ! -e %b ] && [ ! -L %b ]; then "
             b"echo 'No such file or directory' >&2; exit 1; fi; "
             b"if [ -d %b ] && [ ! -L %b ]; then if [ ! -d %b ] || [ -L %b ]; then "
-            b"echo 'Is a directory' >&2; exit 2; fi; rmdir -- %b || exit 2; fi; mv -f -- %b %b"
+            b"echo 'Is a directory' >&2; exit 2; fi; rmdir -- %b || exit 2; fi; p=%b; t=%b; "
             % (one, one, two, two, one, one, two, one, two)
-        )
+        ) + RENAME
         answer = self._shell.call(script)
         if answer.status != 0:
             path = target if answer.status == 2 else source
@@ -400,6 +404,7 @@ class Files:
         text = f"{mode:o}" if isinstance(mode, int) else mode
         if not _MODE_TEXT.match(text):
             raise ValueError(f"{mode!r} is no file mode")
+        # Behind "--" a mode such as -w is no option; the path never begins with a dash.
         self._ask(b"chmod -- " + quote(text) + b" " + quote_path(path), path)
 
     def symlink(self, target: str | bytes, path: str | bytes) -> None:
@@ -416,10 +421,11 @@ class Files:
         self._refuse_precious(target, "replacing")
         one, two = quote_path(source), quote_path(target)
         script = (
+            b"if [ -d %b ]; then echo 'Is a directory' >&2; exit 1; fi; "
             b"if [ -d %b ]; then echo 'Is a directory' >&2; exit 2; fi; "
             b't=%b; d=$(dirname -- "$t"; echo x); d=${d%%?x}; p="$d/.oj-$$.part"; '
             b'cp -- %b "$p" || { rm -f -- "$p"; exit 1; }; '
-            b'mv -f -- "$p" "$t" || { rm -f -- "$p"; exit 2; }' % (two, two, one)
+            b'mv -f -- "$p" "$t" || { rm -f -- "$p"; exit 2; }' % (one, two, two, one)
         )
         answer = self._shell.call(script)
         if answer.status != 0:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-import weakref
 from typing import Protocol
 
 IDLE_SECONDS = 3.0
@@ -23,7 +22,8 @@ class Holder(Protocol):
 
 
 _lock = threading.Lock()
-_holders: weakref.WeakSet[Holder] = weakref.WeakSet()
+# No weak references: what a dropped Connection still held has to be given back, too.
+_holders: set[Holder] = set()
 _running = False
 
 
@@ -57,7 +57,7 @@ def _watch() -> None:
 def _after_fork() -> None:
     global _lock, _holders, _running
     _lock = threading.Lock()
-    _holders = weakref.WeakSet()
+    _holders = set()
     _running = False
 
 

@@ -66,6 +66,13 @@ def errno_of(stderr: str) -> int | None:
     return None
 
 
+def refused(number: int, path: str | bytes, *, host: str, detail: str) -> RemoteOSError:
+    """The error for a path that is refused here: nothing was sent."""
+    error = remote_oserror(number, path, host=host, detail=detail)
+    error.sent = "no"
+    return error
+
+
 def error_of(stderr: str, path: str | bytes, *, host: str) -> RemoteOSError:
     """The error for what a tool said about a path; EIO with its words where they tell nothing."""
     number = errno_of(stderr)

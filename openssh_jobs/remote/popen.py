@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import threading
+import time
 from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import CommandTimeout, OpenSSHJobsError
@@ -13,7 +14,8 @@ from .exchange import close_fd
 from .result import NO_STATUS
 
 if TYPE_CHECKING:
-    from .command import Commands, Running
+    from .command import Commands
+    from .running import Running
     from .wrapper import Marks
 
 _CHUNK = 65536
@@ -28,6 +30,8 @@ class _MarkedReader(io.RawIOBase):
         self._marks = marks
         self._ready = bytearray(early)
         self._ended = False
+        # The thread that reads and the one that waits for the status may meet here.
+        self._lock = threading.Lock()
 
     def readable(self) -> bool:
         return True
@@ -36,29 +40,35 @@ class _MarkedReader(io.RawIOBase):
         return self._fd
 
     def _fill(self) -> None:
-        data = os.read(self._fd, _CHUNK)
-        if data:
-            self._ready += self._marks.feed(data)
-        else:
-            self._ended = True
-            self._ready += self._marks.rest()
+        with self._lock:
+            if self._ended:
+                return
+            data = os.read(self._fd, _CHUNK)
+            if data:
+                self._ready += self._marks.feed(data)
+            else:
+                self._ended = True
+                self._ready += self._marks.rest()
 
     def readinto(self, buffer: Any) -> int:
         while not self._ready and not self._ended:
             self._fill()
-        count = min(len(buffer), len(self._ready))
-        buffer[:count] = self._ready[:count]
-        del self._ready[:count]
+        with self._lock:
+            count = min(len(buffer), len(self._ready))
+            buffer[:count] = self._ready[:count]
+            del self._ready[:count]
         return count
 
-    def drain(self) -> None:
-        """Read to the end into memory: the wrapper's last mark is there."""
-        while not self._ended:
+    def drain(self, *, keep: bool = True) -> None:
+        """Read to the end: the wrapper's last mark is there."""
+        while not self._ended and not self.closed:
             self._fill()
+            if not keep:
+                self._ready.clear()
 
     def close(self) -> None:
-        if not self.closed:
-            close_fd(self._fd)
+        fd, self._fd = self._fd, -1
+        close_fd(fd)
         super().close()
 
 
@@ -88,16 +98,20 @@ class RemoteProcess:
         self._text = (text, encoding, errors)
         self._lock = threading.RLock()
         self._ended_by: int | None = None
+        self._helpers: list[threading.Thread] = []
+        self._results: dict[str, Any] = {}
         self._err_raw = _MarkedReader(running.err, running.err_marks, running.early_err)
-        out_raw = _MarkedReader(running.out, running.out_marks, b"")
+        self._out_raw = _MarkedReader(running.out, running.out_marks, b"")
+        self._in_raw: io.FileIO | None = None
         self.stdin: IO[Any] | None = None
         if running.inp >= 0:
             os.set_blocking(running.inp, True)
-            raw = io.FileIO(running.inp, "wb")
-            self.stdin = self._wrap_writer(raw)
-        self.stdout: IO[Any] | None = self._wrap_reader(out_raw)
+            self._in_raw = io.FileIO(running.inp, "wb")
+            self.stdin = self._wrap_writer(self._in_raw)
+        self.stdout: IO[Any] | None = self._wrap_reader(self._out_raw)
         self.stderr: IO[Any] | None = self._wrap_reader(self._err_raw) if with_stderr else None
         running.inp = running.out = running.err = -1
+        commands.took_over(self)
 
     def _wrap_reader(self, raw: _MarkedReader) -> IO[Any]:
         buffered = io.BufferedReader(raw)
@@ -118,73 +132,102 @@ class RemoteProcess:
     # ------------------------------------------------------------------ waiting
 
     def poll(self) -> int | None:
-        """The exit status if the command is over, else ``None``."""
+        """The exit status if the command is over, else ``None``; never blocks."""
+        if not self._lock.acquire(blocking=False):
+            return self.returncode  # another thread waits for it
         try:
             return self.wait(timeout=0)
         except CommandTimeout:
             return None
+        finally:
+            self._lock.release()
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end; ``CommandTimeout`` after ``timeout`` seconds (the command goes on).
 
-        Raises ``ConnectionLost`` where the link died, ``CommandFailed`` where no status came.
+        Raises ``ConnectionLost`` where the link died, ``CommandFailed`` where no status came, the
+        ``OSError`` of ``cwd``.
         """
-        with self._lock:
-            if self.returncode is not None:
-                return self.returncode
-            if not self._running.session.wait(_FOREVER if timeout is None else timeout):
-                what = self._running.plan.what
-                raise CommandTimeout(
-                    f"`{what}` was not over after {timeout or 0:g} s; it goes on",
-                    host=self.host,
-                    command=what,
-                    timeout=timeout or 0,
-                )
-            if not self._err_raw.closed and self._running.status() is None:
-                self._err_raw.drain()
-            status = self._running.status()
-            self._running.session.close()
-            if self._running.slot is not None:
-                self._running.slot.release()
-            if status is None and self._ended_by is not None:
-                # Our own signal took the waiting shell along with the command.
-                status = 128 + self._ended_by
-            if status is None:
-                self.returncode = NO_STATUS
-                raise self._commands.no_status(self._running.plan.what)
-            self.returncode = status
-            return status
+        if not self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            raise self._not_over(timeout)
+        try:
+            if self.returncode is None:
+                if not self._running.session.wait(_FOREVER if timeout is None else timeout):
+                    raise self._not_over(timeout)
+                self._finish()
+            assert self.returncode is not None
+            return self.returncode
+        finally:
+            self._lock.release()
+
+    def _not_over(self, timeout: float | None) -> CommandTimeout:
+        what = self._running.plan.what
+        return CommandTimeout(
+            f"`{what}` was not over after {timeout or 0:g} s; it goes on",
+            host=self.host,
+            command=what,
+            timeout=timeout or 0,
+        )
+
+    def _finish(self) -> None:
+        """The session is over: find out how."""
+        running = self._running
+        if running.status() is None or running.plan.cwd is not None:
+            self._err_raw.drain()  # the last marks; no more than a pipe holds
+        status = running.status()
+        running.session.close()
+        if running.slot is not None:
+            running.slot.release()
+        if status is None and self._ended_by is not None:
+            # Our own signal took the waiting shell along with the command.
+            status = 128 + self._ended_by
+        self.returncode = NO_STATUS if status is None else status
+        failed = running.cwd_error()
+        if failed is not None:
+            raise failed
+        if status is None:
+            raise self._commands.no_status(running)
 
     def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:
-        """Send ``input``, read both streams to their ends and wait; returns (stdout, stderr)."""
-        text = self._text[0]
-        results: dict[str, Any] = {}
+        """Send ``input``, read both streams to their ends and wait; returns (stdout, stderr).
 
+        After a ``CommandTimeout`` nothing is lost: call it again, without ``input``.
+        """
+        deadline = time.monotonic() + (_FOREVER if timeout is None else timeout)
+        if not self._helpers:
+            self._start_helpers(input)
+        for helper in self._helpers:
+            helper.join(max(0.0, min(deadline - time.monotonic(), threading.TIMEOUT_MAX)))
+            if helper.is_alive():
+                raise self._not_over(timeout)
+        self.wait(None if timeout is None else max(0.0, deadline - time.monotonic()))
+        empty = "" if self._text[0] else b""
+        err = self._results.get("err", empty) if self.stderr is not None else None
+        return self._results.get("out", empty), err
+
+    def _start_helpers(self, input: Any) -> None:
         def read(name: str, stream: IO[Any]) -> None:
             try:
-                results[name] = stream.read()
-            except ValueError:
-                pass  # closed under us, after the timeout
+                self._results[name] = stream.read()
+            except (OSError, ValueError):
+                pass  # closed under us, after a timeout
 
-        readers = [
-            threading.Thread(target=read, args=(name, stream), daemon=True)
-            for name, stream in (("out", self.stdout), ("err", self.stderr))
-            if stream is not None
-        ]
-        for reader in readers:
-            reader.start()
-        if self.stdin is not None:
+        def write(stream: IO[Any]) -> None:
             try:
                 if input:
-                    self.stdin.write(input)
-                self.stdin.close()
-            except BrokenPipeError:
-                pass
-        self.wait(timeout)
-        for reader in readers:
-            reader.join()
-        empty = "" if text else b""
-        return results.get("out", empty), results.get("err", None if self.stderr is None else empty)
+                    stream.write(input)
+                stream.close()
+            except (OSError, ValueError):
+                pass  # as with subprocess: a command need not read what it is given
+
+        for name, stream in (("out", self.stdout), ("err", self.stderr)):
+            if stream is not None:
+                self._helpers.append(threading.Thread(target=read, args=(name, stream)))
+        if self.stdin is not None and not self.stdin.closed:
+            self._helpers.append(threading.Thread(target=write, args=(self.stdin,)))
+        for helper in self._helpers:
+            helper.daemon = True
+            helper.start()
 
     # ------------------------------------------------------------------ ending
 
@@ -217,11 +260,21 @@ class RemoteProcess:
             if stream is not None:
                 try:
                     stream.close()
-                except (BrokenPipeError, ValueError):
+                except (OSError, ValueError):
                     pass
-        if not self._err_raw.closed:
-            self._err_raw.close()
+        self._err_raw.close()
         self._running.close()
+
+    def abandon(self) -> None:
+        """In a forked child: close our copies of the pipes; what is buffered stays the parent's."""
+        for raw in (self._in_raw, self._out_raw, self._err_raw):
+            if raw is not None:
+                raw.close()
+        self._running.abandon()
+
+    def __del__(self) -> None:
+        if getattr(self, "_running", None) is not None:
+            self.close()
 
     def __enter__(self) -> RemoteProcess:
         return self
@@ -230,19 +283,26 @@ class RemoteProcess:
         try:
             if kind is not None and self.returncode is None:
                 self.end()
-            if self.stdin is not None:
-                try:
-                    self.stdin.close()
-                except BrokenPipeError:
-                    pass
+            for stream in (self.stdin, self.stdout):
+                if stream is not None:
+                    try:
+                        stream.close()
+                    except BrokenPipeError:
+                        pass
             if self.returncode is None:
-                try:
-                    self.wait(timeout=None if kind is None else 5)
-                except OpenSSHJobsError:
-                    if kind is None:
-                        raise
+                self._wait_at_exit(failed=kind is not None)
         finally:
             self.close()
+
+    def _wait_at_exit(self, *, failed: bool) -> None:
+        # Nobody reads stderr any more, but the status comes at its end (backend "process").
+        drain = threading.Thread(target=self._err_raw.drain, kwargs={"keep": False}, daemon=True)
+        drain.start()
+        try:
+            self.wait(timeout=5 if failed else None)
+        except OpenSSHJobsError:
+            if not failed:
+                raise
 
     def __repr__(self) -> str:
         return f"<RemoteProcess {self._running.plan.what!r} on {self.host}: {self.returncode}>"

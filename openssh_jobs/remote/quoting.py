@@ -127,6 +127,15 @@ def describe(command: str | bytes | Sequence[str | bytes], limit: int = 200) -> 
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+# mv takes a link to a directory for the directory, and would move into it; rename(2) does not.
+RENAME = (
+    b'if [ -L "$t" ] && [ -d "$t" ]; then mv -fT -- "$p" "$t" 2>/dev/null || '
+    b'mv -fh -- "$p" "$t" 2>/dev/null || { rm -f -- "$t" && mv -f -- "$p" "$t"; }; '
+    b'else mv -f -- "$p" "$t"; fi'
+)
+"""Shell text that renames ``$p`` over ``$t`` (GNU and BusyBox know -T, the BSDs -h)."""
+
+
 # --------------------------------------------------------------------------- sftp batch lines
 
 

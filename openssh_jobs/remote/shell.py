@@ -15,7 +15,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import CommandTimeout
+from ..errors import CommandTimeout, Sent
 from ..openssh import mux
 from ..openssh.sessions import OPEN_TIMEOUT, failure_of
 from . import keeper, wrapper
@@ -51,7 +51,8 @@ class _Held:
     def __init__(self, sessions: Sessions, link: Link) -> None:
         self.link = link
         self.slot: Slot | None = None
-        self._backlog = {"out": b"", "err": b""}
+        self._out = bytearray()
+        self._err = bytearray()
         theirs: list[int] = []
         self.inp = self.out = self.err = -1
         try:
@@ -83,7 +84,7 @@ class _Held:
             answer = self.call(script, time.monotonic() + OPEN_TIMEOUT, subshell=False)
         except _Ended:
             self.session.wait(5.0)
-            said = self._backlog["err"]
+            said = bytes(self._err)
             if sessions.backend == "process" and self.session.status in (255, None):
                 raise failure_of(said) from None
             raise mux.MuxLost(
@@ -104,18 +105,19 @@ class _Held:
         self._send(text, deadline)
         head, tail = nonce + b"\n", b"\n" + nonce
         while True:
-            out, err = self._backlog["out"], self._backlog["err"]
-            # Both frames must be closed, and the status line of stdout be whole.
-            end_out, end_err = out.rfind(tail + b" "), err.rfind(tail + b"\n")
-            if end_out >= 0 and end_err >= 0 and out.endswith(b"\n"):
-                start_out, start_err = out.find(head), err.find(head)
+            out, err = self._out, self._err
+            # Both frames must be closed, and the status line of stdout be whole.  It is looked
+            # for at the end only, else a long answer would be searched again for every piece.
+            end_out = out.rfind(tail + b" ", max(0, len(out) - len(tail) - 16))
+            if end_out >= 0 and out.endswith(b"\n") and err.endswith(tail + b"\n"):
                 status = int(out[end_out + len(tail) :].split()[0])
-                self._backlog = {"out": b"", "err": b""}
-                return Answer(
+                answer = Answer(
                     status,
-                    out[start_out + len(head) : end_out],
-                    err[start_err + len(head) : end_err],
+                    bytes(out[out.find(head) + len(head) : end_out]),
+                    bytes(err[err.find(head) + len(head) : -len(tail) - 1]),
                 )
+                self._out, self._err = bytearray(), bytearray()
+                return answer
             self._read(deadline)
 
     def _send(self, text: bytes, deadline: float) -> None:
@@ -146,18 +148,16 @@ class _Held:
         for fd, _ in ready:
             data = os.read(fd, _CHUNK)
             ended = ended or not data
-            self._backlog["out" if fd == self.out else "err"] += data
+            (self._out if fd == self.out else self._err).extend(data)
         if ended:
             with contextlib.suppress(OSError):
                 os.set_blocking(self.err, False)
-                self._backlog["err"] += os.read(self.err, _CHUNK)
+                self._err += os.read(self.err, _CHUNK)
             raise _Ended
 
     def close(self, *, wait: float) -> None:
         """End the shell by closing its stdin, and wait a little until the session is over."""
-        for fd in (self.inp, self.out, self.err):
-            close_fd(fd)
-        self.inp = self.out = self.err = -1
+        self._close_pipes()
         self.session.wait(wait)
         self.session.close()
         if self.slot is not None:
@@ -165,9 +165,14 @@ class _Held:
 
     def abandon(self) -> None:
         """In a forked child: let go without a word to the shell, which is the parent's."""
-        for fd in (self.inp, self.out, self.err):
-            close_fd(fd)
+        self._close_pipes()
+        self.session.abandon()
+
+    def _close_pipes(self) -> None:
+        fds = (self.inp, self.out, self.err)
         self.inp = self.out = self.err = -1
+        for fd in fds:
+            close_fd(fd)
 
 
 class ControlShell:
@@ -201,13 +206,14 @@ class ControlShell:
         ``again=True`` says that running it twice does no harm: it is then repeated once where
         the shell or the link was lost under it.  Raises ``ConnectionLost``, ``CommandTimeout``.
         """
-        deadline = time.monotonic() + timeout
         what = describe(script, 80)
-        with self._lock:
+        if not self._lock.acquire(timeout=timeout):
+            raise self._too_late(what, timeout, "no")
+        try:
             for last in (not again, True):
                 held = self._held = self._hold(what)
                 try:
-                    answer = held.call(script, deadline)
+                    answer = held.call(script, time.monotonic() + timeout)
                 except _Ended:
                     self._drop()
                     if last:
@@ -216,13 +222,7 @@ class ControlShell:
                     continue
                 except TimeoutError:
                     self._drop()
-                    raise CommandTimeout(
-                        f"the host did not answer within {timeout:g} s",
-                        host=self._commands.host,
-                        command=what,
-                        timeout=timeout,
-                        sent="maybe",
-                    ) from None
+                    raise self._too_late(what, timeout, "maybe") from None
                 except BaseException:
                     # Interrupted between question and answer: the frames no longer match.
                     self._drop()
@@ -233,7 +233,29 @@ class ControlShell:
                 if self._sessions.wished_by_others():
                     self._drop(wait=2.0)
                 return answer
+        finally:
+            self._lock.release()
         raise AssertionError("not reached")
+
+    def _too_late(self, what: str, timeout: float, sent: Sent) -> CommandTimeout:
+        return CommandTimeout(
+            f"the host did not answer within {timeout:g} s",
+            host=self._commands.host,
+            command=what,
+            timeout=timeout,
+            sent=sent,
+        )
+
+    def call_if_free(self, script: bytes, *, timeout: float) -> Answer | None:
+        """As ``call``, but ``None`` where no shell is held, or another thread is using it."""
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            if self._held is None or not self._still_there(self._held):
+                return None
+            return self.call(script, timeout=timeout)
+        finally:
+            self._lock.release()
 
     def _hold(self, what: str) -> _Held:
         if self._held is not None:
@@ -270,11 +292,6 @@ class ControlShell:
         held, self._held = self._held, None
         if held is not None:
             held.close(wait=wait)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether a shell is held now."""
-        return self._held is not None
 
     def _reclaim(self) -> None:
         self.give_back(idle_for=0.0)

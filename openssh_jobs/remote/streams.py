@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from io import FileIO
 
-    from .command import Commands, Running
+    from .command import Commands
     from .files import Files
+    from .running import Running
     from .shell import ControlShell
     from .transfer import Options
 
@@ -53,10 +54,10 @@ def _remote_end(
         exchange.run(None)
         out, err = exchange.output()
         if not running.session.wait(15.0):
-            raise commands.sessions.master.lost(commands.sessions.link(), running.plan.what)
+            raise commands.sessions.master.lost(running.link, running.plan.what)
         status = running.status()
         if status is None:
-            raise commands.no_status(running.plan.what)
+            raise commands.no_status(running)
         commands.sessions.confirmed()
         if status != 0:
             raise error_of(to_text(err), path, host=host)
@@ -91,7 +92,11 @@ def receive_file(commands: Commands, source: bytes, part: bytes, host: str) -> N
             close_fd(write_end)
         with open(part, "wb") as handle:
             copier = _Background(lambda: _copy(read_end, running.nonce, handle.fileno()))
-            _remote_end(running, commands, source, host)
+            try:
+                _remote_end(running, commands, source, host)
+            finally:
+                # Always: its descriptors are closed next, and their numbers used again.
+                copier.join_quietly()
             copier.join()
     finally:
         close_fd(read_end)
@@ -111,6 +116,15 @@ class _Background:
             self._work()  # type: ignore[operator]
         except BaseException as error:  # noqa: BLE001 - raised again in join
             self._error = error
+
+    @property
+    def at_work(self) -> bool:
+        """Whether the work goes on."""
+        return self._thread.is_alive()
+
+    def join_quietly(self) -> None:
+        """Wait for the end of the work, however it ended."""
+        self._thread.join()
 
     def join(self) -> None:
         """Wait for the end of the work."""
@@ -279,8 +293,9 @@ def _extract(
             _local_end(child, said, stage)
         except BaseException:
             process.end(child)
-            if running.err >= 0:
+            if remote.at_work:
                 running.end()
+            remote.join_quietly()
             raise
 
 
@@ -352,7 +367,7 @@ def write_file(commands: Commands, part: bytes, target: bytes, data: bytes, host
         b'm=; if [ -f "$t" ]; then m=$(stat -c %%a -- "$t" 2>/dev/null || '
         b'stat -f %%Lp -- "$t" 2>/dev/null); fi; '
         b'{ cat > "$p" && n=$(wc -c < "$p") && [ $n -eq %d ] && '
-        b'{ [ -z "$m" ] || chmod "$m" -- "$p"; } && mv -f -- "$p" "$t"; } || '
+        b'{ [ -z "$m" ] || chmod "$m" "$p"; } && mv -f -- "$p" "$t"; } || '
         b'{ s=$?; rm -f -- "$p"; exit $s; }' % (part_word, word, len(data))
     )
     plan = commands.plan(b"LC_ALL=C; export LC_ALL; " + script, prologue="")

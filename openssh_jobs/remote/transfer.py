@@ -15,10 +15,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigurationError, TransferError, VerifyFailed, remote_oserror
-from . import streams, trees
-from .oserrors import error_of
-from .quoting import quote, quote_path, sftp_quote, to_bytes, to_text
+from ..errors import ConfigurationError, TransferError, VerifyFailed
+from . import sftp_trees, streams, trees
+from .oserrors import error_of, refused
+from .quoting import RENAME, quote_path, sftp_quote, to_bytes, to_text
 from .sftp import NoSubsystem
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class Transfer:
         self._sftp = sftp
         self._files = files
         self._host = host
+        self._lane = sftp_trees.Lane(sftp, shell, files, host)
 
     # ------------------------------------------------------------------ put
 
@@ -107,7 +108,7 @@ class Transfer:
         if target.endswith(b"/"):
             target = target.rstrip(b"/") + b"/" + name
         if not target.strip(b"/"):
-            raise remote_oserror(1, remote, host=self._host, detail="replacing / is refused")
+            raise refused(1, remote, host=self._host, detail="replacing / is refused")
         return target
 
     def _put_file(
@@ -157,13 +158,8 @@ class Transfer:
                 return
             except NoSubsystem:
                 if options.method == "sftp":
-                    raise self._no_sftp() from None
+                    raise sftp_trees.no_sftp(self._host) from None
         streams.send_file(self._commands, source, part, self._host)
-
-    def _no_sftp(self) -> TransferError:
-        return TransferError(
-            "the host offers no working sftp", host=self._host, advice='Use method="tar".'
-        )
 
     def _finish_file(
         self, part: bytes, target: bytes, facts: os.stat_result, preserve: bool
@@ -175,13 +171,15 @@ class Transfer:
         times = b""
         if preserve:
             stamp = time.strftime("%Y%m%d%H%M.%S", time.gmtime(facts.st_mtime)).encode()
-            times = b'TZ=UTC0 touch -t %b -- "$p" && ' % stamp
+            times = b'TZ=UTC0 touch -t %b "$p" && ' % stamp
         script = (
-            b'p=%b; n=$(wc -c < "$p") || exit 1; '
+            b't=%b; p=%b; n=$(wc -c < "$p") || exit 1; '
             b'if [ $n -ne %d ]; then echo "$n bytes arrived" >&2; exit 3; fi; '
-            b'chmod %b -- "$p" && %bmv -f -- "$p" %b'
-            % (quote_path(part), facts.st_size, number, times, quote_path(target))
+            # No "--": to BusyBox and the BSDs it would be a file, and the path is absolute.
+            b'chmod %b "$p" && %b{ '
+            % (quote_path(target), quote_path(part), facts.st_size, number, times)
         )
+        script += RENAME + b"; }"
         answer = self._shell.call(script)
         if answer.status == 3:
             raise TransferError(
@@ -222,7 +220,7 @@ class Transfer:
                     self._commands, source, stage, members, self._host, options, self._files
                 )
             else:
-                self._send_tree_by_sftp(source, stage, members, options)
+                sftp_trees.send_tree(self._lane, source, stage, members, options)
             self._check_tree(stage, members)
             self._place_tree(stage, target, options.merge)
         except BaseException:
@@ -281,8 +279,8 @@ class Transfer:
                 b'[ -d "$t/$d" ] || mkdir -p -- "$t/$d" || exit 1; done\' sh "$t" {} + && '
                 b"find . ! -type d -exec /bin/sh -c 't=$1; shift; for f; do "
                 b'if [ -d "$t/$f" ] && [ ! -L "$t/$f" ]; then echo "$f: Is a directory" >&2; '
-                b'exit 1; fi; mv -f -- "$f" "$t/$f" || exit 1; done\' sh "$t" {} + && '
-                b'cd / && chmod -R u+rwx "$s" && rm -rf -- "$s"' % (one, two)
+                b'exit 1; fi; p=$f; (t=$t/$f; %b) || exit 1; done\' sh "$t" {} + && '
+                b'cd / && chmod -R u+rwx "$s" && rm -rf -- "$s"' % (one, two, RENAME)
             )
         else:
             script = (
@@ -292,35 +290,6 @@ class Transfer:
         answer = self._shell.call(script)
         if answer.status != 0:
             raise error_of(to_text(answer.stderr), target, host=self._host)
-
-    def _send_tree_by_sftp(
-        self, source: bytes, stage: bytes, members: list[trees.Member], options: Options
-    ) -> None:
-        """One batch: directories, files, then links; modes of directories last, deepest first."""
-        lines, links, modes = [], [], []
-        flag = b"put -p " if options.preserve else b"put "
-        for member in sorted(members):
-            there = posixpath.join(stage, member.name)
-            if member.kind == "d":
-                lines.append(b"mkdir " + sftp_quote(there))
-                modes.append(b"chmod %o " % stat.S_IMODE(member.mode) + sftp_quote(there))
-            elif member.kind == "f":
-                here = os.path.join(source, member.name)
-                lines.append(flag + sftp_quote(here) + b" " + sftp_quote(there))
-            else:
-                link = os.readlink(os.path.join(source, member.name))
-                links.append(b"ln -s -- %b %b" % (quote(link), quote_path(there)))
-        top = stat.S_IMODE(os.stat(source).st_mode)
-        modes = [b"chmod %o " % top + sftp_quote(stage), *modes]
-        try:
-            self._sftp.call(lines or [b"pwd"], path=stage, again=False)
-            for start in range(0, len(links), 500):
-                answer = self._shell.call(b" && ".join(links[start : start + 500]))
-                if answer.status != 0:
-                    raise error_of(to_text(answer.stderr), stage, host=self._host)
-            self._sftp.call(list(reversed(modes)), path=stage)
-        except NoSubsystem:
-            raise self._no_sftp() from None
 
     # ------------------------------------------------------------------ get
 
@@ -353,6 +322,7 @@ class Transfer:
         os.makedirs(parent, exist_ok=True)
         part = os.path.join(parent, part_name())
         self._report(options, 0, facts.st_size, 0, 1, source)
+        mode = _create_private(part, stat.S_IMODE(facts.st_mode), options.preserve)
         try:
             self._receive_file(source, part, facts, options)
             arrived = os.stat(part).st_size
@@ -365,8 +335,7 @@ class Transfer:
                 )
             if options.verify:
                 self._verify(part, source)
-            mode = stat.S_IMODE(facts.st_mode)
-            os.chmod(part, mode if options.preserve else mode & 0o777 & ~_umask())
+            os.chmod(part, mode)
             if options.preserve:
                 os.utime(part, ns=(facts.st_atime_ns, facts.st_mtime_ns))
             os.replace(part, target)
@@ -386,8 +355,6 @@ class Transfer:
         def tick() -> None:
             self._report(options, moved(), facts.st_size, 0, 1, source)
 
-        # Nobody else may read what is not complete yet.
-        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         if options.method == "sftp" or (options.method == "auto" and b"\n" not in source + part):
             here = part if part.startswith(b"/") else os.path.join(os.getcwdb(), part)
             line = b"get " + sftp_quote(source) + b" " + sftp_quote(here)
@@ -396,7 +363,7 @@ class Transfer:
                 return
             except NoSubsystem:
                 if options.method == "sftp":
-                    raise self._no_sftp() from None
+                    raise sftp_trees.no_sftp(self._host) from None
         streams.receive_file(self._commands, source, part, self._host)
 
     # ------------------------------------------------------------------ get, trees
@@ -427,7 +394,7 @@ class Transfer:
                     self._commands, source, stage, members, self._host, options, self._files
                 )
             else:
-                self._receive_tree_by_sftp(source, stage, members, options)
+                sftp_trees.receive_tree(self._lane, source, stage, members, options)
             got = _compare(stage, members, self._host)
             streams.place_local(stage, target, merge=options.merge)
         except BaseException:
@@ -440,45 +407,6 @@ class Transfer:
             skipped=sum(m.kind != "d" for m in everything) - count,
             elapsed=time.monotonic() - began,
         )
-
-    def _receive_tree_by_sftp(
-        self, source: bytes, stage: bytes, members: list[trees.Member], options: Options
-    ) -> None:
-        lines = []
-        # sftp copies modes (less the umask) with every file that it gets.
-        flag = b"get -p " if options.preserve else b"get "
-        for member in sorted(members):
-            here = os.path.join(stage, member.name)
-            there = posixpath.join(source, member.name)
-            if member.kind == "d":
-                os.mkdir(here, 0o700)
-            elif member.kind == "f":
-                lines.append(flag + sftp_quote(there) + b" " + sftp_quote(here))
-        links = [member for member in members if member.kind == "l"]
-        if links:
-            script = b"".join(
-                b"readlink -- %b | tr '\\n' '\\0'; " % quote_path(posixpath.join(source, link.name))
-                for link in links
-            )
-            targets = self._shell.call(script, again=True).stdout.split(b"\0")[:-1]
-            if len(targets) != len(links):
-                raise TransferError("a link changed meanwhile", host=self._host, sent="yes")
-            for link, points_to in zip(links, targets, strict=True):
-                os.symlink(points_to, os.path.join(stage, link.name))
-        try:
-            self._sftp.call(lines or [b"pwd"], path=source, again=False)
-        except NoSubsystem:
-            raise self._no_sftp() from None
-        self._copy_directory_modes(source, stage, members)
-
-    def _copy_directory_modes(
-        self, source: bytes, stage: bytes, members: list[trees.Member]
-    ) -> None:
-        names = [b"", *(member.name for member in members if member.kind == "d")]
-        facts = self._files.stat_many([posixpath.join(source, name) for name in names])
-        for name, one in sorted(zip(names, facts, strict=True), reverse=True):
-            if one is not None:
-                os.chmod(os.path.join(stage, name), stat.S_IMODE(one.st_mode))
 
     # ------------------------------------------------------------------ both
 
@@ -498,10 +426,19 @@ class Transfer:
             options.progress(done, total, files, of, os.fsdecode(os.path.basename(name)))
 
 
-def _umask() -> int:
-    value = os.umask(0o077)
-    os.umask(value)
-    return value
+def _create_private(path: bytes, mode: int, preserve: bool) -> int:
+    """Make a file that nobody else may read while it is not complete; the mode that it gets then.
+
+    The kernel tells what the umask leaves of a mode: asking with umask(2) would change it for all
+    threads, and two that ask at once would leave it changed.
+    """
+    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode & 0o777)
+    try:
+        left = stat.S_IMODE(os.fstat(handle).st_mode)
+        os.fchmod(handle, 0o600)
+    finally:
+        os.close(handle)
+    return mode if preserve else left
 
 
 def _refuse_others(members: list[trees.Member], top: bytes) -> None:

@@ -32,6 +32,12 @@ _REDIRECT: dict[Errors, bytes] = {
     "stdout": b"2>&1 3>&-",
     "devnull": b"2>/dev/null 3>&-",
 }
+# Where the user's stderr goes elsewhere, word about the directory still has to come through.
+_REDIRECT_FOR_CWD: dict[Errors, bytes] = {
+    "pipe": b"2>&3",
+    "stdout": b"2>&1",
+    "devnull": b"2>/dev/null",
+}
 
 CWD_FAILED = b"cwd"
 
@@ -49,7 +55,7 @@ def _change_directory(cwd: str | bytes, nonce: bytes) -> bytes:
     return (
         b"cd " + where + b" 2>/dev/null || { if [ -d " + where + b" ]; then e=EACCES; "
         b"elif [ -e " + where + b" ]; then e=ENOTDIR; else e=ENOENT; fi; "
-        b"echo " + nonce + b" " + CWD_FAILED + b" $e >&2; exit 126; }; "
+        b"echo " + nonce + b" " + CWD_FAILED + b" $e >&3; exit 126; }; exec 3>&-; "
     )
 
 
@@ -63,12 +69,29 @@ def exports(env: Mapping[str, str]) -> bytes:
     return b"".join(lines)
 
 
-def _login_shell(inner: bytes, errors: bytes) -> bytes:
-    """The user's own shell as a login shell.  tcsh takes -l only alone, so it reads stdin."""
+_FROM_STDIN = b'eval "$(dd bs=1 count=%d 2>/dev/null)"'
+_FROM_VARIABLE = b'oj_script=$OJ_SCRIPT; unset OJ_SCRIPT; eval "$oj_script"'
+
+
+def _login_shell(inner: bytes, for_csh: bytes, preamble: int, errors: bytes) -> bytes:
+    """The user's own shell as a login shell.
+
+    tcsh takes -l only alone, so it reads its commands from stdin, and closes all descriptors but
+    the first three: what comes first on our stdin reaches the script in the environment.
+    """
     anyones = envelope(inner)
+    take = b""
+    if preamble:
+        take = b"OJ_SCRIPT=$(dd bs=1 count=%d 2>/dev/null); export OJ_SCRIPT; " % preamble
     return (
         b'case "${SHELL##*/}" in '
-        b"csh|tcsh) (printf '%s\\n' " + quote(anyones) + b' | exec "$SHELL" -l ' + errors + b");; "
+        b"csh|tcsh) ("
+        + take
+        + b"printf '%s\\n' "
+        + quote(envelope(for_csh))
+        + b' | exec "$SHELL" -l '
+        + errors
+        + b");; "
         b'fish) (exec "$SHELL" -l -c ' + quote(anyones) + b" " + errors + b");; "
         b'*) (exec "${SHELL:-/bin/sh}" -l -c ' + quote(inner) + b" " + errors + b");; esac"
     )
@@ -95,29 +118,25 @@ def build(
         body, preamble = script, b""
         if env or by_stdin:
             preamble = exports(env or {}) + script + b"\n"
-            body = b'eval "$(dd bs=1 count=%d 2>/dev/null)"' % len(preamble)
-        inner = b"echo " + nonce + b"; " + body
+            body = _FROM_STDIN % len(preamble)
+        before = b"echo " + nonce + b"; "
+        redirect = _REDIRECT[errors]
         if cwd is not None:
-            inner = b"echo " + nonce + b"; " + _change_directory(cwd, nonce) + body
-        command = _around(inner, nonce, family, report_status, login_shell, errors)
+            before += _change_directory(cwd, nonce)
+            redirect = _REDIRECT_FOR_CWD[errors]
+        if login_shell:
+            for_csh = before + (_FROM_VARIABLE if preamble else body)
+            inner = _login_shell(before + body, for_csh, len(preamble), redirect)
+        else:
+            inner = b"(exec /bin/sh -c " + quote(before + body) + b" " + redirect + b")"
+        command = _around(inner, nonce, family, report_status)
         if len(command) <= MAX_COMMAND_BYTES:
             break
     return Line(command, preamble)
 
 
-def _around(
-    inner: bytes,
-    nonce: bytes,
-    family: Family | None,
-    report_status: bool,
-    login_shell: bool,
-    errors: Errors,
-) -> bytes:
-    redirect = _REDIRECT[errors]
-    if login_shell:
-        command = _login_shell(inner, redirect)
-    else:
-        command = b"(exec /bin/sh -c " + quote(inner) + b" " + redirect + b")"
+def _around(command: bytes, nonce: bytes, family: Family | None, report_status: bool) -> bytes:
+    """The shell that waits, around the one that runs the user's script."""
     tail = b"r=$?; echo " + nonce + b" status $r >&3; exit $r" if report_status else b"exit $?"
     start = b"exec 3>&2 2>/dev/null; "
     if family == "sh":

@@ -1,0 +1,131 @@
+"""Which process is behind a master's socket, and is it still the one that was meant?
+
+A pid alone proves nothing: numbers come round again.  So a file beside the socket keeps the pid
+with the time at which that process started, and the command line has to name the socket.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import NamedTuple
+
+from . import process
+
+
+class Owner(NamedTuple):
+    """A process: its pid and when it started, in whatever unit this system tells it."""
+
+    pid: int
+    started: str
+
+
+def identify(pid: int) -> Owner:
+    """The process that has this pid now (``started`` is empty where there is none)."""
+    return Owner(pid, _start_time(pid))
+
+
+def _start_time(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as handle:
+            # The name in parentheses may hold anything, even a parenthesis.
+            fields = handle.read().rpartition(b")")[2].split()
+    except OSError:
+        if os.path.isdir("/proc/self"):
+            return ""
+        done = process.run(["ps", "-o", "lstart=", "-p", str(pid)], timeout=5)
+        return "_".join(done.stdout.decode("ascii", "replace").split())
+    return "" if fields[0] in (b"Z", b"X") else fields[19].decode("ascii")
+
+
+def lives(owner: Owner) -> bool:
+    """Whether this very process still runs."""
+    return bool(owner.started) and _start_time(owner.pid) == owner.started
+
+
+def is_master(owner: Owner, path: str) -> bool:
+    """Whether it still runs and is the ssh that has this socket."""
+    line = _command_line(owner.pid)
+    return lives(owner) and os.fsencode(path) in line and b"ssh" in line
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as handle:
+            return handle.read()
+    except OSError:
+        if os.path.isdir("/proc/self"):
+            return b""
+    return process.run(["ps", "-ww", "-o", "command=", "-p", str(pid)], timeout=5).stdout
+
+
+def end(owner: Owner) -> None:
+    """End one process, TERM then KILL, each time after a look that it still is the same."""
+    for number, patience in ((signal.SIGTERM, 1.0), (signal.SIGCONT, 1.0), (signal.SIGKILL, 5.0)):
+        if not lives(owner):
+            return
+        try:
+            os.kill(owner.pid, number)
+        except ProcessLookupError:
+            return
+        wait(owner, patience)
+
+
+def wait(owner: Owner, timeout: float) -> bool:
+    """Wait for a process that is not our child to end; false if it goes on."""
+    deadline = time.monotonic() + timeout
+    pause = 0.002
+    while lives(owner):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
+    return True
+
+
+def has_sessions(path: str) -> bool | None:
+    """Whether a master whose socket file is gone still serves anybody; ``None``: cannot be told.
+
+    Linux lists every Unix socket with the name that it was bound to, and the accepted ones with
+    the name of the listener.
+    """
+    try:
+        with open("/proc/net/unix", "rb") as handle:
+            lines = handle.read().splitlines()[1:]
+    except OSError:
+        return None
+    name = os.fsencode(path)
+    states = []
+    for line in lines:
+        fields = line.split(None, 7)
+        if len(fields) == 8 and (fields[7] == name or fields[7].startswith(name + b".")):
+            states.append(fields[5])
+    return b"03" in states if states else None
+
+
+# --------------------------------------------------------------------------- beside the socket
+
+
+def write(path: str, owner: Owner) -> None:
+    """Note whose socket this is."""
+    with open(path + ".pid", "w", encoding="ascii") as handle:
+        handle.write(f"{owner.pid} {owner.started}\n")
+
+
+def read(path: str) -> Owner | None:
+    """Whose socket this is, as far as that was noted."""
+    try:
+        with open(path + ".pid", encoding="ascii") as handle:
+            pid, started = handle.read().split()
+            return Owner(int(pid), started)
+    except (OSError, ValueError):
+        return None
+
+
+def forget(path: str) -> None:
+    """Nobody's socket any more."""
+    try:
+        os.unlink(path + ".pid")
+    except FileNotFoundError:
+        pass

@@ -1,0 +1,105 @@
+"""Trees file by file over sftp, where the host has no tar."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import TransferError
+from .oserrors import error_of
+from .quoting import quote, quote_path, sftp_quote, to_text
+from .sftp import NoSubsystem
+
+if TYPE_CHECKING:
+    from . import trees
+    from .files import Files
+    from .sftp import Sftp
+    from .shell import ControlShell
+    from .transfer import Options
+
+
+class Lane(NamedTuple):
+    """What a tree by sftp needs of a connection."""
+
+    sftp: Sftp
+    shell: ControlShell
+    files: Files
+    host: str
+
+
+def no_sftp(host: str) -> TransferError:
+    """The error where only sftp was asked for, and there is none."""
+    return TransferError("the host offers no working sftp", host=host, advice='Use method="tar".')
+
+
+def send_tree(
+    lane: Lane, source: bytes, stage: bytes, members: list[trees.Member], options: Options
+) -> None:
+    """One batch: directories, files, then links; modes of directories last, deepest first."""
+    lines, links, modes = [], [], []
+    flag = b"put -p " if options.preserve else b"put "
+    for member in sorted(members):
+        there = posixpath.join(stage, member.name)
+        if member.kind == "d":
+            lines.append(b"mkdir " + sftp_quote(there))
+            modes.append(b"chmod %o " % stat.S_IMODE(member.mode) + sftp_quote(there))
+        elif member.kind == "f":
+            here = os.path.join(source, member.name)
+            lines.append(flag + sftp_quote(here) + b" " + sftp_quote(there))
+        else:
+            link = os.readlink(os.path.join(source, member.name))
+            links.append(b"ln -s -- %b %b" % (quote(link), quote_path(there)))
+    top = stat.S_IMODE(os.stat(source).st_mode)
+    modes = [b"chmod %o " % top + sftp_quote(stage), *modes]
+    try:
+        lane.sftp.call(lines or [b"pwd"], path=stage, again=False)
+        for start in range(0, len(links), 500):
+            answer = lane.shell.call(b" && ".join(links[start : start + 500]))
+            if answer.status != 0:
+                raise error_of(to_text(answer.stderr), stage, host=lane.host)
+        lane.sftp.call(list(reversed(modes)), path=stage)
+    except NoSubsystem:
+        raise no_sftp(lane.host) from None
+
+
+def receive_tree(
+    lane: Lane, source: bytes, stage: bytes, members: list[trees.Member], options: Options
+) -> None:
+    lines = []
+    # sftp copies modes (less the umask) with every file that it gets.
+    flag = b"get -p " if options.preserve else b"get "
+    for member in sorted(members):
+        here = os.path.join(stage, member.name)
+        there = posixpath.join(source, member.name)
+        if member.kind == "d":
+            os.mkdir(here, 0o700)
+        elif member.kind == "f":
+            lines.append(flag + sftp_quote(there) + b" " + sftp_quote(here))
+    links = [member for member in members if member.kind == "l"]
+    if links:
+        script = b"".join(
+            b"readlink -- %b | tr '\\n' '\\0'; " % quote_path(posixpath.join(source, link.name))
+            for link in links
+        )
+        targets = lane.shell.call(script, again=True).stdout.split(b"\0")[:-1]
+        if len(targets) != len(links):
+            raise TransferError("a link changed meanwhile", host=lane.host, sent="yes")
+        for link, points_to in zip(links, targets, strict=True):
+            os.symlink(points_to, os.path.join(stage, link.name))
+    try:
+        lane.sftp.call(lines or [b"pwd"], path=source, again=False)
+    except NoSubsystem:
+        raise no_sftp(lane.host) from None
+    _copy_directory_modes(lane, source, stage, members)
+
+
+def _copy_directory_modes(
+    lane: Lane, source: bytes, stage: bytes, members: list[trees.Member]
+) -> None:
+    names = [b"", *(member.name for member in members if member.kind == "d")]
+    facts = lane.files.stat_many([posixpath.join(source, name) for name in names])
+    for name, one in sorted(zip(names, facts, strict=True), reverse=True):
+        if one is not None:
+            os.chmod(os.path.join(stage, name), stat.S_IMODE(one.st_mode))
