@@ -1,0 +1,379 @@
+"""The rows of the benchmark: each yields pairs of measured seconds and the goal for their ratio."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from openssh_jobs import Connection, parser
+from openssh_jobs.cli.private_sshd import PrivateSshd
+from tests.bench.peers import SlowLink
+
+LIMIT = 300
+
+
+class Comparison(NamedTuple):
+    """Seconds of ours and of a peer, pair by pair; ``most``: the goal for ours over theirs."""
+
+    peer: str
+    ours: list[float]
+    theirs: list[float]
+    most: float | None
+    what: str = ""
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Seconds that a call takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def pairs(
+    ours: Callable[[], Any], theirs: Callable[[], Any], times: int
+) -> tuple[list[float], list[float]]:
+    """The two in turn, after one round that does not count."""
+    ours()
+    theirs()
+    one, two = [], []
+    for _ in range(times):
+        one.append(timed(ours))
+        two.append(timed(theirs))
+    return one, two
+
+
+class Bench:
+    """The server, the slow link, and connections that are shared by the rows."""
+
+    def __init__(self, server: PrivateSshd, slow: SlowLink, directory: Path, times: int) -> None:
+        self.server = server
+        self.slow = slow
+        self.directory = directory
+        self.times = times
+        config = Path(server.config).read_text(encoding="utf-8")
+        known = Path(server.known_hosts).read_text(encoding="utf-8")
+        self.slow_config = directory / "slow_config"
+        slow_known = directory / "slow_known"
+        slow_known.write_text(known.replace(f":{server.port} ", f":{slow.port} "))
+        self.slow_config.write_text(
+            config.replace(f"Port {server.port}", f"Port {slow.port}").replace(
+                str(server.known_hosts), str(slow_known)
+            )
+        )
+        self._open: dict[str, Connection] = {}
+
+    def connection(self, *, slow: bool = False) -> Connection:
+        """A connection that is open, with what it learns of the host already learned."""
+        config = str(self.slow_config if slow else self.server.config)
+        if config not in self._open:
+            made = Connection(self.server.alias, ssh_config=config).open()
+            made.run("true")
+            made.exists("/")
+            self._open[config] = made
+        return self._open[config]
+
+    def socket(self, *, slow: bool = False) -> str:
+        """The path of the master's socket, for peers that ride it too."""
+        link = self.connection(slow=slow)._master.find()
+        if link is None:
+            raise RuntimeError("the master is gone")
+        return link.path
+
+    def close(self) -> None:
+        """End the masters."""
+        for one in self._open.values():
+            one.close(stop_master=True)
+
+    def ssh(self, *words: str, slow: bool = False, program: str = "ssh") -> list[str]:
+        """The command line of a peer that uses our master."""
+        options = ["-o", f"ControlPath={self.socket(slow=slow)}", "-o", "ProxyCommand=false"]
+        return [program, "-F", "none", *options, *words]
+
+
+def call(argv: list[str], **more: Any) -> None:
+    """Run a peer's command to its end; an error of its is an error here."""
+    subprocess.run(argv, check=True, timeout=LIMIT, stdout=subprocess.DEVNULL, **more)
+
+
+def import_time(bench: Bench) -> Iterator[Comparison]:
+    """A fresh process that imports us, against one that imports subprocess."""
+
+    def fresh(name: str) -> Callable[[], None]:
+        return lambda: call([sys.executable, "-c", f"import {name}"])
+
+    ours, theirs = pairs(fresh("openssh_jobs"), fresh("subprocess"), 5 * bench.times)
+    yield Comparison("import subprocess", ours, theirs, 1.6)
+    ours, theirs = pairs(fresh("openssh_jobs.connection"), fresh("subprocess"), 5 * bench.times)
+    yield Comparison("import subprocess", ours, theirs, None, "Connection too")
+
+
+def run(bench: Bench) -> Iterator[Comparison]:
+    """``run("true")`` on an open connection."""
+    host = bench.connection()
+    ssh = bench.ssh("-T", "none", "true")
+
+    def repeat(work: Callable[[], Any], count: int) -> Callable[[], None]:
+        def again() -> None:
+            for _ in range(count):
+                work()
+
+        return again
+
+    count = 20
+    ours, theirs = pairs(
+        repeat(lambda: host.run("true"), count), repeat(lambda: call(ssh), count), 3 * bench.times
+    )
+    yield Comparison("ssh -S", ours, theirs, 0.55)
+    ours, theirs = pairs(
+        repeat(lambda: host.exists("/etc"), count), repeat(lambda: call(ssh), count), bench.times
+    )
+    yield Comparison("ssh -S", ours, theirs, 0.10, "exists")
+    slow = bench.connection(slow=True)
+    ours, theirs = pairs(
+        repeat(lambda: slow.exists("/etc"), 5),
+        repeat(lambda: time.sleep(0.04), 5),
+        bench.times,
+    )
+    yield Comparison("one round trip", ours, theirs, 1.1, "exists, 40 ms")
+
+
+def many(bench: Bench) -> Iterator[Comparison]:
+    """500 commands, 50 asked for at once."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    host = bench.connection()
+    before = bench.server.logins()
+    ssh = bench.ssh("-T", "none", "true")
+
+    def ours() -> None:
+        results = host.run_many(["true"] * 500, concurrency=50)
+        failed = [one for one in results if one.error is not None or one.returncode != 0]
+        if failed:
+            raise RuntimeError(f"{len(failed)} of 500 failed: {failed[0]}")
+
+    def theirs() -> None:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: subprocess.run(ssh, timeout=LIMIT, check=False), range(500)))
+
+    one, two = pairs(ours, theirs, bench.times)
+    if bench.server.logins() != before:
+        raise RuntimeError("another login was made")
+    yield Comparison("ssh -S, 8 at once", one, two, 1 / 1.6)
+
+
+def tree(bench: Bench) -> Iterator[Comparison]:
+    """5,000 files of 2 KB up and down on loopback, 500 at 40 ms."""
+    yield from _tree(bench, 5000, slow=False)
+    yield from _tree(bench, 500, slow=True)
+
+
+def _tree(bench: Bench, count: int, *, slow: bool) -> Iterator[Comparison]:
+    host = bench.connection(slow=slow)
+    source = bench.directory / f"tree{count}"
+    for number in range(count):
+        path = source / f"d{number % 50}" / f"f{number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(hashlib.sha256(str(number).encode()).digest() * 64)
+    there, here = bench.directory / "there", bench.directory / "here"
+    shell = " ".join(bench.ssh(slow=slow))
+
+    def clean() -> None:
+        for path in (there, here):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def after(work: Callable[[], Any]) -> Callable[[], None]:
+        def run() -> None:
+            clean()
+            work()
+
+        return run
+
+    rsync = ["rsync", "-r", "-e", shell]
+    note = f"{count} files{', 40 ms' if slow else ''}"
+    times = bench.times
+    if shutil.which("rsync"):
+        ours, theirs = pairs(
+            after(lambda: host.put(source, str(there))),
+            after(lambda: call([*rsync, f"{source}/", f"none:{there}/"])),
+            times,
+        )
+        yield Comparison("rsync", ours, theirs, 1.0, f"{note}, up")
+        ours, theirs = pairs(
+            after(lambda: host.get(str(source), here)),
+            after(lambda: call([*rsync, f"none:{source}/", f"{here}/"])),
+            times,
+        )
+        yield Comparison("rsync", ours, theirs, 1.0, f"{note}, down")
+    if not slow:
+        batch = f"put -r {source} {there}\n".encode()
+        sftp = bench.ssh("-b", "-", "none", program="sftp")
+        ours, theirs = pairs(
+            after(lambda: host.put(source, str(there))),
+            after(lambda: (there.mkdir(), call(sftp, input=batch))),
+            1,
+        )
+        yield Comparison("sftp -b", ours, theirs, 1 / 6, f"{note}, up")
+    clean()
+    shutil.rmtree(source)
+
+
+def large(bench: Bench) -> Iterator[Comparison]:
+    """One file of 200 MB up and down on loopback, one of 40 MB at 40 ms."""
+    yield from _large(bench, 200, slow=False)
+    yield from _large(bench, 40, slow=True)
+
+
+def _large(bench: Bench, size: int, *, slow: bool) -> Iterator[Comparison]:
+    host = bench.connection(slow=slow)
+    source, there = bench.directory / "large", bench.directory / "large.there"
+    source.write_bytes(os.urandom(1 << 20) * size)
+    sftp = bench.ssh("-q", "-b", "-", "none", slow=slow, program="sftp")
+    goal = 1 / 2 if slow else 1 / 0.95
+    note = f"{size} MB{', 40 ms' if slow else ''}"
+    one, two = pairs(
+        lambda: host.put(source, str(there)),
+        lambda: call(sftp, input=f"put {source} {there}\n".encode()),
+        bench.times,
+    )
+    yield Comparison("sftp", one, two, goal, f"{note}, up")
+    one, two = pairs(
+        lambda: host.get(str(source), there),
+        lambda: call(sftp, input=f"get {source} {there}\n".encode()),
+        bench.times,
+    )
+    yield Comparison("sftp", one, two, goal, f"{note}, down")
+    source.unlink()
+    there.unlink(missing_ok=True)
+
+
+def recovery(bench: Bench) -> Iterator[Comparison]:
+    """The first command after ``kill -9`` of the master, against a cold connection."""
+    cold = [
+        "ssh", "-F", str(bench.server.config), "-o", "ControlPath=none", "-T",
+        bench.server.alias, "true",
+    ]  # fmt: skip
+    host = Connection(bench.server.alias, ssh_config=str(bench.server.config)).open()
+
+    def ours() -> None:
+        link = host._master.find()
+        if link is not None:
+            os.kill(link.pid, 9)
+            while _running(link.pid):
+                time.sleep(0.001)
+        if host.run("echo right").stdout != "right\n":
+            raise RuntimeError("a wrong answer")
+
+    one, two = pairs(ours, lambda: call(cold), 3 * bench.times)
+    yield Comparison("a cold ssh", one, two, 1.3)
+
+
+def _running(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as handle:
+            return handle.read().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except FileNotFoundError:
+        return False
+
+
+def parse(bench: Bench) -> Iterator[Comparison]:
+    """100,000 lines of squeue, every state looked at."""
+    states = ("R", "PD", "CG", "S", "CD", "F", "TO", "CA")
+    lines = ["             JOBID PARTITION     NAME     USER ST       TIME  NODES NODELIST(REASON)"]
+    lines += [
+        f"{number:18d} {'batch':9} {'job' + str(number):>8.8} {'alice':>8} "
+        f"{states[number % len(states)]:>2} {'1:02:03':>10} {1:6d} n{number % 900}"
+        for number in range(1, 100_001)
+    ]
+    text = "\n".join(lines) + "\n"
+
+    def ours() -> None:
+        for status in parser.parse_status(text, "slurm").known.values():
+            _ = status.state
+
+    machine = "\n".join(
+        f"{number}|batch|job{number}|alice|{states[number % len(states)]}"
+        for number in range(1, 100_001)
+    )
+
+    def split() -> None:
+        for line in machine.splitlines():
+            line.split("|")
+
+    one, two = pairs(ours, split, bench.times)
+    yield Comparison("splitlines and split", one, two, None)
+    theirs = _qtoolkit()
+    if theirs is not None:
+        one, two = pairs(ours, theirs, bench.times)
+        yield Comparison("qtoolkit", one, two, 0.5)
+
+
+def _qtoolkit() -> Callable[[], None] | None:
+    try:
+        from qtoolkit.io.slurm import SlurmIO
+    except ImportError:
+        return None
+    reader = SlurmIO()
+    states = ("RUNNING", "PENDING", "COMPLETING", "SUSPENDED", "COMPLETED", "FAILED")
+    separator = reader.SQUEUE_FIELD_SEPARATOR if hasattr(reader, "SQUEUE_FIELD_SEPARATOR") else None
+    if separator is None:
+        from qtoolkit.io import slurm
+
+        names = ("separator", "_SEPARATOR")
+        separator = next((getattr(slurm, one) for one in names if hasattr(slurm, one)), "<><>")
+    fields = [key for key, _ in reader.squeue_fields]
+    facts = {"%i": "0", "%t": "R", "%r": "None", "%j": "job", "%u": "alice", "%P": "batch"}
+    lines = []
+    for number in range(1, 100_001):
+        row = [facts.get(field, "0") for field in fields]
+        for index, field in enumerate(fields):
+            if field == "%i":
+                row[index] = str(number)
+            elif field in ("%T", "%t"):
+                row[index] = states[number % len(states)] if field == "%T" else "R"
+        lines.append(separator.join(row))
+    text = "\n".join(lines)
+
+    def read() -> None:
+        for job in reader.parse_jobs_list_output(exit_code=0, stdout=text, stderr=""):
+            _ = job.state
+
+    try:
+        read()
+    except Exception as error:  # noqa: BLE001 - a peer of another version is no failure of ours
+        print(f"qtoolkit could not be compared: {error}", file=sys.stderr)
+        return None
+    return read
+
+
+def memory(bench: Bench) -> Iterator[Comparison]:
+    """Peak memory of a process that imports us, in KB (as if they were milliseconds)."""
+
+    def peak(name: str) -> float:
+        code = f"import resource, {name}; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, check=True, timeout=LIMIT
+        )
+        return int(done.stdout) / 1e3
+
+    ours = [peak("openssh_jobs") for _ in range(bench.times)]
+    theirs = [peak("subprocess") for _ in range(bench.times)]
+    yield Comparison("import subprocess", ours, theirs, 1.27, "peak memory, KB")
+
+
+ALL: dict[str, Callable[[Bench], Iterator[Comparison]]] = {
+    "import": import_time,
+    "memory": memory,
+    "run": run,
+    "many": many,
+    "tree": tree,
+    "large": large,
+    "recovery": recovery,
+    "parse": parse,
+}
