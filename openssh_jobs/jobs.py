@@ -301,22 +301,23 @@ _WORST_FIRST = (
 )
 
 
-def array_status(job_id: str, elements: Iterable[JobStatus]) -> JobStatus | None:
+def array_status(
+    job_id: str, elements: Iterable[JobStatus], *, whole: bool = False
+) -> JobStatus | None:
     """The status of a whole array (or cluster of jobs) from those of its elements.
 
-    ``None`` where the elements do not settle it: all of those that a *queue* still lists have
-    completed, but a queue forgets, and a forgotten element may have failed.
+    ``whole`` says that these are all its elements.  ``None`` where they do not settle it: all that
+    are listed have completed, but one that is listed no more, or not yet, may have failed.
     """
     found = tuple(elements)
     if not found:
         return None
     states = {one.state for one in found}
-    sources = {one.source for one in found}
     if JobState.UNKNOWN in states:
         state = JobState.UNKNOWN
     elif states <= _FINAL:
         state = next((worst for worst in _WORST_FIRST if worst in states), JobState.COMPLETED)
-        if state is JobState.COMPLETED and sources != {"accounting"}:
+        if state is JobState.COMPLETED and not whole:
             return None
     elif JobState.RUNNING in states or states & _FINAL:
         state = JobState.RUNNING
@@ -353,7 +354,8 @@ class Snapshot:
     ``known`` maps ids to statuses.  ``absent`` are ids that a complete answer which covered them
     does not list: the queue has them no more (or never had).  ``unknown`` are ids of which nothing
     can be said.  ``unparsed`` keeps the odd lines.  ``error`` is why there is no answer.
-    ``taken_at`` is when the query began (set by who asked).
+    ``taken_at`` is when the query began (set by who asked).  ``whole_arrays``: of an array that is
+    listed, every element is.
 
     ``snapshot[id]`` takes an id in any equivalent form (a PBS server left out), answers an absent
     or unknown one with the state ``unknown``, and raises ``KeyError`` for one not asked about.
@@ -366,6 +368,7 @@ class Snapshot:
     error: SchedulerError | None = None
     taken_at: datetime | None = None
     source: str = "queue"
+    whole_arrays: bool = False
 
     def __getitem__(self, job_id: object) -> JobStatus:
         text = str(job_id)
@@ -376,7 +379,7 @@ class Snapshot:
             wanted = JobId.parse(text)
         except InputError:
             raise KeyError(text) from None
-        found = _find(wanted, _index(self.known).get(wanted.number, ()))
+        found = _find(wanted, _index(self.known).get(wanted.number, ()), whole=self.whole_arrays)
         if found is not None:
             return found
         for ids, reason in ((self.absent, LEFT_QUEUE), (self.unknown, self._why())):
@@ -413,7 +416,7 @@ class Snapshot:
                 job_id = JobId.parse(one)
                 text = str(job_id)
                 index = index if index is not None else _index(self.known)
-                exact = _find(job_id, index.get(job_id.number, ()))
+                exact = _find(job_id, index.get(job_id.number, ()), whole=self.whole_arrays)
                 if exact is None:
                     is_covered = covered if isinstance(covered, bool) else covered(job_id)
                     (absent if is_covered else unknown).append(text)
@@ -435,7 +438,9 @@ def _index(known: Mapping[str, JobStatus]) -> dict[str, list[tuple[JobId, JobSta
     return index
 
 
-def _find(wanted: JobId, candidates: Iterable[tuple[JobId, JobStatus]]) -> JobStatus | None:
+def _find(
+    wanted: JobId, candidates: Iterable[tuple[JobId, JobStatus]], *, whole: bool
+) -> JobStatus | None:
     """The one status that answers for an id; ``None`` where there is none or more than one."""
     listed = list(candidates)
     same = [status for job_id, status in listed if job_id.matches(wanted)]
@@ -451,7 +456,7 @@ def _find(wanted: JobId, candidates: Iterable[tuple[JobId, JobStatus]]) -> JobSt
     if len(around) == 1 and around[0].state.is_active:
         return around[0].replace(job_id=str(wanted))
     elements = [status for job_id, status in listed if wanted.contains(job_id)]
-    return array_status(str(wanted), elements)
+    return array_status(str(wanted), elements, whole=whole)
 
 
 # --------------------------------------------------------------------------- the machine

@@ -202,30 +202,28 @@ def test_absent_and_unknown_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("states", "source", "expected"),
+    ("states", "whole", "expected"),
     [
-        (["running", "pending"], "queue", "running"),
-        (["pending", "pending"], "queue", "pending"),
-        (["held", "held"], "queue", "held"),
-        (["held", "pending"], "queue", "pending"),
-        (["completed", "pending"], "queue", "running"),
-        (["failed", "running"], "queue", "running"),
-        (["completed", "unknown"], "queue", "unknown"),
-        (["completed", "failed"], "queue", "failed"),
-        (["timeout", "failed", "cancelled"], "queue", "timeout"),
-        (["completed", "completed"], "accounting", "completed"),
+        (["running", "pending"], False, "running"),
+        (["pending", "pending"], False, "pending"),
+        (["held", "held"], False, "held"),
+        (["held", "pending"], False, "pending"),
+        (["completed", "pending"], False, "running"),
+        (["failed", "running"], False, "running"),
+        (["completed", "unknown"], False, "unknown"),
+        (["completed", "failed"], False, "failed"),
+        (["timeout", "failed", "cancelled"], False, "timeout"),
+        (["completed", "completed"], True, "completed"),
         # A queue forgets: nobody knows whether an element that is not listed has failed.
-        (["completed", "completed"], "queue", None),
-        ([], "queue", None),
+        (["completed", "completed"], False, None),
+        ([], False, None),
     ],
 )
 def test_an_array_is_what_its_elements_are(
-    states: list[str], source: str, expected: str | None
+    states: list[str], whole: bool, expected: str | None
 ) -> None:
-    elements = [
-        JobStatus(f"9_{number}", state, source=source) for number, state in enumerate(states)
-    ]
-    found = array_status("9", elements)
+    elements = [JobStatus(f"9_{number}", state) for number, state in enumerate(states)]
+    found = array_status("9", elements, whole=whole)
     assert (found.state if found is not None else None) == expected
 
 

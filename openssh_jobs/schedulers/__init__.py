@@ -26,6 +26,7 @@ GROUP = "openssh_jobs.schedulers"
 # scheduler can still start a process by itself.  Also what makes a bare checkout work.
 _BUILT_IN = {
     "slurm": "openssh_jobs.schedulers.slurm:Slurm",
+    "sge": "openssh_jobs.schedulers.sge:GridEngine",
     "direct": "openssh_jobs.schedulers.direct:Direct",
 }
 _ALIASES = {

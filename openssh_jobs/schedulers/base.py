@@ -26,7 +26,7 @@ from openssh_jobs.errors import (
     SubmitUnknown,
 )
 from openssh_jobs.jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
-from openssh_jobs.schedulers.text import first_line, quote
+from openssh_jobs.schedulers.text import expand_array, first_line, quote
 
 __all__ = ["Rule", "Scheduler", "Section", "SubmitRequest", "framed", "read_frame", "section"]
 
@@ -305,6 +305,18 @@ class Scheduler(ABC):
     def parse_detail(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> JobStatus:
         """The one job in the answer to ``detail_script``."""
         self.unsupported("details of a job")
+
+    #: How an element of an array is written: with ``{number}`` and ``{index}``.
+    element_form: ClassVar[str] = "{number}_{index}"
+
+    def element_ids(self, job_id: str, array: str) -> list[str]:
+        """The ids of all elements of an array that was submitted as ``array`` (``0-9%2``)."""
+        one = JobId.parse(job_id)
+        tail = f".{one.server}" if one.server else f";{one.cluster}" if one.cluster else ""
+        return [
+            self.element_form.format(number=one.number, index=index) + tail
+            for index in expand_array(array)
+        ]
 
     # -- acting --------------------------------------------------------------
 

@@ -378,8 +378,13 @@ class Slurm(Scheduler):
                 for job_id, status in known.items()
                 if status.submitted is None or status.submitted >= early
             }
+        # sacct -j lists every element of an array; what scontrol remembers is another matter.
         snapshot = Snapshot(
-            known=known, unparsed=tuple(rows.unparsed), error=failed, source="accounting"
+            known=known,
+            unparsed=tuple(rows.unparsed),
+            error=failed,
+            source="accounting",
+            whole_arrays=failed is None,
         )
         if requested is None:
             return snapshot

@@ -16,6 +16,7 @@ __all__ = [
     "chunks",
     "command_words",
     "epoch",
+    "expand_array",
     "expand_hosts",
     "first_line",
     "parse_duration",
@@ -31,6 +32,7 @@ __all__ = [
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _MAX_HOSTS = 65536
+_MAX_ARRAY = 4_000_000
 
 
 def quote(word: str) -> str:
@@ -216,6 +218,20 @@ def _expand(text: str, room: int) -> list[str]:
         for number in range(int(low), int(last) + 1):
             names.extend(f"{found[1]}{number:0{width}d}{tail}" for tail in tails)
     return names
+
+
+def expand_array(text: str) -> list[int]:
+    """The indices of ``0-9:3,12%2``; empty for text that is no array (or one too long)."""
+    found: list[int] = []
+    for part in text.strip("[]").partition("%")[0].split(","):
+        match = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([0-9]{1,9}))?)?", part.strip())
+        if match is None:
+            return []
+        low, high, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1) or 1
+        if (high - low) // step + len(found) > _MAX_ARRAY:
+            return []
+        found.extend(range(low, high + 1, step))
+    return found
 
 
 # --------------------------------------------------------------------------- lines

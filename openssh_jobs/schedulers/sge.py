@@ -1,0 +1,365 @@
+"""Grid Engine: Sun's, Son of, Univa's, Altair's; qsub, qstat, qacct, qdel, qhold, qrls, qhost.
+
+Measured: SGE 8.1.9.  Manual pages: qsub(1), qstat(1), accounting(5).
+
+* ``qstat -r -xml``: the plain table cuts names at ten letters, and ``-r`` names the jobs that a
+  job waits for, which tells a dependency from a hold (both are ``hqw``).
+* Times are printed in the client's zone without saying so: asked for with ``TZ=UTC``.
+* ``qacct`` takes one id a call.  The accounting is written late (15 s by default).
+* A job that was deleted while it ran leaves the same record as one that killed itself with 9
+  (``failed 100``, exit 137), except in versions that write ``deleted_by``; one that was deleted
+  while it waited leaves none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import ClassVar
+
+from openssh_jobs.errors import InputError, SchedulerError
+from openssh_jobs.jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
+from openssh_jobs.schedulers import sge_output
+from openssh_jobs.schedulers.base import (
+    Scheduler,
+    Section,
+    SubmitRequest,
+    framed,
+    outcomes_for,
+    read_frame,
+    rule,
+    section,
+)
+from openssh_jobs.schedulers.text import command_words, first_line, shell_path, text_seconds
+
+_TIDY = "TZ=UTC0; export TZ\n"
+
+
+class GridEngine(Scheduler):
+    """Grid Engine, 6.2 to 8.x."""
+
+    name: ClassVar[str] = "sge"
+    aliases: ClassVar[tuple[str, ...]] = ("oge", "uge", "gridengine")
+    directive: ClassVar[str | None] = "#$"
+    element_form: ClassVar[str] = "{number}.{index}"
+    probe: ClassVar[str] = (
+        "command -v qconf >/dev/null 2>&1 || exit 1\n"
+        "command -v qsub >/dev/null 2>&1 || exit 1\n"
+        "qstat -help 2>/dev/null | sed -n '1p' | grep -i -E 'GE|Grid Engine'"
+    )
+    noise: ClassVar[re.Pattern[str] | None] = re.compile(r"^Exiting\.$")
+    rules = (
+        rule(r"Connection refused\)|commlib error: can't connect", "transient", refused=True),
+        rule(
+            "commlib error|unable to send message to qmaster|got send error|got select error|"
+            "got timeout|qmaster .*not alive|failed receiving gdi|Error reading answer list",
+            "transient",
+        ),
+        rule("jobs? do(?:es)? not exist|does not exist$|job id .* not found", "not_found"),
+        rule(
+            "only [0-9]+ jobs are allowed per user|maximum.*jobs.*(?:exceeded|reached)|"
+            "exceed.*quota|max_u_jobs|max_jobs",
+            "limit",
+            refused=True,
+            passes=True,
+        ),
+        rule("more than [0-9]+ tasks|max_aj", "limit", refused=True),
+        rule(
+            "no submit host|neither submit nor admin host|SGE_ROOT|SGE_CELL|"
+            "can't determine path to qmaster|unable to read .*act_qmaster",
+            "not_submit_host",
+            refused=True,
+        ),
+        rule(
+            "no permission|necessary privileges|must be at least owner|lower than minimum|"
+            "access denied|not allowed to|no access to",
+            "permission",
+            refused=True,
+        ),
+        rule("no jobs running since startup", "not_found"),
+        rule(
+            "Unable to run job: (?:job rejected|denied|unknown resource|attribute|error: no suit|"
+            "Job was rejected|can't resolve|Script length|.*not allowed in objectname|"
+            "warning|job .*cannot run)|Unable to read script|no suitable queues|"
+            "invalid option argument|argument to -|invalid task|ERROR! |Unknown option",
+            "invalid_request",
+            refused=True,
+        ),
+    )
+
+    # -- submitting ------------------------------------------------------------
+
+    def submit_script(self, request: SubmitRequest) -> str:
+        """qsub(1).  ``after_any`` is ``-hold_jid``; Grid Engine knows no other dependency.
+
+        Several cores need a parallel environment, whose name only the site knows: ``options``.
+        """
+        if request.after_ok or request.after_failed:
+            self.unsupported("after_ok and after_failed (-hold_jid waits for any end)")
+        words = ["-terse", "-cwd"]
+        has_pe = "-pe" in request.options
+        if (request.cpus or 1) > 1 and not has_pe:
+            self.unsupported("cpus without options=('-pe', NAME, N)")
+        if request.nodes not in (None, 1, "1") and not has_pe:
+            self.unsupported("nodes without options=('-pe', NAME, N)")
+        if request.gpus is not None:
+            self.unsupported("gpus (a resource of the site's: options=('-l', 'gpu=1'))")
+        limit = _seconds(request.time_limit)
+        for option, value in (
+            ("-N", request.name),
+            ("-t", request.array),
+            ("-q", request.queue),
+            ("-P", request.account),
+            ("-l", f"h_rt={limit}" if limit else None),
+            ("-l", f"h_vmem={request.memory}" if request.memory else None),
+            ("-o", _path(request.stdout_path)),
+            ("-e", _path(request.stderr_path)),
+            ("-hold_jid", ",".join(JobId.parse(one).number for one in request.after_any) or None),
+        ):
+            if value is not None:
+                words += [option, str(value)]
+        if request.hold:
+            words.append("-h")
+        words.extend(request.options)
+        return f"LC_ALL=C qsub {self.words(*words)} {shell_path(request.script)} </dev/null\n"
+
+    def submitted_ids(self, stdout: str) -> list[str]:
+        """``Your job 5 ("x") has been submitted``, ``Your job-array 16.2-8:3 …``, or ``-terse``."""
+        spoken = _SUBMITTED.findall(stdout)
+        return spoken or _TERSE.findall(stdout)[-1:]
+
+    # -- asking ------------------------------------------------------------------
+
+    def status_script(self, ids: Sequence[str] = (), *, all_users: bool = False) -> str:
+        """One qstat for all jobs of this user (or of everybody)."""
+        if ids:
+            self.checked_ids(ids)
+        who = "'*'" if all_users else '"$(id -un)"'
+        return framed(_TIDY, section("qstat", f"qstat -u {who} -r -xml </dev/null"))
+
+    def parse_status(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+        command: str | None = None,
+        timezone: tzinfo | None = None,
+    ) -> Snapshot:
+        """qstat (plain, -ext, -f, -r, -xml, -j) and qacct -j, pasted or asked for."""
+        wanted = None if requested is None else [str(JobId.parse(one)) for one in requested]
+        sections = read_frame(stdout)
+        if sections is not None:
+            if not sections or sections[0].returncode != 0:
+                raise self.error("", stderr, sections[0].returncode if sections else 1)
+            rows = sge_output.read(sections[0].text, UTC)
+            if rows is None or not sections[0].text.strip():
+                raise self.error(
+                    sections[0].text, stderr, 0, kind="parse_error", message="no listing of qstat"
+                )
+            is_whole = not rows.unparsed
+        else:
+            rows = sge_output.read(stdout, timezone)
+            words = command_words(command, ("qstat", "qacct"))
+            if returncode != 0 and _GONE.search(stderr) and wanted is not None:
+                gone = set(re.findall(r"[0-9]+", stderr.partition("exist")[2]))
+                known = rows.known if rows is not None else {}
+                return Snapshot(known=known).select(wanted, covered=lambda one: one.number in gone)
+            if returncode != 0 and (rows is None or not rows.known):
+                raise self.error(stdout, stderr, returncode)
+            # An empty queue prints nothing at all; that counts only if qstat was really asked.
+            if rows is None or (not stdout.strip() and not words):
+                raise self.error(
+                    stdout,
+                    stderr,
+                    returncode,
+                    kind="parse_error",
+                    message=f"this is no listing of Grid Engine: {first_line(stdout)!r}",
+                )
+            is_whole = False
+        snapshot = Snapshot(known=rows.known, unparsed=tuple(rows.unparsed), source=rows.source)
+        gone = rows.gone
+        if wanted is None:
+            return snapshot
+        return snapshot.select(wanted, covered=lambda one: is_whole or one.number in gone)
+
+    def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:
+        """One qacct for each job (it takes only one)."""
+        parts = [_TIDY]
+        for number in dict.fromkeys(JobId.parse(one).number for one in self.checked_ids(ids)):
+            parts.append(section(f"qacct {number}", f"qacct -j {number} 2>&1 </dev/null"))
+        return framed(*parts)
+
+    def parse_history(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+        since: datetime | None = None,
+    ) -> Snapshot:
+        """The answer to ``history_script``: the last run of each job that the accounting has."""
+        sections = read_frame(stdout)
+        if not sections:
+            raise self.error(stdout, stderr, returncode, kind="transport")
+        known: dict[str, JobStatus] = {}
+        unparsed: list[str] = []
+        asked: set[str] = set()
+        failed: SchedulerError | None = None
+        early = since - timedelta(hours=1) if since is not None else None
+        for one in sections:
+            number = one.name.partition(" ")[2]
+            if one.returncode != 0:
+                if "not found" in one.text:
+                    asked.add(number)
+                else:
+                    failed = self.error(one.text, stderr, one.returncode)
+                continue
+            rows = sge_output.read_accounting(one.text, UTC)
+            unparsed.extend(rows.unparsed)
+            asked.add(number)
+            for job_id, status in rows.known.items():
+                if early is None or status.submitted is None or status.submitted >= early:
+                    known[job_id] = status
+        if failed is not None and not asked:
+            raise failed
+        snapshot = Snapshot(
+            known=known, unparsed=tuple(unparsed), error=failed, source="accounting"
+        )
+        if requested is None:
+            return snapshot
+        return snapshot.select(requested, covered=lambda one: one.number in asked and not unparsed)
+
+    def detail_script(self, job_id: str) -> str:
+        number = JobId.parse(job_id).number
+        return framed(_TIDY, section("qstat-j", f"qstat -j {number} </dev/null"))
+
+    def parse_detail(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> JobStatus:
+        sections = read_frame(stdout)
+        if not sections:
+            raise self.error(stdout, stderr, returncode, kind="transport")
+        rows = sge_output.read(sections[0].text, UTC)
+        if sections[0].returncode != 0 or rows is None or not rows.known:
+            raise self.error(sections[0].text, stderr, sections[0].returncode)
+        return next(iter(rows.known.values()))
+
+    # -- acting ----------------------------------------------------------------------
+
+    def _act(self, command: str, ids: Sequence[str]) -> str:
+        words: list[str] = []
+        for one in self.checked_ids(ids):
+            job_id = JobId.parse(one)
+            words.append(f"{job_id.number}.{job_id.proc}" if job_id.proc else job_id.number)
+        return framed(section("act", f"{command} {self.words(*words)} 2>&1 </dev/null"))
+
+    def cancel_script(self, ids: Sequence[str]) -> str:
+        return self._act("qdel", ids)
+
+    def hold_script(self, ids: Sequence[str]) -> str:
+        return self._act("qhold", ids)
+
+    def release_script(self, ids: Sequence[str]) -> str:
+        return self._act("qrls", ids)
+
+    def parse_cancel(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+    ) -> dict[str, CancelOutcome]:
+        """qdel says it all on stdout, errors too."""
+        sections = read_frame(stdout)
+        if sections is None:
+            sections = [Section("act", f"{stdout}\n{stderr}", returncode, "")]
+        said: dict[str, CancelOutcome] = {}
+        text = "\n".join(one.text for one in sections)
+        for line in text.splitlines():
+            for pattern, outcome in _OUTCOMES:
+                found = pattern.search(line)
+                if found is not None:
+                    said[found[1]] = outcome
+                    break
+        if not said:
+            raise self.error(text, "", max((one.returncode for one in sections), default=1))
+        whole = {JobId.parse(key).number: value for key, value in said.items()}
+        if requested is None:
+            return said
+        found_all = outcomes_for(requested, said, CancelOutcome.TRANSIENT)
+        for job_id, outcome in found_all.items():
+            if outcome is CancelOutcome.TRANSIENT:
+                found_all[job_id] = whole.get(JobId.parse(job_id).number, outcome)
+        return found_all
+
+    # -- the machine -------------------------------------------------------------------
+
+    def nodes_script(self) -> str:
+        return framed(section("qhost", "qhost -q </dev/null"))
+
+    def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
+        nodes = sge_output.read_nodes(self._text(stdout, stderr, returncode))
+        if not nodes:
+            raise self.error(stdout, stderr, returncode, kind="parse_error")
+        return nodes
+
+    def queues_script(self) -> str:
+        return framed(section("qstat-g", "qstat -g c </dev/null"))
+
+    def parse_queues(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Queue]:
+        queues = sge_output.read_queues(self._text(stdout, stderr, returncode))
+        if not queues:
+            raise self.error(stdout, stderr, returncode, kind="parse_error")
+        return queues
+
+    def _text(self, stdout: str, stderr: str, returncode: int) -> str:
+        sections = read_frame(stdout)
+        if sections:
+            stdout, returncode = sections[0].text, sections[0].returncode
+        if returncode != 0 or not stdout.strip():
+            raise self.error(stdout, stderr, returncode)
+        return stdout
+
+    def recognises(self, stdout: str, stderr: str = "", command: str | None = None) -> bool:
+        return sge_output.LOOKS_LIKE.search(stdout) is not None or bool(
+            re.search("qmaster|SGE_ROOT|Following jobs do not exist", stderr)
+        )
+
+
+_SUBMITTED = re.compile(r'^Your job(?:-array)? ([0-9]+)(?:\.[0-9,:\-]+)? \(".*"\)', re.MULTILINE)
+_TERSE = re.compile(r"^([0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)?\s*$", re.MULTILINE | re.ASCII)
+_GONE = re.compile(r"Following jobs do not exist")
+_O = CancelOutcome
+_OUTCOMES: tuple[tuple[re.Pattern[str], CancelOutcome], ...] = tuple(
+    (re.compile(pattern), outcome)
+    for pattern, outcome in (
+        (r'denied: job "([0-9.]+)" does not exist', _O.NOT_FOUND),
+        (r"[Tt]he job ([0-9.]+) of user.* does not exist", _O.NOT_FOUND),
+        (r'(?:privileges|permission) to (?:delete|modify) the job "([0-9.]+)"', _O.PERMISSION),
+        (r'no permission to \w+ job "([0-9.]+)"', _O.PERMISSION),
+        (r"must be at least \w+ (?:of|for) job ([0-9.]+)", _O.PERMISSION),
+        (r"has registered the job(?:-array task)? ([0-9.]+) for deletion", _O.REQUESTED),
+        (r"has deleted job(?:-array task)? ([0-9.]+)", _O.REQUESTED),
+        (r"has deleted job-array tasks .* of job ([0-9]+)", _O.REQUESTED),
+        (r"forced the deletion of job ([0-9.]+)", _O.REQUESTED),
+        (r"job ([0-9.]+) is already in deletion", _O.REQUESTED),
+        (r"modified hold of job(?:-array task)? ([0-9.]+)", _O.REQUESTED),
+    )
+)
+
+
+def _seconds(value: timedelta | str | None) -> int | None:
+    if value is None:
+        return None
+    limit = text_seconds(value)
+    if limit is None or limit <= timedelta(0):
+        raise InputError(f"time_limit is no duration: {value!r}")
+    return -(-limit // timedelta(seconds=1))
+
+
+def _path(path: str | None) -> str | None:
+    """Grid Engine takes what is before a colon for a host's name."""
+    return f":{path}" if path is not None and ":" in path else path

@@ -1,0 +1,437 @@
+"""What Grid Engine's qstat, qacct and qhost print.  Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, tzinfo
+from typing import Any
+
+from openssh_jobs.errors import SchedulerError
+from openssh_jobs.jobs import JobState, JobStatus, Node, Queue
+from openssh_jobs.schedulers.markup import elements, fields
+from openssh_jobs.schedulers.text import epoch, parse_size, parse_time, whole_number
+
+LOOKS_LIKE = re.compile(
+    r"^job-ID +prior|^queuename +qtype|<job_info\b|<detailed_job_info\b|<unknown_jobs\b|^={20,}\n"
+    r"(?:job_number:|qname )|^OJ:[0-9a-f]+ begin (?:qstat|qacct|qhost)\b",
+    re.MULTILINE,
+)
+
+
+@dataclass(slots=True)
+class Rows:
+    """What was read so far; ``gone`` are numbers that the answer says it does not know."""
+
+    known: dict[str, JobStatus] = field(default_factory=dict)
+    unparsed: list[str] = field(default_factory=list)
+    gone: set[str] = field(default_factory=set)
+    source: str = "queue"
+
+
+def state_of(letters: str, *, waits: bool = False) -> JobState | None:
+    """The state that qstat's letters mean; ``waits``: it is known to wait for another job."""
+    if not re.fullmatch(r"[drEhstTRSqwzxPNuoac]{1,8}", letters):
+        return None
+    if "E" in letters:
+        return JobState.FAILED  # the queue never starts it by itself
+    if "d" in letters:
+        return JobState.COMPLETING
+    if "z" in letters:
+        return JobState.UNKNOWN  # it has ended: how, only the accounting knows
+    if "w" in letters or letters in ("Rq", "hRq", "q"):
+        return JobState.HELD if "h" in letters and not waits else JobState.PENDING
+    if "s" in letters or "S" in letters or "T" in letters:
+        return JobState.SUSPENDED
+    if "r" in letters or "t" in letters:
+        return JobState.RUNNING
+    return None
+
+
+def read(text: str, zone: tzinfo | None) -> Rows | None:
+    """Any listing; ``None`` for text that is none.  An empty text is an empty queue."""
+    head = text.lstrip()
+    if "<unknown_jobs" in text:
+        gone = {one for names in fields(text).values() for one in names if one.strip().isdigit()}
+        return Rows(gone=gone)
+    if "<detailed_job_info" in text:
+        return _read_details_xml(text)
+    if "<job_info" in text:
+        return _read_xml(text, zone)
+    if re.match(r"={20,}\s*\njob_number:", head):
+        return _read_details(text, zone)
+    if re.match(r"={20,}\s*\nqname\b", head):
+        return read_accounting(text, zone)
+    if not head:
+        return Rows()
+    return _read_table(text, zone)
+
+
+def _task_id(number: str, tasks: str | None) -> str:
+    return f"{number}.{tasks}" if tasks and re.fullmatch(r"[0-9][0-9,:\-]*", tasks) else number
+
+
+# --------------------------------------------------------------------------- the table
+
+_ROW = re.compile(
+    r"\s*(?P<number>[0-9]+)\s+(?P<prior>-?[0-9.]+(?:e[+-]?[0-9]+)?)\s+(?P<middle>.*?\S)\s+"
+    r"(?P<date>[0-9]{2}/[0-9]{2}/[0-9]{4}) (?P<time>[0-9:]{8})(?:\.[0-9]+)?(?P<rest>.*)"
+)
+_REST = re.compile(
+    r"(?:\s+(?P<queue>\S+@\S*))?(?:\s+(?P<jclass>[^\s0-9]\S*))?\s+(?P<slots>[0-9]+)"
+    r"(?:\s+(?P<tasks>[0-9][0-9,:\-]*))?\s*"
+)
+
+
+def _read_table(text: str, zone: tzinfo | None) -> Rows | None:
+    rows = Rows()
+    header: list[str] = []
+    last: str | None = None
+    for line in text.splitlines():
+        if line.lstrip().startswith("job-ID") or line.startswith("queuename"):
+            header = line.replace("submit/start at", "submit").split()
+            continue
+        if not header or not line.strip() or re.match(r"[-#\s]{8,}|.* - PENDING JOBS", line):
+            continue
+        status = _row(line, header, zone)
+        if status is not None:
+            last = status.job_id
+            rows.known[last] = status
+        elif last is not None and re.match(r"\s{7,}[A-Z][\w ()]*:", line):
+            _add_request(rows, last, line)
+        elif not re.match(r"\S+@\S+\s+[BICPTN]+\s", line) and not line.startswith("\t"):
+            rows.unparsed.append(line[:1000])
+    return rows if header else None
+
+
+def _add_request(rows: Rows, job_id: str, line: str) -> None:
+    """A line of ``qstat -r`` below the job's own."""
+    name, _, value = line.strip().partition(":")
+    status = rows.known[job_id]
+    if name == "Full jobname":
+        rows.known[job_id] = status.replace(name=value.strip())
+    elif name.startswith("Predecessor Jobs") and value.strip() and status.state == "held":
+        rows.known[job_id] = status.replace(state=JobState.PENDING)
+
+
+def _row(line: str, header: list[str], zone: tzinfo | None) -> JobStatus | None:
+    found = _ROW.fullmatch(line)
+    if found is None:
+        return _row_without_date(line, header)
+    # Name, user and state are the last three of what stands before the date; -pri and -urg put
+    # numbers before the name.
+    middle = found["middle"].split()
+    rest = _REST.fullmatch(found["rest"])
+    state = state_of(middle[-1]) if len(middle) >= 3 else None
+    if state is None or rest is None:
+        return None
+    when = parse_time(f"{found['date']} {found['time']}", zone)
+    has_begun = rest["queue"] is not None
+    return JobStatus(
+        _task_id(found["number"], rest["tasks"]),
+        state,
+        raw_state=middle[-1],
+        name=middle[-3],
+        user=middle[-2],
+        queue=rest["queue"].partition("@")[0] if rest["queue"] else None,
+        nodes=(rest["queue"].partition("@")[2],) if rest["queue"] else None,
+        cpus=int(rest["slots"]),
+        started=when if has_begun else None,
+        submitted=None if has_begun else when,
+        source="queue",
+    )
+
+
+def _row_without_date(line: str, header: list[str]) -> JobStatus | None:
+    """``-ext``: the columns up to the state are always filled."""
+    cells = line.split()
+    if "state" not in header or "name" not in header or len(cells) <= header.index("state"):
+        return None
+    cell = dict(zip(header, cells, strict=False))
+    state = state_of(cell["state"])
+    if state is None or not cells[0].isdigit():
+        return None
+    place = next((one for one in cells if "@" in one), None)
+    after = cells[cells.index(place) + 2 :] if place is not None else []
+    return JobStatus(
+        _task_id(cells[0], after[0] if after else None),
+        state,
+        raw_state=cell["state"],
+        name=cell["name"],
+        user=cell.get("user"),
+        queue=place.partition("@")[0] if place else None,
+        nodes=(place.partition("@")[2],) if place else None,
+        source="queue",
+    )
+
+
+# --------------------------------------------------------------------------- XML
+
+
+def _first(said: Mapping[str, list[str]], name: str) -> str | None:
+    return said[name][0] if name in said else None
+
+
+def _read_xml(text: str, zone: tzinfo | None) -> Rows:
+    if not text.rstrip().endswith("</job_info>") or text.count("</job_info>") != 2:
+        raise SchedulerError("the answer is cut off", kind="transport", stdout=text)
+    rows = Rows()
+    records = elements(text, "job_list")
+    if len(records) != len(re.findall(r"<job_list(?=[\s>])", text)):
+        raise SchedulerError("the answer is cut off", kind="transport", stdout=text)
+    for record in records:
+        said = fields(record)
+        number = said.get("JB_job_number", [""])
+        letters = said.get("state", [""])
+        waits = any(name.startswith("predecessor_jobs") for name in said)
+        state = state_of(letters[0], waits=waits) if len(letters) == 1 else None
+        if state is None or len(number) != 1 or not number[0].isdigit():
+            rows.unparsed.append(record[:1000])
+            continue
+        tasks = _first(said, "tasks")
+        place = said.get("queue_name", [""])[0]
+        slots = whole_number(_first(said, "slots"))
+        status = JobStatus(
+            _task_id(number[0], tasks),
+            state,
+            raw_state=letters[0],
+            name=_first(said, "full_job_name") or _first(said, "JB_name"),
+            user=_first(said, "JB_owner"),
+            queue=place.partition("@")[0] or None,
+            nodes=(place.partition("@")[2],) if "@" in place else None,
+            cpus=slots,
+            started=parse_time(_first(said, "JAT_start_time"), zone),
+            submitted=parse_time(_first(said, "JB_submission_time"), zone),
+            source="queue",
+        )
+        rows.known[status.job_id] = status
+    return rows
+
+
+def _read_details_xml(text: str) -> Rows:
+    if not text.rstrip().endswith("</detailed_job_info>"):
+        raise SchedulerError("the answer is cut off", kind="transport", stdout=text)
+    rows = Rows()
+    for record in re.split(r"(?=<JB_job_number>)", text)[1:]:
+        said = fields(record)
+        bits = whole_number(_first(said, "JAT_status"))
+        hold = whole_number(_first(said, "JAT_hold"))
+        is_error = bool(elements(record, "JAT_message_list")) and "QIM_message" in said
+        state = JobState.PENDING
+        # The bits of JAT_status (sge_job.h): 0x80 running, 0x100 suspended, 0x40 transferring.
+        if is_error:
+            state = JobState.FAILED
+        elif bits is not None and bits & 0x100:
+            state = JobState.SUSPENDED
+        elif bits is not None and bits & 0xC0:
+            state = JobState.RUNNING
+        elif hold and "JRE_job_number" not in said:
+            state = JobState.HELD
+        number = said["JB_job_number"][0]
+        if not number.isdigit():
+            rows.unparsed.append(record[:1000])
+            continue
+        rows.known[number] = JobStatus(
+            number,
+            state,
+            reason=_first(said, "QIM_message"),
+            name=_first(said, "JB_job_name"),
+            user=_first(said, "JB_owner"),
+            submitted=epoch(_first(said, "JB_submission_time")),
+            started=epoch(_first(said, "JAT_start_time")),
+            directory=_first(said, "JB_cwd"),
+            command=_first(said, "JB_script_file"),
+            source="queue",
+        )
+    return rows
+
+
+# --------------------------------------------------------------------------- qstat -j
+
+
+def _blocks(text: str) -> list[str]:
+    return [block for block in re.split(r"^={20,}\s*\n", text, flags=re.MULTILINE) if block.strip()]
+
+
+def _read_details(text: str, zone: tzinfo | None) -> Rows:
+    """``qstat -j`` does not print a state (Univa's does): it is told from what else is there."""
+    rows = Rows()
+    for block in _blocks(text):
+        said: dict[str, str] = {}
+        for line in block.splitlines():
+            found = re.match(r"([a-zA-Z_][\w ()]*?)\s*[0-9]*:\s+(.*)", line)
+            if found is not None:
+                said.setdefault(found[1].strip(), found[2])
+        number = said.get("job_number", "").strip()
+        if not number.isdigit():
+            rows.unparsed.append(block[:1000])
+            continue
+        state: JobState | None
+        if "job_state" in said:
+            state = state_of(said["job_state"].strip())
+        elif "error reason" in said:
+            state = JobState.FAILED
+        elif "usage" in said:
+            state = JobState.RUNNING
+        else:
+            state = JobState.PENDING
+        rows.known[number] = JobStatus(
+            number,
+            state or JobState.UNKNOWN,
+            reason=said.get("error reason"),
+            name=said.get("job_name"),
+            user=said.get("owner"),
+            submitted=parse_time(said.get("submission_time"), zone),
+            directory=said.get("cwd"),
+            command=said.get("script_file"),
+            source="queue",
+        )
+    return rows
+
+
+# --------------------------------------------------------------------------- qacct
+
+
+def read_accounting(text: str, zone: tzinfo | None) -> Rows:
+    """``qacct -j``: one record a run, the last one of a job counts."""
+    rows = Rows(source="accounting")
+    for block in _blocks(text):
+        said: dict[str, str] = {}
+        for line in block.splitlines():
+            key, _, value = line.partition(" ")
+            said.setdefault(key, value.strip())
+        number = said.get("jobnumber", "")
+        status = _ended(number, said, zone) if number.isdigit() else None
+        if status is None:
+            if "jobnumber" in said or "qname" in said:
+                rows.unparsed.append(block[:1000])
+            continue
+        rows.known[status.job_id] = status
+    return rows
+
+
+def _ended(number: str, said: dict[str, str], zone: tzinfo | None) -> JobStatus | None:
+    failed = whole_number(said.get("failed", "").partition(":")[0].strip())
+    code = whole_number(said.get("exit_status", "").partition("(")[0].strip())
+    if failed is None or code is None:
+        return None
+    why = said["failed"].partition(":")[2].strip() or None
+    deleted = said.get("deleted_by", "NONE")
+    state, told, number_of_signal = JobState.FAILED, code, None
+    if deleted not in ("NONE", "undefined", ""):
+        state, why = JobState.CANCELLED, f"deleted by {deleted}"
+    elif failed == 25:
+        state, told = JobState.PENDING, 0  # this run ended, the job went back to the queue
+    elif failed == 37:
+        state = JobState.TIMEOUT
+    elif failed == 0 and code == 0:
+        state = JobState.COMPLETED
+    if failed == 100 and code > 128:
+        number_of_signal, told = code - 128, 0
+    slots = whole_number(said.get("slots"))
+    task = said.get("taskid", "undefined")
+    spent = re.match(r"[0-9]+(?:\.[0-9]+)?", said.get("ru_wallclock", ""))
+    facts: dict[str, Any] = {
+        "raw_state": f"failed {failed}, exit_status {code}",
+        "reason": why,
+        "name": said.get("jobname"),
+        "user": said.get("owner"),
+        "queue": said.get("qname"),
+        "account": said.get("project") if said.get("project") not in ("NONE", None) else None,
+        "nodes": (said["hostname"],) if said.get("hostname") not in (None, "", "NONE") else None,
+        "cpus": slots,
+        "exit_code": told if state is JobState.COMPLETED or told else None,
+        "signal": number_of_signal,
+        "submitted": _when(said.get("qsub_time"), zone),
+        "started": _when(said.get("start_time"), zone),
+        "ended": _when(said.get("end_time"), zone),
+        "elapsed": timedelta(seconds=float(spent[0])) if spent and len(spent[0]) < 12 else None,
+        "source": "accounting",
+    }
+    if state is JobState.PENDING:
+        facts.update(exit_code=None, signal=None, ended=None)
+    return JobStatus(_task_id(number, task if task.isdigit() else None), state, **facts)
+
+
+def _when(text: str | None, zone: tzinfo | None) -> datetime | None:
+    return None if not text or text.startswith(("-", "undefined")) else parse_time(text, zone)
+
+
+# --------------------------------------------------------------------------- the machine
+
+
+def read_nodes(text: str) -> list[Node]:
+    """``qhost`` and ``qhost -q``."""
+    nodes: list[Node] = []
+    header: list[str] = []
+    states: dict[str, list[tuple[str, int, int, str]]] = {}
+    for line in text.splitlines():
+        cells = line.split()
+        if line.startswith("HOSTNAME"):
+            header = cells
+        elif not header or not cells or line.startswith(("---", "global ")):
+            continue
+        elif line[:1] != " " and len(cells) >= len(header):
+            said = dict(zip(header, cells, strict=False))
+            load = said.get("LOAD", "-")
+            memory, used = parse_size(said.get("MEMTOT")), parse_size(said.get("MEMUSE"))
+            is_number = re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", load) is not None
+            nodes.append(
+                Node(
+                    name=cells[0],
+                    state="idle" if is_number else "down",
+                    cpus=whole_number(said.get("NCPU")),
+                    memory=memory,
+                    memory_free=memory - used if memory is not None and used is not None else None,
+                    load=float(load) if is_number else None,
+                )
+            )
+        elif line[:1] == " " and nodes:
+            found = re.match(
+                r"\s+(\S+)\s+[A-Z]+\s+(?:[0-9]+/)?([0-9]+)/([0-9]+)(?:\s+(\S+))?", line
+            )
+            if found is not None:
+                row = (found[1], int(found[2]), int(found[3]), found[4] or "")
+                states.setdefault(nodes[-1].name, []).append(row)
+    return [_with_queues(node, states.get(node.name, [])) for node in nodes]
+
+
+def _with_queues(node: Node, queues: list[tuple[str, int, int, str]]) -> Node:
+    if not queues:
+        return node
+    used = sum(row[1] for row in queues)
+    letters = [row[3] for row in queues]
+    state = node.state
+    if state == "down" or all("u" in one for one in letters):
+        state = "down"
+    elif all("d" in one or "D" in one or "E" in one for one in letters):
+        state = "draining" if used else "drained"
+    elif used:
+        state = "allocated" if node.cpus is not None and used >= node.cpus else "mixed"
+    return replace(
+        node,
+        state=state,
+        raw_state=" ".join(letters).strip() or None,
+        cpus_used=used,
+        queues=tuple(row[0] for row in queues),
+    )
+
+
+def read_queues(text: str) -> list[Queue]:
+    """``qstat -g c``."""
+    queues: list[Queue] = []
+    has_header = False
+    for line in text.splitlines():
+        cells = line.split()
+        if line.startswith("CLUSTER QUEUE"):
+            has_header = True
+        elif has_header and len(cells) >= 8 and not line.startswith("-"):
+            used, available, total, disabled = (whole_number(cells[at]) for at in (2, 4, 5, 7))
+            state = "up"
+            if total and disabled is not None and disabled >= total:
+                state = "drained"
+            queues.append(
+                Queue(name=cells[0], state=state, cpus=total, cpus_free=available, running=used)
+            )
+    return queues
