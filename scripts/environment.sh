@@ -70,22 +70,47 @@ find_python() { # sets PYTHON
     return 1
 }
 
+need_venv() { # .venv with a pip in it
+    if [ -x .venv/bin/python ] && .venv/bin/python -m pip --version >/dev/null 2>&1; then
+        return 0
+    fi
+    find_python
+    if ! "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null; then
+        need_packages python3-venv
+        if ! "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null; then
+            echo "$PYTHON cannot make virtual environments." >&2
+            return 1
+        fi
+    fi
+    quietly "$PYTHON" -m venv --clear .venv
+}
+
 need_environment() { # need_environment EXTRA: .venv with this checkout and an extra of setup.cfg
     stamp=.venv/has-$1
     if [ -e "$stamp" ] && [ -z "$(find setup.cfg setup.py -newer "$stamp")" ]; then
         return 0
     fi
-    if [ ! -x .venv/bin/python ] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
-        find_python
-        if ! "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null; then
-            need_packages python3-venv
-            if ! "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null; then
-                echo "$PYTHON cannot make virtual environments." >&2
-                return 1
-            fi
-        fi
-        quietly "$PYTHON" -m venv --clear .venv
-    fi
+    need_venv
     quietly .venv/bin/python -m pip install --disable-pip-version-check --quiet -e ".[$1]"
+    : >"$stamp"
+}
+
+need_copy() { # need_copy EXTRA: .venv with a copy of the package; writes nowhere else
+    export PYTHONDONTWRITEBYTECODE=1
+    if [ -e .venv/has-test ] && [ -z "$(find setup.cfg setup.py -newer .venv/has-test)" ]; then
+        return 0 # the checkout itself is in there, with all extras
+    fi
+    stamp=.venv/has-copy
+    if [ -e "$stamp" ] && [ -z "$(find setup.cfg setup.py openssh_jobs -newer "$stamp")" ]; then
+        return 0
+    fi
+    need_venv
+    # Built from a copy: building leaves files beside the sources, and pip keeps a cache.
+    rm -rf .venv/source
+    mkdir .venv/source
+    cp -R setup.cfg setup.py README.rst LICENSE openssh_jobs .venv/source
+    quietly env PIP_NO_CACHE_DIR=1 .venv/bin/python -m pip install \
+        --disable-pip-version-check --quiet "./.venv/source[$1]"
+    rm -rf .venv/source
     : >"$stamp"
 }

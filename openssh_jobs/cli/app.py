@@ -72,8 +72,8 @@ def _parse(words: list[str]) -> argparse.Namespace:
         if args.words:
             # Or `exec hpc ls -l x` would log in as the user x.
             raise common.WrongUse(
-                f"openssh-jobs exec: put -- before the command: `openssh-jobs exec {args.host} -- "
-                f"{shlex.join(args.words)}`."
+                "openssh-jobs exec: put -- before the command: "
+                f"`openssh-jobs exec {shlex.quote(args.host)} -- ls -l`."
             )
         args.words = rest or []
     return args

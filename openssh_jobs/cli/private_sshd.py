@@ -46,7 +46,9 @@ fi
 exec "$@"
 """
 # Root's sshd insists on /run/sshd.  An empty /run of its own leaves the machine's as it is.
-_OWN_RUN = 'mount -t tmpfs -o mode=755 tmpfs /run && mkdir /run/sshd && exec "$@"'
+_OWN_RUN = "mount -t tmpfs -o mode=755 tmpfs /run && mkdir /run/sshd"
+# Without PAM sshd refuses an account whose password is locked (root's, where sudo is used).
+_OWN_SHADOW = 'mount --bind "$0/shadow" /etc/shadow'
 
 
 def find_program(name: str) -> str:
@@ -136,7 +138,10 @@ class PrivateSshd:
         if set(str(self.directory)) & set('"%$\\\n'):
             raise ConfigurationError(f"sshd cannot live in a directory of this name: {directory!s}")
         self.alias = alias
-        account = pwd.getpwuid(os.geteuid()) if user is None else pwd.getpwnam(user)
+        try:
+            account = pwd.getpwuid(os.geteuid()) if user is None else pwd.getpwnam(user)
+        except KeyError as error:
+            raise ConfigurationError(f"ssh needs a user with a name: {error.args[0]}") from error
         self.user, self.uid, self.gid = account.pw_name, account.pw_uid, account.pw_gid
         self.address = address
         self.port = port or 0
@@ -233,15 +238,27 @@ class PrivateSshd:
         return False
 
     def _own_run(self) -> list[str]:
-        if os.geteuid() != 0 or Path("/run/sshd").is_dir():
+        """What root's sshd needs of /run and /etc, in a mount namespace of its own."""
+        if os.geteuid() != 0:
             return []
-        prefix = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _OWN_RUN, "sh"]
+        mounts = [] if Path("/run/sshd").is_dir() else [_OWN_RUN]
+        if _is_locked(self.user):
+            shadow = self.directory / "shadow"
+            shadow.touch(mode=0o600)
+            shadow.write_text(f"{self.user}:*:19000:0:99999:7:::\n")
+            mounts.append(_OWN_SHADOW)
+        if not mounts:
+            return []
+        script = " && ".join([*mounts, 'exec "$@"'])
+        prefix = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+        prefix.append(str(self.directory))
         with contextlib.suppress(FileNotFoundError):
             if process.run([*prefix, "true"], timeout=10).returncode == 0:
                 return prefix
-        # No namespaces here (a container): then the directory itself, and away with it at the end.
-        os.makedirs("/run/sshd", 0o755)
-        self._made_run_sshd = True
+        if _OWN_RUN in mounts:
+            # No namespaces here (a container): the directory itself, and away with it at the end.
+            os.makedirs("/run/sshd", 0o755)
+            self._made_run_sshd = True
         return []
 
     # -- what it says -------------------------------------------------------------------------
@@ -371,6 +388,15 @@ class PrivateSshd:
             identity=self.identity if with_identity else None,
             extra=extra,
         )
+
+
+def _is_locked(user: str) -> bool:
+    """Whether the password of an account is locked (shadow(5)); false where that is secret."""
+    try:
+        lines = Path("/etc/shadow").read_text(errors="replace").splitlines()
+    except OSError:
+        return False
+    return any(line.startswith(f"{user}:!") for line in lines)
 
 
 # -- /proc: where there is none (macOS) nothing is found, and only the listener is ended ----------
