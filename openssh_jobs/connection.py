@@ -8,6 +8,7 @@ import weakref
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from . import settings
 from .errors import ConfigurationError, ConnectError, OpenSSHJobsError
 from .openssh import sockets
 from .openssh.master import Master
@@ -26,6 +27,8 @@ from .remote.transfer import Options, Transfer, TransferResult
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from .openssh.forwards import Forward
+    from .openssh.prompts import Prompt
     from .remote.features import Features
 
     Command = str | bytes | Sequence[str | bytes]
@@ -68,6 +71,8 @@ class Connection(FileCalls):
     ``own`` (any live master, else open one), ``existing`` (any live one, never open), ``user``
     (only the one that the user's ControlPath names).  ``persist``: seconds that the master stays
     after its last session, ``None`` for ever.  ``exec_backend``: ``auto``, ``mux`` or ``process``.
+    ``responder`` answers the questions of a login (``openssh_jobs.openssh.prompts.Prompt`` to
+    text or ``None``); without one a host that asks is ``AuthenticationNeeded``.
     May be shared by threads, and used after a fork.
 
     Raises ``ConfigurationError`` for what makes no sense, before anything is started.
@@ -89,14 +94,12 @@ class Connection(FileCalls):
         connect_timeout: float = 30,
         login_shell: bool = False,
         prologue: str = "",
-        responder: Callable[[Any], str | None] | None = None,
+        responder: Callable[[Prompt], str | None] | None = None,
         exec_backend: Literal["auto", "mux", "process"] = "auto",
         max_sessions: int | None = None,
     ) -> None:
-        if responder is not None:
-            raise ConfigurationError(
-                "answering prompts is not there yet", host=host, advice=f"Type `ssh {host}` first."
-            )
+        if responder is not None and not callable(responder):
+            raise ConfigurationError("responder= is nothing that can be called", host=host)
         target = Target(
             host=host,
             user=user,
@@ -110,7 +113,12 @@ class Connection(FileCalls):
         self.host = host
         self._login_shell = login_shell
         self._master = Master(
-            target, policy=master, persist=persist, connect_timeout=connect_timeout
+            target,
+            policy=master,
+            persist=persist,
+            connect_timeout=connect_timeout,
+            responder=responder,
+            dials_per_hour=settings.dials_per_hour(host),
         )
         self._sessions = Sessions(
             self._master,
@@ -186,7 +194,8 @@ class Connection(FileCalls):
     def reconnect(self) -> None:
         """Prove the link anew: a master that answers is kept, another one replaced.
 
-        May dial once.  Raises ``ConnectError`` and its kin.
+        May dial once, also where the last login was refused: whoever calls this wants it now.
+        Raises ``ConnectError`` and its kin.
         """
         self._shell.close()
         self._sftp.close()
@@ -197,7 +206,54 @@ class Connection(FileCalls):
             link = None  # it is there but silent: opening anew ends it
         if link is not None and not self._sessions.round_trip(link):
             self._master.discard(link)
+        self._master.ensure(override=True)
         self._sessions.link()
+
+    def forward_local(
+        self,
+        remote_port: int,
+        local_port: int | None = None,
+        *,
+        remote_host: str = "localhost",
+        local_host: str = "127.0.0.1",
+    ) -> Forward:
+        """A port here that leads to ``remote_host:remote_port`` as the host sees it.
+
+        A context manager with ``.local_port``, a free one where none is given; taken back at its
+        end.  Raises ``ConnectError`` that names a port which is taken here.
+        """
+        from .openssh import forwards
+
+        return forwards.local(
+            self._sessions.link,
+            host=self.host,
+            remote=(remote_host, remote_port),
+            local_host=local_host,
+            local_port=local_port,
+        )
+
+    def forward_remote(
+        self,
+        remote_port: int,
+        local_port: int,
+        *,
+        remote_host: str = "127.0.0.1",
+        local_host: str = "127.0.0.1",
+    ) -> Forward:
+        """A port of the host that leads to ``local_host:local_port`` here.
+
+        A context manager with ``.remote_port``; with 0 the host chooses one.  ``remote_host`` is
+        the address to listen on over there.  Raises ``ConnectError`` where the host refuses.
+        """
+        from .openssh import forwards
+
+        return forwards.remote(
+            self._sessions.link,
+            host=self.host,
+            remote_host=remote_host,
+            remote_port=remote_port,
+            local=(local_host, local_port),
+        )
 
     def stats(self) -> Stats:
         """Counts of what this object did; talks to nobody."""

@@ -60,3 +60,15 @@ def poll_floor(host: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         raise ConfigurationError(f"poll_floor of {host} in {config_file()} is no number of seconds")
     return float(value)
+
+
+def dials_per_hour(host: str) -> int | None:
+    """How many logins an hour are made unattended (``dials_per_hour``), if that was set."""
+    value = servers().get(host, {}).get("dials_per_hour")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(
+            f"dials_per_hour of {host} in {config_file()} is no number from 1 on"
+        )
+    return value

@@ -9,18 +9,20 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..errors import (
     ConfigurationError,
     ConnectError,
     ConnectionLost,
-    HostUnreachable,
     MasterRequired,
     Sent,
 )
-from . import diagnosis, features, mux, owner, process, sockets
-from .target import Target
+from . import dialing, dials, features, masters, mux, owner, sockets
+
+if TYPE_CHECKING:
+    from .prompts import Responder
+    from .target import Target
 
 log = logging.getLogger("openssh_jobs.master")
 
@@ -53,6 +55,8 @@ class Master:
         policy: Policy = "own",
         persist: int | None = 600,
         connect_timeout: float = 30,
+        responder: Responder | None = None,
+        dials_per_hour: int | None = None,
     ) -> None:
         if policy not in ("own", "existing", "user"):
             raise ConfigurationError(f"master={policy!r} is none of own, existing, user")
@@ -64,6 +68,8 @@ class Master:
         self.policy = policy
         self.persist = persist
         self.connect_timeout = connect_timeout
+        self.responder = responder
+        self.dials_per_hour = dials.PER_HOUR if dials_per_hour is None else dials_per_hour
         self.logins = 0
         self._resolved: features.Resolved | None = None
         self._name: str | None = None
@@ -125,10 +131,11 @@ class Master:
 
     # ------------------------------------------------------------------ open
 
-    def ensure(self) -> Link:
+    def ensure(self, *, override: bool = False) -> Link:
         """A live master: the one that is there, or (policy ``own``) a new one.
 
-        May dial once, and then only under the lock.  Raises ``ConnectError`` and its kin,
+        May dial once, and then only under the lock; ``override`` also where the last login was
+        refused, or too many were made of late.  Raises ``ConnectError`` and its kin,
         ``MasterRequired`` where the policy forbids opening.
         """
         try:
@@ -146,7 +153,7 @@ class Master:
         patience = self.connect_timeout + LOCK_SLACK
         try:
             with sockets.locked(path + ".lock", timeout=patience):
-                return self._open_locked(path)
+                return self._open_locked(path, override=override)
         except TimeoutError as error:
             raise ConnectError(
                 f"another process has been opening the connection for {patience:.0f} s",
@@ -162,7 +169,7 @@ class Master:
             + (" with a ControlPath in your ssh configuration." if self.policy == "user" else "."),
         )
 
-    def _open_locked(self, path: str) -> Link:
+    def _open_locked(self, path: str, *, override: bool) -> Link:
         silent = False
         try:
             link = self.find()  # somebody may have been faster
@@ -171,7 +178,7 @@ class Master:
         if link is not None:
             return link
         self._remove_dead(path, silent=silent)
-        said = self._start(path)
+        said = dialing.dial(self, path, override=override)
         try:
             pid = mux.alive(path, timeout=ALIVE_TIMEOUT)
         except mux.MuxError as error:
@@ -183,6 +190,7 @@ class Master:
             ) from error
         self.logins += 1
         owner.write(path, owner.identify(pid))
+        masters.write(path, self.target, self.resolved, persist=self.persist)
         log.info("%s: opened master %d on %s", self.target.host, pid, path)
         return Link(path, pid, True)
 
@@ -214,7 +222,9 @@ class Master:
                 advice="Remove it.",
             ) from error
 
-    def open_arguments(self, path: str, log_path: str | None) -> list[str]:
+    def open_arguments(
+        self, path: str, log_path: str | None, *, attended: bool = False
+    ) -> list[str]:
         """The command line of the one ``ssh`` that dials.  The first value of an option wins."""
         timeout = max(1, round(self.connect_timeout))
         persist = "yes" if self.persist is None else str(self.persist)
@@ -229,7 +239,7 @@ class Master:
             "RequestTTY=no",
             "PermitLocalCommand=no",
             "UpdateHostKeys=no",
-            "BatchMode=yes",
+            *(("BatchMode=no", "NumberOfPasswordPrompts=1") if attended else ("BatchMode=yes",)),
         ]
         if features.ssh_version().has("remote_command"):
             guard.append("RemoteCommand=none")
@@ -245,42 +255,6 @@ class Master:
         ):
             argv += ["-o", option]
         return [*argv, "--", self.target.host]
-
-    def _start(self, path: str) -> str:
-        """Dial.  Returns what ssh said; raises what it meant where it failed."""
-        log_path = path + ".log"
-        try:
-            os.unlink(log_path)
-        except FileNotFoundError:
-            pass
-        # -E and no pipes: before 8.5 the master keeps its caller's stderr open for ever.
-        done = process.run(
-            self.open_arguments(path, log_path),
-            timeout=self.connect_timeout * 2 + 10,
-            stdout=process.DEVNULL,
-            stderr=process.DEVNULL,
-            # BatchMode does not reach the ssh of a jump host, and that one has no terminal: where
-            # there is a DISPLAY it would open a window that nobody sees (8.4; before: "false").
-            env={"SSH_ASKPASS": "false", "SSH_ASKPASS_REQUIRE": "never"},
-        )
-        said = self.master_log(path)
-        if done.timed_out:
-            raise HostUnreachable(
-                f"the login was not through after {self.connect_timeout * 2 + 10:.0f} s",
-                host=self.target.host,
-                stderr=said,
-                advice=f"See `ssh -v {self.target.host}`.",
-            )
-        if done.returncode != 0 or "disabling multiplexing" in said:
-            raise diagnosis.connect_error(
-                said,
-                host=self.target.host,
-                login=self.target.shell_command(),
-                through_proxy=bool(
-                    self.resolved.get("proxyjump") or self.resolved.get("proxycommand")
-                ),
-            )
-        return said
 
     def master_log(self, path: str) -> str:
         """The end of what the master wrote to its log."""
@@ -329,7 +303,7 @@ class Master:
             return
         else:
             return
-        for suffix in ("", ".pid", ".log", ".wish"):
+        for suffix in ("", ".pid", ".log", ".wish", ".json"):
             try:
                 os.unlink(path + suffix)
             except FileNotFoundError:

@@ -145,3 +145,21 @@ class Target:
         import shlex
 
         return shlex.join(["ssh", *self.arguments(), *between, self.host])
+
+    def login_command(self) -> str:
+        """The command that logs in to this target with somebody to answer, for advice."""
+        import shlex
+
+        way: list[str] = []
+        for flag, value in (
+            ("-F", self.config_path),
+            ("-J", self.jump),
+            ("-i", self.identity_file),
+            ("-p", self.port),
+            ("-l", self.user),
+        ):
+            if value is not None:
+                way += [flag, str(value)]
+        for keyword, text in self.ssh_options.items():
+            way += ["-o", f"{keyword}={text}"]
+        return shlex.join(["openssh-jobs", "login", *way, self.host])

@@ -1,0 +1,208 @@
+"""One login: allowed by the record of logins, attended or not, and what came of it.
+
+Called under the route's lock only; ``Master`` is the one caller.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ..errors import (
+    AuthenticationFailed,
+    AuthenticationNeeded,
+    ConnectError,
+    HostKeyUnknown,
+    HostUnreachable,
+    OpenSSHJobsError,
+)
+from . import diagnosis, keys, process, sockets
+from .dials import Dials
+
+if TYPE_CHECKING:
+    from .master import Master
+    from .prompts import PromptKind, Responder, Talk
+
+_SECRETS = ("password", "passphrase", "code", "menu", "other")
+
+
+def record_of(path: str) -> Dials:
+    """The record of the route whose socket lies at ``path``, wherever it was written before."""
+    name = os.path.basename(path)
+    places = [os.path.dirname(path)]
+    for directory in sockets.directories():
+        if directory not in places and sockets.problem_with(directory) is None:
+            places.append(directory)
+    return Dials([os.path.join(place, name + ".dials") for place in places])
+
+
+def dial(master: Master, path: str, *, override: bool = False) -> str:
+    """Log in and leave a master behind ``path``; returns what ssh said.
+
+    ``override``: somebody wants it now, whatever was refused before and however often.  Raises
+    ``ConnectError`` and its kin.
+    """
+    attended = master.responder is not None
+    record, fingerprint = record_of(path), keys.fingerprint(master.resolved)
+    login = master.target.login_command()
+    if not override:
+        record.check(
+            host=master.target.host,
+            keys=fingerprint,
+            attended=attended,
+            per_hour=master.dials_per_hour,
+            login=login,
+        )
+    record.begin()
+    asked: list[PromptKind] = []
+    try:
+        if master.responder is None:
+            said = _unattended(master, path)
+        else:
+            said = _attended(master, path, master.responder, asked)
+    except OpenSSHJobsError as error:
+        if not isinstance(error, AuthenticationFailed | AuthenticationNeeded):
+            raise
+        explained = _explain(master, error, attended=attended)
+        wrong = isinstance(error, AuthenticationFailed) and any(one in _SECRETS for one in asked)
+        record.failed(explained, keys=fingerprint, wrong_answer=wrong)
+        raise explained from None
+    answered = [str(one) for one in dict.fromkeys(asked) if one != "host_key"]
+    record.succeeded(answered=answered, keys=fingerprint, login=login)
+    return said
+
+
+def _explain(master: Master, error: ConnectError, *, attended: bool) -> ConnectError:
+    """The same error with what the keys here have to do with it."""
+    said, locked = keys.hints(master.resolved, datetime.now(UTC))
+    cls, message, advice = type(error), error.message, error.advice
+    if locked and not attended and cls is AuthenticationFailed:
+        cls = AuthenticationNeeded
+        advice = f"Type `{master.target.login_command()}` once, or `ssh-add` with that key."
+    if said:
+        advice = " ".join([*said, advice or ""]).strip()
+    return cls(message, host=error.host, advice=advice, stderr=error.stderr)
+
+
+def _too_long(master: Master, seconds: float, said: str) -> HostUnreachable:
+    return HostUnreachable(
+        f"the login was not through after {seconds:.0f} s",
+        host=master.target.host,
+        stderr=said,
+        advice=f"See `ssh -v {master.target.host}`.",
+    )
+
+
+def _failure(master: Master, said: str, *, attended: bool) -> OpenSSHJobsError:
+    return diagnosis.connect_error(
+        said,
+        host=master.target.host,
+        login=master.target.login_command(),
+        through_proxy=bool(master.resolved.get("proxyjump") or master.resolved.get("proxycommand")),
+        attended=attended,
+    )
+
+
+# --------------------------------------------------------------------------- nobody is here
+
+
+def _unattended(master: Master, path: str) -> str:
+    log_path = path + ".log"
+    _remove(log_path)
+    seconds = master.connect_timeout * 2 + 10
+    # -E and no pipes: before 8.5 the master keeps its caller's stderr open for ever.
+    done = process.run(
+        master.open_arguments(path, log_path),
+        timeout=seconds,
+        stdout=process.DEVNULL,
+        stderr=process.DEVNULL,
+        # BatchMode does not reach the ssh of a jump host, and that one has no terminal: where
+        # there is a DISPLAY it would open a window that nobody sees (8.4; before: "false").
+        env={"SSH_ASKPASS": "false", "SSH_ASKPASS_REQUIRE": "never"},
+    )
+    said = master.master_log(path)
+    if done.timed_out:
+        raise _too_long(master, seconds, said)
+    if done.returncode != 0 or "disabling multiplexing" in said:
+        raise _failure(master, said, attended=False)
+    return said
+
+
+# --------------------------------------------------------------------------- somebody answers
+
+
+def _attended(master: Master, path: str, responder: Responder, asked: list[PromptKind]) -> str:
+    from . import prompts
+
+    _remove(path + ".log")
+    seconds = master.connect_timeout * 2 + 10
+    hops = (master.resolved.get("proxyjump") or "").count(",") + 1
+    talk = prompts.log_in(
+        master.open_arguments(path, None, attended=True),
+        responder,
+        host=master.target.host,
+        timeout=seconds,
+        hops=hops if master.resolved.get("proxyjump") else 0,
+    )
+    asked += talk.asked
+    if talk.end == "timeout":
+        raise _too_long(master, seconds, talk.said)
+    if talk.end != "exited":
+        raise _broken_off(master, talk)
+    if talk.status != 0 or "disabling multiplexing" in talk.said:
+        error = _failure(master, talk.said, attended=True)
+        if isinstance(error, AuthenticationFailed) and talk.asked:
+            what = ", ".join(one.replace("_", " ") for one in dict.fromkeys(talk.asked))
+            error = AuthenticationFailed(
+                f"{error.message} (it had asked for: {what})",
+                host=error.host,
+                advice="A wrong answer is not tried again; check it and log in anew.",
+                stderr=error.stderr,
+            )
+        raise error
+    return talk.said
+
+
+def _broken_off(master: Master, talk: Talk) -> ConnectError:
+    """The error for a login that we ended in the middle."""
+    host, prompt = master.target.host, talk.prompt
+    asker = prompt.host if prompt and prompt.host != host else "it"
+    kind = prompt.kind.replace("_", " ") if prompt else "answer"
+    question = prompt.text.rpartition("\n")[2].strip() if prompt else ""
+    if talk.end == "host_key":
+        return HostKeyUnknown(
+            f"the host key of {prompt.host if prompt else host} was not accepted",
+            host=host,
+            stderr=talk.said,
+            advice="The answer has to be `yes` or the fingerprint that was shown; compare it "
+            "with what the site's administrators publish.",
+        )
+    if talk.end == "refused":
+        return AuthenticationFailed(
+            f"{asker} asks the same again ({question}), so the first answer was wrong",
+            host=host,
+            stderr=talk.said,
+            advice="A wrong answer is not tried again; check it and log in anew.",
+        )
+    if prompt is not None and prompt.kind == "host_key":
+        return HostKeyUnknown(
+            f"the host key of {prompt.host} is not in known_hosts, and nobody accepted it",
+            host=host,
+            stderr=talk.said,
+            advice=f"Type `{master.target.login_command()}`, compare the fingerprint and accept "
+            "it.",
+        )
+    return AuthenticationNeeded(
+        f"{asker} asks for a {kind} ({question}) and got no answer",
+        host=host,
+        stderr=talk.said,
+        advice=f"Type `{master.target.login_command()}` once.",
+    )
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass

@@ -1,0 +1,408 @@
+"""The one pexpect: ``ssh`` logs in on a terminal of its own while somebody answers its questions.
+
+ssh asks on its controlling terminal and nowhere else (readpassphrase(3)); a menu of the server
+comes there as a log message, so neither ``-E`` nor ``-q`` may be given.  Answers go to the
+terminal and nowhere else: not to a log, an exception, an argument list or the environment.
+pexpect itself is only imported when a login begins.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import os
+import re
+import signal
+import time
+import warnings
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from ..errors import ConfigurationError
+from . import process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Responder = Callable[["Prompt"], str | None]
+
+__all__ = ["Prompt", "PromptKind", "Talk", "log_in"]
+
+AFTER_ANSWER: Final = 120.0
+"""Seconds for the server after an answer or a touch: somebody may have to find a phone."""
+LONGEST_ANSWER: Final = 1000
+"""Characters; a terminal line takes 4095 bytes."""
+
+_STEP = 0.05
+# Nothing more comes for so long (seconds): then what stands in the last line is a question.
+_QUIET_HIDDEN = 0.05  # the echo is off, so somebody reads
+_QUIET_KNOWN = 0.3  # it looks like a question
+_QUIET_OTHER = 5.0  # it does not, but nothing else happens
+_QUIET_EMPTY = 10.0  # the echo is off, and not a word was said
+
+
+class PromptKind(StrEnum):
+    """What a question is about."""
+
+    PASSWORD = "password"  # noqa: S105 - the name of a kind
+    PASSPHRASE = "passphrase"  # noqa: S105
+    CODE = "code"
+    MENU = "menu"
+    TOUCH = "touch"
+    HOST_KEY = "host_key"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One question: ``text`` is all that was said since the last answer, menus and hints too.
+
+    ``host`` is the host that asks, as ssh names it (the host that was called where ssh does not
+    say, as with passphrases); ``echo`` says whether the answer may be shown while it is typed.
+    A responder answers with text, or with ``None`` for "nobody knows".  ``touch`` waits for a
+    finger, not for text: any answer but ``None`` goes on.  ``host_key`` takes ``yes`` or the
+    fingerprint that ``text`` shows, and everything else refuses the key.
+    """
+
+    kind: PromptKind
+    text: str
+    host: str
+    echo: bool
+
+
+# --------------------------------------------------------------------------- what a text means
+
+_HOST_KEY = re.compile(
+    r"\(yes/no(?:/\[fingerprint\])?\)\?\s*\Z|type 'yes'(?:, | or )'no'.*:\s*\Z", re.I
+)
+_TOUCH = re.compile(r"^Confirm user presence for key .*$", re.MULTILINE)
+_NEW_SECRET = re.compile(r"\b(?:new|current|old|retype|re-enter|again|change)\b", re.I)
+_PASSPHRASE = re.compile(r"passphrase|\bPIN\b")
+_CODE = re.compile(
+    r"verification|one[- ]?time|passcode|\botp\b|token|authenticator|second factor|\b2fa\b"
+    r"|\bmfa\b|\bcode\b",
+    re.I,
+)
+_CHOICE = re.compile(r"\boptions?\b|\bselect|\bchoose|\bchoice|\(\d+\s*-\s*\d+\)", re.I)
+_ITEMS = re.compile(r"^\s*\[?\(?\d{1,2}[.)\]:]\s+\S", re.MULTILINE)
+_PASSWORD = re.compile(r"pass\s?word|first factor|kennwort|mot de passe", re.I)
+_ASKS = re.compile(r"[:?>\])]\s*\Z")
+
+_ASKER = re.compile(r"^\((?P<who>[^\s()]+@[^\s()]+)\) ", re.MULTILINE)
+_PASSWORD_OF = re.compile(r"^(?P<who>\S+@\S+)'s password:", re.MULTILINE)
+_KEY_OF = re.compile(r"authenticity of host '(?P<host>[^' ]+)")
+_SHOWN_KEY = re.compile(r"key fingerprint is:?\s+(?P<key>\S+?)\.?\s*$", re.MULTILINE)
+
+
+def kind_of(text: str) -> PromptKind:
+    """What a question is about, by its words; the last line is the question."""
+    line = text.rstrip("\n").rpartition("\n")[2]
+    if _HOST_KEY.search(line):
+        return PromptKind.HOST_KEY
+    if _PASSPHRASE.search(line):
+        return PromptKind.PASSPHRASE
+    if _CHOICE.search(line) or len(_ITEMS.findall(text)) > 1:
+        return PromptKind.MENU
+    if _PASSWORD.search(line):
+        # A password that has expired is changed by a person who knows what happens.
+        return PromptKind.OTHER if _NEW_SECRET.search(line) else PromptKind.PASSWORD
+    if _CODE.search(line):
+        return PromptKind.CODE
+    return PromptKind.OTHER
+
+
+def host_of(text: str) -> str | None:
+    """The host that asks, as far as ssh itself says so (``(user@host) `` since OpenSSH 8.5).
+
+    Empty where the text names two: then a server may be playing another one.
+    """
+    names = {found["who"].rpartition("@")[2] for found in _ASKER.finditer(text)}
+    names |= {found["who"].rpartition("@")[2] for found in _PASSWORD_OF.finditer(text)}
+    if len(names) > 1:
+        return ""
+    key = _KEY_OF.search(text)
+    return next(iter(names), key["host"] if key else None)
+
+
+def make_prompt(text: str, *, host: str, echo: bool) -> Prompt:
+    """The prompt behind a text that waits for an answer."""
+    asker, kind = host_of(text), kind_of(text)
+    if asker == "":
+        return Prompt(PromptKind.OTHER, text, host, echo)
+    return Prompt(kind, text, asker or host, echo)
+
+
+def accepts_key(text: str, answer: str) -> bool:
+    """Whether an answer to a host key question means that very key."""
+    wanted = answer.strip()
+    if wanted.lower() == "yes":
+        return True
+    # The last one counts: a jump host may say what it likes before.
+    shown = _SHOWN_KEY.findall(text)
+    return bool(shown) and wanted == shown[-1]
+
+
+# --------------------------------------------------------------------------- one login
+
+
+@dataclass(slots=True)
+class Talk:
+    """How a login on a terminal went.
+
+    ``end`` is ``exited``, ``timeout``, ``unanswered`` (nobody knew), ``refused`` (the same
+    question came again, so the answer was wrong), ``host_key`` (the key was not accepted).
+    ``status`` is ssh's exit status, ``None`` where it was ended.  ``said``: its words, without
+    any answer.  ``prompt``: the last question.
+    """
+
+    end: str = "exited"
+    status: int | None = None
+    said: str = ""
+    prompt: Prompt | None = None
+    asked: list[PromptKind] = field(default_factory=list)
+
+
+def log_in(
+    argv: Sequence[str],
+    responder: Responder,
+    *,
+    host: str,
+    timeout: float,
+    hops: int = 0,
+) -> Talk:
+    """Run an ``ssh -f`` that opens a master, and let ``responder`` answer what it asks.
+
+    ``timeout`` is for ssh, seconds without a question; the time in which the responder thinks
+    does not count.  ``hops``: jump hosts, which may ask for the same key's passphrase again.
+    A secret is tried once.  What the responder raises ends the login and goes on to the caller.
+    """
+    child = _spawn(argv)
+    talk = _Conversation(child, responder, host, hops)
+    try:
+        talk.hold(timeout)
+    except BaseException:
+        _end(child)
+        raise
+    if talk.result.status is None:
+        _end(child)
+    with contextlib.suppress(Exception):
+        child.close(force=False)
+    return talk.result
+
+
+def _spawn(argv: Sequence[str]) -> Any:
+    import pexpect
+
+    with warnings.catch_warnings():
+        # Python 3.12 warns of every fork beside threads; this one runs exec at once.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child: Any = pexpect.spawn(
+            argv[0],
+            list(argv[1:]),
+            timeout=None,
+            # ssh leads the terminal's session: when it goes to the background, SIGHUP would
+            # come for the new master before that has a session of its own.
+            ignore_sighup=True,
+            echo=True,
+            encoding=None,
+            use_poll=True,
+            # An askpass program would take the questions away from this terminal.
+            env=process.child_environment({"SSH_ASKPASS_REQUIRE": "never", "SSH_ASKPASS": "false"}),
+        )
+    child.delaybeforesend = None
+    child.ptyproc.delayafterclose = 0.0
+    return child
+
+
+def _end(child: Any) -> None:
+    """End ssh and what it started for jump hosts; it leads a session and a group of its own."""
+    for number, patience in ((signal.SIGTERM, 1.0), (signal.SIGKILL, 5.0)):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, number)
+        deadline = time.monotonic() + patience
+        while _runs(child) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+    with contextlib.suppress(Exception):
+        child.close(force=True)
+
+
+def _runs(child: Any) -> bool:
+    try:
+        return bool(child.isalive())
+    except Exception:  # noqa: BLE001 - pexpect's own texts show what was typed
+        return False
+
+
+class _Conversation:
+    """What was said, what was answered, and when the next question stands complete."""
+
+    def __init__(self, child: Any, responder: Responder, host: str, hops: int) -> None:
+        self.result = Talk()
+        self._child = child
+        self._responder = responder
+        self._host = host
+        self._hops = hops
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._unseen = ""
+        self._secrets: list[str] = []
+        self._echoed = ""
+        self._answered: Counter[tuple[PromptKind, str, str]] = Counter()
+        self._heard = time.monotonic()
+
+    def hold(self, timeout: float) -> None:
+        """Listen and answer until ssh ends or there is no sense in going on."""
+        deadline = time.monotonic() + timeout
+        while True:
+            if self._listen():
+                self._finish(_status(self._child))
+                return
+            prompt = self._touch() or self._question()
+            if prompt is not None:
+                self.result.prompt = prompt
+                self.result.asked.append(prompt.kind)
+                trouble = self._answer(prompt)
+                if trouble:
+                    self._finish(None, trouble)
+                    return
+                deadline = time.monotonic() + max(timeout, AFTER_ANSWER)
+                self._heard = time.monotonic()
+            elif time.monotonic() > deadline:
+                self._finish(None, "timeout")
+                return
+
+    def _finish(self, status: int | None, end: str = "exited") -> None:
+        self.result.end = end
+        self.result.status = status
+        self.result.said = self._redacted(self.result.said + self._unseen)
+        self._secrets.clear()
+        self._unseen = ""
+
+    def _listen(self) -> bool:
+        """Read what comes within a moment; true at the end of ssh."""
+        import pexpect
+
+        over = False
+        data = b""
+        try:
+            data = self._child.read_nonblocking(65536, _STEP)
+        except pexpect.TIMEOUT:
+            pass
+        except (pexpect.EOF, OSError):
+            over = True
+        if data:
+            self._heard = time.monotonic()
+            self._unseen += self._decode(data).replace("\r", "")
+            if self._echoed and len(self._unseen) >= len(self._echoed):
+                # The terminal shows a visible answer before anything else comes.
+                self._unseen = self._unseen.removeprefix(self._echoed)
+                self._echoed = ""
+        elif over or not _runs(self._child):
+            # A terminal that is closed by all but not left yet: ssh is about to end.
+            waited = time.monotonic() + 5
+            while _runs(self._child) and time.monotonic() < waited:
+                time.sleep(0.01)
+            return True
+        return False
+
+    def _hidden(self) -> bool:
+        try:
+            return not self._child.getecho()
+        except Exception:  # noqa: BLE001 - no terminal any more
+            return False
+
+    def _touch(self) -> Prompt | None:
+        found = _TOUCH.search(self._unseen)
+        if found is None or not self._unseen[found.end() :].startswith("\n"):
+            return None
+        text = self._unseen[: found.end()]
+        self._take(found.end())
+        return Prompt(PromptKind.TOUCH, text.strip("\n"), self._host, True)
+
+    def _question(self) -> Prompt | None:
+        """The question that stands in the last line, once it is complete."""
+        if self._echoed:
+            return None
+        line = self._unseen.rpartition("\n")[2]
+        quiet = time.monotonic() - self._heard
+        hidden = self._hidden()
+        if hidden:
+            ready = quiet >= (_QUIET_HIDDEN if line.strip() else _QUIET_EMPTY)
+        elif not line.strip():
+            ready = False
+        else:
+            ready = quiet >= (_QUIET_KNOWN if _ASKS.search(line) else _QUIET_OTHER)
+        if not ready:
+            return None
+        text = self._redacted(self._unseen).strip("\n")
+        self._take(len(self._unseen))
+        return make_prompt(text, host=self._host, echo=not hidden)
+
+    def _take(self, length: int) -> None:
+        self.result.said += self._unseen[:length] + "\n"
+        self._unseen = self._unseen[length:].lstrip("\n")
+
+    def _answer(self, prompt: Prompt) -> str:
+        """Ask the responder and type its answer; empty, or why this is the end."""
+        line = prompt.text.rpartition("\n")[2].strip()
+        key = (prompt.kind, prompt.host, line)
+        self._answered[key] += 1
+        most = 1
+        if prompt.kind == PromptKind.PASSPHRASE:
+            most += self._hops
+        if self._answered[key] > most and prompt.kind != PromptKind.TOUCH:
+            return "refused"
+        answer = self._responder(prompt)
+        if answer is None:
+            return "unanswered"
+        if prompt.kind == PromptKind.TOUCH:
+            return ""
+        trouble = _trouble(answer, prompt.kind)
+        if trouble is not None:
+            del answer  # a traceback keeps the variables of its frames
+            raise trouble
+        if prompt.kind == PromptKind.HOST_KEY:
+            if not accepts_key(prompt.text, answer):
+                return "host_key"
+            answer = "yes" if "[fingerprint]" not in line else answer.strip()
+        elif answer:
+            self._secrets.append(answer)
+        if prompt.echo:
+            self._echoed = answer + "\n"
+        try:
+            self._child.send(answer.encode() + b"\n")
+        except OSError:
+            self._echoed = ""  # it has ended; the next look says how
+        return ""
+
+    def _redacted(self, text: str) -> str:
+        """Text without any answer; one of a digit or two is a choice in a menu, no secret."""
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            if len(secret) > 2:
+                text = text.replace(secret, "***")
+        return text
+
+
+def _trouble(answer: object, kind: PromptKind) -> Exception | None:
+    """The error for an answer that cannot be typed, without showing it."""
+    if not isinstance(answer, str):
+        return TypeError(f"the responder gave {type(answer).__name__}, not text, for a {kind}")
+    if len(answer) > LONGEST_ANSWER or any(ord(one) < 32 or ord(one) == 127 for one in answer):
+        return ConfigurationError(
+            f"the answer to the question for a {kind} holds a control character, or more than "
+            f"{LONGEST_ANSWER} characters"
+        )
+    try:
+        answer.encode()
+    except UnicodeEncodeError:
+        return ConfigurationError(f"the answer to the question for a {kind} is no UTF-8 text")
+    return None
+
+
+def _status(child: Any) -> int:
+    if child.signalstatus is not None:
+        return -int(child.signalstatus)
+    return int(child.exitstatus) if child.exitstatus is not None else 255
