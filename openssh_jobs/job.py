@@ -3,25 +3,49 @@
 from __future__ import annotations
 
 import codecs
+import logging
 import os
 import posixpath
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from .errors import InputError
+from .errors import CommandTimeout, ConnectError, ConnectionLost, InputError, SessionLimit
 from .jobs import CancelOutcome, JobState, JobStatus
 from .remote.oserrors import error_of
 from .remote.quoting import quote_path, to_text
-from .submission import PRIVATE
+from .submission import PRIVATE, remove_private
 
 if TYPE_CHECKING:
-    from .cluster import Cluster
-    from .journal import Row
+    from collections.abc import Sequence
+
+    from .connection import Connection
+    from .jobs import Snapshot
+    from .journal import Journal, Row
     from .remote.transfer import TransferResult
+    from .watching import Watch
+
+log = logging.getLogger("openssh_jobs.job")
 
 _TAIL_CHUNK = 256 * 1024
 _TAIL_FIRST, _TAIL_SLOWEST = 0.5, 5.0
+
+
+class _Home(Protocol):
+    """What a job asks of its cluster."""
+
+    host: str
+    connection: Connection
+    journal: Journal
+    _watch: Watch
+
+    def status(self, ids: Any) -> Snapshot: ...
+    def wait(self, jobs: Any, *, timeout: float | None = None) -> list[JobStatus]: ...
+    def cancel(self, ids: Any) -> dict[str, CancelOutcome]: ...
+    def hold(self, ids: Any) -> dict[str, CancelOutcome]: ...
+    def release(self, ids: Any) -> dict[str, CancelOutcome]: ...
+    def _detail(self, job_id: str) -> JobStatus | None: ...
+    def _clean_up(self, ids: Sequence[str]) -> None: ...
 
 
 class Job:
@@ -31,7 +55,7 @@ class Job:
     for a job that was not submitted from here).
     """
 
-    def __init__(self, cluster: Cluster, job_id: str, row: Row | None) -> None:
+    def __init__(self, cluster: _Home, job_id: str, row: Row | None) -> None:
         self._cluster = cluster
         self.id = job_id
         self.host = cluster.host
@@ -50,18 +74,6 @@ class Job:
         known = self._cluster._watch.last(self.id)
         if known is not None:
             return known
-        if self._row is not None:
-            nodes = tuple(self._row.nodes.split(",")) if self._row.nodes else None
-            return JobStatus(
-                self.id,
-                JobState(self._row.state),
-                name=self._row.name,
-                reason=self._row.reason,
-                exit_code=self._row.exit_code,
-                nodes=nodes,
-                directory=self._row.directory,
-                source="journal",
-            )
         return JobStatus(self.id, JobState.UNKNOWN, reason="not asked yet")
 
     def _fact(self, name: str) -> Any:
@@ -169,16 +181,18 @@ class Job:
         ``FileNotFoundError`` where the job is over (or ``follow`` is false) and there is no file.
         """
         path = self._output_path(stream)
-        decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
+        decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         offset, kept, pause = 0, "", _TAIL_FIRST
         while True:
             over = not follow or self._is_over()
             size, data = self._read_from(path, offset, must_exist=over)
             if size < offset:
-                offset, kept = 0, ""  # begun anew: the job was requeued
+                # Begun anew: the job was requeued.
+                offset, kept = 0, ""
+                decoder.reset()
                 continue
             offset += len(data)
-            *lines, kept = (kept + decode(data)).split("\n")
+            *lines, kept = (kept + decoder.decode(data)).split("\n")
             for line in lines:
                 yield line + "\n"
             if data:
@@ -186,6 +200,7 @@ class Job:
                 if len(data) == _TAIL_CHUNK:
                     continue
             if over:
+                kept += decoder.decode(b"", final=True)
                 if kept:
                     yield kept
                 return
@@ -213,13 +228,29 @@ class Job:
         return int(size or b"0"), data
 
     def fetch(self, local: str | os.PathLike[str], **options: Any) -> TransferResult:
-        """Copy the job's directory to the local directory ``local``; options as for ``get``."""
+        """Copy the job's directory to the local directory ``local``; options as for ``get``.
+
+        Of a job that is known to be over, what this library keeps on the host is removed after
+        that; the job's own files stay.
+        """
         if self.directory is None:
             self._detail = self._cluster._detail(self.id)
         if self.directory is None:
             raise InputError(f"nobody knows the directory of job {self.id}", host=self.host)
         exclude = [*(options.pop("exclude", None) or ()), PRIVATE]
         target = os.fspath(local)
-        return self._cluster.connection.get(
+        moved = self._cluster.connection.get(
             self.directory, target.rstrip("/") or target, exclude=exclude, **options
         )
+        if self.last.is_final:
+            self._tidy()
+        return moved
+
+    def _tidy(self) -> None:
+        """Leave nothing behind; what fails here costs nobody a result."""
+        try:
+            if self.token is not None and self.directory is not None:
+                remove_private(self._cluster.connection, self.directory, self.token)
+            self._cluster._clean_up([self.id])
+        except (ConnectError, ConnectionLost, CommandTimeout, SessionLimit) as error:
+            log.info("%s: nothing was cleaned up behind job %s: %s", self.host, self.id, error)

@@ -10,6 +10,8 @@ import socket
 import sqlite3
 import threading
 import time
+import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from . import settings
@@ -72,6 +74,30 @@ class Row:
 _FIELDS = tuple(Row.__dataclass_fields__)
 
 
+def _stored(value: object) -> object:
+    """Text that is no UTF-8 (a path on the host) is kept as its bytes: SQLite's text is UTF-8."""
+    if isinstance(value, str):
+        data = value.encode("utf-8", "surrogateescape")
+        return value if value.isascii() or _is_utf8(data) else data
+    return value
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _row(values: Iterable[object]) -> Row:
+    texts = (
+        value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+        for value in values
+    )
+    return Row(**dict(zip(_FIELDS, texts, strict=True)))  # type: ignore[arg-type]
+
+
 def default_path() -> str:
     """The journal of this machine and user."""
     return os.path.join(settings.state_directory(), f"journal-{socket.gethostname()}.sqlite")
@@ -92,6 +118,15 @@ def _file_system(path: str) -> str:
     return ""
 
 
+_of_parents: list[sqlite3.Connection] = []
+
+
+def _close(database: sqlite3.Connection, pid: int) -> None:
+    """Close a connection, in the process that made it only."""
+    if pid == os.getpid():
+        database.close()
+
+
 class Journal:
     """The journal file.  Safe for threads and processes; every change is on disk when it returns.
 
@@ -103,11 +138,15 @@ class Journal:
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
+        self._closer: weakref.finalize[..., Journal] | None = None
 
     def _database(self) -> sqlite3.Connection:
         """A connection of this process (SQLite's do not survive a fork)."""
-        if self._connection is not None and self._pid == os.getpid():
-            return self._connection
+        if self._connection is not None:
+            if self._pid == os.getpid():
+                return self._connection
+            # The parent's: closing it here could take away locks and files under the parent.
+            _of_parents.append(self._connection)
         directory = os.path.dirname(os.path.abspath(self.path))
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -132,14 +171,15 @@ class Journal:
                 advice="XDG_STATE_HOME says where it lies.",
             ) from error
         self._connection, self._pid = database, os.getpid()
+        self._closer = weakref.finalize(self, _close, database, self._pid)
         return database
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
-            if self._connection is not None and self._pid == os.getpid():
-                self._connection.close()
-            self._connection = None
+            if self._closer is not None and self._pid == os.getpid():
+                self._closer()
+                self._connection = None
 
     # ------------------------------------------------------------------ submissions
 
@@ -152,7 +192,7 @@ class Journal:
             try:
                 found = self._one("host = ? AND token = ?", (row.host, row.token))
                 if found is None:
-                    values = [getattr(row, name) for name in _FIELDS]
+                    values = [_stored(getattr(row, name)) for name in _FIELDS]
                     values[_FIELDS.index("opened")] = now
                     values[_FIELDS.index("changed")] = now
                     marks = ",".join("?" * len(_FIELDS))
@@ -176,7 +216,7 @@ class Journal:
         with self._lock:
             self._database().execute(
                 f"UPDATE submissions SET {names} WHERE host = ? AND token = ?",  # noqa: S608
-                (*facts.values(), host, token),
+                (*map(_stored, facts.values()), host, token),
             )
 
     def by_token(self, host: str, token: str) -> Row | None:
@@ -198,7 +238,7 @@ class Journal:
                 "ORDER BY opened DESC, rowid DESC",
                 () if host is None else (host,),
             )
-            return [Row(**dict(zip(_FIELDS, values, strict=True))) for values in found]
+            return [_row(values) for values in found]
 
     def forget(self, host: str, token: str) -> None:
         """Remove one submission from the journal (the job itself is not touched)."""
@@ -217,7 +257,7 @@ class Journal:
             )
             .fetchone()
         )
-        return None if found is None else Row(**dict(zip(_FIELDS, found, strict=True)))
+        return None if found is None else _row(found)
 
     # ------------------------------------------------------------------ hosts
 

@@ -57,7 +57,7 @@ def poll_floor(host: str) -> float | None:
     value = servers().get(host, {}).get("poll_floor")
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
         raise ConfigurationError(f"poll_floor of {host} in {config_file()} is no number of seconds")
     return float(value)
 

@@ -13,16 +13,21 @@ import os
 import posixpath
 import re
 import secrets
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from .errors import (
+    CommandFailed,
     CommandTimeout,
+    ConnectError,
     ConnectionLost,
     InputError,
+    OpenSSHJobsError,
     SchedulerError,
+    SessionLimit,
     SubmitRejected,
     SubmitUnknown,
 )
@@ -31,11 +36,11 @@ from .journal import Row
 from .remote.oserrors import error_of
 from .remote.quoting import quote, quote_path, to_bytes, to_text
 from .remote.wrapper import exports
-from .schedulers.base import Scheduler, SubmitRequest
+from .schedulers.base import SubmitRequest
 
 if TYPE_CHECKING:
+    from .asking import Asker
     from .connection import Connection
-    from .journal import Journal
 
 log = logging.getLogger("openssh_jobs.submission")
 
@@ -123,6 +128,7 @@ class Specification:
                 raise error(number, "upload is to be a local directory", asked["upload"])
             if asked["directory"] is None:
                 raise InputError("upload needs directory=, its name on the host")
+            _check_uploaded_script(asked["upload"], asked["script"])
         for key in ("after_ok", "after_any", "after_failed"):
             asked[key] = job_ids(asked[key])
         if isinstance(asked["options"], str):
@@ -193,26 +199,52 @@ def _check_script(content: bytes) -> None:
         raise InputError("the script holds zero bytes: it is no text")
 
 
+def _check_uploaded_script(upload: str, script: str | None) -> None:
+    """A script that comes with the upload is looked at here, before anything is sent."""
+    if script is None or script.startswith(("/", "~/")):
+        return
+    path = os.path.join(upload, script)
+    if os.path.isfile(path):
+        _check_script(_read_script(path))
+    elif os.path.isdir(path):
+        raise IsADirectoryError(21, "the script is a directory", path)
+    elif not os.path.lexists(path):
+        raise FileNotFoundError(2, "upload has no such script", path)
+
+
+def open_submission(row: Row) -> SubmitUnknown:
+    """The error for a submission that has no answer yet."""
+    return SubmitUnknown(
+        "an earlier call with this token got no answer: its job may exist",
+        token=row.token,
+        kind="no_job_id",
+        host=row.host,
+        advice=f"Look for a job whose script lies in {row.directory}/{PRIVATE}/{row.token}.",
+    )
+
+
+def remove_private(connection: Connection, directory: str, token: str) -> None:
+    """Remove what a submission keeps in its directory on the host."""
+    top = posixpath.join(directory, PRIVATE)
+    mine = quote_path(posixpath.join(top, check_token(token)))
+    script = b"rm -rf -- %b; rmdir -- %b 2>/dev/null; :" % (mine, quote_path(top))
+    connection._shell.call(script, again=True)
+
+
 class Submission:
     """Carries one specification to the host and brings back the job's id."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        journal: Journal,
-        scheduler: Scheduler,
-        run: Any,
-        specification: Specification,
-        token: str | None,
-    ) -> None:
-        self._connection = connection
-        self._journal = journal
-        self._scheduler = scheduler
-        self._run = run
+    def __init__(self, asker: Asker, specification: Specification, token: str | None) -> None:
+        self._asker = asker
+        self._connection = asker.connection
+        self._journal = asker.journal
+        self._scheduler = asker.scheduler()
         self._specification = specification
-        self._host = connection.host
+        self._host = asker.host
         self.token = check_token(token) if token is not None else "t" + secrets.token_hex(8)
         self.directory = ""
+        # What this call has made on the host, to be taken away again where there is no job.
+        self._uploaded = self._made_directory = False
 
     def submit(self) -> Row:
         """Do it, or find that it was done: the row of the journal with the job's id.
@@ -246,10 +278,21 @@ class Submission:
         try:
             self._prepare(private, submitted, script)
         except BaseException:
-            # Nothing was submitted, and the same token may try again.
-            self._journal.forget(self._host, self.token)
+            self._undo()
             raise
         return self._send(text, private)
+
+    def _undo(self) -> None:
+        """Nothing was submitted: the same token may try again, and nothing is left on the host."""
+        self._journal.forget(self._host, self.token)
+        try:
+            remove_private(self._connection, self.directory, self.token)
+            if self._uploaded:
+                self._connection.rmtree(self.directory)
+            elif self._made_directory:
+                self._connection.rmdir(self.directory)
+        except (OpenSSHJobsError, OSError) as error:
+            log.info("%s: %s was not tidied up: %s", self._host, self.directory, error)
 
     def _settled(self, row: Row, digest: str) -> Row | None:
         """What the journal knows of this token already."""
@@ -264,13 +307,7 @@ class Submission:
             )
         if row.job_id is not None:
             return row
-        raise SubmitUnknown(
-            "an earlier call with this token got no answer: its job may exist",
-            token=self.token,
-            kind="no_job_id",
-            host=self._host,
-            advice=f"Look for a job whose script lies in {row.directory}/{PRIVATE}/{self.token}.",
-        )
+        raise open_submission(row)
 
     # ------------------------------------------------------------------ files
 
@@ -278,10 +315,12 @@ class Submission:
         wanted = self._specification
         if wanted.upload is not None:
             self._connection.put(wanted.upload, self.directory)
+            self._uploaded = True
         where, top = quote_path(private), quote_path(self.directory)
         lines = [
             b'd=%b; if [ -e "$d" ] && [ ! -d "$d" ]; then echo \'Not a directory\' >&2; exit 2; '
-            b'fi; mkdir -p -- "$d" && (umask 077; mkdir -p -- %b) || exit 2' % (top, where)
+            b'fi; [ -d "$d" ] || echo made; '
+            b'mkdir -p -- "$d" && (umask 077; mkdir -p -- %b) || exit 2' % (top, where)
         ]
         if script is not None:
             one = quote_path(script)
@@ -292,6 +331,7 @@ class Submission:
                 % (one, one, one, one, quote_path(submitted))
             )
         answer = self._connection._shell.call(b"; ".join(lines))
+        self._made_directory = answer.stdout.startswith(b"made") and not self._uploaded
         if answer.status == 4:
             raise InputError(f"the script {script} is empty", host=self._host)
         if answer.status != 0:
@@ -299,10 +339,6 @@ class Submission:
             raise error_of(to_text(answer.stderr), path, host=self._host)
         if wanted.content is not None:
             self._connection.write_bytes(submitted, wanted.content)
-            if wanted.script_file is not None:
-                self._connection.write_bytes(
-                    posixpath.join(self.directory, wanted.script_name), wanted.content
-                )
         if wanted.env:
             self._write_environment(posixpath.join(private, "env"))
 
@@ -319,34 +355,48 @@ class Submission:
 
     def _send(self, text: str, private: str) -> Row:
         script = text.encode("utf-8", "surrogateescape")
+        # Said where it is certain that the submit command was not started.
+        failed = b"|| { echo %b; exit 125; }\n" % quote(self._not_started)
         if self._specification.env:
             path = quote_path(posixpath.join(private, "env"))
-            script = b". %b && rm -f -- %b || exit 125\n" % (path, path) + script
-        script = b"cd -- " + quote_path(self.directory) + b" || exit 125\n" + script
+            script = b". %b && rm -f -- %b %b" % (path, path, failed) + script
+        script = b"cd -- " + quote_path(self.directory) + b" " + failed + script
         try:
-            done = self._run(b"exec /bin/sh -c " + quote(script), SUBMIT_TIMEOUT)
-        except (ConnectionLost, CommandTimeout) as error:
+            done = self._asker.run(b"exec /bin/sh -c " + quote(script), SUBMIT_TIMEOUT)
+        except (ConnectError, ConnectionLost, CommandTimeout, CommandFailed, SessionLimit) as error:
             if error.sent == "no":
-                self._journal.forget(self._host, self.token)
+                self._undo()
                 raise
             raise self._unknown(error.message) from error
         try:
+            if done.returncode == 125 and self._not_started in done.stdout:
+                raise SubmitRejected(
+                    done.stderr.strip() or f"{self.directory} could not be used",
+                    kind="invalid_request",
+                    stdout=done.stdout,
+                    stderr=done.stderr,
+                    returncode=done.returncode,
+                )
             job_id = self._scheduler.parse_submit(
                 done.stdout, stderr=done.stderr, returncode=done.returncode
             )
         except SubmitRejected as error:
-            self._journal.forget(self._host, self.token)
+            self._undo()
             raise self._placed(error) from None
         except SchedulerError as error:
             raise self._unknown(error.message, error) from error
         self._journal.change(
-            self._host, self.token, job_id=job_id, state="pending", submitted=_now()
+            self._host, self.token, job_id=job_id, state="pending", submitted=time.time()
         )
         row = self._journal.by_token(self._host, self.token)
         if row is None:
             raise AssertionError("the journal lost a row")
         log.info("%s: submitted %s as %s", self._host, row.name, job_id)
         return row
+
+    @property
+    def _not_started(self) -> str:
+        return f"openssh_jobs: {self.token}: not started"
 
     def _placed(self, error: SubmitRejected) -> SubmitRejected:
         """The scheduler's refusal, with the host in front of it."""
@@ -372,9 +422,3 @@ class Submission:
             advice="Before submitting it again, look for a job whose script lies in "
             f"{self.directory}/{PRIVATE}/{self.token}.",
         )
-
-
-def _now() -> float:
-    import time
-
-    return time.time()

@@ -1,19 +1,38 @@
 """What is known of the jobs that somebody watches: statuses over time, none made up.
 
-No I/O: a ``Cluster`` asks and tells this object what came back.
+Nothing here asks a host: a ``Poller`` asks and tells this object what came back.
 """
 
 from __future__ import annotations
 
+import functools
+import threading
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from .errors import SchedulerError
 from .jobs import LEFT_QUEUE, JobState, JobStatus, Snapshot
 
-_FIRST_LOOK = 2.0
+FIRST_LOOK = 2.0
+"""Seconds from a submission to the first look, and the least between two early looks."""
+NEVER_LISTED = "the queue does not list it"
+# ``direct`` still shows a job whose processes are gone without a word; such a listing is no news.
+_LOST = frozenset(("gone", "restarted", "waiting"))
+
+_HAS_EXIT_CODE = frozenset(
+    (JobState.FAILED, JobState.TIMEOUT, JobState.OUT_OF_MEMORY, JobState.NODE_FAIL)
+)
+# What stays true of a job whatever becomes of it; a reason or a start is of one moment or run.
+_LASTING = (
+    "name", "user", "queue", "account", "nodes", "cpus", "submitted", "time_limit", "directory",
+    "stdout_path", "stderr_path", "command", "raw_id",
+)  # fmt: skip
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -22,134 +41,235 @@ class _Followed:
 
     since: datetime
     status: JobStatus | None = None
+    # When the queue was first seen without it, or with nothing but its remains.
     gone_at: float | None = None
+    remains: bool = False
     why: str = ""
+    # Whether the queue was asked about it at all, and whether the last try got no answer.
     asked: bool = False
+    unsure: bool = False
+    # Submitted by this program: that it is pending needs no question.
+    fresh: bool = False
+
+    @property
+    def is_settled(self) -> bool:
+        return self.status is not None and self.status.is_final
+
+
+def _locked(
+    method: Callable[Concatenate[Watch, P], T],
+) -> Callable[Concatenate[Watch, P], T]:
+    @functools.wraps(method)
+    def alone(self: Watch, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return alone
 
 
 class Watch:
-    """The memory of one cluster's jobs.  ``grace``: seconds to look for a job that is gone."""
+    """The memory of one cluster's jobs, shared by threads.  ``grace``: seconds to look for a job
+    that is gone."""
 
     def __init__(self, grace: float) -> None:
         self.grace = grace
+        self._lock = threading.RLock()
         self._jobs: dict[str, _Followed] = {}
         self._began = -1e9
         self._taken: datetime | None = None
         self._error: SchedulerError | None = None
-        self._fresh_submission = False
-        self._unlisted = False
+        self._early: float | None = None
+        self._listing_is_old = False
 
     # ------------------------------------------------------------------ when to ask
 
+    @_locked
     def follow(self, *ids: str) -> None:
         """Watch these jobs from now on."""
         for one in ids:
             if one not in self._jobs:
                 self._jobs[one] = _Followed(datetime.now(UTC))
 
-    def submitted(self) -> None:
-        """A job was submitted: the next look may come sooner than the usual interval."""
-        self._fresh_submission = self._unlisted = True
+    @_locked
+    def told(self, status: JobStatus) -> None:
+        """Watch this job, of which the journal says this: it stands until a host says more."""
+        self.follow(status.job_id)
+        job = self._jobs[status.job_id]
+        if job.status is None:
+            job.status = status
 
+    @_locked
+    def submitted(self, job_id: str, interval: float) -> None:
+        """A job was submitted: the next look may come 2 s from now, if the interval is longer."""
+        self.follow(job_id)
+        self._jobs[job_id].fresh = True
+        if self._early is None:
+            self._early = time.monotonic() + min(interval, FIRST_LOOK)
+        self._listing_is_old = True
+
+    @_locked
     def disturbed(self) -> None:
         """Something was done to jobs: the last answer is old."""
-        self._fresh_submission = self._unlisted = True
+        self._early = time.monotonic()
+        self._listing_is_old = True
 
     @property
     def is_calm(self) -> bool:
         """Whether nothing was done to jobs since they were listed."""
-        return not self._unlisted
+        return not self._listing_is_old
 
     def calmed(self) -> None:
         """The jobs are being listed anew."""
-        self._unlisted = False
+        self._listing_is_old = False
 
+    @property
+    def has_answered(self) -> bool:
+        """Whether the queue ever gave an answer."""
+        return self._taken is not None
+
+    @_locked
     def seconds_until_due(self, interval: float) -> float:
         """How long the last answer is still good for."""
-        if self._fresh_submission:
-            interval = min(interval, _FIRST_LOOK)
-        return max(0.0, self._began + interval - time.monotonic())
+        due = self._began + interval
+        if self._early is not None:
+            due = min(due, max(self._early, self._began + min(interval, FIRST_LOOK)))
+        return max(0.0, due - time.monotonic())
 
-    def is_due(self, wanted: Sequence[str], interval: float) -> bool:
-        """Whether the queue is to be asked for these jobs now."""
-        open_ids = [one for one in wanted if not self.is_settled(one)]
-        if not open_ids:
-            return False
-        if any(not self._jobs[one].asked for one in open_ids) and not self._fresh_submission:
-            return True
-        return self.seconds_until_due(interval) <= 0
+    @_locked
+    def strangers(self, wanted: Iterable[str]) -> list[str]:
+        """Of these, the jobs of other programs about which nobody was asked yet."""
+        jobs = ((one, self._jobs[one]) for one in wanted)
+        return [one for one, job in jobs if not (job.asked or job.fresh or job.is_settled)]
 
-    def unsettled(self, wanted: Iterable[str]) -> list[str]:
-        """All watched jobs that are not over, ``wanted`` first: one query serves them all."""
-        everything = dict.fromkeys([*wanted, *self._jobs])
-        return [one for one in everything if not self.is_settled(one)]
+    @_locked
+    def seconds_until(self, wanted: Sequence[str], interval: float) -> float | None:
+        """Seconds until the queue is to be asked for these jobs; ``None`` for not now.
 
-    def followed_since(self, ids: Iterable[str]) -> datetime | None:
-        """When the first of these jobs came under watch, if it was submitted here."""
-        times = [self._jobs[one].status for one in ids]
-        known = [status.submitted for status in times if status and status.submitted]
-        return min(known) if known and len(known) == len(times) else None
+        A job of which nothing is known yet may be asked about 2 s after the last query; for all
+        others the last answer is good until the interval is over.
+        """
+        now = time.monotonic()
+        unsettled = [job for job in (self._jobs[one] for one in wanted) if not job.is_settled]
+        if not unsettled:
+            return None
+        if self.strangers(wanted):
+            return max(0.0, self._began + min(interval, FIRST_LOOK) - now)
+        if self._early is not None and all(job.fresh and not job.asked for job in unsettled):
+            return None if now < self._early else 0.0
+        return None if self.seconds_until_due(interval) > 0 else 0.0
+
+    @_locked
+    def unsettled(self, wanted: Iterable[str] = ()) -> list[str]:
+        """``wanted`` and all other jobs that may still change: one query serves them all."""
+        others = [one for one in self._jobs if not self.is_over(one)]
+        return [one for one in dict.fromkeys([*wanted, *others]) if not self._jobs[one].is_settled]
+
+    @_locked
+    def settled(self) -> list[str]:
+        """The jobs that are over for certain (a requeue would still be news)."""
+        return [one for one, job in self._jobs.items() if job.is_settled]
+
+    @_locked
+    def submitted_since(self, ids: Iterable[str]) -> datetime | None:
+        """When the first of these jobs was submitted; ``None`` unless that is known of all."""
+        statuses = [self._jobs[one].status for one in ids]
+        times = [status.submitted for status in statuses if status and status.submitted]
+        return min(times) if times and len(times) == len(statuses) else None
 
     # ------------------------------------------------------------------ what came back
 
+    @_locked
     def took(self, snapshot: Snapshot, taken: datetime, began: float) -> None:
-        """The queue answered."""
+        """The queue answered a query that began at ``taken`` (``began`` on our own clock)."""
         self._began, self._taken, self._error = began, taken, snapshot.error
-        self._fresh_submission = False
+        self._early = None
         for one, status in snapshot.known.items():
             self._learn(one, status)
         for one in snapshot.absent:
             job = self._jobs.get(one)
-            if job is None:
-                continue
-            job.asked = True
-            if job.since > taken:
+            if job is None or job.since > taken:
                 continue  # asked before the job was known: this answer cannot count against it
-            if job.gone_at is None:
+            job.asked, job.unsure = True, False
+            if job.gone_at is None and not job.is_settled:
                 job.gone_at = time.monotonic()
         for one in snapshot.unknown:
             if one in self._jobs:
-                self._jobs[one].asked = True
+                self._jobs[one].asked = self._jobs[one].unsure = True
+
+    @_locked
+    def also_took(self, snapshot: Snapshot) -> None:
+        """The last answer also names jobs that came under watch after it was taken."""
+        for one, status in snapshot.known.items():
+            self._learn(one, status)
 
     def _learn(self, job_id: str, status: JobStatus) -> None:
         job = self._jobs.get(job_id)
         if job is None:
             return
-        job.asked = True
-        if status.state is JobState.UNKNOWN and job.status is not None and not status.reason:
+        job.asked, job.unsure = True, False
+        before = job.status
+        if before is not None and before.is_final and not status.state.is_active:
             return
-        if job.status is not None and job.status.is_final and not status.state.is_active:
+        if status.state is JobState.UNKNOWN and before is not None and not status.reason:
             return
-        job.gone_at = None
-        job.status = status.filled_from(job.status) if _same_run(status, job.status) else status
+        job.remains = status.state is JobState.UNKNOWN and status.raw_state in _LOST
+        if not job.remains:
+            job.gone_at = None
+        elif job.gone_at is None:
+            job.gone_at = time.monotonic()
+        job.status = _merged(status, before)
 
+    @_locked
     def failed(self, error: SchedulerError, ids: Iterable[str], began: float) -> None:
         """There was no answer: nothing changes but the time of the next try."""
         self._error, self._began = error, began
-        self._fresh_submission = False
+        self._early = None
         for one in ids:
-            self._jobs[one].asked = True
+            self._jobs[one].asked = self._jobs[one].unsure = True
 
+    @_locked
     def gone(self, ids: Iterable[str]) -> list[str]:
         """Of these, the jobs that the queue has no more and whose end is not known."""
+        jobs = ((one, self._jobs[one]) for one in ids)
         return [
-            one for one in ids if self._jobs[one].gone_at is not None and not self.is_settled(one)
+            one
+            for one, job in jobs
+            if job.gone_at is not None and not job.remains and not job.is_settled
         ]
 
+    @_locked
+    def without_exit_code(self, ids: Iterable[str]) -> list[str]:
+        """Of these, the jobs that ended badly and of which the queue told no exit code."""
+        statuses = ((one, self._jobs[one].status) for one in ids)
+        return [
+            one
+            for one, status in statuses
+            if status is not None
+            and status.state in _HAS_EXIT_CODE
+            and status.exit_code is None
+            and status.signal is None
+        ]
+
+    @_locked
     def took_history(self, found: Snapshot, gone: Sequence[str]) -> None:
-        """The history answered for jobs that left the queue."""
+        """The history answered for jobs that left the queue, or that ended."""
         for one in gone:
             status = found.known.get(one)
             job = self._jobs[one]
+            if job.is_settled and (status is None or not status.is_final):
+                continue
             if status is None:
                 job.why = "the history does not know it (yet)"
+                if found.error is not None:
+                    job.why = f"the history did not answer: {found.error.message}"
             elif status.is_final:
-                job.status = status.filled_from(job.status)
+                job.status = _merged(status, job.status)
                 job.gone_at = None
             else:
                 # The queue says it is gone: an unfinished record is the history running late.
                 job.why = f"the history still calls it {status.state}"
 
+    @_locked
     def no_history(self, gone: Sequence[str], why: str) -> None:
         """There was nobody to ask how these jobs ended, and why."""
         for one in gone:
@@ -157,6 +277,7 @@ class Watch:
 
     # ------------------------------------------------------------------ what is known
 
+    @_locked
     def last(self, job_id: str) -> JobStatus | None:
         """The status that was last told by somebody, ``None`` if none ever was."""
         job = self._jobs.get(job_id)
@@ -164,14 +285,15 @@ class Watch:
             return None
         return self.status(job_id)
 
+    @_locked
     def status(self, job_id: str) -> JobStatus:
         """The status as it is to be told now."""
         job = self._jobs[job_id]
-        if job.gone_at is not None:
-            reason = LEFT_QUEUE
-            if time.monotonic() - job.gone_at >= self.grace and job.why:
-                reason = f"{LEFT_QUEUE}; {job.why}"
+        if job.gone_at is not None and not job.remains:
             known = job.status or JobStatus(job_id, JobState.UNKNOWN)
+            reason = LEFT_QUEUE if job.status is not None else NEVER_LISTED
+            if self.is_over(job_id) and job.why:
+                reason = f"{reason}; {job.why}"
             return known.replace(
                 state=JobState.UNKNOWN, reason=reason, raw_state=None, source="queue"
             )
@@ -180,32 +302,41 @@ class Watch:
         why = self._error.message if self._error is not None else "not asked yet"
         return JobStatus(job_id, JobState.UNKNOWN, reason=why)
 
+    @_locked
     def is_settled(self, job_id: str) -> bool:
         """Whether the job is over for certain: it is not asked about again."""
         job = self._jobs.get(job_id)
-        return job is not None and job.status is not None and job.status.is_final
+        return job is not None and job.is_settled
 
+    @_locked
     def is_over(self, job_id: str) -> bool:
         """Settled, or gone for longer than the grace time with nobody to say how it ended."""
         job = self._jobs[job_id]
         if job.gone_at is not None and time.monotonic() - job.gone_at >= self.grace:
             return True
-        return self.is_settled(job_id)
+        return job.is_settled
 
+    @_locked
     def snapshot(self, wanted: Sequence[str]) -> Snapshot:
-        """What is known of these jobs, as an answer."""
+        """What is known of these jobs, as an answer.
+
+        Jobs of which the last query said nothing are unknown in it, whatever was known before.
+        """
         known: dict[str, JobStatus] = {}
         absent, unknown = [], []
         for one in wanted:
             job = self._jobs[one]
-            if job.gone_at is not None:
+            if job.is_settled and job.status is not None:
+                known[one] = job.status
+            elif job.unsure:
+                unknown.append(one)
+            elif job.gone_at is not None and not job.remains:
                 absent.append(one)
-            elif job.status is None or (self._error is not None and not job.status.is_final):
+            elif job.status is None:
                 unknown.append(one)
             else:
                 known[one] = job.status
-        return replace(
-            Snapshot(),
+        return Snapshot(
             known=known,
             absent=tuple(absent),
             unknown=tuple(unknown),
@@ -214,6 +345,15 @@ class Watch:
         )
 
 
-def _same_run(status: JobStatus, before: JobStatus | None) -> bool:
-    """Whether two statuses are of one run: a requeued job does not inherit its old end."""
-    return before is not None and not (before.is_final and status.state.is_active)
+def _merged(status: JobStatus, before: JobStatus | None) -> JobStatus:
+    """A new status, with what it does not say and what cannot have changed from the old one."""
+    kept: dict[str, Any] = {}
+    if before is not None:
+        kept = {
+            name: getattr(before, name)
+            for name in _LASTING
+            if getattr(status, name) is None and getattr(before, name) is not None
+        }
+    if status.state is JobState.COMPLETED and status.exit_code is None:
+        kept["exit_code"] = 0  # what completed means, to every scheduler
+    return status.replace(**kept) if kept else status

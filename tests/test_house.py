@@ -27,13 +27,18 @@ FLOORS = {
     "connection": 6,
     "schedulers": 6,
     "journal": 6,
+    "watching": 6,
     "parser": 7,
+    "asking": 7,
+    "polling": 8,
     "submission": 8,
-    "cluster": 9,
-    "arc": 10,
-    "cli": 10,
-    "__main__": 11,
-    "__init__": 12,
+    "job": 9,
+    "cluster": 10,
+    "arc_settings": 10,
+    "arc": 11,
+    "cli": 11,
+    "__main__": 12,
+    "__init__": 13,
 }
 PURE = ("errors", "jobid", "jobs", "parser", "schedulers", "remote.quoting", "openssh.diagnosis")
 

@@ -1,0 +1,97 @@
+"""Which scheduler a host has, and how its scripts are run there."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from .errors import SchedulerError
+from .remote.quoting import quote
+from .schedulers import available, detection_script, get, parse_detection
+from .schedulers.base import Scheduler
+
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .journal import Journal
+    from .remote.result import CommandResult
+
+log = logging.getLogger("openssh_jobs.cluster")
+
+QUERY_TIMEOUT = 180.0
+"""Seconds for one answer of a scheduler; Slurm's own clients give up after 60 to 100."""
+
+
+class Asker:
+    """Runs a scheduler's scripts on a host.  ``scheduler``: a name, an object or ``auto``."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        journal: Journal,
+        host: str,
+        scheduler: str | Scheduler,
+        *,
+        login_shell: bool,
+        prologue: str,
+    ) -> None:
+        self.connection = connection
+        self.journal = journal
+        self.host = host
+        self._finds = scheduler == "auto"
+        self.known: Scheduler | None = None
+        if not self._finds:
+            self.known = get(scheduler) if isinstance(scheduler, str) else scheduler
+        self._login_shell = login_shell
+        self._prologue = prologue.encode("utf-8", "surrogateescape")
+        self._lock = threading.Lock()
+
+    def run(self, script: bytes, timeout: float) -> CommandResult[str]:
+        """Run shell text where the scheduler's commands are found."""
+        before = self._prologue + b"\n" if self._prologue else b""
+        return self.connection.run(before + script, login_shell=self._login_shell, timeout=timeout)
+
+    def ask(self, script: str, timeout: float = QUERY_TIMEOUT) -> CommandResult[str]:
+        """Run a scheduler's script; what it says is the parser's to judge."""
+        text = script.encode("utf-8", "surrogateescape")
+        return self.run(b"exec /bin/sh -c " + quote(text), timeout)
+
+    def scheduler(self) -> Scheduler:
+        """The host's scheduler; finds out which the first time.
+
+        Raises ``SchedulerError`` of kind ``scheduler_missing`` where none is found.
+        """
+        known = self.known
+        if known is not None:
+            return known
+        with self._lock:
+            if self.known is None:
+                name = self.journal.scheduler_of(self.host)
+                self.known = get(name) if name in available() else self._find()
+            return self.known
+
+    def _find(self) -> Scheduler:
+        done = self.ask(detection_script())
+        found = parse_detection(done.stdout)
+        name = next((name for name in available() if name in found), None)
+        if name is None:
+            raise SchedulerError(
+                "no scheduler was found",
+                kind="scheduler_missing",
+                host=self.host,
+                stdout=done.stdout,
+                stderr=done.stderr,
+                advice="Name it with scheduler=, or give a prologue that sets PATH.",
+            )
+        log.info("%s: %s (%s)", self.host, name, found[name])
+        self.journal.remember_scheduler(self.host, name)
+        return get(name)
+
+    def placed(self, error: SchedulerError) -> SchedulerError:
+        """The parser's error with the host in front; a lost scheduler is looked for anew."""
+        if error.host is None:
+            error.host = self.host
+        if error.kind == "scheduler_missing" and self._finds:
+            self.journal.remember_scheduler(self.host, None)
+            self.known = None
+        return error
