@@ -143,3 +143,15 @@ def run(
         end(child, grace=0.2)
         raise
     return Finished(child.returncode, out or b"", err or b"")
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped (SIGSTOP, a terminal's Ctrl-Z); false for one that is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as handle:
+            return handle.read().rpartition(b")")[2].split()[:1] == [b"T"]
+    except OSError:
+        if os.path.isdir("/proc/self"):
+            return False
+    done = run(["ps", "-o", "state=", "-p", str(pid)], timeout=5)
+    return done.stdout.strip().startswith(b"T")

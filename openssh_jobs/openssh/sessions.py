@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from ..errors import ConfigurationError, ConnectionLost, SessionLimit
-from . import features, mux, process
+from . import features, keeper, mux, process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,6 +38,8 @@ PROBE_AFTER = 30.0
 """A link that answered within so many seconds is not asked again before use."""
 _PROBE_TIMEOUT = 15.0
 _CLOCK_JUMP = 5.0
+WATCH_INTERVAL = 5.0
+"""Seconds between two looks at the master while sessions are open."""
 
 
 class Session(Protocol):
@@ -234,6 +236,7 @@ class Sessions:
         self._link: Link | None = None
         self._lock = threading.RLock()
         self._good_at = 0.0
+        self._looked_at = 0.0
         self._wall_minus_monotonic = time.time() - time.monotonic()
 
     def on_reclaim(self, reclaim: Callable[[], None]) -> None:
@@ -378,6 +381,7 @@ class Sessions:
                 self.opened += 1
                 self.slots.granted()
                 self.confirmed()
+                keeper.watch(self)
                 return started
 
     def _after_failure(self, link: Link, error: mux.MuxError) -> None:
@@ -420,6 +424,26 @@ class Sessions:
         argv += [*(["-s"] if subsystem else []), "--", "none", command]
         child = process.spawn(argv, stdin=fds[0], stdout=fds[1], stderr=fds[2])
         return ProcessSession(child)
+
+    # ------------------------------------------------------------------ no wait without an end
+
+    def give_back(self, *, idle_for: float) -> bool:
+        """The keeper's look: true when no session is open any more.
+
+        A master that is stopped would keep its callers waiting for ever, and its keepalives are
+        stopped with it.  Ending it lets them see that the link is lost.
+        """
+        link = self._link
+        if self.slots.used == 0:
+            return True
+        now = time.monotonic()
+        if link is not None and now - self._looked_at >= WATCH_INTERVAL:
+            self._looked_at = now
+            if process.is_stopped(link.pid):
+                log.warning("%s: the master %d is stopped; ending it", self._host, link.pid)
+                self.forget(link)
+                self.master.discard(link)
+        return False
 
     # ------------------------------------------------------------------ sharing with others
 

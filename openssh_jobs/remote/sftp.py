@@ -14,9 +14,8 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import ConnectionLost, TransferError
-from ..openssh import features, mux, process
+from ..openssh import features, keeper, mux, process
 from ..openssh.sessions import OPEN_TIMEOUT, failure_of
-from . import keeper
 from .oserrors import errno_of, error_of
 from .quoting import to_text
 

@@ -16,9 +16,9 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import CommandTimeout, Sent
-from ..openssh import mux
+from ..openssh import keeper, mux
 from ..openssh.sessions import OPEN_TIMEOUT, failure_of
-from . import keeper, wrapper
+from . import wrapper
 from .exchange import close_fd
 from .quoting import describe, to_text
 

@@ -79,7 +79,7 @@ def run_trial(
     before = host.logins()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENSSH_JOBS_RUNTIME_DIR", str(runtime))
-        patch.setattr("openssh_jobs.remote.exchange.WATCH_INTERVAL", 1.0, raising=False)
+        patch.setattr("openssh_jobs.openssh.sessions.WATCH_INTERVAL", 1.0)
         connection = Connection(
             host.alias,
             ssh_config=host.config,

@@ -1,6 +1,7 @@
-"""Gives idle held sessions back: sessions are scarce, and shared with the user's other processes.
+"""Looks after what is held: gives idle sessions back, and sees that no wait is for ever.
 
-One daemon thread a process, alive only while something is held.
+Sessions are scarce, and shared with the user's other processes.  One daemon thread a process,
+alive only while something is held.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ _STEP = 0.25
 
 
 class Holder(Protocol):
-    """A lane that may hold a session between calls."""
+    """Something that may hold sessions: a lane between calls, or the sessions of a master."""
 
     def give_back(self, *, idle_for: float) -> bool:
         """Close the held session if unused for so many seconds; true if none is held now."""
