@@ -407,7 +407,9 @@ class Connection(FileCalls):
             login_shell=self._login_shell if login_shell is None else login_shell,
             errors=stderr,  # type: ignore[arg-type]
         )
-        running = self._commands.launch(plan, keep_stdin=stdin is not None)
+        running = self._commands.launch(plan, keep_stdin=True)
+        if stdin is None:
+            running.close_stdin()
         return RemoteProcess(
             self._commands,
             running,

@@ -230,7 +230,10 @@ def test_both_streams_have_their_own_lines(connection: Connection) -> None:
     out: list[bytes] = []
     err: list[bytes] = []
     connection.run(
-        r"printf 'a\nb\377'; printf 'c\nd' >&2", text=False, on_stdout=out.append, on_stderr=err.append
+        r"printf 'a\nb\377'; printf 'c\nd' >&2",
+        text=False,
+        on_stdout=out.append,
+        on_stderr=err.append,
     )
     assert (out, err) == ([b"a\n", b"b\xff"], [b"c\n", b"d"])
 

@@ -12,7 +12,7 @@ from ..errors import CommandFailed, CommandTimeout, OpenSSHJobsError
 from ..openssh import mux
 from . import wrapper
 from .exchange import Exchange
-from .quoting import describe, envelope, join_command, quote
+from .quoting import describe, envelope, join_command, quote, quote_path
 from .result import NO_STATUS, CommandResult
 from .running import STATUS_WAIT, NeverStarted, Plan, Running
 
@@ -80,6 +80,9 @@ class Commands:
         before = self.prologue if prologue is None else prologue
         if before:
             script = join_command(before) + b"\n" + script
+        wrapper.exports(env or {})
+        if cwd is not None:
+            quote_path(cwd)
         return Plan(
             script=script,
             what=describe(command),

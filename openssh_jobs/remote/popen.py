@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 65536
 _FOREVER = 1e9
+_CLOSING = 5.0
 
 
 class _MarkedReader(io.RawIOBase):
@@ -125,8 +126,9 @@ class RemoteProcess:
         buffered = io.BufferedWriter(raw)
         if not text:
             return buffered
+        # A line that is written is sent: a conversation needs no flush().
         return io.TextIOWrapper(
-            buffered, encoding=encoding, errors=errors, newline="\n", write_through=True
+            buffered, encoding=encoding, errors=errors, newline="\n", line_buffering=True
         )
 
     # ------------------------------------------------------------------ waiting
@@ -256,14 +258,23 @@ class RemoteProcess:
 
     def close(self) -> None:
         """Close the pipes and let go of the session, without waiting and without a signal."""
-        for stream in (self.stdin, self.stdout, self.stderr):
-            if stream is not None:
-                try:
-                    stream.close()
-                except (OSError, ValueError):
-                    pass
-        self._err_raw.close()
+        self._close_quietly(self.stdin)
+        # The session first: its end is the end of what a thread of ours may be reading, and no
+        # descriptor is closed under a reader.
         self._running.close()
+        for helper in self._helpers:
+            if helper is not threading.current_thread():
+                helper.join(_CLOSING)
+        for stream in (self.stdout, self.stderr, self._out_raw, self._err_raw):
+            self._close_quietly(stream)
+
+    @staticmethod
+    def _close_quietly(stream: IO[Any] | io.RawIOBase | None) -> None:
+        if stream is not None:
+            try:
+                stream.close()
+            except (OSError, ValueError):
+                pass
 
     def abandon(self) -> None:
         """In a forked child: close our copies of the pipes; what is buffered stays the parent's."""
@@ -298,6 +309,7 @@ class RemoteProcess:
         # Nobody reads stderr any more, but the status comes at its end (backend "process").
         drain = threading.Thread(target=self._err_raw.drain, kwargs={"keep": False}, daemon=True)
         drain.start()
+        self._helpers.append(drain)
         try:
             self.wait(timeout=5 if failed else None)
         except OpenSSHJobsError:

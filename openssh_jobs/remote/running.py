@@ -126,8 +126,7 @@ class Running:
             except BlockingIOError:
                 self.sent_input = 0
         if self.sent_input == len(data) and not self._keep_stdin:
-            inp, self.inp = self.inp, -1
-            close_fd(inp)
+            self.close_stdin()
 
     def _write_preamble(self) -> None:
         """The rest of a preamble longer than a pipe, before the caller's own bytes."""
@@ -219,6 +218,11 @@ class Running:
         self.inp = self.out = self.err = -1
         for fd in fds:
             close_fd(fd)
+
+    def close_stdin(self) -> None:
+        """The command gets no (more) input."""
+        inp, self.inp = self.inp, -1
+        close_fd(inp)
 
     def abandon(self) -> None:
         """In a forked child: let go of the parent's command without a word."""

@@ -87,9 +87,9 @@ class _Held:
             said = bytes(self._err)
             if sessions.backend == "process" and self.session.status in (255, None):
                 raise failure_of(said) from None
-            raise mux.MuxLost(
-                f"the login shell started no /bin/sh: {to_text(said).strip()[:200]}", sent="no"
-            ) from None
+            said = bytes(self._out) + b" " + said
+            words = " ".join(to_text(said).split())[:200] or "it said nothing"
+            raise mux.MuxLost(f"the login shell started no /bin/sh: {words}", sent="no") from None
         pid, family = answer.stdout.split()[:2]
         return pid, family
 

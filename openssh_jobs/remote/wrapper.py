@@ -49,13 +49,13 @@ class Line(NamedTuple):
     preamble: bytes
 
 
-def _change_directory(cwd: str | bytes, nonce: bytes) -> bytes:
+def _change_directory(cwd: str | bytes, nonce: bytes, told_on: bytes) -> bytes:
     # The codes are looked at only when cd has failed, so they cost nothing otherwise.
     where = quote_path(cwd)
     return (
         b"cd " + where + b" 2>/dev/null || { if [ -d " + where + b" ]; then e=EACCES; "
         b"elif [ -e " + where + b" ]; then e=ENOTDIR; else e=ENOENT; fi; "
-        b"echo " + nonce + b" " + CWD_FAILED + b" $e >&3; exit 126; }; exec 3>&-; "
+        b"echo " + nonce + b" " + CWD_FAILED + b" $e >&" + told_on + b"; exit 126; }; exec 3>&-; "
     )
 
 
@@ -119,13 +119,14 @@ def build(
         if env or by_stdin:
             preamble = exports(env or {}) + script + b"\n"
             body = _FROM_STDIN % len(preamble)
-        before = b"echo " + nonce + b"; "
+        before = for_csh = b"echo " + nonce + b"; "
         redirect = _REDIRECT[errors]
         if cwd is not None:
-            before += _change_directory(cwd, nonce)
+            before += _change_directory(cwd, nonce, b"3")
+            for_csh += _change_directory(cwd, nonce, b"2")
             redirect = _REDIRECT_FOR_CWD[errors]
         if login_shell:
-            for_csh = before + (_FROM_VARIABLE if preamble else body)
+            for_csh += _FROM_VARIABLE if preamble else body
             inner = _login_shell(before + body, for_csh, len(preamble), redirect)
         else:
             inner = b"(exec /bin/sh -c " + quote(before + body) + b" " + redirect + b")"
@@ -138,7 +139,9 @@ def build(
 def _around(command: bytes, nonce: bytes, family: Family | None, report_status: bool) -> bytes:
     """The shell that waits, around the one that runs the user's script."""
     tail = b"r=$?; echo " + nonce + b" status $r >&3; exit $r" if report_status else b"exit $?"
-    start = b"exec 3>&2 2>/dev/null; "
+    # It outlives what the group is sent, to say how the command took it.  A trap that does
+    # something is reset in the subshell; one that ignores would not be.
+    start = b"exec 3>&2 2>/dev/null; trap : HUP INT TERM USR1 USR2; "
     if family == "sh":
         return start + b"echo " + nonce + b" start $$ sh >&3; " + command + b"; " + tail
     line = start + FAMILY_TEST + b"echo " + nonce + b" start $$ $f >&3; " + command + b"; " + tail
