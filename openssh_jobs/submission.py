@@ -67,7 +67,7 @@ def job_ids(jobs: Any) -> tuple[str, ...]:
         return ()
     if isinstance(jobs, str | int | JobId) or hasattr(jobs, "id"):
         jobs = [jobs]
-    if not isinstance(jobs, Iterable):
+    if not isinstance(jobs, Iterable) or isinstance(jobs, bytes | bytearray):
         raise InputError(f"not a job and not an id: {jobs!r}")
     return tuple(str(JobId.parse(getattr(one, "id", one))) for one in jobs)
 
@@ -118,8 +118,9 @@ class Specification:
             content = to_bytes(asked["script_text"])
         if content is not None:
             _check_script(content)
-        if asked["script"] is not None and not asked["script"].strip("/"):
-            raise InputError(f"{asked['script']!r} is no path of a script")
+        script = asked["script"]
+        if script is not None and ("\0" in script or not script.strip("/")):
+            raise InputError(f"{script!r} is no path of a script")
         if asked["upload"] is not None:
             asked["upload"] = os.fspath(asked["upload"])
             if not os.path.isdir(asked["upload"]):
