@@ -17,12 +17,12 @@ from ..errors import (
     HostUnreachable,
     OpenSSHJobsError,
 )
-from . import diagnosis, keys, process, sockets
+from . import diagnosis, keys, process, route, sockets
 from .dials import Dials
 
 if TYPE_CHECKING:
     from .master import Master
-    from .prompts import PromptKind, Responder, Talk
+    from .prompts import Prompt, PromptKind, Responder, Talk
 
 _SECRETS = ("password", "passphrase", "code", "menu", "other")
 
@@ -137,13 +137,12 @@ def _attended(master: Master, path: str, responder: Responder, asked: list[Promp
 
     _remove(path + ".log")
     seconds = master.connect_timeout * 2 + 10
-    hops = (master.resolved.get("proxyjump") or "").count(",") + 1
     talk = prompts.log_in(
         master.open_arguments(path, None, attended=True),
         responder,
         host=master.target.host,
         timeout=seconds,
-        hops=hops if master.resolved.get("proxyjump") else 0,
+        namesakes=lambda prompt: _namesakes(master, prompt),
     )
     asked += talk.asked
     if talk.end == "timeout":
@@ -162,6 +161,14 @@ def _attended(master: Master, path: str, responder: Responder, asked: list[Promp
             )
         raise error
     return talk.said
+
+
+def _namesakes(master: Master, prompt: Prompt) -> int:
+    """How many hosts on the way may ask this very question."""
+    if prompt.kind == "passphrase":
+        # A key is asked for by each ssh that needs it, and its name is all that they say.
+        return 1 + len(route.hops(master.target, master.resolved))
+    return max(1, route.called(prompt.host, master.target, master.resolved))
 
 
 def _broken_off(master: Master, talk: Talk) -> ConnectError:

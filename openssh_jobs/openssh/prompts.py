@@ -98,18 +98,22 @@ _SHOWN_KEY = re.compile(r"key fingerprint is:?\s+(?P<key>\S+?)\.?\s*$", re.MULTI
 
 def kind_of(text: str) -> PromptKind:
     """What a question is about, by its words; the last line is the question."""
-    line = text.rstrip("\n").rpartition("\n")[2]
+    # Without the name of who asks: it might be called "token".
+    line = _ASKER.sub("", text.rstrip("\n").rpartition("\n")[2])
     if _HOST_KEY.search(line):
         return PromptKind.HOST_KEY
     if _PASSPHRASE.search(line):
         return PromptKind.PASSPHRASE
     if _CHOICE.search(line) or len(_ITEMS.findall(text)) > 1:
         return PromptKind.MENU
-    if _PASSWORD.search(line):
+    asks_secret = _PASSWORD.search(line) is not None
+    if asks_secret and _NEW_SECRET.search(line):
         # A password that has expired is changed by a person who knows what happens.
-        return PromptKind.OTHER if _NEW_SECRET.search(line) else PromptKind.PASSWORD
-    if _CODE.search(line):
+        return PromptKind.OTHER
+    if _CODE.search(line):  # "one-time password" too
         return PromptKind.CODE
+    if asks_secret:
+        return PromptKind.PASSWORD
     return PromptKind.OTHER
 
 
@@ -170,16 +174,17 @@ def log_in(
     *,
     host: str,
     timeout: float,
-    hops: int = 0,
+    namesakes: Callable[[Prompt], int] = lambda prompt: 1,
 ) -> Talk:
     """Run an ``ssh -f`` that opens a master, and let ``responder`` answer what it asks.
 
     ``timeout`` is for ssh, seconds without a question; the time in which the responder thinks
-    does not count.  ``hops``: jump hosts, which may ask for the same key's passphrase again.
-    A secret is tried once.  What the responder raises ends the login and goes on to the caller.
+    does not count.  ``namesakes`` says how many hosts on the way may ask just the same: a
+    question that comes more often than that was answered wrongly, and is answered no more.  What
+    the responder raises ends the login and goes on to the caller.
     """
     child = _spawn(argv)
-    talk = _Conversation(child, responder, host, hops)
+    talk = _Conversation(child, responder, host, namesakes)
     try:
         talk.hold(timeout)
     except BaseException:
@@ -192,6 +197,12 @@ def log_in(
     return talk.result
 
 
+# When the leader of a terminal's session ends, everything in the foreground gets a SIGHUP: a proxy
+# command that minds it would take the new master down.  So a shell leads, and ssh and its helpers
+# are a job that is in the foreground no more when the shell ends.
+_LEADER = 'set -m; "$@"; exit $?'
+
+
 def _spawn(argv: Sequence[str]) -> Any:
     import pexpect
 
@@ -199,11 +210,10 @@ def _spawn(argv: Sequence[str]) -> Any:
         # Python 3.12 warns of every fork beside threads; this one runs exec at once.
         warnings.simplefilter("ignore", DeprecationWarning)
         child: Any = pexpect.spawn(
-            argv[0],
-            list(argv[1:]),
+            "/bin/sh",
+            ["-c", _LEADER, "sh", *argv],
             timeout=None,
-            # ssh leads the terminal's session: when it goes to the background, SIGHUP would
-            # come for the new master before that has a session of its own.
+            # For the moment in which the new master has no session of its own yet.
             ignore_sighup=True,
             echo=True,
             encoding=None,
@@ -217,17 +227,25 @@ def _spawn(argv: Sequence[str]) -> Any:
 
 
 def _end(child: Any) -> None:
-    """End ssh and what it started for jump hosts; it leads a session and a group of its own."""
+    """End ssh, what it started for jump hosts, and the shell that leads them."""
+    groups = [child.pid]
+    with contextlib.suppress(OSError):
+        foreground = os.tcgetpgrp(child.child_fd)
+        if foreground > 1 and foreground != os.getpgrp():
+            groups.insert(0, foreground)
     for number, patience in ((signal.SIGTERM, 1.0), (signal.SIGKILL, 5.0)):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, number)
+        _signal(groups, number)
         deadline = time.monotonic() + patience
         while _runs(child) and time.monotonic() < deadline:
             time.sleep(0.01)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
     with contextlib.suppress(Exception):
         child.close(force=True)
+
+
+def _signal(groups: Sequence[int], number: int) -> None:
+    for group in groups:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, number)
 
 
 def _runs(child: Any) -> bool:
@@ -240,12 +258,14 @@ def _runs(child: Any) -> bool:
 class _Conversation:
     """What was said, what was answered, and when the next question stands complete."""
 
-    def __init__(self, child: Any, responder: Responder, host: str, hops: int) -> None:
+    def __init__(
+        self, child: Any, responder: Responder, host: str, namesakes: Callable[[Prompt], int]
+    ) -> None:
         self.result = Talk()
         self._child = child
         self._responder = responder
         self._host = host
-        self._hops = hops
+        self._namesakes = namesakes
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._unseen = ""
         self._secrets: list[str] = []
@@ -350,10 +370,8 @@ class _Conversation:
         line = prompt.text.rpartition("\n")[2].strip()
         key = (prompt.kind, prompt.host, line)
         self._answered[key] += 1
-        most = 1
-        if prompt.kind == PromptKind.PASSPHRASE:
-            most += self._hops
-        if self._answered[key] > most and prompt.kind != PromptKind.TOUCH:
+        again = self._answered[key] > 1 and prompt.kind != PromptKind.TOUCH
+        if again and self._answered[key] > self._namesakes(prompt):
             return "refused"
         answer = self._responder(prompt)
         if answer is None:
