@@ -26,7 +26,11 @@ GROUP = "openssh_jobs.schedulers"
 # scheduler can still start a process by itself.  Also what makes a bare checkout work.
 _BUILT_IN = {
     "slurm": "openssh_jobs.schedulers.slurm:Slurm",
+    "torque": "openssh_jobs.schedulers.torque:Torque",
+    "pbs": "openssh_jobs.schedulers.pbs:PBS",
     "sge": "openssh_jobs.schedulers.sge:GridEngine",
+    "lsf": "openssh_jobs.schedulers.lsf:LSF",
+    "htcondor": "openssh_jobs.schedulers.htcondor:HTCondor",
     "direct": "openssh_jobs.schedulers.direct:Direct",
 }
 _ALIASES = {

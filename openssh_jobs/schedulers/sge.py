@@ -56,7 +56,11 @@ class GridEngine(Scheduler):
             "got timeout|qmaster .*not alive|failed receiving gdi|Error reading answer list",
             "transient",
         ),
-        rule("jobs? do(?:es)? not exist|does not exist$|job id .* not found", "not_found"),
+        rule(
+            'jobs do not exist|[Jj]ob "?[^"]{1,40}"? (?:of user.* )?does not exist|'
+            "job id .* not found",
+            "not_found",
+        ),
         rule(
             "only [0-9]+ jobs are allowed per user|maximum.*jobs.*(?:exceeded|reached)|"
             "exceed.*quota|max_u_jobs|max_jobs",

@@ -513,6 +513,8 @@ class Slurm(Scheduler):
     def recognises(self, stdout: str, stderr: str = "", command: str | None = None) -> bool:
         if command_words(command, ("squeue", "sacct", "scontrol")):
             return True
+        if '"pbs_version"' in stdout:
+            return False
         return _LOOKS_LIKE.search(stdout) is not None or _SPEAKS.search(stderr) is not None
 
 

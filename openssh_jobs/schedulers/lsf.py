@@ -1,0 +1,557 @@
+"""IBM Spectrum LSF (and OpenLava): bsub, bjobs, bhist, bkill, bstop, bresume, bhosts, bqueues.
+
+Sources: the manual pages of bsub(1), bjobs(1), bhist(1), bkill(1).  Not run against a real LSF.
+``bjobs -a`` lists ended jobs for CLEAN_PERIOD (an hour by default); ``-json`` is there since 10.1,
+the wide table is what older versions answer with.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta, tzinfo
+from typing import Any, ClassVar
+
+from openssh_jobs.errors import InputError, SchedulerError
+from openssh_jobs.jobs import CancelOutcome, JobId, JobState, JobStatus, Node, Queue, Snapshot
+from openssh_jobs.schedulers.base import (
+    Scheduler,
+    Section,
+    SubmitRequest,
+    framed,
+    outcomes_for,
+    read_frame,
+    rule,
+    section,
+)
+from openssh_jobs.schedulers.text import (
+    chunks,
+    command_words,
+    expand_array,
+    first_line,
+    shell_path,
+    text_seconds,
+    whole_number,
+)
+
+_S = JobState
+_STATES = {
+    "PEND": _S.PENDING,
+    "WAIT": _S.PENDING,
+    "PROV": _S.PENDING,
+    "FWD_PEND": _S.PENDING,
+    "PSUSP": _S.HELD,
+    "RUN": _S.RUNNING,
+    "USUSP": _S.SUSPENDED,
+    "SSUSP": _S.SUSPENDED,
+    "DONE": _S.COMPLETED,
+    "EXIT": _S.FAILED,
+    "UNKWN": _S.UNKNOWN,
+    "ZOMBI": _S.UNKNOWN,
+}
+_REASONS = (
+    ("TERM_RUNLIMIT", _S.TIMEOUT),
+    ("TERM_CPULIMIT", _S.TIMEOUT),
+    ("TERM_DEADLINE", _S.TIMEOUT),
+    ("TERM_MEMLIMIT", _S.OUT_OF_MEMORY),
+    ("TERM_SWAP", _S.OUT_OF_MEMORY),
+    ("TERM_OWNER", _S.CANCELLED),
+    ("TERM_FORCE_OWNER", _S.CANCELLED),
+    ("TERM_ADMIN", _S.CANCELLED),
+    ("TERM_FORCE_ADMIN", _S.CANCELLED),
+    ("TERM_PREEMPT", _S.CANCELLED),
+    ("TERM_REMOVE_HUNG_JOB", _S.NODE_FAIL),
+)
+_FIELDS = (
+    "jobid jobindex stat user queue exec_host exit_code exit_reason pend_reason slots project "
+    "sub_cwd output_file error_file command job_name"
+)
+
+
+class LSF(Scheduler):
+    """Spectrum LSF, 9 and 10."""
+
+    name: ClassVar[str] = "lsf"
+    directive: ClassVar[str | None] = "#BSUB"
+    element_form: ClassVar[str] = "{number}[{index}]"
+    probe: ClassVar[str] = (
+        "command -v bsub >/dev/null 2>&1 || exit 1\n"
+        "command -v bjobs >/dev/null 2>&1 || exit 1\n"
+        "lsid 2>/dev/null </dev/null | grep -v '^$' | sed -n '1p'"
+    )
+    rules = (
+        rule("batch daemon not responding|LIM is down|LIM.*not responding|still trying|"
+             "Failed in (?:an LSF library call|sending)|Communication time ?out|"
+             "Server connection|mbatchd .*(?:restart|busy)|Unable to contact", "transient"),
+        rule("[Pp]ending job threshold|User'?s? job slot limit|job limit .*reached|"
+             "exceeds .*MAX_JOBS|Too many (?:jobs|pending)", "limit", refused=True, passes=True),
+        rule("exceeds .*(?:limit|LIMIT)|above the hard limit|Requested.*exceed", "limit",
+             refused=True),
+        rule("[Pp]ermission denied|User cannot use|not (?:a )?authorized|Operation not permitted|"
+             "does not have permission", "permission", refused=True),
+        rule("not a? ?(?:submission|client) host|ls_initdebug|Cannot open lsf\\.conf|"
+             "Bad host name", "not_submit_host", refused=True),
+        rule("is not found|No matching job", "not_found"),
+        rule("Job not submitted|Request aborted by esub|Bad (?:argument|resource)|"
+             "No such (?:queue|file|project)|Illegal|Usage:|Empty job|Invalid", "invalid_request",
+             refused=True),
+    )  # fmt: skip
+
+    # -- submitting ------------------------------------------------------------
+
+    def submit_script(self, request: SubmitRequest) -> str:
+        """bsub(1), with the script as its input: only then are ``#BSUB`` lines read."""
+        words: list[str] = []
+        if request.array is not None:
+            wish, percent, slots = request.array.partition("%")
+            if not expand_array(wish):
+                raise InputError(f"array is no list of indices: {request.array!r}")
+            limit = f"%{slots}" if percent else ""
+            words += ["-J", f"{request.name or 'array'}[{wish}]{limit}"]
+        elif request.name is not None:
+            words += ["-J", request.name]
+        if request.nodes not in (None, 1, "1"):
+            self.unsupported("nodes (options=('-R', 'span[ptile=N]') says it)")
+        for option, value in (
+            ("-q", request.queue),
+            ("-P", request.account),
+            ("-W", _minutes(request.time_limit)),
+            ("-n", request.cpus),
+            ("-R", "span[hosts=1]" if (request.cpus or 1) > 1 else None),
+            ("-M", _memory(request.memory)),
+            ("-gpu", f"num={request.gpus}" if request.gpus else None),
+            ("-o", request.stdout_path),
+            ("-e", request.stderr_path),
+            ("-w", _dependency(request)),
+        ):
+            if value is not None:
+                words += [option, str(value)]
+        if request.hold:
+            words.append("-H")
+        words.extend(request.options)
+        return f"LC_ALL=C bsub {self.words(*words)} <{shell_path(request.script)}\n"
+
+    def submitted_ids(self, stdout: str) -> list[str]:
+        """``Job <930> is submitted to default queue <normal>.``"""
+        return re.findall(r"^\s*Job <([0-9]+)> is submitted to .*", stdout, re.MULTILINE)
+
+    # -- asking ------------------------------------------------------------------
+
+    def status_script(self, ids: Sequence[str] = (), *, all_users: bool = False) -> str:
+        """bjobs by ids (anybody's), else of this user (or all)."""
+        if ids:
+            batches = [f"-u all {self.words(*batch)}" for batch in chunks(self.checked_ids(ids))]
+        else:
+            batches = ["-u all" if all_users else ""]
+        parts: list[str] = []
+        for one in batches:
+            first = f"bjobs -a -json -o '{_FIELDS}' {one} </dev/null\noj_rc=$?\n(exit $oj_rc)"
+            parts.append(section("bjobs", first))
+            again = section("bjobs-w", f"bjobs -a -w {one} </dev/null")
+            parts.append(f"case $oj_rc in 0) ;; *)\n{again};;\nesac\n")
+        return framed(*parts)
+
+    def parse_status(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+        command: str | None = None,
+        timezone: tzinfo | None = None,
+    ) -> Snapshot:
+        """bjobs: table (``-w``), ``-l``, ``-json``, ``-o`` with a header; bhist ``-l``."""
+        wanted = None if requested is None else [str(JobId.parse(one)) for one in requested]
+        sections = read_frame(stdout)
+        is_framed = sections is not None
+        if sections is None:
+            sections = [Section("bjobs", stdout, returncode, "")]
+        gone = {JobId.parse(one).number for one in _GONE.findall(f"{stderr}\n{stdout}")}
+        none_at_all = re.search(r"No (?:unfinished |matching )?jobs? found", f"{stderr}\n{stdout}")
+        known: dict[str, JobStatus] = {}
+        unparsed: list[str] = []
+        answered = False
+        for one in sections:
+            is_answer = _read(one.text, known, unparsed)
+            answered = answered or is_answer
+        if not answered and not gone and none_at_all is None:
+            raise self.error(
+                "" if is_framed else stdout,
+                stderr,
+                returncode or max((one.returncode for one in sections), default=0),
+                kind="parse_error" if returncode == 0 and not stderr.strip() else None,
+                message=f"this is no listing of LSF: {first_line(stdout)!r}"
+                if returncode == 0 and not stderr.strip()
+                else None,
+            )
+        if not known and gone and wanted is None:
+            raise self.error(stdout, stderr, returncode, kind="not_found")
+        is_history = any(one.name == "bhist" for one in sections)
+        snapshot = Snapshot(
+            known=known,
+            unparsed=tuple(unparsed),
+            source="accounting" if is_history else "queue",
+            whole_arrays=is_history,
+        )
+        if wanted is None:
+            return snapshot
+        return snapshot.select(
+            wanted,
+            covered=lambda one: one.number in gone or (is_framed and none_at_all is not None),
+        )
+
+    def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:
+        """bhist over all event logs that are kept (``-n 0``)."""
+        return framed(
+            *(
+                section("bhist", f"bhist -n 0 -l {self.words(*batch)} </dev/null")
+                for batch in chunks(self.checked_ids(ids))
+            )
+        )
+
+    def parse_history(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+        since: datetime | None = None,
+    ) -> Snapshot:
+        if read_frame(stdout) is None:
+            raise self.error(stdout, stderr, returncode, kind="transport")
+        return self.parse_status(stdout, stderr=stderr, returncode=returncode, requested=requested)
+
+    # -- acting ----------------------------------------------------------------------
+
+    def _act(self, command: str, ids: Sequence[str]) -> str:
+        words = self.words(*self.checked_ids(ids))
+        return framed(section("act", f"{command} {words} 2>&1 </dev/null"))
+
+    def cancel_script(self, ids: Sequence[str]) -> str:
+        return self._act("bkill", ids)
+
+    def hold_script(self, ids: Sequence[str]) -> str:
+        return self._act("bstop", ids)
+
+    def release_script(self, ids: Sequence[str]) -> str:
+        return self._act("bresume", ids)
+
+    def parse_cancel(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+    ) -> dict[str, CancelOutcome]:
+        """``Job <N> is being terminated``, ``Job <N>: Job has already finished`` and so on."""
+        sections = read_frame(stdout)
+        text = f"{stdout}\n{stderr}" if sections is None else "".join(s.text for s in sections)
+        said: dict[str, CancelOutcome] = {}
+        for job_id, told in re.findall(r"Job <([0-9]+(?:\[[0-9,\-]+\])?)>:? (.*)", text):
+            said[job_id] = self._outcome(told)
+        if not said:
+            raise self.error(text, stderr, returncode)
+        return outcomes_for(requested, said, CancelOutcome.TRANSIENT)
+
+    def _outcome(self, told: str) -> CancelOutcome:
+        if re.match(r"is being (?:terminated|stopped|resumed|killed|signaled)", told):
+            return CancelOutcome.REQUESTED
+        if "already finished" in told:
+            return CancelOutcome.ALREADY_FINISHED
+        found = self.find_rule(told)
+        try:
+            return CancelOutcome(found.kind if found is not None else "transient")
+        except ValueError:
+            return CancelOutcome.TRANSIENT
+
+    # -- the machine -------------------------------------------------------------------
+
+    def nodes_script(self) -> str:
+        return framed(section("bhosts", "bhosts -w </dev/null"))
+
+    def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
+        nodes: list[Node] = []
+        for cells in self._rows(stdout, stderr, returncode, "HOST_NAME"):
+            slots, jobs = whole_number(cells.get("MAX")), whole_number(cells.get("NJOBS"))
+            raw = cells.get("STATUS", "")
+            state = "unknown"
+            if raw == "ok":
+                state = "mixed" if jobs else "idle"
+            elif raw.startswith("closed"):
+                is_busy = raw in ("closed_Full", "closed_Excl", "closed_Busy", "closed")
+                state = "allocated" if is_busy and jobs else "drained"
+            elif raw.startswith(("unavail", "unreach", "unlicensed")):
+                state = "down"
+            nodes.append(
+                Node(
+                    name=cells["HOST_NAME"],
+                    state=state,
+                    raw_state=raw or None,
+                    cpus=slots,
+                    cpus_used=jobs,
+                )
+            )
+        return nodes
+
+    def queues_script(self) -> str:
+        return framed(section("bqueues", "bqueues -w </dev/null"))
+
+    def parse_queues(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Queue]:
+        queues: list[Queue] = []
+        for cells in self._rows(stdout, stderr, returncode, "QUEUE_NAME"):
+            opened, _, active = cells.get("STATUS", "").partition(":")
+            state = "up"
+            if opened == "Closed":
+                state = "inactive" if active == "Inact" else "drained"
+            elif active == "Inact":
+                state = "down"
+            queues.append(
+                Queue(
+                    name=cells["QUEUE_NAME"],
+                    state=state if opened else "unknown",
+                    raw_state=cells.get("STATUS"),
+                    running=whole_number(cells.get("RUN")),
+                    pending=whole_number(cells.get("PEND")),
+                )
+            )
+        return queues
+
+    def _rows(
+        self, stdout: str, stderr: str, returncode: int, first: str
+    ) -> list[Mapping[str, str]]:
+        sections = read_frame(stdout)
+        if sections:
+            stdout, returncode = sections[0].text, sections[0].returncode
+        rows: list[Mapping[str, str]] = []
+        header: list[str] = []
+        for line in stdout.splitlines():
+            words = line.split()
+            if words[:1] == [first]:
+                header = words
+            elif header and len(words) == len(header):
+                rows.append(dict(zip(header, words, strict=True)))
+        if returncode != 0 or not rows:
+            raise self.error(stdout, stderr, returncode, kind=None if returncode else "parse_error")
+        return rows
+
+    def recognises(self, stdout: str, stderr: str = "", command: str | None = None) -> bool:
+        if command_words(command, ("bjobs", "bhist")):
+            return True
+        return _LOOKS_LIKE.search(stdout) is not None or bool(
+            re.search(r"^Job <[0-9]+> is not found|No (?:unfinished )?job found|LSF", stderr, re.M)
+        )
+
+
+_LOOKS_LIKE = re.compile(
+    r"^JOBID +USER +STAT|^ *Job <[0-9]+(?:\[[0-9]+\])?>, |\"COMMAND\" *: *\"bjobs\""
+    r"|^OJ:[0-9a-f]+ begin b(?:jobs|hist)",
+    re.MULTILINE,
+)
+_GONE = re.compile(r"Job <([0-9]+(?:\[[0-9]+\])?)> is not found")
+
+
+def _read(text: str, known: dict[str, JobStatus], unparsed: list[str]) -> bool:
+    """Reads any listing; false for text that is none."""
+    head = text.lstrip()
+    if head.startswith("{"):
+        return _read_json(text, known, unparsed)
+    if re.match(r"-*\s*Job <[0-9]", head):
+        _read_long(text, known, unparsed)
+        return True
+    header: list[str] = []
+    for line in text.splitlines():
+        words = line.split()
+        if words[:1] == ["JOBID"] and "STAT" in words:
+            header = words
+        elif header and words:
+            status = _row(words, header)
+            if status is not None:
+                known[status.job_id] = status
+            elif not line.startswith((" ", "\t")):  # the hosts of a parallel job go on below
+                unparsed.append(line[:1000])
+    return bool(header)
+
+
+def _row(words: list[str], header: list[str]) -> JobStatus | None:
+    at = header.index("STAT")
+    if len(words) <= at or re.fullmatch(r"[0-9]+(?:\[[0-9]+\])?", words[0]) is None:
+        return None
+    state = _STATES.get(words[at])
+    if state is None:
+        return None
+    job_id = words[0]
+    # An element of an array shows its index in its name only.
+    index = next((m[1] for m in (re.search(r"\[([0-9]+)\]$", w) for w in words[at:]) if m), None)
+    if index is not None and "[" not in job_id:
+        job_id = f"{job_id}[{index}]"
+    said = dict(zip(header[: at + 2], words[: at + 2], strict=False))
+    is_final = state.is_final
+    reason = None
+    if words[at] == "EXIT":
+        told = next((one for one in words if one.startswith("TERM_")), "")
+        state, reason = _exited(told)
+    return JobStatus(
+        job_id,
+        state,
+        raw_state=words[at],
+        reason=reason,
+        user=said.get("USER"),
+        queue=said.get("QUEUE"),
+        exit_code=0 if is_final and state is _S.COMPLETED else None,
+        source="queue",
+    )
+
+
+def _exited(told: str) -> tuple[JobState, str | None]:
+    for word, state in _REASONS:
+        if re.search(rf"\b{word}\b", told):
+            return state, told.strip()
+    return _S.FAILED, told.strip() or None
+
+
+def _read_json(text: str, known: dict[str, JobStatus], unparsed: list[str]) -> bool:
+    try:
+        answer = json.loads(text, strict=False)
+    except (ValueError, RecursionError) as error:
+        raise SchedulerError(f"no valid JSON: {error}", kind="parse_error", stdout=text) from None
+    records = answer.get("RECORDS") if isinstance(answer, dict) else None
+    if not isinstance(records, list):
+        raise SchedulerError("JSON without records of bjobs", kind="parse_error", stdout=text)
+    for record in records:
+        status = _record(record) if isinstance(record, dict) else None
+        if status is not None:
+            known[status.job_id] = status
+        elif not (isinstance(record, dict) and "ERROR" in record):
+            unparsed.append(json.dumps(record)[:1000])
+    return True
+
+
+def _record(record: Mapping[str, Any]) -> JobStatus | None:
+    said = {key: value for key, value in record.items() if isinstance(value, str)}
+    raw = said.get("STAT", "")
+    state = _STATES.get(raw)
+    job_id = said.get("JOBID", "")
+    if state is None or re.fullmatch(r"[0-9]+(?:\[[0-9]+\])?", job_id) is None:
+        return None
+    index = said.get("JOBINDEX", "0")
+    if index.isdigit() and index != "0" and "[" not in job_id:
+        job_id = f"{job_id}[{index}]"
+
+    def get(name: str) -> str | None:
+        return said[name] if said.get(name) not in (None, "", "-") else None
+
+    reason = get("EXIT_REASON") or get("PEND_REASON")
+    if raw == "EXIT":
+        state, reason = _exited(reason or "")
+    code = whole_number(get("EXIT_CODE"))
+    hosts = re.split(r"[: ]", get("EXEC_HOST") or "")
+    facts: dict[str, Any] = {
+        "raw_state": raw,
+        "reason": reason,
+        "name": get("JOB_NAME"),
+        "user": get("USER"),
+        "queue": get("QUEUE"),
+        "account": get("PROJ_NAME") or get("PROJECT"),
+        "nodes": tuple(dict.fromkeys(re.sub(r"^[0-9]+\*", "", one) for one in hosts if one))
+        or None,
+        "cpus": whole_number(get("SLOTS")),
+        "exit_code": 0 if raw == "DONE" else code if state is _S.FAILED else None,
+        "source": "queue",
+        "directory": get("SUB_CWD"),
+        "stdout_path": get("OUTPUT_FILE"),
+        "stderr_path": get("ERROR_FILE"),
+        "command": get("COMMAND"),
+    }
+    return JobStatus(job_id, state, **facts)
+
+
+def _read_long(text: str, known: dict[str, JobStatus], unparsed: list[str]) -> None:
+    """``bjobs -l`` and ``bhist -l``: long lines go on behind 21 blanks, cut anywhere."""
+    whole = re.sub(r"\n {21}(?=\S)", "", text)
+    for record in re.split(r"(?m)^(?= *Job <[0-9])", whole):
+        found = re.match(r"\s*Job <([0-9]+(?:\[[0-9]+\])?)>", record)
+        if found is None:
+            continue
+        status = _long_status(found[1], record)
+        if status is None:
+            unparsed.append(record[:1000])
+        else:
+            known[status.job_id] = status
+
+
+def _long_status(job_id: str, record: str) -> JobStatus | None:
+    stat = re.search(r"Status <([A-Z_]+)>", record)
+    reason: str | None = None
+    code: int | None = None
+    number: int | None = None
+    state: JobState | None
+    ended = re.search(r"Exited with exit code ([0-9]{1,3})\b", record)
+    killed = re.search(r"Exited by signal ([0-9]{1,3})\b", record)
+    # Only what LSF writes behind a date counts: a name may hold the same words.
+    events = re.findall(r"^\w{3} \w{3} [ 0-9]?[0-9] [0-9:]{8}(?: [0-9]{4})?: (.*)", record, re.M)
+    last = next((one for one in reversed(events) if re.match(r"Done suc|Exited|Start", one)), "")
+    if stat is not None:
+        state = _STATES.get(stat[1])
+        if stat[1] == "EXIT":
+            told = re.search(r"TERM_\w+[^\n]*", "\n".join(events))
+            state, reason = _exited(told[0] if told else "")
+    elif last.startswith("Done suc"):
+        state = _S.COMPLETED
+    elif last.startswith("Exited"):
+        told = re.search(r"TERM_\w+[^\n]*", "\n".join(events))
+        state, reason = _exited(told[0] if told else "")
+    elif last.startswith("Start"):
+        state = _S.RUNNING
+    else:
+        state = _S.PENDING if events else None
+    if state is None:
+        return None
+    if state is _S.FAILED:
+        code = int(ended[1]) if ended is not None else None
+        number = int(killed[1]) if killed is not None else None
+    name = re.search(r"Job Name <([^>]*)>", record)
+    user = re.search(r"User <([^>]*)>", record)
+    queue = re.search(r"Queue <([^>]*)>", record)
+    return JobStatus(
+        job_id,
+        state,
+        raw_state=stat[1] if stat is not None else None,
+        reason=reason,
+        name=name[1] if name else None,
+        user=user[1] if user else None,
+        queue=queue[1] if queue else None,
+        exit_code=0 if state is _S.COMPLETED else code,
+        signal=number,
+        source="queue" if stat is not None else "accounting",
+    )
+
+
+def _minutes(value: timedelta | str | None) -> int | None:
+    if value is None:
+        return None
+    limit = text_seconds(value)
+    if limit is None or limit <= timedelta(0):
+        raise InputError(f"time_limit is no duration: {value!r}")
+    return -(-limit // timedelta(minutes=1))
+
+
+def _memory(value: int | str | None) -> str | None:
+    """With its unit: a bare number means what the site configured."""
+    return f"{-(-value // 2**20)}MB" if isinstance(value, int) else value
+
+
+def _dependency(request: SubmitRequest) -> str | None:
+    parts = [
+        f"{word}({JobId.parse(one).text})"
+        for word, ids in (
+            ("done", request.after_ok),
+            ("ended", request.after_any),
+            ("exit", request.after_failed),
+        )
+        for one in ids
+    ]
+    return " && ".join(parts) or None

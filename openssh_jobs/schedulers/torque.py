@@ -1,0 +1,61 @@
+"""Torque: qsub, qstat -x (XML), qdel, qhold, qrls, pbsnodes.
+
+Also reads what Slurm's qstat wrapper (slurm-wlm-torque) prints, whose letters are lossy: ``C`` is
+any end, ``U`` anything else.  A server forgets ended jobs after ``keep_completed`` seconds.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+from openssh_jobs.schedulers.base import SubmitRequest
+from openssh_jobs.schedulers.pbs import PBS, memory_text, walltime
+
+
+class Torque(PBS):
+    """Torque, 2.5 to 6."""
+
+    name: ClassVar[str] = "torque"
+    aliases: ClassVar[tuple[str, ...]] = ()
+    probe: ClassVar[str] = (
+        "command -v qsub >/dev/null 2>&1 || exit 1\n"
+        "command -v qconf >/dev/null 2>&1 && exit 1\n"
+        "qstat --version 2>&1 </dev/null | grep -i '^ *version:'"
+    )
+    is_torque: ClassVar[bool] = True
+
+    def _array_option(self) -> str:
+        return "-t"
+
+    def _resources(self, request: SubmitRequest) -> list[str]:
+        wishes: list[str] = []
+        if request.nodes or request.cpus or request.gpus:
+            chunk = [f"nodes={request.nodes or 1}"]
+            if request.cpus:
+                chunk.append(f"ppn={request.cpus}")
+            if request.gpus:
+                chunk.append(f"gpus={request.gpus}")
+            wishes.append(":".join(chunk))
+        if request.memory:
+            wishes.append(f"mem={memory_text(request.memory)}")
+        limit = walltime(request.time_limit)
+        if limit is not None:
+            wishes.append(f"walltime={limit}")
+        return wishes
+
+    def _query(self, words: str) -> str:
+        return f"qstat -x {words}"
+
+    def _query_now(self, words: str) -> str | None:
+        return None
+
+    def recognises(self, stdout: str, stderr: str = "", command: str | None = None) -> bool:
+        return _LOOKS_LIKE.search(stdout) is not None
+
+
+_LOOKS_LIKE = re.compile(
+    r"<Data><Job>|<Job_Id>|^Job Id:\t|^Job id +Name +Username|exit_status = |^    comp_time = "
+    r"|^OJ:[0-9a-f]+ begin (?:qstat|pbsnodes)-torque",
+    re.MULTILINE,
+)

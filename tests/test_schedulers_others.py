@@ -1,0 +1,392 @@
+"""HTCondor and LSF: no daemons to be had here, so texts built from their manuals' facts."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from openssh_jobs import parser
+from openssh_jobs.errors import (
+    InputError,
+    SchedulerError,
+    SubmitLimit,
+    SubmitRejected,
+    SubmitUnknown,
+)
+from openssh_jobs.jobs import CancelOutcome, JobState
+from openssh_jobs.schedulers import get
+from openssh_jobs.schedulers.base import SubmitRequest
+
+CONDOR, LSF = get("condor"), get("LSF")
+
+
+def frame(*sections: tuple[str, str, int]) -> str:
+    """What a framed script prints, as base.framed has it."""
+    mark = "0123456789abcdef77"
+    body = "".join(
+        f"OJ:{mark} begin {name}\n{text}\nOJ:{mark} end {name} {code}\n"
+        for name, text, code in sections
+    )
+    return f"OJ+{mark}\n{body}OJ-{mark}\n"
+
+
+def ad(cluster: int, proc: int, status: int, **more: Any) -> dict[str, Any]:
+    return {
+        "ClusterId": cluster,
+        "ProcId": proc,
+        "JobStatus": status,
+        "Owner": "alice",
+        "QDate": 1795330124,
+        "Iwd": "/home/alice",
+        "Out": "x.out",
+        "Cmd": "/home/alice/x.sh",
+        **more,
+    }
+
+
+QUEUE = [
+    ad(88, 0, 2, RemoteHost="slot1@node7", RequestCpus=4),
+    ad(88, 1, 1),
+    ad(89, 0, 5, HoldReason="via condor_hold (by user alice)", HoldReasonCode=1),
+    ad(90, 0, 7),
+    ad(91, 0, 3),
+    ad(92, 0, 6),
+    ad(93, 0, 4, ExitCode=0, ExitBySignal=False),
+]
+
+
+def test_condor_q_json() -> None:
+    snapshot = CONDOR.parse_status(
+        frame(("condor_q", json.dumps(QUEUE), 0)), requested=["88", "88.0", "89.0", "93.0", "99"]
+    )
+    assert snapshot["88"].state is JobState.RUNNING
+    assert snapshot["88.0"].nodes == ("node7",)
+    assert snapshot["88.0"].stdout_path == "/home/alice/x.out"
+    assert snapshot["88.0"].submitted == datetime.fromtimestamp(1795330124, UTC)
+    assert (snapshot["89.0"].state, snapshot["89.0"].reason) == (
+        JobState.HELD,
+        "via condor_hold (by user alice)",
+    )
+    assert (snapshot["93.0"].state, snapshot["93.0"].exit_code) == (JobState.COMPLETED, 0)
+    assert snapshot.absent == ("99",)
+    states = parser.parse_status(json.dumps(QUEUE)).known
+    assert [str(one.state) for one in states.values()] == [
+        "running", "pending", "held", "suspended", "completing", "completing", "completed",
+    ]  # fmt: skip
+
+
+def test_condor_history_says_how_it_ended() -> None:
+    ended = [
+        ad(88, 0, 4, ExitCode=3, ExitBySignal=False, CompletionDate=1795330200),
+        ad(88, 1, 4, ExitBySignal=True, ExitSignal=9),
+        ad(89, 0, 3, RemoveReason="via condor_rm (by user alice)"),
+        ad(90, 0, 4),
+        ad(91, 0, 4, ExitCode=0, ExitBySignal=False),
+        ad(91, 1, 4, ExitCode=0, ExitBySignal=False),
+    ]
+    wanted = ["88.0", "88.1", "89.0", "90.0", "91", "99.0"]
+    snapshot = CONDOR.parse_history(
+        frame(("condor_history", json.dumps(ended), 0)), requested=wanted
+    )
+    told = {name: snapshot[name] for name in wanted}
+    assert (told["88.0"].state, told["88.0"].exit_code) == (JobState.FAILED, 3)
+    assert (told["88.1"].signal, told["88.1"].exit_code) == (9, None)
+    assert told["89.0"].state is JobState.CANCELLED
+    assert told["90.0"].state is JobState.UNKNOWN
+    assert told["91"].state is JobState.COMPLETED
+    assert snapshot.absent == ("99.0",)
+    later = datetime.fromtimestamp(1795330124 + 86400, UTC)
+    older = CONDOR.parse_history(
+        frame(("condor_history", json.dumps(ended), 0)), requested=["88.0"], since=later
+    )
+    assert older.absent == ("88.0",)
+
+
+def test_an_empty_answer_of_condor_q_counts_only_when_it_is_whole() -> None:
+    assert CONDOR.parse_status(frame(("condor_q", "", 0)), requested=["5"]).absent == ("5",)
+    for stdout, stderr, code in (
+        (frame(("condor_q", "", 1)), "Failed to fetch ads from: <10.0.0.1> : login", 0),
+        (frame(("condor_q", "", 0)), "-- Failed to fetch ads from: <10.0.0.1> : login", 0),
+        ("", "", 0),
+        ("", "Error: Can't find address of schedd", 1),
+    ):
+        with pytest.raises(SchedulerError):
+            CONDOR.parse_status(stdout, stderr=stderr, returncode=code, requested=["5"])
+
+
+BATCH = """
+
+-- Schedd: login.site.org : <10.0.0.1:9618?... @ 11/22/26 06:48:44
+OWNER BATCH_NAME    SUBMITTED   DONE   RUN    IDLE   HOLD  TOTAL JOB_IDS
+alice ID: 88      11/22 06:40      _      1      1      _      2 88.0-1
+alice my big job  11/22 06:41      3      _      7      _     10 90.3-9
+alice ID: 91      11/22 06:42      _      _      _      1      1 91.0
+
+Total for query: 12 jobs; 0 completed, 0 removed, 8 idle, 1 running, 1 held, 0 suspended
+"""
+NOBATCH = """
+-- Schedd: login.site.org : <10.0.0.1:9618?... @ 11/22/26 06:48:44
+ ID      OWNER            SUBMITTED     RUN_TIME ST PRI SIZE CMD
+  88.0   alice          11/22 06:40   0+00:08:05 R  0    0.0 x.sh 1 2
+  88.1   alice          11/22 06:40   0+00:00:00 I  0    0.0 x.sh
+  89.0   alice          11/22 06:40   0+00:00:00 H  0    0.0 x.sh
+  90.0   alice          11/22 06:40   0+00:00:09 C  0    0.0 x.sh
+1234567.123 alice       11/22 06:40   1+00:00:09 >  0    0.0 x.sh
+
+Total for query: 5 jobs; 0 completed, 0 removed, 1 idle, 1 running, 1 held, 0 suspended
+"""
+
+
+def test_the_tables_of_condor_q() -> None:
+    batch = parser.parse_status(BATCH)
+    assert batch["88.1"].state is JobState.RUNNING
+    assert batch["90.5"].state is JobState.PENDING
+    assert batch["91.0"].state is JobState.HELD
+    with pytest.raises(KeyError):
+        batch["90.2"]
+    rows = parser.parse_status(NOBATCH)
+    assert {key: str(one.state) for key, one in rows.known.items()} == {
+        "88.0": "running",
+        "88.1": "pending",
+        "89.0": "held",
+        "90.0": "unknown",
+        "1234567.123": "completing",
+    }
+    assert rows.unparsed == ()
+    short = parser.parse_status("11224.0 R 8 1024 x\n11225.0 P 8\n", "htcondor")
+    assert [str(one.state) for one in short.known.values()] == ["running", "pending"]
+
+
+def test_class_ads_in_long_form() -> None:
+    text = (
+        "ClusterId = 88\nProcId = 0\nJobStatus = 4\nExitBySignal = false\nExitCode = 3\n"
+        'Owner = "al\\"ice"\n\nClusterId = 88\nProcId = 1\nJobStatus = 2\n'
+    )
+    snapshot = parser.parse_status(text)
+    assert (snapshot["88.0"].exit_code, snapshot["88.0"].user) == (3, 'al"ice')
+    assert snapshot["88.1"].state is JobState.RUNNING
+
+
+def test_condor_submit() -> None:
+    stdout = "Submitting job(s)..\n2 job(s) submitted to cluster 2267.\n"
+    assert parser.parse_submit(stdout, "condor", stderr="WARNING: the line x is unused") == "2267"
+    assert parser.parse_submit("2267.0 - 2267.1\n", "HTCondor") == "2267"
+    for stderr, cls, kind in (
+        ("\nERROR: Failed to connect to local queue manager\n", SubmitRejected, "transient"),
+        ("ERROR: on Line 3 of submit file\n", SubmitRejected, "invalid_request"),
+        (
+            "Number of submitted jobs would exceed MAX_JOBS_PER_OWNER\nERROR: Failed to create",
+            SubmitLimit,
+            "limit",
+        ),
+        ("ERROR: Failed to commit job submission into the queue.\n", SubmitUnknown, "transient"),
+        ("", SubmitUnknown, "no_job_id"),
+    ):
+        with pytest.raises(SchedulerError) as caught:
+            parser.parse_submit("Submitting job(s)", "htcondor", stderr=stderr, returncode=1)
+        assert (type(caught.value), caught.value.kind) == (cls, kind)
+
+
+def test_condor_rm() -> None:
+    text = (
+        "Job 5.0 marked for removal\nJob 6.0 not found\nPermission denied to remove job 7.0\n"
+        "All jobs in cluster 8 have been marked for removal\n"
+    )
+    assert parser.parse_cancel(
+        text, "htcondor", returncode=1, requested=["5.0", "6.0", "7.0", "8", "9"]
+    ) == {
+        "5.0": "requested",
+        "6.0": "not_found",
+        "7.0": "permission",
+        "8": "requested",
+        "9": "transient",
+    }
+
+
+def test_machines_of_a_pool_are_sums_of_slots() -> None:
+    slots = [
+        {"Machine": "a", "State": "Claimed", "Cpus": 4, "Memory": 1024},
+        {"Machine": "a", "State": "Unclaimed", "Cpus": 4, "Memory": 1024},
+        {"Machine": "b", "State": "Unclaimed", "Cpus": 8, "Memory": 2048},
+    ]
+    nodes = parser.parse_nodes(json.dumps(slots), "htcondor")
+    assert [(one.name, one.state, one.cpus, one.cpus_used) for one in nodes] == [
+        ("a", "mixed", 8, 4),
+        ("b", "idle", 8, 0),
+    ]
+
+
+# --------------------------------------------------------------------------- LSF
+
+BJOBS = {
+    "COMMAND": "bjobs",
+    "JOBS": 5,
+    "RECORDS": [
+        {"JOBID": "123", "JOBINDEX": "0", "STAT": "RUN", "USER": "alice", "QUEUE": "normal",
+         "EXEC_HOST": "4*host1:2*host2", "JOB_NAME": "we|ird\nname", "EXIT_CODE": "-"},
+        {"JOBID": "124", "JOBINDEX": "3", "STAT": "PEND", "PEND_REASON": "New job is waiting"},
+        {"JOBID": "125", "STAT": "EXIT", "EXIT_CODE": "3", "EXIT_REASON": "-"},
+        {"JOBID": "126", "STAT": "EXIT", "EXIT_CODE": "140",
+         "EXIT_REASON": "TERM_RUNLIMIT: job killed after reaching LSF run time limit"},
+        {"JOBID": "127", "STAT": "DONE"},
+        {"JOBID": "128", "STAT": "PSUSP"},
+        {"JOBID": "129", "STAT": "EXIT", "EXIT_REASON": "TERM_OWNER: job killed by owner"},
+        {"JOBID": "130", "STAT": "UNKWN"},
+        {"JOBID": "131", "ERROR": "Job <131> is not found"},
+        {"JOBID": "x", "STAT": "RUN"},
+    ],
+}  # fmt: skip
+
+
+def test_bjobs_json() -> None:
+    answer = frame(("bjobs", json.dumps(BJOBS), 0))
+    wanted = ["123", "124[3]", "125", "126", "127", "128", "129", "130", "131", "132"]
+    snapshot = LSF.parse_status(answer, stderr="Job <131> is not found\n", requested=wanted)
+    assert [str(snapshot[one].state) for one in wanted[:-2]] == [
+        "running", "pending", "failed", "timeout", "completed", "held", "cancelled", "unknown",
+    ]  # fmt: skip
+    assert (snapshot.absent, snapshot.unknown) == (("131",), ("132",))
+    assert len(snapshot.unparsed) == 1
+    assert snapshot["123"].nodes == ("host1", "host2")
+    assert snapshot["123"].name == "we|ird\nname"
+    assert snapshot["125"].exit_code == 3
+
+
+TABLE = """\
+JOBID   USER    STAT  QUEUE      FROM_HOST   EXEC_HOST   JOB_NAME   SUBMIT_TIME
+123     alice   RUN   normal     login1      host1       my job     Nov 22 06:48
+                                             host2
+124     alice   PEND  normal     login1                  arr[3]     Nov 22 06:48
+125     alice   EXIT  normal     login1      host1       x          Nov 22 06:48
+"""
+
+
+def test_the_table_of_bjobs() -> None:
+    snapshot = parser.parse_status(TABLE)
+    assert {key: str(one.state) for key, one in snapshot.known.items()} == {
+        "123": "running",
+        "124[3]": "pending",
+        "125": "failed",
+    }
+    assert snapshot.unparsed == ()
+
+
+LONG = """\
+
+Job <123>, Job Name <x>, User <alice>, Project <default>, Command <sleep 5; echo D
+                     one successfully>
+Sun Nov 22 06:48:44: Submitted from host <login1>, to Queue <normal>, CWD <$HOME>;
+Sun Nov 22 06:48:45: Dispatched to <host1>;
+Sun Nov 22 06:48:45: Starting (Pid 17);
+Sun Nov 22 06:48:55: Exited with exit code 3. The CPU time used is 0.1 seconds;
+------------------------------------------------------------------------------
+
+Job <124>, User <alice>, Project <default>, Command <true>
+Sun Nov 22 06:48:44: Submitted from host <login1>, to Queue <normal>, CWD <$HOME>;
+Sun Nov 22 06:48:45: Starting (Pid 18);
+Sun Nov 22 06:48:55: Done successfully. The CPU time used is 0.1 seconds;
+"""
+
+
+def test_bhist() -> None:
+    snapshot = LSF.parse_history(frame(("bhist", LONG, 0)), requested=["123", "124"])
+    assert (snapshot["123"].state, snapshot["123"].exit_code) == (JobState.FAILED, 3)
+    assert (snapshot["124"].state, snapshot["124"].source) == (JobState.COMPLETED, "accounting")
+
+
+def test_bsub_and_bkill() -> None:
+    assert (
+        parser.parse_submit("Job <930> is submitted to default queue <normal>.\n", "lsf") == "930"
+    )
+    for stderr, cls, kind in (
+        ("nosuch: No such queue. Job not submitted.\n", SubmitRejected, "invalid_request"),
+        ("User cannot use the queue. Job not submitted.\n", SubmitRejected, "permission"),
+        ("batch daemon not responding ... still trying\n", SubmitUnknown, "transient"),
+        ("Pending job threshold reached. Retrying in 60 seconds...\n", SubmitLimit, "limit"),
+    ):
+        with pytest.raises(SchedulerError) as caught:
+            parser.parse_submit("", "lsf", stderr=stderr, returncode=255)
+        assert (type(caught.value), caught.value.kind) == (cls, kind)
+    text = (
+        "Job <1> is being terminated\nJob <2>: Job has already finished\n"
+        "Job <3>: No matching job found\nJob <4>: User permission denied\n"
+    )
+    assert parser.parse_cancel(text, "lsf", requested=["1", "2", "3", "4"]) == {
+        "1": CancelOutcome.REQUESTED,
+        "2": CancelOutcome.ALREADY_FINISHED,
+        "3": CancelOutcome.NOT_FOUND,
+        "4": CancelOutcome.PERMISSION,
+    }
+
+
+def test_a_silent_lsf_is_an_error_and_no_jobs_is_an_answer() -> None:
+    for stderr, kind in (
+        ("LSF is down. Please wait ... batch daemon not responding\n", "transient"),
+        ("", "parse_error"),
+    ):
+        with pytest.raises(SchedulerError) as caught:
+            parser.parse_status("", "lsf", stderr=stderr, returncode=255 if stderr else 0)
+        assert caught.value.kind == kind
+    empty = parser.parse_status("", "lsf", stderr="No unfinished job found\n", requested=["5"])
+    assert empty.unknown == ("5",)
+    framed = frame(("bjobs", "", 255), ("bjobs-w", "", 255))
+    whole = LSF.parse_status(framed, stderr="No job found\n", requested=["5"])
+    assert whole.absent == ("5",)
+
+
+@pytest.mark.parametrize("name", ["slurm", "sge", "pbs", "torque", "htcondor", "lsf", "direct"])
+def test_what_is_built_is_quoted(name: str) -> None:
+    scheduler = get(name)
+    evil = "$(touch pwned) 'x' \"y\"; `z`"
+    wish = SubmitRequest(
+        script=f"-{evil}",
+        name=evil,
+        stdout_path=f"{evil}.out",
+        options=(evil,) if name != "direct" else (),
+    )
+    script = scheduler.submit_script(wish)
+    if name != "direct":  # whose script is more than one line, and is run for real elsewhere
+        # What sh makes of the words is what was meant.
+        words = shlex.split(script, comments=False)
+        assert f"./-{evil}" in words or f"<./-{evil}" in words
+        assert evil in words
+    for build in (scheduler.cancel_script, scheduler.status_script):
+        for bad in ("$(id)", "5;6 7", "", "*", "-u alice", "5 6"):
+            with pytest.raises(InputError):
+                build([bad])
+    with pytest.raises(InputError):
+        scheduler.cancel_script([])
+
+
+def test_time_limits_and_memory_in_each_ones_own_units() -> None:
+    wish = SubmitRequest(script="x", time_limit=timedelta(hours=30, seconds=1), memory=3 * 2**30)
+    assert "--time=1-06:00:01 --mem=3145728K" in get("slurm").submit_script(wish)
+    assert "h_rt=108001" in get("sge").submit_script(wish)
+    assert "select=1:mem=3145728kb -l walltime=30:00:01" in get("pbs").submit_script(wish)
+    assert "mem=3145728kb -l walltime=30:00:01" in get("torque").submit_script(wish)
+    assert "-W 1801 -M 3072MB" in get("lsf").submit_script(wish)
+    with pytest.raises(InputError):
+        get("pbs").submit_script(SubmitRequest(script="x", time_limit="soon"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"script": ""},
+        {"script": "x\0y"},
+        {"script": "x", "cpus": 0},
+        {"script": "x", "nodes": True},
+        {"script": "x", "queue": "a\nb"},
+        {"script": "x", "name": ""},
+        {"script": "x", "time_limit": timedelta(0)},
+        {"script": "x", "after_ok": ("$(id)",)},
+        {"script": "x", "options": ("a\0",)},
+    ],
+)
+def test_a_wish_that_makes_no_sense_is_an_input_error(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        SubmitRequest(**wrong)
