@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from ..cluster import Cluster
     from ..connection import Connection
+    from ..openssh.target import Target
     from .output import Ui
 
     Command = Callable[[argparse.Namespace, Ui], int]
@@ -110,10 +111,21 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-l", "--user", metavar="NAME", help="login name")
 
 
-def connection(args: argparse.Namespace) -> Connection:
-    """The connection that the options describe; not opened yet."""
+def connection(args: argparse.Namespace, **more: Any) -> Connection:
+    """The connection that the options describe, with ``more`` of its own; not opened yet."""
     from ..connection import Connection
 
+    return Connection(args.host, **_way(args), **more)
+
+
+def target(args: argparse.Namespace, host: str) -> Target:
+    """A host by the way that the options describe."""
+    from ..openssh.target import Target
+
+    return Target(host=host, **_way(args))
+
+
+def _way(args: argparse.Namespace) -> dict[str, Any]:
     options = {}
     for text in args.ssh_options:
         key, separator, value = text.partition("=")
@@ -122,15 +134,14 @@ def connection(args: argparse.Namespace) -> Connection:
         if not separator:
             raise WrongUse(f"-o wants KEY=VALUE, not {text!r}.")
         options[key.strip()] = value.strip()
-    return Connection(
-        args.host,
-        user=args.user,
-        port=args.port,
-        identity_file=args.identity_file,
-        jump=args.jump,
-        ssh_config=args.ssh_config,
-        ssh_options=options,
-    )
+    return {
+        "user": args.user,
+        "port": args.port,
+        "identity_file": args.identity_file,
+        "jump": args.jump,
+        "ssh_config": args.ssh_config,
+        "ssh_options": options,
+    }
 
 
 def add_scheduler_options(parser: argparse.ArgumentParser) -> None:

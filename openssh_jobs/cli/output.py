@@ -117,13 +117,17 @@ class Column:
     shrinks: bool = False
 
 
-def table_lines(
-    columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None
-) -> list[str]:
-    """Aligned text; in ``width`` characters where one is given, empty columns left out."""
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """A table as it will be seen: only columns that hold something, each with its width."""
+
+    heads: list[Column]
+    widths: list[int]
+    cells: list[list[str]]
+
+
+def _layout(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> _Layout:
     kept = [at for at in range(len(columns)) if any(row[at] for row in rows)]
-    if not kept:
-        return []
     heads = [columns[at] for at in kept]
     cells = [[printable(row[at]) for at in kept] for row in rows]
     widths = [
@@ -131,10 +135,20 @@ def table_lines(
     ]
     if width is not None:
         _shrink(widths, heads, width)
+    return _Layout(heads, widths, cells)
+
+
+def table_lines(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None
+) -> list[str]:
+    """Aligned text; in ``width`` characters where one is given, empty columns left out."""
+    table = _layout(columns, rows, width)
+    if not table.heads:
+        return []
     lines = []
-    for row in ([head.title for head in heads], *cells):
+    for row in ([head.title for head in table.heads], *table.cells):
         parts = []
-        for head, room, cell in zip(heads, widths, row, strict=True):
+        for head, room, cell in zip(table.heads, table.widths, row, strict=True):
             text = cell if len(cell) <= room else cell[: room - 1] + "…"
             parts.append(text.rjust(room) if head.right else text.ljust(room))
         lines.append("  ".join(parts).rstrip())
@@ -158,22 +172,19 @@ def _rich_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> boo
         from rich.text import Text
     except ImportError:
         return False
-    kept = [at for at in range(len(columns)) if any(row[at] for row in rows)]
+    found = _layout(columns, rows, terminal_width())
     console = Console(file=sys.stdout, width=terminal_width(), highlight=False)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for at in kept:
-        column = columns[at]
+    for head, room in zip(found.heads, found.widths, strict=True):
         table.add_column(
-            column.title,
-            justify="right" if column.right else "left",
+            head.title,
+            justify="right" if head.right else "left",
             no_wrap=True,
             overflow="ellipsis",
-            min_width=None
-            if column.shrinks
-            else max(len(column.title), *(len(printable(row[at])) for row in rows)),
+            width=room,
         )
-    for row in rows:
-        table.add_row(*(Text(printable(row[at]), style=_STYLES.get(row[at], "")) for at in kept))
+    for row in found.cells:
+        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
     console.print(table)
     return True
 

@@ -73,7 +73,7 @@ def run_tail(args: argparse.Namespace, ui: Ui) -> int:
         last = job.last
     if last.state == "completed":
         return common.WELL
-    ended = f" with exit code {last.exit_code}" if last.exit_code else ""
+    ended = f" with exit code {last.exit_code}" if last.state == "failed" and last.exit_code else ""
     ui.note(f"{args.host}: job {args.job}: {last.state}{ended}")
     return common.NOT_WELL if last.is_final else common.UNKNOWN
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ from .output import Column, duration, moment
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from ..jobs import JobStatus, Snapshot
     from .output import Ui
@@ -72,7 +75,8 @@ def run_status(args: argparse.Namespace, ui: Ui) -> int:
                     ui.say(f"{args.host}: {cluster.scheduler} has no jobs of yours.")
             return common.WELL
         before = {job.id: job.last for job in map(cluster.job, args.jobs)}
-        snapshot = cluster.status(args.jobs)
+        with _told_once():
+            snapshot = cluster.status(args.jobs)
         statuses = {one: _told(snapshot[one], last) for one, last in before.items()}
         if ui.json:
             ui.data(_snapshot_data(args.host, snapshot, statuses))
@@ -84,6 +88,19 @@ def run_status(args: argparse.Namespace, ui: Ui) -> int:
     if any(state.is_final and state != "completed" for state in states):
         return common.NOT_WELL
     return common.UNKNOWN if "unknown" in states or snapshot.error else common.WELL
+
+
+@contextlib.contextmanager
+def _told_once() -> Iterator[None]:
+    """No warning of the library about what is told in a sentence of our own."""
+    logger = logging.getLogger("openssh_jobs.cluster")
+    level = logger.level
+    if logger.getEffectiveLevel() > logging.DEBUG:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _told(now: JobStatus, before: JobStatus) -> JobStatus:
@@ -169,7 +186,7 @@ def _row(status: JobStatus) -> tuple[str, ...]:
     where = ", ".join(status.nodes or ())
     if status.is_final and status.state != "completed":
         parts = []
-        if status.exit_code:
+        if status.exit_code and status.state == "failed":
             parts.append(f"exit code {status.exit_code}")
         if status.signal:
             parts.append(f"signal {status.signal}")

@@ -1,0 +1,123 @@
+"""Ways to call the command line: in this process, as the installed program, on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import termios
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openssh_jobs import Connection
+from tests.real.site import Host
+
+# The console script as pip installed it; warnings count in there, too.
+PROGRAM = [
+    *(sys.executable, "-W", "error", "-X", "dev"),
+    str(Path(sys.executable).with_name("openssh-jobs")),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a command line said and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> Any:
+        """What was printed as JSON."""
+        return json.loads(self.out)
+
+    def sentence(self) -> str:
+        """The one line on stderr; anything more fails the test."""
+        assert self.err.endswith("\n"), self.err
+        (line,) = self.err.splitlines()
+        assert "Traceback" not in line
+        return line
+
+
+def program(*words: str, input: bytes | None = None, **env: str) -> Done:
+    """The installed console script, with its streams on pipes."""
+    done = subprocess.run(
+        [*PROGRAM, *words],
+        input=input if input is not None else b"",
+        capture_output=True,
+        timeout=60,
+        env=os.environ | env,
+        check=False,
+    )
+    return Done(done.returncode, _text(done.stdout), _text(done.stderr))
+
+
+def started(*words: str, **options: Any) -> subprocess.Popen[bytes]:
+    """The console script as a process of the caller's."""
+    return subprocess.Popen(
+        [*PROGRAM, *words],
+        **{
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            **options,
+        },
+    )
+
+
+def on_terminal(*words: str, columns: int = 80, timeout: float = 60, **env: str) -> Done:
+    """The console script with stdout and stderr on a terminal; both are in ``out``."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, columns))
+    drop = {"COLUMNS", "LINES", "NO_COLOR", "PYTEST_CURRENT_TEST"}
+    kept = {name: value for name, value in os.environ.items() if name not in drop}
+    child = subprocess.Popen(
+        [*PROGRAM, *words],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        env=kept | {"TERM": "xterm", "LC_ALL": "C.UTF-8"} | env,
+    )
+    os.close(theirs)
+    said = b""
+    deadline = time.monotonic() + timeout
+    try:
+        while True:
+            ready, _, _ = select.select([ours], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, f"not over after {timeout} s: {said!r}"
+            try:
+                data = os.read(ours, 65536)
+            except OSError:  # EIO: nobody has the terminal open any more
+                break
+            if not data:
+                break
+            said += data
+        code = child.wait(10)
+    finally:
+        os.close(ours)
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+        child.wait(10)
+    return Done(code, _text(said).replace("\r\n", "\n"), "")
+
+
+def stop_master(host: Host) -> None:
+    """End the master of a host that only one test knows."""
+    Connection(host.alias, ssh_config=host.config).close(stop_master=True)
+
+
+def without_colour(text: str) -> str:
+    """What a terminal would show, without what it obeys."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
