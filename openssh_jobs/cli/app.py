@@ -13,7 +13,18 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from . import common, demo, files, machine, results, status, submit
+from . import (
+    common,
+    demo,
+    doctor,
+    files,
+    forward,
+    login,
+    machine,
+    results,
+    status,
+    submit,
+)
 from .output import Ui, one_line
 
 _DESCRIPTION = """\
@@ -26,6 +37,8 @@ that one connection until ten minutes after the last."""
 _EPILOG = """\
 examples:
   openssh-jobs demo                                   see it work, on this machine alone
+  openssh-jobs doctor hpc                             does all of it work there?
+  openssh-jobs login hpc                              where a password or a code is asked for
   openssh-jobs exec hpc -- squeue --me
   openssh-jobs put basis/ hpc:~/basis
   openssh-jobs submit hpc runs/relax-7 --upload --script relax.sh --time-limit 2:00:00
@@ -50,7 +63,7 @@ def build_parser() -> common.Parser:
     commands = parser.add_subparsers(
         title="commands", metavar="COMMAND", dest="command", prog="openssh-jobs"
     )
-    for group in (files, submit, status, results, machine, demo):
+    for group in (files, submit, status, results, machine, login, forward, doctor, demo):
         group.add_commands(commands)
     return parser
 

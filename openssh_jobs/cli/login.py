@@ -278,5 +278,3 @@ def _row(one: MasterFacts) -> list[str]:
         "ours" if one.ours else "yours",
         one.socket,
     ]
-
-

@@ -111,6 +111,12 @@ def _public_half(path: str) -> bytes:
         return b""
 
 
+def is_locked(key: KeyFile, agent_keys: Iterable[str]) -> bool:
+    """Whether a key can only be used by somebody who types its passphrase."""
+    public = base64.b64encode(key.public).decode()
+    return bool(key.encrypted) and all(public not in line.split(" ") for line in agent_keys)
+
+
 # --------------------------------------------------------------------------- the agent
 
 
@@ -224,12 +230,8 @@ def hints(resolved: Resolved, now: datetime) -> tuple[list[str], bool]:
         for one in certificates(resolved, agent)
         if one.expired(now)
     ]
-    held = {line.split(" ")[1] for line in (agent.keys if agent else ()) if line.count(" ")}
-    locked = [
-        key.path
-        for key in key_files(resolved)
-        if key.encrypted and base64.b64encode(key.public).decode() not in held
-    ]
+    held = agent.keys if agent else ()
+    locked = [key.path for key in key_files(resolved) if is_locked(key, held)]
     if locked:
         said.append(f"The key {' and '.join(locked)} has a passphrase and is not in the agent.")
     if agent is not None and agent.trouble:

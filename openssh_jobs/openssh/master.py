@@ -91,7 +91,7 @@ class Master:
             self._name = sockets.route_name(self.target, self.resolved)
         return self._name
 
-    def _candidates(self) -> list[tuple[str, bool]]:
+    def candidates(self) -> list[tuple[str, bool]]:
         """Sockets to look at, with whether they are ours, in order of preference."""
         found: list[tuple[str, bool]] = []
         if self.policy != "user":
@@ -114,7 +114,7 @@ class Master:
 
         Raises ``ConnectError`` where a master is there but does not answer.
         """
-        for path, ours in self._candidates():
+        for path, ours in self.candidates():
             try:
                 pid = mux.alive(path, timeout=ALIVE_TIMEOUT)
             except mux.NoMaster:
@@ -285,7 +285,7 @@ class Master:
 
     def discard_silent(self) -> None:
         """End our master that takes no question any more (``find`` has said so)."""
-        for path, ours in self._candidates():
+        for path, ours in self.candidates():
             if ours:
                 with sockets.locked(path + ".lock", timeout=self.connect_timeout + LOCK_SLACK):
                     try:

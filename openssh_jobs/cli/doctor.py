@@ -1,0 +1,426 @@
+"""``doctor``: walk the way that a connection takes, and say how to mend what is in it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from . import common
+from .login import span
+from .output import count, one_line
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ..connection import Connection
+    from ..openssh.keys import AgentAnswer, Certificate
+    from ..openssh.master import Link, Master
+    from ..openssh.target import Target
+    from .output import Ui
+
+Level = Literal["ok", "warn", "FAIL"]
+_MANY_KEYS = 5
+"""sshd's MaxAuthTries is 6 by default, and every key that is offered counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at: ``mend`` says what to do, ``code`` is for the exit."""
+
+    level: Level
+    check: str
+    text: str
+    mend: str = ""
+    code: int = common.WELL
+
+
+def ok(check: str, text: str) -> Finding:
+    """All is well."""
+    return Finding(level="ok", check=check, text=text)
+
+
+def warn(check: str, text: str, mend: str = "") -> Finding:
+    """It works, but not as it might."""
+    return Finding(level="warn", check=check, text=text, mend=mend)
+
+
+def fail(check: str, text: str, mend: str = "", code: int = common.NOT_WELL) -> Finding:
+    """Something does not work."""
+    return Finding(level="FAIL", check=check, text=text, mend=mend, code=code)
+
+
+def of_error(check: str, error: Exception) -> Finding:
+    """An error as a finding: its advice is how to mend it."""
+    message = getattr(error, "message", None)
+    if message is None:
+        return fail(check, f"{type(error).__name__}: {error}", code=common.exit_code(error))
+    return fail(check, message, getattr(error, "advice", None) or "", common.exit_code(error))
+
+
+# --------------------------------------------------------------------------- the command
+
+
+def add_commands(commands: Any) -> None:
+    """Add ``doctor`` to the command line."""
+    parser = common.add_command(
+        commands,
+        "doctor",
+        run_doctor,
+        "try every step of the way to a host, and say how to mend what is wrong",
+        usage="[options] HOST",
+        examples="  openssh-jobs doctor hpc\n  openssh-jobs doctor hpc --json",
+    )
+    parser.add_argument("host", metavar="HOST", help="any name that ssh takes")
+    common.add_connection_options(parser)
+    common.add_output_options(parser)
+
+
+def run_doctor(args: argparse.Namespace, ui: Ui) -> int:
+    """Look at everything, never ask; 0 unless something would not work."""
+    found: list[Finding] = []
+    for finding in examine(args):
+        found.append(finding)
+        if not ui.json:
+            ui.line(f"{finding.level:<4}  {one_line(finding.text)}")
+            if finding.mend:
+                ui.line(f"      {one_line(finding.mend)}")
+    broken = [one for one in found if one.level == "FAIL"]
+    warnings = sum(one.level == "warn" for one in found)
+    if ui.json:
+        ui.data({"host": args.host, "works": not broken, "findings": found})
+    elif not ui.quiet:
+        if broken:
+            things = "1 thing does" if len(broken) == 1 else f"{len(broken)} things do"
+            ui.line(f"{things} not work")
+        else:
+            said = count(warnings, "warning") if warnings else "all is well"
+            ui.line(f"{said}, nothing stands in the way" if warnings else said)
+    return broken[0].code if broken else common.WELL
+
+
+def examine(args: argparse.Namespace) -> Iterator[Finding]:
+    """The findings one after the other; ends where nothing further can be looked at."""
+    from ..errors import OpenSSHJobsError
+    from ..openssh.master import Master
+
+    try:
+        yield _binary()
+        target = common.target(args, args.host)
+        master = Master(target)
+        yield _way(target, master)
+    except OpenSSHJobsError as error:
+        yield of_error("configuration", error)
+        return
+    try:
+        yield _directory()
+    except OpenSSHJobsError as error:
+        yield of_error("sockets", error)
+        return
+    yield from _guarded("keys", lambda: _keys(master))
+    connection = common.connection(args)
+    try:
+        login, link = _login(connection, master)
+        yield login
+        if link is not None:
+            yield from _on_the_host(connection, link)
+    finally:
+        connection.close()
+
+
+def _guarded(check: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """What a look finds; an error in it is a finding, and the next look follows."""
+    from ..errors import OpenSSHJobsError
+
+    try:
+        yield from look()
+    except (OpenSSHJobsError, OSError, ValueError) as error:
+        yield of_error(check, error)
+
+
+# --------------------------------------------------------------------------- on this machine
+
+
+def _binary() -> Finding:
+    from ..openssh import features
+
+    version = features.ssh_version()
+    return ok("openssh", f"{version.text} at {features.find('ssh')}")
+
+
+def _way(target: Target, master: Master) -> Finding:
+    from ..openssh import masters, route
+
+    resolved = master.resolved
+    text = f"{target.host} → {masters.route_text(resolved)}"
+    hops = route.hops(target, resolved)
+    if hops:
+        names = [f"{hop.name} ({masters.route_text(hop.resolved)})" for hop in hops]
+        text += f", through {', then '.join(names)}"
+    elif resolved.get("proxycommand"):
+        text += ", through a ProxyCommand"
+    if resolved.get("controlpath"):
+        text += "; a master of your own on its ControlPath is used where it lives"
+    return ok("configuration", text)
+
+
+def _directory() -> Finding:
+    from ..openssh import sockets
+
+    path = sockets.prepare_directory()
+    used = len(os.fsencode(path)) + 1 + 12
+    return ok(
+        "sockets",
+        f"socket directory {path}, private, {used} of {sockets.MAX_SOCKET_BYTES} bytes",
+    )
+
+
+def _keys(master: Master) -> Iterator[Finding]:
+    from ..openssh import keys
+
+    resolved, now = master.resolved, datetime.now(UTC)
+    agent = keys.ask_agent(resolved)
+    certificates = keys.certificates(resolved, agent)
+    for one in certificates:
+        if one.expired(now):
+            yield warn(
+                "certificate",
+                f"the certificate {one.where} expired on {one.valid_until:%Y-%m-%d at %H:%M}",
+                "Get a new one from your site.",
+            )
+    yield _agent(agent, certificates, now, only=resolved.get("identitiesonly") == "yes")
+    held = agent.keys if agent else ()
+    locked = [key.path for key in keys.key_files(resolved) if keys.is_locked(key, held)]
+    if locked:
+        yield warn(
+            "keys",
+            f"{', '.join(locked)} has a passphrase and is not in the agent",
+            f"Type `ssh-add {locked[0]}`, or answer in `{master.target.login_command()}`.",
+        )
+
+
+def _agent(
+    agent: AgentAnswer | None, certificates: list[Certificate], now: datetime, *, only: bool
+) -> Finding:
+    if agent is None:
+        return ok("agent", "no agent is asked; key files have to do")
+    if agent.trouble:
+        return warn(
+            "agent",
+            f"the agent at {agent.socket}: {agent.trouble}",
+            "Start one (`eval $(ssh-agent)`), or point SSH_AUTH_SOCK at it.",
+        )
+    text = f"agent: {count(len(agent.keys), 'key')}"
+    ends = [one.valid_until for one in certificates if one.valid_until and one.valid_until > now]
+    if ends:
+        text += f"; certificate valid for another {span((min(ends) - now).total_seconds())}"
+    if len(agent.keys) > _MANY_KEYS and not only:
+        return warn(
+            "agent",
+            f"{text}; a server may give up before the right one is offered",
+            "Name the key with IdentityFile and IdentitiesOnly yes in your ssh configuration.",
+        )
+    return ok("agent", text)
+
+
+# --------------------------------------------------------------------------- the login
+
+
+def _login(connection: Connection, master: Master) -> tuple[Finding, Link | None]:
+    """Use the master that is there, or log in unattended; never asks anybody."""
+    from ..errors import OpenSSHJobsError
+
+    began = time.monotonic()
+    try:
+        connection.open()
+        alive = connection.check()
+        if not alive:
+            connection.run("exit 0", timeout=60)  # finds out, and opens another one
+            alive = connection.check()
+        took = time.monotonic() - began
+        link = master.find()
+    except OpenSSHJobsError as error:
+        return of_error("login", error), None
+    if link is None or not alive:
+        return (
+            fail("login", f"the connection does not last: {alive.reason}", code=3),
+            None,
+        )
+    turn = f"{(alive.seconds or 0) * 1000:.0f} ms there and back"
+    if connection.stats().logins:
+        text = f"login in {took:.2f} s, one connection, kept for {_kept(link)}; {turn}"
+    else:
+        whose = "" if link.ours else " by yourself"
+        text = f"logged in already{whose} (master {link.pid}), kept for {_kept(link)}; {turn}"
+    return ok("login", text), link
+
+
+def _kept(link: Link) -> str:
+    from ..openssh import masters
+
+    if not link.ours:
+        return "as long as you keep it"
+    persist = masters.read(link.path).get("persist")
+    return span(persist) if isinstance(persist, int) else "good"
+
+
+# --------------------------------------------------------------------------- on the host
+
+
+def _on_the_host(connection: Connection, link: Link) -> Iterator[Finding]:
+    yield from _guarded("shell", lambda: _shell(link))
+    yield from _guarded("files", lambda: _files(connection, link))
+    yield from _guarded("scheduler", lambda: _schedulers(connection))
+    yield from _guarded("clock", lambda: _clock(connection))
+
+
+def _guest(link: Link, program: str, words: list[str], data: bytes | None = None) -> Any:
+    """Run ``ssh`` or ``sftp`` as a guest on the master; it cannot dial."""
+    from ..openssh import features, process
+
+    options = ["-F", "none", "-o", "ControlMaster=no", "-o", "ProxyCommand=false"]
+    path = link.path.replace("%", "%%")
+    options += ["-o", "BatchMode=yes", "-o", f'ControlPath="{path}"']
+    return process.run([features.find(program), *options, *words], timeout=30, input=data)
+
+
+def _shell(link: Link) -> Iterator[Finding]:
+    mark = f"oj{os.urandom(6).hex()}"
+    done = _guest(link, "ssh", ["-T", "--", "none", f"echo {mark} $SHELL"])
+    out = done.stdout.decode("utf-8", "replace").splitlines()
+    at = next((number for number, line in enumerate(out) if line.startswith(mark)), None)
+    if at is None:
+        said = [*out, *done.stderr.decode("utf-8", "replace").splitlines()]
+        yield fail(
+            "shell",
+            "the login shell runs no commands: " + (said[-1].strip() if said else "no answer"),
+            "It may be nologin, or a forced command of the key; ask the site.",
+        )
+        return
+    name = os.path.basename(out[at].removeprefix(mark).strip()) or "unknown"
+    noise = len(out) - 1
+    if noise:
+        yield warn(
+            "shell",
+            f"shell: {name}; its start files print {count(noise, 'line')} before every command "
+            "(harmless here, breaks plain scp and rsync)",
+            "Print only where there is a terminal: `[ -t 1 ] && …` around it.",
+        )
+    else:
+        yield ok("shell", f"shell: {name}, silent")
+
+
+def _files(connection: Connection, link: Link) -> Iterator[Finding]:
+    features = connection.features
+    sftp = _guest(link, "sftp", ["-q", "-b", "-", "none"], b"pwd\n")
+    have = [
+        "sftp" if sftp.returncode == 0 else "",
+        "GNU tar" if features.gnu_tar else "tar" if features.tar else "",
+        _version("rsync", features.rsync),
+        features.sha256,
+    ]
+    text = ", ".join(one for one in have if one) or "nothing to copy with"
+    usage = connection.disk_usage(features.home)
+    text += f"; {_room(usage.free)} free in the home directory"
+    if sftp.returncode != 0:
+        said = sftp.stderr.decode("utf-8", "replace").strip().splitlines()
+        yield warn(
+            "sftp",
+            f"no sftp ({said[-1] if said else 'no reason given'}); files go another way",
+            "The server lacks `Subsystem sftp`, or the start files of the shell print something.",
+        )
+    if not features.tar:
+        yield warn("tar", "no tar: directories are copied file by file", "Ask the site for one.")
+    if usage.total and usage.free < min(usage.total // 50, 10**9):
+        yield warn("files", text, "Make room there: job directories usually lie in the home.")
+    else:
+        yield ok("files", text)
+
+
+def _version(name: str, line: str) -> str:
+    words = line.split()
+    return f"{name} {words[2]}" if len(words) > 2 and words[1] == "version" else line and name
+
+
+def _room(number: int) -> str:
+    from .output import size
+
+    return size(number)
+
+
+def _schedulers(connection: Connection) -> Iterator[Finding]:
+    from ..schedulers import detection_script, parse_detection
+
+    script = detection_script()
+    found = {}
+    for login_shell in (False, True):
+        done = connection.run(script, login_shell=login_shell, timeout=120)
+        found[login_shell] = parse_detection(done.stdout)
+    names = [name for name in found[True] if name != "direct"]
+    if not names:
+        lost = [name for name in found[False] if name != "direct"]
+        if lost:
+            yield warn(
+                "scheduler",
+                f"{lost[0]} is found without the login shell only",
+                "Something in the login files takes it from the PATH.",
+            )
+            return
+        yield ok("scheduler", "no scheduler: jobs run directly on the host (direct)")
+        return
+    for name in names:
+        text = found[True][name] or name
+        if name not in text.lower():
+            text = f"{name} ({text})"
+        if name not in found[False]:
+            text += "; found through the login shell (it is not on the plain PATH)"
+        yield from _accounting(connection, name, text)
+
+
+def _accounting(connection: Connection, name: str, text: str) -> Iterator[Finding]:
+    """Whether ended jobs are remembered, and whether the scheduler answers at all."""
+    if name != "slurm":
+        yield ok("scheduler", text)
+        return
+    done = connection.run(
+        "squeue -h -j 1 >/dev/null 2>&1; scontrol ping; sacct -n -X -S now 2>&1 >/dev/null | "
+        "sed -n '1s/^/sacct: /p'",
+        login_shell=True,
+        timeout=90,
+    )
+    lines = done.stdout.splitlines()
+    if "UP" not in done.stdout:
+        said = next((line for line in [*lines, *done.stderr.splitlines()] if line.strip()), "")
+        yield fail("scheduler", f"{text}; its controller does not answer: {said}", "Ask the site.")
+        return
+    broken = next((line for line in lines if line.startswith("sacct: ")), None)
+    if broken:
+        yield ok("scheduler", f"{text} without accounting (jobs keep their own record)")
+    else:
+        yield ok("scheduler", f"{text} with accounting")
+
+
+def _clock(connection: Connection) -> Iterator[Finding]:
+    before = time.time()
+    there = connection.run("date +%s.%N", timeout=30).stdout.strip()
+    after = time.time()
+    whole, _, fraction = there.partition(".")
+    if not whole.isdigit():
+        yield warn("clock", f"the host's clock cannot be read ({there!r})")
+        return
+    exact = fraction.isdigit()
+    seconds = float(f"{whole}.{fraction}") if exact else float(whole) + 0.5
+    apart = abs(seconds - (before + after) / 2)
+    unsure = (after - before) / 2 + (0.0 if exact else 0.5)
+    if apart - unsure > 5:
+        text = str(timedelta(seconds=round(apart)))
+        yield warn(
+            "clock",
+            f"the clocks are {text} apart (times of files and jobs will look wrong)",
+            "Let both set their clocks by NTP.",
+        )
+    else:
+        yield ok("clock", f"clocks agree within {max(0.1, apart + unsure):.1f} s")
