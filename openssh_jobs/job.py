@@ -124,6 +124,8 @@ class Job:
     def status(self) -> JobStatus:
         """The job's status; asks the queue unless an answer is younger than ``poll_interval``.
 
+        A job that was submitted less than 2 s ago (or the interval, if that is shorter) is not
+        asked about: it is what the submission said, ``pending`` with the source ``journal``.
         A scheduler that does not answer changes nothing: then this is what was known before.
         """
         self._cluster.status([self.id])
