@@ -67,7 +67,7 @@ _REFUSALS = (
     "|Invalid (?:--\\S+|generic resource|feature|job array|dependency|reservation|node name)"
     "|Job dependency problem|Requested reservation is invalid|reservation .*(?:not usable|denied)"
     "|Batch script is empty|does not look like a batch script|DOS line breaks|Unable to open file"
-    "|unrecognized option|invalid option|requires an argument|option '.*' is ambiguous"
+    "|is not a valid |unrecognized option|invalid option|requires an argument|option '.*' is ambiguous"
     "|Requested time limit is invalid|time limit exceeds|Node count specification invalid"
     "|More processors requested than permitted|CPU count .* (?:can not|cannot) be satisfied"
     "|Invalid job credential|Invalid number|Invalid numeric value|Unable to parse|Bad constraint"
