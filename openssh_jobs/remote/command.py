@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import math
 import os
 import time
 import weakref
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("openssh_jobs.command")
 
 _KILL_WAIT = 10.0
+_LONGEST = 10**8
 # sshd makes every session its own process group, and the shell that told its pid leads it, but
 # for a forced command that starts a shell below itself: then ps knows the group.
 _FIND_GROUP = (
@@ -152,6 +155,9 @@ class Commands:
         link is well.
         """
         args = plan.what if args is None else args
+        if timeout is not None:
+            # The host's own limit is for where ours does not reach it.
+            plan = dataclasses.replace(plan, limit=min(math.ceil(timeout) + 1, _LONGEST))
         began = time.monotonic()
         deadline = None if timeout is None else began + timeout
         running = self.launch(plan, data=data, again=again, until=deadline)
@@ -204,12 +210,12 @@ class Commands:
 
     # ------------------------------------------------------------------ the remote group
 
-    def signal_group(self, group: int, name: str, running: Running) -> bool:
+    def signal_group(self, group: int, name: str) -> bool:
         """One signal to a remote process group."""
         script = b"%b; kill -s %b -- -$g" % (_FIND_GROUP % group, name.encode())
-        return self._aside(script, running) == 0
+        return self._aside(script) == 0
 
-    def end_group(self, group: int, running: Running) -> bool:
+    def end_group(self, group: int) -> bool:
         """TERM, a second's grace, KILL; true when no process of the group is left."""
         # `-s NAME`: dash takes `kill -TERM -- -N` for an illegal number.
         script = (
@@ -218,21 +224,21 @@ class Commands:
             b"[ $i = 10 ] && kill -s KILL -- $g 2>/dev/null; [ $i -gt 40 ] && exit 1; "
             b"sleep 0.1; done; exit 0" % (_FIND_GROUP % group)
         )
-        return self._aside(script, running) == 0
+        return self._aside(script) == 0
 
-    def _aside(self, script: bytes, running: Running) -> int | None:
+    def _aside(self, script: bytes) -> int | None:
         """Run a short script beside a running command, with or without a free session."""
         try:
             if self.aside is not None:
                 status = self.aside(script, _KILL_WAIT)
                 if status is not None:
                     return status
-            return self._aside_session(script, running)
+            return self._aside_session(script)
         except (OpenSSHJobsError, mux.MuxError, OSError) as error:
             log.warning("%s: the remote process group could not be reached: %s", self.host, error)
             return None
 
-    def _aside_session(self, script: bytes, running: Running) -> int | None:
+    def _aside_session(self, script: bytes) -> int | None:
         deadline = time.monotonic() + _KILL_WAIT
         link = self.sessions.link()
         while True:
@@ -254,10 +260,9 @@ class Commands:
             except mux.SessionRefused:
                 if time.monotonic() > deadline:
                     raise
-                # With MaxSessions 1 the command itself holds the only session: let go of it.
-                if time.monotonic() > deadline - _KILL_WAIT + 1:
-                    running.session.close()
-                time.sleep(0.1)
+                # With MaxSessions 1 the command itself holds the only session, until the host's
+                # own limit ends it.
+                time.sleep(0.05)
 
 
 def _timeout_error(

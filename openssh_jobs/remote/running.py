@@ -40,6 +40,7 @@ class Plan:
     env: Mapping[str, str] | None = None
     login_shell: bool = False
     errors: wrapper.Errors = "pipe"
+    limit: int | None = None
 
 
 class NeverStarted(Exception):
@@ -87,6 +88,7 @@ class Running:
             env=self.plan.env,
             login_shell=self.plan.login_shell,
             errors=self.plan.errors,
+            limit=self.plan.limit,
         )
         self.preamble = line.preamble
         if stdin is not None and line.preamble:
@@ -206,11 +208,11 @@ class Running:
 
     def signal(self, name: str) -> bool:
         """Send a signal to the remote process group; true where that was confirmed."""
-        return self.group is not None and self._commands.signal_group(self.group, name, self)
+        return self.group is not None and self._commands.signal_group(self.group, name)
 
     def end(self) -> bool:
         """End the remote process group (TERM, then KILL); true where it was seen to be gone."""
-        return self.group is not None and self._commands.end_group(self.group, self)
+        return self.group is not None and self._commands.end_group(self.group)
 
     def _close_pipes(self) -> None:
         # Forgotten first: a number that is closed twice may be another thread's by then.

@@ -13,7 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from ..errors import ConnectionLost, TransferError
+from ..errors import ConnectError, ConnectionLost, TransferError
 from ..openssh import features, keeper, mux, process
 from ..openssh.sessions import OPEN_TIMEOUT, failure_of
 from .oserrors import errno_of, error_of
@@ -33,6 +33,10 @@ _SYNC = b"pwd\n"
 _SYNC_ANSWER = b"Remote working directory: "
 _MAX_LINE = 8000
 """sftp reads lines of at most 8191 bytes ("string too long")."""
+
+
+_LINK_WORDS = (b"Connection closed", b"Connection reset", b"Couldn't read packet",
+               b"Couldn't send packet", b"Broken pipe")  # fmt: skip
 
 
 class NoSubsystem(Exception):
@@ -225,15 +229,24 @@ class Sftp:
                     advice='Use method="tar".',
                 )
         with self._lock:
+            lost: ConnectionLost | None = None
             for last in (not again, True):
                 try:
                     held = self._hold(to_text(lines[0]))
+                except ConnectError as error:
+                    if lost is None:
+                        raise
+                    # What came first is what happened; that there is no link yet comes of it.
+                    raise lost from error
+                try:
                     held.call(lines, stall=stall, tick=tick, moved=moved)
                 except _Failed as failed:
                     link = self._drop_after_failure()
-                    if self._is_transport(failed) and not last:
+                    error_now = self._error(failed, path, link)
+                    if isinstance(error_now, ConnectionLost) and not last:
+                        lost = error_now
                         continue
-                    raise self._error(failed, path, link) from None
+                    raise error_now from None
                 except TimeoutError:
                     self._drop()
                     raise ConnectionLost(
@@ -306,7 +319,10 @@ class Sftp:
 
     @staticmethod
     def _is_transport(failed: _Failed) -> bool:
-        return failed.returncode == 255 or b"Connection closed" in failed.stderr
+        """Whether the link ended under sftp: told by ssh, or by the signal of a broken pipe."""
+        if failed.returncode is None or failed.returncode == 255 or failed.returncode < 0:
+            return True
+        return any(text in failed.stderr for text in _LINK_WORDS)
 
     def _error(self, failed: _Failed, path: str | bytes, link: Link | None) -> Exception:
         said = to_text(failed.stderr).strip()

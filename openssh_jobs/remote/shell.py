@@ -15,7 +15,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import CommandTimeout, Sent
+from ..errors import CommandTimeout, ConnectError, ConnectionLost, Sent
 from ..openssh import keeper, mux
 from ..openssh.sessions import OPEN_TIMEOUT, failure_of
 from . import wrapper
@@ -191,6 +191,7 @@ class ControlShell:
             held.abandon()
         self._lock = threading.RLock()
         self._held: _Held | None = None
+        self._chores: list[bytes] = []
         self._used_at = 0.0
         self.calls = 0
 
@@ -210,15 +211,24 @@ class ControlShell:
         if not self._lock.acquire(timeout=timeout):
             raise self._too_late(what, timeout, "no")
         try:
+            lost: ConnectionLost | None = None
             for last in (not again, True):
-                held = self._held = self._hold(what)
                 try:
-                    answer = held.call(script, time.monotonic() + timeout)
+                    held = self._held = self._hold(what)
+                except ConnectError as error:
+                    if lost is None:
+                        raise
+                    # What came first is what happened; that there is no link yet comes of it.
+                    raise lost from error
+                chores = self._chores[:]
+                try:
+                    answer = held.call(_with_chores(chores, script), time.monotonic() + timeout)
                 except _Ended:
                     self._drop()
+                    lost = self._sessions.master.lost(held.link, what)
                     if last:
                         self._sessions.forget(held.link)
-                        raise self._sessions.master.lost(held.link, what) from None
+                        raise lost from None
                     continue
                 except TimeoutError:
                     self._drop()
@@ -227,6 +237,7 @@ class ControlShell:
                     # Interrupted between question and answer: the frames no longer match.
                     self._drop()
                     raise
+                del self._chores[: len(chores)]
                 self.calls += 1
                 self._used_at = time.monotonic()
                 self._sessions.confirmed()
@@ -245,6 +256,10 @@ class ControlShell:
             timeout=timeout,
             sent=sent,
         )
+
+    def later(self, script: bytes) -> None:
+        """Run a script before the next command: what could not be cleaned up without a link."""
+        self._chores.append(script)
 
     def call_if_free(self, script: bytes, *, timeout: float) -> Answer | None:
         """As ``call``, but ``None`` where no shell is held, or another thread is using it."""
@@ -315,3 +330,8 @@ class ControlShell:
         """Give the session back now."""
         with self._lock:
             self._drop(wait=2.0)
+
+
+def _with_chores(chores: list[bytes], script: bytes) -> bytes:
+    """A command with what is left to be done in front, which neither speaks nor fails."""
+    return b"".join(b"( %b ) >/dev/null 2>&1\n" % one for one in chores) + script

@@ -15,7 +15,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigurationError, TransferError, VerifyFailed
+from ..errors import (
+    ConfigurationError,
+    ConnectionLost,
+    OpenSSHJobsError,
+    TransferError,
+    VerifyFailed,
+)
 from . import sftp_trees, streams, trees
 from .oserrors import error_of, refused
 from .quoting import RENAME, quote_path, sftp_quote, to_bytes, to_text
@@ -128,8 +134,8 @@ class Transfer:
             if options.verify:
                 self._verify(source, part)
             self._finish_file(part, target, facts, options.preserve)
-        except BaseException:
-            self._discard(part)
+        except BaseException as error:
+            self._discard(error, part)
             raise
         self._report(options, facts.st_size, facts.st_size, 1, 1, source)
         return TransferResult(
@@ -191,13 +197,17 @@ class Transfer:
         if answer.status != 0:
             raise error_of(to_text(answer.stderr), target, host=self._host)
 
-    def _discard(self, *parts: bytes) -> None:
-        """Best effort: remove what did not become a target; the link may be gone."""
-        words = b" ".join(quote_path(part) for part in parts)
+    def _discard(self, error: BaseException, part: bytes) -> None:
+        """Remove what did not become a target; without a link, with the next call over one."""
+        script = b"chmod -R u+rwx %b; rm -rf -- %b" % (quote_path(part), quote_path(part))
+        if isinstance(error, ConnectionLost):
+            self._shell.later(script)
+            return
         try:
-            self._shell.call(b"chmod -R u+rwx %b 2>/dev/null; rm -rf -- %b" % (words, words))
-        except Exception as error:  # noqa: BLE001 - the error that matters is on its way already
-            streams.log.warning("%s: left behind: %s (%s)", self._host, to_text(words), error)
+            self._shell.call(b"( %b ) 2>/dev/null" % script, again=True)
+        except (OpenSSHJobsError, OSError) as problem:
+            self._shell.later(script)
+            streams.log.warning("%s: left for later: %s (%s)", self._host, to_text(part), problem)
 
     # ------------------------------------------------------------------ put, trees
 
@@ -223,8 +233,8 @@ class Transfer:
                 sftp_trees.send_tree(self._lane, source, stage, members, options)
             self._check_tree(stage, members)
             self._place_tree(stage, target, options.merge)
-        except BaseException:
-            self._discard(stage)
+        except BaseException as error:
+            self._discard(error, stage)
             raise
         self._report(options, total, total, count, count, source)
         return TransferResult(

@@ -107,12 +107,14 @@ def build(
     env: Mapping[str, str] | None = None,
     login_shell: bool = False,
     errors: Errors = "pipe",
+    limit: int | None = None,
 ) -> Line:
     """The line for a POSIX script.
 
     ``nonce`` marks the beginning on both streams; ``report_status`` adds a last line with the
     exit status on stderr, for a backend that cannot tell 255 from its own.  Environment values
-    and scripts too long for one argument travel at the head of stdin, not in argv.
+    and scripts too long for one argument travel at the head of stdin, not in argv.  ``limit``:
+    seconds after which the host itself ends the command.
     """
     for by_stdin in (False, True):
         body, preamble = script, b""
@@ -130,15 +132,31 @@ def build(
             inner = _login_shell(before + body, for_csh, len(preamble), redirect)
         else:
             inner = b"(exec /bin/sh -c " + quote(before + body) + b" " + redirect + b")"
-        command = _around(inner, nonce, family, report_status)
+        command = _around(inner, nonce, family, report_status, limit)
         if len(command) <= MAX_COMMAND_BYTES:
             break
     return Line(command, preamble)
 
 
-def _around(command: bytes, nonce: bytes, family: Family | None, report_status: bool) -> bytes:
+# Where MaxSessions is 1 the command itself holds the only session, and where the link is lost
+# there is none: nobody could end it from outside.  A TERM of the group's ends the watch, too.
+_WATCH = (
+    b"(trap 'kill $s; exit' TERM; sleep %d & s=$!; wait $s; trap '' TERM; "
+    b"kill -s TERM -- -$$; sleep 1; kill -s KILL -- -$$) </dev/null >/dev/null 3>&- & w=$!; "
+)
+
+
+def _around(
+    command: bytes, nonce: bytes, family: Family | None, report_status: bool, limit: int | None
+) -> bytes:
     """The shell that waits, around the one that runs the user's script."""
-    tail = b"r=$?; echo " + nonce + b" status $r >&3; exit $r" if report_status else b"exit $?"
+    tail = b"exit $?"
+    if limit is not None:
+        command = _WATCH % limit + command
+        tail = b"r=$?; kill $w; exit $r"
+    if report_status:
+        tail = b"r=$?; echo " + nonce + b" status $r >&3; " + tail.removeprefix(b"r=$?; ")
+        tail = tail.replace(b"exit $?", b"exit $r")
     # It outlives what the group is sent, to say how the command took it.  A trap that does
     # something is reset in the subshell; one that ignores would not be.
     start = b"exec 3>&2 2>/dev/null; trap : HUP INT TERM USR1 USR2; "

@@ -197,7 +197,7 @@ def _next_answer(connection: Connection, began: float, outcome: Outcome) -> floa
                 return time.monotonic() - began
         except OpenSSHJobsError as error:
             last = error
-        time.sleep(0.2)
+        time.sleep(1.0)  # no storm: the budget of dials is part of what is tried
     outcome.trouble = outcome.trouble or f"no good answer any more: {last}"[:160]
     return time.monotonic() - began
 
