@@ -19,11 +19,9 @@ from typing import Any
 from openssh_jobs import Connection
 from tests.real.site import Host
 
-# The console script as pip installed it; warnings count in there, too.
-PROGRAM = [
-    *(sys.executable, "-W", "error", "-X", "dev"),
-    str(Path(sys.executable).with_name("openssh-jobs")),
-]
+# The console script as pip installed it, and the same where warnings count, too.
+_SCRIPT = str(Path(sys.executable).with_name("openssh-jobs"))
+PROGRAM = [sys.executable, "-W", "error", "-X", "dev", _SCRIPT]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +59,9 @@ def program(*words: str, input: bytes | None = None, **env: str) -> Done:
 
 
 def started(*words: str, **options: Any) -> subprocess.Popen[bytes]:
-    """The console script as a process of the caller's."""
+    """The console script as a process of the caller's, which may be left in the middle."""
     return subprocess.Popen(
-        [*PROGRAM, *words],
+        [_SCRIPT, *words],
         **{
             "stdin": subprocess.DEVNULL,
             "stdout": subprocess.PIPE,

@@ -16,6 +16,7 @@ from openssh_jobs import __version__
 from openssh_jobs.cli import main
 from openssh_jobs.cli.private_sshd import free_port, make_key
 from tests.cli import PROGRAM, on_terminal, program, started, stop_master, without_colour
+from tests.real import namespaces
 from tests.real.site import Host
 
 COMMANDS = ["exec", "put", "get", "submit", "status", "cancel", "tail", "fetch", "nodes", "queues"]
@@ -287,7 +288,10 @@ def test_ctrl_c_ends_the_command_and_says_so(sshd: Host) -> None:
         child.send_signal(signal.SIGINT)
         assert child.wait(20) == 130
         said = child.stderr.read().decode()
-    assert said == f"openssh-jobs: stopped; the command on {sshd.alias} was ended.\n"
+    ended = f"openssh-jobs: stopped; the command on {sshd.alias} was ended.\n"
+    # Outside of the lab process 1 is not ours, and may be slow to bury what was ended.
+    slow = f"openssh-jobs: stopped; the command on {sshd.alias} may still run.\n"
+    assert said in ((ended,) if namespaces.inside() else (ended, slow))
     assert running(sshd, mark) == ""
 
 
