@@ -151,7 +151,7 @@ def add_scheduler_options(parser: argparse.ArgumentParser) -> None:
         "--scheduler",
         default="auto",
         metavar="NAME",
-        help="slurm or direct (no scheduler); default: found out and remembered",
+        help="slurm, pbs, torque, sge, lsf, htcondor, or direct (none); default: found out",
     )
     group.add_argument(
         "--prologue", default="", metavar="TEXT", help="shell text before its commands"
