@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,12 +15,16 @@ import pytest
 
 from openssh_jobs import __version__
 from openssh_jobs.cli import main
+from openssh_jobs.cli.app import _parse
 from openssh_jobs.cli.private_sshd import free_port, make_key
 from tests.cli import PROGRAM, on_terminal, program, started, stop_master, without_colour
 from tests.real import namespaces
 from tests.real.site import Host
 
-COMMANDS = ["exec", "put", "get", "submit", "status", "cancel", "tail", "fetch", "nodes", "queues"]
+COMMANDS = [
+    *("exec", "put", "get", "submit", "status", "cancel", "tail", "fetch", "nodes", "queues"),
+    *("login", "logout", "masters", "forward", "doctor"),
+]
 
 
 def at(host: Host) -> list[str]:
@@ -64,8 +69,26 @@ def test_every_command_teaches_by_example(
     assert f"  openssh-jobs {command} " in said.out or f"  openssh-jobs {command}\n" in said.out
     assert "exit codes:" in said.out
     assert "--json" in said.out
-    # Usage is one of the examples: argparse has to take each as it stands there.
     assert max(map(len, said.out.splitlines())) <= 90
+    for line in re.findall(r"^  (openssh-jobs .*?)(?:  .*)?$", said.out, re.MULTILINE):
+        understood(line)
+
+
+def understood(line: str) -> None:
+    """An example has to be a command line that we take; raises what we would complain of."""
+    program_name, *words = shlex.split(line, comments=True)
+    assert program_name == "openssh-jobs"
+    assert _parse(words).command == words[0]
+
+
+def test_the_readme_shows_what_works() -> None:
+    readme = (Path(__file__).parent.parent / "README.rst").read_text()
+    lines = re.findall(r"^    \$ (openssh-jobs .*)$", readme, re.MULTILINE)
+    shown = set()
+    for line in lines:
+        understood(line)
+        shown.add(line.split()[1])
+    assert shown >= set(COMMANDS)
 
 
 def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
