@@ -157,26 +157,34 @@ _NOISE = re.compile(
 
 
 def connect_error(
-    stderr: str, *, host: str, login: str, through_proxy: bool = False, attended: bool = False
+    stderr: str,
+    *,
+    host: str,
+    login: str,
+    through_proxy: bool = False,
+    attended: bool = False,
+    jump: str = "",
 ) -> OpenSSHJobsError:
     """The error behind the words with which ssh failed to open a connection.
 
     ``login`` is the command a person would type, ``through_proxy`` says that the way leads over a
-    ProxyJump or ProxyCommand, ``attended`` that somebody answered prompts.
+    ProxyJump or ProxyCommand, ``attended`` that somebody answered prompts.  ``jump`` is the
+    command that goes no further than the jump host: with ControlPersist ssh throws away what the
+    ssh to that one says.
     """
     lines = [line.strip() for line in stderr.replace("\r", "\n").split("\n") if line.strip()]
     for line in lines:
         for rule in _RULES:
             found = rule.pattern.search(line)
             if found:
-                return _build(rule, found, lines, host, login, through_proxy, attended)
+                return _build(rule, found, lines, host, login, through_proxy, attended, jump)
     said = [line for line in lines if not _NOISE.match(line)]
     if through_proxy:
         return JumpHostFailed(
             "the jump host or proxy command ended without a connection",
             host=host,
             stderr=stderr,
-            advice=f"See `ssh -v {host}`.",
+            advice=f"Type `{jump or 'ssh -v ' + host}` to see why.",
         )
     reason = said[-1] if said else "ssh gave no reason"
     return ConnectError(
@@ -192,6 +200,7 @@ def _build(
     login: str,
     through_proxy: bool,
     attended: bool,
+    jump: str,
 ) -> OpenSSHJobsError:
     facts = {name: value or "" for name, value in found.groupdict().items()}
     facts.update(host=host, login=login)
@@ -210,6 +219,7 @@ def _build(
         inner = "the way over the jump host broke: " if through_proxy else "the proxy failed: "
         if error is Throttled or not facts.get("name"):
             says = "it ended without a connection"
+            advice = f"Type `{jump or 'ssh -v ' + host}` to see why."
         error, says = JumpHostFailed, inner + says
     return (
         error(says, host=host, advice=advice, stderr="\n".join(lines))

@@ -6,6 +6,7 @@ Called under the route's lock only; ``Master`` is the one caller.
 from __future__ import annotations
 
 import os
+import shlex
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ _SECRETS = ("password", "passphrase", "code", "menu", "other")
 
 def record_of(path: str) -> Dials:
     """The record of the route whose socket lies at ``path``, wherever it was written before."""
-    name = os.path.basename(path)
+    name = os.path.basename(sockets.places(path)[0])
     places = [os.path.dirname(path)]
     for directory in sockets.directories():
         if directory not in places and sockets.problem_with(directory) is None:
@@ -101,7 +102,18 @@ def _failure(master: Master, said: str, *, attended: bool) -> OpenSSHJobsError:
         login=master.target.login_command(),
         through_proxy=bool(master.resolved.get("proxyjump") or master.resolved.get("proxycommand")),
         attended=attended,
+        jump=_as_far_as_the_jump(master),
     )
+
+
+def _as_far_as_the_jump(master: Master) -> str:
+    """The command that goes to the last jump host and no further; empty without a ProxyJump."""
+    *before, last = (master.resolved.get("proxyjump") or "").split(",")
+    if not last:
+        return ""
+    config = master.target.config_path
+    way = ["-F", config] if config is not None else []
+    return shlex.join(["ssh", *way, *(["-J", ",".join(before)] if before else []), last])
 
 
 # --------------------------------------------------------------------------- nobody is here
@@ -111,16 +123,18 @@ def _unattended(master: Master, path: str) -> str:
     log_path = path + ".log"
     _remove(log_path)
     seconds = master.connect_timeout * 2 + 10
-    # -E and no pipes: before 8.5 the master keeps its caller's stderr open for ever.
-    done = process.run(
-        master.open_arguments(path, log_path),
-        timeout=seconds,
-        stdout=process.DEVNULL,
-        stderr=process.DEVNULL,
-        # BatchMode does not reach the ssh of a jump host, and that one has no terminal: where
-        # there is a DISPLAY it would open a window that nobody sees (8.4; before: "false").
-        env={"SSH_ASKPASS": "false", "SSH_ASKPASS_REQUIRE": "never"},
-    )
+    # No pipes: before 8.5 the master keeps its caller's stderr open for ever.  The ssh of a jump
+    # host knows nothing of -E; what it says goes the way of stderr.
+    with open(log_path, "ab") as words:
+        done = process.run(
+            master.open_arguments(path, log_path),
+            timeout=seconds,
+            stdout=process.DEVNULL,
+            stderr=words,
+            # BatchMode does not reach the ssh of a jump host, and that one has no terminal: where
+            # there is a DISPLAY it would open a window that nobody sees (8.4; before: "false").
+            env={"SSH_ASKPASS": "false", "SSH_ASKPASS_REQUIRE": "never"},
+        )
     said = master.master_log(path)
     if done.timed_out:
         raise _too_long(master, seconds, said)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -96,14 +97,13 @@ class Master:
         found: list[tuple[str, bool]] = []
         if self.policy != "user":
             for directory in sockets.directories():
-                path = os.path.join(directory, self.name)
-                if not os.path.lexists(path):
-                    continue
-                problem = sockets.problem_with(directory)
+                paths = sockets.places(os.path.join(directory, self.name))
+                there = [path for path in paths if os.path.lexists(path)]
+                problem = sockets.problem_with(directory) if there else None
                 if problem:
                     log.warning("%s: not used: %s %s", self.target.host, directory, problem)
                 else:
-                    found.append((path, True))
+                    found += [(path, True) for path in there]
         users = self.resolved.get("controlpath")
         if users:
             found.append((os.path.expanduser(users), False))
@@ -152,7 +152,7 @@ class Master:
         path = os.path.join(directory, self.name)
         patience = self.connect_timeout + LOCK_SLACK
         try:
-            with sockets.locked(path + ".lock", timeout=patience):
+            with sockets.locked(sockets.lock_of(path), timeout=patience):
                 return self._open_locked(path, override=override)
         except TimeoutError as error:
             raise ConnectError(
@@ -177,7 +177,10 @@ class Master:
             link, silent = None, True
         if link is not None:
             return link
-        self._remove_dead(path, silent=silent)
+        free = [place for place in sockets.places(path) if self._remove_dead(place, silent=silent)]
+        if not free:
+            self._remove_dead(path, silent=True)
+        path = free[0] if free else path
         said = dialing.dial(self, path, override=override)
         try:
             pid = mux.alive(path, timeout=ALIVE_TIMEOUT)
@@ -194,10 +197,11 @@ class Master:
         log.info("%s: opened master %d on %s", self.target.host, pid, path)
         return Link(path, pid, True)
 
-    def _remove_dead(self, path: str, *, silent: bool) -> None:
+    def _remove_dead(self, path: str, *, silent: bool) -> bool:
         """Under the lock: clear away what is no master's socket, and the process behind it.
 
-        ``silent``: it accepts, but does not answer.
+        ``silent``: it accepts, but does not answer.  False where a master that cannot be reached
+        still serves somebody: at its end it will remove the file of this name, whosoever it is.
         """
         before = owner.read(path)
         if before is not None and owner.is_master(before, path):
@@ -210,6 +214,7 @@ class Master:
                 owner.end(before)
             else:
                 log.warning("%s: master %d has lost its socket", self.target.host, before.pid)
+                return False
         owner.forget(path)
         try:
             os.unlink(path)
@@ -221,6 +226,7 @@ class Master:
                 host=self.target.host,
                 advice="Remove it.",
             ) from error
+        return True
 
     def open_arguments(
         self, path: str, log_path: str | None, *, attended: bool = False
@@ -275,7 +281,7 @@ class Master:
         path = link.path
         # Before the lock: a wait for it must not let a stranger take the number.
         meant = owner.identify(link.pid)
-        with sockets.locked(path + ".lock", timeout=self.connect_timeout + LOCK_SLACK):
+        with sockets.locked(sockets.lock_of(path), timeout=self.connect_timeout + LOCK_SLACK):
             now = owner.read(path)
             if now is not None and now.pid != link.pid:
                 return  # somebody has replaced it already
@@ -287,7 +293,8 @@ class Master:
         """End our master that takes no question any more (``find`` has said so)."""
         for path, ours in self.candidates():
             if ours:
-                with sockets.locked(path + ".lock", timeout=self.connect_timeout + LOCK_SLACK):
+                lock = sockets.lock_of(path)
+                with sockets.locked(lock, timeout=self.connect_timeout + LOCK_SLACK):
                     try:
                         mux.alive(path, timeout=ALIVE_TIMEOUT)
                     except mux.MuxError:
@@ -317,8 +324,9 @@ class Master:
         if not link.ours:
             return False
         meant = owner.identify(link.pid)
-        lock, patience = link.path + ".lock", self.connect_timeout + LOCK_SLACK
+        lock, patience = sockets.lock_of(link.path), self.connect_timeout + LOCK_SLACK
         with sockets.locked(lock, timeout=patience):
+            ending = [meant, *self._out_of_reach(link.path)]
             if not owner.is_master(meant, link.path):
                 return True
             # From here on it has no socket, and is nobody's orphan all the same: it drains.
@@ -329,11 +337,21 @@ class Master:
                 pass
             except mux.MuxError as error:
                 log.warning("%s: the master took no stop request: %s", self.target.host, error)
-        if not owner.wait(meant, drain):
-            owner.end(meant)
+            # Whoever holds an idle session gives it back when somebody wants one.
+            sockets.wish(link.path)
+        deadline = time.monotonic() + drain
+        for one in ending:
+            if not owner.wait(one, deadline - time.monotonic()):
+                owner.end(one)
         with sockets.locked(lock, timeout=patience):
             self._clean_up(link.path)
         return True
+
+    @staticmethod
+    def _out_of_reach(path: str) -> list[owner.Owner]:
+        """Masters of the same route that have lost their sockets."""
+        noted = [(place, owner.read(place)) for place in sockets.places(path) if place != path]
+        return [one for place, one in noted if one is not None and owner.is_master(one, place)]
 
     def lost(self, link: Link, what: str, *, sent: Sent = "maybe", why: str = "") -> ConnectionLost:
         """The error for a call during which the link died, with the master's last words."""

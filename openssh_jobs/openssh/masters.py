@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .features import Resolved
     from .target import Target
 
-_NAME = re.compile(r"[0-9a-f]{12}\Z")
+_NAME = re.compile(r"[0-9a-f]{12}\+?\Z")
 _TIMEOUT = 2.0
 
 
@@ -76,6 +76,7 @@ def read(path: str) -> dict[str, Any]:
 def facts(path: str, *, ours: bool, host: str = "", route: str = "") -> MasterFacts | None:
     """The master behind a socket; ``None`` where there is none."""
     pid, trouble = None, ""
+    riding = sessions(path)  # before the question, which rides it too
     try:
         pid = mux.alive(path, timeout=_TIMEOUT)
     except mux.NoMaster:
@@ -95,7 +96,7 @@ def facts(path: str, *, ours: bool, host: str = "", route: str = "") -> MasterFa
         opened=opened,
         age=max(0.0, time.time() - opened) if opened is not None else None,
         persist=persist if isinstance(persist, int) else None,
-        sessions=sessions(path),
+        sessions=riding,
         socket=path,
         ours=ours,
         trouble=trouble,

@@ -7,7 +7,6 @@ refused never ran.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import random
@@ -16,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from ..errors import ConfigurationError, ConnectionLost, SessionLimit
-from . import features, keeper, mux, process
+from . import features, keeper, mux, process, sockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -454,8 +453,7 @@ class Sessions:
     def _wish(self, link: Link) -> None:
         """Tell other processes that a session is wanted: the time stamp of one file says when."""
         if link.ours:
-            with contextlib.suppress(OSError), open(link.path + ".wish", "wb"):
-                pass
+            sockets.wish(link.path)
 
     def wished_by_others(self) -> bool:
         """Whether a process was refused a session within the last second."""

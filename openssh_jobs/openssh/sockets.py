@@ -91,7 +91,7 @@ def prepare_directory() -> str:
     Raises ``ConfigurationError`` that names the directory and what is wrong with it.
     """
     path = directories()[0]
-    room = MAX_SOCKET_BYTES - len(os.fsencode(path)) - 1 - 12
+    room = MAX_SOCKET_BYTES - len(os.fsencode(path)) - 1 - 13
     if room < 0:
         raise ConfigurationError(
             f"the socket directory {path} is {-room} bytes too long for a Unix socket",
@@ -141,6 +141,27 @@ def route_name(target: Target, resolved: Resolved) -> str:
     ]
     facts += [f"{key}={value}" for key, value in sorted(target.ssh_options.items())]
     return hashlib.sha256("\0".join(facts).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def places(path: str) -> tuple[str, str]:
+    """Where a route's master may have its socket: under its name, and under the one beside it.
+
+    A master whose socket file was deleted removes that name again when it ends, so its successor
+    takes the other one.
+    """
+    base = path.rstrip("+")
+    return base, base + "+"
+
+
+def lock_of(path: str) -> str:
+    """The lock file of the route whose socket lies at ``path``."""
+    return path.rstrip("+") + ".lock"
+
+
+def wish(path: str) -> None:
+    """Say, to all processes, that somebody wants a session: the time stamp of a file says when."""
+    with contextlib.suppress(OSError), open(path + ".wish", "wb"):
+        pass
 
 
 # --------------------------------------------------------------------------- locks
