@@ -192,6 +192,8 @@ class ControlShell:
         self._lock = threading.RLock()
         self._held: _Held | None = None
         self._chores: list[bytes] = []
+        self.round_trip = float("inf")
+        """The shortest time that a call has taken, in seconds: about one round trip."""
         self._used_at = 0.0
         self.calls = 0
 
@@ -221,8 +223,9 @@ class ControlShell:
                     # What came first is what happened; that there is no link yet comes of it.
                     raise lost from error
                 chores = self._chores[:]
+                began = time.monotonic()
                 try:
-                    answer = held.call(_with_chores(chores, script), time.monotonic() + timeout)
+                    answer = held.call(_with_chores(chores, script), began + timeout)
                 except _Ended:
                     self._drop()
                     lost = self._sessions.master.lost(held.link, what)
@@ -240,6 +243,7 @@ class ControlShell:
                 del self._chores[: len(chores)]
                 self.calls += 1
                 self._used_at = time.monotonic()
+                self.round_trip = min(self.round_trip, self._used_at - began)
                 self._sessions.confirmed()
                 if self._sessions.wished_by_others():
                     self._drop(wait=2.0)

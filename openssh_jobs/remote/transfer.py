@@ -22,7 +22,7 @@ from ..errors import (
     TransferError,
     VerifyFailed,
 )
-from . import sftp_trees, streams, trees
+from . import ranges, sftp_trees, streams, trees
 from .oserrors import error_of, refused
 from .quoting import RENAME, quote_path, sftp_quote, to_bytes, to_text
 from .sftp import NoSubsystem
@@ -130,7 +130,7 @@ class Transfer:
         self._prepare_file(target, parent)
         self._report(options, 0, facts.st_size, 0, 1, source)
         try:
-            self._send_file(source, part, options)
+            self._send_file(source, part, facts.st_size, options)
             if options.verify:
                 self._verify(source, part)
             self._finish_file(part, target, facts, options.preserve)
@@ -149,7 +149,17 @@ class Transfer:
             path = target if answer.status == 2 else parent
             raise error_of(to_text(answer.stderr), path, host=self._host)
 
-    def _send_file(self, source: bytes, part: bytes, options: Options) -> None:
+    def _send_file(self, source: bytes, part: bytes, size: int, options: Options) -> None:
+        if self._in_ranges(size, options):
+            ranges.send(
+                self._commands,
+                source,
+                part,
+                size,
+                self._host,
+                lambda done: self._report(options, done, size, 0, 1, source),
+            )
+            return
         lines = (
             [b"put " + sftp_quote(source) + b" " + sftp_quote(part)]
             if (
@@ -166,6 +176,11 @@ class Transfer:
                 if options.method == "sftp":
                     raise sftp_trees.no_sftp(self._host) from None
         streams.send_file(self._commands, source, part, self._host)
+
+    def _in_ranges(self, size: int, options: Options) -> bool:
+        """Whether several ranges at once pay: a large file over a long round trip."""
+        long = self._shell.round_trip >= ranges.LONG
+        return options.method == "auto" and long and size >= ranges.SMALLEST
 
     def _finish_file(
         self, part: bytes, target: bytes, facts: os.stat_result, preserve: bool
@@ -365,6 +380,16 @@ class Transfer:
         def tick() -> None:
             self._report(options, moved(), facts.st_size, 0, 1, source)
 
+        if self._in_ranges(facts.st_size, options):
+            ranges.receive(
+                self._commands,
+                source,
+                part,
+                facts.st_size,
+                self._host,
+                lambda done: self._report(options, done, facts.st_size, 0, 1, source),
+            )
+            return
         if options.method == "sftp" or (options.method == "auto" and b"\n" not in source + part):
             here = part if part.startswith(b"/") else os.path.join(os.getcwdb(), part)
             line = b"get " + sftp_quote(source) + b" " + sftp_quote(here)
