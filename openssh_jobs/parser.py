@@ -26,12 +26,15 @@ __all__ = [
     "parse_submit",
 ]
 
+# Whose output it is shows at its beginning.
+_HEAD = 20_000
+
 
 def detect(stdout: str, *, stderr: str = "", command: str | None = None) -> Scheduler:
     """The scheduler whose output this is; ``SchedulerError`` where nobody's is recognised."""
     for name in available():
         scheduler = get(name)
-        if scheduler.recognises(stdout, stderr, command):
+        if scheduler.recognises(stdout[:_HEAD], stderr[:_HEAD], command):
             return scheduler
     raise SchedulerError(
         f"no scheduler's output: {first_line(stdout, stderr)!r}",

@@ -554,5 +554,35 @@ def test_a_cut_listing_never_makes_a_job_finished(data: st.DataObject) -> None:
             assert known[job_id].state.is_final
 
 
+LONG = [
+    *("a", "1", " ", "\n", "|", "[", "<", "JobId=1 ", "JobId=1\n", "Job Id: 1\n", "A=b ", "1 R\n"),
+    *("JOBID ST\n", "1_[1,", "Submitted batch job 1 ", "error on job id ", " for job 1", "=" * 20),
+    *("<job_list>", "<a b>", "<Data><Job>", "OJ+ab\n", "1.0 R ", "n[1-9],", "Job <1>, ", "gpu:"),
+    *("CLUSTER: a\n", "Unknown Job Id 1 ", "QOS", "No such file or directory "),
+]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("piece", LONG)
+def test_long_nonsense_takes_no_more_than_its_length(piece: str) -> None:
+    # Anything quadratic in here would run into the timeout, with hours to spare.
+    text = (piece * 200_000)[:200_000]
+    for name in (*available(), None):
+        for call in (
+            lambda n=name: parser.parse_status(text, n, requested=["5"]),
+            lambda n=name: parser.parse_submit("", n or "slurm", stderr=text, returncode=1),
+            lambda n=name: parser.parse_submit(text, n or "slurm"),
+            lambda n=name: parser.parse_cancel(text, n or "slurm", requested=["5"]),
+            lambda n=name: parser.parse_nodes(text, n or "slurm"),
+            lambda n=name: parser.parse_queues(text, n or "slurm"),
+        ):
+            try:
+                found = call()
+            except (SchedulerError, InputError):
+                continue
+            if isinstance(found, Snapshot):
+                assert not any(one.state.is_final for one in found.known.values())
+
+
 def test_an_outcome_is_a_word() -> None:
     assert CancelOutcome("requested") == "requested"

@@ -30,6 +30,7 @@ from openssh_jobs.schedulers.text import expand_array, first_line, quote
 
 __all__ = ["Rule", "Scheduler", "Section", "SubmitRequest", "framed", "read_frame", "section"]
 
+_ENDS = 4096
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -383,8 +384,12 @@ class Scheduler(ABC):
 
     def find_rule(self, *texts: str) -> Rule | None:
         """The first rule that fits any of these texts."""
+        # An error is short; a listing of 100,000 jobs need not be searched for one.
+        ends = [
+            text if len(text) <= _ENDS else f"{text[:_ENDS]}\n{text[-_ENDS:]}" for text in texts
+        ]
         for one in (*self.rules, *COMMON_RULES):
-            if any(one.pattern.search(text) for text in texts if text):
+            if any(one.pattern.search(text) for text in ends if text):
                 return one
         return None
 
@@ -392,7 +397,7 @@ class Scheduler(ABC):
         """The line that matters: the one that a rule is about, else the first."""
         if found is not None:
             for text in (stderr, stdout):
-                for line in text.splitlines():
+                for line in (text[:_ENDS] + text[_ENDS:][-_ENDS:]).splitlines():
                     if found.pattern.search(line):
                         return first_line(line)
         return first_line(stderr, stdout, skip=self.noise)

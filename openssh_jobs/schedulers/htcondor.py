@@ -127,8 +127,8 @@ class HTCondor(Scheduler):
 
     def submitted_ids(self, stdout: str) -> list[str]:
         """``1 job(s) submitted to cluster 2267.``, or ``2267.0 - 2267.4`` (``-terse``)."""
-        spoken = re.findall(r"^\s*[0-9]+ job\(s\) submitted to cluster ([0-9]+)\.", stdout, re.M)
-        return spoken or re.findall(r"^([0-9]+)\.[0-9]+ - [0-9]+\.[0-9]+\s*$", stdout, re.M)
+        spoken = re.findall(r"^[ \t]*[0-9]+ job\(s\) submitted to cluster ([0-9]+)\.", stdout, re.M)
+        return spoken or re.findall(r"^([0-9]+)\.[0-9]+ - [0-9]+\.[0-9]+[ \t\r]*$", stdout, re.M)
 
     # -- asking ------------------------------------------------------------------
 

@@ -134,7 +134,7 @@ class LSF(Scheduler):
 
     def submitted_ids(self, stdout: str) -> list[str]:
         """``Job <930> is submitted to default queue <normal>.``"""
-        return re.findall(r"^\s*Job <([0-9]+)> is submitted to .*", stdout, re.MULTILINE)
+        return re.findall(r"^[ \t]*Job <([0-9]+)> is submitted to .*", stdout, re.MULTILINE)
 
     # -- asking ------------------------------------------------------------------
 

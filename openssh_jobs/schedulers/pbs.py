@@ -280,9 +280,9 @@ class PBS(Scheduler):
             return outcomes_for(requested, said, CancelOutcome.TRANSIENT)
         text = f"{stderr}\n{stdout}"
         for line in text.splitlines():
-            found = re.search(r"([0-9]+(?:\[[0-9,:\-]*\])?(?:\.[A-Za-z][\w.\-]*)?)\s*$", line)
-            if found is not None and self.find_rule(line) is not None:
-                said[found[1]] = self._outcome(line, 1)
+            last = line.split()[-1:] or [""]
+            if last[0][:1].isdigit() and _is_id(last[0]) and self.find_rule(line) is not None:
+                said[last[0]] = self._outcome(line, 1)
         if returncode != 0 and not said:
             raise self.error(stdout, stderr, returncode)
         return outcomes_for(requested, said, CancelOutcome.REQUESTED)
@@ -333,7 +333,7 @@ class PBS(Scheduler):
 
 
 _SUBMITTED = re.compile(
-    r"^\s*([0-9]+(?:\[\])?(?:\.[A-Za-z][A-Za-z0-9_.\-]*)?)\s*$", re.MULTILINE | re.ASCII
+    r"^[ \t]*([0-9]+(?:\[\])?(?:\.[A-Za-z][A-Za-z0-9_.\-]*)?)[ \t\r]*$", re.MULTILINE | re.ASCII
 )
 _GONE = re.compile(r"Unknown Job ?(?:Id|Identifier)(?: Error)?:? +(\S+)", re.IGNORECASE)
 

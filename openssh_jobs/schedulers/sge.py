@@ -334,7 +334,7 @@ class GridEngine(Scheduler):
 
 
 _SUBMITTED = re.compile(r'^Your job(?:-array)? ([0-9]+)(?:\.[0-9,:\-]+)? \(".*"\)', re.MULTILINE)
-_TERSE = re.compile(r"^([0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)?\s*$", re.MULTILINE | re.ASCII)
+_TERSE = re.compile(r"^([0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)?[ \t\r]*$", re.MULTILINE | re.ASCII)
 _GONE = re.compile(r"Following jobs do not exist")
 _O = CancelOutcome
 _OUTCOMES: tuple[tuple[re.Pattern[str], CancelOutcome], ...] = tuple(

@@ -67,8 +67,9 @@ _REFUSALS = (
     "|Invalid (?:--\\S+|generic resource|feature|job array|dependency|reservation|node name)"
     "|Job dependency problem|Requested reservation is invalid|reservation .*(?:not usable|denied)"
     "|Batch script is empty|does not look like a batch script|DOS line breaks|Unable to open file"
-    "|is not a valid |unrecognized option|invalid option|requires an argument|option '.*' is ambiguous"
-    "|Requested time limit is invalid|time limit exceeds|Node count specification invalid"
+    "|is not a valid |unrecognized option|invalid option|requires an argument"
+    "|option '.*' is ambiguous|Requested time limit is invalid|time limit exceeds"
+    "|Node count specification invalid"
     "|More processors requested than permitted|CPU count .* (?:can not|cannot) be satisfied"
     "|Invalid job credential|Invalid number|Invalid numeric value|Unable to parse|Bad constraint"
     "|Pathname of a file, directory or other parameter too long|Script must be specified"
@@ -454,10 +455,9 @@ class Slurm(Scheduler):
             sections = [Section("act", f"{stdout}\n{stderr}", returncode, "")]
         said: dict[str, CancelOutcome] = {}
         for one in sections:
-            for found in _ABOUT_JOB.finditer(one.text):
-                text = (found["after"] or found["before"] or "").strip()
-                job_id = (found["one"] or found["other"]).rstrip(".,")
-                if is_id(job_id):
+            for line in one.text.splitlines():
+                job_id, text = _about_job(line)
+                if _CANCEL_ID.fullmatch(job_id) is not None:
                     said[job_id] = self._outcome(text)
             if one.returncode != 0 and not said:
                 error = self.error(one.text, stderr, one.returncode)
@@ -518,29 +518,29 @@ class Slurm(Scheduler):
         return _LOOKS_LIKE.search(stdout) is not None or _SPEAKS.search(stderr) is not None
 
 
-def is_id(text: str) -> bool:
-    """True for text that ``JobId`` takes."""
-    return _CANCEL_ID.fullmatch(text) is not None
+def _about_job(line: str) -> tuple[str, str]:
+    """(id, what is said of it) in a line of scancel or scontrol; no id where it is about none."""
+    _, found, rest = line.partition("error on job id ")
+    if found:
+        job_id, _, text = rest.partition(": ")
+        return job_id, text
+    text, found, job_id = line.rpartition(" for job ")
+    return (job_id.strip().rstrip("."), text) if found else ("", "")
 
 
 _SUBMITTED = re.compile(
-    r"^\s*Submitted batch job ([0-9]+)(?: on cluster (\S+))?\s*$", re.MULTILINE | re.ASCII
+    r"^[ \t]*Submitted batch job ([0-9]+)(?: on cluster (\S+))?[ \t\r]*$", re.MULTILINE | re.ASCII
 )
-_PARSABLE = re.compile(r"^\s*([0-9]+(?:;[A-Za-z0-9_.\-]+)?)\s*$", re.MULTILINE | re.ASCII)
+_PARSABLE = re.compile(r"^[ \t]*([0-9]+(?:;[A-Za-z0-9_.\-]+)?)[ \t\r]*$", re.MULTILINE | re.ASCII)
 _COMPLAINT = re.compile(
     r"^(?:squeue|sacct|scontrol|sinfo): (?:error|fatal)|^slurm_load_\w+ error|^slurm_\w+ error"
     r"|^Slurm accounting storage|^scontrol_\w+ error",
     re.MULTILINE,
 )
 _CANCEL_ID = re.compile(r"[0-9]+(?:_(?:[0-9]+|\[[0-9,:%\-]+\]))?(?:\+[0-9]+)?", re.ASCII)
-_ABOUT_JOB = re.compile(
-    r"^.*?(?:error on job id (?P<one>\S+): (?P<after>.*)"
-    r"|(?P<before>(?!.*Terminating).*) for job (?P<other>[0-9]\S*))$",
-    re.MULTILINE | re.IGNORECASE,
-)
 _LOOKS_LIKE = re.compile(
     r"^OJ:[0-9a-f]+ begin (?:squeue|sacct|scontrol|sinfo)\b"
-    r"|^\s*JOBID\s.*\bST(?:ATE)?\b|^\s*JobID\s.*State|^JobID\||^JobId=[0-9]+ |^JOBID\|"
+    r"|^ *JOBID\s.*\bST(?:ATE)?\b|^ *JobID\s.*State|^JobID\||^JobId=[0-9]+ |^JOBID\|"
     r"|^CLUSTER: |\"jobs\" *:|\"job_state\"|OpenAPI|\"slurm\"|\bJOBID\b.*\bNODELIST\(REASON\)"
     r"|^[0-9_\[\]%,+\-]+[|\x1f ](?:.*[|\x1f ])?(?:PENDING|RUNNING|COMPLETED|CANCELLED|FAILED"
     r"|TIMEOUT|COMPLETING|SUSPENDED|NODE_FAIL|OUT_OF_MEMORY|CONFIGURING)\b",

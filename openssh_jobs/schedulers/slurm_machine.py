@@ -136,13 +136,16 @@ def _pasted_nodes(text: str) -> Iterator[Node]:
             )
 
 
-_PAIR = re.compile(r"(?:^|\s)([A-Z][A-Za-z/:]*)=(.*?)(?=\s[A-Z][A-Za-z/:]*=|\s*$)", re.DOTALL)
+_KEY = re.compile(r"(?:^|\s)([A-Z][A-Za-z/:]*)=")
 
 
 def _records(text: str, key: str) -> Iterator[dict[str, str]]:
     starts = [found.start() for found in re.finditer(rf"^{key}=", text, re.MULTILINE)]
     for start, end in pairwise([*starts, len(text)]):
-        yield {name: value.strip() for name, value in _PAIR.findall(text[start:end])}
+        record = text[start:end]
+        keys = list(_KEY.finditer(record))
+        ends = [one.start() for one in keys[1:]] + [len(record)]
+        yield {one[1]: record[one.end() : end].strip() for one, end in zip(keys, ends, strict=True)}
 
 
 def _scontrol_nodes(text: str) -> Iterator[Node]:

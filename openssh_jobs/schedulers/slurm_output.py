@@ -185,6 +185,7 @@ def read_table(
     spans: Spans | None = None
     cluster = ""
     lines = text.split("\n")
+    is_several = text.count("CLUSTER: ") > 1
     place = 0
     while place < len(lines):
         line = lines[place]
@@ -193,7 +194,7 @@ def read_table(
             continue
         if line.startswith("CLUSTER: ") and (found := _CLUSTER.match(line)):
             # One cluster is the one that was meant; the id needs its name where there are more.
-            cluster = found[1] if text.count("CLUSTER: ") > 1 else ""
+            cluster = found[1] if is_several else ""
             table = None
             continue
         header = header_columns(line)
