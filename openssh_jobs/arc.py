@@ -8,24 +8,31 @@ one that never ran or was taken away.  A query that failed is never a status.
 from __future__ import annotations
 
 import functools
-import importlib
 import logging
 import os
 import re
 import shlex
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
-from . import errors, parser, settings
+from . import arc_settings, errors
+from .arc_settings import (
+    check_status_command,
+    delete_command,
+    list_available_nodes_command,
+    servers,
+    submit_command,
+    submit_filenames,
+)
+from .arc_words import arc_id, arc_status, status_in_listing
 from .cluster import Cluster
 from .connection import Connection
-from .jobs import CancelOutcome, JobState, JobStatus
+from .jobs import CancelOutcome, JobStatus
 from .schedulers import get
-from .schedulers.custom import Commands, Custom
+from .schedulers.custom import Commands
 
 logger = logging.getLogger("openssh_jobs.arc")
 
@@ -39,29 +46,6 @@ __all__ = [
     "delete_all_arc_jobs",
     "delete_check_files_on_servers",
 ]
-
-# What ARC calls them, read at every construction; ``configure`` changes them in place.
-servers: dict[str, dict[str, Any]] = {}
-check_status_command: dict[str, str] = {}
-submit_command: dict[str, str] = {}
-delete_command: dict[str, str] = {}
-list_available_nodes_command: dict[str, str] = {}
-submit_filenames: dict[str, str] = {
-    "OGE": "submit.sh",
-    "SGE": "submit.sh",
-    "PBS": "submit.sh",
-    "local": "submit.sh",
-    "Slurm": "submit.sl",
-    "HTCondor": "submit.sub",
-}
-_TABLES: dict[str, dict[str, Any]] = {
-    "servers": servers,
-    "check_status_command": check_status_command,
-    "submit_command": submit_command,
-    "delete_command": delete_command,
-    "list_available_nodes_command": list_available_nodes_command,
-    "submit_filenames": submit_filenames,
-}
 
 INTERVAL = 60.0
 """Seconds between two tries, as in ARC."""
@@ -79,31 +63,29 @@ _FINAL_ERRORS = (
     errors.TooManyKeys,
     errors.MasterRequired,
 )
-_CONNECTION_OPTIONS = (
-    "port", "jump", "ssh_config", "ssh_options", "forward_agent", "master", "persist",
-    "connect_timeout", "exec_backend", "max_sessions",
-)  # fmt: skip
-_CLUSTER_OPTIONS = ("poll_interval", "grace", "login_shell", "prologue")
 _ARC_JOB_NAME = re.compile(r"a[0-9]+\Z")
+_CUT_NAMES = 8
+"""Listings for people cut names here (squeue), or later (qstat): shorter ones are whole."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-
-def _with_arc(ours: type[Exception], name: str) -> Any:
-    """Our exception; where ARC's own are loaded, a subclass of both, so that ARC catches it."""
-    theirs = getattr(sys.modules.get("arc.exceptions"), name, None)
-    if not (isinstance(theirs, type) and issubclass(theirs, Exception)):
-        return ours
-    return type(name, (ours, theirs), {"__module__": __name__, "__doc__": ours.__doc__})
+InputError: Any = errors.InputError
+ServerError: Any = errors.ServerError
 
 
-InputError: Any = _with_arc(errors.InputError, "InputError")
-ServerError: Any = _with_arc(errors.ServerError, "ServerError")
+def _adopt_arcs_exceptions() -> None:
+    """Where ARC's own exceptions are loaded, ours become subclasses of both: ARC catches them."""
+    theirs = sys.modules.get("arc.exceptions")
+    for name, ours in (("InputError", errors.InputError), ("ServerError", errors.ServerError)):
+        parent = getattr(theirs, name, None)
+        if not (isinstance(parent, type) and issubclass(parent, Exception)):
+            continue
+        if not issubclass(globals()[name], parent):
+            facts = {"__module__": __name__, "__doc__": ours.__doc__}
+            globals()[name] = type(name, (ours, parent), facts)
 
 
-# --------------------------------------------------------------------------- settings
-
-_configured = False
+_adopt_arcs_exceptions()
 
 
 def configure(**tables: Mapping[str, Any]) -> None:
@@ -113,100 +95,27 @@ def configure(**tables: Mapping[str, Any]) -> None:
     be shell text.  A table that is given replaces the old one, but for ``submit_filenames``, which
     is added to the defaults.  Raises ``InputError`` for a table that ARC does not know.
     """
-    global _configured
-    for name, values in tables.items():
-        if name not in _TABLES:
-            raise InputError(f"{name!r} is none of {', '.join(_TABLES)}")
-        table = _TABLES[name]
-        if name != "submit_filenames":
-            table.clear()
-        table.update(values)
-    _configured = True
-    _clusters.clear()
+    try:
+        arc_settings.configure(**tables)
+    except errors.InputError as error:
+        raise InputError(error.message) from error
 
 
 def _load_settings() -> None:
-    """Where ``configure`` was not called: ``servers.toml``, else ARC's own settings."""
-    if _configured or servers:
-        return
-    found: Mapping[str, Any] = settings.read_config()
-    if not found.get("servers"):
-        found = _arc_settings()
-    tables = {name: found[name] for name in _TABLES if isinstance(found.get(name), Mapping)}
-    if tables:
-        configure(**tables)
-
-
-def _arc_settings() -> Mapping[str, Any]:
-    for name in ("arc.imports", "arc.settings.settings"):
-        try:
-            module = importlib.import_module(name)
-        except ImportError:
-            continue
-        found = getattr(module, "settings", None)
-        return found if isinstance(found, Mapping) else vars(module)
-    return {}
-
-
-# --------------------------------------------------------------------------- one cluster a server
-
-# ARC makes a client for every question: what they know of the queue must outlive them.
-_clusters: dict[str, tuple[str, Cluster]] = {}
-_clusters_lock = threading.Lock()
+    _adopt_arcs_exceptions()
+    if not servers:
+        arc_settings.load()
 
 
 def _cluster_of(server: str) -> Cluster:
-    entry = servers[server]
-    soft = str(entry.get("cluster_soft", "auto"))
-    fingerprint = repr((sorted(entry.items(), key=lambda one: one[0]), [
-        sorted(table.items()) for name, table in _TABLES.items() if name != "servers"
-    ]))  # fmt: skip
-    with _clusters_lock:
-        known = _clusters.get(server)
-        if known is not None and known[0] == fingerprint:
-            return known[1]
-        options = {key: entry[key] for key in _CONNECTION_OPTIONS if entry.get(key) is not None}
-        connection = Connection(
-            str(entry.get("address") or server),
-            user=entry.get("un") or None,
-            identity_file=entry.get("key") or None,
-            **options,
-        )
-        scheduler: Any = "auto"
-        if soft != "auto":
-            scheduler = get(soft)
-            commands = Commands(
-                status=check_status_command.get(soft),
-                submit=submit_command.get(soft),
-                cancel=delete_command.get(soft),
-                nodes=list_available_nodes_command.get(soft),
-            )
-            if commands != Commands():
-                scheduler = Custom(scheduler, commands)
-        cluster = Cluster(
-            connection,
-            scheduler=scheduler,
-            **{key: entry[key] for key in _CLUSTER_OPTIONS if entry.get(key) is not None},
-        )
-        _clusters[server] = (fingerprint, cluster)
-        return cluster
-
-
-# --------------------------------------------------------------------------- statuses
-
-
-def arc_status(status: JobStatus, *, over: bool) -> str:
-    """A status in ARC's words; ``over`` where nobody can say any more how the job ended."""
-    if not status.is_final:
-        return "done" if over else "running"
-    ran = status.exit_code is not None or status.signal is not None or status.started is not None
-    if status.state in (JobState.COMPLETED, JobState.TIMEOUT, JobState.OUT_OF_MEMORY):
-        return "done"
-    if status.state is JobState.FAILED and ran:
-        return "done"
-    if status.nodes:
-        return f"errored on node {status.nodes[0]}"
-    return f"errored: {status.reason or status.raw_state or status.state}"
+    soft = str(servers[server].get("cluster_soft", "auto"))
+    commands = Commands(
+        status=check_status_command.get(soft),
+        submit=submit_command.get(soft),
+        cancel=delete_command.get(soft),
+        nodes=list_available_nodes_command.get(soft),
+    )
+    return arc_settings.cluster_of(server, servers[server], commands)
 
 
 def check_job_status_in_stdout(job_id: int | str, stdout: str | list[str], server: str) -> str:
@@ -221,34 +130,9 @@ def check_job_status_in_stdout(job_id: int | str, stdout: str | list[str], serve
         scheduler = get(soft)
     except errors.ConfigurationError as error:
         raise ValueError(f"Unknown cluster software: {soft}") from error
-    text = (
-        stdout
-        if isinstance(stdout, str)
-        else "".join(line if line.endswith("\n") else line + "\n" for line in stdout)
-    )
-    if scheduler.name == "htcondor":
-        return _status_in_condor_lines(str(job_id), text)
-    if not text.strip():
-        return "done"
-    snapshot = parser.parse_status(text, scheduler.name)
-    if str(job_id) not in {str(known) for known in snapshot.known} and (
-        str(job_id) not in snapshot.select([str(job_id)]).known
-    ):
-        return "done"
-    status = snapshot.select([str(job_id)]).known[str(job_id)]
-    if scheduler.name == "sge" and "e" in (status.raw_state or "").lower():
-        return "errored"
-    words = arc_status(status, over=False)
-    return "errored" if words.startswith("errored") else words
-
-
-def _status_in_condor_lines(job_id: str, text: str) -> str:
-    """HTCondor's listing is asked for one job: any line of it means that the job is there."""
-    for line in text.splitlines():
-        words = line.split()
-        if words and words[0].partition(".")[0] == job_id.partition(".")[0]:
-            return "running"
-    return "done"
+    if not isinstance(stdout, str):
+        stdout = "".join(line if line.endswith("\n") else line + "\n" for line in stdout)
+    return status_in_listing(str(job_id), stdout, scheduler)
 
 
 # --------------------------------------------------------------------------- the client
@@ -263,11 +147,11 @@ def check_connections(function: Function) -> Function:
             self.connect()
         try:
             return function(self, *args, **kwargs)
-        except (errors.InputError, errors.ServerError):
-            raise
-        except errors.SchedulerError as error:
-            raise ServerError(str(error)) from error
-        except (errors.ConnectError, errors.ConnectionLost, errors.SessionLimit) as error:
+        except (InputError, ServerError, OSError):
+            raise  # ARC looks for these: its own names, and IOError
+        except errors.InputError as error:
+            raise InputError(str(error)) from error
+        except errors.OpenSSHJobsError as error:
             raise ServerError(str(error)) from error
 
     return checked  # type: ignore[return-value]
@@ -361,19 +245,20 @@ class SSHClient:
 
     def _persist(self, question: Callable[[], Any], what: str) -> Any:
         """Ask again while the reason may pass; then ``ServerError``.  Nothing is made up."""
-        for trial in range(1, self.connection_attempts + 1):
+        for trial in range(1, max(1, self.connection_attempts) + 1):
             try:
                 return question()
-            except errors.SchedulerError as error:
-                if error.kind not in _PASSES or trial == self.connection_attempts:
-                    raise ServerError(f"{what} on {self.server}: {error}") from error
-                logger.warning("%s: %s: %s", self.server, what, error)
-            except (errors.ConnectionLost, errors.CommandTimeout, errors.SessionLimit) as error:
-                if trial == self.connection_attempts:
+            except (InputError, errors.InputError, OSError):
+                raise
+            except errors.OpenSSHJobsError as error:
+                lasts = isinstance(error, _FINAL_ERRORS) or (
+                    isinstance(error, errors.SchedulerError) and error.kind not in _PASSES
+                )
+                if lasts or trial >= self.connection_attempts:
                     raise ServerError(f"{what} on {self.server}: {error}") from error
                 logger.warning("%s: %s: %s", self.server, what, error)
             time.sleep(INTERVAL)
-        raise ServerError(f"{what} on {self.server}: not tried at all")
+        raise AssertionError("not reached")
 
     # ------------------------------------------------------------------ files
 
@@ -477,31 +362,35 @@ class SSHClient:
         """Submit the job script in ``remote_path``: ``('running', id)`` or ``('errored', '')``.
 
         The whole story is in the log and on ``last_submission`` (the ``Job`` or the error).  A
-        limit that passes is waited for.  ``ServerError`` where nobody knows if the job exists:
-        submitting again could make a second one.
+        limit that passes, and a scheduler that was certainly not reached, are tried again unless
+        ``recursion`` is true.  ``ServerError`` where nobody knows if the job exists: submitting
+        again could make a second one.
         """
         soft = str(servers[self.server].get("cluster_soft", "local"))
         name = submit_filenames.get(soft, "submit.sh")
-        tries = 1 if recursion else max(1, self.connection_attempts // 5)
-        for trial in range(1, tries + 1):
+        left = 0.0 if recursion else self.connection_attempts * INTERVAL
+        while True:
             try:
                 job = self._cluster.submit(name, directory=remote_path)
-            except errors.SubmitLimit as error:
+            except errors.SubmitRejected as error:
                 self.last_submission = error
-                if trial < tries:
-                    logger.warning("%s: %s; trying again", self.server, error)
-                    time.sleep(LIMIT_INTERVAL)
+                logger.error("%s: %s", self.server, error)
+                passes = isinstance(error, errors.SubmitLimit)
+                pause = LIMIT_INTERVAL if passes else INTERVAL
+                left -= pause
+                if left <= 0 or not (passes or error.kind in _PASSES):
+                    return "errored", ""
+                time.sleep(pause)
             except errors.SubmitUnknown as error:
                 self.last_submission = error
                 raise ServerError(str(error)) from error
             except (errors.SchedulerError, errors.InputError, OSError) as error:
                 self.last_submission = error
                 logger.error("%s: %s", self.server, error)
-                break
+                return "errored", ""
             else:
                 self.last_submission = job
-                return "running", job.id
-        return "errored", ""
+                return "running", arc_id(job.id)
 
     @check_connections
     def check_job_status(self, job_id: int | str) -> str:
@@ -528,21 +417,50 @@ class SSHClient:
 
         def ask() -> list[str]:
             listed = self._cluster.jobs()
-            found = dict.fromkeys(one.job_id for one in listed if not one.is_final)
-            ended = {one.job_id for one in listed if one.is_final}
-            for one in self._cluster.following():
-                if one not in found and one not in ended and not self._seems_over(one):
-                    found[one] = None
-            return list(found)
+            found = [one.job_id for one in listed if not one.is_final]
+            following = self._cluster.following()
+            if following:
+                snapshot = self._cluster.status(following)
+                if snapshot.error is not None:
+                    raise snapshot.error
+            still = [one for one in following if not self._cluster.is_over(one)]
+            return list(dict.fromkeys(arc_id(one) for one in [*found, *still]))
 
         answer: list[str] = self._persist(ask, "the list of jobs")
         return answer
 
-    def _seems_over(self, job_id: str) -> bool:
-        snapshot = self._cluster.status([job_id])
-        if snapshot.error is not None and job_id in snapshot.unknown:
-            raise snapshot.error
-        return self._cluster.is_over(job_id)
+    def _arcs_jobs(self) -> list[str]:
+        """The ids of this user's unfinished jobs that have ARC's names.
+
+        Asked for by the scheduler's own command, because a site's listing may cut names and show
+        the jobs of others.
+        """
+
+        def ask() -> list[JobStatus]:
+            asker = self._cluster._asker
+            scheduler = asker.scheduler()
+            base = getattr(scheduler, "base", scheduler)
+            done = asker.ask(base.status_script(()))
+            snapshot = base.parse_status(
+                done.stdout, stderr=done.stderr, returncode=done.returncode
+            )
+            if snapshot.error is not None:
+                raise snapshot.error
+            return list(snapshot.known.values())
+
+        def ask_as_the_site_does() -> list[JobStatus]:
+            listed = self._cluster.jobs()
+            return [one for one in listed if len(one.name or "") < _CUT_NAMES]
+
+        try:
+            listed = self._persist(ask, "the list of jobs")
+        except errors.ServerError as error:
+            cause = error.__cause__
+            if getattr(cause, "kind", "") != "scheduler_missing":
+                raise
+            listed = self._persist(ask_as_the_site_does, "the list of jobs")
+        names = ((one.job_id, one.name or "") for one in listed if not one.is_final)
+        return [job_id for job_id, name in names if _ARC_JOB_NAME.match(name)]
 
     @check_connections
     def delete_job(self, job_id: int | str) -> None:
@@ -555,15 +473,7 @@ class SSHClient:
 
         ``ServerError`` names those that could not be cancelled.
         """
-        if jobs is None:
-            listed = self._persist(self._cluster.jobs, "the list of jobs")
-            wanted = [
-                one.job_id
-                for one in listed
-                if not one.is_final and _ARC_JOB_NAME.match(one.name or "")
-            ]
-        else:
-            wanted = [str(one) for one in jobs]
+        wanted = self._arcs_jobs() if jobs is None else [str(one) for one in jobs]
         if not wanted:
             return
         outcomes = self._persist(lambda: self._cluster.cancel(wanted), "cancelling")
@@ -621,5 +531,5 @@ def delete_check_files_on_servers(
             with SSHClient(server, connection_attempts=1) as client:
                 for path in [paths] if isinstance(paths, str) else paths:
                     client.delete_remote_check_files(path)
-        except (errors.ServerError, errors.InputError, errors.OpenSSHJobsError) as error:
+        except (errors.OpenSSHJobsError, ValueError, OSError) as error:
             logger.error("check files on %s were not deleted: %s", server, error)

@@ -34,11 +34,12 @@ FLOORS = {
     "submission": 8,
     "job": 9,
     "cluster": 10,
-    "arc_settings": 10,
-    "arc": 11,
-    "cli": 11,
-    "__main__": 12,
-    "__init__": 13,
+    "arc_words": 8,
+    "arc_settings": 11,
+    "arc": 12,
+    "cli": 12,
+    "__main__": 13,
+    "__init__": 14,
 }
 PURE = ("errors", "jobid", "jobs", "parser", "schedulers", "remote.quoting", "openssh.diagnosis")
 

@@ -34,7 +34,7 @@ class Custom(Scheduler):
     """``base`` with some of its commands replaced."""
 
     def __init__(self, base: Scheduler, commands: Commands) -> None:
-        self._base = base
+        self.base = base
         self._commands = commands
         # What the class says elsewhere is here that of the scheduler behind it.
         self.name = base.name  # type: ignore[misc]
@@ -50,7 +50,7 @@ class Custom(Scheduler):
     def submit_script(self, request: SubmitRequest) -> str:
         """The site's command with the script behind it; wishes beyond the script are refused."""
         if self._commands.submit is None:
-            return self._base.submit_script(request)
+            return self.base.submit_script(request)
         plain = SubmitRequest(
             script=request.script,
             directory=request.directory,
@@ -69,14 +69,14 @@ class Custom(Scheduler):
 
     def submitted_ids(self, stdout: str) -> list[str]:
         """As the scheduler prints them."""
-        return self._base.submitted_ids(stdout)
+        return self.base.submitted_ids(stdout)
 
     # -- asking --------------------------------------------------------------
 
     def status_script(self, ids: Sequence[str] = (), *, all_users: bool = False) -> str:
         """The site's listing, framed."""
         if self._commands.status is None or all_users:
-            return self._base.status_script(ids, all_users=all_users)
+            return self.base.status_script(ids, all_users=all_users)
         return framed(section("listing", f"( {self._commands.status}\n) </dev/null"))
 
     def parse_status(
@@ -92,7 +92,7 @@ class Custom(Scheduler):
         """The scheduler's own reading; what a complete listing does not show is absent."""
         sections = read_frame(stdout)
         if not sections or sections[0].name != "listing":
-            return self._base.parse_status(
+            return self.base.parse_status(
                 stdout,
                 stderr=stderr,
                 returncode=returncode,
@@ -101,7 +101,7 @@ class Custom(Scheduler):
                 timezone=timezone,
             )
         (one,) = sections
-        snapshot = self._base.parse_status(
+        snapshot = self.base.parse_status(
             one.text,
             stderr=stderr,
             returncode=one.returncode,
@@ -120,7 +120,7 @@ class Custom(Scheduler):
 
     def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str | None:
         """The scheduler's own."""
-        return self._base.history_script(ids, since=since)
+        return self.base.history_script(ids, since=since)
 
     def parse_history(
         self,
@@ -132,24 +132,24 @@ class Custom(Scheduler):
         since: datetime | None = None,
     ) -> Snapshot:
         """The scheduler's own."""
-        return self._base.parse_history(
+        return self.base.parse_history(
             stdout, stderr=stderr, returncode=returncode, requested=requested, since=since
         )
 
     def detail_script(self, job_id: str) -> str | None:
         """The scheduler's own."""
-        return self._base.detail_script(job_id)
+        return self.base.detail_script(job_id)
 
     def parse_detail(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> JobStatus:
         """The scheduler's own."""
-        return self._base.parse_detail(stdout, stderr=stderr, returncode=returncode)
+        return self.base.parse_detail(stdout, stderr=stderr, returncode=returncode)
 
     # -- acting --------------------------------------------------------------
 
     def cancel_script(self, ids: Sequence[str]) -> str:
         """The site's command with the ids behind it."""
         if self._commands.cancel is None:
-            return self._base.cancel_script(ids)
+            return self.base.cancel_script(ids)
         words = " ".join(quote(one) for one in self.checked_ids(ids))
         return f"{self._commands.cancel} {words} </dev/null\n"
 
@@ -162,34 +162,38 @@ class Custom(Scheduler):
         requested: Iterable[str] | None = None,
     ) -> dict[str, CancelOutcome]:
         """The scheduler's own reading."""
-        return self._base.parse_cancel(
+        return self.base.parse_cancel(
             stdout, stderr=stderr, returncode=returncode, requested=requested
         )
 
+    def cleanup_script(self, ids: Sequence[str]) -> str | None:
+        """The scheduler's own."""
+        return self.base.cleanup_script(ids)
+
     def hold_script(self, ids: Sequence[str]) -> str:
         """The scheduler's own."""
-        return self._base.hold_script(ids)
+        return self.base.hold_script(ids)
 
     def release_script(self, ids: Sequence[str]) -> str:
         """The scheduler's own."""
-        return self._base.release_script(ids)
+        return self.base.release_script(ids)
 
     # -- the machine -----------------------------------------------------------
 
     def nodes_script(self) -> str:
         """The site's listing of nodes, or the scheduler's own."""
         if self._commands.nodes is None:
-            return self._base.nodes_script()
+            return self.base.nodes_script()
         return f"{self._commands.nodes}\n"
 
     def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
         """The scheduler's own reading."""
-        return self._base.parse_nodes(stdout, stderr=stderr, returncode=returncode)
+        return self.base.parse_nodes(stdout, stderr=stderr, returncode=returncode)
 
     def queues_script(self) -> str:
         """The scheduler's own."""
-        return self._base.queues_script()
+        return self.base.queues_script()
 
     def parse_queues(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Queue]:
         """The scheduler's own."""
-        return self._base.parse_queues(stdout, stderr=stderr, returncode=returncode)
+        return self.base.parse_queues(stdout, stderr=stderr, returncode=returncode)
