@@ -21,18 +21,26 @@ from openssh_jobs.errors import SchedulerError
 from openssh_jobs.jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
 from openssh_jobs.schedulers import slurm_machine
 from openssh_jobs.schedulers.base import (
+    Rule,
     Scheduler,
     Section,
     SubmitRequest,
     framed,
     outcomes_for,
     read_frame,
-    rule,
     section,
 )
 from openssh_jobs.schedulers.slurm_output import Table, columns_of_command, read_table
 from openssh_jobs.schedulers.slurm_records import read_json, read_scontrol
 from openssh_jobs.schedulers.slurm_states import Rows
+from openssh_jobs.schedulers.slurm_words import (
+    COMPLAINT,
+    LOOKS_LIKE,
+    RULES,
+    SPEAKS,
+    plain,
+    sbatch_words,
+)
 from openssh_jobs.schedulers.text import chunks, command_words, first_line, quote, shell_path
 
 # Fields that nobody can make to hold a separator, then those that users choose.
@@ -59,23 +67,6 @@ _TIDY = (
     "export SLURM_BITSTR_LEN SLURM_TIME_FORMAT\n"
 )
 
-# Newer versions say the same things with other words around them; these are the constant parts.
-_REFUSALS = (
-    "invalid partition|partition name|Required partition not available"
-    "|Requested partition configuration|Invalid account|Invalid qos|Invalid wckey"
-    "|Memory specification|Requested node configuration is not available"
-    "|Invalid (?:--\\S+|generic resource|feature|job array|dependency|reservation|node name)"
-    "|Job dependency problem|Requested reservation is invalid|reservation .*(?:not usable|denied)"
-    "|Batch script is empty|does not look like a batch script|DOS line breaks|Unable to open file"
-    "|is not a valid |unrecognized option|invalid option|requires an argument"
-    "|option '.*' is ambiguous|Requested time limit is invalid|time limit exceeds"
-    "|Node count specification invalid"
-    "|More processors requested than permitted|CPU count .* (?:can not|cannot) be satisfied"
-    "|Invalid job credential|Invalid number|Invalid numeric value|Unable to parse|Bad constraint"
-    "|Pathname of a file, directory or other parameter too long|Script must be specified"
-    "|Size of batch script|job script exceeds|Invalid (?:burst buffer|license|directive|mail)"
-)
-
 
 class Slurm(Scheduler):
     """Slurm, 14 to 25."""
@@ -88,71 +79,13 @@ class Slurm(Scheduler):
         "sbatch --version 2>/dev/null"
     )
     noise: ClassVar[re.Pattern[str] | None] = re.compile(r"If munged is up, restart with")
-    rules = (
-        rule("Invalid job id specified|Invalid job id$", "not_found"),
-        rule("Invalid job id|Bad job/step specified", "invalid_request"),
-        rule(
-            "accounting storage is disabled|supported accounting_storage plugin|"
-            "Slurm accounting storage is not configured",
-            "unsupported",
-        ),
-        rule("(?:Assoc|QOS)[A-Za-z]*Submit[A-Za-z]*Limit", "limit", refused=True, passes=True),
-        rule(
-            "(?:Assoc|QOS)(?:Max|Grp|Min)[A-Za-z]+|violates accounting/QOS", "limit", refused=True
-        ),
-        rule("temporarily unable to accept job", "transient"),
-        rule(r"Unable to contact slurm controller \(connect failure\)", "transient", refused=True),
-        rule("Munge encode failed", "transient", refused=True),
-        rule(
-            "Socket timed out|Unable to contact slurm controller|authentication|"
-            "Zero Bytes were transmitted|Unexpected message received|Communication connection|"
-            "slurm_persist_conn|Problem talking to the database|slurmdbd|"
-            "Transport endpoint|in standby mode|not running$|Job/step already completing",
-            "transient",
-        ),
-        rule(
-            "Unable to process configuration file|cannot stat file .*slurm|ClusterName needs|"
-            "establish a? ?config(?:uration)? source|Unable to (?:load|read) slurm",
-            "not_submit_host",
-            refused=True,
-        ),
-        rule(
-            "Access/permission denied|Invalid user id|not permitted to use|"
-            "User not (?:authorized|found)|denied by|not allowed",
-            "permission",
-            refused=True,
-        ),
-        rule(_REFUSALS, "invalid_request", refused=True),
-        rule(
-            "Invalid (?:user|job state|field requested|cluster|account|node)|No cluster",
-            "invalid_request",
-        ),
-    )
+    rules: ClassVar[tuple[Rule, ...]] = RULES
 
     # -- submitting ------------------------------------------------------------
 
     def submit_script(self, request: SubmitRequest) -> str:
         """sbatch(1).  ``SBATCH_WAIT`` would make it wait for the job, so it is taken away."""
-        words = ["--parsable"]
-        for option, value in (
-            ("job-name", request.name),
-            ("array", request.array),
-            ("partition", request.queue),
-            ("account", request.account),
-            ("time", _limit(request.time_limit)),
-            ("nodes", request.nodes),
-            ("cpus-per-task", request.cpus),
-            ("mem", _memory(request.memory)),
-            ("gres", _gpus(request.gpus)),
-            ("output", request.stdout_path),
-            ("error", request.stderr_path),
-            ("dependency", _dependency(request)),
-        ):
-            if value is not None:
-                words.append(f"--{option}={value}")
-        if request.hold:
-            words.append("--hold")
-        words.extend(request.options)
+        words = sbatch_words(request)
         return (
             "unset SBATCH_WAIT SBATCH_DEBUG\n"
             f"sbatch {self.words(*words)} {shell_path(request.script)} </dev/null\n"
@@ -179,7 +112,7 @@ class Slurm(Scheduler):
         places: dict[str, list[str]] = {}
         for one in self.checked_ids(ids) if ids else []:
             job_id = JobId.parse(one)
-            places.setdefault(job_id.cluster or "", []).append(_plain(job_id, array_only=True))
+            places.setdefault(job_id.cluster or "", []).append(plain(job_id, array_only=True))
         if ids:
             parts.append("unset SLURM_CLUSTERS\n")
         for cluster, numbers in (places or {"": []}).items():
@@ -223,7 +156,7 @@ class Slurm(Scheduler):
         several = len({one.name for one in sections}) > 1
         for one in sections:
             cluster = one.name.partition("@")[2]
-            text = _COMPLAINT.search(stderr)
+            text = COMPLAINT.search(stderr)
             if one.returncode != 0 or (text is not None and f"{one.mark}|" not in one.text):
                 failed = self.error("", stderr, one.returncode)
                 continue
@@ -252,7 +185,7 @@ class Slurm(Scheduler):
     ) -> Snapshot:
         words = command_words(command, ("squeue", "sacct", "scontrol"))
         program = words[0].rsplit("/", 1)[-1] if words else ""
-        complaint = returncode != 0 or _COMPLAINT.search(stderr) is not None
+        complaint = returncode != 0 or COMPLAINT.search(stderr) is not None
         rows = self._read(stdout, words, program, timezone)
         if rows is None or (complaint and not rows.known):
             single = wanted is not None and len(wanted) == 1 and "Invalid job id spec" in stderr
@@ -317,7 +250,7 @@ class Slurm(Scheduler):
         places: dict[str, list[str]] = {}
         for one in self.checked_ids(ids):
             job_id = JobId.parse(one)
-            places.setdefault(job_id.cluster or "", []).append(_plain(job_id))
+            places.setdefault(job_id.cluster or "", []).append(plain(job_id))
         fields = ",".join(_ACCOUNT_FIELDS)
         for cluster, numbers in places.items():
             where = f" -M {quote(cluster)}" if cluster else ""
@@ -397,7 +330,7 @@ class Slurm(Scheduler):
         """``scontrol -o show job``: paths, exit code and command of a job that Slurm remembers."""
         one = JobId.parse(job_id)
         where = f" -M {quote(one.cluster)}" if one.cluster else ""
-        command = f"scontrol{where} -a -o show job {_plain(one)} </dev/null"
+        command = f"scontrol{where} -a -o show job {plain(one)} </dev/null"
         return framed(_TIDY, section("scontrol", command))
 
     def parse_detail(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> JobStatus:
@@ -428,7 +361,7 @@ class Slurm(Scheduler):
         places: dict[str, list[str]] = {}
         for one in self.checked_ids(ids):
             job_id = JobId.parse(one)
-            places.setdefault(job_id.cluster or "", []).append(_plain(job_id))
+            places.setdefault(job_id.cluster or "", []).append(plain(job_id))
         parts = [_TIDY, "unset SLURM_CLUSTERS\n"]
         program, rest = command.split(" ")
         for cluster, numbers in places.items():
@@ -515,7 +448,7 @@ class Slurm(Scheduler):
             return True
         if '"pbs_version"' in stdout:
             return False
-        return _LOOKS_LIKE.search(stdout) is not None or _SPEAKS.search(stderr) is not None
+        return LOOKS_LIKE.search(stdout) is not None or SPEAKS.search(stderr) is not None
 
 
 def _about_job(line: str) -> tuple[str, str]:
@@ -532,33 +465,7 @@ _SUBMITTED = re.compile(
     r"^[ \t]*Submitted batch job ([0-9]+)(?: on cluster (\S+))?[ \t\r]*$", re.MULTILINE | re.ASCII
 )
 _PARSABLE = re.compile(r"^[ \t]*([0-9]+(?:;[A-Za-z0-9_.\-]+)?)[ \t\r]*$", re.MULTILINE | re.ASCII)
-_COMPLAINT = re.compile(
-    r"^(?:squeue|sacct|scontrol|sinfo): (?:error|fatal)|^slurm_load_\w+ error|^slurm_\w+ error"
-    r"|^Slurm accounting storage|^scontrol_\w+ error",
-    re.MULTILINE,
-)
 _CANCEL_ID = re.compile(r"[0-9]+(?:_(?:[0-9]+|\[[0-9,:%\-]+\]))?(?:\+[0-9]+)?", re.ASCII)
-_LOOKS_LIKE = re.compile(
-    r"^OJ:[0-9a-f]+ begin (?:squeue|sacct|scontrol|sinfo)\b"
-    r"|^ *JOBID\s.*\bST(?:ATE)?\b|^ *JobID\s.*State|^JobID\||^JobId=[0-9]+ |^JOBID\|"
-    r"|^CLUSTER: |\"jobs\" *:|\"job_state\"|OpenAPI|\"slurm\"|\bJOBID\b.*\bNODELIST\(REASON\)"
-    r"|^[0-9_\[\]%,+\-]+[|\x1f ](?:.*[|\x1f ])?(?:PENDING|RUNNING|COMPLETED|CANCELLED|FAILED"
-    r"|TIMEOUT|COMPLETING|SUSPENDED|NODE_FAIL|OUT_OF_MEMORY|CONFIGURING)\b",
-    re.MULTILINE | re.ASCII,
-)
-_SPEAKS = re.compile(r"slurm|squeue:|sacct:|sbatch:|scontrol:", re.IGNORECASE)
-
-
-def _plain(job_id: JobId, *, array_only: bool = False) -> str:
-    """An id as Slurm's commands take it: no cluster, no ``%2`` behind an array's elements."""
-    if job_id.component is not None:
-        return f"{job_id.number}+{job_id.component}"
-    if job_id.tasks is None:
-        return job_id.number
-    tasks = job_id.tasks.partition("%")[0]
-    if tasks.isdigit():
-        return f"{job_id.number}_{tasks}"
-    return job_id.number if array_only or not tasks else f"{job_id.number}_[{tasks}]"
 
 
 def _read_queue(one: Section, cluster: str, rows: Rows) -> None:
@@ -615,35 +522,3 @@ def _ids_of_command(words: Sequence[str]) -> Iterable[str]:
             yield from word[word.index("j") + 1 :].split(",")
     if words and words[0].endswith("scontrol"):
         yield words[-1]
-
-
-def _limit(value: timedelta | str | None) -> str | None:
-    if not isinstance(value, timedelta):
-        return value
-    seconds = -(-value // timedelta(seconds=1))
-    days, seconds = divmod(seconds, 86400)
-    return f"{days}-{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
-
-
-def _memory(value: int | str | None) -> str | None:
-    return f"{-(-value // 1024)}K" if isinstance(value, int) else value
-
-
-def _gpus(value: int | str | None) -> str | None:
-    if value is None:
-        return None
-    text = str(value)
-    return text if text.startswith("gpu") else f"gpu:{text}"
-
-
-def _dependency(request: SubmitRequest) -> str | None:
-    parts = [
-        ":".join((word, *(_plain(JobId.parse(one)) for one in ids)))
-        for word, ids in (
-            ("afterok", request.after_ok),
-            ("afterany", request.after_any),
-            ("afternotok", request.after_failed),
-        )
-        if ids
-    ]
-    return ",".join(parts) or None
