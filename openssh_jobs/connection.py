@@ -225,7 +225,7 @@ class Connection(FileCalls):
         from .openssh import forwards
 
         return forwards.local(
-            self._sessions.link,
+            self._sessions,
             host=self.host,
             remote=(remote_host, remote_port),
             local_host=local_host,
@@ -248,7 +248,7 @@ class Connection(FileCalls):
         from .openssh import forwards
 
         return forwards.remote(
-            self._sessions.link,
+            self._sessions,
             host=self.host,
             remote_host=remote_host,
             remote_port=remote_port,

@@ -28,6 +28,7 @@ from tests.real.sshd import Sshd
 
 if TYPE_CHECKING:
     from openssh_jobs import Connection
+    from tests.real.interactive import InteractiveServer
 
 LEDGER = Ledger()
 _REAL_HOME = Path(pwd.getpwuid(os.geteuid()).pw_dir)
@@ -344,3 +345,22 @@ def make_sshd(lab_directory: Path) -> Iterator[Callable[..., Host]]:
         server.stop()
         if server in LEDGER.hosts:
             LEDGER.retire(server)
+
+
+@pytest.fixture
+def asking(cold: Path) -> Iterator[Callable[..., InteractiveServer]]:
+    """``asking("alias", steps=[...]) -> InteractiveServer``: a server that asks for secrets."""
+    from tests.real.interactive import InteractiveServer
+
+    parts.require("ssh")
+    started: list[InteractiveServer] = []
+
+    def make(alias: str = "asks", **variant: Any) -> InteractiveServer:
+        one = InteractiveServer(cold.parent / f"i{next(_numbers)}", alias, **variant)
+        one.start()
+        started.append(one)
+        return one
+
+    yield make
+    for one in started:
+        one.stop()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import pickle
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,8 @@ from hypothesis import strategies as st
 from openssh_jobs import Connection, errors
 from openssh_jobs.openssh import prompts
 from openssh_jobs.openssh.prompts import Prompt, PromptKind
-from tests.real import parts
 from tests.real.interactive import (
     DUO_MENU,
-    InteractiveServer,
     MakeServer,
     code,
     duo,
@@ -46,23 +43,6 @@ class Person:
     @property
     def kinds(self) -> list[str]:
         return [prompt.kind.value for prompt in self.asked]
-
-
-@pytest.fixture
-def server(cold: Path) -> Iterator[MakeServer]:
-    """``server(steps=[...])``: an interactive server for this test alone."""
-    parts.require("ssh")
-    started: list[InteractiveServer] = []
-
-    def make(alias: str = "asks", **variant: Any) -> InteractiveServer:
-        one = InteractiveServer(cold.parent / f"i{next(_numbers)}", alias, **variant)
-        one.start()
-        started.append(one)
-        return one
-
-    yield make
-    for one in started:
-        one.stop()
 
 
 def write_config(cold: Path, *blocks: str) -> Path:
@@ -166,8 +146,8 @@ def test_a_host_key_is_accepted_by_yes_or_by_its_own_fingerprint(answer: str, ri
 # -- each kind, for real ------------------------------------------------------------------------
 
 
-def test_a_password(cold: Path, server: MakeServer) -> None:
-    host = server(password_right=SECRET)
+def test_a_password(cold: Path, asking: MakeServer) -> None:
+    host = asking(password_right=SECRET)
     config = write_config(cold, host.config())
     person = Person(password=SECRET)
     assert log_in(cold, config, "asks", person) == "there\n"
@@ -177,8 +157,8 @@ def test_a_password(cold: Path, server: MakeServer) -> None:
     assert host.counts == {"connections": 1, "logins": 1, "asked 1": 1, "right 1": 1}
 
 
-def test_a_password_and_a_code(cold: Path, server: MakeServer) -> None:
-    host = server(steps=[password(SECRET), code(CODE)])
+def test_a_password_and_a_code(cold: Path, asking: MakeServer) -> None:
+    host = asking(steps=[password(SECRET), code(CODE)])
     config = write_config(cold, host.config())
     person = Person(password=SECRET, code=CODE)
     assert log_in(cold, config, "asks", person) == "there\n"
@@ -188,8 +168,8 @@ def test_a_password_and_a_code(cold: Path, server: MakeServer) -> None:
 
 
 @pytest.mark.parametrize("step", [duo, duo_in_prompt])
-def test_a_menu_is_handed_over_whole(cold: Path, server: MakeServer, step: Any) -> None:
-    host = server(steps=[password(SECRET), step("1")])
+def test_a_menu_is_handed_over_whole(cold: Path, asking: MakeServer, step: Any) -> None:
+    host = asking(steps=[password(SECRET), step("1")])
     config = write_config(cold, host.config())
     person = Person(password=SECRET, menu="1")
     assert log_in(cold, config, "asks", person) == "there\n"
@@ -203,9 +183,9 @@ def test_a_menu_is_handed_over_whole(cold: Path, server: MakeServer, step: Any) 
     assert host.logins == 1
 
 
-def test_a_code_that_is_shown_is_no_part_of_what_comes_next(cold: Path, server: MakeServer) -> None:
+def test_a_code_that_is_shown_is_no_part_of_what_comes_next(cold: Path, asking: MakeServer) -> None:
     shown = duo(CODE)
-    host = server(steps=[shown, password(SECRET)])
+    host = asking(steps=[shown, password(SECRET)])
     config = write_config(cold, host.config())
     person = Person(password=SECRET, menu=CODE)
     assert log_in(cold, config, "asks", person) == "there\n"
@@ -213,9 +193,9 @@ def test_a_code_that_is_shown_is_no_part_of_what_comes_next(cold: Path, server: 
     assert CODE not in person.asked[1].text
 
 
-def test_a_passphrase(cold: Path, server: MakeServer, tmp_path: Path) -> None:
+def test_a_passphrase(cold: Path, asking: MakeServer, tmp_path: Path) -> None:
     key = encrypted_key(tmp_path / "locked")
-    host = server(keys=[key.with_name("locked.pub").read_text()])
+    host = asking(keys=[key.with_name("locked.pub").read_text()])
     config = write_config(cold, host.config(f'IdentityFile "{key}"', "IdentitiesOnly yes"))
     person = Person(passphrase=SECRET)
     assert log_in(cold, config, "asks", person) == "there\n"
@@ -234,9 +214,9 @@ def encrypted_key(path: Path) -> Path:
     return path
 
 
-def test_a_touch_is_asked_for_and_waited_for(cold: Path, server: MakeServer) -> None:
+def test_a_touch_is_asked_for_and_waited_for(cold: Path, asking: MakeServer) -> None:
     """No security key here: a proxy command says on the terminal what ssh says for one."""
-    host = server(password_right=SECRET)
+    host = asking(password_right=SECRET)
     script = cold.parent / "touch"
     script.write_text(
         "echo 'Confirm user presence for key ED25519-SK SHA256:x' >/dev/tty; sleep 0.3\n"
@@ -261,9 +241,9 @@ def test_a_login_without_questions_asks_nobody(cold: Path, make_sshd: Any, expec
 
 @pytest.mark.parametrize("by", ["yes", "fingerprint"])
 def test_an_unknown_host_key_is_accepted_by_who_is_asked(
-    cold: Path, server: MakeServer, by: str
+    cold: Path, asking: MakeServer, by: str
 ) -> None:
-    host = server(password_right=SECRET)
+    host = asking(password_right=SECRET)
     config = write_config(cold, host.config(known=False))
     answer = "yes" if by == "yes" else host.fingerprint
     person = Person(host_key=answer, password=SECRET)
@@ -276,9 +256,9 @@ def test_an_unknown_host_key_is_accepted_by_who_is_asked(
 
 @pytest.mark.parametrize("answer", ["no", "SHA256:0123456789", None, "y"])
 def test_an_unknown_host_key_is_refused_by_anything_else(
-    cold: Path, server: MakeServer, answer: str | None
+    cold: Path, asking: MakeServer, answer: str | None
 ) -> None:
-    host = server(password_right=SECRET)
+    host = asking(password_right=SECRET)
     config = write_config(cold, host.config(known=False))
     person = Person(host_key=answer, password=SECRET)
     with pytest.raises(errors.HostKeyUnknown) as caught:
@@ -298,9 +278,9 @@ def test_an_unknown_host_key_is_refused_by_anything_else(
     ids=["password", "keyboard-interactive"],
 )
 def test_a_wrong_secret_is_tried_once(
-    cold: Path, server: MakeServer, variant: dict[str, Any]
+    cold: Path, asking: MakeServer, variant: dict[str, Any]
 ) -> None:
-    host = server(**variant)
+    host = asking(**variant)
     config = write_config(cold, host.config())
     person = Person(password="wrong-" + SECRET, code=CODE)
     with pytest.raises(errors.AuthenticationFailed) as caught:
@@ -310,10 +290,10 @@ def test_a_wrong_secret_is_tried_once(
     assert_nowhere_in(caught.value, "wrong-" + SECRET)
 
 
-def test_the_wrong_secret_of_a_jump_host_is_tried_once(cold: Path, server: MakeServer) -> None:
+def test_the_wrong_secret_of_a_jump_host_is_tried_once(cold: Path, asking: MakeServer) -> None:
     """Its ssh is not ours: it would ask three times."""
-    gate = server("gate", steps=[password(SECRET)], address="127.0.0.2")
-    host = server("asks", password_right=SECRET)
+    gate = asking("gate", steps=[password(SECRET)], address="127.0.0.2")
+    host = asking("asks", password_right=SECRET)
     config = write_config(cold, gate.config(), host.config("ProxyJump gate"))
     with pytest.raises(errors.ConnectError) as caught:
         log_in(cold, config, "asks", Person(password="wrong-" + SECRET))
@@ -322,8 +302,8 @@ def test_the_wrong_secret_of_a_jump_host_is_tried_once(cold: Path, server: MakeS
     assert host.counts["connections"] == 0
 
 
-def test_a_question_that_nobody_answers(cold: Path, server: MakeServer) -> None:
-    host = server(steps=[password(SECRET), code(CODE)])
+def test_a_question_that_nobody_answers(cold: Path, asking: MakeServer) -> None:
+    host = asking(steps=[password(SECRET), code(CODE)])
     config = write_config(cold, host.config())
     with pytest.raises(errors.AuthenticationNeeded) as caught:
         log_in(cold, config, "asks", Person(password=SECRET))
@@ -343,9 +323,9 @@ def test_a_question_that_nobody_answers(cold: Path, server: MakeServer) -> None:
     ],
 )
 def test_what_cannot_be_typed_is_refused_without_showing_it(
-    cold: Path, server: MakeServer, answer: Any, error: type[Exception]
+    cold: Path, asking: MakeServer, answer: Any, error: type[Exception]
 ) -> None:
-    host = server(password_right=SECRET)
+    host = asking(password_right=SECRET)
     config = write_config(cold, host.config())
     with pytest.raises(error) as caught:
         log_in(cold, config, "asks", lambda prompt: answer)
@@ -353,8 +333,8 @@ def test_what_cannot_be_typed_is_refused_without_showing_it(
     assert host.counts["asked 1"] == 0
 
 
-def test_what_a_responder_raises_ends_the_login(cold: Path, server: MakeServer) -> None:
-    host = server(password_right=SECRET)
+def test_what_a_responder_raises_ends_the_login(cold: Path, asking: MakeServer) -> None:
+    host = asking(password_right=SECRET)
     config = write_config(cold, host.config())
 
     def gone(prompt: Prompt) -> str:
@@ -391,11 +371,11 @@ def assert_nowhere_in(error: BaseException, secret: str) -> None:
     ids=["all of one address", "each of its own"],
 )
 def test_each_jump_host_asks_for_itself(
-    cold: Path, server: MakeServer, places: list[dict[str, str]]
+    cold: Path, asking: MakeServer, places: list[dict[str, str]]
 ) -> None:
-    outer = server("outer", steps=[password("outer-" + SECRET), code("111222")], **places[0])
-    inner = server("inner", password_right="inner-" + SECRET, **places[1])
-    host = server("asks", steps=[password(SECRET), duo("2")])
+    outer = asking("outer", steps=[password("outer-" + SECRET), code("111222")], **places[0])
+    inner = asking("inner", password_right="inner-" + SECRET, **places[1])
+    host = asking("asks", steps=[password(SECRET), duo("2")])
     config = write_config(
         cold,
         outer.config(),

@@ -5,15 +5,14 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import ConfigurationError, ConnectError, ConnectionLost
 from . import mux
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .master import Link
+    from .sessions import Sessions
 
 log = logging.getLogger("openssh_jobs.forwards")
 
@@ -127,7 +126,7 @@ def _free_port(host: str) -> int:
 
 
 def local(
-    link: Callable[[], Link],
+    sessions: Sessions,
     *,
     host: str,
     remote: tuple[str, int],
@@ -153,22 +152,17 @@ def local(
             trouble = _occupied(local_host, port)
             if trouble is not None:
                 raise _no_listener(host, local_host, port, trouble) from trouble
-        made = Forward(
-            link(),
-            mux.FORWARD_LOCAL,
-            host=host,
-            local=(local_host, port),
-            remote=remote,
-            asked_port=remote[1],
-        )
         try:
-            made._ask()
+            return _make(
+                sessions,
+                mux.FORWARD_LOCAL,
+                host=host,
+                local=(local_host, port),
+                remote=remote,
+                asked_port=remote[1],
+            )
         except mux.MuxRefused as error:
             why = str(error)  # somebody was faster, or ssh may not listen there
-            continue
-        except mux.MuxError as error:
-            raise _lost(host, error) from error
-        return made
     raise ConnectError(
         f"no port on {local_host} could be forwarded"
         if local_port is None
@@ -178,7 +172,7 @@ def local(
 
 
 def remote(
-    link: Callable[[], Link],
+    sessions: Sessions,
     *,
     host: str,
     remote_host: str,
@@ -191,25 +185,45 @@ def remote(
     """
     _check("the remote port", remote_host, remote_port, least=0)
     _check("the local port", *local)
-    made = Forward(
-        link(),
-        mux.FORWARD_REMOTE,
-        host=host,
-        local=local,
-        remote=(remote_host, remote_port),
-        asked_port=remote_port,
-    )
     try:
-        made.remote_port = made._ask()
+        return _make(
+            sessions,
+            mux.FORWARD_REMOTE,
+            host=host,
+            local=local,
+            remote=(remote_host, remote_port),
+            asked_port=remote_port,
+        )
     except mux.MuxRefused as error:
         raise ConnectError(
             f"the host does not listen on port {remote_port} of {remote_host} for us ({error})",
             host=host,
             advice="The port may be taken there, or the server forbids it (AllowTcpForwarding).",
         ) from error
-    except mux.MuxError as error:
-        raise _lost(host, error) from error
-    return made
+
+
+def _make(sessions: Sessions, kind: int, **facts: Any) -> Forward:
+    """Ask the master for a forward; a master that has gone meanwhile is replaced once."""
+    for last in (False, True):
+        link = sessions.link()
+        made = Forward(link, kind, **facts)
+        try:
+            port = made._ask()
+        except mux.MuxRefused:
+            raise
+        except mux.MuxError as error:
+            sessions.forget(link)
+            if last or not isinstance(error, mux.NoMaster | mux.MuxLost):
+                raise ConnectionLost(
+                    f"the master did not answer for a forward ({error})",
+                    host=facts["host"],
+                    sent=error.sent,
+                ) from error
+        else:
+            if kind == mux.FORWARD_REMOTE:
+                made.remote_port = port
+            return made
+    raise AssertionError("the second time either works or raises")
 
 
 def _no_listener(host: str, address: str, port: int | None, error: OSError) -> ConnectError:
@@ -219,9 +233,3 @@ def _no_listener(host: str, address: str, port: int | None, error: OSError) -> C
             f"{where} is taken", host=host, advice="Name another one, or none to get a free one."
         )
     return ConnectError(f"{where} cannot be listened on: {error.strerror or error}", host=host)
-
-
-def _lost(host: str, error: mux.MuxError) -> ConnectionLost:
-    return ConnectionLost(
-        f"the master did not answer for a forward ({error})", host=host, sent=error.sent
-    )
