@@ -10,7 +10,7 @@ from typing import Any
 
 from openssh_jobs.errors import SchedulerError
 from openssh_jobs.jobs import JobState, JobStatus
-from openssh_jobs.schedulers.text import epoch
+from openssh_jobs.schedulers.text import epoch, whole_number
 
 _S = JobState
 _NUMBERS = {
