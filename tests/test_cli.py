@@ -185,6 +185,7 @@ def test_an_unreachable_jump_host(sshd: Host, cold: Path) -> None:
     done = program("exec", "-J", "gate.invalid", *at(sshd), "--", "ls")
     assert done.code == 3
     assert "jump host" in done.sentence()
+    assert "gate.invalid" in done.sentence()
 
 
 def test_debug_shows_where_and_the_sentence_stays(cold: Path) -> None:
