@@ -312,14 +312,17 @@ class Files:
         """The path without links; all but the last part must exist."""
         where = quote_path(path)
         script = (
-            b"if command -v realpath >/dev/null; then realpath -- %b; else readlink -f -- %b; fi"
+            # No "--": BusyBox takes it for a name, and the path never begins with a dash.
+            b"if command -v realpath >/dev/null; then realpath %b; else readlink -f -- %b; fi"
             % (where, where)
         )
         return to_text(self._ask(script, path).stdout.removesuffix(b"\n"))
 
     def disk_usage(self, path: str | bytes = ".") -> DiskUsage:
         """Total, used and free bytes of the file system that holds a path (``df -Pk``)."""
-        answer = self._ask(b"df -Pk -- " + quote_path(path), path)
+        where = quote_path(path)
+        # BusyBox's df says "can't find mount point" of whatever is wrong.
+        answer = self._ask(b"ls -d %b >/dev/null && df -Pk -- %b" % (where, where), path)
         words = answer.stdout.split(b"\n")[1].split()
         numbers = [int(word) for word in words if word.isdigit()]
         if len(numbers) < 3:
@@ -330,8 +333,12 @@ class Files:
     def read_small(self, path: str | bytes) -> bytes | None:
         """The bytes of a file of at most ``SMALL_FILE``; ``None`` for a larger one."""
         where = quote_path(path)
-        script = b"if [ -d %b ]; then echo 'Is a directory' >&2; exit 1; fi; exec head -c %d < %b"
-        answer = self._ask(script % (where, SMALL_FILE + 1, where), path)
+        # dash says "No such file" also of a path through a file; ls says what is.
+        script = (
+            b"if [ -d %b ]; then echo 'Is a directory' >&2; exit 1; fi; "
+            b"head -c %d < %b || { s=$?; ls -d %b >/dev/null; exit $s; }"
+        )
+        answer = self._ask(script % (where, SMALL_FILE + 1, where, where), path)
         return None if len(answer.stdout) > SMALL_FILE else answer.stdout
 
     # ------------------------------------------------------------------ changing

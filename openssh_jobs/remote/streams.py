@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import posixpath
 import shutil
 import stat
 import tempfile
@@ -368,7 +369,8 @@ def write_file(commands: Commands, part: bytes, target: bytes, data: bytes, host
         b'stat -f %%Lp -- "$t" 2>/dev/null); fi; '
         b'{ cat > "$p" && n=$(wc -c < "$p") && [ $n -eq %d ] && '
         b'{ [ -z "$m" ] || chmod "$m" "$p"; } && mv -f -- "$p" "$t"; } || '
-        b'{ s=$?; rm -f -- "$p"; exit $s; }' % (part_word, word, len(data))
+        b'{ s=$?; rm -f -- "$p"; ls -d %b >/dev/null; exit $s; }'
+        % (part_word, word, len(data), quote_path(posixpath.dirname(part) + b"/."))
     )
     plan = commands.plan(b"LC_ALL=C; export LC_ALL; " + script, prologue="")
     done = commands.run_bytes(plan, data=data)
