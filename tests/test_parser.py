@@ -586,3 +586,32 @@ def test_long_nonsense_takes_no_more_than_its_length(piece: str) -> None:
 
 def test_an_outcome_is_a_word() -> None:
     assert CancelOutcome("requested") == "requested"
+
+
+def test_a_real_answer_of_sacct_says_how_each_job_ended() -> None:
+    """Recorded from Slurm 22.05 with slurmdbd, by the very script that ``history_script`` builds."""
+    record = json.loads((DATA / "slurm-history.json").read_text(encoding="utf-8"))
+    slurm = get("slurm")
+    wanted = record["ids"]
+    ok, bad, signalled, mixed, array, held, cancelled, never, element = wanted
+    history = slurm.parse_history(
+        record["stdout"], stderr=record["stderr"], returncode=record["code"], requested=wanted
+    )
+    assert history.absent == (never,)
+    assert history.unparsed == ()
+    assert (history[ok].state, history[ok].exit_code) == (JobState.COMPLETED, 0)
+    assert history[ok].name == "two\nlines|and $x 'q'"
+    assert history[ok].submitted is not None
+    assert (history[bad].state, history[bad].exit_code) == (JobState.FAILED, 3)
+    assert (history[signalled].exit_code, history[signalled].signal) == (None, 9)
+    assert history[mixed].state is JobState.FAILED
+    assert history[array].state is JobState.COMPLETED
+    assert (history[element].exit_code, history[element].raw_id) == (2, mixed)
+    assert history[held].state is JobState.PENDING
+    assert history[cancelled].state is JobState.CANCELLED
+    # The same numbers, counted anew by a cluster that was set up again: other jobs.
+    later = history[ok].submitted + timedelta(hours=5)
+    other = slurm.parse_history(
+        record["stdout"], stderr="", returncode=0, requested=[ok], since=later
+    )
+    assert other.absent == (ok,)

@@ -6,7 +6,8 @@ What is asked for, and why (slurm-wlm 22.05.8 measured, manual pages of 14.03 to
   stay in it for MinJobAge.  ``-j`` with one unknown id is an error, with two it is silence.
 * ``-o``, not ``--json``: 200 bytes a job instead of 6,000, and it is there in every version.
 * A separator that nobody could know beforehand: names may hold ``|``, newlines and all.
-* ``SLURM_TIME_FORMAT`` with the offset: Slurm's own times do not say their zone.
+* ``TZ=UTC0`` and ``SLURM_TIME_FORMAT`` with the offset: Slurm's own times do not say their zone,
+  and sacct does not heed the format.
 * ``sacct -j``, no ``-S``: a window leaves out what never became eligible.
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import ClassVar
 
 from openssh_jobs.errors import SchedulerError
@@ -63,8 +64,8 @@ _TIDY = (
     " SACCT_FORMAT SACCT_FEDERATION SACCT_LOCAL SINFO_ALL SINFO_FORMAT SINFO_SORT"
     " SINFO_PARTITION SINFO_FEDERATION SCONTROL_ALL SCANCEL_INTERACTIVE SCANCEL_NAME"
     " SCANCEL_STATE SCANCEL_USERID SCANCEL_VERBOSE\n"
-    "SLURM_BITSTR_LEN=0; SLURM_TIME_FORMAT=%Y-%m-%dT%H:%M:%S%z\n"
-    "export SLURM_BITSTR_LEN SLURM_TIME_FORMAT\n"
+    "SLURM_BITSTR_LEN=0; SLURM_TIME_FORMAT=%Y-%m-%dT%H:%M:%S%z; TZ=UTC0\n"
+    "export SLURM_BITSTR_LEN SLURM_TIME_FORMAT TZ\n"
 )
 
 
@@ -293,7 +294,7 @@ class Slurm(Scheduler):
         for one in sections:
             program, _, cluster = one.name.partition("@")
             if program == "scontrol":
-                found = read_scontrol(one.text, None)
+                found = read_scontrol(one.text, UTC)
                 rows.known.update(found.known)
                 rows.unparsed.extend(found.unparsed)
             elif one.returncode != 0:
@@ -340,7 +341,7 @@ class Slurm(Scheduler):
             raise self.error(stdout, stderr, returncode, kind="transport")
         if sections[0].returncode != 0:
             raise self.error(sections[0].text, stderr, sections[0].returncode)
-        rows = read_scontrol(sections[0].text, None)
+        rows = read_scontrol(sections[0].text, UTC)
         if not rows.known:
             raise self.error(stdout, stderr, returncode, kind="parse_error")
         return next(iter(rows.known.values()))
@@ -469,7 +470,7 @@ _CANCEL_ID = re.compile(r"[0-9]+(?:_(?:[0-9]+|\[[0-9,:%\-]+\]))?(?:\+[0-9]+)?", 
 
 
 def _read_queue(one: Section, cluster: str, rows: Rows) -> None:
-    table = Table(_QUEUE_COLUMNS, source="queue", zone=None, cluster=cluster)
+    table = Table(_QUEUE_COLUMNS, source="queue", zone=UTC, cluster=cluster)
     pieces = one.text.split(f"{one.mark}|")
     # Before the first mark: nothing, or the line that names the cluster.
     for place in range(1, len(pieces) - 2, 3):
@@ -489,7 +490,7 @@ _NEXT_CLUSTER = re.compile(r"\n+CLUSTER: \S+\Z")
 
 def _read_accounting(one: Section, cluster: str, rows: Rows) -> None:
     columns = _COLUMNS_OF_ACCOUNTING
-    table = Table(columns, source="accounting", zone=None, cluster=cluster)
+    table = Table(columns, source="accounting", zone=UTC, cluster=cluster)
     cells = one.text.split(f"|{one.mark}|")
     width = len(columns)
     for place in range(0, len(cells) - width + 1, width):
