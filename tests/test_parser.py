@@ -589,7 +589,7 @@ def test_an_outcome_is_a_word() -> None:
 
 
 def test_a_real_answer_of_sacct_says_how_each_job_ended() -> None:
-    """Recorded from Slurm 22.05 with slurmdbd, by the very script that ``history_script`` builds."""
+    """Recorded from Slurm 22.05 with slurmdbd, by the script that ``history_script`` builds."""
     record = json.loads((DATA / "slurm-history.json").read_text(encoding="utf-8"))
     slurm = get("slurm")
     wanted = record["ids"]
