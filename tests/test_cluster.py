@@ -36,10 +36,8 @@ def room(
         yield room
 
 
-@pytest.fixture
-def only_slurm(scheduler: str) -> None:
-    if scheduler != "slurm":
-        pytest.skip("without a scheduler there is no such thing")
+only_slurm = pytest.mark.parametrize("scheduler", ["slurm"], indirect=True)
+only_direct = pytest.mark.parametrize("scheduler", ["direct"], indirect=True)
 
 
 # -- submitting -------------------------------------------------------------------------------
@@ -236,7 +234,7 @@ def test_a_refused_job_leaves_nothing(room: Room, tmp_path: Path) -> None:
     assert job.wait(timeout=60).state is JobState.COMPLETED
 
 
-@pytest.mark.usefixtures("only_slurm")
+@only_slurm
 @pytest.mark.parametrize(
     ("asked", "why"),
     [
@@ -244,7 +242,7 @@ def test_a_refused_job_leaves_nothing(room: Room, tmp_path: Path) -> None:
         ({"memory": "999T"}, "Memory specification can not be satisfied"),
         ({"options": ["--nosuchoption"]}, "unrecognized option '--nosuchoption'"),
         ({"array": "x-y"}, "Invalid job array specification"),
-        ({"nodes": "many"}, "nodes"),
+        ({"nodes": "many"}, "is not a valid node count"),
         ({"queue": "nosuch"}, "invalid partition specified: nosuch"),
     ],
 )
@@ -258,7 +256,7 @@ def test_refusals_of_slurm_say_the_line_that_matters(
     assert room.cluster.journal.rows() == []
 
 
-@pytest.mark.usefixtures("only_slurm")
+@only_slurm
 def test_resources_reach_slurm_and_options_win(room: Room) -> None:
     job = room.submit(
         name="rich",
@@ -284,9 +282,8 @@ def test_resources_reach_slurm_and_options_win(room: Room) -> None:
     assert job.stdout_path == f"{room.here}/my out.{job.id}"
 
 
+@only_direct
 def test_time_limits_and_sizes_without_a_scheduler(room: Room) -> None:
-    if room.scheduler == "slurm":
-        pytest.skip("Slurm counts in minutes")
     job = room.submit("sleep 300", time_limit="0:01")
     status = job.wait(timeout=60)
     assert status.state is JobState.TIMEOUT

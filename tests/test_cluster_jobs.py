@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,10 +36,8 @@ def room(
         yield room
 
 
-@pytest.fixture
-def only_slurm(scheduler: str) -> None:
-    if scheduler != "slurm":
-        pytest.skip("without a scheduler there is no such thing")
+only_slurm = pytest.mark.parametrize("scheduler", ["slurm"], indirect=True)
+only_direct = pytest.mark.parametrize("scheduler", ["direct"], indirect=True)
 
 
 # -- watching ---------------------------------------------------------------------------------
@@ -105,7 +104,7 @@ def test_cancelling_a_running_job(room: Room) -> None:
     assert sleepers.stdout == "", "nothing of it still runs"
 
 
-@pytest.mark.usefixtures("only_slurm")
+@only_slurm
 def test_holding_releasing_and_cancelling_a_pending_job(room: Room) -> None:
     job = room.submit(hold=True)
     room.until_state(job, JobState.HELD)
@@ -125,9 +124,8 @@ def test_holding_releasing_and_cancelling_a_pending_job(room: Room) -> None:
     assert pending.wait(timeout=60).state is JobState.CANCELLED
 
 
+@only_direct
 def test_holding_without_a_scheduler_is_refused_by_name(room: Room) -> None:
-    if room.scheduler == "slurm":
-        pytest.skip("Slurm can hold")
     job = room.submit()
     with pytest.raises(SchedulerError, match="hold") as caught:
         job.hold()
@@ -135,7 +133,7 @@ def test_holding_without_a_scheduler_is_refused_by_name(room: Room) -> None:
     job.wait(timeout=60)
 
 
-@pytest.mark.usefixtures("only_slurm")
+@only_slurm
 def test_dependencies(room: Room) -> None:
     first = room.submit("exit 3", hold=True)
     ok = room.submit(after_ok=first)
@@ -150,7 +148,7 @@ def test_dependencies(room: Room) -> None:
     assert ok.cancel() is CancelOutcome.REQUESTED
 
 
-@pytest.mark.usefixtures("only_slurm")
+@only_slurm
 def test_an_array_and_its_elements(room: Room) -> None:
     job = room.submit("exit $((SLURM_ARRAY_TASK_ID == 2))", array="1-3")
     room.cluster.wait([f"{job.id}_{number}" for number in (1, 2, 3)], timeout=60)
@@ -160,10 +158,13 @@ def test_an_array_and_its_elements(room: Room) -> None:
     assert job.wait(timeout=60).state is JobState.FAILED
 
 
-def test_a_job_of_another_hand_is_attached_to(room: Room) -> None:
+def test_a_job_of_another_hand_is_attached_to(room: Room, tmp_path: Path) -> None:
     if room.scheduler == "direct":
         other = Cluster(
-            room.host.alias, ssh_config=room.host.config, scheduler="direct", journal=":memory:"
+            room.host.alias,
+            ssh_config=room.host.config,
+            scheduler="direct",
+            journal=str(tmp_path / "j2"),
         )
         with other:
             job_id = other.submit(script_text="echo by hand; sleep 1", directory=room.here).id
@@ -194,7 +195,7 @@ def test_an_id_that_nobody_knows(room: Room) -> None:
         job.fetch("/nowhere")
 
 
-@pytest.mark.usefixtures("only_slurm")
+@only_slurm
 def test_a_job_that_slurm_forgot_is_unknown_until_the_grace_time_is_over(room: Room) -> None:
     """MinJobAge is five minutes here, so squeue and its kin are played by scripts."""
     cluster = room.cluster
@@ -227,6 +228,31 @@ def test_a_job_that_slurm_forgot_is_unknown_until_the_grace_time_is_over(room: R
         assert status.state is JobState.UNKNOWN
         assert "left the queue; the history did not answer" in str(status.reason)
         assert "disabled" in str(status.reason)
+        row = cluster.journal.by_job(cluster.host, job.id)
+        assert row is not None
+        assert row.state == "unknown"
+
+
+@only_direct
+def test_a_job_that_was_killed_without_a_word_is_unknown(room: Room, tmp_path: Path) -> None:
+    """No marker after a SIGKILL: nobody can say how it ended, and waiting for it ends."""
+    with Cluster(
+        room.host.alias,
+        ssh_config=room.host.config,
+        scheduler="direct",
+        grace=1,
+        journal=str(tmp_path / "j2"),
+    ) as cluster:
+        job = cluster.submit(script_text="#!/bin/sh\nsleep 300\n", directory=room.here)
+        assert job.status().state is JobState.RUNNING
+        start = room.host.home / ".openssh_jobs" / "direct" / job.id / "start"
+        facts = dict(line.split(" ", 1) for line in start.read_text().splitlines())
+        os.kill(int(facts["pid"]), signal.SIGKILL)
+        os.killpg(int(facts["child"]), signal.SIGKILL)
+        status = job.wait(timeout=30)
+        assert status.state is JobState.UNKNOWN
+        assert "no exit marker" in str(status.reason)
+        assert (job.exit_code, cluster.following()) == (None, [])
         row = cluster.journal.by_job(cluster.host, job.id)
         assert row is not None
         assert row.state == "unknown"
