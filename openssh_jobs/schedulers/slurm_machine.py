@@ -118,13 +118,13 @@ def _pasted_nodes(text: str) -> Iterator[Node]:
     header: list[str] = []
     for line in text.splitlines():
         words = line.split()
-        if "NODELIST" in words and ("STATE" in words or "S:C:T" in words):
+        if {"NODELIST", "HOSTNAMES"} & {*words} and ("STATE" in words or "S:C:T" in words):
             header = words
             continue
         if not header or len(words) < len(header) - 1:
             continue
         cells = dict(zip(header, words, strict=False))
-        names = expand_hosts(cells.get("NODELIST"))
+        names = expand_hosts(cells.get("NODELIST") or cells.get("HOSTNAMES"))
         for name in names or ():
             yield Node(
                 name=name,
