@@ -589,8 +589,13 @@ def test_a_jump_host_that_fails(
     else:
         error = failure(connect(host), JumpHostFailed)
     assert "jump host" in str(error)
-    # With ControlPersist ssh throws away what the inner ssh says; this command shows it.
-    assert f"Type `ssh -F {host.config} gate` to see why" in str(error)
+    # With ControlPersist ssh throws away what the inner ssh says, unless it is started by us.
+    reason = {
+        "closed": f"127.0.0.1 port {port} cannot be reached: Connection refused",
+        "unknown": "could not resolve hostname no-such-gate.invalid",
+        "silent": "jump host",
+    }
+    assert reason[trouble] in str(error)
 
 
 def test_a_host_that_never_answers(make_sshd: Make, connect: Callable[..., Connection]) -> None:

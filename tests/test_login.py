@@ -303,6 +303,16 @@ def test_twelve_processes_that_would_be_asked_dial_once(cold: Path, asking: Make
     assert sum("not tried again" in line for line in said) == 11
 
 
+def test_a_jump_host_that_asks_is_dialed_once_too(cold: Path, asking: MakeServer) -> None:
+    gate = asking("gate", steps=[password(SECRET)], address="127.0.0.2")
+    host = asking("asks", password_right=SECRET)
+    path = cold.parent / "config"
+    path.write_text(gate.config() + host.config("ProxyJump gate"))
+    for line in many_tries(str(path), "asks", 3):
+        assert line.startswith("AuthenticationNeeded asks: the jump host (alice@127.0.0.2) asks")
+    assert (gate.counts["connections"], host.counts["connections"]) == (1, 0)
+
+
 def test_after_a_login_that_needed_a_person_no_program_tries(
     cold: Path, asking: MakeServer
 ) -> None:

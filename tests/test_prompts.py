@@ -290,11 +290,16 @@ def test_a_wrong_secret_is_tried_once(
     assert_nowhere_in(caught.value, "wrong-" + SECRET)
 
 
-def test_the_wrong_secret_of_a_jump_host_is_tried_once(cold: Path, asking: MakeServer) -> None:
-    """Its ssh is not ours: it would ask three times."""
+@pytest.mark.parametrize("between", [False, True], ids=["last", "first of two"])
+def test_the_wrong_secret_of_a_jump_host_is_tried_once(
+    cold: Path, asking: MakeServer, between: bool
+) -> None:
+    """The ssh to a first jump host is not started by ours: it would ask three times."""
     gate = asking("gate", steps=[password(SECRET)], address="127.0.0.2")
     host = asking("asks", password_right=SECRET)
-    config = write_config(cold, gate.config(), host.config("ProxyJump gate"))
+    way = "gate,middle" if between else "gate"
+    middle = asking("middle", password_right=SECRET, address="127.0.0.3")
+    config = write_config(cold, gate.config(), middle.config(), host.config(f"ProxyJump {way}"))
     with pytest.raises(errors.ConnectError) as caught:
         log_in(cold, config, "asks", Person(password="wrong-" + SECRET))
     assert isinstance(caught.value, errors.AuthenticationFailed)
@@ -363,6 +368,27 @@ def assert_nowhere_in(error: BaseException, secret: str) -> None:
 
 
 # -- jump hosts ---------------------------------------------------------------------------------
+
+
+def test_a_jump_host_may_show_a_menu_and_a_new_key(cold: Path, asking: MakeServer) -> None:
+    """With ControlPersist ssh throws away what the ssh of a jump host says, but not here."""
+    gate = asking("gate", steps=[password("gate-" + SECRET), duo("2")], address="127.0.0.2")
+    host = asking("asks", password_right=SECRET)
+    config = write_config(cold, gate.config(known=False), host.config("ProxyJump gate"))
+    asked: list[Prompt] = []
+
+    def person(prompt: Prompt) -> str | None:
+        asked.append(prompt)
+        if prompt.kind == "password":
+            return {"127.0.0.2": "gate-" + SECRET, "127.0.0.1": SECRET}[prompt.host]
+        return {"host_key": gate.fingerprint, "menu": "2"}.get(prompt.kind)
+
+    assert log_in(cold, config, "asks", person) == "there\n"
+    assert [one.kind.value for one in asked] == ["host_key", "password", "menu", "password"]
+    assert asked[0].host == f"[127.0.0.2]:{gate.port}"
+    for line in DUO_MENU.splitlines():
+        assert line in asked[2].text
+    assert (gate.logins, host.logins) == (1, 1)
 
 
 @pytest.mark.parametrize(

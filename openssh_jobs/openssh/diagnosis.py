@@ -211,7 +211,10 @@ def _build(
         methods = facts.get("methods", "")
         if any(name in methods for name in _INTERACTIVE):
             error = AuthenticationNeeded
-            says = f"it asks for a password or a code ({methods}) and nobody is here to answer"
+            # The first words are those of the inner ssh, where there is one.
+            over = any(_PROXY.search(line) for line in lines)
+            who = f"the jump host ({facts.get('who', 'unnamed')})" if over else "it"
+            says = f"{who} asks for a password or a code ({methods}) and nobody is here to answer"
             advice = f"Type `{login}` once, or open the master with a responder."
     broken_by_proxy = any(_PROXY.search(line) for line in lines)
     if broken_by_proxy and error in (HostUnreachable, Throttled):

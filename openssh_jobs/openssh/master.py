@@ -19,7 +19,7 @@ from ..errors import (
     MasterRequired,
     Sent,
 )
-from . import dialing, dials, features, masters, mux, owner, sockets
+from . import dialing, dials, features, masters, mux, owner, route, sockets
 
 if TYPE_CHECKING:
     from .prompts import Responder
@@ -237,6 +237,16 @@ class Master:
         argv = [features.find("ssh"), "-M", "-N", "-f", "-T", "-S", path.replace("%", "%%")]
         if log_path is not None:
             argv += ["-E", log_path]
+        asking = ["BatchMode=no", "NumberOfPasswordPrompts=1"] if attended else ["BatchMode=yes"]
+        # The limits: ssh_options may set others, a forgotten line of the configuration file
+        # (Debian: ServerAliveInterval 300 with BatchMode) may not.
+        limits = ["ServerAliveInterval=15", "ServerAliveCountMax=3", f"ConnectTimeout={timeout}"]
+        proxy = route.proxy_command(
+            self.target,
+            self.resolved,
+            options=[*asking, *limits],
+            stderr="/dev/tty" if attended else log_path or "/dev/null",
+        )
         # The guard comes before what the caller wants, so that nothing can undo it...
         guard = [
             f"ControlPersist={persist}",
@@ -245,20 +255,17 @@ class Master:
             "RequestTTY=no",
             "PermitLocalCommand=no",
             "UpdateHostKeys=no",
-            *(("BatchMode=no", "NumberOfPasswordPrompts=1") if attended else ("BatchMode=yes",)),
+            *asking,
         ]
         if features.ssh_version().has("remote_command"):
             guard.append("RemoteCommand=none")
         for option in guard:
             argv += ["-o", option]
-        argv += self.target.arguments()
-        # ...and the limits after it: ssh_options may set others, a forgotten line of the
-        # configuration file (Debian: ServerAliveInterval 300 with BatchMode) may not.
-        for option in (
-            "ServerAliveInterval=15",
-            "ServerAliveCountMax=3",
-            f"ConnectTimeout={timeout}",
-        ):
+        if proxy is not None:
+            argv += ["-o", f"ProxyCommand={proxy}"]
+        argv += self.target.arguments(with_jump=proxy is None)
+        # ...and the limits after it.
+        for option in limits:
             argv += ["-o", option]
         return [*argv, "--", self.target.host]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ConfigurationError
@@ -10,6 +11,8 @@ from . import features
 from .target import Target
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .features import Resolved
 
 _DEEPEST = 8
@@ -62,6 +65,37 @@ def _target(name: str, behind: Target) -> Target:
         # Nothing else of the command line reaches the ssh of a jump host.
         ssh_config=behind.config_path,
     )
+
+
+def proxy_command(
+    target: Target, resolved: Resolved, *, options: Sequence[str], stderr: str
+) -> str | None:
+    """What ``ssh`` makes of a ProxyJump (ssh.c), with options for the ssh to the jump host too.
+
+    ssh gives those to nobody but itself: the one to the jump host would ask three times, wait for
+    ever on a dead link, and with ControlPersist its words are thrown away; here they go to the
+    file ``stderr``.  ``None`` where there is no ProxyJump.
+    """
+    *before, last = (resolved.get("proxyjump") or "").split(",")
+    found = _HOP.match(last.strip())
+    if found is None:
+        return None
+    argv = [features.find("ssh")]
+    if target.config_path is not None:
+        argv += ["-F", target.config_path]
+    if found["user"]:
+        argv += ["-l", found["user"]]
+    if found["port"]:
+        argv += ["-p", found["port"]]
+    if before:
+        argv += ["-J", ",".join(before)]
+    for option in options:
+        argv += ["-o", option]
+    argv = [word.replace("%", "%%") for word in argv]
+    host = found["host"].strip("[]").replace("%", "%%")
+    line = shlex.join([*argv, "-W", "[%h]:%p", "--", host])
+    # The user's shell runs this line, and not every shell knows 2>>.
+    return f"/bin/sh -c {shlex.quote(f'exec {line} 2>>{shlex.quote(stderr)}')}"
 
 
 def called(name: str, target: Target, resolved: Resolved) -> int:

@@ -120,7 +120,7 @@ class Target:
             return self.ssh_config
         return os.path.abspath(os.path.expanduser(self.ssh_config))
 
-    def arguments(self) -> list[str]:
+    def arguments(self, *, with_jump: bool = True) -> list[str]:
         """What to put before ``-- host`` on the command line of ssh (not of scp and sftp)."""
         argv: list[str] = []
         if self.config_path is not None:
@@ -134,7 +134,7 @@ class Target:
         if self.identity_file is not None:
             # IdentitiesOnly only beside a key that was asked for: alone it breaks agent users.
             argv += ["-i", os.path.expanduser(self.identity_file), "-o", "IdentitiesOnly=yes"]
-        if self.jump is not None:
+        if self.jump is not None and with_jump:
             argv += ["-J", self.jump]
         if self.forward_agent:
             argv += ["-A"]
