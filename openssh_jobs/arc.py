@@ -436,24 +436,12 @@ class SSHClient:
         the jobs of others.
         """
 
-        def ask() -> list[JobStatus]:
-            asker = self._cluster._asker
-            scheduler = asker.scheduler()
-            base = getattr(scheduler, "base", scheduler)
-            done = asker.ask(base.status_script(()))
-            snapshot = base.parse_status(
-                done.stdout, stderr=done.stderr, returncode=done.returncode
-            )
-            if snapshot.error is not None:
-                raise snapshot.error
-            return list(snapshot.known.values())
-
         def ask_as_the_site_does() -> list[JobStatus]:
             listed = self._cluster.jobs()
             return [one for one in listed if len(one.name or "") < _CUT_NAMES]
 
         try:
-            listed = self._persist(ask, "the list of jobs")
+            listed = self._persist(self._cluster._own_listing, "the list of jobs")
         except errors.ServerError as error:
             cause = error.__cause__
             if getattr(cause, "kind", "") != "scheduler_missing":

@@ -336,6 +336,19 @@ class Cluster:
             log.info("%s: no details of %s: %s", self.host, job_id, error.message)
             return None
 
+    def _own_listing(self) -> list[JobStatus]:
+        """This user's jobs by the scheduler's own command, where a site has another one.
+
+        A listing for people may cut names, and show the jobs of others.
+        """
+        scheduler = self._asker.scheduler()
+        own: Scheduler = getattr(scheduler, "base", scheduler)
+        done = self._asker.ask(own.status_script(()))
+        snapshot = own.parse_status(done.stdout, stderr=done.stderr, returncode=done.returncode)
+        if snapshot.error is not None:
+            raise snapshot.error
+        return list(snapshot.known.values())
+
     def _clean_up(self, ids: Sequence[str]) -> None:
         """Remove what the scheduler's file keeps on the host of jobs that are over."""
         script = self._asker.scheduler().cleanup_script(ids)

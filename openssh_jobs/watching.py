@@ -265,6 +265,8 @@ class Watch:
             elif status.is_final:
                 job.status = _merged(status, job.status)
                 job.gone_at = None
+            elif status.state.is_active and status.source == "queue":
+                self._learn(one, status)  # a closer look found it: it was only not listed
             else:
                 # The queue says it is gone: an unfinished record is the history running late.
                 job.why = f"the history still calls it {status.state}"

@@ -273,6 +273,26 @@ def test_jobs_that_nobody_knows_stay_running_for_the_grace_time(place: Place) ->
     assert "99999999" not in place.running()
 
 
+@pytest.mark.parametrize("flavour", ["Slurm as ARC has it"], indirect=True)
+def test_a_job_that_the_sites_listing_hides_is_looked_for(place: Place) -> None:
+    """Held jobs are hidden by the constraint that HTCondor is asked with, and so were done."""
+    arc.check_status_command["Slurm"] = "squeue -u $USER -t pending"
+    arc.servers["hpc"]["grace"] = 1
+    job_id = place.submit(f"while [ ! -e {place.here}/go ]; do sleep 0.1; done; exit 5")
+    deadline = time.monotonic() + 3
+    while time.monotonic() < deadline:
+        with place.client() as ssh:
+            assert ssh.check_job_status(job_id) == "running"
+        assert job_id in place.running()
+        time.sleep(0.2)
+    with place.client() as ssh:
+        assert ssh._cluster.job(job_id).last.state == "running", "and not only unknown"
+    place.host.make(f"{place.path.name}/go")
+    place.until(job_id, "done")
+    with place.client() as ssh:
+        assert ssh._cluster.job(job_id).exit_code == 5
+
+
 # -- what it costs ------------------------------------------------------------------------------
 
 

@@ -119,8 +119,15 @@ class Custom(Scheduler):
         return (self._commands.status or "").rpartition(";")[2].strip()
 
     def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str | None:
-        """The scheduler's own."""
-        return self.base.history_script(ids, since=since)
+        """The scheduler's own look at the queue, for a site's listing may leave jobs out (those
+        that are held, say), and then its history."""
+        history = self.base.history_script(ids, since=since)
+        if self._commands.status is None:
+            return history
+        parts = [section("queue", f"(\n{self.base.status_script(ids)}\n) </dev/null")]
+        if history is not None:
+            parts.append(section("history", f"(\n{history}\n) </dev/null"))
+        return framed(*parts)
 
     def parse_history(
         self,
@@ -131,10 +138,35 @@ class Custom(Scheduler):
         requested: Iterable[str] | None = None,
         since: datetime | None = None,
     ) -> Snapshot:
-        """The scheduler's own."""
-        return self.base.parse_history(
-            stdout, stderr=stderr, returncode=returncode, requested=requested, since=since
-        )
+        """What the queue itself still runs; of what is over, what the history says."""
+        wanted = None if requested is None else list(requested)
+        if self._commands.status is None:
+            return self.base.parse_history(
+                stdout, stderr=stderr, returncode=returncode, requested=wanted, since=since
+            )
+        sections = read_frame(stdout)
+        if not sections:
+            raise self.error(stdout, stderr, returncode, kind="transport")
+        known: dict[str, JobStatus] = {}
+        failed: SchedulerError | None = None
+        for one in reversed(sections):
+            facts = {"stderr": stderr, "returncode": one.returncode, "requested": wanted}
+            try:
+                if one.name == "history":
+                    found = self.base.parse_history(one.text, since=since, **facts)  # type: ignore[arg-type]
+                else:
+                    found = self.base.parse_status(one.text, **facts)  # type: ignore[arg-type]
+            except SchedulerError as error:
+                failed = failed or error
+                continue
+            failed = failed or found.error
+            for job_id, status in found.known.items():
+                # The history knows more of what is over (exit codes), nothing of what goes on.
+                if job_id not in known or status.state.is_active:
+                    known[job_id] = status
+        if failed is not None and not known:
+            raise failed
+        return Snapshot(known=known, error=failed, source="accounting")
 
     def detail_script(self, job_id: str) -> str | None:
         """The scheduler's own."""
