@@ -18,6 +18,7 @@ import pytest
 from openssh_jobs import Connection, errors
 from openssh_jobs.openssh.prompts import Prompt
 from tests.cli import PROGRAM, program
+from tests.real import pam, parts
 from tests.real.agent import Agent
 from tests.real.interactive import InteractiveServer, MakeServer, code, duo, password
 
@@ -501,3 +502,47 @@ def test_a_record_that_is_no_record_counts_as_none(cold: Path, asking: MakeServe
     assert host.counts["connections"] == 4
     (path,) = cold.glob("*.dials")
     assert json.loads(path.read_text())["refused"]["kind"] == "AuthenticationNeeded"
+
+
+# -- a real second factor -----------------------------------------------------------------------
+
+
+def test_a_real_second_factor_with_pam(
+    cold: Path, make_sshd: Any, expect_logins: Callable[..., None]
+) -> None:
+    parts.require("second factor")
+    parts.require_namespaces("PAM with a second factor")
+    expect_logins(1)
+    host = make_sshd(config_extra=pam.SSHD)
+    pam.set_up(cold.parent / "pam", host.user, SECRET)
+    config = cold.parent / "config"
+    text = host.config.read_text().replace("PreferredAuthentications publickey", "")
+    config.write_text(text)
+    used = pam.code()
+    asked: list[Prompt] = []
+
+    def person(prompt: Prompt) -> str | None:
+        asked.append(prompt)
+        return {"password": SECRET, "code": used}.get(prompt.kind)
+
+    connection = Connection(host.alias, ssh_config=config, responder=person)
+    assert connection.run("id -un").stdout == f"{host.user}\n"
+    assert [(one.kind.value, one.host) for one in asked] == [
+        ("password", "127.0.0.1"),
+        ("code", "127.0.0.1"),
+    ]
+    for _ in range(3):  # all of these ride along
+        done = program("exec", "-F", str(config), host.alias, "--", "echo", "there")
+        assert done.out == "there\n"
+    connection.close(stop_master=True)
+
+    # The same code again is refused by the server, and tried once.
+    with pytest.raises(errors.AuthenticationFailed) as caught:
+        Connection(host.alias, ssh_config=config, responder=person).open()
+    assert [one.kind.value for one in asked[2:]] == ["password", "code"]
+    assert used not in repr(caught.value) + str(vars(caught.value))
+    assert SECRET not in repr(caught.value) + str(vars(caught.value))
+    # And who is not asked does not even begin.
+    with pytest.raises(errors.AuthenticationFailed, match="not tried again"):
+        Connection(host.alias, ssh_config=config).open()
+    assert host.logins() == 1

@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 import pickle
 import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from openssh_jobs.openssh import prompts
 from openssh_jobs.openssh.prompts import Prompt, PromptKind
 from tests.real.interactive import (
     DUO_MENU,
+    InteractiveServer,
     MakeServer,
     code,
     duo,
@@ -220,12 +224,62 @@ def test_a_touch_is_asked_for_and_waited_for(cold: Path, asking: MakeServer) -> 
     script = cold.parent / "touch"
     script.write_text(
         "echo 'Confirm user presence for key ED25519-SK SHA256:x' >/dev/tty; sleep 0.3\n"
-        f"exec socat - TCP:127.0.0.1:{host.port}\n"
+        f"exec {proxy(cold, host)}\n"
     )
     config = write_config(cold, host.config(f"ProxyCommand sh {script}"))
     person = Person(touch="", password=SECRET)
     assert log_in(cold, config, "asks", person) == "there\n"
     assert person.kinds == ["touch", "password"]
+
+
+RELAY = """\
+import os, signal, socket, sys, threading
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+link = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+def up():
+    while data := os.read(0, 65536):
+        link.sendall(data)
+    os._exit(0)
+threading.Thread(target=up, daemon=True).start()
+while data := link.recv(65536):
+    os.write(1, data)
+"""
+
+
+def proxy(cold: Path, host: InteractiveServer) -> str:
+    """A proxy command that minds SIGHUP, as many do."""
+    script = cold.parent / "relay.py"
+    script.write_text(RELAY)
+    return f"{sys.executable} {script} {host.port}"
+
+
+def test_masters_outlive_the_terminal_that_they_were_opened_on(
+    cold: Path, asking: MakeServer
+) -> None:
+    """Its end sends SIGHUP to what is in the foreground; that must be nobody of ours."""
+    host = asking(password_right=SECRET)
+    config = write_config(cold, host.config(f"ProxyCommand {proxy(cold, host)}"))
+    for _ in range(6):
+        assert log_in(cold, config, "asks", Person(password=SECRET)) == "there\n"
+    assert host.logins == 6
+
+
+def test_many_threads_with_a_responder_each_log_in_once(cold: Path, asking: MakeServer) -> None:
+    host = asking(steps=[password(SECRET), code(CODE)])
+    config = write_config(cold, host.config())
+    people = [Person(password=SECRET, code=CODE) for _ in range(8)]
+    together = threading.Barrier(len(people))
+
+    def one(person: Person) -> str:
+        connection = Connection("asks", ssh_config=config, responder=person)
+        together.wait(20)
+        return connection.run("echo there").stdout
+
+    with ThreadPoolExecutor(len(people)) as pool:
+        assert list(pool.map(one, people)) == ["there\n"] * len(people)
+    assert sorted(len(person.asked) for person in people) == [0] * 7 + [2]
+    assert host.counts["connections"] == host.logins == 1
+    Connection("asks", ssh_config=config).close(stop_master=True)
 
 
 def test_a_login_without_questions_asks_nobody(cold: Path, make_sshd: Any, expect_logins: Any):

@@ -28,6 +28,16 @@ PARTS = {
 }
 
 
+# Parts that are files, where no program on PATH tells.
+FILES = {
+    "second factor": (
+        "security/pam_google_authenticator.so",
+        ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/lib"),
+        "libpam-google-authenticator",
+    ),
+}
+
+
 def in_ci() -> bool:
     """Whether a missing part is a failure."""
     return os.environ.get("CI", "").lower() in ("true", "1", "yes")
@@ -35,6 +45,11 @@ def in_ci() -> bool:
 
 def missing(part: str) -> str | None:
     """What is missing of a part and how to get it, or None."""
+    if part in FILES:
+        name, places, package = FILES[part]
+        if any(os.path.exists(os.path.join(place, name)) for place in places):
+            return None
+        return f"no {os.path.basename(name)} here (run: apt-get install {package})"
     programs, packages = PARTS[part]
     path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
     absent = [program for program in programs if shutil.which(program, path=path) is None]
