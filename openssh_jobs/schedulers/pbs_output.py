@@ -386,7 +386,7 @@ def read_queues(text: str) -> list[Queue]:
     header: list[str] = []
     for line in text.splitlines():
         cells = line.split()
-        if cells[:2] == ["Queue", "Max"]:
+        if cells[:2] == ["Queue", "Max"] and {"Ena", "Str"} <= set(cells):
             header = cells
         elif header and len(cells) == len(header) and not line.startswith("-"):
             said = dict(zip(header, cells, strict=True))

@@ -228,7 +228,7 @@ def _read_details_xml(text: str) -> Rows:
             state = JobState.RUNNING
         elif hold and "JRE_job_number" not in said:
             state = JobState.HELD
-        number = said["JB_job_number"][0]
+        number = _first(said, "JB_job_number") or ""
         if not number.isdigit():
             rows.unparsed.append(record[:1000])
             continue

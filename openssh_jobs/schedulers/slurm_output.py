@@ -96,6 +96,8 @@ class Table:
 
     def status(self, cells: Sequence[str]) -> JobStatus | None:
         """A row as a status; ``None`` for a row that makes no sense."""
+        if len(cells) != len(self.columns):
+            return None
         raw = cells[self.at["state"]].strip()
         state = state_of(raw, cells[self.reason] if self.reason is not None else None)
         job_id = self.job_id(cells)
