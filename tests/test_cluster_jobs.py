@@ -92,14 +92,14 @@ def test_many_are_waited_for_in_order_and_as_they_come(room: Room) -> None:
 
 
 def test_cancelling_a_running_job(room: Room) -> None:
-    job = room.submit("sleep 300 & wait")
+    job = room.submit("sleep 31415 & wait")
     room.until_state(job, JobState.RUNNING)
     assert job.cancel() is CancelOutcome.REQUESTED
     status = job.wait(timeout=60)
     assert status.state is JobState.CANCELLED
     assert job.cancel() is CancelOutcome.ALREADY_FINISHED
     sleepers = subprocess.run(
-        ["pgrep", "-u", room.host.user, "-x", "sleep"], capture_output=True, text=True, check=False
+        ["pgrep", "-f", "^sleep 31415"], capture_output=True, text=True, check=False
     )
     assert sleepers.stdout == "", "nothing of it still runs"
 
