@@ -25,6 +25,8 @@ _TEXTS = {
     "is a directory": errno.EISDIR,
     "directory not empty": errno.ENOTEMPTY,
     "no space left on device": errno.ENOSPC,
+    # GNU tar, of a write that the disk took only in part.
+    "wrote only # of # bytes": errno.ENOSPC,
     "disk quota exceeded": errno.EDQUOT,
     "disc quota exceeded": errno.EDQUOT,
     "quota exceeded": errno.EDQUOT,
@@ -56,7 +58,7 @@ _TAIL = re.compile(r"[:(]?\s*([^:]+?)\)?\s*\Z")
 def errno_of(stderr: str) -> int | None:
     """The errno that the last telling line names, ``None`` where no line does."""
     for line in reversed(stderr.strip().splitlines()):
-        lowered = line.strip().lower()
+        lowered = re.sub(r"\bonly \d+ of \d+\b", "only # of #", line.strip().lower())
         found = _TAIL.search(lowered)
         if found and found[1].strip() in _TEXTS:
             return _TEXTS[found[1].strip()]

@@ -39,7 +39,6 @@ def send_tree(
 ) -> None:
     """One batch: directories, files, then links; modes of directories last, deepest first."""
     lines, links, modes = [], [], []
-    flag = b"put -p " if options.preserve else b"put "
     for member in sorted(members):
         there = posixpath.join(stage, member.name)
         if member.kind == "d":
@@ -47,7 +46,8 @@ def send_tree(
             modes.append(b"chmod %o " % stat.S_IMODE(member.mode) + sftp_quote(there))
         elif member.kind == "f":
             here = os.path.join(source, member.name)
-            lines.append(flag + sftp_quote(here) + b" " + sftp_quote(there))
+            # -p for the modes, which a tree keeps whatever the umask there is.
+            lines.append(b"put -p " + sftp_quote(here) + b" " + sftp_quote(there))
         else:
             link = os.readlink(os.path.join(source, member.name))
             links.append(b"ln -s -- %b %b" % (quote(link), quote_path(there)))
@@ -59,6 +59,9 @@ def send_tree(
             answer = lane.shell.call(b" && ".join(links[start : start + 500]))
             if answer.status != 0:
                 raise error_of(to_text(answer.stderr), stage, host=lane.host)
+        if not options.preserve:
+            # The times that came with the modes.
+            lane.shell.call(b"find %b -type f -exec touch -c {} +" % quote_path(stage))
         lane.sftp.call(list(reversed(modes)), path=stage)
     except NoSubsystem:
         raise no_sftp(lane.host) from None
@@ -67,20 +70,21 @@ def send_tree(
 def receive_tree(
     lane: Lane, source: bytes, stage: bytes, members: list[trees.Member], options: Options
 ) -> None:
-    lines = []
-    # sftp copies modes (less the umask) with every file that it gets.
-    flag = b"get -p " if options.preserve else b"get "
+    """One batch: links and directories are made here, files come with their modes."""
+    lines, files = [], []
     for member in sorted(members):
         here = os.path.join(stage, member.name)
         there = posixpath.join(source, member.name)
         if member.kind == "d":
             os.mkdir(here, 0o700)
         elif member.kind == "f":
-            lines.append(flag + sftp_quote(there) + b" " + sftp_quote(here))
+            files.append(here)
+            lines.append(b"get -p " + sftp_quote(there) + b" " + sftp_quote(here))
     links = [member for member in members if member.kind == "l"]
     if links:
         script = b"".join(
-            b"readlink -- %b | tr '\\n' '\\0'; " % quote_path(posixpath.join(source, link.name))
+            b"t=$(readlink -- %b; echo x); printf '%%s\\0' \"${t%%?x}\"; "
+            % quote_path(posixpath.join(source, link.name))
             for link in links
         )
         targets = lane.shell.call(script, again=True).stdout.split(b"\0")[:-1]
@@ -92,6 +96,9 @@ def receive_tree(
         lane.sftp.call(lines or [b"pwd"], path=source, again=False)
     except NoSubsystem:
         raise no_sftp(lane.host) from None
+    if not options.preserve:
+        for here in files:
+            os.utime(here)
     _copy_directory_modes(lane, source, stage, members)
 
 

@@ -16,7 +16,7 @@ import tempfile
 import threading
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigurationError, NoSpace, TransferError
+from ..errors import ConfigurationError, NoSpace, OpenSSHJobsError, TransferError
 from ..openssh import process
 from . import trees
 from .exchange import Exchange, close_fd
@@ -85,22 +85,25 @@ def send_file(commands: Commands, source: bytes, part: bytes, host: str) -> None
 def receive_file(commands: Commands, source: bytes, part: bytes, host: str) -> None:
     """A file of the host into the local file ``part`` (which exists), through ``cat``."""
     plan = commands.plan(b"exec cat < " + quote_path(source), prologue="")
-    read_end, write_end = os.pipe()
-    try:
+    with open(part, "wb") as handle:
+        read_end, write_end = os.pipe()
         try:
             running = commands.launch(plan, stdout=write_end)
+        except BaseException:
+            close_fd(read_end)
+            raise
         finally:
             close_fd(write_end)
-        with open(part, "wb") as handle:
-            copier = _Background(lambda: _copy(read_end, running.nonce, handle.fileno()))
-            try:
-                _remote_end(running, commands, source, host)
-            finally:
-                # Always: its descriptors are closed next, and their numbers used again.
-                copier.join_quietly()
-            copier.join()
-    finally:
-        close_fd(read_end)
+        copier = _Background(lambda: _copy(read_end, running.nonce, handle.fileno()))
+        try:
+            _remote_end(running, commands, source, host)
+        except OpenSSHJobsError:
+            # A disk that is full here broke the pipe of the command there.
+            copier.join_for_oserror()
+            raise
+        finally:
+            copier.join_quietly()
+        copier.join()
 
 
 class _Background:
@@ -123,6 +126,12 @@ class _Background:
         """Whether the work goes on."""
         return self._thread.is_alive()
 
+    def join_for_oserror(self) -> None:
+        """Wait for the end of the work; raises only what the system here refused."""
+        self._thread.join()
+        if isinstance(self._error, OSError):
+            raise self._error
+
     def join_quietly(self) -> None:
         """Wait for the end of the work, however it ended."""
         self._thread.join()
@@ -135,11 +144,15 @@ class _Background:
 
 
 def _copy(read_end: int, nonce: bytes, to: int) -> None:
-    skip_to_mark(read_end, nonce)
-    while data := os.read(read_end, _CHUNK):
-        view = memoryview(data)
-        while view:
-            view = view[os.write(to, view) :]
+    """Copy what follows the mark; the pipe is closed at once where that cannot go on."""
+    try:
+        skip_to_mark(read_end, nonce)
+        while data := os.read(read_end, _CHUNK):
+            view = memoryview(data)
+            while view:
+                view = view[os.write(to, view) :]
+    finally:
+        close_fd(read_end)
 
 
 def skip_to_mark(read_end: int, nonce: bytes) -> bytes:

@@ -19,8 +19,10 @@ from ..errors import (
     ConfigurationError,
     ConnectionLost,
     OpenSSHJobsError,
+    RemoteOSError,
     TransferError,
     VerifyFailed,
+    remote_oserror,
 )
 from . import ranges, sftp_trees, streams, trees
 from .oserrors import error_of, refused
@@ -134,6 +136,12 @@ class Transfer:
             if options.verify:
                 self._verify(source, part)
             self._finish_file(part, target, facts, options.preserve)
+        except RemoteOSError as error:
+            self._discard(error, part)
+            if error.path != to_text(part):
+                raise
+            # The name that it had meanwhile means nothing to anybody.
+            raise remote_oserror(error.number, target, host=self._host) from error
         except BaseException as error:
             self._discard(error, part)
             raise
