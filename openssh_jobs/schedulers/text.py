@@ -47,9 +47,8 @@ def shell_path(path: str) -> str:
 
 def whole_number(text: str | None) -> int | None:
     """An integer, or ``None`` for anything else."""
-    if text is None or _NUMBER.fullmatch(text.strip()) is None:
-        return None
-    return int(text)
+    text = text.strip() if text is not None else ""
+    return int(text) if _NUMBER.fullmatch(text) is not None else None
 
 
 # --------------------------------------------------------------------------- time
