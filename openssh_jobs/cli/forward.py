@@ -85,10 +85,11 @@ def run_forward(args: argparse.Namespace, ui: Ui) -> int:
     """Forward until Ctrl-C; forwards that went with a lost connection are made again."""
     specs = [parse_spec(text) for text in args.specs]
     connection = common.connection(args)
+    made: list[Forward] = []
     with ExitStack() as stack:
-        made = _all(connection, specs, args.remote, stack)
-        _tell(made, args, ui)
         try:
+            made = _all(connection, specs, args.remote, stack)
+            _tell(made, args, ui)
             while True:
                 time.sleep(_LOOK_EVERY)
                 if not all(one.alive for one in made):
@@ -98,6 +99,8 @@ def run_forward(args: argparse.Namespace, ui: Ui) -> int:
                     stack.close()
                     made = _all(connection, specs, args.remote, stack)
         except KeyboardInterrupt:
+            if not made:
+                raise
             stack.close()
             if not ui.quiet and not ui.json:
                 ui.note(f"{args.host}: no longer forwarded.")
