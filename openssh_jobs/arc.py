@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import re
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
 from typing import Any, TypeVar
 
 from . import arc_settings, errors
+from .arc_files import COMMAND_TIMEOUT, FileCalls
 from .arc_settings import (
     check_status_command,
     delete_command,
@@ -51,7 +50,6 @@ INTERVAL = 60.0
 """Seconds between two tries, as in ARC."""
 LIMIT_INTERVAL = 300.0
 """Seconds before a submission that met a limit is tried again."""
-COMMAND_TIMEOUT = 600.0
 _PASSES = ("transient", "transport")
 # Trying again does not help with these, and a cluster bans whoever dials on and on.
 _FINAL_ERRORS = (
@@ -157,7 +155,7 @@ def check_connections(function: Function) -> Function:
     return checked  # type: ignore[return-value]
 
 
-class SSHClient:
+class SSHClient(FileCalls):
     """ARC's client for one of its ``servers``.
 
     Raises ``ValueError`` for a server that the settings do not have.  ``connection_attempts``:
@@ -262,90 +260,12 @@ class SSHClient:
 
     # ------------------------------------------------------------------ files
 
-    @check_connections
-    def upload_file(
-        self,
-        remote_file_path: str,
-        local_file_path: str = "",
-        file_string: str | None = None,
-    ) -> None:
-        """Upload a local file, or a text, under ``remote_file_path``; directories are made.
-
-        Raises ``InputError`` for a missing local file or neither source, ``ServerError`` where
-        the file did not arrive (an existing one is then as it was).
-        """
-        if local_file_path and not os.path.isfile(local_file_path):
-            raise InputError(
-                f"Cannot upload a non-existing file. Check why file in path {local_file_path} is "
-                "missing."
-            )
-        if not local_file_path and file_string is None:
-            raise InputError("Cannot upload file to server. Either `file_string` or "
-                             "`local_file_path` must be specified")  # fmt: skip
-        try:
-            if file_string is not None and not local_file_path:
-                parent = os.path.dirname(remote_file_path)
-                if parent:
-                    self._connection.makedirs(parent, exist_ok=True)
-                self._connection.write_text(remote_file_path, file_string)
-            else:
-                self._connection.put(local_file_path, remote_file_path)
-        except (OSError, errors.TransferError) as error:
-            raise ServerError(f"Could not upload file to {remote_file_path}: {error}") from error
-
-    @check_connections
-    def download_file(self, remote_file_path: str, local_file_path: str) -> bool:
-        """Download a file; true if it is here now.
-
-        A file that is missing there is no error, as ARC expects.  A local file of that name is
-        then an older one: it is renamed to ``NAME.stale``, so that nobody takes it for the result.
-        """
-        try:
-            self._connection.get(remote_file_path, local_file_path)
-        except FileNotFoundError as error:
-            if os.path.lexists(local_file_path):
-                os.replace(local_file_path, f"{local_file_path}.stale")
-            logger.warning("Could not download %s: %s", remote_file_path, error)
-            return False
-        except errors.TransferError as error:
-            raise ServerError(f"Could not download {remote_file_path}: {error}") from error
-        return True
-
-    @check_connections
-    def read_remote_file(self, remote_file_path: str) -> list[str]:
-        """The lines of a remote file, with their newlines."""
-        return self._connection.read_text(remote_file_path).splitlines(keepends=True)
-
-    @check_connections
-    def get_last_modified_time(
-        self, remote_file_path_1: str, remote_file_path_2: str | None = None
-    ) -> datetime | None:
-        """When the first of these files that exists was changed: local time, naive; or ``None``."""
-        paths = [path for path in (remote_file_path_1, remote_file_path_2) if path]
-        for facts in self._connection.stat_many(paths):
-            if facts is not None:
-                return datetime.fromtimestamp(facts.st_mtime)
-        return None
-
-    @check_connections
-    def list_dir(self, remote_path: str = "") -> list[str]:
-        """The names in a remote directory, sorted."""
-        return sorted(self._connection.listdir(remote_path or "."))
-
-    @check_connections
-    def change_mode(
-        self, mode: str, file_name: str, recursive: bool = False, remote_path: str = ""
-    ) -> None:
-        """chmod(1) on a file or, with ``recursive``, on a directory and all in it."""
-        target = os.path.join(remote_path, file_name) if remote_path else file_name
-        self._connection.chmod(target, mode)
-        if recursive:
-            word = shlex.quote(target if target.startswith("/") else f"./{target}")
-            done = self._connection.run(
-                f"chmod -R -- {shlex.quote(str(mode))} {word}", timeout=COMMAND_TIMEOUT
-            )
-            if done.returncode != 0:
-                raise ServerError(f"Could not change the mode of {target}: {done.stderr.strip()}")
+    upload_file = check_connections(FileCalls.upload_file)
+    download_file = check_connections(FileCalls.download_file)
+    read_remote_file = check_connections(FileCalls.read_remote_file)
+    get_last_modified_time = check_connections(FileCalls.get_last_modified_time)
+    list_dir = check_connections(FileCalls.list_dir)
+    change_mode = check_connections(FileCalls.change_mode)
 
     def delete_remote_check_files(self, remote_path: str) -> None:
         """Delete the ``*.chk`` files below a remote directory; one that is missing is no error."""

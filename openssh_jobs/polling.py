@@ -139,7 +139,11 @@ class Poller:
         began: float,
     ) -> None:
         self.watch.took(snapshot, taken, began)
-        open_questions = [*self.watch.gone(following), *self.watch.without_exit_code(following)]
+        open_questions = [
+            *self.watch.gone(following),
+            *self.watch.unclear(following),
+            *self.watch.without_exit_code(following),
+        ]
         if open_questions:
             self._ask_history(scheduler, open_questions)
         self._write_down(following)

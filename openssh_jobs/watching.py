@@ -238,6 +238,17 @@ class Watch:
         ]
 
     @_locked
+    def unclear(self, ids: Iterable[str]) -> list[str]:
+        """Of these, the jobs of which the last answer, complete as it was, could not say anything.
+
+        A line that nobody understands may be any of them.
+        """
+        if self._error is not None:
+            return []
+        jobs = ((one, self._jobs[one]) for one in ids)
+        return [one for one, job in jobs if job.unsure and job.gone_at is None]
+
+    @_locked
     def without_exit_code(self, ids: Iterable[str]) -> list[str]:
         """Of these, the jobs that ended badly and of which the queue told no exit code."""
         statuses = ((one, self._jobs[one].status) for one in ids)

@@ -34,6 +34,7 @@ FLOORS = {
     "submission": 8,
     "job": 9,
     "cluster": 10,
+    "arc_files": 8,
     "arc_words": 8,
     "arc_settings": 11,
     "arc": 12,

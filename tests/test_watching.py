@@ -217,6 +217,23 @@ def test_the_history_says_how_it_ended(watch: Watch, answer: Answer) -> None:
     assert "does not know it" in str(watch.status("3").reason)
 
 
+def test_what_the_queue_could_not_say_the_history_may(watch: Watch, answer: Answer) -> None:
+    watch.follow("1", "2", "3")
+    answer(status("3", "running"), unknown=("1", "2"))
+    assert watch.unclear(["1", "2", "3"]) == ["1", "2"]
+    found = Snapshot(
+        known={
+            "1": status("1", "completed", source="accounting"),
+            "2": status("2", "running", source="accounting"),
+        }
+    )
+    watch.took_history(found, ["1", "2"])
+    assert watch.status("1").state is JobState.COMPLETED
+    assert watch.snapshot(["1", "2"]).unknown == ("2",)
+    watch.failed(DOWN, ["2", "3"], 1001.0)
+    assert watch.unclear(["2", "3"]) == [], "a scheduler that is down is not asked twice"
+
+
 def test_the_history_adds_the_exit_code_of_one_that_the_queue_saw_end(
     watch: Watch, answer: Answer
 ) -> None:
