@@ -493,6 +493,8 @@ def test_a_full_disk_on_either_side(
             with pytest.raises((OSError, TransferError)) as caught:
                 move(small)
             assert getattr(caught.value, "errno", errno.ENOSPC) == errno.ENOSPC, caught.value
+            told = getattr(caught.value, "host", None)
+            assert told == (connection.host if small.parent == there else None), caught.value
             assert os.listdir(small) == ["old"]
         finally:
             undo()

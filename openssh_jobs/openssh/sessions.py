@@ -141,12 +141,19 @@ class Slot:
 
     def __init__(self, slots: Slots) -> None:
         self._slots: Slots | None = slots
+        self._open = False
+
+    def opened(self) -> None:
+        """The session for which this slot was taken stands."""
+        self._open = True
+        if self._slots is not None:
+            self._slots.opened()
 
     def release(self) -> None:
         """Give the slot back; a second time does nothing."""
         slots, self._slots = self._slots, None
         if slots is not None:
-            slots.give_back()
+            slots.give_back(was_open=self._open)
 
 
 class Slots:
@@ -158,6 +165,10 @@ class Slots:
         self._used = 0
         self._good = 0
         self.freed_at = 0.0
+        self._open = 0
+        self._narrow = False
+        self.wide = False
+        """Whether the server was seen to grant a second session beside one of ours."""
         self._changed = threading.Condition()
 
     @property
@@ -182,10 +193,17 @@ class Slots:
             self._used += 1
         return Slot(self)
 
-    def give_back(self) -> None:
+    def opened(self) -> None:
+        """One of the slots has a session now."""
+        with self._changed:
+            self._open += 1
+            self.wide = not self._narrow and (self.wide or self._open >= 2)
+
+    def give_back(self, *, was_open: bool) -> None:
         """One session less."""
         with self._changed:
             self._used -= 1
+            self._open -= was_open
             self.freed_at = time.monotonic()
             self._changed.notify()
 
@@ -194,6 +212,9 @@ class Slots:
         with self._changed:
             self._good = 0
             self._limit = max(1, min(self._limit, self._used - 1))
+            if self._open <= 1:
+                # For good: a session that has just ended there may still count as open here.
+                self._narrow, self.wide = True, False
 
     def granted(self) -> None:
         """A session was opened; after a run of these the limit grows again."""
@@ -341,7 +362,9 @@ class Sessions:
             why = "all sessions of this process are in use"
             raise self._no_session(what, why, patience) from None
         try:
-            return self._start_with(starter, what, again, patience), slot
+            started = self._start_with(starter, what, again, patience)
+            slot.opened()
+            return started, slot
         except BaseException:
             slot.release()
             raise

@@ -9,13 +9,12 @@ from __future__ import annotations
 import errno
 import re
 
-from ..errors import RemoteOSError, remote_oserror
+from ..errors import NoSpace, RemoteOSError, TransferError, remote_oserror
 
 _TEXTS = {
     "no such file or directory": errno.ENOENT,
     "no such file": errno.ENOENT,
     "not found": errno.ENOENT,
-    "not found.": errno.ENOENT,
     "nonexistent directory": errno.ENOENT,
     "directory nonexistent": errno.ENOENT,
     "permission denied": errno.EACCES,
@@ -52,7 +51,8 @@ _TEXTS = {
     "required key not available": getattr(errno, "ENOKEY", errno.EACCES),
     "cannot allocate memory": errno.ENOMEM,
 }
-_TAIL = re.compile(r"[:(]?\s*([^:]+?)\)?\s*\Z")
+_TAIL = re.compile(r"[:(]?\s*([^:]+?)\)?\.?\s*\Z")
+_SFTP_NOT_FOUND = re.compile(r'file ".*" not found\.\Z')
 
 
 def errno_of(stderr: str) -> int | None:
@@ -60,6 +60,8 @@ def errno_of(stderr: str) -> int | None:
     for line in reversed(stderr.strip().splitlines()):
         lowered = re.sub(r"\bonly \d+ of \d+\b", "only # of #", line.strip().lower())
         found = _TAIL.search(lowered)
+        if _SFTP_NOT_FOUND.match(lowered):
+            return errno.ENOENT
         if found and found[1].strip() in _TEXTS:
             return _TEXTS[found[1].strip()]
         for text, number in _TEXTS.items():
@@ -82,3 +84,13 @@ def error_of(stderr: str, path: str | bytes, *, host: str) -> RemoteOSError:
         return remote_oserror(number, path, host=host)
     said = " ".join(stderr.split())[:300] or "no reason given"
     return remote_oserror(errno.EIO, path, host=host, detail=said)
+
+
+def local_error(path: str, said: str) -> OSError | TransferError:
+    """The error for what a tool on this machine said about a path of this machine."""
+    number = errno_of(said)
+    if number == errno.ENOSPC:
+        return NoSpace(f"no space left here: {said}", path=path, number=number, sent="yes")
+    if number is not None:
+        return OSError(number, said, path)
+    return TransferError(f"it failed here: {said} ({path!r})", sent="yes")

@@ -88,7 +88,8 @@ class Running:
             env=self.plan.env,
             login_shell=self.plan.login_shell,
             errors=self.plan.errors,
-            limit=self.plan.limit,
+            # Where a second session is to be had, commands are ended from outside.
+            limit=None if sessions.slots.wide else self.plan.limit,
         )
         self.preamble = line.preamble
         if stdin is not None and line.preamble:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import select
 import threading
 import time
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from ..errors import ConnectError, ConnectionLost, TransferError
 from ..openssh import features, keeper, mux, process
 from ..openssh.sessions import OPEN_TIMEOUT, failure_of
-from .oserrors import errno_of, error_of
+from .oserrors import errno_of, error_of, local_error
 from .quoting import to_text
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ _MAX_LINE = 8000
 
 _LINK_WORDS = (b"Connection closed", b"Connection reset", b"Couldn't read packet",
                b"Couldn't send packet", b"Broken pipe")  # fmt: skip
+# `write local "P": …`, `open local "P": …`, `stat P: …` (of what is to be put)
+_LOCAL = re.compile(r'^(?:\w+ local "|local \w+ "|\w+ on local file "|stat (?!remote))'
+                    r'(?P<path>.*?)"?: (?P<words>[^:]*)\Z', re.MULTILINE)  # fmt: skip
 
 
 class NoSubsystem(Exception):
@@ -331,6 +335,9 @@ class Sftp:
                 self._sessions.forget(link)
                 return self._sessions.master.lost(link, "sftp")
             return ConnectionLost("the connection was lost", host=self._host)
+        local = _LOCAL.search(said)
+        if local is not None:
+            return local_error(local["path"], local["words"])
         if errno_of(said) is not None:
             return error_of(said, path, host=self._host)
         line = said.splitlines()[-1] if said else f"sftp ended with status {failed.returncode}"

@@ -16,11 +16,11 @@ import tempfile
 import threading
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigurationError, NoSpace, OpenSSHJobsError, TransferError
+from ..errors import ConfigurationError, OpenSSHJobsError, TransferError
 from ..openssh import process
 from . import trees
 from .exchange import Exchange, close_fd
-from .oserrors import errno_of, error_of
+from .oserrors import error_of, local_error
 from .quoting import quote_path, to_bytes, to_text
 
 if TYPE_CHECKING:
@@ -224,12 +224,7 @@ def _local_end(child: process.Child, said: object, path: bytes) -> None:
     said.seek(0)  # type: ignore[attr-defined]
     text = to_text(said.read())  # type: ignore[attr-defined]
     line = text.strip().splitlines()[0] if text.strip() else f"status {child.returncode}"
-    number = errno_of(text.strip().splitlines()[0]) if text.strip() else None
-    if number == 28:
-        raise NoSpace(f"no space left here: {line}", path=os.fsdecode(path), number=28)
-    if number is not None:
-        raise OSError(number, line, os.fsdecode(path))
-    raise TransferError(f"the local tar failed: {line}")
+    raise local_error(os.fsdecode(path), line)
 
 
 def list_remote(

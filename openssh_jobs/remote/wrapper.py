@@ -138,10 +138,11 @@ def build(
     return Line(command, preamble)
 
 
-# Where MaxSessions is 1 the command itself holds the only session, and where the link is lost
-# there is none: nobody could end it from outside.  A TERM of the group's ends the watch, too.
+# Where MaxSessions is 1 the command itself holds the only session, and nobody could end it from
+# outside.  In steps, because a shell cannot end its own sleep without a race: what is left of the
+# watch after a command looks around within a second and goes.
 _WATCH = (
-    b"(trap 'kill $s; exit' TERM; sleep %d & s=$!; wait $s; trap '' TERM; "
+    b"(i=%d; while [ $i -gt 0 ]; do kill -s 0 $$ || exit; sleep 1; i=$((i-1)); done; trap '' TERM; "
     b"kill -s TERM -- -$$; sleep 1; kill -s KILL -- -$$) </dev/null >/dev/null 3>&- & w=$!; "
 )
 
@@ -153,7 +154,7 @@ def _around(
     tail = b"exit $?"
     if limit is not None:
         command = _WATCH % limit + command
-        tail = b"r=$?; kill $w; exit $r"
+        tail = b"r=$?; kill -s KILL $w; exit $r"
     if report_status:
         tail = b"r=$?; echo " + nonce + b" status $r >&3; " + tail.removeprefix(b"r=$?; ")
         tail = tail.replace(b"exit $?", b"exit $r")
