@@ -19,7 +19,7 @@ from ..errors import (
     OpenSSHJobsError,
 )
 from . import diagnosis, keys, process, route, sockets
-from .dials import Dials
+from .dials import PER_HOUR, Dials
 
 if TYPE_CHECKING:
     from .master import Master
@@ -52,7 +52,7 @@ def dial(master: Master, path: str, *, override: bool = False) -> str:
             host=master.target.host,
             keys=fingerprint,
             attended=attended,
-            per_hour=master.dials_per_hour,
+            per_hour=PER_HOUR if master.dials_per_hour is None else master.dials_per_hour,
             login=login,
         )
     record.begin()

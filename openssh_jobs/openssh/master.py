@@ -19,7 +19,7 @@ from ..errors import (
     MasterRequired,
     Sent,
 )
-from . import dialing, dials, features, masters, mux, owner, route, sockets
+from . import features, mux, owner, route, sockets
 
 if TYPE_CHECKING:
     from .prompts import Responder
@@ -70,7 +70,7 @@ class Master:
         self.persist = persist
         self.connect_timeout = connect_timeout
         self.responder = responder
-        self.dials_per_hour = dials.PER_HOUR if dials_per_hour is None else dials_per_hour
+        self.dials_per_hour = dials_per_hour
         self.logins = 0
         self._resolved: features.Resolved | None = None
         self._name: str | None = None
@@ -181,6 +181,9 @@ class Master:
         if not free:
             self._remove_dead(path, silent=True)
         path = free[0] if free else path
+        # Most programs find the master that is there, and need none of this.
+        from . import dialing, masters
+
         said = dialing.dial(self, path, override=override)
         try:
             pid = mux.alive(path, timeout=ALIVE_TIMEOUT)

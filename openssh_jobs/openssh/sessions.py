@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import threading
 import time
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
@@ -387,7 +386,7 @@ class Sessions:
                 self.slots.refused()
                 self._wish(link)
                 self._reclaim()
-                time.sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter
+                time.sleep(pause * (0.5 + os.urandom(1)[0] / 256))  # jitter
                 pause = min(pause * 1.6, 0.25)
             except mux.MuxVersion as error:
                 if self._wanted != "auto" or self.backend == "process":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import os
 import stat
 import sys
@@ -135,6 +134,8 @@ def route_name(target: Target, resolved: Resolved) -> str:
     Two aliases of one account by one way share a master; the ssh configuration file counts,
     because the names of jump hosts mean what it says.
     """
+    import hashlib  # here and in other places: not before it is needed
+
     facts = [_NAME_FORMAT, target.config_path or "", target.jump or ""]
     facts += [
         f"{keyword} {value}" for keyword in _ROUTING for value in resolved.values.get(keyword, ())

@@ -49,8 +49,9 @@ def check_host(host: str) -> None:
     user, at, rest = host.removeprefix("ssh://").rpartition("@")
     if at:
         check_user(user)
-        if not rest or rest.startswith("-"):
-            raise ConfigurationError(f"the host name {host!r} names no host after the @")
+    if not rest or rest.startswith("-"):
+        what = "after the @" if at else "that can be meant"
+        raise ConfigurationError(f"the host name {host!r} names no host {what}")
 
 
 def check_user(user: str) -> None:

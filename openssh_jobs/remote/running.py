@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import select
 import time
 from dataclasses import dataclass
@@ -58,7 +57,7 @@ class Running:
         self.out = -1
         self.err = -1
         self.inp = -1
-        nonce = b"oj-" + secrets.token_hex(9).encode()
+        nonce = b"oj-" + os.urandom(9).hex().encode()
         self.nonce = nonce
         self.out_marks = wrapper.Marks(nonce, hold=True)
         self.err_marks = wrapper.Marks(nonce, hold=False)

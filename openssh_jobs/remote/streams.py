@@ -6,13 +6,11 @@ looked at first, up to the mark that ends what rc files print.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import posixpath
 import shutil
 import stat
-import tempfile
 import threading
 from typing import TYPE_CHECKING
 
@@ -192,6 +190,8 @@ def send_tree(
     plan = commands.plan(
         b"cd -- %b && exec tar %b" % (quote_path(stage), flags.encode()), prologue=""
     )
+    import tempfile
+
     with tempfile.TemporaryFile() as wanted, tempfile.TemporaryFile() as said:
         wanted.write(trees.tar_list(members))
         wanted.seek(0)
@@ -288,6 +288,8 @@ def _extract(
     running: Running,
     remote: _Background,
 ) -> None:
+    import tempfile
+
     with tempfile.TemporaryFile() as said:
         child = process.spawn(argv, stdin=pipe.fileno(), stderr=said)
         try:
@@ -351,6 +353,8 @@ def remove_local(path: bytes) -> None:
 
 def sha256_local(path: bytes) -> str:
     """The sha256 of a local file, in hex."""
+    import hashlib
+
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-import secrets
 import stat
 import time
 from dataclasses import dataclass
@@ -77,7 +76,7 @@ class Options:
 
 def part_name() -> bytes:
     """A name for what is not complete: short, so that a long target's name is no trouble."""
-    return b".oj-" + secrets.token_hex(6).encode() + b".part"
+    return b".oj-" + os.urandom(6).hex().encode() + b".part"
 
 
 class Transfer:

@@ -1,0 +1,182 @@
+"""Where sockets lie: private, short, found again; and the locks beside them."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from openssh_jobs.errors import ConfigurationError
+from openssh_jobs.openssh import features, owner, sockets
+from openssh_jobs.openssh.target import Target
+from tests.helpers import until
+
+
+@pytest.fixture
+def base(cold: Path) -> Path:
+    """A short private directory."""
+    return cold.parent
+
+
+def use(monkeypatch: pytest.MonkeyPatch, path: Path | str) -> None:
+    monkeypatch.setenv("OPENSSH_JOBS_RUNTIME_DIR", str(path))
+
+
+def test_a_directory_is_made_for_us_alone(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, base / "new")
+    old = os.umask(0)
+    try:
+        assert sockets.prepare_directory() == str(base / "new")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((base / "new").stat().st_mode) == 0o700
+    assert sockets.prepare_directory() == str(base / "new")
+
+
+def test_what_others_could_reach_is_refused(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (base / "open").mkdir(mode=0o755)
+    (base / "private").mkdir(mode=0o700)
+    (base / "link").symlink_to("private")
+    (base / "file").touch()
+    for name, problem in (("open", "open to others"), ("link", "no dir"), ("file", "no dir")):
+        use(monkeypatch, base / name)
+        with pytest.raises(ConfigurationError, match=problem) as caught:
+            sockets.prepare_directory()
+        assert name in str(caught.value)
+        assert "OPENSSH_JOBS_RUNTIME_DIR" in str(caught.value)
+    if os.geteuid() == 0:
+        (base / "theirs").mkdir(mode=0o700)
+        os.chown(base / "theirs", 12345, 12345)
+        use(monkeypatch, base / "theirs")
+        with pytest.raises(ConfigurationError, match="belongs to user 12345"):
+            sockets.prepare_directory()
+
+
+def test_names_that_ssh_would_expand_or_that_are_too_long(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a b", "a%h", "${HOME}", 'a"b'):
+        use(monkeypatch, base / name)
+        with pytest.raises(ConfigurationError, match="expand"):
+            sockets.prepare_directory()
+        assert not (base / name).exists()
+    room = sockets.MAX_SOCKET_BYTES - len("/") - 13 - len(os.fsencode(base)) - 1
+    use(monkeypatch, base / ("x" * room))
+    longest = Path(sockets.prepare_directory()) / ("0" * 12 + "+")
+    assert len(os.fsencode(longest)) == sockets.MAX_SOCKET_BYTES
+    use(monkeypatch, base / ("x" * (room + 1)))
+    with pytest.raises(ConfigurationError, match="1 bytes too long"):
+        sockets.prepare_directory()
+
+
+def test_every_directory_is_looked_at(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENSSH_JOBS_RUNTIME_DIR")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(base))
+    found = sockets.directories()
+    assert found[0] == str(base / "oj")
+    assert found[-1] == f"/tmp/oj-{os.geteuid()}"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "relative")
+    assert "relative/oj" not in sockets.directories()
+
+
+def name(config: str, base: Path, **options: object) -> str:
+    path = base / "config"
+    path.write_text(config)
+    target = Target(host="hpc", **{"ssh_config": str(path), **options})  # type: ignore[arg-type]
+    return sockets.route_name(target, features.resolve(target))
+
+
+def test_a_name_stands_for_a_route(base: Path) -> None:
+    plain = "Host hpc other\n    HostName 10.0.0.1\n    User alice\n"
+    first = name(plain, base)
+    assert len(first) == 12
+    assert set(first) <= set("0123456789abcdef")
+    assert name(plain + "    Compression yes\n    LocalForward 1234 x:1\n", base) == first
+    others = {
+        name(plain.replace("10.0.0.1", "10.0.0.2"), base),
+        name(plain.replace("alice", "bob"), base),
+        name(plain + "    ProxyJump gate\n", base),
+        name(plain + "    HostKeyAlias x\n", base),
+        name(plain + "    IdentityFile ~/other\n", base),
+        name(plain, base, port=2222),
+        name(plain, base, ssh_options={"Ciphers": "aes128-ctr"}),
+    }
+    assert len(others | {first}) == 8
+
+
+# -- locks ----------------------------------------------------------------
+
+
+def test_a_lock_keeps_threads_and_processes_out(base: Path) -> None:
+    path = str(base / "lock")
+    code = (
+        "import sys\nfrom openssh_jobs.openssh import sockets\n"
+        "with sockets.locked(sys.argv[1], timeout=20):\n"
+        "    print('mine', flush=True)\n    sys.stdin.readline()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == "mine\n"
+        with pytest.raises(TimeoutError, match="process"), sockets.locked(path, timeout=0.05):
+            pass
+        child.stdin.write("\n")
+        child.stdin.flush()
+        with sockets.locked(path, timeout=20):
+            assert child.wait(20) == 0
+
+
+def test_threads_take_turns(base: Path) -> None:
+    path, inside, most = str(base / "lock"), 0, 0
+
+    def work() -> None:
+        nonlocal inside, most
+        with sockets.locked(path, timeout=20):
+            inside += 1
+            most = max(most, inside)
+            inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert most == 1
+    with sockets.locked(path, timeout=1):
+        pass
+
+
+# -- whose process ----------------------------------------------------------------
+
+
+def test_a_number_is_no_proof(base: Path) -> None:
+    """Only the process that was noted is ever ended, not the next one with its number."""
+    path = str(base / "sock")
+    with subprocess.Popen(["sleep", "300"]) as stranger:
+        assert until(lambda: owner.identify(stranger.pid).started)
+        known = owner.identify(stranger.pid)
+        assert owner.lives(known)
+        assert not owner.is_master(known, path), "its command line names no socket of ours"
+        before = owner.Owner(known.pid, "1")
+        owner.end(before)
+        assert not owner.wait(known, 0.05)
+        owner.write(path, known)
+        assert owner.read(path) == known
+        owner.forget(path)
+        owner.forget(path)
+        assert owner.read(path) is None
+        owner.end(known)
+        assert not owner.lives(known)
+
+
+@pytest.mark.parametrize("content", ["", "x", "12", "a b", "1 2 3", "\udcff"])
+def test_a_note_that_is_none(base: Path, content: str) -> None:
+    (base / "sock.pid").write_bytes(content.encode("utf-8", "surrogateescape"))
+    assert owner.read(str(base / "sock")) is None
