@@ -62,6 +62,42 @@ need_packages() { # Debian packages; what is missing is installed, or said in on
     fi
 }
 
+need_unpacked() { # need_unpacked NAME PACKAGE...: unpacked below .venv, beside what is installed
+    into=.venv/unpacked/$1
+    if [ -e "$into" ] || ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
+        return 0
+    fi
+    name=$1
+    shift
+    if [ $INSTALL = no ]; then
+        echo "Not there: $name for the tests. Add --install, which unpacks it below .venv." >&2
+        return 0
+    fi
+    echo "unpacking $name" >&2
+    rm -rf "$into.part"
+    mkdir -p "$into.part/packages"
+    result=1
+    for attempt in with-old-lists with-new-lists; do
+        [ $attempt = with-old-lists ] || [ "$(id -u)" != 0 ] || quietly apt-get -q update || :
+        if said=$(cd "$into.part/packages" && apt-get -q download "$@" 2>&1 </dev/null); then
+            result=0
+            break
+        fi
+    done
+    if [ $result = 0 ]; then
+        for archive in "$into.part/packages"/*.deb; do
+            dpkg-deb --extract "$archive" "$into.part" || result=1
+        done
+        rm -r "$into.part/packages"
+    fi
+    if [ $result = 0 ]; then
+        mv "$into.part" "$into"
+    else # the tests that want it say so
+        printf '%s\n' "$said" >&2
+        rm -rf "$into.part"
+    fi
+}
+
 find_python() { # sets PYTHON
     for PYTHON in python3 python3.13 python3.12 python3.11; do
         "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && return 0

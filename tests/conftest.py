@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from tests.real import leaks, namespaces, parts
+from tests.real.gridengine import GridEngineLab
 from tests.real.ledger import Ledger
 from tests.real.site import Host, Site
 from tests.real.slurm import SlurmLab
@@ -285,6 +286,20 @@ def slurm(site: Site, lab_directory: Path) -> Iterator[SlurmLab]:
         yield slurm
     finally:
         slurm.stop()
+
+
+@pytest.fixture(scope="session")
+def gridengine(site: Site, lab_directory: Path) -> Iterator[GridEngineLab]:
+    """A real Grid Engine on the login node, for those who begin with its ``prologue``."""
+    parts.require("gridengine")
+    parts.require_namespaces("a Grid Engine")
+    assert site.network is not None
+    lab = GridEngineLab(lab_directory / "gridengine", site.network.login)
+    try:
+        lab.start()
+        yield lab
+    finally:
+        lab.stop()
 
 
 @pytest.fixture(params=["direct", "jump"])

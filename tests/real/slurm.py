@@ -266,16 +266,13 @@ class SlurmLab:
         )
         # Needed even where no cgroup is used and none is mounted.
         (etc / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
-        hosts = Path("/etc/hosts")
-        if f" {host}\n" not in hosts.read_text():
-            with hosts.open("a") as file:
-                file.write(f"10.88.2.2 {host}\n")
+        know_host("10.88.2.2", host)
 
     def stop(self) -> None:
         """End every daemon and every job."""
         for daemon in (*self.nodes.values(), self.controller):
             daemon.stop()
-        _end_steps()
+        end_jobs("slurmstepd")
         if self.database is not None:
             self.database.stop()
         self.munge.stop()
@@ -285,9 +282,21 @@ def _give(path: Path, owner: str) -> None:
     shutil.chown(path, owner, owner)
 
 
-def _end_steps() -> None:
-    """Job steps outlive slurmd on purpose; in our process namespace all of them are ours."""
-    namespaces.require_own("the end of job steps")
+def know_host(address: str, name: str) -> None:
+    """Enter a machine in the lab's own /etc/hosts."""
+    namespaces.require_own("a line in /etc/hosts")
+    hosts = Path("/etc/hosts")
+    if f" {name}\n" not in hosts.read_text():
+        with hosts.open("a") as file:
+            file.write(f"{address} {name}\n")
+
+
+def end_jobs(keeper: str) -> None:
+    """End every process whose name begins like this, and all below them.
+
+    Keepers of jobs outlive their daemon on purpose; in our process namespace all of them are ours.
+    """
+    namespaces.require_own("the end of jobs")
     parents: dict[int, int] = {}
     doomed = set()
     for name in filter(str.isdigit, os.listdir("/proc")):
@@ -295,7 +304,7 @@ def _end_steps() -> None:
             parents[int(name)] = int(
                 Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1]
             )
-            if Path(f"/proc/{name}/comm").read_text().startswith("slurmstepd"):
+            if Path(f"/proc/{name}/comm").read_text().startswith(keeper):
                 doomed.add(int(name))
     growing = True
     while growing:
