@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.real.site import Host
 
@@ -77,3 +79,40 @@ def until(condition: Callable[[], object], patience: float = 10.0) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+def facts(top: Path) -> dict[str, Any]:
+    """Everything that has to arrive: names, kinds, modes, contents, targets of links."""
+    found: dict[str, Any] = {}
+    for path in [top, *top.rglob("*")]:
+        name, info = str(path.relative_to(top)), path.lstat()
+        if stat.S_ISLNK(info.st_mode):
+            found[name] = ("link", os.readlink(path))
+        elif stat.S_ISDIR(info.st_mode):
+            found[name] = ("directory", stat.S_IMODE(info.st_mode))
+        else:
+            found[name] = ("file", stat.S_IMODE(info.st_mode), path.read_bytes())
+    return found
+
+
+def make_tree(top: Path, names: list[str]) -> None:
+    """A tree with everything in it that a plain user can make."""
+    top.mkdir()
+    for number, name in enumerate(names):
+        (top / name).write_bytes(os.urandom(number * 7))
+    (top / "sub" / "deep").mkdir(parents=True)
+    (top / "sub" / "empty").mkdir(mode=0o700)
+    (top / "sub" / "deep" / "run.sh").write_bytes(b"#!/bin/sh\n")
+    (top / "sub" / "deep" / "run.sh").chmod(0o755)
+    (top / "sub" / "read-only").write_bytes(b"r")
+    (top / "sub" / "read-only").chmod(0o444)
+    (top / "nothing").write_bytes(b"")
+    (top / "link").symlink_to("sub/deep/run.sh")
+    (top / "dangling").symlink_to("no where")
+    (top / "absolute").symlink_to("/etc/passwd")
+    (top / "dirlink").symlink_to("sub")
+
+
+def hidden(directory: Path) -> list[str]:
+    """Parts that did not become a file."""
+    return [path.name for path in directory.rglob(".oj-*")]
