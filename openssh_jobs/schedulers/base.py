@@ -319,6 +319,13 @@ class Scheduler(ABC):
             for index in expand_array(array)
         ]
 
+    def usual_paths(self, job_id: str, name: str) -> tuple[str, str] | None:
+        """Where stdout and stderr go if the script does not say, from the job's directory.
+
+        For a job that the scheduler has forgotten; ``None`` where there is no such rule.
+        """
+        return None
+
     # -- acting --------------------------------------------------------------
 
     @abstractmethod
