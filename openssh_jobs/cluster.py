@@ -294,6 +294,9 @@ class Cluster:
             )
         except SchedulerError as error:
             raise self._asker.placed(error) from None
+        if script == "cancel_script":
+            accepted = (one for one, what in outcomes.items() if what is CancelOutcome.REQUESTED)
+            self._watch.cancelled(accepted)
         self._watch.disturbed()
         return outcomes
 

@@ -14,11 +14,14 @@ from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from .errors import SchedulerError
+from .jobid import JobId
 from .jobs import LEFT_QUEUE, JobState, JobStatus, Snapshot
 
 FIRST_LOOK = 2.0
 """Seconds from a submission to the first look, and the least between two early looks."""
 NEVER_LISTED = "the queue does not list it"
+NEVER_RAN = "cancelled before it ran"
+_WAITING = frozenset((JobState.PENDING, JobState.HELD))
 # ``direct`` still shows a job whose processes are gone without a word; such a listing is no news.
 _LOST = frozenset(("gone", "restarted", "waiting"))
 
@@ -50,6 +53,9 @@ class _Followed:
     unsure: bool = False
     # Submitted by this program: that it is pending needs no question.
     fresh: bool = False
+    # The scheduler accepted our wish to cancel it, and whether it was waiting then.
+    doomed: bool = False
+    was_waiting: bool = False
 
     @property
     def is_settled(self) -> bool:
@@ -112,6 +118,17 @@ class Watch:
         """Something was done to jobs: the last answer is old."""
         self._early = time.monotonic()
         self._listing_is_old = True
+
+    @_locked
+    def cancelled(self, ids: Iterable[str]) -> None:
+        """The scheduler accepted that these jobs, or all elements of these arrays, are to end."""
+        wishes = [JobId.parse(one) for one in ids]
+        for one, job in self._jobs.items():
+            this = JobId.parse(one)
+            wished = any(wish.matches(this) or wish.contains(this) for wish in wishes)
+            if wished and not job.is_settled:
+                job.doomed = True
+                job.was_waiting = job.status is not None and job.status.state in _WAITING
 
     @property
     def is_calm(self) -> bool:
@@ -271,9 +288,19 @@ class Watch:
                 continue
             if status is None:
                 job.why = "the history does not know it (yet)"
+                if job.doomed and job.was_waiting and one in found.absent:
+                    # Some keep no record of a job that never ran; it is in the queue no more.
+                    never_ran = JobStatus(
+                        one, JobState.CANCELLED, reason=NEVER_RAN, source="queue"
+                    )
+                    job.status, job.gone_at = _merged(never_ran, job.status), None
                 if found.error is not None:
                     job.why = f"the history did not answer: {found.error.message}"
             elif status.is_final:
+                if job.doomed and status.state is JobState.FAILED and status.signal is not None:
+                    # Grid Engine's record of a deletion is that of a kill by anybody.
+                    why = f"cancelled; {status.reason}" if status.reason else "cancelled"
+                    status = status.replace(state=JobState.CANCELLED, reason=why)
                 job.status = _merged(status, job.status)
                 job.gone_at = None
             elif status.state.is_active and status.source == "queue":
