@@ -19,6 +19,7 @@ from .submission import PRIVATE, remove_private
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .asking import Asker
     from .connection import Connection
     from .jobs import Snapshot
     from .journal import Journal, Row
@@ -37,6 +38,7 @@ class _Home(Protocol):
     host: str
     connection: Connection
     journal: Journal
+    _asker: Asker
     _watch: Watch
 
     def status(self, ids: Any) -> Snapshot: ...
@@ -166,6 +168,9 @@ class Job:
                     stdout_path=self.stdout_path,
                     stderr_path=self.stderr_path,
                 )
+        if path is None and self.name is not None:
+            usual = self._cluster._asker.scheduler().usual_paths(self.id, self.name)
+            path = None if usual is None else usual[stream == "stderr"]
         if path is None:
             raise InputError(
                 f"nobody knows where the {stream} of job {self.id} goes",

@@ -217,7 +217,7 @@ class GridEngine(Scheduler):
         for one in sections:
             number = one.name.partition(" ")[2]
             if one.returncode != 0:
-                if "not found" in one.text:
+                if "not found" in one.text or "no jobs running since startup" in one.text:
                     asked.add(number)
                 else:
                     failed = self.error(one.text, stderr, one.returncode)
@@ -249,6 +249,13 @@ class GridEngine(Scheduler):
         if sections[0].returncode != 0 or rows is None or not rows.known:
             raise self.error(sections[0].text, stderr, sections[0].returncode)
         return next(iter(rows.known.values()))
+
+    def usual_paths(self, job_id: str, name: str) -> tuple[str, str]:
+        one = JobId.parse(job_id)
+        stdout, stderr = (
+            sge_output.usual_path(one.number, one.proc, name, letter) for letter in "oe"
+        )
+        return stdout, stderr
 
     # -- acting ----------------------------------------------------------------------
 
@@ -289,7 +296,10 @@ class GridEngine(Scheduler):
                     said[found[1]] = outcome
                     break
         if not said:
-            raise self.error(text, "", max((one.returncode for one in sections), default=1))
+            error = self.error(text, "", max((one.returncode for one in sections), default=1))
+            if error.kind == "transient" and requested is not None:
+                return outcomes_for(requested, {}, CancelOutcome.TRANSIENT)
+            raise error
         whole = {JobId.parse(key).number: value for key, value in said.items()}
         if requested is None:
             return said

@@ -284,10 +284,42 @@ def _read_details(text: str, zone: tzinfo | None) -> Rows:
             user=said.get("owner"),
             submitted=parse_time(said.get("submission_time"), zone),
             directory=said.get("cwd"),
+            stdout_path=_output_path(said, "stdout_path_list", "o"),
+            stderr_path=_output_path(
+                said,
+                "stdout_path_list" if _is_merged(said) else "stderr_path_list",
+                "o" if _is_merged(said) else "e",
+            ),
             command=said.get("script_file"),
             source="queue",
         )
     return rows
+
+
+def usual_path(number: str, task: str | None, name: str, letter: str) -> str:
+    """The output file of a job that names none (``letter``: o or e), qsub(1) under ``-o``."""
+    return f"{name}.{letter}{number}" + (f".{task}" if task else "")
+
+
+def _is_merged(said: Mapping[str, str]) -> bool:
+    return said.get("merge", "n").strip() in ("y", "yes", "true")
+
+
+def _output_path(said: Mapping[str, str], key: str, letter: str) -> str | None:
+    """``NONE:NONE:/path`` or ``HOST:...:/path``, where given; else the usual file."""
+    name, number = said.get("job_name"), said["job_number"].strip()
+    usual = usual_path(number, None, name, letter) if name else None
+    path = said.get(key, "").strip().rpartition(":")[2] or usual
+    if path is None:
+        return None
+    for word, value in (("$JOB_ID", number), ("$JOB_NAME", name), ("$USER", said.get("owner"))):
+        path = path.replace(word, value or word)
+    # Another variable is known on the node only, and an array has one file a task.
+    if "$" in path or "job-array tasks" in said:
+        return None
+    if not path.startswith("/") and said.get("cwd"):
+        path = f"{said['cwd'].rstrip('/')}/{path}"
+    return path
 
 
 # --------------------------------------------------------------------------- qacct

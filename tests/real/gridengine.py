@@ -17,8 +17,8 @@ from pathlib import Path
 
 from . import namespaces
 from .network import Machine
-from .slurm import Daemon, end_jobs, know_host, wait_until
 from .parts import UNPACKED
+from .slurm import Daemon, end_jobs, know_host, wait_until
 
 PACKAGES = UNPACKED / "gridengine"
 COMMANDS = ("qacct", "qalter", "qconf", "qdel", "qhold", "qhost", "qmod", "qrls", "qstat", "qsub")
