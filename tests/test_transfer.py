@@ -18,7 +18,7 @@ from openssh_jobs.errors import (
     UnrepresentableName,
     VerifyFailed,
 )
-from openssh_jobs.remote import streams
+from openssh_jobs.remote import checksums
 from tests.helpers import facts, hidden
 from tests.names import EXPRESSIBLE, NAMES
 from tests.real.site import Host
@@ -202,7 +202,7 @@ def test_checksums(
     connection.put(here / "f", f"{there}/f", verify=True)
     connection.get(f"{there}/f", here / "g", verify=True)
     assert (here / "g").read_bytes() == (here / "f").read_bytes()
-    monkeypatch.setattr(streams, "sha256_local", lambda path: "0" * 64)
+    monkeypatch.setattr(checksums, "local", lambda path: "0" * 64)
     for move in (
         lambda: connection.put(here / "f", f"{there}/other", verify=True),
         lambda: connection.get(f"{there}/f", here / "other", verify=True),

@@ -26,7 +26,7 @@ SMALLEST = 8 << 20
 """Bytes from which on it is worth the sessions."""
 LONG = 0.015
 """Seconds of a round trip from which on the window is the limit, not the cipher."""
-_BLOCK = 1 << 20
+BLOCK = 1 << 20
 _PIECE = 1 << 18
 
 
@@ -37,14 +37,17 @@ class Range(NamedTuple):
     size: int
 
 
-def split(size: int, lanes: int = LANES) -> list[Range]:
-    """A file of ``size`` bytes in at most ``lanes`` ranges that begin at whole blocks."""
-    blocks = -(-size // _BLOCK)
-    found, first = [], 0
+def split(size: int, lanes: int = LANES, begin: int = 0) -> list[Range]:
+    """A file of ``size`` bytes in at most ``lanes`` ranges that begin at whole blocks.
+
+    ``begin``: a number of blocks that are left out.
+    """
+    blocks = -(-size // BLOCK) - begin
+    found, first = [], begin
     for lane in range(lanes):
         count = blocks // lanes + (lane < blocks % lanes)
         if count:
-            found.append(Range(first, min(count * _BLOCK, size - first * _BLOCK)))
+            found.append(Range(first, min(count * BLOCK, size - first * BLOCK)))
             first += count
     return found
 
@@ -132,15 +135,18 @@ def send(
     size: int,
     host: str,
     tick: Callable[[int], object],
+    *,
+    lanes: int = LANES,
+    begin: int = 0,
 ) -> None:
-    """A local file of ``size`` bytes onto ``part`` on the host."""
-    lanes = _Lanes(commands, part, host)
+    """A local file of ``size`` bytes onto ``part`` on the host, from block ``begin`` on."""
+    at_work = _Lanes(commands, part, host)
 
     def work(one: Range) -> None:
         # What comes short from the pipe is written short: the blocks of `seek` stay in place.
         script = b"umask 077; exec dd of=%b bs=%d seek=%d conv=notrunc" % (
             quote_path(part),
-            _BLOCK,
+            BLOCK,
             one.first,
         )
         read_end, write_end = os.pipe()
@@ -151,22 +157,22 @@ def send(
             finally:
                 close_fd(read_end)
             try:
-                lanes.started(running)
+                at_work.started(running)
                 with open(source, "rb", buffering=0) as handle:
-                    _pump(handle.fileno(), one, write_end, lanes)
+                    _pump(handle.fileno(), one, write_end, at_work)
                 close_fd(write_end)
                 write_end = -1
-                lanes.end(running)
+                at_work.end(running)
             finally:
                 running.close()
         finally:
             close_fd(write_end)
 
-    lanes.run(work, split(size), lambda: tick(lanes.done))
+    at_work.run(work, split(size, lanes, begin), lambda: tick(begin * BLOCK + at_work.done))
 
 
 def _pump(source: int, one: Range, to: int, lanes: _Lanes) -> None:
-    at, left = one.first * _BLOCK, one.size
+    at, left = one.first * BLOCK, one.size
     while left:
         data = os.pread(source, min(_PIECE, left), at)
         if not data:
@@ -189,18 +195,21 @@ def receive(
     size: int,
     host: str,
     tick: Callable[[int], object],
+    *,
+    lanes: int = LANES,
+    begin: int = 0,
 ) -> None:
     """A file of ``size`` bytes on the host into the local file ``part``, which exists."""
     from .streams import skip_to_mark
 
-    lanes = _Lanes(commands, source, host)
+    at_work = _Lanes(commands, source, host)
 
     def work(one: Range) -> None:
         script = b"exec dd if=%b bs=%d skip=%d count=%d" % (
             quote_path(source),
-            _BLOCK,
+            BLOCK,
             one.first,
-            -(-one.size // _BLOCK),
+            -(-one.size // BLOCK),
         )
         read_end, write_end = os.pipe()
         try:
@@ -209,21 +218,21 @@ def receive(
             finally:
                 close_fd(write_end)
             try:
-                lanes.started(running)
+                at_work.started(running)
                 skip_to_mark(read_end, running.nonce)
                 with open(part, "r+b", buffering=0) as handle:
-                    _store(read_end, one, handle.fileno(), lanes)
-                lanes.end(running)
+                    _store(read_end, one, handle.fileno(), at_work)
+                at_work.end(running)
             finally:
                 running.close()
         finally:
             close_fd(read_end)
 
-    lanes.run(work, split(size), lambda: tick(lanes.done))
+    at_work.run(work, split(size, lanes, begin), lambda: tick(begin * BLOCK + at_work.done))
 
 
 def _store(source: int, one: Range, to: int, lanes: _Lanes) -> None:
-    at, left = one.first * _BLOCK, one.size
+    at, left = one.first * BLOCK, one.size
     while data := os.read(source, _PIECE):
         data = data[:left]  # a file that grew meanwhile is cut where it was
         view, place = memoryview(data), at

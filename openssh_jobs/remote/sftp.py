@@ -163,6 +163,11 @@ class _Held:
         return _Failed(self._child.poll(), self._stderr)
 
     @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._child.pid
+
+    @property
     def alive(self) -> bool:
         """Whether the process still runs."""
         return self._child.poll() is None
@@ -352,6 +357,12 @@ class Sftp:
         held, self._held = self._held, None
         if held is not None:
             held.close(grace=grace)
+
+    @property
+    def pid(self) -> int | None:
+        """The process of the held sftp, if one is held."""
+        held = self._held
+        return None if held is None else held.pid
 
     @property
     def is_open(self) -> bool:

@@ -15,9 +15,9 @@ from .sftp import NoSubsystem
 if TYPE_CHECKING:
     from . import trees
     from .files import Files
+    from .options import Options
     from .sftp import Sftp
     from .shell import ControlShell
-    from .transfer import Options
 
 
 class Lane(NamedTuple):

@@ -6,35 +6,43 @@ looked at first, up to the mark that ends what rc files print.
 
 from __future__ import annotations
 
+import bisect
 import logging
 import os
 import posixpath
+import re
 import shutil
-import stat
 import threading
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, OpenSSHJobsError, TransferError
 from ..openssh import process
-from . import trees
+from . import helpers, trees
 from .exchange import Exchange, close_fd
 from .oserrors import error_of, local_error
 from .quoting import quote_path, to_bytes, to_text
+from .watching import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from io import FileIO
 
     from .command import Commands
     from .files import Files
+    from .options import Options
     from .running import Running
     from .shell import ControlShell
-    from .transfer import Options
 
 log = logging.getLogger("openssh_jobs.transfer")
 
 _CHUNK = 1 << 20
 _TAR_END = 60.0
+# What tars say of a member that leads out of the directory: the first sort is no error to them.
+_STRIPPED = re.compile("[Rr]emoving leading|Removing leading|unsafe|Path contains")
+_HOSTILE = re.compile(
+    r"contains '\.\.'|contains \.\.|unsafe|through (?:a )?symlink|[Cc]annot hard link|"
+    r"[Cc]an't create (?:sym|hard)?link|Hard-link target"
+)
 
 
 def _local_tar() -> str:
@@ -72,15 +80,31 @@ def _remote_end(
 # --------------------------------------------------------------------------- one file
 
 
-def send_file(commands: Commands, source: bytes, part: bytes, host: str) -> None:
-    """A local file onto ``part`` on the host, through ``cat``."""
-    with open(source, "rb") as handle:
+def send_file(
+    commands: Commands,
+    source: bytes,
+    part: bytes,
+    host: str,
+    tell: Callable[[int], object] | None = None,
+) -> None:
+    """A local file onto ``part`` on the host, through ``cat``; ``tell`` hears of bytes read."""
+    with open(source, "rb", buffering=0) as handle:
+        fd = handle.fileno()
         plan = commands.plan(b"umask 077; exec cat > " + quote_path(part), prologue="")
-        running = commands.launch(plan, stdin=handle.fileno())
-        _remote_end(running, commands, part, host)
+        running = commands.launch(plan, stdin=fd)
+        # The descriptor that was handed over and ours are one: the offset tells how far ssh is.
+        watch = None if tell is None else lambda: tell(os.lseek(fd, 0, os.SEEK_CUR))
+        with Watch(watch):
+            _remote_end(running, commands, part, host)
 
 
-def receive_file(commands: Commands, source: bytes, part: bytes, host: str) -> None:
+def receive_file(
+    commands: Commands,
+    source: bytes,
+    part: bytes,
+    host: str,
+    tell: Callable[[int], object] | None = None,
+) -> None:
     """A file of the host into the local file ``part`` (which exists), through ``cat``."""
     plan = commands.plan(b"exec cat < " + quote_path(source), prologue="")
     with open(part, "wb") as handle:
@@ -92,9 +116,11 @@ def receive_file(commands: Commands, source: bytes, part: bytes, host: str) -> N
             raise
         finally:
             close_fd(write_end)
-        copier = _Background(lambda: _copy(read_end, running.nonce, handle.fileno()))
+        fd = handle.fileno()
+        copier = _Background(lambda: _copy(read_end, running.nonce, fd))
         try:
-            _remote_end(running, commands, source, host)
+            with Watch(None if tell is None else lambda: tell(os.fstat(fd).st_size)):
+                _remote_end(running, commands, source, host)
         except OpenSSHJobsError:
             # A disk that is full here broke the pipe of the command there.
             copier.join_for_oserror()
@@ -208,21 +234,64 @@ def send_tree(
                 raise AssertionError("tar was started without a pipe")
             with child.stdout:
                 running = commands.launch(plan, stdin=child.stdout.fileno())
-            _remote_end(running, commands, stage, host)
+            with Watch(_told_by_tar(child.pid, "wchar", members, options, source, ordered=True)):
+                _remote_end(running, commands, stage, host)
             _local_end(child, said, source)
         except BaseException:
             process.end(child)
             raise
 
 
+def _told_by_tar(
+    pid: int,
+    counter: str,
+    members: Sequence[trees.Member],
+    options: Options,
+    name: bytes,
+    *,
+    ordered: bool,
+) -> Callable[[], object] | None:
+    """How far a local tar is, by the bytes that the system counts for it; ``None``: not told.
+
+    An archive is a header of 512 bytes a member and whole blocks of 512, so that the place in the
+    stream says which members are through, where their order is known.
+    """
+    if options.progress is None or helpers.read_counter(pid, counter) is None:
+        return None
+    total = sum(member.size for member in members if member.kind == "f")
+    ends, sizes, at, size = [], [0], 0, 0
+    for member in (one for one in members if one.kind != "d"):
+        content = member.size if member.kind == "f" else 0
+        at, size = at + 512 + -(-content // 512) * 512, size + content
+        ends.append(at)
+        sizes.append(size)
+    headers = 512 * sum(member.kind == "d" for member in members)
+
+    def tell() -> None:
+        seen = helpers.read_counter(pid, counter)
+        if seen is None:
+            return
+        if ordered:
+            done = bisect.bisect_right(ends, max(0, seen - headers))
+            options.report(sizes[done], total, done, len(ends), name)
+        else:
+            share = min(1.0, seen / max(1, at + headers))
+            options.report(int(total * share), total, 0, len(ends), name)
+
+    return tell
+
+
 def _local_end(child: process.Child, said: object, path: bytes) -> None:
     """Wait for the local tar; an error of its is about a local path."""
     if not process.wait(child, _TAR_END):
         raise TransferError("the local tar does not end")
-    if child.returncode == 0:
-        return
     said.seek(0)  # type: ignore[attr-defined]
     text = to_text(said.read())  # type: ignore[attr-defined]
+    if child.returncode == 0 and not _STRIPPED.search(text):
+        return
+    if child.returncode == 0 or _HOSTILE.search(text):
+        line = text.strip().splitlines()[0]
+        raise TransferError(f"the archive was refused here: {line}", sent="yes")
     line = text.strip().splitlines()[0] if text.strip() else f"status {child.returncode}"
     raise local_error(os.fsdecode(path), line)
 
@@ -249,11 +318,13 @@ def receive_tree(
     host: str,
     options: Options,
     files: Files,
+    *,
+    whole: bool,
 ) -> None:
     """Members of a tree on the host into the local directory ``stage``, as one tar stream."""
     flags = b"-c -f -" + (b" -h" if options.follow_symlinks else b"")
     data = b""
-    if options.filter.passes_all:
+    if whole:
         tar = b"tar %b ." % flags
     elif files.features.tar_reads_nul_lists:
         tar = b"tar %b --no-recursion --null -T -" % flags
@@ -278,7 +349,8 @@ def receive_tree(
         except TransferError:
             remote.join()  # the command said why on stderr
             raise
-        _extract(argv, pipe, stage, running, remote)
+        tell = (members, options, source, not whole)
+        _extract(argv, pipe, stage, running, remote, tell)
 
 
 def _extract(
@@ -287,15 +359,21 @@ def _extract(
     stage: bytes,
     running: Running,
     remote: _Background,
+    tell: tuple[Sequence[trees.Member], Options, bytes, bool],
 ) -> None:
     import tempfile
+
+    members, options, source, ordered = tell
 
     with tempfile.TemporaryFile() as said:
         child = process.spawn(argv, stdin=pipe.fileno(), stderr=said)
         try:
             pipe.close()  # else a tar here that dies would leave the one there writing
             try:
-                remote.join()
+                with Watch(
+                    _told_by_tar(child.pid, "rchar", members, options, source, ordered=ordered)
+                ):
+                    remote.join()
             except OSError:
                 # A tar here that failed (a full disk) broke the pipe of the one there.
                 if process.wait(child, 5.0):
@@ -311,25 +389,6 @@ def _extract(
 
 
 # --------------------------------------------------------------------------- this machine
-
-
-def place_local(stage: bytes, target: bytes, *, merge: bool) -> None:
-    """Rename a whole local tree into its place, or move its members into an existing one."""
-    target = target.rstrip(b"/") or target
-    if not merge or not os.path.lexists(target):
-        if os.path.lexists(target):
-            raise FileExistsError(17, "File exists", os.fsdecode(target))
-        os.rename(stage, target)
-        return
-    for member in sorted(trees.walk(stage)):
-        here, there = os.path.join(stage, member.name), os.path.join(target, member.name)
-        if member.kind == "d":
-            if not os.path.isdir(there):
-                os.mkdir(there)
-                os.chmod(there, stat.S_IMODE(member.mode))
-        else:
-            os.replace(here, there)
-    remove_local(stage)
 
 
 def remove_local(path: bytes) -> None:
@@ -349,27 +408,6 @@ def remove_local(path: bytes) -> None:
         pass
     except OSError as error:
         log.warning("left behind: %s (%s)", os.fsdecode(path), error)
-
-
-def sha256_local(path: bytes) -> str:
-    """The sha256 of a local file, in hex."""
-    import hashlib
-
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def sha256_remote(commands: Commands, files: Files, path: bytes, host: str) -> str:
-    """The sha256 of a file on the host, in hex."""
-    program = files.features.sha256
-    if not program:
-        raise TransferError("the host has no sha256sum to verify with", host=host)
-    tool = {"shasum": b"shasum -a 256", "sha256": b"sha256 -q"}.get(program, b"sha256sum")
-    plan = commands.plan(tool + b" < " + quote_path(path), prologue="")
-    done = commands.run_bytes(plan, again=True)
-    if done.returncode != 0:
-        raise error_of(to_text(done.stderr), path, host=host)
-    return to_text(done.stdout.split()[0])
 
 
 def write_file(commands: Commands, part: bytes, target: bytes, data: bytes, host: str) -> None:

@@ -11,72 +11,32 @@ import os
 import posixpath
 import stat
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import (
-    ConfigurationError,
     ConnectionLost,
     OpenSSHJobsError,
     RemoteOSError,
     TransferError,
-    VerifyFailed,
     remote_oserror,
 )
-from . import ranges, sftp_trees, streams, trees
+from . import helpers, ranges, sftp_trees, streams, trees
+from .options import METHODS, Options, Site, TransferResult, part_name
 from .oserrors import error_of, refused
 from .quoting import RENAME, quote_path, sftp_quote, to_bytes, to_text
 from .sftp import NoSubsystem
+from .tree_moves import TreeMoves
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from .command import Commands
     from .files import Files, FileStat
     from .sftp import Sftp
     from .shell import ControlShell
 
-    Progress = Callable[[int, int, int, int, str], object]
-
-METHODS = ("auto", "sftp", "tar")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransferResult:
-    """What a ``put`` or ``get`` moved: counts of files, bytes, and seconds."""
-
-    files: int
-    bytes: int
-    skipped: int
-    elapsed: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """How to move files; checked before anything is touched."""
-
-    method: str = "auto"
-    only: Sequence[str] | None = None
-    exclude: Sequence[str] | None = None
-    merge: bool = False
-    verify: bool = False
-    preserve: bool = False
-    follow_symlinks: bool = False
-    progress: Progress | None = None
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ConfigurationError(f"method={self.method!r} is none of {', '.join(METHODS)}")
-
-    @property
-    def filter(self) -> trees.Filter:
-        """The patterns of ``only`` and ``exclude``."""
-        return trees.Filter(self.only, self.exclude)
-
-
-def part_name() -> bytes:
-    """A name for what is not complete: short, so that a long target's name is no trouble."""
-    return b".oj-" + os.urandom(6).hex().encode() + b".part"
+__all__ = ["METHODS", "Options", "Transfer", "TransferResult", "part_name"]
 
 
 class Transfer:
@@ -90,7 +50,8 @@ class Transfer:
         self._sftp = sftp
         self._files = files
         self._host = host
-        self._lane = sftp_trees.Lane(sftp, shell, files, host)
+        self._site = Site(commands, shell, sftp, files, host)
+        self._trees = TreeMoves(self._site, self._discard)
 
     # ------------------------------------------------------------------ put
 
@@ -104,9 +65,11 @@ class Transfer:
         facts = os.stat(source)  # the builtin's error says enough
         target = self._target(remote, os.path.basename(os.path.abspath(source)))
         if stat.S_ISDIR(facts.st_mode):
-            return self._put_tree(source, target, options, began)
+            return self._trees.put(source, target, options, began)
         if not stat.S_ISREG(facts.st_mode):
             raise TransferError(f"{os.fsdecode(source)!r} is neither a file nor a directory")
+        if options.update and self._is_there(source, target, facts, options):
+            return _nothing(began)
         return self._put_file(source, target, facts, options, began)
 
     def _target(self, remote: str, name: bytes) -> bytes:
@@ -117,6 +80,22 @@ class Transfer:
         if not target.strip(b"/"):
             raise refused(1, remote, host=self._host, detail="replacing / is refused")
         return target
+
+    def _is_there(
+        self, source: bytes, target: bytes, facts: os.stat_result, options: Options
+    ) -> bool:
+        """Whether an update has nothing to do: size and time agree, or the checksums."""
+        try:
+            there = self._files.stat(target, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        if not there.is_file() or there.st_size != facts.st_size:
+            return False
+        if options.verify:
+            from . import checksums
+
+            return checksums.local(source) == checksums.remote(self._site, target)
+        return there.st_mtime_ns // 10**9 == facts.st_mtime_ns // 10**9
 
     def _put_file(
         self,
@@ -129,12 +108,18 @@ class Transfer:
         parent = posixpath.dirname(target) or b"/"
         part = posixpath.join(parent, part_name())
         self._prepare_file(target, parent)
-        self._report(options, 0, facts.st_size, 0, 1, source)
+        options.report(0, facts.st_size, 0, 1, source)
+        if options.resume:
+            self._put_resumed(source, target, facts, options)
+            options.report(facts.st_size, facts.st_size, 1, 1, source)
+            return _one(facts.st_size, began)
         try:
-            self._send_file(source, part, facts.st_size, options)
+            self._send_file(source, part, target, facts.st_size, options)
             if options.verify:
-                self._verify(source, part)
-            self._finish_file(part, target, facts, options.preserve)
+                from . import checksums
+
+                checksums.compare(self._site, source, part)
+            self._finish_file(part, target, facts, options)
         except RemoteOSError as error:
             self._discard(error, part)
             if error.path != to_text(part):
@@ -144,10 +129,27 @@ class Transfer:
         except BaseException as error:
             self._discard(error, part)
             raise
-        self._report(options, facts.st_size, facts.st_size, 1, 1, source)
-        return TransferResult(
-            files=1, bytes=facts.st_size, skipped=0, elapsed=time.monotonic() - began
-        )
+        options.report(facts.st_size, facts.st_size, 1, 1, source)
+        return _one(facts.st_size, began)
+
+    def _put_resumed(
+        self, source: bytes, target: bytes, facts: os.stat_result, options: Options
+    ) -> None:
+        from . import partial
+
+        part = partial.find_remote(self._site, source, target, facts)
+        try:
+            partial.send(self._site, source, part, facts.st_size, options)
+            now = os.stat(source)
+            if (now.st_size, now.st_mtime_ns) != (facts.st_size, facts.st_mtime_ns):
+                raise partial.changed(source, self._host)
+            self._finish_file(part.path, target, facts, options)
+        except BaseException as error:
+            if partial.is_worthless(error):
+                self._discard(error, part.path)
+            else:
+                partial.say_how_to_go_on(error, part.path)
+            raise
 
     def _prepare_file(self, target: bytes, parent: bytes) -> None:
         script = b"if [ -d %b ]; then echo 'Is a directory' >&2; exit 2; fi; mkdir -p -- %b"
@@ -156,33 +158,96 @@ class Transfer:
             path = target if answer.status == 2 else parent
             raise error_of(to_text(answer.stderr), path, host=self._host)
 
-    def _send_file(self, source: bytes, part: bytes, size: int, options: Options) -> None:
-        if self._in_ranges(size, options):
-            ranges.send(
-                self._commands,
-                source,
-                part,
-                size,
-                self._host,
-                lambda done: self._report(options, done, size, 0, 1, source),
+    def _send_file(
+        self, source: bytes, part: bytes, target: bytes, size: int, options: Options
+    ) -> None:
+        def tell(done: int) -> None:
+            options.report(min(done, size), size, 0, 1, source)
+
+        here = os.path.abspath(source)
+        if options.method in ("scp", "rsync"):
+            self._send_by_program(here, part, target, options, tell)
+        elif self._in_ranges(size, options):
+            ranges.send(self._commands, source, part, size, self._host, tell)
+        elif not (
+            _by_sftp(options, source + part) and self._send_by_sftp(here, part, options, tell)
+        ):
+            streams.send_file(
+                self._commands, source, part, self._host, tell if options.progress else None
             )
+
+    def _send_by_sftp(
+        self, here: bytes, part: bytes, options: Options, tell: Callable[[int], object]
+    ) -> bool:
+        """False where the server has no sftp and another way may be taken."""
+
+        def tick() -> None:
+            pid = self._sftp.pid
+            done = helpers.descriptor_offset(pid, here) if pid is not None else None
+            if done is not None:
+                tell(done)
+
+        def moved() -> int | None:
+            return None if self._sftp.pid is None else helpers.read_counter(self._sftp.pid, "rchar")
+
+        try:
+            self._sftp.call(
+                [b"put " + sftp_quote(here) + b" " + sftp_quote(part)],
+                path=part,
+                tick=tick if options.progress else None,
+                moved=moved,
+                # Where the system counts nothing, only the master's keepalives tell a dead link.
+                stall=300.0 if helpers.read_counter(os.getpid(), "rchar") is not None else None,
+            )
+        except NoSubsystem:
+            if options.method == "sftp":
+                raise sftp_trees.no_sftp(self._host) from None
+            return False
+        return True
+
+    def _send_by_program(
+        self,
+        here: bytes,
+        part: bytes,
+        target: bytes,
+        options: Options,
+        tell: Callable[[int], object],
+    ) -> None:
+        if options.method == "scp":
+            from . import scp
+
+            def tick(pid: int) -> None:
+                done = helpers.descriptor_offset(pid, here)
+                if done is not None:
+                    tell(done)
+
+            scp.remote_word(part)
+            # scp would make it with the mode of the source: nobody else is to read it yet.
+            made = self._shell.call(b"umask 077; : > " + quote_path(part), again=True)
+            if made.status != 0:
+                raise error_of(to_text(made.stderr), part, host=self._host)
+            scp.send(self._site, here, part, tick)
             return
-        lines = (
-            [b"put " + sftp_quote(source) + b" " + sftp_quote(part)]
-            if (
-                options.method == "sftp"
-                or (options.method == "auto" and b"\n" not in source + part)
-            )
-            else None
-        )
-        if lines is not None:
-            try:
-                self._sftp.call(lines, path=part)
-                return
-            except NoSubsystem:
-                if options.method == "sftp":
-                    raise sftp_trees.no_sftp(self._host) from None
-        streams.send_file(self._commands, source, part, self._host)
+        from . import rsync
+
+        # rsync keeps names: it lands in a directory of its own and is moved from there.
+        stage, name = part + b"d", os.path.basename(here)
+        basis = posixpath.dirname(target) if posixpath.basename(target) == name else None
+        rsync.require(self._site)
+        made = self._shell.call(b"mkdir -m 700 -- " + quote_path(stage))
+        if made.status != 0:
+            raise error_of(to_text(made.stderr), part, host=self._host)
+        try:
+            only = [trees.Member(name, "f", 0)]
+            rsync.send(self._site, os.path.dirname(here), stage, only, _followed(options), basis)
+            moved = b"mv -f -- %b %b" % (quote_path(posixpath.join(stage, name)), quote_path(part))
+            answer = self._shell.call(moved)
+            if answer.status != 0:
+                raise error_of(to_text(answer.stderr), part, host=self._host)
+        except BaseException as error:
+            self._discard(error, stage)
+            raise
+        self._shell.call(b"rmdir -- " + quote_path(stage), again=True)
 
     def _in_ranges(self, size: int, options: Options) -> bool:
         """Whether several ranges at once pay: a large file over a long round trip."""
@@ -190,14 +255,16 @@ class Transfer:
         return options.method == "auto" and long and size >= ranges.SMALLEST
 
     def _finish_file(
-        self, part: bytes, target: bytes, facts: os.stat_result, preserve: bool
+        self, part: bytes, target: bytes, facts: os.stat_result, options: Options
     ) -> None:
         mode = stat.S_IMODE(facts.st_mode)
         number = (
-            b"%o" % mode if preserve else b"$(printf %%o $((0%o & ~0$(umask))))" % (mode & 0o777)
+            b"%o" % mode
+            if options.preserve
+            else b"$(printf %%o $((0%o & ~0$(umask))))" % (mode & 0o777)
         )
         times = b""
-        if preserve:
+        if options.keeps_times:
             stamp = time.strftime("%Y%m%d%H%M.%S", time.gmtime(facts.st_mtime)).encode()
             times = b'TZ=UTC0 touch -t %b "$p" && ' % stamp
         script = (
@@ -231,98 +298,6 @@ class Transfer:
             self._shell.later(script)
             streams.log.warning("%s: left for later: %s (%s)", self._host, to_text(part), problem)
 
-    # ------------------------------------------------------------------ put, trees
-
-    def _put_tree(
-        self, source: bytes, target: bytes, options: Options, began: float
-    ) -> TransferResult:
-        everything = trees.walk(source, follow_symlinks=options.follow_symlinks)
-        members = options.filter.select(everything)
-        _refuse_others(members, source)
-        method = self._tree_method(options, members)
-        parent = posixpath.dirname(target.rstrip(b"/")) or b"/"
-        stage = posixpath.join(parent, part_name())
-        self._prepare_tree(target, parent, stage, options.merge)
-        total = sum(member.size for member in members if member.kind == "f")
-        count = sum(member.kind != "d" for member in members)
-        self._report(options, 0, total, 0, count, source)
-        try:
-            if method == "tar":
-                streams.send_tree(
-                    self._commands, source, stage, members, self._host, options, self._files
-                )
-            else:
-                sftp_trees.send_tree(self._lane, source, stage, members, options)
-            self._check_tree(stage, members)
-            self._place_tree(stage, target, options.merge)
-        except BaseException as error:
-            self._discard(error, stage)
-            raise
-        self._report(options, total, total, count, count, source)
-        return TransferResult(
-            files=count,
-            bytes=total,
-            skipped=sum(m.kind != "d" for m in everything) - count,
-            elapsed=time.monotonic() - began,
-        )
-
-    def _tree_method(self, options: Options, members: list[trees.Member]) -> str:
-        if options.method == "auto":
-            return "tar" if self._files.features.tar else "sftp"
-        if options.method == "tar" and not self._files.features.tar:
-            raise TransferError("the host has no tar", host=self._host, advice='Use method="sftp".')
-        if options.method == "sftp":
-            for member in members:
-                sftp_quote(member.name)  # refuse before anything is sent
-        return options.method
-
-    def _prepare_tree(self, target: bytes, parent: bytes, stage: bytes, merge: bool) -> None:
-        where = quote_path(target)
-        check = b"if [ -e %b ] || [ -L %b ]; then echo 'File exists' >&2; exit 2; fi; "
-        if merge:
-            check = b"if [ -e %b ] && [ ! -d %b ]; then echo 'Not a directory' >&2; exit 2; fi; "
-        script = check % (where, where) + b"mkdir -p -- %b && mkdir -m 700 -- %b" % (
-            quote_path(parent),
-            quote_path(stage),
-        )
-        answer = self._shell.call(script)
-        if answer.status != 0:
-            path = target if answer.status == 2 else parent
-            raise error_of(to_text(answer.stderr), path, host=self._host)
-
-    def _check_tree(self, stage: bytes, members: list[trees.Member]) -> None:
-        """Nothing is missing on the host: the count of what is there against what was sent."""
-        script = b"cd -- %b && find . ! -name . -print0 | tr -cd '\\0' | wc -c"
-        answer = self._shell.call(script % quote_path(stage), again=True)
-        if answer.status != 0:
-            raise error_of(to_text(answer.stderr), stage, host=self._host)
-        arrived = int(answer.stdout)
-        if arrived != len(members):
-            raise TransferError(
-                f"{arrived} of {len(members)} members arrived", host=self._host, sent="yes"
-            )
-
-    def _place_tree(self, stage: bytes, target: bytes, merge: bool) -> None:
-        one, two = quote_path(stage), quote_path(target)
-        if merge:
-            script = (
-                b's=%b; t=%b; mkdir -p -- "$t" && cd -- "$s" && '
-                b"find . -type d -exec /bin/sh -c 't=$1; shift; for d; do "
-                b'[ -d "$t/$d" ] || mkdir -p -- "$t/$d" || exit 1; done\' sh "$t" {} + && '
-                b"find . ! -type d -exec /bin/sh -c 't=$1; shift; for f; do "
-                b'if [ -d "$t/$f" ] && [ ! -L "$t/$f" ]; then echo "$f: Is a directory" >&2; '
-                b'exit 1; fi; p=$f; (t=$t/$f; %b) || exit 1; done\' sh "$t" {} + && '
-                b'cd / && chmod -R u+rwx "$s" && rm -rf -- "$s"' % (one, two, RENAME)
-            )
-        else:
-            script = (
-                b"if [ -e %b ] || [ -L %b ]; then echo 'File exists' >&2; exit 1; fi; "
-                b"mv -- %b %b" % (two, two, one, two)
-            )
-        answer = self._shell.call(script)
-        if answer.status != 0:
-            raise error_of(to_text(answer.stderr), target, host=self._host)
-
     # ------------------------------------------------------------------ get
 
     def get(self, remote: str, local: str | os.PathLike[str], options: Options) -> TransferResult:
@@ -338,12 +313,27 @@ class Transfer:
             target = os.path.join(target, posixpath.basename(source))
         facts = self._files.stat(source)
         if facts.is_dir():
-            return self._get_tree(source, target, options, began)
+            return self._trees.get(source, target, facts.st_mode, options, began)
         if not facts.is_file():
             raise TransferError(
                 f"{remote!r} is neither a file nor a directory", host=self._host, sent="yes"
             )
+        if options.update and self._is_here(source, target, facts, options):
+            return _nothing(began)
         return self._get_file(source, target, facts, options, began)
+
+    def _is_here(self, source: bytes, target: bytes, facts: FileStat, options: Options) -> bool:
+        try:
+            here = os.lstat(target)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        if not stat.S_ISREG(here.st_mode) or here.st_size != facts.st_size:
+            return False
+        if options.verify:
+            from . import checksums
+
+            return checksums.local(target) == checksums.remote(self._site, source)
+        return here.st_mtime_ns // 10**9 == facts.st_mtime_ns // 10**9
 
     def _get_file(
         self, source: bytes, target: bytes, facts: FileStat, options: Options, began: float
@@ -352,120 +342,151 @@ class Transfer:
             raise IsADirectoryError(21, "Is a directory", os.fsdecode(target))
         parent = os.path.dirname(target) or b"."
         os.makedirs(parent, exist_ok=True)
+        options.report(0, facts.st_size, 0, 1, source)
+        if options.resume:
+            arrived = self._get_resumed(source, target, facts, options)
+            options.report(arrived, arrived, 1, 1, source)
+            return _one(arrived, began)
         part = os.path.join(parent, part_name())
-        self._report(options, 0, facts.st_size, 0, 1, source)
         mode = _create_private(part, stat.S_IMODE(facts.st_mode), options.preserve)
         try:
-            self._receive_file(source, part, facts, options)
-            arrived = os.stat(part).st_size
-            if arrived != facts.st_size and self._files.stat(source).st_size != arrived:
-                raise TransferError(
-                    f"{to_text(source)!r} is not whole: {arrived} bytes arrived of "
-                    f"{facts.st_size}; the source may have changed meanwhile",
-                    host=self._host,
-                    sent="yes",
-                )
+            self._receive_file(source, part, target, facts, options)
             if options.verify:
-                self._verify(part, source)
-            os.chmod(part, mode)
-            if options.preserve:
-                os.utime(part, ns=(facts.st_atime_ns, facts.st_mtime_ns))
-            os.replace(part, target)
+                from . import checksums
+
+                checksums.compare(self._site, part, source)
+            arrived = self._finish_local(source, part, target, facts, mode, options)
         except BaseException:
             streams.remove_local(part)
             raise
-        self._report(options, arrived, arrived, 1, 1, source)
-        return TransferResult(files=1, bytes=arrived, skipped=0, elapsed=time.monotonic() - began)
+        options.report(arrived, arrived, 1, 1, source)
+        return _one(arrived, began)
 
-    def _receive_file(self, source: bytes, part: bytes, facts: FileStat, options: Options) -> None:
+    def _finish_local(
+        self,
+        source: bytes,
+        part: bytes,
+        target: bytes,
+        facts: FileStat,
+        mode: int,
+        options: Options,
+    ) -> int:
+        """Look whether a file is whole, and give it its mode, times and name; its size."""
+        arrived = os.stat(part).st_size
+        if arrived != facts.st_size and self._files.stat(source).st_size != arrived:
+            raise TransferError(
+                f"{to_text(source)!r} is not whole: {arrived} bytes arrived of "
+                f"{facts.st_size}; the source may have changed meanwhile",
+                host=self._host,
+                sent="yes",
+            )
+        os.chmod(part, mode)
+        if options.keeps_times:
+            os.utime(part, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+        os.replace(part, target)
+        return arrived
+
+    def _get_resumed(self, source: bytes, target: bytes, facts: FileStat, options: Options) -> int:
+        from . import partial
+
+        probe = os.path.join(os.path.dirname(target) or b".", part_name())
+        mode = _create_private(probe, stat.S_IMODE(facts.st_mode), options.preserve)
+        os.unlink(probe)
+        part = partial.Local(self._site, source, target, facts.st_size, facts.st_mtime_ns)
+        try:
+            part.receive(self._site, source, facts.st_size, options)
+            now = self._files.stat(source)
+            if (now.st_size, now.st_mtime_ns) != (facts.st_size, facts.st_mtime_ns):
+                raise partial.changed(source, self._host)
+            return self._finish_local(source, part.path, target, facts, mode, options)
+        except BaseException as error:
+            if partial.is_worthless(error):
+                streams.remove_local(part.path)
+            else:
+                partial.say_how_to_go_on(error, part.path)
+            raise
+        finally:
+            part.close()
+
+    def _receive_file(
+        self, source: bytes, part: bytes, target: bytes, facts: FileStat, options: Options
+    ) -> None:
+        size = facts.st_size
+
+        def tell(done: int) -> None:
+            options.report(min(done, size), size, 0, 1, source)
+
         def moved() -> int:
             try:
                 return os.stat(part).st_size
             except OSError:
                 return 0
 
-        def tick() -> None:
-            self._report(options, moved(), facts.st_size, 0, 1, source)
-
-        if self._in_ranges(facts.st_size, options):
-            ranges.receive(
-                self._commands,
-                source,
-                part,
-                facts.st_size,
-                self._host,
-                lambda done: self._report(options, done, facts.st_size, 0, 1, source),
-            )
+        here = os.path.abspath(part)
+        if options.method in ("scp", "rsync"):
+            self._receive_by_program(source, here, target, options, lambda pid: tell(moved()))
             return
-        if options.method == "sftp" or (options.method == "auto" and b"\n" not in source + part):
-            here = part if part.startswith(b"/") else os.path.join(os.getcwdb(), part)
+        if self._in_ranges(size, options):
+            ranges.receive(self._commands, source, part, size, self._host, tell)
+            return
+        if _by_sftp(options, source + part):
             line = b"get " + sftp_quote(source) + b" " + sftp_quote(here)
             try:
-                self._sftp.call([line], path=source, moved=moved, tick=tick)
+                self._sftp.call([line], path=source, moved=moved, tick=lambda: tell(moved()))
                 return
             except NoSubsystem:
                 if options.method == "sftp":
                     raise sftp_trees.no_sftp(self._host) from None
-        streams.receive_file(self._commands, source, part, self._host)
-
-    # ------------------------------------------------------------------ get, trees
-
-    def _get_tree(
-        self, source: bytes, target: bytes, options: Options, began: float
-    ) -> TransferResult:
-        if os.path.lexists(target) and not options.merge:
-            raise FileExistsError(17, "File exists (merge=True adds to it)", os.fsdecode(target))
-        if options.merge and os.path.lexists(target) and not os.path.isdir(target):
-            raise NotADirectoryError(20, "Not a directory", os.fsdecode(target))
-        everything = streams.list_remote(
-            self._shell, self._files, source, self._host, options.follow_symlinks
+        streams.receive_file(
+            self._commands, source, part, self._host, tell if options.progress else None
         )
-        members = options.filter.select(everything)
-        _refuse_others(members, source)
-        method = self._tree_method(options, members)
-        parent = os.path.dirname(os.path.abspath(target))
-        os.makedirs(parent, exist_ok=True)
-        stage = os.path.join(parent, part_name())
+
+    def _receive_by_program(
+        self,
+        source: bytes,
+        here: bytes,
+        target: bytes,
+        options: Options,
+        tick: Callable[[int], object],
+    ) -> None:
+        if options.method == "scp":
+            from . import scp
+
+            scp.receive(self._site, source, here, tick)
+            return
+        from . import rsync
+
+        directory, name = posixpath.split(source)
+        rsync.require(self._site)
+        stage = here + b"d"
         os.mkdir(stage, 0o700)
-        total = sum(member.size for member in members if member.kind == "f")
-        count = sum(member.kind != "d" for member in members)
-        self._report(options, 0, total, 0, count, source)
         try:
-            if method == "tar":
-                streams.receive_tree(
-                    self._commands, source, stage, members, self._host, options, self._files
-                )
-            else:
-                sftp_trees.receive_tree(self._lane, source, stage, members, options)
-            got = _compare(stage, members, self._host)
-            streams.place_local(stage, target, merge=options.merge)
-        except BaseException:
+            basis = None
+            if os.path.basename(target) == name and os.path.exists(target):
+                basis = os.path.dirname(os.path.abspath(target))
+            only = [trees.Member(name, "f", 0)]
+            rsync.receive(self._site, directory, stage, only, _followed(options), basis)
+            os.replace(os.path.join(stage, name), here)
+        finally:
             streams.remove_local(stage)
-            raise
-        self._report(options, got, got, count, count, source)
-        return TransferResult(
-            files=count,
-            bytes=got,
-            skipped=sum(m.kind != "d" for m in everything) - count,
-            elapsed=time.monotonic() - began,
-        )
 
-    # ------------------------------------------------------------------ both
 
-    def _verify(self, local: bytes, remote: bytes) -> None:
-        here = streams.sha256_local(local)
-        there = streams.sha256_remote(self._commands, self._files, remote, self._host)
-        if here != there:
-            raise VerifyFailed(
-                f"the checksums of {os.fsdecode(local)!r} and {to_text(remote)!r} differ",
-                host=self._host,
-                sent="yes",
-            )
+def _by_sftp(options: Options, names: bytes) -> bool:
+    """Whether the held sftp is to be tried: a newline cannot be said in its language."""
+    return options.method == "sftp" or (options.method == "auto" and b"\n" not in names)
 
-    @staticmethod
-    def _report(options: Options, done: int, total: int, files: int, of: int, name: bytes) -> None:
-        if options.progress is not None:
-            options.progress(done, total, files, of, os.fsdecode(os.path.basename(name)))
+
+def _followed(options: Options) -> Options:
+    """For a single file: what a link points to is meant, as with all other methods."""
+    return replace(options.with_times(), follow_symlinks=True)
+
+
+def _one(size: int, began: float) -> TransferResult:
+    return TransferResult(files=1, bytes=size, skipped=0, elapsed=time.monotonic() - began)
+
+
+def _nothing(began: float) -> TransferResult:
+    return TransferResult(files=0, bytes=0, skipped=1, elapsed=time.monotonic() - began)
 
 
 def _create_private(path: bytes, mode: int, preserve: bool) -> int:
@@ -481,23 +502,3 @@ def _create_private(path: bytes, mode: int, preserve: bool) -> int:
     finally:
         os.close(handle)
     return mode if preserve else left
-
-
-def _refuse_others(members: list[trees.Member], top: bytes) -> None:
-    for member in members:
-        if member.kind == "o":
-            name = os.fsdecode(os.path.join(top, member.name))
-            raise TransferError(
-                f"{name!r} is a fifo, socket or device",
-                advice="Leave it out with exclude=.",
-            )
-
-
-def _compare(stage: bytes, members: list[trees.Member], host: str) -> int:
-    """What arrived is what was listed, in names and kinds; returns the bytes of all files."""
-    arrived = {member.name: member for member in trees.walk(stage)}
-    for member in members:
-        got = arrived.get(member.name)
-        if got is None or got.kind != member.kind:
-            raise TransferError(f"{to_text(member.name)!r} did not arrive", host=host, sent="yes")
-    return sum(got.size for got in arrived.values() if got.kind == "f")

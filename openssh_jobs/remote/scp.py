@@ -1,0 +1,81 @@
+"""``method="scp"``: single files by scp's old protocol, for hosts without an sftp subsystem.
+
+The old protocol lets the login shell there read the name, so every sign of it that could mean
+something is put behind a backslash.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from ..errors import UnrepresentableName
+from ..openssh import features
+from . import helpers
+from .quoting import to_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..openssh.master import Link
+    from .options import Site
+
+_SPECIAL = re.compile(rb"[^A-Za-z0-9_/.\x80-\xff-]")
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+
+
+def remote_word(path: bytes) -> bytes:
+    """A path on the host as scp's old protocol wants it.
+
+    Raises ``UnrepresentableName`` for control characters: a newline ends a line of the protocol,
+    and not every login shell takes the others behind a backslash.
+    """
+    if _CONTROL.search(path):
+        raise UnrepresentableName(
+            f"scp's protocol cannot express the name {to_text(path)!r}", advice="Leave method= out."
+        )
+    return _SPECIAL.sub(lambda found: b"\\" + found[0], path)
+
+
+def _argv(link: Link) -> list[str | bytes]:
+    quoted = link.path.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
+    words: list[str | bytes] = [features.find("scp"), "-B", "-F", "none"]
+    if features.ssh_version().has("scp_sftp_mode"):
+        words.append("-O")
+    for option in ("ControlMaster=no", f'ControlPath="{quoted}"', "ProxyCommand=false"):
+        words += ["-o", option]
+    return words
+
+
+def send(
+    site: Site, source: bytes, part: bytes, tick: Callable[[int], object] = lambda pid: None
+) -> None:
+    """A local file (an absolute path) onto ``part`` on the host."""
+    word = b"none:" + remote_word(part)
+    if b"\n" in source:
+        remote_word(source)
+    helpers.run(
+        site,
+        lambda link: [*_argv(link), "--", source, word],
+        what="scp",
+        path=part,
+        local=source,
+        sends=True,
+        tick=tick,
+    )
+
+
+def receive(
+    site: Site, source: bytes, part: bytes, tick: Callable[[int], object] = lambda pid: None
+) -> None:
+    """A file of the host into the local file ``part`` (an absolute path, which exists)."""
+    word = b"none:" + remote_word(source)
+    helpers.run(
+        site,
+        lambda link: [*_argv(link), "--", word, part],
+        what="scp",
+        path=source,
+        local=part,
+        sends=False,
+        tick=tick,
+    )

@@ -1,0 +1,323 @@
+"""Trees, whole: staged beside the target, compared, then renamed into place.
+
+With ``merge`` or ``update`` the members are renamed one by one over what is there.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+import time
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigurationError, TransferError
+from . import arrival, sftp_trees, streams, trees
+from .options import TransferResult, part_name
+from .oserrors import error_of
+from .quoting import RENAME, quote_path, sftp_quote, to_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .options import Options, Site
+
+    Discard = Callable[[BaseException, bytes], None]
+
+_CHMODS_AT_ONCE = 500
+
+
+class TreeMoves:
+    """Moves trees between this machine and one host; ``discard`` removes a stage there."""
+
+    def __init__(self, site: Site, discard: Discard) -> None:
+        self._site = site
+        self._shell = site.shell
+        self._files = site.files
+        self._host = site.host
+        self._discard = discard
+        self._lane = sftp_trees.Lane(site.sftp, site.shell, site.files, site.host)
+
+    def _method(self, options: Options, members: list[trees.Member]) -> str:
+        if options.resume:
+            raise ConfigurationError(
+                "resume=True is for single files", advice="update=True goes on with a tree."
+            )
+        if options.method == "auto":
+            return "tar" if self._files.features.tar else "sftp"
+        if options.method == "tar" and not self._files.features.tar:
+            raise TransferError("the host has no tar", host=self._host, advice='Use method="sftp".')
+        if options.method == "sftp":
+            for member in members:
+                sftp_quote(member.name)  # refuse before anything is sent
+        if options.method == "scp":
+            raise ConfigurationError(
+                'method="scp" is for single files', advice='Use method="tar" or "sftp".'
+            )
+        if options.method == "rsync":
+            from . import rsync
+
+            rsync.require(self._site)
+        return options.method
+
+    # ------------------------------------------------------------------ put
+
+    def put(self, source: bytes, target: bytes, options: Options, began: float) -> TransferResult:
+        """A local directory to the host."""
+        everything = trees.walk(source, follow_symlinks=options.follow_symlinks)
+        members = options.filter.select(everything)
+        _refuse_others(members, source)
+        method = self._method(options, members)
+        there = False
+        if options.update:
+            members, there = self._changed_to_put(source, target, members, options)
+        if there and not members:
+            return _nothing(everything, began)
+        parent = posixpath.dirname(target.rstrip(b"/")) or b"/"
+        stage = posixpath.join(parent, part_name())
+        self._prepare(target, parent, stage, options.into_existing)
+        total, count = _sums(members)
+        options.report(0, total, 0, count, source)
+        try:
+            self._send(method, source, stage, members, options, target if there else None)
+            self._check(stage, members)
+            if options.verify:
+                from . import checksums
+
+                names = [member.name for member in members if member.kind == "f"]
+                checksums.compare_many(self._site, source, stage, names)
+            self._place(stage, target, members, options.into_existing)
+        except BaseException as error:
+            self._discard(error, stage)
+            raise
+        options.report(total, total, count, count, source)
+        return _result(everything, count, total, began)
+
+    def _changed_to_put(
+        self, source: bytes, target: bytes, members: list[trees.Member], options: Options
+    ) -> tuple[list[trees.Member], bool]:
+        from . import sync
+
+        there = sync.list_remote(self._site, target)
+        if there is None:
+            return members, False
+        here = sync.list_local(source, follow_symlinks=options.follow_symlinks) or {}
+        members = [member for member in members if member.name in here]
+        sides = sync.Sides(source, target, upwards=True)
+        by_content = options.verify
+        return sync.changed(self._site, sides, members, here, there, by_content=by_content), True
+
+    def _send(
+        self,
+        method: str,
+        source: bytes,
+        stage: bytes,
+        members: list[trees.Member],
+        options: Options,
+        basis: bytes | None,
+    ) -> None:
+        options = options.with_times()
+        if method == "tar":
+            streams.send_tree(
+                self._site.commands, source, stage, members, self._host, options, self._files
+            )
+        elif method == "rsync":
+            from . import rsync
+
+            rsync.send(self._site, source, stage, members, options, basis)
+            mode = stat.S_IMODE(os.stat(source).st_mode)
+            self._shell.call(b"chmod %o %b" % (mode, quote_path(stage)), again=True)
+        else:
+            sftp_trees.send_tree(self._lane, source, stage, members, options)
+
+    def _prepare(self, target: bytes, parent: bytes, stage: bytes, merge: bool) -> None:
+        where = quote_path(target)
+        check = b"if [ -e %b ] || [ -L %b ]; then echo 'File exists' >&2; exit 2; fi; "
+        if merge:
+            check = b"if [ -e %b ] && [ ! -d %b ]; then echo 'Not a directory' >&2; exit 2; fi; "
+        script = check % (where, where) + b"mkdir -p -- %b && mkdir -m 700 -- %b" % (
+            quote_path(parent),
+            quote_path(stage),
+        )
+        answer = self._shell.call(script)
+        if answer.status != 0:
+            path = target if answer.status == 2 else parent
+            raise error_of(to_text(answer.stderr), path, host=self._host)
+
+    def _check(self, stage: bytes, members: list[trees.Member]) -> None:
+        """Nothing is missing on the host: the count of what is there against what was sent."""
+        script = b"cd -- %b && find . ! -name . -print0 | tr -cd '\\0' | wc -c"
+        answer = self._shell.call(script % quote_path(stage), again=True)
+        if answer.status != 0:
+            raise error_of(to_text(answer.stderr), stage, host=self._host)
+        arrived = int(answer.stdout)
+        if arrived != len(members):
+            raise TransferError(
+                f"{arrived} of {len(members)} members arrived", host=self._host, sent="yes"
+            )
+
+    def _place(self, stage: bytes, target: bytes, members: list[trees.Member], merge: bool) -> None:
+        one, two = quote_path(stage), quote_path(target)
+        if merge:
+            script = (
+                b's=%b; t=%b; [ -d "$t" ] || exec mv -- "$s" "$t"; cd -- "$s" && '
+                b"find . -type d -exec /bin/sh -c 't=$1; shift; for d; do "
+                b'[ -d "$t/$d" ] || { mkdir -- "$t/$d" && printf "%%s\\0" "$d"; } || exit 1; '
+                b'done\' sh "$t" {} + && '
+                b"find . ! -type d -exec /bin/sh -c 't=$1; shift; for f; do "
+                b'if [ -d "$t/$f" ] && [ ! -L "$t/$f" ]; then echo "$f: Is a directory" >&2; '
+                b'exit 1; fi; p=$f; (t=$t/$f; %b) || exit 1; done\' sh "$t" {} + && '
+                b'cd / && chmod -R u+rwx "$s" && rm -rf -- "$s"' % (one, two, RENAME)
+            )
+        else:
+            script = (
+                b"if [ -e %b ] || [ -L %b ]; then echo 'File exists' >&2; exit 1; fi; "
+                b"mv -- %b %b" % (two, two, one, two)
+            )
+        answer = self._shell.call(script)
+        if answer.status != 0:
+            raise error_of(to_text(answer.stderr), target, host=self._host)
+        self._give_modes(target, members, answer.stdout.split(b"\0")[:-1])
+
+    def _give_modes(self, target: bytes, members: list[trees.Member], made: list[bytes]) -> None:
+        """The modes of directories that a merge has made, deepest first."""
+        modes = {member.name: stat.S_IMODE(member.mode) for member in members}
+        lines = [
+            b"chmod %o %b" % (modes[name], quote_path(posixpath.join(target, name)))
+            for name in sorted((one.removeprefix(b"./") for one in made), reverse=True)
+            if name in modes
+        ]
+        for start in range(0, len(lines), _CHMODS_AT_ONCE):
+            script = b" && ".join(lines[start : start + _CHMODS_AT_ONCE])
+            answer = self._shell.call(script, again=True)
+            if answer.status != 0:
+                raise error_of(to_text(answer.stderr), target, host=self._host)
+
+    # ------------------------------------------------------------------ get
+
+    def get(
+        self, source: bytes, target: bytes, mode: int, options: Options, began: float
+    ) -> TransferResult:
+        """A directory of the host to this machine; ``mode`` is the directory's own."""
+        there = os.path.lexists(target)
+        if there and not options.into_existing:
+            raise FileExistsError(17, "File exists (merge=True adds to it)", os.fsdecode(target))
+        if there and not os.path.isdir(target):
+            raise NotADirectoryError(20, "Not a directory", os.fsdecode(target))
+        everything, members = self._wanted_to_get(source, target, options)
+        method = self._method(options, members)
+        if options.update and there and not members:
+            return _nothing(everything, began)
+        parent = os.path.dirname(os.path.abspath(target))
+        os.makedirs(parent, exist_ok=True)
+        stage = os.path.join(parent, part_name())
+        os.mkdir(stage, 0o700)
+        total, count = _sums(members)
+        options.report(0, total, 0, count, source)
+        try:
+            whole = len(members) == len(everything)
+            basis = target if options.update and there else None
+            self._receive(method, source, stage, members, options, whole, basis)
+            if method == "rsync":
+                os.chmod(stage, stat.S_IMODE(mode))
+            got = arrival.check(
+                stage,
+                members,
+                self._host,
+                # Only a tar of everything holds what was made since it was listed.
+                strangers=method == "tar" and whole,
+                keep_special_modes=options.preserve,
+            )
+            if options.verify:
+                from . import checksums
+
+                names = [member.name for member in members if member.kind == "f"]
+                checksums.compare_many(self._site, stage, source, names)
+            arrival.place(stage, target, merge=options.into_existing)
+        finally:
+            streams.remove_local(stage)
+        options.report(got, got, count, count, source)
+        return _result(everything, count, got, began)
+
+    def _wanted_to_get(
+        self, source: bytes, target: bytes, options: Options
+    ) -> tuple[list[trees.Member], list[trees.Member]]:
+        """All members of a tree there, and those that are wanted here."""
+        if not options.update:
+            everything = streams.list_remote(
+                self._shell, self._files, source, self._host, options.follow_symlinks
+            )
+            members = options.filter.select(everything)
+            _refuse_others(members, source)
+            return everything, members
+        from . import sync
+
+        there = sync.list_remote(self._site, source, follow_symlinks=options.follow_symlinks) or {}
+        everything = sync.members(there)
+        members = options.filter.select(everything)
+        _refuse_others(members, source)
+        here = sync.list_local(target)
+        if here is None:
+            return everything, members
+        sides = sync.Sides(target, source, upwards=False)
+        by_content = options.verify
+        members = sync.changed(self._site, sides, members, there, here, by_content=by_content)
+        return everything, members
+
+    def _receive(
+        self,
+        method: str,
+        source: bytes,
+        stage: bytes,
+        members: list[trees.Member],
+        options: Options,
+        whole: bool,
+        basis: bytes | None,
+    ) -> None:
+        options = options.with_times()
+        if method == "tar":
+            streams.receive_tree(
+                self._site.commands,
+                source,
+                stage,
+                members,
+                self._host,
+                options,
+                self._files,
+                whole=whole,
+            )
+        elif method == "rsync":
+            from . import rsync
+
+            rsync.receive(self._site, source, stage, members, options, basis)
+        else:
+            sftp_trees.receive_tree(self._lane, source, stage, members, options)
+
+
+def _sums(members: list[trees.Member]) -> tuple[int, int]:
+    """Bytes of all files, and the count of what is no directory."""
+    total = sum(member.size for member in members if member.kind == "f")
+    return total, sum(member.kind != "d" for member in members)
+
+
+def _result(everything: list[trees.Member], count: int, moved: int, began: float) -> TransferResult:
+    return TransferResult(
+        files=count,
+        bytes=moved,
+        skipped=sum(member.kind != "d" for member in everything) - count,
+        elapsed=time.monotonic() - began,
+    )
+
+
+def _nothing(everything: list[trees.Member], began: float) -> TransferResult:
+    return _result(everything, 0, 0, began)
+
+
+def _refuse_others(members: list[trees.Member], top: bytes) -> None:
+    for member in members:
+        if member.kind == "o":
+            name = os.fsdecode(os.path.join(top, member.name))
+            raise TransferError(
+                f"{name!r} is a fifo, socket or device",
+                advice="Leave it out with exclude=.",
+            )
