@@ -13,6 +13,7 @@ from .errors import ConfigurationError, InputError, SchedulerError
 from .job import Job
 from .jobs import CancelOutcome, JobState, JobStatus, Node, Queue, Snapshot
 from .journal import Journal
+from .marking import check_choice
 from .polling import Poller
 from .submission import Specification, Submission, job_ids, open_submission
 from .watching import Watch
@@ -34,7 +35,9 @@ class Cluster:
     ``poll_floor`` in ``servers.toml`` is never gone below).  ``grace``: seconds for which a job
     that left the queue is looked for before that is told as it is.  ``login_shell``: scheduler
     commands run under the user's login shell, where PATH and modules come from; ``prologue`` is
-    shell text before each of them.  ``journal``: a ``Journal`` or its path.  All other options are
+    shell text before each of them.  ``record_exit``: whether jobs write down themselves how they
+    ended (docs/exit-record.rst); ``auto``: only where the host keeps no accounting.  ``journal``:
+    a ``Journal`` or its path.  All other options are
     those of ``Connection``; together with a ``Connection`` they are a ``ConfigurationError``.
 
     Nothing is asked of the host before the first use.
@@ -63,10 +66,8 @@ class Cluster:
         else:
             self.connection = host_or_connection
         self.host = _name_of(self.connection)
-        if record_exit not in ("auto", False):
-            raise ConfigurationError(
-                f"record_exit={record_exit!r} is not there yet", host=self.host
-            )
+        check_choice(record_exit, self.host)
+        self._record_exit = record_exit
         if poll_interval is not None and not poll_interval >= 0:
             raise ConfigurationError(f"poll_interval={poll_interval!r} is no number of seconds")
         self.journal = journal if isinstance(journal, Journal) else Journal(journal)
@@ -147,16 +148,16 @@ class Cluster:
         (which must not exist yet); ``directory`` is made if missing.  ``options`` come last and
         win.  ``env`` travels in a private file and is set around the submit command, so it reaches
         the job where that hands on its environment (sbatch does, unless told ``--export=NONE``).
-        The same ``token`` with the same specification is the same job.  Where there is no job in
-        the end, what was put on the host is removed again.
+        ``record_exit`` overrides that of the cluster.  The same ``token`` with the same
+        specification is the same job.  Where there is no job in the end, what was put on the host
+        is removed again.
 
         Raises ``InputError`` and ``OSError`` before anything is sent, ``SubmitRejected`` or
         ``SubmitLimit`` where there is no job, ``SubmitUnknown`` where there may be one.
         """
-        if record_exit not in (None, "auto", False):
-            raise ConfigurationError(
-                f"record_exit={record_exit!r} is not there yet", host=self.host
-            )
+        if record_exit is None:
+            record_exit = self._record_exit
+        check_choice(record_exit, self.host)
         specification = Specification.of(
             script=script,
             script_file=script_file,
@@ -179,7 +180,7 @@ class Cluster:
             options=options,
             env=env,
         )
-        submission = Submission(self._asker, specification, token)
+        submission = Submission(self._asker, specification, token, record_exit=record_exit)
         try:
             row = submission.submit()
         except SchedulerError as error:

@@ -43,6 +43,13 @@ CREATE TABLE IF NOT EXISTS hosts (
     scheduler TEXT NOT NULL,
     changed REAL NOT NULL
 );
+CREATE TABLE IF NOT EXISTS facts (
+    host TEXT NOT NULL,
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    changed REAL NOT NULL,
+    PRIMARY KEY (host, name)
+);
 """
 _VERSION = 1
 # Known to give SQLite's shared memory and locks what they need; on all else a rollback journal.
@@ -283,3 +290,25 @@ class Journal:
                     "scheduler = excluded.scheduler, changed = excluded.changed",
                     (host, scheduler, time.time()),
                 )
+
+    def fact(self, host: str, name: str, *, max_age: float) -> str | None:
+        """What was found out of a host in the last ``max_age`` seconds."""
+        with self._lock:
+            found = (
+                self._database()
+                .execute(
+                    "SELECT value FROM facts WHERE host = ? AND name = ? AND changed > ?",
+                    (host, name, time.time() - max_age),
+                )
+                .fetchone()
+            )
+        return None if found is None else str(found[0])
+
+    def remember_fact(self, host: str, name: str, value: str) -> None:
+        """Write what was found out of a host."""
+        with self._lock:
+            self._database().execute(
+                "INSERT INTO facts VALUES (?, ?, ?, ?) ON CONFLICT (host, name) DO UPDATE SET "
+                "value = excluded.value, changed = excluded.changed",
+                (host, name, value, time.time()),
+            )

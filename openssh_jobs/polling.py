@@ -24,6 +24,7 @@ from .errors import (
     Throttled,
 )
 from .jobs import JobStatus, Snapshot
+from .marking import look_for_markers
 from .schedulers.base import Scheduler
 from .watching import FIRST_LOOK, Watch
 
@@ -146,7 +147,20 @@ class Poller:
         ]
         if open_questions:
             self._ask_history(scheduler, open_questions)
+            self._look_for_markers(scheduler, following)
         self._write_down(following)
+
+    def _look_for_markers(self, scheduler: Scheduler, following: Sequence[str]) -> None:
+        """The last to ask: what the jobs wrote themselves."""
+        gone = self.watch.gone(following)
+        if not gone or scheduler.name == "direct":
+            return
+        for one, said in look_for_markers(self._asker, gone).items():
+            if isinstance(said, str):
+                before = self.watch.marker_missing(one, said)
+                log.info("%s: job %s left the queue; %s; %s", self.host, one, before, said)
+            else:
+                self.watch.took_marker(said)
 
     def _ask_history(self, scheduler: Scheduler, gone: Sequence[str]) -> None:
         since = self.watch.submitted_since(gone)

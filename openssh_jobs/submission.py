@@ -33,10 +33,14 @@ from .errors import (
 )
 from .jobs import JobId
 from .journal import Row
+from .marking import PRIVATE as PRIVATE
+from .marking import wants_launcher
 from .remote.oserrors import error_of
 from .remote.quoting import quote, quote_path, to_bytes, to_text
 from .remote.wrapper import exports
 from .schedulers.base import SubmitRequest
+from .schedulers.launcher import BODY, wrap
+from .schedulers.text import expand_array
 
 if TYPE_CHECKING:
     from .asking import Asker
@@ -48,7 +52,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 SUBMIT_TIMEOUT = 120.0
 """Seconds that a submit command may take; one that has no answer by then may have worked."""
 
-PRIVATE = ".openssh_jobs"
+_OF_LAUNCHER = re.compile(r"(?:start|exit|new)\.|\.script\Z")
 
 
 def check_token(token: str) -> str:
@@ -235,7 +239,14 @@ def remove_private(connection: Connection, directory: str, token: str) -> None:
 class Submission:
     """Carries one specification to the host and brings back the job's id."""
 
-    def __init__(self, asker: Asker, specification: Specification, token: str | None) -> None:
+    def __init__(
+        self,
+        asker: Asker,
+        specification: Specification,
+        token: str | None,
+        *,
+        record_exit: bool | str = False,
+    ) -> None:
         self._asker = asker
         self._connection = asker.connection
         self._journal = asker.journal
@@ -244,6 +255,7 @@ class Submission:
         self._host = asker.host
         self.token = check_token(token) if token is not None else "t" + secrets.token_hex(8)
         self.directory = ""
+        self._record_exit, self._launcher = record_exit, False
         # What this call has made on the host, to be taken away again where there is no job.
         self._uploaded = self._made_directory = False
 
@@ -263,6 +275,7 @@ class Submission:
         private = posixpath.join(self.directory, PRIVATE, self.token)
         submitted = posixpath.join(private, wanted.script_name)
         text = self._scheduler.submit_script(wanted.request(submitted, self.token))
+        self._launcher = wants_launcher(self._asker, self._record_exit)
         row = self._journal.open_row(
             Row(
                 host=self._host,
@@ -340,8 +353,40 @@ class Submission:
             raise error_of(to_text(answer.stderr), path, host=self._host)
         if wanted.content is not None:
             self._connection.write_bytes(submitted, wanted.content)
+        if self._launcher:
+            self._wrap(private, submitted)
         if wanted.env:
             self._write_environment(posixpath.join(private, "env"))
+
+    def _wrap(self, private: str, submitted: str) -> None:
+        """Put a launcher where the script is, and the script beside it."""
+        wanted, how = self._specification, self._scheduler.convention
+        name = wanted.script_name
+        if how is None or _OF_LAUNCHER.match(name):
+            log.info("%s: %s is submitted without a launcher", self._host, name)
+            return
+        content = wanted.content
+        if content is None:
+            content = self._connection.read_bytes(submitted)
+        body = posixpath.join(private, BODY, how.spooled or name)
+        launcher = wrap(
+            content,
+            how,
+            directory=private,
+            body=body,
+            members=len(expand_array(wanted.array)) if wanted.array else 0,
+            bash=self._connection.exists("/bin/bash"),
+        )
+        if launcher is None:
+            log.info("%s: %s is submitted without a launcher", self._host, name)
+            return
+        place = quote_path(posixpath.dirname(body))
+        answer = self._connection._shell.call(
+            b"mkdir -m 700 -- %b && mv -- %b %b" % (place, quote_path(submitted), quote_path(body))
+        )
+        if answer.status != 0:
+            raise error_of(to_text(answer.stderr), body, host=self._host)
+        self._connection.write_bytes(submitted, launcher)
 
     def _write_environment(self, path: str) -> None:
         """The environment for the job, in a file that only its owner can read."""

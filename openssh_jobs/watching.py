@@ -48,6 +48,8 @@ class _Followed:
     gone_at: float | None = None
     remains: bool = False
     why: str = ""
+    # Whether ``why`` holds the trace of a start without an end.
+    started: bool = False
     # Whether the queue was asked about it at all, and whether the last try got no answer.
     asked: bool = False
     unsure: bool = False
@@ -290,9 +292,7 @@ class Watch:
                 job.why = "the history does not know it (yet)"
                 if job.doomed and job.was_waiting and one in found.absent:
                     # Some keep no record of a job that never ran; it is in the queue no more.
-                    never_ran = JobStatus(
-                        one, JobState.CANCELLED, reason=NEVER_RAN, source="queue"
-                    )
+                    never_ran = JobStatus(one, JobState.CANCELLED, reason=NEVER_RAN, source="queue")
                     job.status, job.gone_at = _merged(never_ran, job.status), None
                 if found.error is not None:
                     job.why = f"the history did not answer: {found.error.message}"
@@ -315,6 +315,23 @@ class Watch:
         for one in gone:
             self._jobs[one].why = why
 
+    @_locked
+    def took_marker(self, status: JobStatus) -> None:
+        """A job that left the queue wrote down how it ended."""
+        job = self._jobs[status.job_id]
+        if job.gone_at is None or job.is_settled:
+            return
+        job.status = _merged(status, job.status)
+        job.gone_at = None
+
+    @_locked
+    def marker_missing(self, job_id: str, why: str) -> str:
+        """A job that left the queue left no word either; what the history had said."""
+        job = self._jobs[job_id]
+        said, job.why = job.why, f"{job.why}; {why}" if job.why else why
+        job.started = why.startswith("started on ")
+        return said or "no history was asked"
+
     # ------------------------------------------------------------------ what is known
 
     @_locked
@@ -332,7 +349,7 @@ class Watch:
         if job.gone_at is not None and not job.remains:
             known = job.status or JobStatus(job_id, JobState.UNKNOWN)
             reason = LEFT_QUEUE if job.status is not None else NEVER_LISTED
-            if self.is_over(job_id) and job.why:
+            if job.why and (job.started or self.is_over(job_id)):
                 reason = f"{reason}; {job.why}"
             return known.replace(
                 state=JobState.UNKNOWN, reason=reason, raw_state=None, source="queue"

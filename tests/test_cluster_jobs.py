@@ -199,7 +199,7 @@ def test_an_id_that_nobody_knows(room: Room) -> None:
 def test_a_job_that_slurm_forgot_is_unknown_until_the_grace_time_is_over(room: Room) -> None:
     """MinJobAge is five minutes here, so squeue and its kin are played by scripts."""
     cluster = room.cluster
-    job = room.submit("true")
+    job = room.submit("true", record_exit=False)
     job.wait(timeout=60)
     cluster.journal.change(cluster.host, str(job.token), state="running", exit_code=None)
     other = Cluster(

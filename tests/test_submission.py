@@ -180,7 +180,7 @@ def test_bad_input_goes_nowhere(cluster: Cluster) -> None:
     with pytest.raises(InputError, match="no token"):
         cluster.submit(**TEXT, token="a b")
     with pytest.raises(ConfigurationError, match="record_exit"):
-        cluster.submit(**TEXT, record_exit=True)
+        cluster.submit(**TEXT, record_exit="sometimes")
     for call in (cluster.status, cluster.cancel, cluster.hold, cluster.release):
         for bad in ("", "*", [], None, ["1", "-u"], "1 2"):
             with pytest.raises(InputError):
@@ -208,7 +208,7 @@ def test_options_make_sense(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="poll_interval"):
         Cluster("host.invalid", poll_interval=-1)
     with pytest.raises(ConfigurationError, match="record_exit"):
-        Cluster("host.invalid", record_exit=True)
+        Cluster("host.invalid", record_exit=2)
     with pytest.raises(ConfigurationError, match="starts with a dash"):
         Cluster("-oProxyCommand=x")
 

@@ -26,6 +26,7 @@ from openssh_jobs.errors import (
     SubmitUnknown,
 )
 from openssh_jobs.jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
+from openssh_jobs.schedulers.launcher import Convention
 from openssh_jobs.schedulers.text import expand_array, first_line, quote
 
 __all__ = ["Rule", "Scheduler", "Section", "SubmitRequest", "framed", "read_frame", "section"]
@@ -214,6 +215,8 @@ class Scheduler(ABC):
     rules: ClassVar[tuple[Rule, ...]] = ()
     #: Lines of an error text that never are the one that matters.
     noise: ClassVar[re.Pattern[str] | None] = None
+    #: What a launcher around a script has to know; ``None`` where jobs cannot be given one.
+    convention: ClassVar[Convention | None] = None
 
     # -- submitting ----------------------------------------------------------
 
@@ -298,6 +301,16 @@ class Scheduler(ABC):
     ) -> Snapshot:
         """What the history says; jobs submitted well before ``since`` are older ones of that id."""
         self.unsupported("a history of ended jobs")
+
+    def accounting_script(self) -> str | None:
+        """A script that finds out whether ended jobs are remembered; ``None``: they surely are."""
+        return None
+
+    def parse_accounting(
+        self, stdout: str, *, stderr: str = "", returncode: int = 0
+    ) -> bool | None:
+        """Whether there is an accounting; ``None`` where the answer does not say."""
+        return None
 
     def detail_script(self, job_id: str) -> str | None:
         """A script that asks for everything about one job (paths, exit code), or ``None``."""

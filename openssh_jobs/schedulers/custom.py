@@ -44,6 +44,7 @@ class Custom(Scheduler):
         self.poll_floor = base.poll_floor  # type: ignore[misc]
         self.rules = base.rules  # type: ignore[misc]
         self.noise = base.noise  # type: ignore[misc]
+        self.convention = base.convention  # type: ignore[misc]
 
     # -- submitting ----------------------------------------------------------
 
@@ -167,6 +168,16 @@ class Custom(Scheduler):
         if failed is not None and not known:
             raise failed
         return Snapshot(known=known, error=failed, source="accounting")
+
+    def accounting_script(self) -> str | None:
+        """The scheduler's own."""
+        return self.base.accounting_script()
+
+    def parse_accounting(
+        self, stdout: str, *, stderr: str = "", returncode: int = 0
+    ) -> bool | None:
+        """The scheduler's own reading."""
+        return self.base.parse_accounting(stdout, stderr=stderr, returncode=returncode)
 
     def detail_script(self, job_id: str) -> str | None:
         """The scheduler's own."""

@@ -24,6 +24,7 @@ from openssh_jobs.schedulers.base import (
     rule,
     section,
 )
+from openssh_jobs.schedulers.launcher import LSF_JOBS, Convention
 from openssh_jobs.schedulers.lsf_output import read
 from openssh_jobs.schedulers.text import (
     chunks,
@@ -52,6 +53,7 @@ class LSF(Scheduler):
         "command -v bjobs >/dev/null 2>&1 || exit 1\n"
         "lsid 2>/dev/null </dev/null | grep -v '^$' | sed -n '1p'"
     )
+    convention: ClassVar[Convention | None] = LSF_JOBS
     rules = (
         rule("batch daemon not responding|LIM is down|LIM.*not responding|still trying|"
              "Failed in (?:an LSF library call|sending)|Communication time ?out|"

@@ -31,6 +31,7 @@ from openssh_jobs.schedulers.base import (
     read_frame,
     section,
 )
+from openssh_jobs.schedulers.launcher import SLURM_JOBS, Convention
 from openssh_jobs.schedulers.slurm_output import Table, columns_of_command, read_table
 from openssh_jobs.schedulers.slurm_records import read_json, read_scontrol
 from openssh_jobs.schedulers.slurm_states import Rows
@@ -81,6 +82,7 @@ class Slurm(Scheduler):
     )
     noise: ClassVar[re.Pattern[str] | None] = re.compile(r"If munged is up, restart with")
     rules: ClassVar[tuple[Rule, ...]] = RULES
+    convention: ClassVar[Convention | None] = SLURM_JOBS
 
     # -- submitting ------------------------------------------------------------
 
@@ -326,6 +328,24 @@ class Slurm(Scheduler):
         return snapshot.select(
             requested, covered=lambda one: not rows.unparsed and (one.cluster or "") in covered
         )
+
+    def accounting_script(self) -> str:
+        """sacct for a job that hardly exists: it says at once where there is no accounting."""
+        return framed(_TIDY, section("sacct", "sacct -n -X -P -o JobIDRaw -j 1 </dev/null"))
+
+    def parse_accounting(
+        self, stdout: str, *, stderr: str = "", returncode: int = 0
+    ) -> bool | None:
+        """No for ``Slurm accounting storage is disabled`` and where there is no sacct."""
+        sections = read_frame(stdout)
+        if not sections:
+            return None
+        if sections[0].returncode == 0:
+            return True
+        if sections[0].returncode == 127:
+            return False
+        found = self.find_rule(stderr)
+        return False if found is not None and found.kind == "unsupported" else None
 
     def detail_script(self, job_id: str) -> str:
         """``scontrol -o show job``: paths, exit code and command of a job that Slurm remembers."""
