@@ -61,9 +61,7 @@ def check(
             os.chmod(path, stat.S_IMODE(facts.st_mode) & ~(stat.S_ISUID | stat.S_ISGID))
     for key, (number, linked) in links.items():
         if number != counts[key]:
-            raise _refused(
-                f"{to_text(linked)!r} as a hard link to a file outside of it", host
-            )
+            raise _refused(f"{to_text(linked)!r} as a hard link to a file outside of it", host)
     return total
 
 

@@ -225,7 +225,7 @@ class TreeMoves:
                 members,
                 self._host,
                 # Only a tar of everything holds what was made since it was listed.
-                strangers=method == "tar" and whole,
+                strangers=method == "tar" and whole and options.filter.passes_all,
                 keep_special_modes=options.preserve,
             )
             if options.verify:
