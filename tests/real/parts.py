@@ -19,6 +19,10 @@ PARTS = {
     "ssh": (("ssh", "sftp", "scp", "ssh-agent", "ssh-keygen"), ("openssh-client",)),
     "sshd": (("sshd",), ("openssh-server",)),
     "slurm": (("sbatch", "slurmctld", "slurmd", "munged"), ("slurm-wlm", "munge")),
+    "accounting": (
+        ("slurmdbd", "mariadbd", "mariadb", "mariadb-install-db"),
+        ("slurmdbd", "mariadb-server-core", "mariadb-client-core"),
+    ),
     "network": (("ip", "nsenter", "unshare"), ("iproute2", "util-linux")),
     "tcsh": (("tcsh",), ("tcsh",)),
     "fish": (("fish",), ("fish",)),

@@ -50,7 +50,7 @@ MpiDefault=none
 ReturnToService=2
 JobRequeue=0
 KillWait=2
-MinJobAge=300
+MinJobAge={remembers}
 SlurmdTimeout=15
 SlurmctldTimeout=15
 MessageTimeout=5
@@ -147,14 +147,23 @@ def wait_until(
 class SlurmLab:
     """Slurm on one machine of the lab's network: nodes n1 and n2, partitions batch and short.
 
-    ``controller``, ``nodes`` and ``munge`` are the daemons, for tests that stop them.  Jobs are
-    remembered for five minutes (MinJobAge); without ``accounting`` sacct says so.
+    ``controller``, ``nodes`` and ``munge`` are the daemons, for tests that stop them.  Ended jobs
+    are remembered for ``remembers`` seconds (MinJobAge); without ``accounting`` sacct says so.  Of
+    several only one can run at a time; one that was stopped can be started again, with its jobs.
     """
 
     partitions = ("batch", "short", "closed")
 
-    def __init__(self, directory: Path, machine: Machine, *, accounting: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        machine: Machine,
+        *,
+        accounting: bool = False,
+        remembers: int = 300,
+    ) -> None:
         namespaces.require_own("Slurm")
+        self._remembers = remembers
         self.directory, self.machine = directory, machine
         self.accounting = accounting
         self.database: SlurmDatabase | None = None
@@ -227,7 +236,7 @@ class SlurmLab:
 
     def _write_files(self) -> None:
         lab = self.directory
-        lab.mkdir(mode=0o755, parents=True)
+        lab.mkdir(mode=0o755, parents=True, exist_ok=True)
         munge = lab / "munge"
         # munged wants every directory on the way to be nobody else's to write.
         for directory, owner in (
@@ -237,9 +246,10 @@ class SlurmLab:
         ):
             directory.mkdir(mode=0o755, exist_ok=True)
             _give(directory, owner)
-        (munge / "key").write_bytes(secrets.token_bytes(128))
-        (munge / "key").chmod(0o400)
-        _give(munge / "key", "munge")
+        if not (munge / "key").exists():
+            (munge / "key").write_bytes(secrets.token_bytes(128))
+            (munge / "key").chmod(0o400)
+            _give(munge / "key", "munge")
         for log in ("jobcomp.log", "slurmctld.log"):
             (lab / log).touch()
             _give(lab / log, "slurm")
@@ -262,7 +272,9 @@ class SlurmLab:
         for old in etc.glob("*.conf"):
             old.unlink()
         (etc / "slurm.conf").write_text(
-            CONFIG.format(lab=lab, host=host, nodes=nodes, accounting=accounting)
+            CONFIG.format(
+                lab=lab, host=host, nodes=nodes, accounting=accounting, remembers=self._remembers
+            )
         )
         # Needed even where no cgroup is used and none is mounted.
         (etc / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")

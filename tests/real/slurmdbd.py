@@ -48,7 +48,7 @@ class SlurmDatabase:
                 "--innodb-flush-log-at-trx-commit=0",
             ],
             directory / "mariadbd.out",
-            user="mysql",
+            user="slurm",
         )
         # slurmdbd has no setting for a socket; the client library reads this variable.
         self.daemon = Daemon(
@@ -67,12 +67,12 @@ class SlurmDatabase:
         """Make the database and start both."""
         home = self.directory / "db"
         home.mkdir(mode=0o755)
-        shutil.chown(home, "mysql", "mysql")
+        shutil.chown(home, "slurm", "slurm")
         subprocess.run(
             [
                 find_program("mariadb-install-db"),
                 "--no-defaults",
-                "--user=mysql",
+                "--user=slurm",
                 f"--datadir={home}/data",
                 "--auth-root-authentication-method=socket",
                 "--skip-test-db",
@@ -86,7 +86,7 @@ class SlurmDatabase:
         wait_until("mariadbd", self.socket.exists, self.mariadb)
         statements = (
             "CREATE DATABASE slurm_acct; "
-            "CREATE USER slurm@localhost IDENTIFIED VIA unix_socket; "
+            "CREATE OR REPLACE USER slurm@localhost IDENTIFIED VIA unix_socket; "
             "GRANT ALL ON slurm_acct.* TO slurm@localhost;"
         )
         subprocess.run(
