@@ -156,11 +156,6 @@ if [ ! -r "$oj_body" ]; then
   printf 'openssh_jobs: the script of this job cannot be read: %s\n' "$oj_body" >&2
   exit 127
 fi
-case ${BASH_VERSION-} in
-  ?*) case ${SHLVL-} in 1) unset SHLVL;; [2-9]|[1-9][0-9]) SHLVL=$((SHLVL - 1));; esac;;
-esac
-(: <&0) 2>/dev/null || exec </dev/null
-(: >&2) 2>/dev/null || exec 2>/dev/null
 exec 8<&0 9>&2 2>/dev/null
 oj_job=@JOB@ oj_member=@MEMBER@ oj_restart=@RESTART@ oj_members=@MEMBERS@
 oj_job=${oj_job%%[!0-9]*} oj_member=${oj_member%%[!0-9]*} oj_restart=${oj_restart%%[!0-9]*}
