@@ -429,10 +429,13 @@ class Connection(FileCalls):
 
         ``remote`` is the target itself, or the directory for it where it ends in ``/``; missing
         parents are made.  A file is replaced; a tree that exists is ``FileExistsError`` unless
-        ``merge=True``.  Options: ``only``, ``exclude`` (patterns), ``merge``, ``verify``
-        (sha256 of single files), ``preserve`` (modes to the bit, and times), ``follow_symlinks``,
-        ``progress`` (called with bytes done, bytes total, files done, files total, name).
-        ``method``: ``auto``, ``sftp`` or ``tar``.  Raises ``OSError`` kinds, ``TransferError``.
+        ``merge=True`` or ``update=True``.  Options: ``only``, ``exclude`` (patterns), ``merge``,
+        ``update`` (only what differs in size or time, with ``verify`` in content; times are kept),
+        ``resume`` (single files: go on with the part of a transfer that failed), ``verify``
+        (sha256 on both sides), ``preserve`` (modes to the bit, and times), ``follow_symlinks``,
+        ``progress`` (called with bytes done, bytes total, files done, files total, name; maybe
+        from another thread).  ``method``: ``auto``, ``sftp``, ``tar``, ``rsync``, or ``scp`` for
+        single files.  Raises ``OSError`` kinds, ``TransferError``.  docs/files.rst has the rest.
         """
         return self._transfer.put(local, remote, Options(method=method, **options))
 

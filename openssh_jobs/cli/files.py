@@ -225,12 +225,24 @@ def add_transfer_options(parser: Any) -> None:
         "--exclude", metavar="PATTERN", action="append", help="no names like this; again for more"
     )
     group.add_argument("--merge", action="store_true", help="add to a directory that exists")
+    group.add_argument(
+        "--update",
+        action="store_true",
+        help="move only what differs in size or time, or with --verify in content",
+    )
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help="a single file: go on where the last try with --resume was cut",
+    )
     group.add_argument("--preserve", action="store_true", help="keep modes to the bit, and times")
-    group.add_argument("--verify", action="store_true", help="compare sha256 of a single file")
+    group.add_argument("--verify", action="store_true", help="compare sha256 on both sides")
     group.add_argument(
         "--follow-symlinks", action="store_true", help="copy what links point to, not the links"
     )
-    group.add_argument("--method", default="auto", metavar="auto|sftp|tar", help="how to move them")
+    group.add_argument(
+        "--method", default="auto", metavar="auto|sftp|tar|rsync|scp", help="how to move them"
+    )
 
 
 def _add_put(commands: Any) -> None:
@@ -247,7 +259,11 @@ def _add_put(commands: Any) -> None:
       PATH is the directory's new name; one that exists is left alone without --merge
   openssh-jobs put basis hpc:/scratch/alice/
       a slash at the end: into that directory, as /scratch/alice/basis
-  openssh-jobs put runs hpc:runs --only '*.inp' --merge""",
+  openssh-jobs put runs hpc:runs --only '*.inp' --merge
+  openssh-jobs put runs hpc:runs --update
+      again later: only what has changed since
+  openssh-jobs put wavefunction.gbw hpc:scratch/ --resume --verify
+      a large file over a bad line: the same command again goes on""",
     )
     parser.add_argument("local", metavar="LOCAL", help="a file or directory here")
     parser.add_argument("remote", metavar="HOST:PATH", help="its name there")
@@ -284,6 +300,8 @@ def transfer_options(args: argparse.Namespace) -> dict[str, Any]:
         "only": args.only,
         "exclude": args.exclude,
         "merge": args.merge,
+        "update": args.update,
+        "resume": args.resume,
         "preserve": args.preserve,
         "verify": args.verify,
         "follow_symlinks": args.follow_symlinks,
@@ -355,7 +373,7 @@ def tell_transfer(ui: Ui, moved: TransferResult, source: str, target: str, host:
             }
         )
         return
-    left_out = f" ({moved.skipped} left out)" if moved.skipped else ""
+    left_out = f" ({moved.skipped} left out or there already)" if moved.skipped else ""
     ui.say(
         f"{source} -> {target}: {count(moved.files, 'file')}{left_out}, {size(moved.bytes)} "
         f"in {moved.elapsed:.1f} s"

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .output import Ui
 
 _FIRST, _EVERY = 1.0, 0.2
+LINE_EVERY = 10.0
+"""Seconds between two lines where nothing can be drawn over."""
 _BAR = 20
 
 
@@ -55,6 +57,7 @@ class Progress:
     def __init__(self, ui: Ui, what: str) -> None:
         self._what = what
         self._line = Line(ui)
+        self._ui = ui
         self._draws = ui.may_draw
         self._known: tuple[int, int, int, int] | None = None
         self._began = time.monotonic()
@@ -72,13 +75,21 @@ class Progress:
             done, total, files, of = self._known
             if done:
                 parts.append(bar(done, total))
-                parts.append(f"{files} of {count(of, 'file')}")
+                # Of some ways only the bytes are known before the end.
+                known = f"{files} of {count(of, 'file')}" if files or of == 1 else count(of, "file")
+                parts.append(known)
                 parts.append(f"{size(done)} of {size(total)}")
                 parts.append(f"{size(done / max(seconds, 0.001))}/s")
+                if seconds >= 1 and done < total:
+                    parts.append(f"{(total - done) * seconds / done:.0f} s left")
             else:
                 parts += [count(of, "file"), size(total)]
         parts.append(f"{seconds:.0f} s")
         return "  ".join(parts)
+
+    def _write_lines(self) -> None:
+        while not self._stop.wait(LINE_EVERY):
+            self._ui.note(self.text())
 
     def _run(self) -> None:
         pause = _FIRST
@@ -88,8 +99,9 @@ class Progress:
         self._line.clear()
 
     def __enter__(self) -> Self:
-        if self._draws:
-            self._thread = threading.Thread(target=self._run, daemon=True)
+        work = self._run if self._draws else self._write_lines
+        if self._draws or not (self._ui.json or self._ui.quiet):
+            self._thread = threading.Thread(target=work, daemon=True)
             self._thread.start()
         return self
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from ..openssh.master import Link
     from .options import Site
 
-_STEP = 0.25
+STEP = 0.25
+"""Seconds between two looks at a program at work."""
 _REFUSALS = ("refused by peer", "Control socket connect", "UNKNOWN port 65535",
              "kex_exchange_identification", "read from master failed")  # fmt: skip
 _CUT = ("Connection closed", "Connection reset", "Broken pipe", "lost connection",
@@ -70,7 +71,7 @@ def _run(
         wanted.seek(0)
         child = process.spawn(argv, stdin=wanted, stderr=told)
         try:
-            while not process.wait(child, _STEP):
+            while not process.wait(child, STEP):
                 tick(child.pid)
         except BaseException:
             process.end(child)
