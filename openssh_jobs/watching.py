@@ -232,7 +232,7 @@ class Watch:
         if status.state is JobState.UNKNOWN and before is not None and not status.reason:
             return
         job.remains = status.state is JobState.UNKNOWN and status.raw_state in _LOST
-        if not job.remains:
+        if not job.remains and not _ended_somehow(status):
             job.gone_at = None
         elif job.gone_at is None:
             job.gone_at = time.monotonic()
@@ -349,6 +349,8 @@ class Watch:
         if job.gone_at is not None and not job.remains:
             known = job.status or JobStatus(job_id, JobState.UNKNOWN)
             reason = LEFT_QUEUE if job.status is not None else NEVER_LISTED
+            if job.status is not None and _ended_somehow(job.status) and job.status.reason:
+                reason = job.status.reason
             if job.why and (job.started or self.is_over(job_id)):
                 reason = f"{reason}; {job.why}"
             return known.replace(
@@ -400,6 +402,11 @@ class Watch:
             error=self._error if unknown else None,
             taken_at=self._taken,
         )
+
+
+def _ended_somehow(status: JobStatus) -> bool:
+    """Listed as ended, and not how: for that others are asked, as for one that left the queue."""
+    return status.state is JobState.UNKNOWN and status.source == "accounting"
 
 
 def _merged(status: JobStatus, before: JobStatus | None) -> JobStatus:

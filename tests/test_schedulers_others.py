@@ -367,7 +367,7 @@ def test_time_limits_and_memory_in_each_ones_own_units() -> None:
     assert "--time=1-06:00:01 --mem=3145728K" in get("slurm").submit_script(wish)
     assert "h_rt=108001" in get("sge").submit_script(wish)
     assert "select=1:mem=3145728kb -l walltime=30:00:01" in get("pbs").submit_script(wish)
-    assert "mem=3145728kb -l walltime=30:00:01" in get("torque").submit_script(wish)
+    assert "mem=3145728kb,walltime=30:00:01" in get("torque").submit_script(wish)
     assert "-W 1801 -M 3072MB" in get("lsf").submit_script(wish)
     with pytest.raises(InputError):
         get("pbs").submit_script(SubmitRequest(script="x", time_limit="soon"))

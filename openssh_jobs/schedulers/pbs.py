@@ -38,6 +38,8 @@ from openssh_jobs.schedulers.text import (
 )
 
 RULES: tuple[Rule, ...] = (
+    # Slurm's qstat wrapper, behind its complaint about an option.
+    rule(r"^Problem loading (?:jobs|partitions)\.", "transient"),
     rule("Connection refused|cannot connect to server|No route to host", "transient",
          refused=True),
     rule(
@@ -145,6 +147,13 @@ class PBS(Scheduler):
 
     # -- asking ------------------------------------------------------------------
 
+    #: The command that prints the ids of this user's jobs.
+    _own_ids: ClassVar[str] = 'qselect -u "$(id -un)" </dev/null'
+
+    def _says_nothing_of_unknown_ids(self, stderr: str) -> bool:
+        """True where qstat leaves out, without a word, the ids that the server does not know."""
+        return False
+
     def _query(self, words: str) -> str:
         """The command that prints whole records of these ids (of all jobs for no words)."""
         return f"qstat -x -f -F json {words}"
@@ -162,7 +171,7 @@ class PBS(Scheduler):
         elif all_users:
             batches = [""]
         else:
-            parts.append('oj_ids=$(qselect -u "$(id -un)" </dev/null)\noj_rc=$?\n')
+            parts.append(f"oj_ids=$({self._own_ids})\noj_rc=$?\n")
             parts.append(section(f"qselect-{self.name}", "(exit $oj_rc)"))
             batches = ["$oj_ids"]
         for batch in batches:
@@ -200,6 +209,7 @@ class PBS(Scheduler):
         # Each id that the server does not know is named, once for each query.
         gone = [JobId.parse(one) for one in _GONE.findall(stderr) if _is_id(one)]
         failed, answered = None, False
+        is_silent = framed_answer and self._says_nothing_of_unknown_ids(stderr)
         reader = pbs_output.Reader(torque=self.is_torque, zone=zone)
         for one in sections:
             if one.name.startswith("qselect"):
@@ -208,6 +218,9 @@ class PBS(Scheduler):
                 answered = answered or len(sections) == 1
                 continue
             is_empty = not one.text.strip()
+            if is_silent and is_empty and one.returncode == 153:
+                answered = True
+                continue
             if one.returncode not in (0, 153, 35) or (one.returncode and is_empty and not gone):
                 failed = self.error("", stderr, one.returncode)
                 continue
@@ -229,11 +242,16 @@ class PBS(Scheduler):
         if wanted is None and gone and not known and not framed_answer:
             raise self.error("", stderr, returncode)
         snapshot = Snapshot(
-            known=known, unparsed=tuple(unparsed), error=failed if not known else None
+            known=known,
+            unparsed=tuple(unparsed),
+            error=failed if not known and not is_silent else None,
         )
         if wanted is None:
             return snapshot
-        return snapshot.select(wanted, covered=lambda one: any(one.matches(it) for it in gone))
+        is_whole = is_silent and not unparsed
+        return snapshot.select(
+            wanted, covered=lambda one: is_whole or any(one.matches(it) for it in gone)
+        )
 
     def detail_script(self, job_id: str) -> str:
         return self.status_script([job_id])

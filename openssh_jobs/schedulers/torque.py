@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
+from openssh_jobs.jobs import JobId
 from openssh_jobs.schedulers.base import SubmitRequest
 from openssh_jobs.schedulers.pbs import PBS, memory_text, walltime
 
@@ -42,13 +43,32 @@ class Torque(PBS):
         limit = walltime(request.time_limit)
         if limit is not None:
             wishes.append(f"walltime={limit}")
-        return wishes
+        # In one word: Slurm's wrapper heeds the last -l only.
+        return [",".join(wishes)] if wishes else []
 
     def _query(self, words: str) -> str:
         return f"qstat -x {words}"
 
     def _query_now(self, words: str) -> str | None:
-        return None
+        """Slurm's wrapper knows no ``-x``."""
+        return f"qstat -f {words}"
+
+    # Slurm's wrappers have no qselect, and their qstat calls an empty list an error, silently.
+    _own_ids: ClassVar[str] = (
+        'if command -v qselect >/dev/null; then qselect -u "$(id -un)" </dev/null\n'
+        'else oj_list=$(qstat -u "$(id -un)" 2>&1 </dev/null)\noj_rc=$?\n'
+        'if [ $oj_rc = 153 ] && [ -z "$oj_list" ]; then oj_rc=0; fi\n'
+        "[ $oj_rc = 0 ] || printf '%s\\n' \"$oj_list\" >&2\n"
+        "printf '%s\\n' \"$oj_list\" | sed -n 's/^\\([0-9][^ ]*\\) .*/\\1/p'\n"
+        "(exit $oj_rc)\nfi"
+    )
+
+    def _says_nothing_of_unknown_ids(self, stderr: str) -> bool:
+        return "Unknown option: x" in stderr and "Problem loading" not in stderr
+
+    def usual_paths(self, job_id: str, name: str) -> tuple[str, str]:
+        number = JobId.parse(job_id).number
+        return f"{name}.o{number}", f"{name}.e{number}"
 
     def recognises(self, stdout: str, stderr: str = "", command: str | None = None) -> bool:
         return _LOOKS_LIKE.search(stdout) is not None
