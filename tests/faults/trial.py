@@ -86,7 +86,9 @@ def run_trial(
             ssh_options=QUICK,
             exec_backend=backend,  # type: ignore[arg-type]
             connect_timeout=10,
-            persist=2,
+            # Short, because a master without a socket ends by itself; but not so short that one
+            # ends while an outage is waited for.
+            persist=20 if fault.lost and fault.lasts else 2,
         )
         try:
             _go(connection, site, fault, flight, outcome, directory, runtime)
