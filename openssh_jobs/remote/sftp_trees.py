@@ -8,7 +8,7 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import TransferError
-from .oserrors import error_of
+from .oserrors import errno_of, error_of
 from .quoting import quote, quote_path, sftp_quote, to_text
 from .sftp import NoSubsystem
 
@@ -32,6 +32,21 @@ class Lane(NamedTuple):
 def no_sftp(host: str) -> TransferError:
     """The error where only sftp was asked for, and there is none."""
     return TransferError("the host offers no working sftp", host=host, advice='Use method="tar".')
+
+
+def reason(shell: ControlShell, host: str, error: TransferError, path: bytes) -> Exception:
+    """What sftp's "Failure" hides (a full or read-only disk, a quota): told by writing there.
+
+    ``path`` is what could not be written; a file of one megabyte more is tried.
+    """
+    if "Failure" not in error.message or isinstance(error, OSError):
+        return error
+    script = b'p=%b; [ -d "$p" ] && p=$p/.oj-probe; head -c 1048576 /dev/zero >> "$p"; s=$?; '
+    answer = shell.call(script % quote_path(path) + b'rm -f -- "$p"; exit $s', again=True)
+    said = to_text(answer.stderr)
+    return (
+        error if answer.status == 0 or errno_of(said) is None else error_of(said, path, host=host)
+    )
 
 
 def send_tree(
@@ -65,6 +80,8 @@ def send_tree(
         lane.sftp.call(list(reversed(modes)), path=stage)
     except NoSubsystem:
         raise no_sftp(lane.host) from None
+    except TransferError as error:
+        raise reason(lane.shell, lane.host, error, stage) from error
 
 
 def receive_tree(

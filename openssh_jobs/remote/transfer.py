@@ -203,6 +203,8 @@ class Transfer:
             if options.method == "sftp":
                 raise sftp_trees.no_sftp(self._host) from None
             return False
+        except TransferError as error:
+            raise sftp_trees.reason(self._shell, self._host, error, part) from error
         return True
 
     def _send_by_program(

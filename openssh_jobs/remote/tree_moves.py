@@ -11,7 +11,7 @@ import stat
 import time
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigurationError, TransferError
+from ..errors import ConfigurationError, RemoteOSError, TransferError, remote_oserror
 from . import arrival, sftp_trees, streams, trees
 from .options import TransferResult, part_name
 from .oserrors import error_of
@@ -87,6 +87,12 @@ class TreeMoves:
                 names = [member.name for member in members if member.kind == "f"]
                 checksums.compare_many(self._site, source, stage, names)
             self._place(stage, target, members, options.into_existing)
+        except RemoteOSError as error:
+            self._discard(error, stage)
+            if error.path != to_text(stage):
+                raise
+            # The name that it had meanwhile means nothing to anybody.
+            raise remote_oserror(error.number, target, host=self._host) from error
         except BaseException as error:
             self._discard(error, stage)
             raise
