@@ -8,6 +8,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +289,10 @@ def output(job: Job) -> list[str]:
         return []
 
 
+def has_grown(job: Job, before: list[str]) -> bool:
+    return len(output(job)) > len(before)
+
+
 def test_signals_reach_the_script_once(room: Room, forgetful: Cluster) -> None:
     slurm = room.slurm
     assert slurm is not None
@@ -296,7 +301,7 @@ def test_signals_reach_the_script_once(room: Room, forgetful: Cluster) -> None:
     for way in (["--batch"], ["--full"]):
         before = output(job)
         slurm.command("scancel", *way, "--signal=USR1", job.id, user=room.host.user)
-        room.until(job, lambda before=before: output(job) != before, "a signal")
+        room.until(job, partial(has_grown, job, before), "a signal")
         time.sleep(0.4)
         # --full also ends the script's own sleep, of which its shell may say a word.
         heard = [line for line in output(job)[len(before) :] if line in ("usr1\n", "term\n")]
