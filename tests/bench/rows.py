@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -224,6 +225,48 @@ def _tree(bench: Bench, count: int, *, slow: bool) -> Iterator[Comparison]:
     shutil.rmtree(source)
 
 
+def update(bench: Bench) -> Iterator[Comparison]:
+    """Ten changed files of 5,000 on loopback and of 500 at 40 ms, up and down."""
+    if shutil.which("rsync"):
+        yield from _update(bench, 5000, slow=False)
+        yield from _update(bench, 500, slow=True)
+
+
+def _update(bench: Bench, count: int, *, slow: bool) -> Iterator[Comparison]:
+    host = bench.connection(slow=slow)
+    one, two = bench.directory / "tree1", bench.directory / "tree2"
+    for number in range(count):
+        path = one / f"d{number % 50}" / f"f{number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(hashlib.sha256(str(number).encode()).digest() * 64)
+    shutil.copytree(one, two)
+    rsync = ["rsync", "-rt", "-e", " ".join(bench.ssh(slow=slow))]
+    turns = itertools.count()
+
+    def after_changes(work: Callable[[], Any]) -> Callable[[], None]:
+        def run() -> None:
+            turn = next(turns)
+            for number in range(10):
+                (one / f"d{number}" / f"f{number}").write_bytes(b"x" * (turn + 1))
+            work()
+
+        return run
+
+    note = f"10 of {count} files{', 40 ms' if slow else ''}"
+    for direction, ours, theirs in (
+        ("up", lambda: host.put(one, str(two), update=True), [f"{one}/", f"none:{two}/"]),
+        ("down", lambda: host.get(str(one), two, update=True), [f"none:{one}/", f"{two}/"]),
+    ):
+        first, second = pairs(
+            after_changes(ours),
+            after_changes(lambda words=theirs: call([*rsync, *words])),
+            bench.times,
+        )
+        yield Comparison("rsync -rt", first, second, None, f"{note}, {direction}")
+    shutil.rmtree(one)
+    shutil.rmtree(two)
+
+
 def large(bench: Bench) -> Iterator[Comparison]:
     """One file of 200 MB up and down on loopback, one of 40 MB at 40 ms."""
     yield from _large(bench, 200, slow=False)
@@ -373,6 +416,7 @@ ALL: dict[str, Callable[[Bench], Iterator[Comparison]]] = {
     "run": run,
     "many": many,
     "tree": tree,
+    "update": update,
     "large": large,
     "recovery": recovery,
     "parse": parse,
