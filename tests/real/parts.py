@@ -48,6 +48,7 @@ UNPACKED = Path(__file__).resolve().parents[2] / ".venv" / "unpacked"
 APART = {
     "gridengine": "usr/lib/gridengine/sge_qmaster",
     "torque": "usr/bin/qsub",
+    "spooler": "usr/bin/tsp",
 }
 
 
