@@ -179,6 +179,10 @@ class Custom(Scheduler):
         """The scheduler's own reading."""
         return self.base.parse_accounting(stdout, stderr=stderr, returncode=returncode)
 
+    def usual_paths(self, job_id: str, name: str) -> tuple[str, str] | None:
+        """That of the scheduler itself."""
+        return self.base.usual_paths(job_id, name)
+
     def detail_script(self, job_id: str) -> str | None:
         """The scheduler's own."""
         return self.base.detail_script(job_id)
