@@ -12,6 +12,7 @@ import pytest
 from openssh_jobs import Connection
 from openssh_jobs.errors import CommandFailed, CommandTimeout
 from tests.helpers import processes, until
+from tests.real.site import Host
 
 _marks = iter(range(200_000, 300_000))
 
@@ -79,17 +80,17 @@ def test_a_timeout_lets_the_command_go_on(connection: Connection) -> None:
     assert out == "got it\n" + "\0" * 200_000
 
 
-def test_communicate_goes_on_after_a_timeout(connection: Connection, tmp_path: Any) -> None:
-    gate = tmp_path / "gate"
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:3]:
-        parent.chmod(0o755)
+def test_communicate_goes_on_after_a_timeout(connection: Connection, host: Host) -> None:
+    gate = host.home / f"gate-{os.getpid()}"
     script = f"cat; while [ ! -e {gate} ]; do sleep 0.02; done; echo end"
     with connection.popen(script) as process:
         with pytest.raises(CommandTimeout):
             process.communicate("begin\n", timeout=0.2)
         gate.touch()
-        assert process.communicate(timeout=20) == ("begin\nend\n", "")
+        try:
+            assert process.communicate(timeout=20) == ("begin\nend\n", "")
+        finally:
+            gate.unlink()
 
 
 def test_terminate_and_kill(connection: Connection, mark: str) -> None:
