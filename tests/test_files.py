@@ -437,3 +437,29 @@ def test_copying(c: Connection, userland: Host, work: Path) -> None:
     fails(errno.EISDIR, c.copy, str(work / "f"), str(work / "d"))
     fails(errno.EISDIR, c.copy, str(work / "d"), str(work / "x"))
     assert sorted(os.listdir(work)) == ["d", "f", "old"]
+
+
+def test_trees_are_updated_resumed_and_compared_on_every_userland(
+    c: Connection, work: Path, tmp_path: Path
+) -> None:
+    """BusyBox's find prints no times, its tar takes no list, its sha256sum no -z."""
+    top = tmp_path / "t"
+    (top / "d").mkdir(parents=True)
+    for number, name in enumerate(NAMES):
+        (top / "d" / name).write_bytes(b"x" * number)
+    (top / "link").symlink_to("d")
+    there = f"{work}/t"
+    assert c.put(top, there, update=True, verify=True).files == len(NAMES) + 1
+    assert c.put(top, there, update=True).files == 0
+    (top / "d" / "a b").write_bytes(b"changed")
+    assert c.put(top, there, update=True, verify=True).files == 1
+    assert c.get(there, tmp_path / "u", update=True, verify=True).files == len(NAMES) + 1
+    assert c.get(there, tmp_path / "u", update=True, verify=True).files == 0
+    (work / "t" / "d" / "a b").write_bytes(b"changed again")
+    done = c.get(there, tmp_path / "u", update=True)
+    assert (done.files, done.skipped) == (1, len(NAMES))
+    assert (tmp_path / "u" / "d" / "a b").read_bytes() == b"changed again"
+    (top / "big").write_bytes(os.urandom(3_000_000))
+    c.put(top / "big", f"{work}/big", resume=True)
+    c.get(f"{work}/big", tmp_path / "big", resume=True, verify=True)
+    assert (tmp_path / "big").read_bytes() == (top / "big").read_bytes()

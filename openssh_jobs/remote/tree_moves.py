@@ -9,6 +9,7 @@ import os
 import posixpath
 import stat
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, RemoteOSError, TransferError, remote_oserror
@@ -212,6 +213,10 @@ class TreeMoves:
             raise NotADirectoryError(20, "Not a directory", os.fsdecode(target))
         everything, members = self._wanted_to_get(source, target, options)
         method = self._method(options, members)
+        whole = len(members) == len(everything)
+        lists = self._files.features.tar_reads_nul_lists
+        if options.method == "auto" and method == "tar" and not (whole or lists):
+            method = self._method(replace(options, method="sftp"), members)
         if options.update and there and not members:
             return _nothing(everything, began)
         parent = os.path.dirname(os.path.abspath(target))
@@ -221,7 +226,6 @@ class TreeMoves:
         total, count = _sums(members)
         options.report(0, total, 0, count, source)
         try:
-            whole = len(members) == len(everything)
             basis = target if options.update and there else None
             self._receive(method, source, stage, members, options, whole, basis)
             if method == "rsync":
