@@ -327,8 +327,13 @@ def test_a_requeued_job_is_told_of_its_last_run(room: Room, forgetful: Cluster) 
     private = room.path / ".openssh_jobs" / str(job.token)
     room.until(job, lambda: (private / f"exit.{job.id}").exists(), "the end of the first run")
     assert job.status().state is not JobState.FAILED, "to the queue it has not ended"
-    # Slurm lets a requeued job wait for a while.
-    slurm.command("scontrol", "update", f"JobId={job.id}", "StartTime=now")
+
+    def begins() -> bool:
+        # Slurm lets a requeued job wait for minutes, from when its first run is cleaned up.
+        slurm.command("scontrol", "update", f"JobId={job.id}", "StartTime=now", check=False)
+        return (private / f"exit.{job.id}.1").exists()
+
+    room.until(job, begins, "the second run")
     assert job.wait(timeout=60).exit_code == 5
     assert {path.name for path in private.glob("*.1")} == {f"start.{job.id}.1", f"exit.{job.id}.1"}
     status = seen_anew(room, forgetful, job)
