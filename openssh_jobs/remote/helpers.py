@@ -85,15 +85,17 @@ def _error(
 ) -> Exception:
     said = said.strip()
     sessions = site.commands.sessions
-    role = _ROLE.search(said)
-    if role is not None:
+    if any(text in said for text in _CUT) and not sessions.still_answers(link):
+        sessions.forget(link)
+        return sessions.master.lost(link, what)
+    # A pipe that broke is what the other side's failure looked like from here.
+    told = [one for one in _ROLE.finditer(said) if one["words"] != "Broken pipe"]
+    if told:
+        role = told[0]
         there = (role["role"] != "sender") == sends
         if there:
             return error_of(role["words"], path, host=site.host)
         return local_error(to_text(local), role["words"])
-    if any(text in said for text in _CUT) and not sessions.still_answers(link):
-        sessions.forget(link)
-        return sessions.master.lost(link, what)
     lines = [line for line in said.splitlines() if line.strip()]
     if errno_of(lines[0] if lines else "") is not None:
         if lines[0].startswith((to_text(local), f"{what}: {to_text(local)}")):
