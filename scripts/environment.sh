@@ -98,6 +98,11 @@ need_unpacked() { # need_unpacked NAME PACKAGE...: unpacked below .venv, beside 
     fi
 }
 
+need_gridengine() { # Grid Engine for the lab: Debian's, with the libraries that it needs
+    need_unpacked gridengine gridengine-common gridengine-client gridengine-exec \
+        gridengine-master libjemalloc2 libtirpc3 libhwloc15 libmunge2
+}
+
 find_python() { # sets PYTHON
     for PYTHON in python3 python3.13 python3.12 python3.11; do
         "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && return 0

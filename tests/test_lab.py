@@ -197,11 +197,13 @@ def test_the_controller_and_a_node_can_go_and_come_back(slurm: SlurmLab) -> None
 
 
 @pytest.mark.parametrize("claim", ["nothing", "none", "/run/lab"])
-def test_slurm_is_refused_outside(claim: str) -> None:
+@pytest.mark.parametrize("what", ["slurm.SlurmLab", "gridengine.GridEngineLab"])
+def test_schedulers_are_refused_outside(claim: str, what: str) -> None:
     environment = {"PATH": os.environ["PATH"]}
     if claim != "nothing":
         environment[namespaces.MARK] = claim
-    code = "from tests.real.slurm import SlurmLab; SlurmLab(None, None)"
+    module, name = what.split(".")
+    code = f"from tests.real.{module} import {name}; {name}(None, None)"
     # Outside of the lab process 1 is not ours; a namespace more is as far away as the machine is.
     outside = ["unshare", "--pid", "--fork", "--mount-proc"] if namespaces.inside() else []
     done = subprocess.run(
@@ -253,6 +255,10 @@ def test_the_lab_by_hand_comes_up_and_leaves_nothing(lab_directory: Path) -> Non
         if namespaces.inside():
             script = "sbatch --parsable --wrap 'echo done'"
             assert lab("run", "ssh", "-F", config, "direct", script).strip() == "1"
+            if parts.missing("gridengine") is None:
+                settings = said.partition("on the login node: ")[2].splitlines()[0]
+                script = f"{settings}; echo true | qsub -terse"
+                assert lab("run", "ssh", "-F", config, "direct", script).strip() == "1"
         assert lab("up").startswith("The lab is up already")
     finally:
         lab("down")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import namespaces, parts
+from .gridengine import GridEngineLab
 from .site import Site
 from .slurm import SlurmLab
 
@@ -127,6 +128,8 @@ def _status() -> int:
     print(f"try          scripts/lab run ssh -F {state['config']} inner hostname")
     if state["scheduler"] == "slurm":
         print(f"             scripts/lab run ssh -F {state['config']} direct sbatch --wrap date")
+    if state["gridengine"]:
+        print(f"Grid Engine  is there, too; on the login node: {state['gridengine']}")
     print("or enter     scripts/lab shell")
     print("and then     scripts/lab down")
     return 0
@@ -177,7 +180,7 @@ def _serve() -> NoReturn:
     for path in (home, directory / "r"):
         path.mkdir(mode=0o700)
     site = Site(directory / "s")
-    slurm = None
+    slurm = gridengine = None
     ended = False
 
     def end(_number: int, _frame: object) -> None:
@@ -191,6 +194,9 @@ def _serve() -> NoReturn:
         if site.network is not None and parts.missing("slurm") is None:
             slurm = SlurmLab(directory / "slurm", site.network.login)
             slurm.start()
+        if site.network is not None and parts.missing("gridengine") is None:
+            gridengine = GridEngineLab(directory / "gridengine", site.network.login)
+            gridengine.start()
         host = site.host("direct")
         environment = {
             "HOME": home,
@@ -204,6 +210,7 @@ def _serve() -> NoReturn:
             "config": str(site.config),
             "user": host.user,
             "scheduler": "slurm" if slurm else "none",
+            "gridengine": gridengine.prologue if gridengine else None,
             "environment": {name: str(value) for name, value in environment.items()},
         }
         print(json.dumps(facts), flush=True)
@@ -212,6 +219,8 @@ def _serve() -> NoReturn:
             signal.pause()
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if gridengine is not None:
+            gridengine.stop()
         if slurm is not None:
             slurm.stop()
         site.stop()
