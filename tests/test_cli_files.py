@@ -93,6 +93,25 @@ def test_into_a_directory_with_a_slash(
     assert (tmp_path / "here" / "basis" / "b.log").read_text() == "bb"
 
 
+def test_only_what_changed_and_where_it_was_cut(
+    sshd: Host, there: str, tree: Path, tmp_path: Path
+) -> None:
+    remote = f"{sshd.alias}:{there}/t"
+    words = ("put", "-F", str(sshd.config), "--update", "--json", str(tree), remote)
+    assert program(*words).data["files"] == 3
+    (tree / "a.inp").write_text("changed")
+    assert (lambda facts: (facts["files"], facts["skipped"]))(program(*words).data) == (1, 2)
+    done = program(
+        *("get", "-F", str(sshd.config), "--resume", "--verify"),
+        *(f"{remote}/a.inp", str(tmp_path / "one")),
+    )
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert (tmp_path / "one").read_text() == "changed"
+    done = program("get", "-F", str(sshd.config), "--resume", remote, str(tmp_path / "two"))
+    assert done.code != 0
+    assert "single files" in done.sentence()
+
+
 def test_patterns_and_data(sshd: Host, there: str, tree: Path) -> None:
     done = program(
         *("put", "-F", str(sshd.config), "--only", "*.inp", "--json"),

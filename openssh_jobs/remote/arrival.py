@@ -107,3 +107,18 @@ def place(stage: bytes, target: bytes, *, merge: bool) -> None:
             os.replace(here, there)
     for there, number in reversed(modes):
         os.chmod(there, number)
+
+
+def create_private(path: bytes, mode: int, preserve: bool) -> int:
+    """Make a file that nobody else may read while it is not complete; the mode that it gets then.
+
+    The kernel tells what the umask leaves of a mode: asking with umask(2) would change it for all
+    threads, and two that ask at once would leave it changed.
+    """
+    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode & 0o777)
+    try:
+        left = stat.S_IMODE(os.fstat(handle).st_mode)
+        os.fchmod(handle, 0o600)
+    finally:
+        os.close(handle)
+    return mode if preserve else left

@@ -21,7 +21,7 @@ from ..errors import (
     TransferError,
     remote_oserror,
 )
-from . import helpers, ranges, sftp_trees, streams, trees
+from . import arrival, helpers, ranges, sftp_trees, streams, trees
 from .options import METHODS, Options, Site, TransferResult, part_name
 from .oserrors import error_of, refused
 from .quoting import RENAME, quote_path, sftp_quote, to_bytes, to_text
@@ -350,7 +350,7 @@ class Transfer:
             options.report(arrived, arrived, 1, 1, source)
             return _one(arrived, began)
         part = os.path.join(parent, part_name())
-        mode = _create_private(part, stat.S_IMODE(facts.st_mode), options.preserve)
+        mode = arrival.create_private(part, stat.S_IMODE(facts.st_mode), options.preserve)
         try:
             self._receive_file(source, part, target, facts, options)
             if options.verify:
@@ -392,7 +392,7 @@ class Transfer:
         from . import partial
 
         probe = os.path.join(os.path.dirname(target) or b".", part_name())
-        mode = _create_private(probe, stat.S_IMODE(facts.st_mode), options.preserve)
+        mode = arrival.create_private(probe, stat.S_IMODE(facts.st_mode), options.preserve)
         os.unlink(probe)
         part = partial.Local(self._site, source, target, facts.st_size, facts.st_mtime_ns)
         try:
@@ -489,18 +489,3 @@ def _one(size: int, began: float) -> TransferResult:
 
 def _nothing(began: float) -> TransferResult:
     return TransferResult(files=0, bytes=0, skipped=1, elapsed=time.monotonic() - began)
-
-
-def _create_private(path: bytes, mode: int, preserve: bool) -> int:
-    """Make a file that nobody else may read while it is not complete; the mode that it gets then.
-
-    The kernel tells what the umask leaves of a mode: asking with umask(2) would change it for all
-    threads, and two that ask at once would leave it changed.
-    """
-    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode & 0o777)
-    try:
-        left = stat.S_IMODE(os.fstat(handle).st_mode)
-        os.fchmod(handle, 0o600)
-    finally:
-        os.close(handle)
-    return mode if preserve else left
