@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from collections.abc import Iterator
@@ -53,13 +54,24 @@ def until_forgotten(lab: SlurmLab, ids: list[str]) -> None:
         time.sleep(0.5)
 
 
+def step_runs(job_id: str) -> bool:
+    """Whether a slurmstepd of this job runs."""
+    title = f"slurmstepd: [{job_id}.".encode()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if path.read_bytes().startswith(title):
+                return True
+    return False
+
+
 def _run_again(room: Room, lab: SlurmLab) -> str:
     """A job that is sent back to the queue while it runs, and then ends well."""
     job = room.submit("[ -e again ] && exit 0; touch again; sleep 300", options=["--requeue"])
     room.until(job, (room.path / "again").exists, "a first run")
     lab.command("scontrol", "requeue", job.id)
     room.until_state(job, JobState.PENDING)
-    # Slurm would wait two minutes before it starts it again.
+    # Slurm would wait two minutes before it starts it again: the first run has to be off its node.
+    room.until(job, lambda: not step_runs(job.id), "the end of the first run")
     lab.command("scontrol", "update", f"JobId={job.id}", "StartTime=now")
     return job.id
 
