@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from openssh_jobs import Connection, parser
 from openssh_jobs.cli.private_sshd import PrivateSshd
+from tests.bench import libraries
 from tests.bench.peers import SlowLink
 
 LIMIT = 300
@@ -267,6 +268,64 @@ def _update(bench: Bench, count: int, *, slow: bool) -> Iterator[Comparison]:
     shutil.rmtree(two)
 
 
+def others(bench: Bench) -> Iterator[Comparison]:
+    """A tree up and down, against scp -r, sftp -r, paramiko and asyncssh, on loopback and far."""
+    yield from _others(bench, 500, slow=False)
+    yield from _others(bench, 60, slow=True)
+
+
+def _others(bench: Bench, count: int, *, slow: bool) -> Iterator[Comparison]:
+    host = bench.connection(slow=slow)
+    source = bench.directory / f"others{count}"
+    source.mkdir()
+    for number in range(count):
+        (source / f"f{number}").write_bytes(hashlib.sha256(str(number).encode()).digest() * 64)
+    there, here = bench.directory / "there", bench.directory / "here"
+
+    def after(work: Callable[[], Any]) -> Callable[[], None]:
+        def run() -> None:
+            for path in (there, here):
+                shutil.rmtree(path, ignore_errors=True)
+            work()
+
+        return run
+
+    note = f"{count} files{', 40 ms' if slow else ''}"
+    ways = bench.ssh("-q", "-r", slow=slow, program="scp")
+    batch = bench.ssh("-q", "-b", "-", "none", slow=slow, program="sftp")
+    port = bench.slow.port if slow else bench.server.port
+    peers: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
+        (
+            "scp -r",
+            lambda: call([*ways, str(source), f"none:{there}"]),
+            lambda: call([*ways, f"none:{source}", str(here)]),
+        ),
+        (
+            "sftp -r",
+            lambda: (there.mkdir(), call(batch, input=f"put -r {source}/* {there}\n".encode())),
+            lambda: (here.mkdir(), call(batch, input=f"get -r {source}/* {here}\n".encode())),
+        ),
+    ]
+    with (
+        libraries.Paramiko(bench.server, port) as one,
+        libraries.AsyncSsh(bench.server, port) as two,
+    ):
+        for name, peer in (("paramiko", one), ("asyncssh", two)):
+            peers.append(
+                (
+                    name,
+                    lambda peer=peer: peer.put_tree(source, there),
+                    lambda peer=peer: peer.get_tree(source, here),
+                )
+            )
+        for name, up, down in peers:
+            one_way, other = pairs(after(lambda: host.put(source, str(there))), after(up), 1)
+            yield Comparison(name, one_way, other, None, f"{note}, up")
+            one_way, other = pairs(after(lambda: host.get(str(source), here)), after(down), 1)
+            yield Comparison(name, one_way, other, None, f"{note}, down")
+    shutil.rmtree(source)
+
+
 def large(bench: Bench) -> Iterator[Comparison]:
     """One file of 200 MB up and down on loopback, one of 40 MB at 40 ms."""
     yield from _large(bench, 200, slow=False)
@@ -417,6 +476,7 @@ ALL: dict[str, Callable[[Bench], Iterator[Comparison]]] = {
     "many": many,
     "tree": tree,
     "update": update,
+    "others": others,
     "large": large,
     "recovery": recovery,
     "parse": parse,
