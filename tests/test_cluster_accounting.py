@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import time
 from collections.abc import Iterator
@@ -54,28 +53,6 @@ def until_forgotten(lab: SlurmLab, ids: list[str]) -> None:
         time.sleep(0.5)
 
 
-def step_runs(job_id: str) -> bool:
-    """Whether a slurmstepd of this job runs."""
-    title = f"slurmstepd: [{job_id}.".encode()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if path.read_bytes().startswith(title):
-                return True
-    return False
-
-
-def _run_again(room: Room, lab: SlurmLab) -> str:
-    """A job that is sent back to the queue while it runs, and then ends well."""
-    job = room.submit("[ -e again ] && exit 0; touch again; sleep 300", options=["--requeue"])
-    room.until(job, (room.path / "again").exists, "a first run")
-    lab.command("scontrol", "requeue", job.id)
-    room.until_state(job, JobState.PENDING)
-    # Slurm would wait two minutes before it starts it again: the first run has to be off its node.
-    room.until(job, lambda: not step_runs(job.id), "the end of the first run")
-    lab.command("scontrol", "update", f"JobId={job.id}", "StartTime=now")
-    return job.id
-
-
 def test_what_the_history_says_of_forgotten_jobs(
     room: Room, accounting: SlurmLab, tmp_path: Path
 ) -> None:
@@ -88,7 +65,6 @@ def test_what_the_history_says_of_forgotten_jobs(
     room.until_state(running, JobState.RUNNING)
     room.cluster.wait([fine, failed], timeout=60)
     room.cluster.cancel([held, running, never])
-    again = _run_again(room, accounting)
     expected = {
         fine.id: (JobState.COMPLETED, 0, None),
         failed.id: (JobState.FAILED, 3, None),
@@ -98,7 +74,6 @@ def test_what_the_history_says_of_forgotten_jobs(
         never.id: (JobState.CANCELLED, None, None),
         f"{array.id}_1": (JobState.COMPLETED, 0, None),
         f"{array.id}_2": (JobState.FAILED, 1, None),
-        again: (JobState.COMPLETED, 0, None),
     }
     room.cluster.wait(list(expected), timeout=60)
     until_forgotten(accounting, [one.partition("_")[0] for one in expected])

@@ -125,6 +125,49 @@ def test_too_many_keys_are_named_and_one_key_helps(
     assert with_key.run("echo one key").stdout == "one key\n"
 
 
+def test_a_forwarded_agent_is_there_for_who_asks(
+    make_sshd: Make,
+    connect: Connect,
+    expect_logins: Expect,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    backend: str,
+) -> None:
+    host = make_sshd()
+    expect_logins(1)
+    agent = Agent(tmp_path / "agent")
+    agent.start()
+    try:
+        public = agent.new_key("forwarded").split()[1]
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(agent.socket))
+        # The private key file logs in; what is forwarded is the agent of our environment.
+        plain = host.server.client_block().replace("IdentityAgent none", "")
+        host.config.write_text(plain)
+        silent = connect(host, exec_backend=backend)
+        assert silent.run('echo "[$SSH_AUTH_SOCK]"').stdout == "[]\n"
+        # sshd then shows it to every later session of this login: see the docs.
+        asking = connect(host, forward_agent=True, exec_backend=backend)
+        assert public in asking.run("ssh-add -L").stdout
+    finally:
+        agent.stop()
+
+
+def test_slow_rc_files_are_paid_once_for_all_short_calls(
+    make_sshd: Make, connect: Connect, expect_logins: Expect, backend: str
+) -> None:
+    host = make_sshd(files={".bashrc": 'echo x >>"$HOME/started"; sleep 0.3\n'})
+    expect_logins(1)
+    connection = connect(host, exec_backend=backend)
+    assert connection.is_dir("/")
+    at_first = (host.home / "started").read_text()
+    for _ in range(5):
+        assert connection.exists("started")
+        assert connection.is_dir("/")
+    assert (host.home / "started").read_text() == at_first
+    connection.run("true")
+    assert (host.home / "started").read_text() == at_first * 2, "a command has its own shell"
+
+
 @pytest.mark.parametrize("limit", [1, 2, 10])
 def test_five_processes_that_hold_shells_leave_room(
     make_sshd: Make, connect: Connect, expect_logins: Expect, limit: int

@@ -45,7 +45,7 @@ def files(*tops: str | Path) -> dict[str, tuple[int, int, int]]:
     found = {}
     for top in tops:
         for directory, names, plain in os.walk(top):
-            if directory.startswith("/run/lab/s"):
+            if directory.startswith(("/run/lab/s", "/run/lab/gridengine")):
                 names.clear()  # the site's own logs go on
                 continue
             for name in (*names, *plain):
