@@ -69,9 +69,10 @@ class Connection(FileCalls):
     ``host`` is anything that ssh takes: an alias, ``user@host``, ``ssh://user@host:port``; it and
     the options go to ssh as they are, so all of the user's configuration counts.  ``master``:
     ``own`` (any live master, else open one), ``existing`` (any live one, never open), ``user``
-    (only the one that the user's ControlPath names).  ``forward_agent``: commands here may
-    use the agent; sshd then offers it to all later sessions of this login, other programs' too.  ``persist``: seconds that the master stays
-    after its last session, ``None`` for ever.  ``exec_backend``: ``auto``, ``mux`` or ``process``.
+    (only the one that the user's ControlPath names).  ``persist``: seconds that the master
+    stays after its last session, ``None`` for ever.  ``exec_backend``: ``auto``, ``mux`` or
+    ``process``.  ``forward_agent``: commands here may use the agent; this takes a login of its own,
+    because all sessions of a login see what was forwarded once.
     ``responder`` answers the questions of a login (``openssh_jobs.openssh.prompts.Prompt`` to
     text or ``None``); without one a host that asks is ``AuthenticationNeeded``.
     May be shared by threads, and used after a fork.

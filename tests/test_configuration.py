@@ -134,7 +134,7 @@ def test_a_forwarded_agent_is_there_for_who_asks(
     backend: str,
 ) -> None:
     host = make_sshd()
-    expect_logins(1)
+    expect_logins(2)
     agent = Agent(tmp_path / "agent")
     agent.start()
     try:
@@ -145,9 +145,10 @@ def test_a_forwarded_agent_is_there_for_who_asks(
         host.config.write_text(plain)
         silent = connect(host, exec_backend=backend)
         assert silent.run('echo "[$SSH_AUTH_SOCK]"').stdout == "[]\n"
-        # sshd then shows it to every later session of this login: see the docs.
+        # All sessions of a login see what was forwarded once: it takes one of its own.
         asking = connect(host, forward_agent=True, exec_backend=backend)
         assert public in asking.run("ssh-add -L").stdout
+        assert silent.run('echo "[$SSH_AUTH_SOCK]"').stdout == "[]\n"
     finally:
         agent.stop()
 

@@ -137,6 +137,10 @@ def route_name(target: Target, resolved: Resolved) -> str:
     import hashlib  # here and in other places: not before it is needed
 
     facts = [_NAME_FORMAT, target.config_path or "", target.jump or ""]
+    if target.forward_agent:
+        # A master that was opened without the agent cannot forward it later, and one that was
+        # opened with it shows it to every later session.
+        facts.append("ForwardAgent")
     facts += [
         f"{keyword} {value}" for keyword in _ROUTING for value in resolved.values.get(keyword, ())
     ]
