@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from openssh_jobs.errors import (
     HostKeyUnknown,
     HostUnreachable,
     JumpHostFailed,
+    Throttled,
 )
 from tests.real.site import Host
 
@@ -91,6 +93,30 @@ def test_a_server_that_hangs_up_is_asked_once(
         connection.run("true")
     assert caught.value.sent == "no"
     assert accepted == [1]
+
+
+def test_a_server_that_is_full_of_logins_is_throttled_and_reached_later(
+    make_sshd: Make, connect: Callable[..., Connection], expect_logins: Callable[..., None]
+) -> None:
+    """A real MaxStartups 1: somebody who never logs in takes the only place."""
+    host = make_sshd(max_startups="1:100:1")
+    expect_logins(1)
+    connection = connect(host)
+    with socket.create_connection((host.server.address, host.server.port), 10) as idler:
+        assert idler.recv(8) == b"SSH-2.0-"
+        with pytest.raises(Throttled) as caught:
+            connection.run("true")
+        assert caught.value.sent == "no"
+        assert host.logins() == 0
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            assert connection.run("echo in").stdout == "in\n"
+            break
+        except Throttled:
+            # sshd takes a moment to see that the place is free.
+            assert time.monotonic() < deadline
+            time.sleep(1)
 
 
 def test_a_refused_key(make_sshd: Make, connect: Callable[..., Connection], tmp_path: Path) -> None:
