@@ -27,7 +27,7 @@ from openssh_jobs.errors import (
 )
 from openssh_jobs.jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
 from openssh_jobs.schedulers.launcher import Convention
-from openssh_jobs.schedulers.text import expand_array, first_line, quote
+from openssh_jobs.schedulers.text import expand_array, first_line, is_number, quote
 
 __all__ = ["Rule", "Scheduler", "Section", "SubmitRequest", "framed", "read_frame", "section"]
 
@@ -188,7 +188,7 @@ def read_frame(stdout: str) -> list[Section] | None:
             name, text, is_open = argument, rest, True
         elif word == "end" and is_open:
             code = argument.rpartition(" ")[2]
-            found.append(Section(name, text[:-1], int(code) if code.isdigit() else 1, mark))
+            found.append(Section(name, text[:-1], int(code) if is_number(code) else 1, mark))
             is_open = False
         else:
             complete = False

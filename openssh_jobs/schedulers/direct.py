@@ -46,8 +46,10 @@ from openssh_jobs.schedulers.text import (
     command_words,
     epoch,
     first_line,
+    is_number,
     quote,
     shell_path,
+    spent,
     text_seconds,
     whole_number,
 )
@@ -145,7 +147,7 @@ class Direct(Scheduler):
     def _numbers(self, ids: Iterable[str]) -> list[str]:
         found = self.checked_ids(ids)
         for one in found:
-            if not one.isdigit():
+            if not is_number(one):
                 raise InputError(f"the id of a job without a scheduler is a number: {one!r}")
         return [str(int(one)) for one in found]
 
@@ -195,13 +197,15 @@ class Direct(Scheduler):
                 kind="parse_error" if returncode == 0 else None,
                 message=None if returncode else f"no answer of direct: {first_line(stdout)!r}",
             )
+        pid_at = header.index("PID")
         known: dict[str, JobStatus] = {}
         unparsed: list[str] = []
         for line in lines[1:]:
             cells = line.split(None, len(header) - 1)
-            state = _PS_STATES.get(cells[state_at][:1]) if len(cells) > state_at else None
-            pid = cells[header.index("PID")] if state is not None else ""
-            if state is None or whole_number(pid) is None:
+            is_whole = len(cells) > max(state_at, pid_at)
+            state = _PS_STATES.get(cells[state_at][:1]) if is_whole else None
+            pid = cells[pid_at] if is_whole else ""
+            if state is None or not is_number(pid):
                 unparsed.append(line[:1000])
                 continue
             known[pid] = JobStatus(
@@ -325,7 +329,7 @@ def _read_record(record: str, one: Section) -> tuple[JobStatus | None, str | Non
     text, _, directory = record.partition(f"{one.mark}>")
     head, _, body = text.partition("\n")
     cells = head.split("|")
-    if len(cells) != 3 or not cells[0].isdigit():
+    if len(cells) != 3 or not is_number(cells[0]):
         return None, None
     job_id, verdict, now = cells
     if verdict == "absent":
@@ -340,9 +344,9 @@ def _read_record(record: str, one: Section) -> tuple[JobStatus | None, str | Non
     code = whole_number(said.get("code"))
     started, ended = whole_number(said.get("started")), whole_number(said.get("ended"))
     until = ended if ended is not None else whole_number(now)
-    spent = None
+    elapsed = None
     if started is not None and until is not None and (state.is_final or state.is_active):
-        spent = timedelta(seconds=max(0, until - started))
+        elapsed = spent(max(0, until - started))
     folder = directory.removesuffix("\n") or None
     limit = whole_number(said.get("limit"))
     facts: dict[str, Any] = {
@@ -354,8 +358,8 @@ def _read_record(record: str, one: Section) -> tuple[JobStatus | None, str | Non
         "submitted": epoch(whole_number(said.get("submitted"))),
         "started": epoch(started),
         "ended": epoch(ended),
-        "elapsed": spent,
-        "time_limit": timedelta(seconds=limit) if limit else None,
+        "elapsed": elapsed,
+        "time_limit": spent(limit) if limit else None,
         "source": "marker" if code is not None else "queue",
         "directory": folder,
         "stdout_path": _path(folder, said.get("out"), job_id),

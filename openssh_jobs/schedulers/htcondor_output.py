@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 from openssh_jobs.errors import SchedulerError
 from openssh_jobs.jobs import JobState, JobStatus
-from openssh_jobs.schedulers.text import epoch, whole_number
+from openssh_jobs.schedulers.text import epoch, is_number, spent, whole_number
 
 _S = JobState
 _NUMBERS = {
@@ -117,7 +116,7 @@ def _status(ad: Mapping[str, Any], source: str) -> JobStatus | None:
     else:
         return None
     host = _text(ad.get("RemoteHost")) or _text(ad.get("LastRemoteHost"))
-    spent = number_of(ad.get("RemoteWallClockTime"))
+    seconds = number_of(ad.get("RemoteWallClockTime"))
     directory = _text(ad.get("Iwd"))
     facts: dict[str, Any] = {
         "raw_state": str(number),
@@ -134,7 +133,7 @@ def _status(ad: Mapping[str, Any], source: str) -> JobStatus | None:
         "ended": epoch(number_of(ad.get("CompletionDate") or ad.get("EnteredCurrentStatus")))
         if state.is_final
         else None,
-        "elapsed": timedelta(seconds=spent) if spent and 0 < spent < 10**10 else None,
+        "elapsed": spent(seconds) if seconds else None,
         "source": source,
         "directory": directory,
         "stdout_path": _join(directory, _text(ad.get("Out"))),
@@ -179,7 +178,7 @@ def _read_table(text: str, source: str, known: dict[str, JobStatus], unparsed: l
         if found is not None:
             is_table = True
             letter = found["st"]
-            number = int(letter) if letter.isdigit() else _LETTERS[letter]
+            number = int(letter) if is_number(letter) else _LETTERS[letter]
             cluster, _, proc = found["id"].partition(".")
             ad: dict[str, Any] = {"ClusterId": cluster, "ProcId": proc, "JobStatus": number}
             if "owner" in found.groupdict():
@@ -201,7 +200,7 @@ def _batch(words: list[str], columns: list[str], source: str) -> JobStatus | Non
     if ids is None or not names or len(counts) != len(names):
         return None
     count = {
-        name: int(value) if value.isdigit() else 0
+        name: int(value) if is_number(value) else 0
         for name, value in zip(names, counts, strict=True)
     }
     if count.get("RUN"):

@@ -9,7 +9,7 @@ from typing import Any
 
 from openssh_jobs.errors import SchedulerError
 from openssh_jobs.jobs import JobState, JobStatus
-from openssh_jobs.schedulers.text import whole_number
+from openssh_jobs.schedulers.text import is_number, whole_number
 
 _S = JobState
 _STATES = {
@@ -125,7 +125,7 @@ def _record(record: Mapping[str, Any]) -> JobStatus | None:
     if state is None or re.fullmatch(r"[0-9]+(?:\[[0-9]+\])?", job_id) is None:
         return None
     index = said.get("JOBINDEX", "0")
-    if index.isdigit() and index != "0" and "[" not in job_id:
+    if is_number(index) and index != "0" and "[" not in job_id:
         job_id = f"{job_id}[{index}]"
 
     def get(name: str) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 from openssh_jobs.errors import SchedulerError
 from openssh_jobs.jobs import JobState, JobStatus, Node, Queue
 from openssh_jobs.schedulers.markup import elements, fields
-from openssh_jobs.schedulers.text import epoch, parse_size, parse_time, whole_number
+from openssh_jobs.schedulers.text import epoch, is_number, parse_size, parse_time, whole_number
 
 LOOKS_LIKE = re.compile(
     r"^job-ID +prior|^queuename +qtype|<job_info\b|<detailed_job_info\b|<unknown_jobs\b|^={20,}\n"
@@ -53,7 +53,7 @@ def read(text: str, zone: tzinfo | None) -> Rows | None:
     """Any listing; ``None`` for text that is none.  An empty text is an empty queue."""
     head = text.lstrip()
     if "<unknown_jobs" in text:
-        gone = {one for names in fields(text).values() for one in names if one.strip().isdigit()}
+        gone = {one for names in fields(text).values() for one in names if is_number(one.strip())}
         return Rows(gone=gone)
     if "<detailed_job_info" in text:
         return _read_details_xml(text)
@@ -150,7 +150,7 @@ def _row_without_date(line: str, header: list[str]) -> JobStatus | None:
         return None
     cell = dict(zip(header, cells, strict=False))
     state = state_of(cell["state"])
-    if state is None or not cells[0].isdigit():
+    if state is None or not is_number(cells[0]):
         return None
     place = next((one for one in cells if "@" in one), None)
     after = cells[cells.index(place) + 2 :] if place is not None else []
@@ -186,7 +186,7 @@ def _read_xml(text: str, zone: tzinfo | None) -> Rows:
         letters = said.get("state", [""])
         waits = any(name.startswith("predecessor_jobs") for name in said)
         state = state_of(letters[0], waits=waits) if len(letters) == 1 else None
-        if state is None or len(number) != 1 or not number[0].isdigit():
+        if state is None or len(number) != 1 or not is_number(number[0]):
             rows.unparsed.append(record[:1000])
             continue
         tasks = _first(said, "tasks")
@@ -229,7 +229,7 @@ def _read_details_xml(text: str) -> Rows:
         elif hold and "JRE_job_number" not in said:
             state = JobState.HELD
         number = _first(said, "JB_job_number") or ""
-        if not number.isdigit():
+        if not is_number(number):
             rows.unparsed.append(record[:1000])
             continue
         rows.known[number] = JobStatus(
@@ -264,7 +264,7 @@ def _read_details(text: str, zone: tzinfo | None) -> Rows:
             if found is not None:
                 said.setdefault(found[1].strip(), found[2])
         number = said.get("job_number", "").strip()
-        if not number.isdigit():
+        if not is_number(number):
             rows.unparsed.append(block[:1000])
             continue
         state: JobState | None
@@ -334,7 +334,7 @@ def read_accounting(text: str, zone: tzinfo | None) -> Rows:
             key, _, value = line.partition(" ")
             said.setdefault(key, value.strip())
         number = said.get("jobnumber", "")
-        status = _ended(number, said, zone) if number.isdigit() else None
+        status = _ended(number, said, zone) if is_number(number) else None
         if status is None:
             if "jobnumber" in said or "qname" in said:
                 rows.unparsed.append(block[:1000])
@@ -383,7 +383,7 @@ def _ended(number: str, said: dict[str, str], zone: tzinfo | None) -> JobStatus 
     }
     if state is JobState.PENDING:
         facts.update(exit_code=None, signal=None, ended=None)
-    return JobStatus(_task_id(number, task if task.isdigit() else None), state, **facts)
+    return JobStatus(_task_id(number, task if is_number(task) else None), state, **facts)
 
 
 def _when(text: str | None, zone: tzinfo | None) -> datetime | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import timedelta, tzinfo
+from datetime import tzinfo
 from typing import Any, Final
 
 from openssh_jobs.jobs import JobState, JobStatus
@@ -23,7 +23,14 @@ from openssh_jobs.schedulers.slurm_states import (
     state_of,
     told_exit,
 )
-from openssh_jobs.schedulers.text import expand_hosts, parse_duration, parse_time, whole_number
+from openssh_jobs.schedulers.text import (
+    expand_hosts,
+    is_number,
+    parse_duration,
+    parse_time,
+    spent,
+    whole_number,
+)
 
 # --------------------------------------------------------------------------- columns
 
@@ -76,6 +83,9 @@ class Table:
         for place, name in enumerate(self.columns):
             self.at.setdefault(name, place)
         self.ids = [place for place, name in enumerate(self.columns) if name == "id"]
+        # Of all columns that a job's id is made of.
+        self.places = [self.at[one] for one in ("raw_id", "array_id", "task") if one in self.at]
+        self.places += self.ids
         self.reason = self.at.get("reason", self.at.get("nodelist_reason"))
 
     @property
@@ -91,7 +101,7 @@ class Table:
         task = cells[self.at["task"]].strip() if "task" in self.at else "N/A"
         if "array_id" in self.at and task not in ("N/A", "", "(null)"):
             array = cells[self.at["array_id"]].strip()
-            return f"{array}_{task}" if task.isdigit() else f"{array}_[{task}]"
+            return f"{array}_{task}" if is_number(task) else f"{array}_[{task}]"
         return cells[self.at.get("raw_id", self.at.get("array_id", 0))].strip()
 
     def status(self, cells: Sequence[str]) -> JobStatus | None:
@@ -143,9 +153,7 @@ class Table:
             # Of what has not begun or ended, these are the scheduler's guesses.
             "started": started if has_begun(state) else None,
             "ended": ended if state.is_final else None,
-            "elapsed": parse_duration(get("elapsed"))
-            if seconds is None
-            else timedelta(seconds=seconds),
+            "elapsed": parse_duration(get("elapsed")) if seconds is None else spent(seconds),
             "time_limit": parse_duration(get("time_limit")),
             "source": self.source,
             "directory": get("directory"),
@@ -159,7 +167,7 @@ class Table:
     def _raw_id(self, cells: Sequence[str], raw: str | None) -> str | None:
         if raw is None and len(self.ids) > 1:
             raw = next(
-                (cells[one].strip() for one in self.ids if cells[one].strip().isdigit()), None
+                (cells[one].strip() for one in self.ids if is_number(cells[one].strip())), None
             )
         return raw if raw != self.job_id(cells) else None
 
@@ -194,7 +202,7 @@ def read_table(
         place += 1
         if not line.strip() or _DATE.fullmatch(line.strip()):
             continue
-        if line.startswith("CLUSTER: ") and (found := _CLUSTER.match(line)):
+        if (found := _CLUSTER.match(line)) is not None:
             # One cluster is the one that was meant; the id needs its name where there are more.
             cluster = found[1] if is_several else ""
             table = None
@@ -254,7 +262,7 @@ def _read_lines(
         if len(cells) == width and id_at >= 0 and not table.cluster:
             state = states.get(cells[state_at])
             job_id = cells[id_at]
-            if state is not None and (job_id.isdigit() or is_job_id(job_id)):
+            if state is not None and (is_number(job_id) or is_job_id(job_id)):
                 if state is pending and reason_at is not None:
                     reason = cells[reason_at]
                     if reason not in held:
@@ -265,7 +273,7 @@ def _read_lines(
                 continue
         if not line:
             continue
-        if line.startswith("CLUSTER: ") or header_columns(line) is not None:
+        if _CLUSTER.match(line) is not None or header_columns(line) is not None:
             return number
         _read_odd_line(line, cells, table, separator, spans, rows)
     return len(lines)
@@ -285,7 +293,12 @@ def _read_odd_line(
         return
     if separator is None and spans is not None:
         status = next(
-            (found for cut in spans.cuts(line) if (found := table.status(cut)) is not None), None
+            (
+                one
+                for cut in spans.cuts(line, table.places)
+                if (one := table.status(cut)) is not None
+            ),
+            None,
         )
     elif separator is None:
         # Without a header only a last column of free text can hold blanks.
@@ -313,6 +326,10 @@ def _read_odd_line(
         if status is None and _STEP.match(line) and "|" in line:
             return
     rows.add(status, line)
+
+
+# The last byte before an edge and the first behind it, in one word.
+_INSIDE = re.compile(rb"\S\S", re.DOTALL)
 
 
 class Spans:
@@ -344,10 +361,16 @@ class Spans:
         layouts = [tuple(right), tuple(left)]
         return cls(layouts if line[:1] == " " else layouts[::-1])
 
-    def cuts(self, line: str) -> Iterable[list[str]]:
-        """The cells by each layout.  Slurm counts bytes, not letters."""
+    def cuts(self, line: str, ids: Sequence[int] = ()) -> Iterable[list[str]]:
+        """The cells by each layout that cuts none of the ids in two.
+
+        Slurm counts bytes, not letters.
+        """
         raw = line.encode("utf-8", "surrogateescape")
         for layout in self.layouts:
+            edges = {edge for one in ids if one < len(layout) for edge in layout[one] if edge}
+            if any(_INSIDE.fullmatch(raw[edge - 1 : edge + 1]) for edge in edges):
+                continue
             yield [
                 raw[start:end].decode("utf-8", "surrogateescape").strip() for start, end in layout
             ]

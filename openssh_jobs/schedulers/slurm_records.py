@@ -19,7 +19,7 @@ from openssh_jobs.schedulers.slurm_states import (
     state_of,
     told_exit,
 )
-from openssh_jobs.schedulers.text import epoch, expand_hosts, signal_and_code
+from openssh_jobs.schedulers.text import epoch, expand_hosts, signal_and_code, spent
 
 # --------------------------------------------------------------------------- scontrol
 
@@ -233,7 +233,7 @@ def _accounting_facts(row: JsonRow) -> dict[str, Any]:
         "submitted": epoch(number_of(times.get("submission"))),
         "started": epoch(number_of(times.get("start"))) if has_begun(state) else None,
         "ended": epoch(number_of(times.get("end"))) if state.is_final else None,
-        "elapsed": timedelta(seconds=seconds) if seconds is not None else None,
+        "elapsed": spent(seconds),
         "time_limit": _limit(times.get("limit")),
         "source": "accounting",
         "directory": job.get("working_directory") or None,

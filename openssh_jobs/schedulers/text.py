@@ -19,12 +19,14 @@ __all__ = [
     "expand_array",
     "expand_hosts",
     "first_line",
+    "is_number",
     "parse_duration",
     "parse_size",
     "parse_time",
     "quote",
     "shell_path",
     "signal_and_code",
+    "spent",
     "text_seconds",
     "whole_number",
 ]
@@ -43,6 +45,11 @@ def quote(word: str) -> str:
 def shell_path(path: str) -> str:
     """A path as one shell word that no program takes for an option."""
     return quote(f"./{path}" if path.startswith("-") else path)
+
+
+def is_number(text: str) -> bool:
+    """True for nothing but the digits 0 to 9 (``str.isdigit`` takes those of all scripts)."""
+    return text.isascii() and text.isdigit()
 
 
 def whole_number(text: str | None) -> int | None:
@@ -89,6 +96,11 @@ def _delta(**parts: int) -> timedelta | None:
         return None
 
 
+def spent(seconds: int | None) -> timedelta | None:
+    """So many seconds; ``None`` for what is negative, or longer than any computer will run."""
+    return timedelta(seconds=seconds) if seconds is not None and 0 <= seconds < 10**10 else None
+
+
 def text_seconds(value: timedelta | float | str) -> timedelta | None:
     """A time limit given as ``timedelta``, seconds, or text in the common form."""
     if isinstance(value, timedelta):
@@ -118,7 +130,7 @@ def parse_time(text: str | None, zone: tzinfo | None = None) -> datetime | None:
     if not text:
         return None
     text = text.strip()
-    if text.isascii() and text.isdigit():
+    if is_number(text):
         return epoch(text)
     when: datetime | None
     try:
@@ -209,7 +221,7 @@ def _expand(text: str, room: int) -> list[str]:
     for part in found[2].split(","):
         low, _, high = part.partition("-")
         last = high or low
-        if not (low.isdigit() and last.isdigit()) or len(last) > 9:
+        if not (is_number(low) and is_number(last)) or len(last) > 9:
             return [text]
         if (int(last) - int(low) + 1) * len(tails) > room - len(names):
             return [text] * max(1, room)
