@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.real import parts
 from tests.real.site import Host
 
 _CHECKOUT = Path(__file__).parent.parent
@@ -93,6 +95,14 @@ def facts(top: Path) -> dict[str, Any]:
         else:
             found[name] = ("file", stat.S_IMODE(info.st_mode), path.read_bytes())
     return found
+
+
+def tar_in(directory: Path, program: str) -> Path:
+    """A new directory in which another program (``bsdtar``, ``busybox``) is the tar."""
+    parts.require(program)
+    directory.mkdir(mode=0o755)
+    (directory / "tar").symlink_to(str(shutil.which(program)))
+    return directory
 
 
 def make_tree(top: Path, names: list[str]) -> None:

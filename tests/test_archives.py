@@ -15,7 +15,8 @@ import pytest
 
 from openssh_jobs import Connection
 from openssh_jobs.errors import OpenSSHJobsError, TransferError
-from openssh_jobs.remote import arrival, streams, trees
+from openssh_jobs.remote import arrival, trees
+from tests.helpers import tar_in
 from tests.real.site import Host
 
 _numbers = itertools.count()
@@ -121,18 +122,14 @@ def hostile(host: Host, connection: Connection) -> Iterator[Callable[[bytes], Co
     shutil.rmtree(binary)
 
 
-@pytest.fixture(params=["tar", "busybox"])
+@pytest.fixture(params=["tar", "busybox", "bsdtar"])
 def local_tar(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> str:
-    """The tar of this machine, and BusyBox's."""
-    if request.param == "busybox":
-        busybox = shutil.which("busybox")
-        if busybox is None:
-            pytest.skip("no busybox: apt-get install busybox")
-        (tmp_path / "bin").mkdir()
-        (tmp_path / "bin" / "tar").symlink_to(busybox)
-        monkeypatch.setattr(streams, "_local_tar", lambda: str(tmp_path / "bin" / "tar"))
+    """The tar of this machine, BusyBox's, and that of macOS and the BSDs."""
+    if request.param != "tar":
+        directory = tar_in(tmp_path / "bin", request.param)
+        monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
     return str(request.param)
 
 

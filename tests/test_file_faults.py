@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from openssh_jobs import Connection
-from openssh_jobs.errors import NoSpace, OpenSSHJobsError, TransferError
+from openssh_jobs.errors import NoSpace, OpenSSHJobsError, QuotaExceeded, TransferError
 from tests.helpers import until
 from tests.real import parts
 from tests.real.site import Host
@@ -102,6 +102,52 @@ def test_a_full_disk_there_and_here(
         connection.get(f"{there}/{source}", here / "small" / "x", method=method)
     assert isinstance(caught.value, NoSpace) or getattr(caught.value, "errno", 0) == errno.ENOSPC
     assert os.listdir(here / "small") == ["old"]
+
+
+@pytest.fixture
+def quota(there: Path, tmp_path: Path, host: Host) -> Iterator[Path]:
+    """A directory of the user's on the host in which all may hold one megabyte: a btrfs."""
+    parts.require("btrfs")
+    parts.require_namespaces("a disk with a quota")
+    image, disk = tmp_path / "disk", there / "disk"
+    disk.mkdir()
+    with image.open("wb") as handle:
+        handle.truncate(1 << 30)
+    subprocess.run(["mkfs.btrfs", "-q", str(image)], check=True, timeout=60, capture_output=True)
+    mount = ["mount", "-t", "btrfs", "-o", "loop", str(image), str(disk)]
+    done = subprocess.run(mount, timeout=60, check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        parts.unavailable(f"no btrfs can be mounted here: {done.stderr.strip()}")
+    try:
+        small = disk / "small"
+        for words in (("quota", "enable", disk), ("subvolume", "create", small),
+                      ("qgroup", "limit", "1M", small)):  # fmt: skip
+            argv = ["btrfs", *map(str, words)]
+            subprocess.run(argv, check=True, timeout=60, capture_output=True)
+        os.chown(small, host.server.uid, -1)
+        yield small
+    finally:
+        argv = ["umount", str(disk)]
+        assert until(lambda: subprocess.run(argv, timeout=20).returncode == 0)
+
+
+def test_a_quota_that_is_used_up(
+    connection: Connection, host: Host, here: Path, there: Path, quota: Path
+) -> None:
+    """The system itself says EDQUOT; sftp alone would say "Failure"."""
+    old = host.make(f"{quota.relative_to(host.home)}/old", b"old")
+    for kind, method in CASES:
+        source = here / ("tree" if kind == "tree" else "tree/f")
+        with pytest.raises(QuotaExceeded) as caught:
+            connection.put(source, f"{quota}/x", method=method)
+        assert caught.value.errno == errno.EDQUOT, (kind, method, caught.value)
+        assert caught.value.host == connection.host
+        assert str(quota) in str(caught.value)
+        assert os.listdir(quota) == ["old"], (kind, method)
+    with pytest.raises(QuotaExceeded) as caught:
+        connection.write_bytes(str(old), os.urandom(2_000_000))
+    assert caught.value.errno == errno.EDQUOT
+    assert old.read_bytes() == b"old"
 
 
 @pytest.mark.parametrize(("kind", "method"), CASES)

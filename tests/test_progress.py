@@ -69,7 +69,7 @@ def test_a_tree(connection: Connection, there: Path, tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
     for number in range(30):
         with (tmp_path / "t" / f"{number:02}").open("wb") as handle:
-            handle.truncate(_SIZE // 30)
+            handle.write(bytes(_SIZE // 30))
     seen: Seen = []
     connection.put(tmp_path / "t", f"{there}/t", progress=lambda *numbers: seen.append(numbers))
     between = [one for one in seen if 0 < one[2] < 30]
@@ -80,6 +80,26 @@ def test_a_tree(connection: Connection, there: Path, tmp_path: Path) -> None:
     connection.get(f"{there}/t", tmp_path / "u", progress=lambda *numbers: seen.append(numbers))
     assert [one for one in seen if 0 < one[0] < _SIZE], seen
     assert seen[-1][:4] == (_SIZE, _SIZE, 30, 30)
+
+
+@pytest.mark.parametrize("method", ["sftp", "rsync"])
+def test_a_tree_by_ways_that_tell_each_file(
+    connection: Connection, there: Path, tmp_path: Path, method: str
+) -> None:
+    (tmp_path / "t" / "empty").mkdir(parents=True)
+    for number in range(30):
+        (tmp_path / "t" / f"{number:02}").write_bytes(os.urandom(_SIZE // 60))
+    for move in (
+        lambda tell: connection.put(tmp_path / "t", f"{there}/t", method=method, progress=tell),
+        lambda tell: connection.get(f"{there}/t", tmp_path / "u", method=method, progress=tell),
+    ):
+        seen: Seen = []
+        move(lambda *numbers, to=seen: to.append(numbers))
+        between = [one for one in seen if 0 < one[2] < 30]
+        assert between, seen
+        assert all(one[0] == one[2] * (_SIZE // 60) for one in between), "files and bytes agree"
+        assert [one[2] for one in between] == sorted(one[2] for one in between)
+        assert seen[-1][:4] == (_SIZE // 60 * 30, _SIZE // 60 * 30, 30, 30)
 
 
 @pytest.mark.parametrize("method", ["tar", "auto"])

@@ -100,19 +100,19 @@ def test_the_master_is_killed_under_it(
             pid = connection.check().master
             assert pid is not None
 
-            def cut(argv: object, stdin: bytes, tick: object) -> tuple[int, str]:
+            def cut(argv: object, stdin: bytes, stdout: object, _: object) -> tuple[int, str]:
                 monkeypatch.setattr(helpers, "_run", honest)
                 monkeypatch.setattr(helpers, "STEP", 0.01)
                 killed: list[int] = []
 
-                def kill(_: int) -> None:
+                def kill(__: int) -> None:
                     parts_there = [path for path in host.home.rglob(".*") if path.is_file()]
                     moving = any(path.stat().st_size > 1 << 20 for path in parts_there)
                     if moving and not killed:
                         killed.append(pid)
                         os.kill(pid, 9)
 
-                return honest(argv, stdin, kill)  # type: ignore[arg-type]
+                return honest(argv, stdin, stdout, kill)  # type: ignore[arg-type]
 
             monkeypatch.setattr(helpers, "_run", cut)
             with pytest.raises(ConnectionLost):

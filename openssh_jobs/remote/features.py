@@ -16,7 +16,7 @@ case $s in
 *.?????????) printf 'stat gnu\0' ;;
 *) if stat -c %f / >/dev/null 2>&1; then printf 'stat plain\0'; else printf 'stat bsd\0'; fi ;;
 esac
-if [ -n "$(find / -maxdepth 0 -printf x 2>/dev/null)" ]; then printf 'find_printf yes\0'; fi
+if [ -n "$(find / -maxdepth 0 -printf %b 2>/dev/null)" ]; then printf 'find_printf yes\0'; fi
 printf 'tar %s\0' "$(tar --version 2>/dev/null | head -n 1)"
 if command -v tar >/dev/null; then printf 'has_tar yes\0'; fi
 printf 'rsync %s\0' "$(rsync --version 2>/dev/null | head -n 1)"
@@ -55,11 +55,6 @@ class Features:
     def gnu_tar(self) -> bool:
         """Whether tar is GNU tar."""
         return "GNU tar" in self.tar
-
-    @property
-    def tar_reads_nul_lists(self) -> bool:
-        """Whether ``tar --null -T -`` works: GNU tar and bsdtar, not BusyBox."""
-        return self.gnu_tar or "bsdtar" in self.tar
 
 
 def parse(output: bytes) -> Features:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import TransferError
 from ..openssh import process
@@ -37,17 +37,19 @@ def run(
     local: bytes,
     sends: bool,
     stdin: bytes = b"",
+    stdout: BinaryIO | None = None,
     tick: Callable[[int], object] = lambda pid: None,
 ) -> None:
     """Run such a program to its end, on a session that is counted like any other.
 
-    ``path`` is what an error on the host is about, ``local`` what one here is about.  Where the
-    session was refused the program is started again: it has moved nothing.
+    ``tick`` is called with its pid while it is at work; ``stdout`` gets what it prints.  ``path``
+    is what an error on the host is about, ``local`` what one here is about.  Where the session was
+    refused the program is started again: it has moved nothing.
     """
     ended: list[tuple[int, str]] = []
 
     def starter(link: Link) -> Link:
-        code, said = _run(argv_of(link), stdin, tick)
+        code, said = _run(argv_of(link), stdin, stdout, tick)
         if code not in (0, 127) and any(text in said for text in _REFUSALS):
             raise failure_of(said.encode("utf-8", "replace"))
         ended[:] = [(code, said)]
@@ -62,14 +64,18 @@ def run(
 
 
 def _run(
-    argv: Sequence[str | bytes], stdin: bytes, tick: Callable[[int], object]
+    argv: Sequence[str | bytes],
+    stdin: bytes,
+    stdout: BinaryIO | None,
+    tick: Callable[[int], object],
 ) -> tuple[int, str]:
     import tempfile
 
     with tempfile.TemporaryFile() as wanted, tempfile.TemporaryFile() as told:
         wanted.write(stdin)
         wanted.seek(0)
-        child = process.spawn(argv, stdin=wanted, stderr=told)
+        out = process.DEVNULL if stdout is None else stdout
+        child = process.spawn(argv, stdin=wanted, stdout=out, stderr=told)
         try:
             while not process.wait(child, STEP):
                 tick(child.pid)

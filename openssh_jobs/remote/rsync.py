@@ -7,17 +7,20 @@ changed in part only the changes travel.
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from typing import TYPE_CHECKING
+import tempfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import ConfigurationError, TransferError
-from ..openssh import features
+from ..openssh import features, process
 from ..openssh.sessions import guarded_arguments
 from . import helpers
 from .quoting import envelope, quote_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ..openssh.master import Link
     from . import trees
@@ -70,6 +73,41 @@ def _names(members: Sequence[trees.Member]) -> bytes:
     return b"".join(b"./" + member.name + b"\0" for member in members)
 
 
+# After each thing: what it was (>f+++ a file, hf a hard link, cL a link), its size, bytes moved.
+# A form with %b is printed when the thing is done.
+_FORMAT = "--out-format=%i %l %b"
+_LINE = re.compile(rb"^[<>ch.*][fL]\S* (\d+) \d+$", re.MULTILINE)
+_knows_format: dict[str, bool] = {}
+
+
+def _tells(program: str) -> bool:
+    """Whether this rsync can be asked for a line a file: that of macOS is another program."""
+    if program not in _knows_format:
+        said = process.run([program, "--version"], timeout=10).stdout
+        _knows_format[program] = b"openrsync" not in said
+    return _knows_format[program]
+
+
+@contextmanager
+def _telling(
+    program: str, members: Sequence[trees.Member], options: Options, name: bytes
+) -> Iterator[tuple[list[str], BinaryIO | None, Callable[[int], object]]]:
+    """What rsync is asked to print, where, and who reads it for ``options.progress``."""
+    if options.progress is None or not _tells(program):
+        yield [], None, lambda pid: None
+        return
+    total = sum(member.size for member in members if member.kind == "f")
+    count = sum(member.kind != "d" for member in members)
+    with tempfile.TemporaryFile() as said:
+
+        def tick(pid: int) -> None:
+            sizes = _LINE.findall(os.pread(said.fileno(), os.fstat(said.fileno()).st_size, 0))
+            done = sum(map(int, sizes))
+            options.report(min(done, total), total, min(len(sizes), count), count, name)
+
+        yield [_FORMAT], said, tick
+
+
 def send(
     site: Site,
     source: bytes,
@@ -82,21 +120,25 @@ def send(
     program = require(site)
 
     def argv(link: Link) -> list[str | bytes]:
-        words: list[str | bytes] = [program, *_options(options), "--files-from=-", "--from0"]
+        words: list[str | bytes] = [program, *_options(options), *more]
+        words += ["--files-from=-", "--from0"]
         if basis is not None:
             words.append(b"--compare-dest=" + basis)
         words += ["-e", _transport(link), b"--rsync-path=" + _there(stage)]
         return [*words, "--", os.path.abspath(source) + b"/", "none:./"]
 
-    helpers.run(
-        site,
-        argv,
-        what="rsync",
-        path=basis or stage,
-        local=source,
-        sends=True,
-        stdin=_names(members),
-    )
+    with _telling(program, members, options, source) as (more, said, tick):
+        helpers.run(
+            site,
+            argv,
+            what="rsync",
+            path=basis or stage,
+            local=source,
+            sends=True,
+            stdin=_names(members),
+            stdout=said,
+            tick=tick,
+        )
 
 
 def receive(
@@ -111,18 +153,22 @@ def receive(
     program = require(site)
 
     def argv(link: Link) -> list[str | bytes]:
-        words: list[str | bytes] = [program, *_options(options), "--files-from=-", "--from0"]
+        words: list[str | bytes] = [program, *_options(options), *more]
+        words += ["--files-from=-", "--from0"]
         if basis is not None:
             words.append(b"--compare-dest=" + os.path.abspath(basis))
         words += ["-e", _transport(link), b"--rsync-path=" + _there(source)]
         return [*words, "--", "none:./", os.path.abspath(stage) + b"/"]
 
-    helpers.run(
-        site,
-        argv,
-        what="rsync",
-        path=source,
-        local=basis or stage,
-        sends=False,
-        stdin=_names(members),
-    )
+    with _telling(program, members, options, source) as (more, said, tick):
+        helpers.run(
+            site,
+            argv,
+            what="rsync",
+            path=source,
+            local=basis or stage,
+            sends=False,
+            stdin=_names(members),
+            stdout=said,
+            tick=tick,
+        )

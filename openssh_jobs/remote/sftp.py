@@ -12,11 +12,13 @@ import re
 import select
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import ConnectError, ConnectionLost, TransferError
 from ..openssh import features, keeper, mux, process
 from ..openssh.sessions import OPEN_TIMEOUT, failure_of
+from .helpers import read_counter
 from .oserrors import errno_of, error_of, local_error
 from .quoting import to_text
 
@@ -32,6 +34,8 @@ _CHUNK = 65536
 # `pwd` is answered from memory and cannot fail: its line on stdout says that all before it is done.
 _SYNC = b"pwd\n"
 _SYNC_ANSWER = b"Remote working directory: "
+_ECHO = b"sftp> "
+"""What each line of a batch is printed with when its turn comes."""
 _MAX_LINE = 8000
 """sftp reads lines of at most 8191 bytes ("string too long")."""
 
@@ -75,6 +79,7 @@ class _Held:
         self.slot: Slot | None = None
         self._stderr = b""
         self._line = b""
+        self._begun = 0
         self._child = process.spawn(
             arguments(link.path), stdin=process.PIPE, stdout=process.PIPE, stderr=process.PIPE
         )
@@ -89,12 +94,14 @@ class _Held:
         stall: float | None,
         tick: Callable[[], object] | None = None,
         moved: Callable[[], object] | None = None,
+        through: Callable[[int], object] | None = None,
     ) -> None:
         """Run batch lines; ``_Failed`` at the first error.
 
         ``stall``: seconds without any sign of life after which to give up; ``moved`` tells a
-        number that changes while data flow.
+        number that changes while data flow.  ``through`` hears how many lines are done.
         """
+        self._begun = 0
         stdin, stdout, stderr = self._child.stdin, self._child.stdout, self._child.stderr
         if stdin is None or stdout is None or stderr is None:
             raise AssertionError("sftp was started without pipes")
@@ -117,6 +124,8 @@ class _Held:
                     self._read_stderr()
             if tick is not None:
                 tick()
+            if through is not None:
+                through(max(0, self._begun - 1))
             if moved is not None and (now := moved()) != seen:
                 seen, last = now, time.monotonic()
             if stall is not None and time.monotonic() - last > stall:
@@ -146,6 +155,7 @@ class _Held:
             raise self._failed()
         self._line += data
         *lines, self._line = self._line.split(b"\n")
+        self._begun += sum(line.startswith(_ECHO) for line in lines)
         return any(line.startswith(_SYNC_ANSWER) for line in lines)
 
     def _read_stderr(self) -> None:
@@ -221,13 +231,18 @@ class Sftp:
         *,
         path: str | bytes,
         again: bool = True,
-        stall: float | None = 300.0,
+        stall: float = 300.0,
         tick: Callable[[], object] | None = None,
         moved: Callable[[], object] | None = None,
+        through: Callable[[int], object] | None = None,
     ) -> None:
         """Run lines of sftp's batch language, as one batch that stops at the first error.
 
         ``path`` is what an error is about; ``again``: a lost link is survived by one repetition.
+        ``through`` hears, four times a second and more often, how many lines are done.  ``stall``
+        are seconds in which nothing moved; ``moved`` is a number that changes while something does
+        (else what the system counts for sftp; where it counts nothing only the master's keepalives
+        tell a dead link).
         Raises the ``OSError`` of the path, ``TransferError``, ``ConnectionLost``, ``NoSubsystem``.
         """
         for line in lines:
@@ -248,7 +263,11 @@ class Sftp:
                     # What came first is what happened; that there is no link yet comes of it.
                     raise lost from error
                 try:
-                    held.call(lines, stall=stall, tick=tick, moved=moved)
+                    signs = moved
+                    if signs is None and read_counter(held.pid, "rchar") is not None:
+                        signs = partial(read_counter, held.pid, "rchar")
+                    limit = stall if signs is not None else None
+                    held.call(lines, stall=limit, tick=tick, moved=signs, through=through)
                 except _Failed as failed:
                     link = self._drop_after_failure()
                     error_now = self._error(failed, path, link)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import posixpath
 import stat
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import TransferError
-from .oserrors import errno_of, error_of
+from . import unwritten, watching
+from .oserrors import error_of
 from .quoting import quote, quote_path, sftp_quote, to_text
 from .sftp import NoSubsystem
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from . import trees
     from .files import Files
     from .options import Options
@@ -34,19 +39,25 @@ def no_sftp(host: str) -> TransferError:
     return TransferError("the host offers no working sftp", host=host, advice='Use method="tar".')
 
 
-def reason(shell: ControlShell, host: str, error: TransferError, path: bytes) -> Exception:
-    """What sftp's "Failure" hides (a full or read-only disk, a quota): told by writing there.
+def _telling(
+    lines: list[trees.Member], options: Options, name: bytes
+) -> Callable[[int], object] | None:
+    """What hears how many lines of a batch, one for each of these members, are done."""
+    if options.progress is None:
+        return None
+    files = [member.kind == "f" for member in lines]
+    counts = list(itertools.accumulate(files, initial=0))
+    sums = list(itertools.accumulate((one.size * (one.kind == "f") for one in lines), initial=0))
+    last = 0.0
 
-    ``path`` is what could not be written; a file of one megabyte more is tried.
-    """
-    if "Failure" not in error.message or isinstance(error, OSError):
-        return error
-    script = b'p=%b; [ -d "$p" ] && p=$p/.oj-probe; head -c 1048576 /dev/zero >> "$p"; s=$?; '
-    answer = shell.call(script % quote_path(path) + b'rm -f -- "$p"; exit $s', again=True)
-    said = to_text(answer.stderr)
-    return (
-        error if answer.status == 0 or errno_of(said) is None else error_of(said, path, host=host)
-    )
+    def through(done: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= watching.EVERY:
+            last = time.monotonic()
+            done = min(done, len(lines))
+            options.report(sums[done], sums[-1], counts[done], counts[-1], name)
+
+    return through
 
 
 def send_tree(
@@ -69,7 +80,8 @@ def send_tree(
     top = stat.S_IMODE(os.stat(source).st_mode)
     modes = [b"chmod %o " % top + sftp_quote(stage), *modes]
     try:
-        lane.sftp.call(lines or [b"pwd"], path=stage, again=False)
+        through = _telling([one for one in sorted(members) if one.kind != "l"], options, source)
+        lane.sftp.call(lines or [b"pwd"], path=stage, again=False, through=through)
         for start in range(0, len(links), 500):
             answer = lane.shell.call(b" && ".join(links[start : start + 500]))
             if answer.status != 0:
@@ -81,7 +93,7 @@ def send_tree(
     except NoSubsystem:
         raise no_sftp(lane.host) from None
     except TransferError as error:
-        raise reason(lane.shell, lane.host, error, stage) from error
+        raise unwritten.reason(lane.shell, lane.host, error, stage) from error
 
 
 def receive_tree(
@@ -110,7 +122,8 @@ def receive_tree(
         for link, points_to in zip(links, targets, strict=True):
             os.symlink(points_to, os.path.join(stage, link.name))
     try:
-        lane.sftp.call(lines or [b"pwd"], path=source, again=False)
+        through = _telling([one for one in sorted(members) if one.kind == "f"], options, source)
+        lane.sftp.call(lines or [b"pwd"], path=source, again=False, through=through)
     except NoSubsystem:
         raise no_sftp(lane.host) from None
     if not options.preserve:

@@ -16,24 +16,28 @@ if TYPE_CHECKING:
 
 _LIST_TIMEOUT = 600.0
 
-# KIND SIZE SECONDS ./NAME, then where a link points to; both ended by NUL.
-_PRINTF = rb"find%b . -printf '%%y %%s %%T@ %%p\0%%l\0'"
+# KIND SIZE BLOCKS SECONDS ./NAME, then where a link points to; both ended by NUL.
+_PRINTF = rb"find%b . -printf '%%y %%s %%b %%T@ %%p\0%%l\0'"
 _PLAIN = (
     rb"""find%b . -exec /bin/sh -c 'for p; do s=0; l=; if %b; then k=l; """
     rb"""l=$(readlink "$p"; echo x); l=${l%%?x}; """
     rb"""elif [ -d "$p" ]; then k=d; elif [ -f "$p" ]; then k=f; """
     rb"""s=$(wc -c < "$p"); else k=o; fi; t=$(%b "$p") || exit 1; """
-    rb"""printf "%%s %%d %%s %%s\0%%s\0" $k $s $t "$p" "$l"; done' sh {} +"""
+    rb"""printf "%%s %%d -1 %%s %%s\0%%s\0" $k $s $t "$p" "$l"; done' sh {} +"""
 )
 
 
 class Entry(NamedTuple):
-    """One thing in a listing: ``seconds`` is its mtime, whole, ``link`` where a link points to."""
+    """One thing in a listing: ``seconds`` is its mtime, whole, ``link`` where a link points to.
+
+    ``blocks`` is as with ``trees.Member``.
+    """
 
     kind: str
     size: int
     seconds: int
     link: bytes = b""
+    blocks: int = -1
 
 
 def list_remote(
@@ -63,12 +67,13 @@ def list_remote(
     records = answer.stdout.split(b"\0")[:-1]
     found: dict[bytes, Entry] = {}
     for record, link in zip(records[::2], records[1::2], strict=True):
-        kind, size, seconds, name = record.split(b" ", 3)
+        kind, size, blocks, seconds, name = record.split(b" ", 4)
         if name in (b".", b"./."):
             continue
         letter = kind.decode() if kind in (b"f", b"d", b"l") else "o"
         when = int(seconds.partition(b".")[0])
-        found[name.removeprefix(b"./")] = Entry(letter, int(size), when, link)
+        entry = Entry(letter, int(size), when, link, int(blocks))
+        found[name.removeprefix(b"./")] = entry
     return found
 
 
@@ -87,7 +92,7 @@ def list_local(top: bytes, *, follow_symlinks: bool = False) -> dict[bytes, Entr
 def members(listing: dict[bytes, Entry]) -> list[trees.Member]:
     """A listing as the members of a tree."""
     return [
-        trees.Member(name, one.kind, one.size, 0, one.seconds * 10**9)
+        trees.Member(name, one.kind, one.size, 0, one.seconds * 10**9, one.blocks)
         for name, one in listing.items()
     ]
 

@@ -21,7 +21,7 @@ from ..errors import (
     TransferError,
     remote_oserror,
 )
-from . import arrival, helpers, ranges, sftp_trees, streams, trees
+from . import arrival, helpers, ranges, sftp_trees, streams, trees, unwritten
 from .options import METHODS, Options, Site, TransferResult, part_name
 from .oserrors import error_of, refused
 from .quoting import RENAME, quote_path, sftp_quote, to_bytes, to_text
@@ -187,24 +187,15 @@ class Transfer:
             if done is not None:
                 tell(done)
 
-        def moved() -> int | None:
-            return None if self._sftp.pid is None else helpers.read_counter(self._sftp.pid, "rchar")
-
+        line = b"put " + sftp_quote(here) + b" " + sftp_quote(part)
         try:
-            self._sftp.call(
-                [b"put " + sftp_quote(here) + b" " + sftp_quote(part)],
-                path=part,
-                tick=tick if options.progress else None,
-                moved=moved,
-                # Where the system counts nothing, only the master's keepalives tell a dead link.
-                stall=300.0 if helpers.read_counter(os.getpid(), "rchar") is not None else None,
-            )
+            self._sftp.call([line], path=part, tick=tick if options.progress else None)
         except NoSubsystem:
             if options.method == "sftp":
                 raise sftp_trees.no_sftp(self._host) from None
             return False
         except TransferError as error:
-            raise sftp_trees.reason(self._shell, self._host, error, part) from error
+            raise unwritten.reason(self._shell, self._host, error, part) from error
         return True
 
     def _send_by_program(
@@ -480,7 +471,7 @@ def _by_sftp(options: Options, names: bytes) -> bool:
 
 def _followed(options: Options) -> Options:
     """For a single file: what a link points to is meant, as with all other methods."""
-    return replace(options.with_times(), follow_symlinks=True)
+    return replace(options.with_times(), follow_symlinks=True, progress=None)
 
 
 def _one(size: int, began: float) -> TransferResult:

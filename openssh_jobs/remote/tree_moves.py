@@ -12,8 +12,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigurationError, RemoteOSError, TransferError, remote_oserror
-from . import arrival, sftp_trees, streams, trees
+from ..errors import ConfigurationError, NoSpace, RemoteOSError, TransferError, remote_oserror
+from . import arrival, sftp_trees, streams, tar_trees, tars, trees, unwritten
 from .options import TransferResult, part_name
 from .oserrors import error_of
 from .quoting import RENAME, quote_path, sftp_quote, to_text
@@ -39,13 +39,20 @@ class TreeMoves:
         self._discard = discard
         self._lane = sftp_trees.Lane(site.sftp, site.shell, site.files, site.host)
 
-    def _method(self, options: Options, members: list[trees.Member]) -> str:
+    def _method(
+        self, options: Options, members: list[trees.Member], sender: tars.Kind, *, whole: bool
+    ) -> str:
+        """How a tree goes; ``sender`` is the tar where it comes from, ``whole``: all of it."""
         if options.resume:
             raise ConfigurationError(
                 "resume=True is for single files", advice="update=True goes on with a tree."
             )
         if options.method == "auto":
-            return "tar" if self._files.features.tar else "sftp"
+            fits = whole or tars.reads_lists(sender)
+            both = self._files.features.tar and tars.local() is not None
+            if fits and both:
+                return "tar"
+            options = replace(options, method="sftp")
         if options.method == "tar" and not self._files.features.tar:
             raise TransferError("the host has no tar", host=self._host, advice='Use method="sftp".')
         if options.method == "sftp":
@@ -68,10 +75,12 @@ class TreeMoves:
         everything = trees.walk(source, follow_symlinks=options.follow_symlinks)
         members = options.filter.select(everything)
         _refuse_others(members, source)
-        method = self._method(options, members)
         there = False
         if options.update:
             members, there = self._changed_to_put(source, target, members, options)
+        tar = tars.local()
+        whole = len(members) == len(everything)
+        method = self._method(options, members, tar.kind if tar else "other", whole=whole)
         if there and not members:
             return _nothing(everything, began)
         parent = posixpath.dirname(target.rstrip(b"/")) or b"/"
@@ -80,7 +89,8 @@ class TreeMoves:
         total, count = _sums(members)
         options.report(0, total, 0, count, source)
         try:
-            self._send(method, source, stage, members, options, target if there else None)
+            basis = target if there else None
+            self._send(method, source, stage, members, options, whole, basis)
             self._check(stage, members)
             if options.verify:
                 from . import checksums
@@ -121,13 +131,25 @@ class TreeMoves:
         stage: bytes,
         members: list[trees.Member],
         options: Options,
+        whole: bool,
         basis: bytes | None,
     ) -> None:
         options = options.with_times()
         if method == "tar":
-            streams.send_tree(
-                self._site.commands, source, stage, members, self._host, options, self._files
-            )
+            try:
+                tar_trees.send_tree(
+                    self._site.commands,
+                    source,
+                    stage,
+                    members,
+                    self._host,
+                    options,
+                    self._files,
+                    whole=whole,
+                )
+            except NoSpace as error:
+                # GNU tar says that it "wrote only" so much: it may be a quota as well.
+                raise unwritten.asked(self._shell, self._host, stage) or error from error
         elif method == "rsync":
             from . import rsync
 
@@ -212,11 +234,9 @@ class TreeMoves:
         if there and not os.path.isdir(target):
             raise NotADirectoryError(20, "Not a directory", os.fsdecode(target))
         everything, members = self._wanted_to_get(source, target, options)
-        method = self._method(options, members)
         whole = len(members) == len(everything)
-        lists = self._files.features.tar_reads_nul_lists
-        if options.method == "auto" and method == "tar" and not (whole or lists):
-            method = self._method(replace(options, method="sftp"), members)
+        sender = tars.kind(self._files.features.tar)
+        method = self._method(options, members, sender, whole=whole)
         if options.update and there and not members:
             return _nothing(everything, began)
         parent = os.path.dirname(os.path.abspath(target))
@@ -228,8 +248,8 @@ class TreeMoves:
         try:
             basis = target if options.update and there else None
             self._receive(method, source, stage, members, options, whole, basis)
-            if method == "rsync":
-                os.chmod(stage, stat.S_IMODE(mode))
+            # Neither rsync nor BusyBox's tar gives the directory itself its mode.
+            os.chmod(stage, stat.S_IMODE(mode))
             got = arrival.check(
                 stage,
                 members,
@@ -254,7 +274,7 @@ class TreeMoves:
     ) -> tuple[list[trees.Member], list[trees.Member]]:
         """All members of a tree there, and those that are wanted here."""
         if not options.update:
-            everything = streams.list_remote(
+            everything = tar_trees.list_remote(
                 self._shell, self._files, source, self._host, options.follow_symlinks
             )
             members = options.filter.select(everything)
@@ -286,7 +306,7 @@ class TreeMoves:
     ) -> None:
         options = options.with_times()
         if method == "tar":
-            streams.receive_tree(
+            tar_trees.receive_tree(
                 self._site.commands,
                 source,
                 stage,

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class Member(NamedTuple):
     """One thing in a tree: its path below the top (bytes), its kind and its size.
 
-    ``kind`` is one of ``f d l o`` (file, directory, link, other: a fifo or a device).
+    ``kind`` is one of ``f d l o`` (file, directory, link, other: a fifo or a device), ``blocks``
+    what it takes on its disk, in 512 bytes; -1 where that is not known.
     """
 
     name: bytes
@@ -23,6 +24,7 @@ class Member(NamedTuple):
     size: int
     mode: int = 0
     mtime_ns: int = 0
+    blocks: int = -1
 
 
 class Filter:
@@ -107,7 +109,8 @@ def walk(top: bytes, *, follow_symlinks: bool = False) -> list[Member]:
                 name = os.path.join(below, entry.name) if below else entry.name
                 info = entry.stat(follow_symlinks=follow_symlinks)
                 kind = _kind(info.st_mode)
-                found.append(Member(name, kind, info.st_size, info.st_mode, info.st_mtime_ns))
+                rest = (info.st_size, info.st_mode, info.st_mtime_ns, info.st_blocks)
+                found.append(Member(name, kind, *rest))
                 if kind == "d":
                     pending.append((name, (*above, here)))
     return found
@@ -121,22 +124,23 @@ def _kind(mode: int) -> str:
 
 
 def parse_find(output: bytes) -> list[Member]:
-    """Read ``KIND SIZE ./NAME`` records, each ended by NUL."""
+    """Read ``KIND SIZE BLOCKS ./NAME`` records, each ended by NUL."""
     members = []
     for record in output.split(b"\0")[:-1]:
-        kind, size, name = record.split(b" ", 2)
+        kind, size, blocks, name = record.split(b" ", 3)
         if name in (b".", b"./."):
             continue
         letter = kind.decode() if kind in (b"f", b"d", b"l") else "o"
-        members.append(Member(name.removeprefix(b"./"), letter, int(size or b"0")))
+        member = Member(name.removeprefix(b"./"), letter, int(size or b"0"), blocks=int(blocks))
+        members.append(member)
     return members
 
 
-FIND_PRINTF = rb"find . -printf '%y %s %p\0'"
+FIND_PRINTF = rb"find . -printf '%y %s %b %p\0'"
 FIND_PLAIN = (
     rb"""find . -exec /bin/sh -c 'for p; do s=0; if [ -L "$p" ]; then k=l; """
     rb"""elif [ -d "$p" ]; then k=d; elif [ -f "$p" ]; then k=f; """
-    rb"""s=$(wc -c < "$p"); else k=o; fi; printf "%s %d %s\0" $k $s "$p"; done' sh {} +"""
+    rb"""s=$(wc -c < "$p"); else k=o; fi; printf "%s %d -1 %s\0" $k $s "$p"; done' sh {} +"""
 )
 
 

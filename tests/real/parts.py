@@ -29,6 +29,8 @@ PARTS = {
     "dash": (("dash",), ("dash",)),
     "rsync": (("rsync",), ("rsync",)),
     "busybox": (("busybox",), ("busybox",)),
+    "bsdtar": (("bsdtar",), ("libarchive-tools",)),
+    "btrfs": (("mkfs.btrfs", "btrfs"), ("btrfs-progs",)),
     "procps": (("ps",), ("procps",)),
 }
 
