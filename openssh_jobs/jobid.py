@@ -14,7 +14,7 @@ _ID = re.compile(
         (?: _ (?P<task>[0-9]+) | _? \[ (?P<tasks> [0-9,:%.\-]* ) \] )?
         (?: \+ (?P<component>[0-9]+) )?
         (?: \. (?P<proc>[0-9] [0-9,:\-]* ) )?
-        (?: \. (?P<server>[A-Za-z][A-Za-z0-9_.\-]* (?: @[A-Za-z0-9_.\-]+ )? ) )?
+        (?: \. (?P<server>[0-9]*[A-Za-z][A-Za-z0-9_.\-]* (?: @[A-Za-z0-9_.\-]+ )? ) )?
         (?: ; (?P<cluster>[A-Za-z0-9_.\-]+) )?""",
     re.VERBOSE | re.ASCII,
 )

@@ -366,6 +366,8 @@ def read_queues(text: str) -> list[Queue]:
     if text.lstrip().startswith("Queue:"):
         for record in re.split(r"^Queue:", text, flags=re.MULTILINE)[1:]:
             lines = record.split("\n")
+            if not lines[0].strip():
+                continue
             said = {
                 key.strip(): value
                 for key, equals, value in (line.partition(" = ") for line in lines[1:])

@@ -64,12 +64,10 @@ def holds(snapshot: Snapshot, text: str, wanted: tuple[str, ...]) -> None:
         assert tuple(status.as_dict()) == status.FIELDS
         if status.is_final:
             numbers = numbers if numbers is not None else _numbers(text)
-            parts = _DIGITS.findall(JobId.parse(status.job_id).text.partition(";")[0])
-            server = JobId.parse(status.job_id).server or ""
-            own = [one for one in parts if one not in _DIGITS.findall(server)]
-            assert own, job_id
-            assert set(own) <= numbers, f"{job_id} is {status.state}, and is not in the text"
-            assert own[0] == parts[0]
+            one = JobId.parse(status.job_id)
+            parts = (one.number, one.tasks or "", one.proc or "", one.component or "")
+            own = set(_DIGITS.findall(" ".join(parts)))
+            assert own <= numbers, f"{job_id} is {status.state}, and is not in the text"
         for when in (status.submitted, status.started, status.ended):
             assert when is None or when.tzinfo is not None
     for one in wanted:
