@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import posixpath
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from .errors import (
@@ -17,8 +18,10 @@ from .errors import (
     SessionLimit,
 )
 from .jobs import JobId, JobStatus
-from .remote.quoting import to_text
-from .schedulers.launcher import judge, markers_script, read_markers
+from .remote.oserrors import error_of
+from .remote.quoting import quote, quote_path, to_text
+from .schedulers.launcher import BODY, Convention, judge, markers_script, read_markers, wrap
+from .schedulers.stub import LAUNCH, LOOK, SCRIPT, Files, stub_files
 
 if TYPE_CHECKING:
     from .asking import Asker
@@ -32,6 +35,9 @@ PRIVATE = ".openssh_jobs"
 _REMEMBERED = 7 * 86400.0
 _NO_ANSWER = (ConnectError, ConnectionLost, CommandTimeout, CommandFailed, SessionLimit)
 CHOICES = ("auto", True, False)
+
+# Names that a launcher uses itself, beside the script.
+_OF_LAUNCHER = re.compile(r"(?:start|exit|new)\.|(?:\.script|owner)\Z")
 
 
 def check_choice(record_exit: object, host: str) -> None:
@@ -78,6 +84,90 @@ def _keeps_accounting(asker: Asker) -> bool | None:
         log.info("%s: accounting: %s", asker.host, "yes" if found else "none, jobs are wrapped")
         asker.journal.remember_fact(asker.host, name, "yes" if found else "no")
     return found
+
+
+def put_launcher(
+    asker: Asker,
+    content: bytes | None,
+    *,
+    private: str,
+    submitted: str,
+    members: int = 0,
+    options: Sequence[str] = (),
+    must: bool = False,
+) -> None:
+    """Put a launcher where the script is, and the script beside it.
+
+    ``private``: the submission's own directory, absolute.  ``submitted``: the script's path there.
+    ``content``: what stands in it; ``None`` where that has to be read first.  ``members``: the size
+    of the array.  ``options``: of the submit command.  ``must``: ``SchedulerError`` of kind
+    ``unsupported`` where nobody could foresee what the scheduler would make of a launcher; without
+    it the script then goes as it is.
+    """
+    connection, how = asker.connection, asker.scheduler().convention
+    name = posixpath.basename(submitted)
+    if how is None or (_OF_LAUNCHER.match(name) and how.prefix is None):
+        log.info("%s: %s is submitted without a launcher", asker.host, name)
+        return
+    if content is None:
+        content = connection.read_bytes(submitted)
+    if how.prefix is not None:
+        found = _stub(content, how, name, private, members, options)
+        if isinstance(found, Files):
+            written = {LOOK: found.look, LAUNCH: found.launch}
+            _put(asker, private, submitted, posixpath.join(private, SCRIPT), found.stub, written)
+        elif must:
+            raise SchedulerError(
+                f"no launcher can record the exit of {name}: {found}",
+                kind="unsupported",
+                sent="no",
+                host=asker.host,
+                advice="Submit it without record_exit.",
+            )
+        else:
+            log.info("%s: %s is submitted without a launcher: %s", asker.host, name, found)
+        return
+    body = posixpath.join(private, BODY, how.spooled or name)
+    bash = connection.exists("/bin/bash")
+    launcher = wrap(content, how, directory=private, body=body, members=members, bash=bash)
+    if launcher is None:
+        log.info("%s: %s is submitted without a launcher", asker.host, name)
+        return
+    _put(asker, private, submitted, body, launcher, {})
+
+
+def _stub(
+    content: bytes,
+    how: Convention,
+    name: str,
+    private: str,
+    members: int,
+    options: Sequence[str],
+) -> Files | str:
+    if _OF_LAUNCHER.match(name):
+        return "its name is one that a launcher uses itself"
+    return stub_files(content, how, directory=private, members=members, options=options)
+
+
+def _put(
+    asker: Asker,
+    private: str,
+    submitted: str,
+    body: str,
+    launcher: bytes,
+    written: dict[str, bytes],
+) -> None:
+    """Move the script to ``body``, and write the launcher and what belongs to it."""
+    lines = [
+        b"mkdir -m 700 -- %b" % quote_path(posixpath.join(private, BODY)),
+        b"mv -- %b %b" % (quote_path(submitted), quote_path(body)),
+    ]
+    files = {posixpath.join(private, one): text for one, text in written.items()}
+    for path, text in (files | {submitted: launcher}).items():
+        lines.append(b"printf %%s %b >%b" % (quote(text), quote_path(path)))
+    answer = asker.connection._shell.call(b" && ".join(lines))
+    if answer.status != 0:
+        raise error_of(to_text(answer.stderr), body, host=asker.host)
 
 
 def look_for_markers(asker: Asker, ids: Iterable[str]) -> dict[str, JobStatus | str]:

@@ -34,12 +34,11 @@ from .errors import (
 from .jobs import JobId
 from .journal import Row
 from .marking import PRIVATE as PRIVATE
-from .marking import wants_launcher
+from .marking import put_launcher, wants_launcher
 from .remote.oserrors import error_of
 from .remote.quoting import quote, quote_path, to_bytes, to_text
 from .remote.wrapper import exports
 from .schedulers.base import SubmitRequest
-from .schedulers.launcher import BODY, wrap
 from .schedulers.text import expand_array
 
 if TYPE_CHECKING:
@@ -51,8 +50,6 @@ log = logging.getLogger("openssh_jobs.submission")
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 SUBMIT_TIMEOUT = 120.0
 """Seconds that a submit command may take; one that has no answer by then may have worked."""
-
-_OF_LAUNCHER = re.compile(r"(?:start|exit|new)\.|\.script\Z")
 
 
 def check_token(token: str) -> str:
@@ -309,7 +306,7 @@ class Submission:
             log.info("%s: %s was not tidied up: %s", self._host, self.directory, error)
 
     def _settled(self, row: Row, digest: str) -> Row | None:
-        """What the journal knows of this token already."""
+        """What the journal knows of this token already, or the job itself has written down."""
         if not row.opened:
             return None
         if row.digest != digest:
@@ -321,7 +318,30 @@ class Submission:
             )
         if row.job_id is not None:
             return row
-        raise open_submission(row)
+        job_id = self._owner()
+        if job_id is None:
+            raise open_submission(row)
+        return self._accepted(job_id)
+
+    def _owner(self) -> str | None:
+        """The job that has begun to do the work of this token, by its own word."""
+        try:
+            text = self._connection.read_text(
+                posixpath.join(self.directory, PRIVATE, self.token, "owner")
+            )
+            return str(JobId.parse(text.strip()))
+        except (FileNotFoundError, NotADirectoryError, InputError):
+            return None  # nobody has yet, or its job has no launcher
+
+    def _accepted(self, job_id: str) -> Row:
+        self._journal.change(
+            self._host, self.token, job_id=job_id, state="pending", submitted=time.time()
+        )
+        row = self._journal.by_token(self._host, self.token)
+        if row is None:
+            raise AssertionError("the journal lost a row")
+        log.info("%s: submitted %s as %s", self._host, row.name, job_id)
+        return row
 
     # ------------------------------------------------------------------ files
 
@@ -354,39 +374,17 @@ class Submission:
         if wanted.content is not None:
             self._connection.write_bytes(submitted, wanted.content)
         if self._launcher:
-            self._wrap(private, submitted)
+            put_launcher(
+                self._asker,
+                wanted.content,
+                private=private,
+                submitted=submitted,
+                members=len(expand_array(wanted.array)) if wanted.array else 0,
+                options=wanted.options,
+                must=self._record_exit is True,
+            )
         if wanted.env:
             self._write_environment(posixpath.join(private, "env"))
-
-    def _wrap(self, private: str, submitted: str) -> None:
-        """Put a launcher where the script is, and the script beside it."""
-        wanted, how = self._specification, self._scheduler.convention
-        name = wanted.script_name
-        if how is None or _OF_LAUNCHER.match(name):
-            log.info("%s: %s is submitted without a launcher", self._host, name)
-            return
-        content = wanted.content
-        if content is None:
-            content = self._connection.read_bytes(submitted)
-        body = posixpath.join(private, BODY, how.spooled or name)
-        launcher = wrap(
-            content,
-            how,
-            directory=private,
-            body=body,
-            members=len(expand_array(wanted.array)) if wanted.array else 0,
-            bash=self._connection.exists("/bin/bash"),
-        )
-        if launcher is None:
-            log.info("%s: %s is submitted without a launcher", self._host, name)
-            return
-        place = quote_path(posixpath.dirname(body))
-        answer = self._connection._shell.call(
-            b"mkdir -m 700 -- %b && mv -- %b %b" % (place, quote_path(submitted), quote_path(body))
-        )
-        if answer.status != 0:
-            raise error_of(to_text(answer.stderr), body, host=self._host)
-        self._connection.write_bytes(submitted, launcher)
 
     def _write_environment(self, path: str) -> None:
         """The environment for the job, in a file that only its owner can read."""
@@ -431,14 +429,7 @@ class Submission:
             raise self._placed(error) from None
         except SchedulerError as error:
             raise self._unknown(error.message, error) from error
-        self._journal.change(
-            self._host, self.token, job_id=job_id, state="pending", submitted=time.time()
-        )
-        row = self._journal.by_token(self._host, self.token)
-        if row is None:
-            raise AssertionError("the journal lost a row")
-        log.info("%s: submitted %s as %s", self._host, row.name, job_id)
-        return row
+        return self._accepted(job_id)
 
     @property
     def _not_started(self) -> str:

@@ -321,7 +321,7 @@ def test_a_kill_of_everything_is_no_end(bench: Bench) -> None:
     assert bench.verdict() == (f"started on {node}, no exit was written: killed, or the node died")
 
 
-def test_members_and_restarts_have_markers_of_their_own(bench: Bench) -> None:
+def test_members_have_markers_of_their_own(bench: Bench) -> None:
     array = {"SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_COUNT": "2"}
     script = "#!/bin/sh\nexit $((SLURM_ARRAY_TASK_ID - 3))\n"
     bench.run(script, env={**array, "SLURM_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "3"})
@@ -335,12 +335,32 @@ def test_members_and_restarts_have_markers_of_their_own(bench: Bench) -> None:
         assert isinstance(status, JobStatus)
         assert (status.job_id, status.exit_code) == (job_id, code)
     assert isinstance(judge(markers, "1", "1", None), str)
+
+
+def test_a_restart_has_a_marker_of_its_own(bench: Bench) -> None:
     bench.run("#!/bin/sh\nexit 0\n", env={"SLURM_JOB_ID": "40"})
     again = bench.start("#!/bin/sh\nexec sleep 300\n", env={"SLURM_JOB_ID": "40",
                         "SLURM_RESTART_COUNT": "1"})  # fmt: skip
     bench.wait_for("start.40.1", "40")
     assert "no exit was written" in str(bench.verdict("40")), "the end of an earlier run is none"
     again.kill()
+
+
+def test_a_stranger_with_the_same_token_ends_at_once(bench: Bench) -> None:
+    script = "#!/bin/sh\necho ran\n"
+    assert bench.run(script, env={"SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "1"})[0] == 0
+    assert Path(bench.directory, "owner").read_text() == "12\n"
+    code, out, err = bench.run(script, env={"SLURM_JOB_ID": "120"})
+    assert (code, out) == (125, b"")
+    assert err == b"openssh_jobs: job 12 does this work; job 120 ends at once\n"
+    assert sorted(os.listdir(bench.directory)) == [
+        ".script", "exit.12_1", "job.sh", "owner", "start.12_1",
+    ]  # fmt: skip
+    for env in (
+        {"SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "2", "SLURM_JOB_ID": "13"},
+        {"SLURM_RESTART_COUNT": "1"},
+    ):
+        assert bench.run(script, env=env) == [0, b"ran\n", b""], "a sibling, the next run"
 
 
 ODD = 'it\'s "a" $(touch x) @BODY@ @DIRECTORY@\n#SBATCH -x ' + os.fsdecode(b"\xff\xfe;&*")
@@ -350,7 +370,7 @@ def test_odd_directories(bench: Bench, tmp_path: Path) -> None:
     odd = Bench(bench.shell, str(tmp_path / ODD))
     assert odd.run("#!/bin/sh\necho fine; exit 4\n")[:2] == [4, b"fine\n"]
     left = sorted(os.listdir(tmp_path / ODD))
-    assert left == [".script", "exit.12", "job.sh", "start.12"]
+    assert left == [".script", "exit.12", "job.sh", "owner", "start.12"]
     assert sorted(os.listdir(tmp_path)) == [ODD], "nothing was run, nothing else was made"
 
 

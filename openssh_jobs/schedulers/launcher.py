@@ -18,8 +18,8 @@ from openssh_jobs.jobs import JobState, JobStatus
 from openssh_jobs.schedulers.text import epoch, quote, shell_path
 
 __all__ = [
-    "LSF_JOBS", "SLURM_JOBS", "Convention", "Markers", "Run", "judge", "markers_script",
-    "read_markers", "wrap",
+    "GRID_ENGINE_JOBS", "LSF_JOBS", "PBS_JOBS", "SLURM_JOBS", "TORQUE_JOBS", "Convention",
+    "Markers", "Run", "judge", "launch_text", "markers_script", "read_markers", "wrap",
 ]  # fmt: skip
 
 BODY = ".script"
@@ -35,9 +35,14 @@ class Convention:
     ``None`` where there can be none.  ``spooled``: the file name that the script has when it runs,
     ``None`` for its own.  ``job``, ``member``, ``restart``, ``members``, ``node``: shell words for
     the job's number, the number in the array (empty outside one), the count of restarts (empty for
-    none), the size of the array (empty where nobody says) and the node's name.
+    none), the size of the array (empty where nobody says) and the node's name.  ``owner``: the
+    job's id as the submit command printed it, ``None`` where that is ``job``.
+
+    ``prefix``: what a directive begins with, for a scheduler of which nobody knows beforehand what
+    it will run the script with; ``None`` where the first line says it.  See ``stub.py``.
     """
 
+    prefix: bytes | None = None
     anywhere: re.Pattern[bytes] | None = None
     default: bytes | None = None
     spooled: str | None = None
@@ -46,6 +51,7 @@ class Convention:
     restart: str = "''"
     members: str = "''"
     node: str = '"$(uname -n)"'
+    owner: str | None = None
 
 
 SLURM_JOBS = Convention(
@@ -62,10 +68,37 @@ LSF_JOBS = Convention(
     job='"$LSB_JOBID"',
     member='"${LSB_JOBINDEX#0}"',
 )
+GRID_ENGINE_JOBS = Convention(
+    prefix=b"#$",
+    # Only ``#$`` counts, but qsub -C can name another: the rest are comments.
+    anywhere=re.compile(rb"#"),
+    default=b"/bin/sh",
+    job='"$JOB_ID"',
+    member='"${SGE_TASK_ID#undefined}"',
+    restart='"${RESTARTED#0}"',
+)
+_PBS_ID = '"${PBS_JOBID-}"'
+PBS_JOBS = Convention(
+    prefix=b"#PBS",
+    job=_PBS_ID,
+    member='"${PBS_ARRAY_INDEX-}"',
+    # One member is ``5[3].server``, the array ``5[].server``.
+    owner='"$(printf %s "${PBS_JOBID-}" | sed \'s/[[][0-9]*[]]/[]/\')"',
+)
+# Slurm plays Torque, too, and its jobs know themselves by Slurm's names.
+TORQUE_JOBS = Convention(
+    prefix=b"#PBS",
+    job='"${SLURM_ARRAY_JOB_ID:-${SLURM_JOB_ID:-${PBS_JOBID-}}}"',
+    member='"${SLURM_ARRAY_TASK_ID-${PBS_ARRAYID-}}"',
+    restart='"${SLURM_RESTART_COUNT-}"',
+    node='"${SLURMD_NODENAME:-$(uname -n)}"',
+    owner='"${SLURM_ARRAY_JOB_ID:-${SLURM_JOB_ID:-'
+    '$(printf %s "${PBS_JOBID-}" | sed \'s/[[][0-9]*[]]/[]/\')}}"',
+)
 
 # A longer first line is cut by some kernels and refused by others.
-_LONGEST = 126
-_SHEBANG = re.compile(rb"#![ \t]*([^ \t\n]+)(?:[ \t]+([^\n]*?))?[ \t]*(?:\n|\Z)")
+LONGEST = 126
+SHEBANG = re.compile(rb"#![ \t]*([^ \t\n]+)(?:[ \t]+([^\n]*?))?[ \t]*(?:\n|\Z)")
 # What these drop of the environment, the script of the same shell drops as well.
 _PLAIN_SHELLS = frozenset((b"/bin/sh", b"/usr/bin/sh", b"/bin/dash", b"/usr/bin/dash"))
 _BASHES = frozenset((b"/bin/bash", b"/usr/bin/bash"))
@@ -84,17 +117,17 @@ def wrap(
     if b"\r\n" in script or "\0" in directory + body:
         return None
     first, _, rest = script.partition(b"\n")
-    found = _SHEBANG.match(script)
+    found = SHEBANG.match(script)
     if found is None:
         if how.default is None or first.startswith(b"#!"):
             return None
         interpreter, argument, rest = how.default, b"", script
     else:
         interpreter, argument = found[1], found[2] or b""
-    if found is not None and (len(first) > _LONGEST or b"=" in interpreter):
+    if found is not None and (len(first) > LONGEST or b"=" in interpreter):
         return None  # env(1) would take the second for a variable
     if how.anywhere is None:
-        header = _header(rest)
+        header = header_of(rest)
     else:
         header = [line for line in rest.split(b"\n") if how.anywhere.match(line)]
         if "\n" in directory + body:
@@ -102,24 +135,39 @@ def wrap(
     words = [interpreter if b"/" in interpreter else b"./" + interpreter]
     if argument:
         words.append(argument)
+    command = " ".join(quote(_text(word)) for word in words)
+    start = f'set -- {command} "$oj_body" "$@"\n$oj_reset "$@" <&8 2>&9 8<&- 9>&- &'
+    text = launch_text(how, directory=directory, body=body, members=members, start=start)
+    head = [_own_shell(interpreter, bash), *header]
+    return b"\n".join(head) + b"\n" + text
+
+
+def launch_text(
+    how: Convention, *, directory: str, body: str, members: int, start: str, count: str = ""
+) -> bytes:
+    """What a launcher does.  ``start``: shell text that starts the script, in the background.
+
+    ``count``: shell text that finds the number of a run that was started again.
+    """
     values = {
         "@DIRECTORY@": quote(directory),
         "@BODY@": quote(body),
-        "@COMMAND@": " ".join(quote(_text(word)) for word in words),
         "@JOB@": how.job,
         "@MEMBER@": how.member,
         "@RESTART@": how.restart,
         "@MEMBERS@": how.members,
         "@ASKED@": str(members),
         "@NODE@": how.node,
+        "@OWNER@": how.owner or '"$oj_job"',
+        "@COUNT@": count,
+        "@START@": start,
     }
     # All at once: a name may hold such a mark itself.
     text = re.sub("@[A-Z]+@", lambda mark: values[mark[0]], _LAUNCH)
-    head = [_own_shell(interpreter, bash), *header]
-    return b"\n".join(head) + b"\n" + text.encode("utf-8", "surrogateescape")
+    return text.encode("utf-8", "surrogateescape")
 
 
-def _header(rest: bytes) -> list[bytes]:
+def header_of(rest: bytes) -> list[bytes]:
     """The lines in which directives are looked for: all up to the first that is no comment.
 
     They are carried as they are: to the launcher's shell they are comments.
@@ -149,6 +197,7 @@ def _text(data: bytes) -> str:
 # How signals are passed on.  Some are sent to every process of a job, some to the script alone,
 # and then only the launcher gets them.  A process that does nothing tells which it was: what also
 # ended that one reached the script by itself.
+# ``owner`` is made by a link: of two jobs that were submitted for one token, one does the work.
 # ``wait`` ends for a signal too: only while the child is there is its status no word on the child.
 _LAUNCH = r"""
 oj_dir=@DIRECTORY@ oj_body=@BODY@
@@ -159,12 +208,25 @@ fi
 exec 8<&0 9>&2 2>/dev/null
 oj_job=@JOB@ oj_member=@MEMBER@ oj_restart=@RESTART@ oj_members=@MEMBERS@
 oj_job=${oj_job%%[!0-9]*} oj_member=${oj_member%%[!0-9]*} oj_restart=${oj_restart%%[!0-9]*}
-oj_key=${oj_job:-0}${oj_member:+_$oj_member}${oj_restart:+.$oj_restart}
+oj_key=${oj_job:-0}${oj_member:+_$oj_member}
+@COUNT@
+oj_key=$oj_key${oj_restart:+.$oj_restart}
 oj_head="${oj_job:-0} ${oj_member:--} ${oj_restart:-0}"
 oj_write() {
   (umask 077; printf '%s %s %s .\n' "$1" "$oj_head" "$2" >"$oj_dir/new.$1.$oj_key") &&
   mv -f "$oj_dir/new.$1.$oj_key" "$oj_dir/$1.$oj_key"
 }
+if [ -n "$oj_job" ] &&
+  (umask 077; printf '%s\n' @OWNER@ >"$oj_dir/new.owner.$oj_key"); then
+  ln "$oj_dir/new.owner.$oj_key" "$oj_dir/owner"
+  rm -f "$oj_dir/new.owner.$oj_key"
+  oj_has=
+  IFS= read -r oj_has <"$oj_dir/owner"
+  if [ -n "${oj_has%%[!0-9]*}" ] && [ "${oj_has%%[!0-9]*}" != "$oj_job" ]; then
+    printf 'openssh_jobs: job %s does this work; job %s ends at once\n' "$oj_has" "$oj_job" >&9
+    exit 125
+  fi
+fi
 oj_reset=
 if env --default-signal=INT,QUIT true; then oj_reset='env --default-signal=INT,QUIT'
 elif perl -e 1; then oj_reset='perl -e $SIG{INT}=$SIG{QUIT}="DEFAULT";exec{$ARGV[0]}@ARGV;exit(127)'
@@ -188,8 +250,7 @@ done
 oj_watch
 oj_node=@NODE@
 oj_write start "$oj_node $$ $(date +%s) ${oj_members:-@ASKED@}"
-set -- @COMMAND@ "$oj_body" "$@"
-$oj_reset "$@" <&8 2>&9 8<&- 9>&- &
+@START@
 oj_child=$!
 exec 8<&- 9>&-
 for oj_name in $oj_early; do kill -s "$oj_name" "$oj_child"; done

@@ -28,6 +28,7 @@ from openssh_jobs.schedulers.base import (
     rule,
     section,
 )
+from openssh_jobs.schedulers.launcher import PBS_JOBS, Convention
 from openssh_jobs.schedulers.text import (
     chunks,
     command_words,
@@ -79,6 +80,7 @@ class PBS(Scheduler):
     name: ClassVar[str] = "pbs"
     aliases: ClassVar[tuple[str, ...]] = ("openpbs", "pbspro")
     directive: ClassVar[str | None] = "#PBS"
+    convention: ClassVar[Convention | None] = PBS_JOBS
     element_form: ClassVar[str] = "{number}[{index}]"
     probe: ClassVar[str] = (
         "command -v qsub >/dev/null 2>&1 || exit 1\n"

@@ -31,6 +31,7 @@ from openssh_jobs.schedulers.base import (
     rule,
     section,
 )
+from openssh_jobs.schedulers.launcher import GRID_ENGINE_JOBS, Convention
 from openssh_jobs.schedulers.text import command_words, first_line, shell_path, text_seconds
 
 _TIDY = "TZ=UTC0; export TZ\n"
@@ -42,6 +43,7 @@ class GridEngine(Scheduler):
     name: ClassVar[str] = "sge"
     aliases: ClassVar[tuple[str, ...]] = ("oge", "uge", "gridengine")
     directive: ClassVar[str | None] = "#$"
+    convention: ClassVar[Convention | None] = GRID_ENGINE_JOBS
     element_form: ClassVar[str] = "{number}.{index}"
     probe: ClassVar[str] = (
         "command -v qconf >/dev/null 2>&1 || exit 1\n"

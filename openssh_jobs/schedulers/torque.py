@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from openssh_jobs.jobs import JobId
 from openssh_jobs.schedulers.base import SubmitRequest
+from openssh_jobs.schedulers.launcher import TORQUE_JOBS, Convention
 from openssh_jobs.schedulers.pbs import PBS, memory_text, walltime
 
 
@@ -25,6 +26,7 @@ class Torque(PBS):
         "qstat --version 2>&1 </dev/null | grep -i '^ *version:'"
     )
     is_torque: ClassVar[bool] = True
+    convention: ClassVar[Convention | None] = TORQUE_JOBS
 
     def _array_option(self) -> str:
         return "-t"
