@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from .asking import Asker
+from .asking import QUERY_TIMEOUT, Asker
 from .connection import Connection
 from .errors import ConfigurationError, InputError, SchedulerError
-from .job import Job
+from .job import Job, with_paths
 from .jobs import CancelOutcome, JobState, JobStatus, Node, Queue, Snapshot
 from .journal import Journal
 from .marking import check_choice
@@ -185,7 +185,7 @@ class Cluster:
             row = submission.submit()
         except SchedulerError as error:
             raise self._asker.placed(error) from error.__cause__
-        job = self._job_of(row)
+        job = self._job_of(with_paths(self, row))
         self._watch.submitted(job.id, self.poll_interval)
         return job
 
@@ -325,13 +325,13 @@ class Cluster:
         except SchedulerError as error:
             raise self._asker.placed(error) from None
 
-    def _detail(self, job_id: str) -> JobStatus | None:
+    def _detail(self, job_id: str, timeout: float = QUERY_TIMEOUT) -> JobStatus | None:
         """All that the scheduler tells of one job, ``None`` where it tells nothing."""
         scheduler = self._asker.scheduler()
         script = scheduler.detail_script(job_id)
         if script is None:
             return None
-        done = self._asker.ask(script)
+        done = self._asker.ask(script, timeout)
         try:
             return scheduler.parse_detail(
                 done.stdout, stderr=done.stderr, returncode=done.returncode

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import logging
 import os
 import posixpath
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from .errors import CommandTimeout, ConnectError, ConnectionLost, InputError, SessionLimit
-from .jobs import CancelOutcome, JobState, JobStatus
+from .errors import (
+    CommandFailed,
+    CommandTimeout,
+    ConnectError,
+    ConnectionLost,
+    InputError,
+    RemoteFileNotFoundError,
+    SessionLimit,
+    remote_oserror,
+)
+from .jobs import CancelOutcome, JobId, JobState, JobStatus
 from .remote.oserrors import error_of
 from .remote.quoting import quote_path, to_text
 from .submission import PRIVATE, remove_private
@@ -30,6 +41,8 @@ log = logging.getLogger("openssh_jobs.job")
 
 _TAIL_CHUNK = 256 * 1024
 _TAIL_FIRST, _TAIL_SLOWEST = 0.5, 5.0
+_PATHS_TIMEOUT = 30.0
+_NO_ANSWER = (ConnectError, ConnectionLost, CommandFailed, CommandTimeout, SessionLimit)
 
 
 class _Home(Protocol):
@@ -46,8 +59,56 @@ class _Home(Protocol):
     def cancel(self, ids: Any) -> dict[str, CancelOutcome]: ...
     def hold(self, ids: Any) -> dict[str, CancelOutcome]: ...
     def release(self, ids: Any) -> dict[str, CancelOutcome]: ...
-    def _detail(self, job_id: str) -> JobStatus | None: ...
+    def _detail(self, job_id: str, timeout: float = ...) -> JobStatus | None: ...
     def _clean_up(self, ids: Sequence[str]) -> None: ...
+
+
+class _Output(NamedTuple):
+    """Where to read: ``path``, or where that is a directory, the first of ``names`` in it.
+
+    ``guessed``: nobody told it, it is only the usual place.
+    """
+
+    path: str
+    names: tuple[str, ...] = ()
+    guessed: bool = False
+
+
+def with_paths(cluster: _Home, row: Row) -> Row:
+    """The row of a new job with where its output goes, where that cannot be asked for later.
+
+    Whatever becomes of the question, the job is there: nothing is raised.
+    """
+    scheduler = cluster._asker.scheduler()
+    forgets = getattr(scheduler, "base", scheduler).forgets_paths
+    if row.job_id is None or row.stdout_path is not None or not forgets:
+        return row
+    try:
+        detail = cluster._detail(row.job_id, _PATHS_TIMEOUT)
+    except _NO_ANSWER as error:
+        log.info("%s: nobody told where job %s writes: %s", row.host, row.job_id, error.message)
+        return row
+    return row if detail is None else _noted(cluster.journal, row, detail)
+
+
+def _noted(journal: Journal, row: Row, detail: JobStatus) -> Row:
+    """Write down where the output goes, and the name that the job has in the end."""
+    told = {
+        name: getattr(detail, name)
+        for name in ("name", "stdout_path", "stderr_path")
+        if getattr(detail, name) is not None
+    }
+    journal.change(row.host, row.token, **told)
+    return replace(row, **told)
+
+
+def _row_of_array(journal: Journal, host: str, job_id: str) -> Row | None:
+    """The submission of the array that a job is a member of."""
+    one = JobId.parse(job_id)
+    if one.tasks is None and one.proc is None:
+        return None
+    names = [one.number] if one.array is None else [str(one.array), one.number]
+    return next(filter(None, (journal.by_job(host, name) for name in names)), None)
 
 
 class Job:
@@ -63,6 +124,8 @@ class Job:
         self.host = cluster.host
         self.token = row.token if row is not None else None
         self._row = row
+        # What it shares with the other members of its array.
+        self._shared = row or _row_of_array(cluster.journal, cluster.host, job_id)
         self._detail: JobStatus | None = None
 
     def __repr__(self) -> str:
@@ -83,13 +146,13 @@ class Job:
             value = getattr(status, name, None) if status is not None else None
             if value is not None:
                 return value
-        return getattr(self._row, name, None) if self._row is not None else None
+        return getattr(self._shared, name, None) if self._shared is not None else None
 
     @property
     def directory(self) -> str | None:
         """The directory on the host that the job was submitted from."""
-        if self._row is not None:
-            return self._row.directory
+        if self._shared is not None:
+            return self._shared.directory
         found: str | None = self._fact("directory")
         return found
 
@@ -111,15 +174,23 @@ class Job:
 
     @property
     def stdout_path(self) -> str | None:
-        """Where the job's standard output goes on the host, as far as known."""
-        found: str | None = self._fact("stdout_path")
-        return found
+        """Where the job's standard output goes on the host, as far as known.
+
+        Grid Engine takes a directory, too: the file in it is ``NAME.oID``, as ``tail`` knows.
+        """
+        return self._path("stdout_path")
 
     @property
     def stderr_path(self) -> str | None:
         """Where the job's standard error goes on the host, as far as known."""
-        found: str | None = self._fact("stderr_path")
-        return found
+        return self._path("stderr_path")
+
+    def _path(self, name: str) -> str | None:
+        told: str | None = self._fact(name)
+        scheduler = self._cluster._asker.known
+        if told is None or scheduler is None:
+            return told
+        return scheduler.actual_path(told, self.id, self.last.nodes)
 
     # ------------------------------------------------------------------ asking and acting
 
@@ -154,45 +225,57 @@ class Job:
 
     # ------------------------------------------------------------------ output
 
-    def _output_path(self, stream: str) -> str:
+    def _output(self, stream: str) -> _Output:
         if stream not in ("stdout", "stderr"):
             raise InputError(f"{stream!r} is neither stdout nor stderr")
-        path = self.stdout_path if stream == "stdout" else self.stderr_path
-        if path is None:
+        key = f"{stream}_path"
+        scheduler = self._cluster._asker.scheduler()
+        if self._fact(key) is None:
             self._detail = self._cluster._detail(self.id)
-            path = self.stdout_path if stream == "stdout" else self.stderr_path
-            if path is not None and self.token is not None:
-                self._cluster.journal.change(
-                    self.host,
-                    self.token,
-                    stdout_path=self.stdout_path,
-                    stderr_path=self.stderr_path,
-                )
-        if path is None and self.name is not None:
-            usual = self._cluster._asker.scheduler().usual_paths(self.id, self.name)
-            path = None if usual is None else usual[stream == "stderr"]
+            if self._detail is not None and self._row is not None and self._fact(key) is not None:
+                self._row = self._shared = _noted(self._cluster.journal, self._row, self._detail)
+        told, path = self._fact(key), self._path(key)
+        name = self.name
+        usual = scheduler.usual_paths(self.id, name) if name is not None else None
+        names: tuple[str, ...] = ()
+        if told is None and usual is not None:
+            path = usual[stream == "stderr"]
+        elif usual is not None:
+            is_one_file = stream == "stderr" and told == self._fact("stdout_path")
+            names = usual[::-1] if is_one_file else (usual[stream == "stderr"],)
         if path is None:
-            raise InputError(
+            raise self._no_path(stream, told)
+        if not path.startswith("/") and self.directory:
+            path = posixpath.join(self.directory, path)
+        return _Output(path, names, guessed=told is None)
+
+    def _no_path(self, stream: str, told: str | None) -> InputError:
+        if told is None:
+            return InputError(
                 f"nobody knows where the {stream} of job {self.id} goes",
                 host=self.host,
                 advice="The scheduler has forgotten the job; read the file by its name.",
             )
-        if not path.startswith("/") and self.directory:
-            path = posixpath.join(self.directory, path)
-        return path
+        return InputError(
+            f"the {stream} of job {self.id} goes to {told}: that is one file for each member of "
+            "the array, or each node",
+            host=self.host,
+            advice="Take one member by its id; the node is known once the job was seen there.",
+        )
 
     def tail(self, stream: str = "stdout", follow: bool = False) -> Iterator[str]:
         """The lines of the job's output, with their newlines; with ``follow`` until it is over.
 
         Read in pieces by offset: nothing is held open on the host between two looks.  Raises
-        ``FileNotFoundError`` where the job is over (or ``follow`` is false) and there is no file.
+        ``FileNotFoundError`` where the job is over (or ``follow`` is false) and there is no file,
+        ``InputError`` where nobody knows which file it is.
         """
-        path = self._output_path(stream)
+        output = self._output(stream)
         decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         offset, kept, pause = 0, "", _TAIL_FIRST
         while True:
             over = not follow or self._is_over()
-            size, data = self._read_from(path, offset, must_exist=over)
+            size, data = self._read_from(output, offset, must_exist=over)
             if size < offset:
                 # Begun anew: the job was requeued.
                 offset, kept = 0, ""
@@ -218,21 +301,43 @@ class Job:
         self.status()
         return self._cluster._watch.is_over(self.id)
 
-    def _read_from(self, path: str, offset: int, *, must_exist: bool) -> tuple[int, bytes]:
+    def _read_from(self, output: _Output, offset: int, *, must_exist: bool) -> tuple[int, bytes]:
         """The size of a file on the host and its bytes from an offset, in one round trip."""
-        word = quote_path(path)
-        script = (
-            b'f=%b; if [ -f "$f" ]; then wc -c < "$f"; tail -c +%d -- "$f" | head -c %d; '
-            b'else ls -d -- "$f" >/dev/null; fi' % (word, offset + 1, _TAIL_CHUNK)
+        script = b"f=%b; " % quote_path(output.path)
+        if output.names:
+            names = b" ".join(map(quote_path, output.names))
+            script += (
+                b'if [ -d "$f" ]; then d=$f; for n in %b; do f=$d/$n; [ ! -f "$f" ] || break; '
+                b"done; fi; " % names
+            )
+        script += (
+            b'if [ -f "$f" ]; then wc -c < "$f"; tail -c +%d -- "$f" | head -c %d; '
+            b'else printf "%%s" "$f"; ls -d -- "$f" >/dev/null; fi' % (offset + 1, _TAIL_CHUNK)
         )
         answer = self._cluster.connection._shell.call(script, again=True)
         if answer.status != 0:
+            path = to_text(answer.stdout) or output.path
             error = error_of(to_text(answer.stderr), path, host=self.host)
-            if isinstance(error, FileNotFoundError) and not must_exist:
+            if not isinstance(error, RemoteFileNotFoundError):
+                raise error
+            if not must_exist:
                 return 0, b""
-            raise error
+            raise self._no_file(path) if output.guessed else error
         size, _, data = answer.stdout.partition(b"\n")
         return int(size or b"0"), data
+
+    def _no_file(self, path: str) -> OSError:
+        """There is nothing where the output usually lies, and nobody to ask."""
+        scheduler = self._cluster._asker.scheduler().name
+        error = remote_oserror(
+            errno.ENOENT,
+            path,
+            host=self.host,
+            detail=f"the usual place; {scheduler} no longer tells where job {self.id} wrote, "
+            "and its script may name another file",
+        )
+        error.advice = "Read the file by the name that the script (-o, -e) gives it."
+        return error
 
     def fetch(self, local: str | os.PathLike[str], **options: Any) -> TransferResult:
         """Copy the job's directory to the local directory ``local``; options as for ``get``.

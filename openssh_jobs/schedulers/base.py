@@ -215,6 +215,9 @@ class Scheduler(ABC):
     rules: ClassVar[tuple[Rule, ...]] = ()
     #: Lines of an error text that never are the one that matters.
     noise: ClassVar[re.Pattern[str] | None] = None
+    #: Whether nobody tells where the output of a job lies once it is over: it is asked for then
+    #: right after the submission.
+    forgets_paths: ClassVar[bool] = False
     #: What a launcher around a script has to know; ``None`` where jobs cannot be given one.
     convention: ClassVar[Convention | None] = None
 
@@ -338,6 +341,13 @@ class Scheduler(ABC):
         For a job that the scheduler has forgotten; ``None`` where there is no such rule.
         """
         return None
+
+    def actual_path(self, path: str, job_id: str, nodes: Sequence[str] | None) -> str | None:
+        """The file that a path of ``parse_detail`` stands for, with what was known later put in.
+
+        ``None`` where that cannot be said (yet): another node or array member, another file.
+        """
+        return path
 
     # -- acting --------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from openssh_jobs.errors import InputError, SchedulerError
 from openssh_jobs.jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
-from openssh_jobs.schedulers import sge_output
+from openssh_jobs.schedulers import sge_machine, sge_output, sge_paths
 from openssh_jobs.schedulers.base import (
     Scheduler,
     Section,
@@ -32,7 +32,13 @@ from openssh_jobs.schedulers.base import (
     section,
 )
 from openssh_jobs.schedulers.launcher import GRID_ENGINE_JOBS, Convention
-from openssh_jobs.schedulers.text import command_words, first_line, shell_path, text_seconds
+from openssh_jobs.schedulers.text import (
+    command_words,
+    first_line,
+    is_number,
+    shell_path,
+    text_seconds,
+)
 
 _TIDY = "TZ=UTC0; export TZ\n"
 
@@ -50,6 +56,7 @@ class GridEngine(Scheduler):
         "command -v qsub >/dev/null 2>&1 || exit 1\n"
         "qstat -help 2>/dev/null | sed -n '1p' | grep -i -E 'GE|Grid Engine'"
     )
+    forgets_paths: ClassVar[bool] = True
     noise: ClassVar[re.Pattern[str] | None] = re.compile(r"^Exiting\.$")
     rules = (
         rule(r"Connection refused\)|commlib error: can't connect", "transient", refused=True),
@@ -138,11 +145,26 @@ class GridEngine(Scheduler):
     # -- asking ------------------------------------------------------------------
 
     def status_script(self, ids: Sequence[str] = (), *, all_users: bool = False) -> str:
-        """One qstat for all jobs of this user (or of everybody)."""
+        """One qstat for all jobs of this user (or of everybody).
+
+        Where any of them runs, a second one for the queues whose hosts are silent: the first goes
+        on calling their jobs running.
+        """
         if ids:
             self.checked_ids(ids)
         who = "'*'" if all_users else '"$(id -un)"'
-        return framed(_TIDY, section("qstat", f"qstat -u {who} -r -xml </dev/null"))
+        jobs = (
+            f"oj_jobs=$(qstat -u {who} -r -xml </dev/null)\n"
+            "oj_code=$?\n"
+            "printf '%s\\n' \"$oj_jobs\"\n"
+            "(exit $oj_code)"
+        )
+        silent = section("silent", f"qstat -f -qs u -u {who} -xml 2>/dev/null </dev/null")
+        return framed(
+            _TIDY,
+            section("qstat", jobs),
+            f"case $oj_jobs in *'<job_list state=\"running\">'*)\n{silent};; esac\n",
+        )
 
     def parse_status(
         self,
@@ -166,6 +188,7 @@ class GridEngine(Scheduler):
                     sections[0].text, stderr, 0, kind="parse_error", message="no listing of qstat"
                 )
             is_whole = not rows.unparsed
+            self._mark_unheard(rows, sections[1:])
         else:
             rows = sge_output.read(stdout, timezone)
             words = command_words(command, ("qstat", "qacct"))
@@ -190,6 +213,13 @@ class GridEngine(Scheduler):
         if wanted is None:
             return snapshot
         return snapshot.select(wanted, covered=lambda one: is_whole or one.number in gone)
+
+    def _mark_unheard(self, rows: sge_output.Rows, more: Sequence[Section]) -> None:
+        for one in more:
+            if one.name == "silent" and one.returncode == 0:
+                silent = sge_machine.read_unheard(one.text)
+                for job_id, status in rows.known.items():
+                    rows.known[job_id] = sge_machine.unheard(status, silent)
 
     def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:
         """One qacct for each job (it takes only one)."""
@@ -255,9 +285,15 @@ class GridEngine(Scheduler):
     def usual_paths(self, job_id: str, name: str) -> tuple[str, str]:
         one = JobId.parse(job_id)
         stdout, stderr = (
-            sge_output.usual_path(one.number, one.proc, name, letter) for letter in "oe"
+            sge_paths.usual_path(one.number, one.proc, name, letter) for letter in "oe"
         )
         return stdout, stderr
+
+    def actual_path(self, path: str, job_id: str, nodes: Sequence[str] | None) -> str | None:
+        """Grid Engine's variables that only the node knows: $HOSTNAME, and $TASK_ID."""
+        task = JobId.parse(job_id).proc
+        is_one = task is not None and is_number(task)
+        return sge_paths.actual_path(path, task if is_one else None, nodes[0] if nodes else None)
 
     # -- acting ----------------------------------------------------------------------
 
@@ -317,7 +353,7 @@ class GridEngine(Scheduler):
         return framed(section("qhost", "qhost -q </dev/null"))
 
     def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
-        nodes = sge_output.read_nodes(self._text(stdout, stderr, returncode))
+        nodes = sge_machine.read_nodes(self._text(stdout, stderr, returncode))
         if not nodes:
             raise self.error(stdout, stderr, returncode, kind="parse_error")
         return nodes
@@ -326,7 +362,7 @@ class GridEngine(Scheduler):
         return framed(section("qstat-g", "qstat -g c </dev/null"))
 
     def parse_queues(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Queue]:
-        queues = sge_output.read_queues(self._text(stdout, stderr, returncode))
+        queues = sge_machine.read_queues(self._text(stdout, stderr, returncode))
         if not queues:
             raise self.error(stdout, stderr, returncode, kind="parse_error")
         return queues

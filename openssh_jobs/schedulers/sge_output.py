@@ -1,17 +1,18 @@
-"""What Grid Engine's qstat, qacct and qhost print.  Pure."""
+"""What Grid Engine's qstat and qacct print of jobs.  Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 from openssh_jobs.errors import SchedulerError
-from openssh_jobs.jobs import JobState, JobStatus, Node, Queue
+from openssh_jobs.jobs import JobState, JobStatus
 from openssh_jobs.schedulers.markup import elements, fields
-from openssh_jobs.schedulers.text import epoch, is_number, parse_size, parse_time, whole_number
+from openssh_jobs.schedulers.sge_paths import output_paths
+from openssh_jobs.schedulers.text import epoch, is_number, parse_time, whole_number
 
 LOOKS_LIKE = re.compile(
     r"^job-ID +prior|^queuename +qtype|<job_info\b|<detailed_job_info\b|<unknown_jobs\b|^={20,}\n"
@@ -276,6 +277,7 @@ def _read_details(text: str, zone: tzinfo | None) -> Rows:
             state = JobState.RUNNING
         else:
             state = JobState.PENDING
+        paths = output_paths(number, said)
         rows.known[number] = JobStatus(
             number,
             state or JobState.UNKNOWN,
@@ -284,42 +286,12 @@ def _read_details(text: str, zone: tzinfo | None) -> Rows:
             user=said.get("owner"),
             submitted=parse_time(said.get("submission_time"), zone),
             directory=said.get("cwd"),
-            stdout_path=_output_path(said, "stdout_path_list", "o"),
-            stderr_path=_output_path(
-                said,
-                "stdout_path_list" if _is_merged(said) else "stderr_path_list",
-                "o" if _is_merged(said) else "e",
-            ),
+            stdout_path=paths[0],
+            stderr_path=paths[1],
             command=said.get("script_file"),
             source="queue",
         )
     return rows
-
-
-def usual_path(number: str, task: str | None, name: str, letter: str) -> str:
-    """The output file of a job that names none (``letter``: o or e), qsub(1) under ``-o``."""
-    return f"{name}.{letter}{number}" + (f".{task}" if task else "")
-
-
-def _is_merged(said: Mapping[str, str]) -> bool:
-    return said.get("merge", "n").strip() in ("y", "yes", "true")
-
-
-def _output_path(said: Mapping[str, str], key: str, letter: str) -> str | None:
-    """``NONE:NONE:/path`` or ``HOST:...:/path``, where given; else the usual file."""
-    name, number = said.get("job_name"), said["job_number"].strip()
-    usual = usual_path(number, None, name, letter) if name else None
-    path = said.get(key, "").strip().rpartition(":")[2] or usual
-    if path is None:
-        return None
-    for word, value in (("$JOB_ID", number), ("$JOB_NAME", name), ("$USER", said.get("owner"))):
-        path = path.replace(word, value or word)
-    # Another variable is known on the node only, and an array has one file a task.
-    if "$" in path or "job-array tasks" in said:
-        return None
-    if not path.startswith("/") and said.get("cwd"):
-        path = f"{said['cwd'].rstrip('/')}/{path}"
-    return path
 
 
 # --------------------------------------------------------------------------- qacct
@@ -357,6 +329,10 @@ def _ended(number: str, said: dict[str, str], zone: tzinfo | None) -> JobStatus 
         state, told = JobState.PENDING, 0  # this run ended, the job went back to the queue
     elif failed == 37:
         state = JobState.TIMEOUT
+    elif failed == 0 and code == 0 and not _has_run(said):
+        # ``qdel -f`` by a manager: written at once, without a word of the job's host.
+        state, told = JobState.CANCELLED, 0
+        why = "deleted by force: nobody knows whether and how its processes ended"
     elif failed == 0 and code == 0:
         state = JobState.COMPLETED
     if failed == 100 and code > 128:
@@ -386,84 +362,18 @@ def _ended(number: str, said: dict[str, str], zone: tzinfo | None) -> JobStatus 
     return JobStatus(_task_id(number, task if is_number(task) else None), state, **facts)
 
 
+_MEASURED = ("ru_wallclock", "ru_utime", "ru_stime", "ru_maxrss", "ru_minflt", "ru_nvcsw")
+
+
+def _has_run(said: Mapping[str, str]) -> bool:
+    """Whether its host measured anything: no process begins without a page fault."""
+    told = [re.match(r"[0-9]+(?:\.[0-9]+)?", said[name]) for name in _MEASURED if name in said]
+    return len(told) < len(_MEASURED) or any(one is None or float(one[0]) for one in told)
+
+
 def _when(text: str | None, zone: tzinfo | None) -> datetime | None:
-    return None if not text or text.startswith(("-", "undefined")) else parse_time(text, zone)
-
-
-# --------------------------------------------------------------------------- the machine
-
-
-def read_nodes(text: str) -> list[Node]:
-    """``qhost`` and ``qhost -q``."""
-    nodes: list[Node] = []
-    header: list[str] = []
-    states: dict[str, list[tuple[str, int, int, str]]] = {}
-    for line in text.splitlines():
-        cells = line.split()
-        if line.startswith("HOSTNAME"):
-            header = cells
-        elif not header or not cells or line.startswith(("---", "global ")):
-            continue
-        elif line[:1] != " " and len(cells) >= len(header):
-            said = dict(zip(header, cells, strict=False))
-            load = said.get("LOAD", "-")
-            memory, used = parse_size(said.get("MEMTOT")), parse_size(said.get("MEMUSE"))
-            is_number = re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", load) is not None
-            nodes.append(
-                Node(
-                    name=cells[0],
-                    state="idle" if is_number else "down",
-                    cpus=whole_number(said.get("NCPU")),
-                    memory=memory,
-                    memory_free=memory - used if memory is not None and used is not None else None,
-                    load=float(load) if is_number else None,
-                )
-            )
-        elif line[:1] == " " and nodes:
-            found = re.match(
-                r"\s+(\S+)\s+[A-Z]+\s+(?:[0-9]+/)?([0-9]+)/([0-9]+)(?:\s+(\S+))?", line
-            )
-            if found is not None:
-                row = (found[1], int(found[2]), int(found[3]), found[4] or "")
-                states.setdefault(nodes[-1].name, []).append(row)
-    return [_with_queues(node, states.get(node.name, [])) for node in nodes]
-
-
-def _with_queues(node: Node, queues: list[tuple[str, int, int, str]]) -> Node:
-    if not queues:
-        return node
-    used = sum(row[1] for row in queues)
-    letters = [row[3] for row in queues]
-    state = node.state
-    if state == "down" or all("u" in one for one in letters):
-        state = "down"
-    elif all("d" in one or "D" in one or "E" in one for one in letters):
-        state = "draining" if used else "drained"
-    elif used:
-        state = "allocated" if node.cpus is not None and used >= node.cpus else "mixed"
-    return replace(
-        node,
-        state=state,
-        raw_state=" ".join(letters).strip() or None,
-        cpus_used=used,
-        queues=tuple(row[0] for row in queues),
-    )
-
-
-def read_queues(text: str) -> list[Queue]:
-    """``qstat -g c``."""
-    queues: list[Queue] = []
-    has_header = False
-    for line in text.splitlines():
-        cells = line.split()
-        if line.startswith("CLUSTER QUEUE"):
-            has_header = True
-        elif has_header and len(cells) >= 8 and not line.startswith("-"):
-            used, available, total, disabled = (whole_number(cells[at]) for at in (2, 4, 5, 7))
-            state = "up"
-            if total and disabled is not None and disabled >= total:
-                state = "drained"
-            queues.append(
-                Queue(name=cells[0], state=state, cpus=total, cpus_free=available, running=used)
-            )
-    return queues
+    if not text or text.startswith(("-", "undefined")):
+        return None
+    found = parse_time(text, zone)
+    # The record of a rescheduled run has a submission time of 0.
+    return None if found is None or found.year < 1971 else found
