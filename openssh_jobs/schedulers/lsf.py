@@ -25,7 +25,7 @@ from openssh_jobs.schedulers.base import (
     section,
 )
 from openssh_jobs.schedulers.launcher import LSF_JOBS, Convention
-from openssh_jobs.schedulers.lsf_output import read
+from openssh_jobs.schedulers.lsf_output import columns_of_command, read
 from openssh_jobs.schedulers.text import (
     chunks,
     command_words,
@@ -144,11 +144,12 @@ class LSF(Scheduler):
             sections = [Section("bjobs", stdout, returncode, "")]
         gone = {JobId.parse(one).number for one in _GONE.findall(f"{stderr}\n{stdout}")}
         none_at_all = re.search(r"No (?:unfinished |matching )?jobs? found", f"{stderr}\n{stdout}")
+        columns = columns_of_command(command_words(command, ("bjobs",)))
         known: dict[str, JobStatus] = {}
         unparsed: list[str] = []
         answered = False
         for one in sections:
-            is_answer = read(one.text, known, unparsed)
+            is_answer = read(one.text, known, unparsed, columns)
             answered = answered or is_answer
         if not answered and not gone and none_at_all is None:
             raise self.error(
@@ -322,6 +323,7 @@ class LSF(Scheduler):
 
 _LOOKS_LIKE = re.compile(
     r"^JOBID +USER +STAT|^ *Job <[0-9]+(?:\[[0-9]+\])?>, |\"COMMAND\" *: *\"bjobs\""
+    r"|^(?:JOBID[^A-Za-z0-9_\s]\S*STAT|STAT[^A-Za-z0-9_\s]\S*JOBID)\b"
     r"|^OJ:[0-9a-f]+ begin b(?:jobs|hist)",
     re.MULTILINE,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from openssh_jobs.errors import SchedulerError
@@ -41,16 +41,31 @@ _REASONS = (
 )
 
 
-def read(text: str, known: dict[str, JobStatus], unparsed: list[str]) -> bool:
-    """Reads any listing; false for text that is none."""
+def read(
+    text: str,
+    known: dict[str, JobStatus],
+    unparsed: list[str],
+    columns: tuple[list[str], str] | None = None,
+) -> bool:
+    """Reads any listing; false for text that is none.
+
+    ``columns``: fields and delimiter of a listing without header, as its command names them.
+    """
     head = text.lstrip()
     if head.startswith("{"):
         return _read_json(text, known, unparsed)
     if re.match(r"-*\s*Job <[0-9]", head):
         _read_long(text, known, unparsed)
         return True
+    delimited = _delimited_header(text)
+    if delimited is None and columns is not None and columns[1] in text:
+        delimited = (*columns, text)
+    if delimited is not None:
+        names, delimiter, rows = delimited
+        _read_delimited(rows, names, delimiter, known, unparsed)
+        return True
     header: list[str] = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         words = line.split()
         if words[:1] == ["JOBID"] and "STAT" in words:
             header = words
@@ -61,6 +76,60 @@ def read(text: str, known: dict[str, JobStatus], unparsed: list[str]) -> bool:
             elif not line.startswith((" ", "\t")):  # the hosts of a parallel job go on below
                 unparsed.append(line[:1000])
     return bool(header)
+
+
+_TITLE = re.compile(r"[A-Z_]+([^A-Za-z0-9_\s]+)")
+
+
+def _delimited_header(text: str) -> tuple[list[str], str, str] | None:
+    """(titles, delimiter, what follows) of ``bjobs -o "jobid stat delimiter='|'"``.
+
+    The delimiter is what stands behind the first title.
+    """
+    lines = text.split("\n")
+    for place, line in enumerate(lines):
+        found = _TITLE.match(line)
+        if found is not None and "JOBID" in line and "STAT" in line:
+            names = line.strip().split(found[1])
+            if {"JOBID", "STAT"} <= set(names):
+                return names, found[1], "\n".join(lines[place + 1 :])
+    return None
+
+
+# Names that the command takes for fields which have another title.
+_FIELDS = {"ID": "JOBID", "NAME": "JOB_NAME", "PROJ": "PROJ_NAME", "PROJECT": "PROJ_NAME"}
+
+
+def columns_of_command(words: Sequence[str]) -> tuple[list[str], str] | None:
+    """(titles, delimiter) of the words of a ``bjobs -noheader -o "… delimiter='|'"``."""
+    if "-noheader" not in words or "-o" not in words[:-1]:
+        return None
+    told = words[words.index("-o") + 1]
+    found = re.search(r"delimiter=[\"']?([^\"'\s]+)[\"']?", told)
+    if found is None:
+        return None
+    names = [word.partition(":")[0].upper() for word in told.replace(found[0], " ").split()]
+    return [_FIELDS.get(name, name) for name in names], found[1]
+
+
+def _read_delimited(
+    text: str,
+    names: list[str],
+    delimiter: str,
+    known: dict[str, JobStatus],
+    unparsed: list[str],
+) -> None:
+    for line in text.split("\n"):
+        cells = line.strip().split(delimiter)
+        if len(cells) > len(names) and "JOB_NAME" in names:
+            # The name holds the delimiter: what stands before and behind it is in place.
+            at, extra = names.index("JOB_NAME"), len(cells) - len(names)
+            cells[at : at + extra + 1] = [delimiter.join(cells[at : at + extra + 1])]
+        status = _record(dict(zip(names, cells, strict=True))) if len(cells) == len(names) else None
+        if status is not None:
+            known[status.job_id] = status
+        elif line.strip():
+            unparsed.append(line[:1000])
 
 
 def _row(words: list[str], header: list[str]) -> JobStatus | None:
@@ -124,7 +193,9 @@ def _record(record: Mapping[str, Any]) -> JobStatus | None:
     job_id = said.get("JOBID", "")
     if state is None or re.fullmatch(r"[0-9]+(?:\[[0-9]+\])?", job_id) is None:
         return None
-    index = said.get("JOBINDEX", "0")
+    named = re.search(r"\[([0-9]+)\]$", said.get("JOB_NAME", ""))
+    # Without an index of its own an element shows it in its name only.
+    index = said.get("JOBINDEX", named[1] if named is not None else "0")
     if is_number(index) and index != "0" and "[" not in job_id:
         job_id = f"{job_id}[{index}]"
 

@@ -6,7 +6,6 @@ Read: ``qstat`` (plain, ``-w``, ``-a``, ``-s``, ``-n1``), ``-f``, ``-F json``, `
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 from openssh_jobs.errors import SchedulerError
 from openssh_jobs.jobs import JobState, JobStatus, Node, Queue
 from openssh_jobs.schedulers.markup import elements, fields
+from openssh_jobs.schedulers.pbs_json import load
 from openssh_jobs.schedulers.text import (
     parse_duration,
     parse_size,
@@ -41,6 +41,10 @@ _PBS_CODES = {-26: _S.OUT_OF_MEMORY, -27: _S.OUT_OF_MEMORY, -28: _S.TIMEOUT, -29
 _TORQUE_CODES = {-10: _S.OUT_OF_MEMORY, -11: _S.TIMEOUT, -12: _S.TIMEOUT}
 
 _ID = re.compile(r"[0-9]+(?:\[[0-9,:\-]*\])?(?:\.[A-Za-z0-9_.\-@:]+)?\*?", re.ASCII)
+
+_OVER = re.compile(
+    r"exceeded resource (\w+)|\b(walltime|cput|mem|vmem|pmem|pvmem) \S+ exceeded limit"
+)
 
 
 @dataclass(slots=True)
@@ -123,16 +127,22 @@ class Reader:
         if comment == "Subjob finished" and said.get("substate") == "91":
             # Deleting an array rewrites the records of elements that had ended before.
             return _S.UNKNOWN, "the array was deleted: how this element ended is lost"
-        if said.get("substate") == "91" or (self.torque and code == 271):
+        if said.get("substate") == "91":
             return _S.CANCELLED, comment or None
         if code is None:
             if "substate" in said and not said.get("exec_host"):
                 return _S.CANCELLED, comment or "deleted before it started"
             return _S.UNKNOWN, "ended, and nobody says how"
-        over = re.search(r"exceeded resource (\w+)", comment)
+        over = _OVER.search(comment) if code else None
         if over is not None:
-            kind = _S.OUT_OF_MEMORY if over[1] in ("mem", "vmem", "pmem", "pvmem") else _S.TIMEOUT
+            what = over[1] or over[2]
+            kind = _S.OUT_OF_MEMORY if what in ("mem", "vmem", "pmem", "pvmem") else _S.TIMEOUT
             return kind, comment
+        if code - 256 in (9, 15) and _is_used_up(said):
+            # Older servers end an overdue job by a plain signal, as qdel does.
+            return _S.TIMEOUT, comment or "the walltime was used up"
+        if self.torque and code == 271:
+            return _S.CANCELLED, comment or None
         if code < 0:
             codes = _TORQUE_CODES if self.torque else _PBS_CODES
             return codes.get(code, _S.FAILED), comment or f"Exit_status {code}"
@@ -153,16 +163,11 @@ class Reader:
 
     def _json(self, text: str) -> Rows:
         try:
-            answer = json.loads(text, strict=False)
-        except (ValueError, RecursionError):
-            # Variables with a lone backslash are printed as they are.
-            mended = re.sub(r'\\(?!["\\/bfnrtu])', r"\\\\", text)
-            try:
-                answer = json.loads(mended, strict=False)
-            except (ValueError, RecursionError) as error:
-                raise SchedulerError(
-                    f"no valid JSON: {error}", kind="parse_error", stdout=text
-                ) from None
+            answer = load(text)
+        except ValueError as error:
+            raise SchedulerError(
+                f"no valid JSON: {error}", kind="parse_error", stdout=text
+            ) from None
         jobs = answer.get("Jobs", {}) if isinstance(answer, dict) else None
         if not isinstance(jobs, dict) or not isinstance(answer, dict) or "pbs_server" not in answer:
             raise SchedulerError("JSON without jobs of PBS", kind="parse_error", stdout=text)
@@ -253,9 +258,17 @@ _PLAIN = {"name": 1, "user": 2, "queue": 5}
 _ATTRIBUTES = {"name": "Job_Name", "user": "Job_Owner", "queue": "queue"}
 
 
+def _is_used_up(said: Mapping[str, str]) -> bool:
+    used = parse_duration(said.get("resources_used.walltime"), bare="seconds")
+    limit = parse_duration(said.get("Resource_List.walltime"), bare="seconds")
+    return used is not None and bool(limit) and limit is not None and used >= limit
+
+
 def _flat(job: Mapping[str, Any]) -> dict[str, str]:
     said: dict[str, str] = {}
     for key, value in job.items():
+        if value is None:
+            continue
         if isinstance(value, dict):
             if key == "Variable_List":
                 work = value.get("PBS_O_WORKDIR")

@@ -67,6 +67,8 @@ _TELLING_FIRST: Final = (
     "STOPPED",
     "REVOKED",
 )
+# Flags that are about the database or the record, not about the job.
+_SAYS_NOTHING: Final = frozenset(("UPDATE_DB",))
 # squeue writes "job requeued in held state", scontrol the same with underscores.
 _HELD: Final = frozenset(
     (
@@ -88,23 +90,32 @@ def state_of(raw: str, reason: str | None = None) -> JobState | None:
     """
     state = STATES.get(raw)
     if state is None:
-        words = [_full_word(word) for word in re.split(r"[,+]", raw.partition(" ")[0]) if word]
+        pieces = re.split(r"[,+]", raw.partition(" ")[0])
+        words = [_full_word(word) for word in pieces if word and word not in _SAYS_NOTHING]
         if raw.endswith("+"):
             words = [_full_word(raw[:-1], cut=True)]
-        if not words or None in words:
+        base = words[0] if words else None
+        if base is None:
             return None
-        telling = next((word for word in _TELLING_FIRST if word in words), words[0])
-        state = LONG_STATES[telling or ""]
+        telling = next((word for word in _TELLING_FIRST if word in words), base)
+        state = LONG_STATES[telling]
+        if None in words and state.is_final:
+            return JobState.UNKNOWN  # a flag of a newer version: it may say that it runs again
     if state is JobState.PENDING and reason is not None and is_held(reason):
         return JobState.HELD
     return state
+
+
+# `squeue -l` leaves eight columns for a state and cuts it without a sign: COMPLETI, CANCELLE.
+_LEAST_CUT = 7
 
 
 def _full_word(word: str, *, cut: bool = False) -> str | None:
     word = _SHORT.get(word, word)
     if word in LONG_STATES:
         return word
-    fits = [one for one in LONG_STATES if one.startswith(word)] if cut and len(word) > 3 else []
+    is_long = len(word) > 3 if cut else len(word) >= _LEAST_CUT
+    fits = [one for one in LONG_STATES if one.startswith(word)] if is_long else []
     return fits[0] if len(fits) == 1 else None
 
 

@@ -71,7 +71,7 @@ COMPLAINT = re.compile(
 )
 LOOKS_LIKE = re.compile(
     r"^OJ:[0-9a-f]+ begin (?:squeue|sacct|scontrol|sinfo)\b"
-    r"|^ *JOBID\s.*\bST(?:ATE)?\b|^ *JobID\s.*State|^JobID\||^JobId=[0-9]+ |^JOBID\|"
+    r"|^ *JOBID\s.*\bST(?:ATE)?\b|^ *JobID\s.*State|^JobID\||^JobId=[0-9]+ |^JOBID\|(?!.*\bSTAT\b)"
     r"|^CLUSTER: |\"jobs\" *:|\"job_state\"|OpenAPI|\"slurm\"|\bJOBID\b.*\bNODELIST\(REASON\)"
     r"|^[0-9_\[\]%,+\-]+[|\x1f ](?:.*[|\x1f ])?(?:PENDING|RUNNING|COMPLETED|CANCELLED|FAILED"
     r"|TIMEOUT|COMPLETING|SUSPENDED|NODE_FAIL|OUT_OF_MEMORY|CONFIGURING)\b",
