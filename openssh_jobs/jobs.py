@@ -355,7 +355,8 @@ class Snapshot:
     does not list: the queue has them no more (or never had).  ``unknown`` are ids of which nothing
     can be said.  ``unparsed`` keeps the odd lines.  ``error`` is why there is no answer.
     ``taken_at`` is when the query began (set by who asked).  ``whole_arrays``: of an array that is
-    listed, every element is.
+    listed, every element is.  ``submitted_per_run``: a job that is sent back to the queue has a
+    later time of submission from then on; a record with an earlier one is not of its last run.
 
     ``snapshot[id]`` takes an id in any equivalent form (a PBS server left out), answers an absent
     or unknown one with the state ``unknown``, and raises ``KeyError`` for one not asked about.
@@ -369,6 +370,7 @@ class Snapshot:
     taken_at: datetime | None = None
     source: str = "queue"
     whole_arrays: bool = False
+    submitted_per_run: bool = False
 
     def __getitem__(self, job_id: object) -> JobStatus:
         text = str(job_id)

@@ -141,9 +141,9 @@ class Poller:
     ) -> None:
         self.watch.took(snapshot, taken, began)
         open_questions = [
+            *self.watch.without_exit_code(following),
             *self.watch.gone(following),
             *self.watch.unclear(following),
-            *self.watch.without_exit_code(following),
         ]
         if open_questions:
             self._ask_history(scheduler, open_questions)

@@ -288,7 +288,9 @@ class Watch:
             job = self._jobs[one]
             if job.is_settled and (status is None or not status.is_final):
                 continue
-            if status is None:
+            if status is not None and found.submitted_per_run and _is_older(status, job.status):
+                job.why = "the history only knows an earlier run (yet)"
+            elif status is None:
                 job.why = "the history does not know it (yet)"
                 if job.doomed and job.was_waiting and one in found.absent:
                     # Some keep no record of a job that never ran; it is in the queue no more.
@@ -301,6 +303,9 @@ class Watch:
                     # Grid Engine's record of a deletion is that of a kill by anybody.
                     why = f"cancelled; {status.reason}" if status.reason else "cancelled"
                     status = status.replace(state=JobState.CANCELLED, reason=why)
+                if job.status is not None and job.status.state is status.state:
+                    # The queue saw this end, too, and may have said why.
+                    status = status.filled_from(job.status)
                 job.status = _merged(status, job.status)
                 job.gone_at = None
             elif status.state.is_active and status.source == "queue":
@@ -407,6 +412,16 @@ class Watch:
 def _ended_somehow(status: JobStatus) -> bool:
     """Listed as ended, and not how: for that others are asked, as for one that left the queue."""
     return status.state is JobState.UNKNOWN and status.source == "accounting"
+
+
+def _is_older(record: JobStatus, seen: JobStatus | None) -> bool:
+    """Whether a record was submitted before what the queue showed of this job.
+
+    The journal's time of submission is by another clock.
+    """
+    if seen is None or seen.source != "queue" or None in (seen.submitted, record.submitted):
+        return False
+    return bool(record.submitted < seen.submitted)  # type: ignore[operator]
 
 
 def _merged(status: JobStatus, before: JobStatus | None) -> JobStatus:

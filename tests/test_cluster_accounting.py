@@ -1,20 +1,33 @@
-"""Slurm with slurmdbd: what is told of jobs that the controller forgot is what sacct says."""
+"""Slurm with slurmdbd: what is told of each job is what sacct says of it."""
 
 from __future__ import annotations
 
 import signal
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from openssh_jobs import Cluster, JobState, JobStatus
-from openssh_jobs.errors import SubmitLimit, SubmitRejected
-from tests.real import parts
+from openssh_jobs import Cluster, Job, JobState, JobStatus
+from openssh_jobs.errors import SchedulerError, SubmitLimit, SubmitRejected
+from openssh_jobs.schedulers import get
+from tests.real import memory, parts
+from tests.real.endings import (
+    HUNGRY,
+    begin_again,
+    fail_node,
+    mend_node,
+    start_one_that_expires,
+    step_runs,
+)
 from tests.real.room import Room, open_room
 from tests.real.site import Host, Site
 from tests.real.slurm import SlurmLab
+
+AGAIN = "[ -e {0} ] && exit 0; touch {0}; exec sleep 300"
+"""Sleeps the first time, and then ends well."""
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +36,14 @@ def accounting(slurm: SlurmLab, site: Site, lab_directory: Path) -> Iterator[Slu
     parts.require("accounting")
     assert site.network is not None
     slurm.stop()
-    lab = SlurmLab(lab_directory / "slurmdbd", site.network.login, accounting=True, remembers=2)
+    lab = SlurmLab(
+        lab_directory / "slurmdbd",
+        site.network.login,
+        accounting=True,
+        remembers=2,
+        cpus=8,
+        limits_memory=memory.why_not() is None,
+    )
     try:
         lab.start()
         yield lab
@@ -32,17 +52,50 @@ def accounting(slurm: SlurmLab, site: Site, lab_directory: Path) -> Iterator[Slu
         slurm.start()
 
 
+@pytest.fixture(scope="module")
+def expiring(accounting: SlurmLab) -> str:
+    """A job whose time is up: it takes half a minute until Slurm heeds it."""
+    return start_one_that_expires(accounting)
+
+
 @pytest.fixture
-def room(sshd: Host, accounting: SlurmLab, tmp_path: Path) -> Iterator[Room]:
-    with open_room(sshd, "slurm", accounting, tmp_path) as room:
+def room(sshd: Host, accounting: SlurmLab, expiring: str, tmp_path: Path) -> Iterator[Room]:
+    with open_room(sshd, "slurm", accounting, tmp_path, others=[expiring]) as room:
         yield room
 
 
-def own_word(lab: SlurmLab, job_id: str) -> tuple[str, str]:
-    """State (its first word) and ExitCode as sacct prints them."""
-    said = lab.command("sacct", "-X", "-n", "-P", "-o", "State,ExitCode", "-j", job_id)
-    state, code = said.strip().split("|")
-    return state.split()[0], code
+class Record:
+    """What sacct prints of a job: its own words."""
+
+    fields = ("State", "ExitCode", "Submit", "Start", "End", "NodeList", "User", "Partition")
+
+    def __init__(self, line: str) -> None:
+        said = dict(zip(self.fields, line.split("|"), strict=True))
+        self.state, self.code, self.nodes = said["State"], said["ExitCode"], said["NodeList"]
+        self.submitted, self.started, self.ended = (
+            None if said[one] in ("Unknown", "None") else datetime.fromisoformat(said[one] + "Z")
+            for one in ("Submit", "Start", "End")
+        )
+        self.user, self.queue = said["User"], said["Partition"]
+
+
+def records(lab: SlurmLab, job_id: str, *options: str) -> list[Record]:
+    said = lab.command(
+        *("env", "TZ=UTC0", "sacct", "-X", "-n", "-P", "-o", ",".join(Record.fields)),
+        *("-j", job_id, *options),
+    )
+    return [Record(line) for line in said.splitlines()]
+
+
+def whole_record(room: Room, lab: SlurmLab, job: Job) -> Record:
+    """What sacct says of a job that ended; its database is filled in several steps."""
+
+    def is_whole() -> bool:
+        found = records(lab, job.id)
+        return bool(found and found[0].ended and found[0].started and found[0].queue)
+
+    room.until(job, is_whole, "the record")
+    return records(lab, job.id)[0]
 
 
 def until_forgotten(lab: SlurmLab, ids: list[str]) -> None:
@@ -53,71 +106,157 @@ def until_forgotten(lab: SlurmLab, ids: list[str]) -> None:
         time.sleep(0.5)
 
 
-def test_what_the_history_says_of_forgotten_jobs(
+STATES = {
+    "COMPLETED": JobState.COMPLETED,
+    "FAILED": JobState.FAILED,
+    "CANCELLED": JobState.CANCELLED,
+    "TIMEOUT": JobState.TIMEOUT,
+    "OUT_OF_MEMORY": JobState.OUT_OF_MEMORY,
+    "NODE_FAIL": JobState.NODE_FAIL,
+}
+
+
+def assert_same(told: JobStatus, word: Record) -> None:
+    """What we tell, in sacct's own words."""
+    assert str(told.raw_state).split()[0] == word.state.split()[0]
+    assert STATES[word.state.split()[0]] is told.state
+    assert told.nodes == (None if word.nodes == "None assigned" else (word.nodes,))
+    assert (told.submitted, told.ended) == (word.submitted, word.ended)
+    assert told.started == word.started
+    assert (told.user, told.queue) == (word.user, word.queue)
+    # Slurm's 0:125 is out of memory, and no signal; a job that was killed has no exit code.
+    if told.state is not JobState.CANCELLED and word.code != "0:125":
+        assert f"{told.exit_code or 0}:{told.signal or 0}" == word.code
+    if told.state is not JobState.COMPLETED and word.code in ("0:0", "0:125"):
+        assert (told.exit_code, told.signal) == (None, None)
+
+
+def test_every_end_is_told_as_sacct_tells_it(
     room: Room, accounting: SlurmLab, tmp_path: Path
 ) -> None:
-    fine = room.submit("sleep 1", name="a|b c")
+    sound = {"options": ["-w", "n1"]}  # the other node is going to fail
+    fine = room.submit("sleep 1", name="a|b c", **sound)
     failed, killed = room.submit("exit 3"), room.submit("kill -9 $$")
-    held = room.submit(hold=True)
+    held, released = room.submit(hold=True), room.submit(hold=True)
     array = room.submit("exit $((SLURM_ARRAY_TASK_ID == 2))", array="1-2")
-    running = room.submit("sleep 300")
+    running = room.submit("sleep 300", **sound)
     never = room.submit(after_failed=[fine])
-    room.until_state(running, JobState.RUNNING)
+    not_at_all = room.submit(after_failed=[fine], options=["--kill-on-invalid-dep=yes"])
+    lost = room.submit("exec sleep 300", options=["-w", "n2", "--no-requeue"])
+    moved = room.submit(AGAIN.format("moved"), options=["-w", "n2", "--requeue"])
+    back = room.submit(AGAIN.format("back"), options=["-w", "n1", "--requeue"])
+    for job in (running, lost):
+        room.until_state(job, JobState.RUNNING)
+    for job, name in ((moved, "moved"), (back, "back")):
+        room.until(job, (room.path / name).exists, "a first run")
+    fail_node(accounting, "n2")
+    accounting.command("scontrol", "requeue", back.id)
+    assert lost.wait(timeout=30).state is JobState.NODE_FAIL
+    assert (lost.last.reason, lost.last.source) == ("NodeDown", "accounting")
+    for job in (moved, back):
+        room.until_state(job, JobState.PENDING)
+    an_earlier_run_is_no_end(room, accounting, moved)
+    mend_node(accounting, "n2")
+    begin_again(accounting, moved.id, back.id)
+    assert not step_runs(lost.id), "the node heard of it when it came back"
     room.cluster.wait([fine, failed], timeout=60)
+    released.release()
+    room.until(never, lambda: never.status().reason == "DependencyNeverSatisfied", "never")
+    assert never.last.state is JobState.PENDING
+    assert not_at_all.wait(timeout=30).state is JobState.CANCELLED
     room.cluster.cancel([held, running, never])
     expected = {
         fine.id: (JobState.COMPLETED, 0, None),
         failed.id: (JobState.FAILED, 3, None),
         killed.id: (JobState.FAILED, None, 9),
         held.id: (JobState.CANCELLED, None, None),
+        released.id: (JobState.COMPLETED, 0, None),
         running.id: (JobState.CANCELLED, None, 15),
         never.id: (JobState.CANCELLED, None, None),
+        not_at_all.id: (JobState.CANCELLED, None, None),
+        lost.id: (JobState.NODE_FAIL, None, None),
+        moved.id: (JobState.COMPLETED, 0, None),
+        back.id: (JobState.COMPLETED, 0, None),
         f"{array.id}_1": (JobState.COMPLETED, 0, None),
         f"{array.id}_2": (JobState.FAILED, 1, None),
     }
-    room.cluster.wait(list(expected), timeout=60)
+    seen = {one.job_id: one for one in room.cluster.wait(list(expected), timeout=60)}
+    assert seen[failed.id].exit_code == 3, "by scontrol, should sacct be late"
+    for job_id, (state, _, _) in expected.items():
+        assert seen[job_id].state is state, job_id
     until_forgotten(accounting, [one.partition("_")[0] for one in expected])
     # Somebody who never saw them in the queue.
-    with Cluster(
-        room.host.alias,
-        ssh_config=room.host.config,
-        scheduler="slurm",
-        poll_interval=0.2,
-        journal=str(tmp_path / "other"),
-    ) as stranger:
-        statuses = {one.job_id: one for one in stranger.wait(list(expected), timeout=30)}
+    with stranger(room, tmp_path) as other:
+        statuses = {one.job_id: one for one in other.wait(list(expected), timeout=30)}
         assert {one.source for one in statuses.values()} == {"accounting"}
         for job_id, (state, code, signal) in expected.items():
             told = statuses[job_id]
             assert (told.state, told.exit_code) == (state, code), job_id
             if signal is not None and state is JobState.FAILED:
                 assert told.signal == signal
-            assert_same(told, own_word(accounting, job_id))
-            assert told.user == room.host.user
+            (word,) = records(accounting, job_id)
+            assert_same(told, word)
         assert statuses[fine.id].name == "a|b c"
-        times = statuses[fine.id]
-        assert times.submitted is not None
-        assert times.started is not None
-        assert times.ended is not None
-        assert times.submitted <= times.started < times.ended
-        unknown = stranger.job("99999999").status()
-        assert (unknown.state, stranger.is_over("99999999")) == (JobState.UNKNOWN, False)
-    # And the one who did says the same.
-    for job_id, told in statuses.items():
-        assert room.cluster.job(job_id).last.state is told.state
+        unknown = other.job("99999999").status()
+        assert (unknown.state, other.is_over("99999999")) == (JobState.UNKNOWN, False)
+    runs = {job.id: records(accounting, job.id, "-D") for job in (moved, back)}
+    assert [one.state for one in runs[moved.id]] == ["NODE_FAIL", "COMPLETED"]
+    assert [one.state for one in runs[back.id]] == ["REQUEUED", "COMPLETED"]
 
 
-def assert_same(told: JobStatus, word: tuple[str, str]) -> None:
-    """What we tell, in sacct's own words."""
-    state, code = word
-    assert str(told.raw_state).split()[0] == state
-    assert {
-        "COMPLETED": JobState.COMPLETED,
-        "FAILED": JobState.FAILED,
-        "CANCELLED": JobState.CANCELLED,
-    }[state] is told.state
-    if told.state is not JobState.CANCELLED:
-        assert f"{told.exit_code or 0}:{told.signal or 0}" == code
+def stranger(room: Room, tmp_path: Path) -> Cluster:
+    """Another program, that knows nothing yet."""
+    return Cluster(
+        room.host.alias,
+        ssh_config=room.host.config,
+        scheduler="slurm",
+        poll_interval=0.2,
+        journal=str(tmp_path / "other"),
+    )
+
+
+def an_earlier_run_is_no_end(room: Room, accounting: SlurmLab, moved: Job) -> None:
+    """For some seconds sacct only has the end of the run whose node died.
+
+    The queue knows better, but for once it does not list the job, and the history is asked.
+    """
+    for name, body in (("squeue", "exit 0"), ("sacct", '/usr/bin/sacct -D "$@" | sed 1q')):
+        room.make(f"bin/{name}", f"#!/bin/sh\n{body}\n")
+        (room.path / "bin" / name).chmod(0o755)
+    room.until(
+        moved, lambda: records(accounting, moved.id, "-D")[0].state == "NODE_FAIL", "the record"
+    )
+    with Cluster(
+        room.host.alias,
+        ssh_config=room.host.config,
+        scheduler="slurm",
+        poll_interval=0.1,
+        grace=0,
+        journal=room.cluster.journal.path,
+        prologue=f"PATH=$(cat {room.here}/where):$PATH; export PATH",
+    ) as other:
+        room.make("where", "/nowhere")
+        seen = other.job(moved.id)
+        assert seen.status().state is JobState.PENDING
+        room.make("where", f"{room.here}/bin")
+        time.sleep(0.2)
+        status = seen.status()
+        assert status.state is JobState.UNKNOWN
+        assert "only knows an earlier run" in str(status.reason)
+
+
+def test_out_of_memory(room: Room, accounting: SlurmLab, tmp_path: Path) -> None:
+    reason = memory.why_not()
+    if reason is not None:
+        pytest.skip(reason)
+    job = room.submit(HUNGRY, memory="40M")
+    status = job.wait(timeout=60)
+    assert (status.state, status.exit_code) == (JobState.OUT_OF_MEMORY, None)
+    assert status.reason == "OutOfMemory"
+    word = whole_record(room, accounting, job)
+    assert (word.state, word.code) == ("OUT_OF_MEMORY", "0:125")
+    with stranger(room, tmp_path) as other:
+        assert_same(other.job(job.id).wait(timeout=30), word)
 
 
 def test_a_limit_that_passes_and_an_account_that_is_none(room: Room) -> None:
@@ -142,7 +281,39 @@ def test_accounting_that_is_away_ends_no_job(room: Room, accounting: SlurmLab) -
         status = job.status()
         assert (status.state, status.exit_code) == (JobState.UNKNOWN, None)
         assert not room.cluster.is_over(job)
+        slurm = get("slurm")
+        done = room.cluster.connection.run(slurm.history_script([job.id]))
+        with pytest.raises(SchedulerError) as caught:
+            slurm.parse_history(done.stdout, stderr=done.stderr, returncode=done.returncode)
+        assert caught.value.kind == "transient"
     finally:
         daemon.start()
     ended = job.wait(timeout=60)
     assert (ended.state, ended.exit_code, ended.source) == (JobState.FAILED, 3, "accounting")
+
+
+def test_the_time_limit(room: Room, accounting: SlurmLab, expiring: str, tmp_path: Path) -> None:
+    told = room.cluster.job(expiring).wait(timeout=60)
+    assert (told.state, told.exit_code, told.signal) == (JobState.TIMEOUT, None, None)
+    until_forgotten(accounting, [expiring])
+    (word,) = records(accounting, expiring)
+    assert word.state == "TIMEOUT"
+    with stranger(room, tmp_path) as other:
+        assert_same(other.job(expiring).wait(timeout=30), word)
+
+
+def test_a_controller_that_is_away_while_a_job_ends(room: Room, accounting: SlurmLab) -> None:
+    job = room.submit(f"while [ ! -e {room.here}/go ]; do sleep 0.1; done; exit 4")
+    room.until_state(job, JobState.RUNNING)
+    accounting.controller.stop()
+    try:
+        room.make("go", "")
+        time.sleep(1)
+        room.until(job, lambda: step_runs(job.id), "it waits for the controller to tell it")
+    finally:
+        accounting.controller.start()
+        accounting.wait_until_ready()
+    ended = job.wait(timeout=60)
+    assert (ended.state, ended.exit_code) == (JobState.FAILED, 4)
+    word = whole_record(room, accounting, job)
+    assert (word.state, word.code) == ("FAILED", "4:0")

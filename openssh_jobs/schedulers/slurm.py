@@ -69,6 +69,28 @@ _TIDY = (
     "export SLURM_BITSTR_LEN SLURM_TIME_FORMAT TZ\n"
 )
 
+# Which jobs sacct does not know the end of: all where it failed, else those of which its record is
+# of a job that goes on, or missing.  Of more than these the next query asks.
+_LOOKED_AT = 50
+_WITHOUT_END = """\
+oj_left=
+if [ "$oj_rc" -ne 0 ]; then oj_left=$(printf '%s ' @ALL@)
+else for oj_id in @FEW@; do
+  case "
+$oj_said" in
+    *"
+$oj_id|$oj|"*"|$oj|PENDING|$oj|"* | *"
+$oj_id|$oj|"*"|$oj|RUNNING|$oj|"* | *"
+$oj_id|$oj|"*"|$oj|REQUEUED|$oj|"*) ;;
+    *"
+$oj_id|$oj|"* | *"
+${oj_id}_"*) continue ;;
+  esac
+  oj_left="$oj_left $oj_id"
+done
+fi
+"""
+
 
 class Slurm(Scheduler):
     """Slurm, 14 to 25."""
@@ -244,10 +266,10 @@ class Slurm(Scheduler):
     # -- the history ---------------------------------------------------------------
 
     def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:
-        """sacct for all of them; where that fails, scontrol for each while the controller answers.
+        """sacct for all of them, then scontrol for each of which sacct does not know the end (yet).
 
-        ``since`` is looked at by ``parse_history``: ``sacct -S`` would hide jobs that never became
-        eligible.
+        sacct runs some seconds late, and tells nothing where there is no accounting.  ``since`` is
+        looked at by ``parse_history``: ``sacct -S`` would hide jobs that never became eligible.
         """
         parts = [_TIDY, "unset SLURM_CLUSTERS\n"]
         places: dict[str, list[str]] = {}
@@ -259,12 +281,18 @@ class Slurm(Scheduler):
             where = f" -M {quote(cluster)}" if cluster else ""
             for batch in chunks(dict.fromkeys(numbers)):
                 sacct = (
-                    f'sacct{where} -n -X -p --delimiter="|$oj|" -o {fields}'
-                    f" -j {','.join(batch)} </dev/null\noj_rc=$?\n(exit $oj_rc)"
+                    f'oj_said=$(sacct{where} -n -X -p --delimiter="|$oj|" -o {fields}'
+                    f" -j {quote(','.join(batch))} </dev/null)\noj_rc=$?\n"
+                    "printf '%s\\n' \"$oj_said\"\n(exit $oj_rc)"
                 )
                 parts.append(section(f"sacct@{cluster}", sacct))
+                parts.append(
+                    _WITHOUT_END.replace("@ALL@", self.words(*batch)).replace(
+                        "@FEW@", self.words(*batch[:_LOOKED_AT])
+                    )
+                )
                 each = (
-                    f"for oj_id in {' '.join(batch)}; do\n"
+                    "for oj_id in $oj_left; do\n"
                     f'  oj_out=$(scontrol{where} -a -o show job "$oj_id" 2>&1 </dev/null) && '
                     "printf '%s\\n' \"$oj_out\" && continue\n"
                     "  case $oj_out in *'Invalid job id'*) ;; *)"
@@ -272,9 +300,10 @@ class Slurm(Scheduler):
                     "done"
                 )
                 parts.append(
-                    'if [ "$oj_rc" -ne 0 ]; then\n' + section(f"scontrol@{cluster}", each) + "fi\n"
+                    'if [ -n "$oj_left" ]; then\n' + section(f"scontrol@{cluster}", each) + "fi\n"
                 )
-        return framed(*parts)
+        # The ids of array elements have brackets: they are no patterns for files.
+        return framed("set -f\n", *parts)
 
     def parse_history(
         self,
@@ -322,6 +351,7 @@ class Slurm(Scheduler):
             error=failed,
             source="accounting",
             whole_arrays=failed is None,
+            submitted_per_run=True,
         )
         if requested is None:
             return snapshot

@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,8 @@ class Room:
         asked.setdefault("directory", self.here)
         return self.cluster.submit(script_text=f"#!/bin/sh\n{text}\n", **asked)
 
-    def until(self, job: Job, done: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + 30
+    def until(self, job: Job, done: Callable[[], bool], what: str, *, patience: float = 30) -> None:
+        deadline = time.monotonic() + patience
         while not done():
             assert time.monotonic() < deadline, f"{what} did not come: {job.last}"
             time.sleep(0.1)
@@ -55,9 +55,18 @@ class Room:
 
 @contextlib.contextmanager
 def open_room(
-    host: Host, scheduler: str, slurm: SlurmLab | None, local: Path, **options: Any
+    host: Host,
+    scheduler: str,
+    slurm: SlurmLab | None,
+    local: Path,
+    *,
+    others: Container[str] = (),
+    **options: Any,
 ) -> Iterator[Room]:
-    """A room; afterwards its jobs are cancelled and all files are gone.  ``local``: our side."""
+    """A room; afterwards its jobs are cancelled and all files are gone.  ``local``: our side.
+
+    ``others``: ids of the same user's jobs that stay, because they have no file in here.
+    """
     path = host.make_directory(f"room-{secrets.token_hex(4)}")
     options = {"poll_interval": 0.2, "journal": str(local / "journal"), **options}
     with Cluster(host.alias, ssh_config=host.config, scheduler=scheduler, **options) as cluster:
@@ -68,7 +77,8 @@ def open_room(
     if slurm is not None:
         # Slurm's own hand is in a directory that is about to go.
         for _ in range(100):
-            if not slurm.command("squeue", "-h", "-u", host.user, "-o", "%i").strip():
+            listed = slurm.command("squeue", "-h", "-u", host.user, "-o", "%i").split()
+            if all(one in others for one in listed):
                 break
             time.sleep(0.1)
     shutil.rmtree(path)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from openssh_jobs.cli.private_sshd import find_program
 
 from . import namespaces
+from .memory import MemoryCgroup
 from .network import Machine
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ SlurmdSpoolDir={lab}/spool-%n
 SlurmdParameters=config_overrides
 AuthType=auth/munge
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+TaskPlugin={task}
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=1
 {accounting}
@@ -148,7 +149,8 @@ class SlurmLab:
     """Slurm on one machine of the lab's network: nodes n1 and n2, partitions batch and short.
 
     ``controller``, ``nodes`` and ``munge`` are the daemons, for tests that stop them.  Ended jobs
-    are remembered for ``remembers`` seconds (MinJobAge); without ``accounting`` sacct says so.  Of
+    are remembered for ``remembers`` seconds (MinJobAge); without ``accounting`` sacct says so.  A
+    node has ``cpus``; with ``limits_memory`` a job that takes more than its share is killed.  Of
     several only one can run at a time; one that was stopped can be started again, with its jobs.
     """
 
@@ -161,9 +163,12 @@ class SlurmLab:
         *,
         accounting: bool = False,
         remembers: int = 300,
+        cpus: int = 2,
+        limits_memory: bool = False,
     ) -> None:
         namespaces.require_own("Slurm")
-        self._remembers = remembers
+        self._remembers, self._cpus = remembers, cpus
+        self._memory = MemoryCgroup(directory) if limits_memory else None
         self.directory, self.machine = directory, machine
         self.accounting = accounting
         self.database: SlurmDatabase | None = None
@@ -190,6 +195,8 @@ class SlurmLab:
     def start(self) -> None:
         """Bring it all up; returns when both nodes are idle."""
         self._write_files()
+        if self._memory is not None:
+            self._memory.mount()
         self.munge.start()
         self._wait("munged", lambda: Path("/run/munge/munge.socket.2").exists())
         if self.accounting:
@@ -264,7 +271,7 @@ class SlurmLab:
         host = self.machine.name
         nodes = "\n".join(
             f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={6831 + number} "
-            "CPUs=2 RealMemory=1000"
+            f"CPUs={self._cpus} RealMemory=1000"
             for number, name in enumerate(self.nodes)
         )
         etc = Path("/etc/slurm")
@@ -273,11 +280,17 @@ class SlurmLab:
             old.unlink()
         (etc / "slurm.conf").write_text(
             CONFIG.format(
-                lab=lab, host=host, nodes=nodes, accounting=accounting, remembers=self._remembers
+                lab=lab,
+                host=host,
+                nodes=nodes,
+                accounting=accounting,
+                remembers=self._remembers,
+                task="task/none" if self._memory is None else "task/cgroup",
             )
         )
         # Needed even where no cgroup is used and none is mounted.
-        (etc / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
+        memory = "CgroupPlugin=cgroup/v1\n" if self._memory is None else self._memory.settings
+        (etc / "cgroup.conf").write_text(memory)
         know_host("10.88.2.2", host)
 
     def stop(self) -> None:
@@ -285,6 +298,8 @@ class SlurmLab:
         for daemon in (*self.nodes.values(), self.controller):
             daemon.stop()
         end_jobs("slurmstepd")
+        if self._memory is not None:
+            self._memory.unmount()
         if self.database is not None:
             self.database.stop()
         self.munge.stop()
