@@ -136,6 +136,19 @@ need_environment() { # need_environment EXTRA: .venv with this checkout and an e
     : >"$stamp"
 }
 
+need_extra() { # need_extra EXTRA: sets EXTRA to an environment of its own, below .venv
+    EXTRA=.venv/extra/$1
+    stamp=$EXTRA/has-$1
+    if [ -e "$stamp" ] && [ -z "$(find setup.cfg setup.py -newer "$stamp")" ]; then
+        return 0
+    fi
+    need_venv
+    echo "making an environment with the extra $1" >&2
+    quietly .venv/bin/python -m venv "$EXTRA"
+    quietly "$EXTRA/bin/python" -m pip install --disable-pip-version-check --quiet -e ".[$1]"
+    : >"$stamp"
+}
+
 need_copy() { # need_copy EXTRA: .venv with a copy of the package; writes nowhere else
     export PYTHONDONTWRITEBYTECODE=1
     if [ -e .venv/has-test ] && [ -z "$(find setup.cfg setup.py -newer .venv/has-test)" ]; then

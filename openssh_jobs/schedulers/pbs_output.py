@@ -40,7 +40,10 @@ _ENDED = frozenset("FXC")
 _PBS_CODES = {-26: _S.OUT_OF_MEMORY, -27: _S.OUT_OF_MEMORY, -28: _S.TIMEOUT, -29: _S.TIMEOUT}
 _TORQUE_CODES = {-10: _S.OUT_OF_MEMORY, -11: _S.TIMEOUT, -12: _S.TIMEOUT}
 
-_ID = re.compile(r"[0-9]+(?:\[[0-9,:\-]*\])?(?:\.[A-Za-z0-9_.\-@:]+)?\*?", re.ASCII)
+_ID = re.compile(
+    r"[0-9]+(?:\[[0-9,:\-]*\])?(?:\.[0-9]*[A-Za-z][A-Za-z0-9_.\-]*(?:@[A-Za-z0-9_.\-]+)?)?",
+    re.ASCII,
+)
 
 _OVER = re.compile(
     r"exceeded resource (\w+)|\b(walltime|cput|mem|vmem|pmem|pvmem) \S+ exceeded limit"

@@ -221,7 +221,7 @@ def _four(text: str) -> list[int | None]:
 def _formatted_queues(text: str) -> Iterator[Queue]:
     for line in text.splitlines():
         cells = line.split("|")
-        if len(cells) != 5 or not cells[0].strip():
+        if len(cells) != 5 or not cells[0].strip(" *"):
             continue
         name, raw, limit, nodes, cpus = (cell.strip() for cell in cells)
         of_nodes, of_cpus = _four(nodes), _four(cpus)
@@ -245,7 +245,7 @@ def _pasted_queues(text: str) -> Iterator[Queue]:
         if words[:2] == ["PARTITION", "AVAIL"]:
             header = words
             continue
-        if not header or len(words) != len(header):
+        if not header or len(words) != len(header) or not words[0].strip("*"):
             continue
         cells = dict(zip(header, words, strict=True))
         idle = cells.get("STATE", "") in ("idle", "idle~", "idle#")

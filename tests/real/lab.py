@@ -1,5 +1,6 @@
-"""The lab by hand: ``python -m tests.real.lab up | run COMMAND... | shell | status | down``.
+"""The lab by hand: ``scripts/lab up | run COMMAND... | capture NAME LINE | shell | status | down``.
 
+``capture`` runs a line of sh on the login node and prints what it said as a record for tests/data.
 As root: two machines with sshd, a bastion and a Slurm, in namespaces that end with ``down``.  As a
 plain user: the same doors on loopback ports, without a Slurm.
 """
@@ -40,9 +41,14 @@ def main(arguments: list[str]) -> int:
         return _run([os.environ.get("SHELL", "/bin/sh")])
     if command == "run" and rest:
         return _run(rest)
+    if command == "capture" and len(rest) == 2:
+        return _capture(*rest)
     if command == "serve" and not rest:
         return _serve()
-    print("usage: scripts/lab up | run COMMAND... | shell | status | down", file=sys.stderr)
+    print(
+        "usage: scripts/lab up | run COMMAND... | capture NAME LINE | shell | status | down",
+        file=sys.stderr,
+    )
     return 2
 
 
@@ -135,11 +141,8 @@ def _status() -> int:
     return 0
 
 
-def _run(command: list[str]) -> int:
-    state = _state()
-    if state is None:
-        print("The lab is down; scripts/lab up starts it.", file=sys.stderr)
-        return 1
+def _within(state: dict[str, Any], command: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The command line and environment with which a command runs among the lab's machines."""
     environment = {**os.environ, **state["environment"]}
     scripts = Path(sys.executable).parent
     environment["PATH"] = f"{scripts}:{environment.get('PATH', os.defpath)}"
@@ -147,6 +150,55 @@ def _run(command: list[str]) -> int:
         here = os.getcwd()
         enter = ["nsenter", f"--target={state['pid']}", "--mount", "--root", "--net", "--pid"]
         command = [*enter, f"--wd={here}", "--", *command]
+    return command, environment
+
+
+def _capture(name: str, line: str) -> int:
+    state = _state()
+    if state is None:
+        print("The lab is down; scripts/lab up starts it.", file=sys.stderr)
+        return 1
+    answers = []
+    of = name.partition("/")[0]
+    about = {"slurm": "squeue --version", "sge": f"{state['gridengine']}; qstat -help | head -n 1"}
+    for asked in (about.get(of, "uname -sr"), line):
+        command, environment = _within(state, ["ssh", "-F", state["config"], "direct", asked])
+        begun = time.monotonic()
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=120,
+            env=environment,
+            check=False,
+        )
+        answers.append((done, time.monotonic() - begun))
+    (version, _), (done, seconds) = answers
+    record = {
+        "id": name,
+        "scheduler": of,
+        "version": os.fsdecode(version.stdout).strip(),
+        "description": "",
+        "command": line,
+        "user": state["user"],
+        "stdin": None,
+        "returncode": done.returncode,
+        "timed_out": False,
+        "seconds": round(seconds, 3),
+        "stdout": done.stdout.decode("utf-8", "surrogateescape"),
+        "stderr": done.stderr.decode("utf-8", "surrogateescape"),
+        "expected": {},
+    }
+    print(json.dumps(record))
+    return 0
+
+
+def _run(command: list[str]) -> int:
+    state = _state()
+    if state is None:
+        print("The lab is down; scripts/lab up starts it.", file=sys.stderr)
+        return 1
+    command, environment = _within(state, command)
     try:
         os.execvpe(command[0], command, environment)
     except OSError as error:
