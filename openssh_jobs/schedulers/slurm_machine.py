@@ -77,7 +77,7 @@ def _memory(text: str) -> int | None:
 def read_nodes(text: str) -> list[Node]:
     """Nodes of ``NODE_FORMAT``, of ``scontrol show node``, or of a sinfo that people paste."""
     if text.lstrip().startswith("NodeName="):
-        return list(_scontrol_nodes(text))
+        return [node for node in _scontrol_nodes(text) if node.name]
     found: dict[str, Node] = {}
     for node in _formatted_nodes(text) if text.count("|") else _pasted_nodes(text):
         before = found.get(node.name)
@@ -85,7 +85,7 @@ def read_nodes(text: str) -> list[Node]:
             queues = tuple(dict.fromkeys((*before.queues, *node.queues)))
             node = replace(before, queues=queues)
         found[node.name] = node
-    return list(found.values())
+    return [node for node in found.values() if node.name]
 
 
 def _formatted_nodes(text: str) -> Iterator[Node]:
@@ -192,6 +192,7 @@ def read_queues(text: str) -> list[Queue]:
                 cpus=whole_number(one.get("TotalCPUs")),
             )
             for one in _records(text, "PartitionName")
+            if one["PartitionName"]
         ]
     found: dict[str, Queue] = {}
     for queue in _formatted_queues(text) if "|" in text else _pasted_queues(text):
