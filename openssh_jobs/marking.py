@@ -212,6 +212,6 @@ def _row_of(asker: Asker, job_id: JobId) -> Row | None:
     row = asker.journal.by_job(asker.host, str(job_id))
     if row is None and job_id.array is not None:
         row = asker.journal.by_job(asker.host, str(job_id.array))
-    if row is None and job_id.tasks is not None:
+    if row is None and (job_id.tasks is not None or job_id.proc is not None):
         row = asker.journal.by_job(asker.host, job_id.number)
     return row

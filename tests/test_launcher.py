@@ -20,8 +20,11 @@ from openssh_jobs.jobs import JobState, JobStatus
 from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.launcher import (
     BODY,
+    GRID_ENGINE_JOBS,
     LSF_JOBS,
+    PBS_JOBS,
     SLURM_JOBS,
+    TORQUE_JOBS,
     Convention,
     Markers,
     judge,
@@ -124,6 +127,9 @@ def test_who_has_one() -> None:
     assert get("slurm").convention is SLURM_JOBS
     assert get("lsf").convention is LSF_JOBS
     assert [get(name).convention for name in ("direct", "htcondor")] == [None, None]
+    assert get("sge").convention is GRID_ENGINE_JOBS
+    assert get("pbs").convention is PBS_JOBS
+    assert get("torque").convention is TORQUE_JOBS
 
 
 # -- running it -------------------------------------------------------------------------------
@@ -285,6 +291,19 @@ def test_a_signal_reaches_the_script_once(bench: Bench, everybody: bool) -> None
     status = bench.verdict()
     assert isinstance(status, JobStatus)
     assert (status.state, status.exit_code) == (JobState.FAILED, 5)
+
+
+def test_signals_in_quick_succession_are_no_more_than_were_sent(bench: Bench) -> None:
+    one = bench.start(HEARS, cwd=bench.directory)
+    bench.wait_for("heard", "ready")
+    for _ in range(2):
+        os.killpg(one.pid, signal.SIGUSR2)
+        time.sleep(0.05)
+    time.sleep(0.6)
+    heard = Path(bench.directory, "heard").read_text().count("USR2")
+    assert 1 <= heard <= 2
+    os.kill(one.pid, signal.SIGALRM)
+    assert one.wait(20) == 5
 
 
 def test_a_script_that_dies_of_a_signal(bench: Bench) -> None:

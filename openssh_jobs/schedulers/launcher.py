@@ -196,7 +196,8 @@ def _text(data: bytes) -> str:
 
 # How signals are passed on.  Some are sent to every process of a job, some to the script alone,
 # and then only the launcher gets them.  A process that does nothing tells which it was: what also
-# ended that one reached the script by itself.
+# ended that one reached the script by itself.  The next such process is there before the wait, for
+# the next signal: Grid Engine is quick to send the same one again.
 # ``owner`` is made by a link: of two jobs that were submitted for one token, one does the work.
 # ``wait`` ends for a signal too: only while the child is there is its status no word on the child.
 _LAUNCH = r"""
@@ -236,10 +237,12 @@ oj_watch() {
   oj_still=$!
 }
 oj_pass() {
-  oj_asked=1
-  sleep 0.1 || sleep 1
-  if ! kill -0 "$oj_still"; then oj_watch
-  elif [ -n "$oj_child" ]; then kill -s "$1" "$oj_child"
+  oj_asked=1 oj_before=$oj_still
+  oj_watch
+  sleep 0.1 || sleep 0.1 || sleep 1
+  kill -0 "$oj_before" || return
+  kill -9 "$oj_before"
+  if [ -n "$oj_child" ]; then kill -s "$1" "$oj_child"
   else oj_early="$oj_early $1"
   fi
 }

@@ -37,7 +37,7 @@ _PLAIN = re.compile(r"[^\x00-\x1f'\\!\x7f]{1,900}\Z")
 _SHELLS = re.compile(r"(?:r?bash|d?ash|r?zsh|[a-z]*ksh(?:93)?|r?sh|t?csh|bsd-csh|fish)\Z")
 _OTHERS = (
     (re.compile(r"python[0-9.]*\Z"), "import os, signal\n"
-     "signal.signal(signal.SIGPIPE, signal.SIG_DFL)\n"
+     "for one in (signal.SIGPIPE, signal.SIGXFSZ): signal.signal(one, signal.SIG_DFL)\n"
      "os.spawnv(os.P_WAIT, '/bin/sh', ['sh', '{look}'])\n"
      "os.execv('/bin/sh', ['sh', '{launch}'])\n"),
     (re.compile(r"perl[0-9.]*\Z"), "system {{'/bin/sh'}} 'sh', '{look}';\n"
