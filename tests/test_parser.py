@@ -10,19 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from openssh_jobs import parser
 from openssh_jobs.errors import (
-    InputError,
     SchedulerError,
     SubmitLimit,
     SubmitRejected,
     SubmitUnknown,
 )
 from openssh_jobs.jobs import CancelOutcome, JobState, Snapshot
-from openssh_jobs.schedulers import available, get
+from openssh_jobs.schedulers import get
 
 DATA = Path(__file__).parent / "data"
 
@@ -194,100 +191,6 @@ def test_times_without_an_offset_need_a_timezone() -> None:
     status = parser.parse_status(record["stdout"], "slurm")["4"]
     assert status.submitted is None
     assert status.elapsed == timedelta(0)
-
-
-# Facts of the data parser of Slurm 23.02 to 24.11: states are lists, numbers are objects.
-NEW_JSON = {
-    "meta": {"plugin": {"type": "openapi/slurmctld"}, "slurm": {"release": "24.11.0"}},
-    "errors": [],
-    "warnings": [],
-    "jobs": [
-        {
-            "job_id": 4008,
-            "array_job_id": {"set": True, "infinite": False, "number": 4000},
-            "array_task_id": {"set": True, "infinite": False, "number": 8},
-            "array_task_string": "",
-            "job_state": ["FAILED"],
-            "state_reason": "NonZeroExitCode",
-            "exit_code": {
-                "status": ["ERROR"],
-                "return_code": {"set": True, "infinite": False, "number": 3},
-                "signal": {"id": {"set": False, "infinite": False, "number": 0}, "name": ""},
-            },
-            "name": "x",
-            "nodes": "n[08-10]",
-            "time_limit": {"set": True, "infinite": False, "number": 60},
-            "submit_time": {"set": True, "infinite": False, "number": 1795330124},
-            "end_time": {"set": True, "infinite": False, "number": 1795330125},
-            "user_name": "alice",
-            "standard_output": "/home/alice/x.out",
-        },
-        {"job_id": 4009, "job_state": ["RUNNING"], "time_limit": {"set": False, "infinite": True}},
-        {"job_id": 4010, "job_state": ["COMPLETED", "COMPLETING"]},
-        {"job_id": 4011, "job_state": ["PENDING", "REQUEUED"], "state_reason": "BeginTime"},
-        {"job_id": 4012, "job_state": ["PENDING"], "state_reason": "JobHeldUser"},
-        {"job_id": 4013, "job_state": ["PENDING", "SPECIAL_EXIT"], "state_reason": "x"},
-        {"job_id": 4014, "job_state": ["CANCELLED", "COMPLETING"]},
-        {"job_id": 4015, "job_state": ["SOMETHING_NEW"]},
-        {"job_id": {"set": True, "number": 4016}, "job_state": ["TIMEOUT"]},
-        {
-            "job_id": 4017,
-            "job_state": ["PENDING"],
-            "het_job_id": {"set": True, "infinite": False, "number": 4017},
-            "het_job_offset": {"set": True, "infinite": False, "number": 0},
-        },
-        "nonsense",
-        {"job_id": None, "job_state": ["COMPLETED"]},
-    ],
-}
-
-
-def test_the_json_of_newer_versions() -> None:
-    snapshot = parser.parse_status(json.dumps(NEW_JSON))
-    states = {key: str(status.state) for key, status in snapshot.known.items()}
-    assert states == {
-        "4000_8": "failed",
-        "4009": "running",
-        "4010": "completing",
-        "4011": "pending",
-        "4012": "held",
-        "4013": "held",
-        "4014": "completing",
-        "4016": "timeout",
-        "4017+0": "pending",
-    }
-    assert len(snapshot.unparsed) == 3
-    status = snapshot["4000_8"]
-    assert (status.exit_code, status.signal, status.raw_id) == (3, None, "4008")
-    assert status.nodes == ("n08", "n09", "n10")
-    assert status.time_limit == timedelta(hours=1)
-    assert status.submitted == datetime.fromtimestamp(1795330124, UTC)
-    assert status.stdout_path == "/home/alice/x.out"
-    assert snapshot["4009"].time_limit is None
-
-
-NEW_SACCT = {
-    "jobs": [
-        {
-            "job_id": 7,
-            "array": {"job_id": 0, "task_id": {"set": False, "number": 0}, "task": ""},
-            "state": {"current": ["CANCELLED"], "reason": "None"},
-            "exit_code": {
-                "return_code": {"set": True, "number": 0},
-                "signal": {"id": {"set": True, "number": 15}, "name": "Terminated"},
-            },
-            "time": {"elapsed": 61, "submission": 1795330124, "limit": {"set": True, "number": 5}},
-            "association": {"user": "alice"},
-        }
-    ],
-    "errors": [],
-}
-
-
-def test_the_sacct_json_of_newer_versions() -> None:
-    status = parser.parse_status(json.dumps(NEW_SACCT))["7"]
-    assert (status.state, status.signal, status.source) == (JobState.CANCELLED, 15, "accounting")
-    assert (status.elapsed, status.user) == (timedelta(seconds=61), "alice")
 
 
 DEFAULT = """\
@@ -475,113 +378,6 @@ def test_queues_of_slurm() -> None:
         assert queues["main"].time_limit == timedelta(hours=1)
         assert queues["maint"].time_limit is None
         assert [one.state for one in queues.values()] == ["up", "up", "down", "inactive"]
-
-
-# --------------------------------------------------------------------------- noise
-
-_LIKELY = """JOBID STATE ST JobID State 1 12 123_4 123_[5-9%2] 88.0 COMPLETED PENDING R F PD CD (
-    ) [ | {} {"jobs": [] } JobId= JobState=COMPLETED UserId=a(1) CLUSTER: ---- === 0:9 3:0 Submitted
-    batch job OJ+ab OJ:ab begin end OJ-ab error: Job_Name job_state = <xml> <job_list> Your has
-    been submitted PID STAT cluster n[1-3]"""
-WORDS = st.sampled_from(_LIKELY.split())
-NOISE = st.text(max_size=200) | st.lists(
-    WORDS | st.sampled_from(["\n", " ", "   ", "|", "\t", "\x1f"]) | st.text(max_size=5),
-    max_size=60,
-).map("".join)
-
-
-@settings(max_examples=300, deadline=None)
-@given(stdout=NOISE, stderr=NOISE, code=st.sampled_from([0, 0, 1, 255]), named=st.booleans())
-def test_noise_is_an_answer_or_a_scheduler_error(
-    stdout: str, stderr: str, code: int, named: bool
-) -> None:
-    for name in available():
-        scheduler = name if named else None
-        for call in (
-            lambda s=scheduler: parser.parse_status(
-                stdout, s, stderr=stderr, returncode=code, requested=["5"]
-            ),
-            lambda n=name: parser.parse_submit(stdout, n, stderr=stderr, returncode=code),
-            lambda n=name: parser.parse_cancel(
-                stdout, n, stderr=stderr, returncode=code, requested=["5"]
-            ),
-            lambda n=name: parser.parse_nodes(stdout, n, stderr=stderr, returncode=code),
-            lambda n=name: parser.parse_queues(stdout, n, stderr=stderr, returncode=code),
-            lambda n=name: get(n).parse_history(
-                stdout, stderr=stderr, returncode=code, requested=["5"]
-            ),
-            lambda n=name: get(n).parse_detail(stdout, stderr=stderr, returncode=code),
-        ):
-            try:
-                found = call()
-            except (SchedulerError, InputError):
-                continue
-            if isinstance(found, Snapshot):
-                for status in found.known.values():
-                    status.as_dict()
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.text(alphabet=st.characters(blacklist_categories=("Cs",)), max_size=300))
-def test_no_final_state_comes_out_of_text_without_a_schedulers_words(text: str) -> None:
-    for name in (*available(), None):
-        try:
-            snapshot = parser.parse_status(text, name)
-        except (SchedulerError, InputError):
-            continue
-        assert not any(one.state.is_final for one in snapshot.known.values())
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.data())
-def test_a_cut_listing_never_makes_a_job_finished(data: st.DataObject) -> None:
-    records = [one for one in captures("slurm") if one["expected"] and one["returncode"] == 0]
-    record = data.draw(st.sampled_from(records))
-    length = data.draw(st.integers(0, len(record["stdout"])))
-    whole = {**record}
-    cut = {**record, "stdout": record["stdout"][:length]}
-    try:
-        found = status_of(cut)
-    except SchedulerError:
-        return
-    try:
-        known = status_of(whole).known
-    except SchedulerError:
-        return
-    for job_id, status in found.known.items():
-        if status.state.is_final:
-            assert job_id in known
-            assert known[job_id].state.is_final
-
-
-LONG = [
-    *("a", "1", " ", "\n", "|", "[", "<", "JobId=1 ", "JobId=1\n", "Job Id: 1\n", "A=b ", "1 R\n"),
-    *("JOBID ST\n", "1_[1,", "Submitted batch job 1 ", "error on job id ", " for job 1", "=" * 20),
-    *("<job_list>", "<a b>", "<Data><Job>", "OJ+ab\n", "1.0 R ", "n[1-9],", "Job <1>, ", "gpu:"),
-    *("CLUSTER: a\n", "Unknown Job Id 1 ", "QOS", "No such file or directory "),
-]
-
-
-@pytest.mark.timeout(60)
-@pytest.mark.parametrize("piece", LONG)
-def test_long_nonsense_takes_no_more_than_its_length(piece: str) -> None:
-    # Anything quadratic in here would run into the timeout, with hours to spare.
-    text = (piece * 200_000)[:200_000]
-    for name in (*available(), None):
-        for call in (
-            lambda n=name: parser.parse_status(text, n, requested=["5"]),
-            lambda n=name: parser.parse_submit("", n or "slurm", stderr=text, returncode=1),
-            lambda n=name: parser.parse_submit(text, n or "slurm"),
-            lambda n=name: parser.parse_cancel(text, n or "slurm", requested=["5"]),
-            lambda n=name: parser.parse_nodes(text, n or "slurm"),
-            lambda n=name: parser.parse_queues(text, n or "slurm"),
-        ):
-            try:
-                found = call()
-            except (SchedulerError, InputError):
-                continue
-            if isinstance(found, Snapshot):
-                assert not any(one.state.is_final for one in found.known.values())
 
 
 def test_an_outcome_is_a_word() -> None:
