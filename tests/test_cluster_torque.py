@@ -1,11 +1,11 @@
 """Torque's commands as Slurm's wrappers play them (slurm-wlm-torque), on a real Slurm.
 
-They are lossy: a job that ended is ``C`` whatever it was, nothing tells its exit code.
+They are lossy: a job that ended is ``C`` whatever it was, nothing tells its exit code.  What they
+tell of each kind of end is in test_cluster_slurm_states.py.
 """
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,26 +16,15 @@ from openssh_jobs import JobState
 from openssh_jobs.errors import SchedulerError, SubmitRejected
 from openssh_jobs.jobs import CancelOutcome
 from openssh_jobs.schedulers import detection_script, parse_detection
-from tests.real import parts
 from tests.real.room import Room, open_room
 from tests.real.site import Host
 from tests.real.slurm import SlurmLab
+from tests.real.wrappers import prologue
 
 
 @pytest.fixture(scope="module")
-def wrappers(slurm: SlurmLab, lab_directory: Path) -> str:
-    """What a user has in the profile: the unpacked wrappers first on the path."""
-    parts.require("torque")
-    top = lab_directory / "torque"
-    shutil.copytree(parts.UNPACKED / "torque" / "usr", top, symlinks=True)
-    for name in ("sbatch", "salloc", "srun"):  # qsub looks for them beside itself
-        (top / "bin" / name).symlink_to(str(shutil.which(name)))
-    modules = {str(path.parent) for path in top.rglob("*.pm") if path.parent.name != "Slurm"}
-    libraries = {str(path.parent) for path in top.rglob("libslurm.so.*")}
-    return (
-        f"PATH={top}/bin:$PATH; PERL5LIB={':'.join(sorted(modules))}; "
-        f"LD_LIBRARY_PATH={':'.join(libraries)}; export PATH PERL5LIB LD_LIBRARY_PATH"
-    )
+def wrappers(lab_directory: Path) -> str:
+    return prologue(lab_directory)
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from openssh_jobs.schedulers.text import (
 )
 
 _S = JobState
+NO_LETTER = "qstat says U, which may be any state"
 _LETTERS = {
     "Q": _S.PENDING,
     "W": _S.PENDING,
@@ -120,8 +121,8 @@ class Reader:
         if letter not in _ENDED:
             if letter == "U":
                 # PBS: suspended for the owner of the machine.  Slurm's qstat: anything it lacks a
-                # letter for, ended or not.
-                return (_S.UNKNOWN if self.torque else _S.SUSPENDED), None
+                # letter for, ended (out of memory, DEADLINE) or not.
+                return (_S.UNKNOWN, NO_LETTER) if self.torque else (_S.SUSPENDED, None)
             state = _LETTERS.get(letter)
             if state is _S.HELD and said.get("Hold_Types", "") == "s" and "depend" in said:
                 return _S.PENDING, None
