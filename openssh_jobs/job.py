@@ -316,7 +316,7 @@ class Job:
         )
         answer = self._cluster.connection._shell.call(script, again=True)
         if answer.status != 0:
-            path = to_text(answer.stdout) or output.path
+            path = to_text(answer.stdout) if output.names and answer.stdout else output.path
             error = error_of(to_text(answer.stderr), path, host=self.host)
             if not isinstance(error, RemoteFileNotFoundError):
                 raise error

@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from openssh_jobs import Cluster, JobState
-from openssh_jobs.errors import SchedulerError, SubmitRejected
+from openssh_jobs.errors import InputError, SchedulerError, SubmitRejected
 from openssh_jobs.jobs import CancelOutcome
-from tests.real.gridengine import GridEngineLab
-from tests.real.room import Room, open_room
+from tests.real.gridengine import GridEngineLab, open_grid_room
+from tests.real.room import Room
 from tests.real.site import Host
-
-
-@contextlib.contextmanager
-def _open(host: Host, lab: GridEngineLab, local: Path) -> Iterator[Room]:
-    with open_room(host, "sge", None, local, prologue=lab.prologue) as room:
-        yield room
-        lab.command("qdel", "-u", host.user, check=False)
-        deadline = time.monotonic() + 20
-        while lab.command("qstat", "-u", host.user).strip():
-            assert time.monotonic() < deadline, "jobs that do not go"
-            time.sleep(0.1)
 
 
 @pytest.fixture
 def room(sshd: Host, gridengine: GridEngineLab, tmp_path: Path) -> Iterator[Room]:
-    with _open(sshd, gridengine, tmp_path) as room:
+    with open_grid_room(sshd, gridengine, tmp_path) as room:
         yield room
-
-
-def own_word(lab: GridEngineLab, job_id: str) -> tuple[str, str]:
-    """The words ``failed`` and ``exit_status`` of the accounting, of the last run of a job."""
-    record = lab.accounting(job_id)[-1]
-    return record["failed"].partition(":")[0].strip(), record["exit_status"].split()[0]
 
 
 # -- submitting -----------------------------------------------------------------------------
@@ -51,11 +32,12 @@ def test_a_text_is_submitted_and_its_output_read(room: Room, gridengine: GridEng
     status = job.wait(timeout=60)
     assert (status.state, job.exit_code, status.source) == ("completed", 0, "accounting")
     assert (job.name, status.name, job.directory) == ("hi|there", "hi|there", room.here)
-    assert (status.user, status.queue, status.nodes) == ("hpcalice", "all.q", ("login",))
+    assert (status.user, status.nodes) == ("hpcalice", ("login",))
     assert list(job.tail()) == ["hello\n", f"{room.here}\n"]
     assert list(job.tail("stderr")) == ["oops\n"]
-    assert own_word(gridengine, job.id) == ("0", "0")
+    assert gridengine.own_word(job.id) == ("0", "0")
     record = gridengine.accounting(job.id)[0]
+    assert status.queue == record["qname"]
     for key, said in (("qsub_time", status.submitted), ("end_time", status.ended)):
         assert said is not None
         assert said.strftime("%a %b %e %H:%M:%S %Y") == record[key]
@@ -114,26 +96,8 @@ def test_an_array_and_its_tasks(room: Room, gridengine: GridEngineLab) -> None:
     states = room.cluster.wait(ids, timeout=60)
     assert [one.state for one in states] == ["completed", "failed", "completed"]
     assert [one.exit_code for one in states] == [0, 1, 0]
-    assert [own_word(gridengine, one)[1] for one in ids] == ["0", "1", "0"]
+    assert [gridengine.own_word(one)[1] for one in ids] == ["0", "1", "0"]
     assert job.wait(timeout=60).state is JobState.FAILED
-
-
-# -- order ------------------------------------------------------------------------------------
-
-
-def test_hold_release_and_a_job_that_waits_for_another(room: Room) -> None:
-    first = room.submit("exit 1", hold=True)
-    second = room.submit(after_any=[first])
-    room.until_state(first, JobState.HELD)
-    assert second.status().state is JobState.PENDING, "it waits for a job, nobody holds it"
-    assert first.release() is CancelOutcome.REQUESTED
-    assert first.wait(timeout=60).state is JobState.FAILED
-    assert second.wait(timeout=60).state is JobState.COMPLETED
-    third = room.submit(queue="short.q", hold=True)
-    third.release()
-    third.wait(timeout=60)
-    with pytest.raises(SchedulerError, match="after_ok"):
-        room.submit(after_ok=[first])
 
 
 def test_hold_of_a_waiting_job(room: Room, gridengine: GridEngineLab) -> None:
@@ -143,119 +107,78 @@ def test_hold_of_a_waiting_job(room: Room, gridengine: GridEngineLab) -> None:
     room.until_state(job, JobState.PENDING)
     assert job.hold() is CancelOutcome.REQUESTED
     room.until_state(job, JobState.HELD)
-    assert "hqw" in gridengine.command("qstat", "-u", "*")
+    assert gridengine.letters(job.id) == "hqw"
 
 
-# -- how jobs end -------------------------------------------------------------------------------
+# -- where the output goes --------------------------------------------------------------------
+
+# Directives of the script, the name of the file below the job's directory, and that of stderr.
+OUTPUTS = {
+    "plain": ("", "plain.o{id}", "plain.e{id}"),
+    "file": ("#$ -o out.txt", "out.txt", "file.e{id}"),
+    "named": ("#$ -N other\n#$ -o there -e there/", "there/other.o{id}", "there/other.e{id}"),
+    "merged": ("#$ -j y -e nothing", "merged.o{id}", "merged.o{id}"),
+    "both": ("#$ -o there -j y", "there/both.o{id}", "there/both.o{id}"),
+    "words": (
+        "#$ -o there/$JOB_NAME.$JOB_ID.$TASK_ID.$USER.$HOSTNAME$SGE_ROOT\n"
+        "#$ -e :$HOME/{here}/e:$JOB_IDx",
+        "there/words.{id}.0.hpcalice.login$SGE_ROOT",
+        "e:{id}x",
+    ),
+    "home": ("#$ -o ~/{here}/tilde", "tilde", "home.e{id}"),
+}  # fmt: skip
 
 
-def test_a_failing_job_and_one_that_a_signal_ends(room: Room, gridengine: GridEngineLab) -> None:
-    failing, killed = room.submit("exit 3"), room.submit("kill -9 $$")
-    first, second = room.cluster.wait([failing, killed], timeout=60)
-    assert (first.state, first.exit_code, first.signal) == (JobState.FAILED, 3, None)
-    assert own_word(gridengine, failing.id) == ("0", "3")
-    assert (second.state, second.exit_code, second.signal) == (JobState.FAILED, None, 9)
-    assert own_word(gridengine, killed.id) == ("100", "137")
-
-
-def test_limits_of_time_and_memory(room: Room, gridengine: GridEngineLab) -> None:
-    slow = room.submit("sleep 300", time_limit=timedelta(seconds=2))
-    greedy = room.submit("head -c 300M /dev/zero | { tail || exit 7; }", memory="100M")
-    timed, starved = room.cluster.wait([slow, greedy], timeout=60)
-    assert timed.state is JobState.TIMEOUT
-    assert own_word(gridengine, slow.id) == ("37", "137")
-    # h_vmem is an rlimit: the program gets no more memory, and what it makes of that is its own.
-    assert (starved.state, starved.exit_code) == (JobState.FAILED, 7)
-    assert own_word(gridengine, greedy.id) == ("0", "7")
-
-
-def test_cancelled_while_it_waits_and_while_it_runs(room: Room, gridengine: GridEngineLab) -> None:
-    running = room.submit("sleep 300")
-    waiting = room.submit("true", hold=True)
-    room.until_state(running, JobState.RUNNING)
-    room.until_state(waiting, JobState.HELD)
-    outcomes = room.cluster.cancel([running, waiting, "99999999"])
-    assert outcomes == {
-        running.id: CancelOutcome.REQUESTED,
-        waiting.id: CancelOutcome.REQUESTED,
-        "99999999": CancelOutcome.NOT_FOUND,
-    }
-    ended = running.wait(timeout=60)
-    # Its accounting cannot tell a deletion from kill -9: it says how the job ended, not why.
-    assert own_word(gridengine, running.id) == ("100", "137")
-    assert (ended.state, ended.signal, ended.source) == (JobState.CANCELLED, 9, "accounting")
-    assert str(ended.reason).startswith("cancelled; ")
-    # Of a job that never ran there is no record at all.
-    assert gridengine.accounting(waiting.id) == []
-    status = waiting.wait(timeout=60)
-    assert (status.state, status.reason) == (JobState.CANCELLED, "cancelled before it ran")
-    assert status.exit_code is None
-
-
-def test_deleted_by_another_hand(room: Room, gridengine: GridEngineLab, sshd: Host) -> None:
-    """Nobody tells who deleted a job: what can be known is how it ended, or that it is gone."""
-    running, waiting = room.submit("sleep 300"), room.submit("true", hold=True)
-    room.until_state(running, JobState.RUNNING)
-    room.until_state(waiting, JobState.HELD)
-    gridengine.command("qdel", running.id, waiting.id, user=sshd.user)
-    ended = running.wait(timeout=60)
-    assert (ended.state, ended.signal) == (JobState.FAILED, 9)
-    room.until_state(waiting, JobState.UNKNOWN)
-    assert not room.cluster.is_over(waiting)
-
-
-def test_a_job_that_cannot_start_is_failed(room: Room, gridengine: GridEngineLab) -> None:
-    job = room.submit("true", options=["-wd", "/nowhere"])
-    room.until_state(job, JobState.FAILED)
-    assert "Eqw" in gridengine.command("qstat", "-u", "*")
-    # The try is on record, with a reason and without an exit code of the job's own.
-    assert own_word(gridengine, job.id) == ("28", "0")
-    assert (job.exit_code, job.reason) == (None, "changing into working directory")
-    assert job.cancel() is CancelOutcome.REQUESTED
-
-
-def test_a_job_that_asks_to_run_again(room: Room, gridengine: GridEngineLab) -> None:
-    """Exit status 99 sends a job back to the queue: the record of that run is no end."""
-    job = room.submit("[ -e again ] && exit 5; touch again; sleep 1; exit 99")
-    status = job.wait(timeout=60)
-    assert (status.state, status.exit_code) == (JobState.FAILED, 5)
-    assert [record["failed"].split()[0] for record in gridengine.accounting(job.id)] == ["25", "0"]
-
-
-# -- the scheduler away -----------------------------------------------------------------------
-
-
-@pytest.fixture
-def stopped(gridengine: GridEngineLab) -> Iterator[Callable[[], None]]:
-    """No master, until the test is over."""
-    yield gridengine.master.stop
-    if not gridengine.master.running():
-        gridengine.start_master()
-
-
-def test_a_master_that_is_away_ends_no_job(
-    room: Room, gridengine: GridEngineLab, stopped: Callable[[], None]
+def test_output_is_found_when_nobody_can_be_asked_any_more(
+    room: Room, gridengine: GridEngineLab, tmp_path: Path
 ) -> None:
-    job = room.submit(f"while [ ! -e {room.here}/go ]; do sleep 0.1; done; exit 4")
-    room.until_state(job, JobState.RUNNING)
-    stopped()
-    snapshot = room.cluster.status([job])
-    assert snapshot.error is not None
-    assert (snapshot.error.kind, snapshot.unknown) == ("transient", (job.id,))
-    assert job.last.state is JobState.RUNNING
-    assert job.cancel() is CancelOutcome.TRANSIENT
-    with pytest.raises(SchedulerError) as caught:
-        room.cluster.jobs()
-    assert caught.value.kind == "transient"
-    with pytest.raises(SubmitRejected) as refused:
-        room.submit()
-    assert refused.value.kind == "transient"
-    gridengine.start_master()
-    # Until the host has reported itself, the master only repeats what it knew before.
-    assert job.status().state in (JobState.UNKNOWN, JobState.RUNNING)
-    room.make("go", "")
+    room.host.make_directory(f"{room.path.name}/there")
+    jobs = {
+        name: room.submit(f"{head.replace('{here}', room.path.name)}\necho {name}; echo e >&2",
+                          name=None if "-N" in head else name)
+        for name, (head, _, _) in OUTPUTS.items()
+    }  # fmt: skip
+    array = room.submit("#$ -o there/$TASK_ID\necho $SGE_TASK_ID; echo e >&2", array="2-4:2")
+    members = [f"{array.id}.2", f"{array.id}.4"]
+    # Another program has nothing but the journal; this one has not asked for anything, either.
+    room.cluster.wait([*jobs.values(), *members], timeout=60)
+    with Cluster(
+        room.host.alias,
+        ssh_config=room.host.config,
+        scheduler="sge",
+        prologue=gridengine.prologue,
+        poll_interval=0.2,
+        journal=str(tmp_path / "journal"),
+    ) as other:
+        for name, (_, out, err) in OUTPUTS.items():
+            for job in (jobs[name], other.job(jobs[name].id)):
+                job.wait(timeout=30)
+                both = sorted(["e\n", f"{name}\n"] if out == err else [f"{name}\n"])
+                assert (room.path / out.format(id=job.id)).exists(), name
+                assert sorted(job.tail()) == both, name
+                assert "e\n" in list(job.tail("stderr")), name
+                assert (room.path / err.format(id=job.id)).exists(), name
+        assert jobs["file"].stdout_path == f"{room.here}/out.txt"
+        for job_id, said in zip(members, ("2\n", "4\n"), strict=True):
+            for job in (room.cluster.job(job_id), other.job(job_id)):
+                assert (list(job.tail()), list(job.tail("stderr"))) == ([said], ["e\n"])
+                assert job.directory == room.here
+        with pytest.raises(InputError, match="one file for each member"):
+            list(other.job(array.id).tail())
+
+
+def test_output_that_nobody_knows_of(room: Room, gridengine: GridEngineLab) -> None:
+    """Submitted by hand, and over: what is left to say is where it usually lies."""
+    script = room.make("hand.sh", "#!/bin/sh\n#$ -o elsewhere\nexit 6\n")
+    said = gridengine.command("qsub", "-wd", room.here, f"{room.here}/{script}", user="hpcalice")
+    job = room.cluster.job(int(said.split()[2]))
     status = job.wait(timeout=60)
-    assert (status.state, status.exit_code) == (JobState.FAILED, 4)
+    assert (status.state, status.exit_code) == (JobState.FAILED, 6)
+    assert gridengine.own_word(job.id) == ("0", "6")
+    with pytest.raises(FileNotFoundError, match=r"no longer tells where .* wrote") as caught:
+        list(job.tail())
+    assert caught.value.filename == f"hand.sh.o{job.id}"
+    assert "-o" in str(getattr(caught.value, "advice", ""))
 
 
 # -- the machine --------------------------------------------------------------------------------
@@ -280,7 +203,7 @@ def test_nodes_and_queues(room: Room) -> None:
     (node,) = room.cluster.nodes()
     assert (node.name, node.state, set(node.queues)) == ("login", "idle", {"all.q", "short.q"})
     queues = {one.name: one for one in room.cluster.queues()}
-    assert (queues["all.q"].cpus, queues["short.q"].cpus) == (4, 1)
+    assert (queues["all.q"].cpus, queues["short.q"].cpus) == (8, 1)
     assert queues["all.q"].state == "up"
 
 
@@ -299,12 +222,3 @@ def test_it_is_found(room: Room, gridengine: GridEngineLab, tmp_path: Path) -> N
     ) as cluster:
         assert cluster.jobs() == []
         assert cluster.scheduler == "sge"
-
-
-def test_a_job_of_another_hand_is_attached_to(room: Room, gridengine: GridEngineLab) -> None:
-    script = room.make("hand.sh", "#!/bin/sh\nexit 6\n")
-    said = gridengine.command("qsub", "-wd", room.here, f"{room.here}/{script}", user="hpcalice")
-    job = room.cluster.job(int(said.split()[2]))
-    status = job.wait(timeout=60)
-    assert (status.state, status.exit_code) == (JobState.FAILED, 6)
-    assert own_word(gridengine, job.id) == ("0", "6")

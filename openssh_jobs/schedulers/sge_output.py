@@ -261,7 +261,7 @@ def _read_details(text: str, zone: tzinfo | None) -> Rows:
     for block in _blocks(text):
         said: dict[str, str] = {}
         for line in block.splitlines():
-            found = re.match(r"([a-zA-Z_][\w ()]*?)\s*[0-9]*:\s+(.*)", line)
+            found = re.match(r"([a-zA-Z_][\w ()-]*?)\s*[0-9]*:\s+(.*)", line)
             if found is not None:
                 said.setdefault(found[1].strip(), found[2])
         number = said.get("job_number", "").strip()
@@ -335,7 +335,7 @@ def _ended(number: str, said: dict[str, str], zone: tzinfo | None) -> JobStatus 
         why = "deleted by force: nobody knows whether and how its processes ended"
     elif failed == 0 and code == 0:
         state = JobState.COMPLETED
-    if failed == 100 and code > 128:
+    if failed in (37, 100) and code > 128:
         number_of_signal, told = code - 128, 0
     slots = whole_number(said.get("slots"))
     task = said.get("taskid", "undefined")

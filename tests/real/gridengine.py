@@ -8,16 +8,20 @@ for parts of theirs in ``/usr/lib/gridengine``: in the lab's own mounts, they fi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from . import namespaces
 from .network import Machine
 from .parts import UNPACKED
+from .room import Room, open_room
+from .site import Host
 from .slurm import Daemon, end_jobs, know_host, wait_until
 
 PACKAGES = UNPACKED / "gridengine"
@@ -51,7 +55,7 @@ _REPORTING = (
 
 
 class GridEngineLab:
-    """Grid Engine on one machine of the lab's network: queues all.q (four slots) and short.q.
+    """Grid Engine on one machine of the lab's network: queues all.q (eight slots) and short.q.
 
     ``master`` and ``host`` are the daemons, for tests that stop them.  ``prologue`` is what a user
     has in the profile there.
@@ -79,13 +83,17 @@ class GridEngineLab:
         self._write_files()
         self.start_master()
         self._configure()
-        self.host.start()
-        self._wait("the host", self._host_answers)
+        self.start_host()
 
     def start_master(self) -> None:
         """Start the master; returns when it answers."""
         self.master.start()
         self._wait("sge_qmaster", lambda: bool(self.command("qconf", "-sm", check=False)))
+
+    def start_host(self) -> None:
+        """Start the host's daemon; returns when the master has heard of it."""
+        self.host.start()
+        self._wait("the host", self._host_answers)
 
     def _host_answers(self) -> bool:
         queues = self.command("qstat", "-f", "-q", "all.q", check=False)
@@ -122,6 +130,16 @@ class GridEngineLab:
             elif records and key:
                 records[-1].setdefault(key, value.strip())
         return records
+
+    def own_word(self, job_id: str) -> tuple[str, str]:
+        """The words ``failed`` and ``exit_status`` of its accounting, of the last run of a job."""
+        record = self.accounting(job_id)[-1]
+        return record["failed"].partition(":")[0].strip(), record["exit_status"].split()[0]
+
+    def letters(self, job_id: str) -> str:
+        """The state of a job in qstat's own letters, empty for one that it does not list."""
+        rows = (line.split() for line in self.command("qstat", "-u", "*").splitlines())
+        return next((row[4] for row in rows if row[:1] == [job_id]), "")
 
     def _wait(self, what: str, condition: Callable[[], bool], patience: float = 30) -> None:
         wait_until(what, condition, self.host, self.master, patience=patience)
@@ -197,7 +215,7 @@ class GridEngineLab:
         }
         text = "".join(_changed(line, faster) for line in scheduler.splitlines(keepends=True))
         self._change("scheduler", "-Msconf", text)
-        for queue, slots in (("all.q", "4"), ("short.q", "1")):
+        for queue, slots in (("all.q", "8"), ("short.q", "1")):
             template = self.command("qconf", "-sq")
             wanted = {
                 "qname": queue,
@@ -229,6 +247,18 @@ class GridEngineLab:
         subprocess.run(
             ["umount", "--lazy", "/usr/lib"], capture_output=True, timeout=20, check=False
         )
+
+
+@contextlib.contextmanager
+def open_grid_room(host: Host, lab: GridEngineLab, local: Path) -> Iterator[Room]:
+    """A room whose jobs Grid Engine runs; it is left when none of the user's is listed."""
+    with open_room(host, "sge", None, local, prologue=lab.prologue) as room:
+        yield room
+        lab.command("qdel", "-u", host.user, check=False)
+        deadline = time.monotonic() + 20
+        while lab.command("qstat", "-u", host.user).strip():
+            assert time.monotonic() < deadline, "jobs that do not go"
+            time.sleep(0.1)
 
 
 def _changed(line: str, wanted: dict[str, str]) -> str:

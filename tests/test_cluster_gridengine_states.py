@@ -1,0 +1,260 @@
+"""What becomes of jobs of a real Grid Engine, and what its own accounting says of them.
+
+The accounting (``qacct``) is the judge but for one lie of its: see the forced deletion.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from openssh_jobs import Job, JobState
+from openssh_jobs.errors import SchedulerError, SubmitRejected
+from openssh_jobs.jobs import CancelOutcome
+from tests.helpers import until
+from tests.real.gridengine import GridEngineLab, open_grid_room
+from tests.real.room import Room
+from tests.real.site import Host
+
+AGAIN = "[ -e {0} ] && exit {1}; touch {0}; "
+# State, exit code, signal, and the accounting's own "failed" and "exit_status".
+ENDS = {
+    "fine": ("true", {}, ("completed", 0, None), ("0", "0")),
+    "failing": ("exit 3", {}, ("failed", 3, None), ("0", "3")),
+    "killed": ("kill -9 $$", {}, ("failed", None, 9), ("100", "137")),
+    "late": ("sleep 300", {"time_limit": timedelta(seconds=2)}, ("timeout", None, 9),
+             ("37", "137")),
+    # A soft limit sends USR1: nothing tells it from a USR1 of anybody's.
+    "soft": ("sleep 300", {"options": ["-l", "s_rt=2"]}, ("failed", None, 10), ("100", "138")),
+    "warned": ("trap 'exit 9' USR1; sleep 300 & wait", {"options": ["-l", "s_rt=2"]},
+               ("failed", 9, None), ("0", "9")),
+    # h_vmem is an rlimit: the program gets no more memory, and what it makes of that is its own.
+    "greedy": ("head -c 300M /dev/zero | { tail || exit 7; }", {"memory": "100M"},
+               ("failed", 7, None), ("0", "7")),
+    # Exit status 99 sends a job back to the queue: the record of that run is no end.
+    "again": (AGAIN.format("again", 5) + "sleep 1; exit 99", {}, ("failed", 5, None), ("0", "5")),
+    "moved": (AGAIN.format("moved", 0) + "sleep 300", {"options": ["-r", "y"]},
+              ("completed", 0, None), ("0", "0")),
+}  # fmt: skip
+
+
+@pytest.fixture
+def room(sshd: Host, gridengine: GridEngineLab, tmp_path: Path) -> Iterator[Room]:
+    with open_grid_room(sshd, gridengine, tmp_path) as room:
+        yield room
+
+
+@pytest.fixture
+def daemons(gridengine: GridEngineLab) -> Iterator[GridEngineLab]:
+    """The lab, both of whose daemons run again when the test is over."""
+    yield gridengine
+    if not gridengine.master.running():
+        gridengine.start_master()
+    if not gridengine.host.running():
+        gridengine.start_host()
+    # The host looks at jobs of an earlier daemon of its only once a minute.
+    gridengine.command("qdel", "-f", "-u", "*", check=False)
+
+
+# -- how jobs end -----------------------------------------------------------------------------
+
+
+def test_ends_as_the_accounting_tells_them(room: Room, gridengine: GridEngineLab) -> None:
+    jobs = {name: room.submit(text, **asked) for name, (text, asked, _, _) in ENDS.items()}
+    after = room.submit(after_any=[jobs["failing"]])
+    array = room.submit("exit $((SGE_TASK_ID == 2))", array="1-3")
+    members = [f"{array.id}.{number}" for number in (1, 2, 3)]
+    held = room.submit("true", hold=True)
+    behind, never = room.submit(after_any=[held]), room.submit(after_any=[held, jobs["fine"]])
+    room.until_state(held, JobState.HELD)
+    room.until(jobs["moved"], (room.path / "moved").exists, "its first run")
+    gridengine.command("qmod", "-rj", jobs["moved"].id)
+    statuses = room.cluster.wait([*jobs.values(), after, *members], timeout=90)
+    for status, (name, (_, _, told, word)) in zip(statuses, ENDS.items(), strict=False):
+        assert (status.state, status.exit_code, status.signal) == told, name
+        assert gridengine.own_word(status.job_id) == word, name
+    for name, runs in (("again", ["25", "0"]), ("moved", ["25", "0"])):
+        records = gridengine.accounting(jobs[name].id)
+        assert [record["failed"].split()[0] for record in records] == runs
+    # The dependency of a job that failed: Grid Engine has no other than "has ended".
+    assert after.last.state is JobState.COMPLETED
+    assert [one.state for one in statuses[-3:]] == ["completed", "failed", "completed"]
+    assert [gridengine.own_word(one)[1] for one in members] == ["0", "1", "0"]
+    assert array.wait(timeout=60).state is JobState.FAILED
+    # They wait for a job that nobody releases; nobody holds them.
+    assert [one.status().state for one in (held, behind, never)] == ["held", "pending", "pending"]
+    assert {gridengine.letters(one.id) for one in (held, behind, never)} == {"hqw"}
+    assert held.release() is CancelOutcome.REQUESTED
+    assert {one.state for one in room.cluster.wait([held, behind, never], timeout=60)} == {
+        JobState.COMPLETED
+    }
+
+
+def test_after_ok_is_no_guess(room: Room, gridengine: GridEngineLab) -> None:
+    """-hold_jid would start the job after a failure, too."""
+    first = room.submit("exit 1", hold=True)
+    for wish in ("after_ok", "after_failed"):
+        with pytest.raises(SchedulerError, match="after_ok") as caught:
+            room.submit(token=wish, **{wish: [first]})
+        assert (caught.value.kind, caught.value.sent) == ("unsupported", "no")
+        assert not any(path.match(f"*/{wish}") for path in room.private())
+    assert gridengine.command("qstat", "-u", room.host.user).count(" hqw ") == 1
+
+
+def test_jobs_that_cannot_start(room: Room, gridengine: GridEngineLab) -> None:
+    """The error state: failed, and kept by the queue; when somebody clears it, active again."""
+    lost = room.submit(options=["-wd", "/nowhere"])
+    mute = room.submit(options=["-o", f"{room.here}/missing/out"])
+    shy = room.submit("[ -e shy ] && exit 0; touch shy; exit 100")
+    tries = {
+        lost: ("28", "changing into working directory", None),
+        mute: ("26", "opening input/output file", None),
+        shy: ("30", "application error returned", 100),
+    }
+    for job, (number, reason, code) in tries.items():
+        room.until_state(job, JobState.FAILED)
+        assert gridengine.letters(job.id) == "Eqw"
+        assert (job.reason, job.exit_code) == (reason, code)
+        assert gridengine.own_word(job.id)[0] == number
+    (room.path / "missing").mkdir()
+    (room.path / "missing").chmod(0o777)
+    for job in (mute, shy):
+        # Its status is 1 although it did it.
+        assert "cleared" in gridengine.command("qmod", "-cj", job.id, check=False)
+
+    def is_active() -> bool:
+        return {one.job_id for one in room.cluster.jobs() if one.state.is_active} >= {
+            mute.id, shy.id
+        }  # fmt: skip
+
+    room.until(mute, is_active, "a new try")
+    assert {one.state for one in room.cluster.wait([mute, shy], timeout=60)} == {"completed"}
+    assert [gridengine.own_word(job.id) for job in (mute, shy)] == [("0", "0"), ("0", "0")]
+    assert lost.cancel() is CancelOutcome.REQUESTED
+    assert lost.status().state is JobState.FAILED
+
+
+# -- cancelled -------------------------------------------------------------------------------
+
+
+def test_cancelled_while_it_waits_and_while_it_runs(room: Room, gridengine: GridEngineLab) -> None:
+    running, warned = room.submit("sleep 300"), room.submit("sleep 300", options=["-notify"])
+    waiting = room.submit("true", hold=True)
+    for job in (running, warned):
+        room.until_state(job, JobState.RUNNING)
+    room.until_state(waiting, JobState.HELD)
+    outcomes = room.cluster.cancel([running, warned, waiting, "99999999"])
+    assert outcomes == {
+        running.id: CancelOutcome.REQUESTED,
+        warned.id: CancelOutcome.REQUESTED,
+        waiting.id: CancelOutcome.REQUESTED,
+        "99999999": CancelOutcome.NOT_FOUND,
+    }
+    for job, number in ((running, 9), (warned, 12)):
+        ended = job.wait(timeout=60)
+        # Its accounting cannot tell a deletion from a signal: it says how the job ended, not why.
+        assert gridengine.own_word(job.id) == ("100", str(128 + number))
+        assert (ended.state, ended.signal) == (JobState.CANCELLED, number)
+        assert (ended.source, str(ended.reason)[:11]) == ("accounting", "cancelled; ")
+    # Of a job that never ran there is no record at all.
+    assert gridengine.accounting(waiting.id) == []
+    status = waiting.wait(timeout=60)
+    assert (status.state, status.reason) == (JobState.CANCELLED, "cancelled before it ran")
+    assert status.exit_code is None
+
+
+def test_deleted_by_another_hand(room: Room, gridengine: GridEngineLab, sshd: Host) -> None:
+    """Nobody tells who deleted a job: what can be known is how it ended, or that it is gone."""
+    running, forced = room.submit("sleep 300"), room.submit("sleep 300")
+    waiting = room.submit("true", hold=True)
+    for job in (running, forced):
+        room.until_state(job, JobState.RUNNING)
+    room.until_state(waiting, JobState.HELD)
+    gridengine.command("qdel", running.id, waiting.id, user=sshd.user)
+    gridengine.command("qdel", "-f", forced.id)
+    ended = running.wait(timeout=60)
+    assert (ended.state, ended.signal) == (JobState.FAILED, 9)
+    room.until_state(waiting, JobState.UNKNOWN)
+    assert not room.cluster.is_over(waiting)
+    assert_forced(forced, gridengine)
+
+
+def assert_forced(job: Job, lab: GridEngineLab) -> None:
+    """The accounting calls a forced deletion a success; nothing in it was measured, though."""
+    status = job.wait(timeout=30)
+    assert (status.state, status.exit_code) == (JobState.CANCELLED, None)
+    assert str(status.reason).startswith("deleted by force")
+    assert lab.own_word(job.id) == ("0", "0")
+    (record,) = lab.accounting(job.id)
+    assert (record["ru_wallclock"], record["ru_minflt"]) == ("0s", "0")
+
+
+# -- nobody there -----------------------------------------------------------------------------
+
+
+def test_a_master_and_a_host_that_are_away_end_no_job(room: Room, daemons: GridEngineLab) -> None:
+    lab = daemons
+    until_told = "while [ ! -e {} ]; do sleep 0.1; done; touch {}; exit {}"
+    first = room.submit(until_told.format("go", "first", 4))
+    doomed = room.submit(until_told.format("doom", "second", 6))
+    stays, forced = room.submit("sleep 300"), room.submit("sleep 300")
+    jobs = [first, doomed, stays, forced]
+    for job in jobs:
+        # "t" is running, too, but its host has not said so yet.
+        room.until(job, lambda job=job: lab.letters(job.id) == "r", "r")  # type: ignore[misc]
+        room.until_state(job, JobState.RUNNING)
+    lab.master.stop(number=signal.SIGKILL)
+    assert_no_master(room, first)
+    # It ends while nobody listens, and then its host falls silent.
+    room.make("go", "")
+    assert until((room.path / "first").exists)
+    lab.host.stop(number=signal.SIGKILL)
+    lab.start_master()
+    for job in jobs:
+        status = job.status()
+        assert (status.state, status.raw_state) == (JobState.UNKNOWN, "r")
+        assert status.reason == "its host login does not answer; the queue still calls it running"
+        assert not room.cluster.is_over(job)
+        assert lab.letters(job.id) == "r", "that is what is not to be believed"
+    (node,) = room.cluster.nodes()
+    assert (node.state, node.raw_state) == ("down", "u u")
+    assert doomed.cancel() is CancelOutcome.REQUESTED
+    room.until(doomed, lambda: doomed.status().raw_state == "dr", "its deletion")
+    assert (doomed.last.state, lab.letters(doomed.id)) == ("unknown", "dr")
+    lab.command("qdel", "-f", forced.id)
+    assert_forced(forced, lab)
+    # This one ends by itself before anybody comes to end it.
+    room.make("doom", "")
+    assert until((room.path / "second").exists)
+    lab.start_host()
+    ended, other = room.cluster.wait([first, doomed], timeout=90)
+    assert (ended.state, ended.exit_code, other.state, other.exit_code) == (
+        "failed",
+        4,
+        "failed",
+        6,
+    )
+    assert [lab.own_word(job.id) for job in (first, doomed)] == [("0", "4"), ("0", "6")]
+    room.until_state(stays, JobState.RUNNING)
+    lab.command("qdel", "-f", stays.id)
+    assert_forced(stays, lab)
+
+
+def assert_no_master(room: Room, job: Job) -> None:
+    """Every question is answered by an error, and nothing is learned."""
+    assert until(lambda: room.cluster.status([job]).error)
+    snapshot = room.cluster.status([job])
+    assert snapshot.error is not None
+    assert (snapshot.error.kind, snapshot.unknown) == ("transient", (job.id,))
+    assert job.last.state is JobState.RUNNING
+    assert job.cancel() is CancelOutcome.TRANSIENT
+    with pytest.raises(SchedulerError) as caught:
+        room.cluster.jobs()
+    assert caught.value.kind == "transient"
+    with pytest.raises(SubmitRejected) as refused:
+        room.submit()
+    assert refused.value.kind == "transient"
