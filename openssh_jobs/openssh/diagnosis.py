@@ -149,6 +149,8 @@ _RULES = (
 )
 
 _PROXY = re.compile(r"UNKNOWN port 65535|via proxy", re.IGNORECASE)
+# Of a line no more is looked at: a server's banner can be as long as it likes.
+_LONGEST = 2000
 _INTERACTIVE = ("keyboard-interactive", "password")
 _NOISE = re.compile(
     r"^(?:Warning: Permanently added|Pseudo-terminal will not be allocated|\*\* WARNING: "
@@ -172,7 +174,9 @@ def connect_error(
     command that goes no further than the jump host: with ControlPersist ssh throws away what the
     ssh to that one says.
     """
-    lines = [line.strip() for line in stderr.replace("\r", "\n").split("\n") if line.strip()]
+    lines = [
+        line.strip()[:_LONGEST] for line in stderr.replace("\r", "\n").split("\n") if line.strip()
+    ]
     for line in lines:
         for rule in _RULES:
             found = rule.pattern.search(line)

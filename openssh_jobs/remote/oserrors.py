@@ -52,15 +52,15 @@ _TEXTS = {
     "cannot allocate memory": errno.ENOMEM,
 }
 _TAIL = re.compile(r"[:(]?\s*([^:]+?)\)?\.?\s*\Z")
-_SFTP_NOT_FOUND = re.compile(r'file ".*" not found\.\Z')
 
 
 def errno_of(stderr: str) -> int | None:
     """The errno that the last telling line names, ``None`` where no line does."""
     for line in reversed(stderr.strip().splitlines()):
         lowered = re.sub(r"\bonly \d+ of \d+\b", "only # of #", line.strip().lower())
-        found = _TAIL.search(lowered)
-        if _SFTP_NOT_FOUND.match(lowered):
+        # The words stand at the end; all of a long line would be searched again and again.
+        found = _TAIL.search(lowered[-500:])
+        if lowered.startswith('file "') and lowered.endswith('" not found.'):
             return errno.ENOENT
         if found and found[1].strip() in _TEXTS:
             return _TEXTS[found[1].strip()]

@@ -32,6 +32,7 @@ from openssh_jobs.schedulers.text import expand_array, first_line, is_number, qu
 __all__ = ["Rule", "Scheduler", "Section", "SubmitRequest", "framed", "read_frame", "section"]
 
 _ENDS = 4096
+_LONGEST_ID = 200
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -240,7 +241,9 @@ class Scheduler(ABC):
         Raises ``SubmitRejected`` (``SubmitLimit``) where there is certainly no job, and
         ``SubmitUnknown`` where there may be one.  An id counts whatever the status is.
         """
-        ids = list(dict.fromkeys(self.submitted_ids(stdout)))
+        ids = list(
+            dict.fromkeys(one for one in self.submitted_ids(stdout) if len(one) <= _LONGEST_ID)
+        )
         if len(ids) == 1:
             return ids[0]
         raise self._submit_error(stdout, stderr, returncode, several=len(ids) > 1)

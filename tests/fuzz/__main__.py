@@ -153,7 +153,11 @@ def growth(seconds: int, folder: Path) -> int:
     """The count of pieces whose repetition takes more than its length."""
     from tests.fuzz import readers
 
-    random = Random(seconds)
+    random = Random(time.time_ns())
+    checks = {
+        reader: _collecting(check, folder / f"crash-{reader}-growth-")
+        for reader, check in readers.READERS.items()
+    }
     texts = [
         (reader, path)
         for reader in readers.READERS
@@ -169,7 +173,7 @@ def growth(seconds: int, folder: Path) -> int:
         if not piece:
             continue
         low, high = (
-            _seconds(readers.READERS[reader], data[:start] + piece * (size // len(piece) + 1)
+            _seconds(checks[reader], data[:start] + piece * (size // len(piece) + 1)
                      + data[start:])
             for size in SIZES
         )  # fmt: skip
