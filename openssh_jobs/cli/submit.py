@@ -31,6 +31,9 @@ _TAKEN_OVER = (
 )
 
 
+_RECORD_EXIT: dict[str, bool | str] = {"auto": "auto", "yes": True, "no": False}
+
+
 def add_commands(commands: Any) -> None:
     """Add ``submit`` to the command line."""
     parser = common.add_command(
@@ -97,6 +100,11 @@ Where a program reads, only the job's id is printed.""",
     group.add_argument(
         "--token", metavar="TEXT", help="the same token again is the same job, not a second one"
     )
+    group.add_argument(
+        "--record-exit",
+        choices=tuple(_RECORD_EXIT),
+        help="the job writes down itself how it ended (auto: where the host keeps no accounting)",
+    )
     common.add_scheduler_options(parser)
 
 
@@ -154,6 +162,7 @@ def run_submit(args: argparse.Namespace, ui: Ui) -> int:
                     after_failed=args.after_failed,
                     options=args.option,
                     env=env,
+                    record_exit=_RECORD_EXIT.get(args.record_exit),
                     **wanted,
                 )
             except Exception as error:
