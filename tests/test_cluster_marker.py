@@ -16,9 +16,11 @@ import pytest
 
 from openssh_jobs import Cluster, Job, JobState
 from openssh_jobs.errors import ConfigurationError, SchedulerError, SubmitRejected
+from tests.cli import program
 from tests.real.room import Room, open_room
 from tests.real.site import Host
 from tests.real.slurm import SlurmLab
+from tests.real.wrappers import prologue
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -90,6 +92,27 @@ def test_an_odd_answer_of_sacct_is_not_remembered(room: Room) -> None:
         job = cluster.submit(script_text="#!/bin/sh\n", directory=room.here, hold=True)
         assert not is_wrapped(room, job)
         assert cluster.journal.fact(cluster.host, "accounting of slurm", max_age=60) is None
+
+
+def test_it_is_asked_for_on_the_command_line(
+    room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    script = tmp_path / "job.sh"
+    script.write_text("#!/bin/sh\n")
+    where = room.path.relative_to(room.host.home)
+    way = ["-F", str(room.host.config), "--scheduler", "slurm", room.host.alias]
+    for asked, wrapped in (([], True), (["yes"], True), (["no"], False), (["auto"], True)):
+        words = [word for one in asked for word in ("--record-exit", one)]
+        place = f"{where}/{'-'.join(asked)}"
+        done = program("submit", "--hold", *words, *way, place, "--script", str(script))
+        assert (done.code, done.err) == (0, "")
+        found = list((room.host.home / place).glob(".openssh_jobs/*/.script"))
+        assert len(found) == int(wrapped)
+        assert program("cancel", *way, done.out.strip()).code == 0
+    done = program("submit", "--record-exit", "never", *way, str(where), "--script", str(script))
+    assert done.code == 2
+    assert "--record-exit" in done.err
 
 
 def test_no_launcher_where_there_is_none(sshd: Host, tmp_path: Path) -> None:
@@ -314,11 +337,13 @@ def test_signals_reach_the_script_once(room: Room, forgetful: Cluster) -> None:
     assert (status.state, status.exit_code) == (JobState.FAILED, 7)
 
 
-def test_to_the_queue_a_requeued_job_has_not_ended(room: Room) -> None:
-    """Its second run has files of its own: see test_launcher.py (Slurm waits minutes with it)."""
+def test_a_requeued_job_has_not_ended_until_its_last_run_has(
+    room: Room, forgetful: Cluster
+) -> None:
     slurm = room.slurm
     assert slurm is not None
-    job = room.submit("exec sleep 300", options=["--requeue"])
+    text = "case ${SLURM_RESTART_COUNT:-0} in 0) exec sleep 300;; *) exit 5;; esac"
+    job = room.submit(text, options=["--requeue"])
     private = room.path / ".openssh_jobs" / str(job.token)
     room.until(job, lambda: (private / f"start.{job.id}").exists(), "the first run")
     slurm.command("scontrol", "requeuehold", job.id)
@@ -326,6 +351,21 @@ def test_to_the_queue_a_requeued_job_has_not_ended(room: Room) -> None:
     room.until_state(job, JobState.HELD)
     assert not job.last.is_final
     assert job.last.source == "queue"
+
+    def has_begun_again() -> bool:
+        # By itself it would wait for two minutes, from when its first run is off the node.
+        for words in (("release", job.id), ("update", f"JobId={job.id}", "StartTime=now")):
+            slurm.command("scontrol", *words, check=False)
+        return (private / f"start.{job.id}.1").exists()
+
+    room.until(job, has_begun_again, "the second run")
+    assert job.wait(timeout=60).exit_code == 5
+    status = seen_anew(room, forgetful, job)
+    assert (status.exit_code, status.restarts, status.source) == (5, 1, "marker")
+    assert sorted(one.name for one in private.glob("exit.*")) == [
+        f"exit.{job.id}", f"exit.{job.id}.1",
+    ]  # fmt: skip
+    assert (private / "owner").read_text() == f"{job.id}\n"
 
 
 def test_a_kill_of_everything_is_unknown_for_ever(
@@ -356,6 +396,33 @@ def test_a_kill_of_everything_is_unknown_for_ever(
     assert logged
     assert "history" in logged[0]
     assert "started on" in logged[0]
+
+
+# -- Slurm as Torque's commands show it --------------------------------------------------------
+
+
+@pytest.fixture
+def torque(slurm: SlurmLab, sshd: Host, lab_directory: Path, tmp_path: Path) -> Iterator[Room]:
+    """Nobody else there can tell how a job ended."""
+    way = prologue(lab_directory)
+    with open_room(sshd, "torque", slurm, tmp_path, prologue=way, grace=1) as room:
+        yield room
+
+
+def test_with_a_marker_the_end_is_known_where_torque_commands_are_slurm_s(torque: Room) -> None:
+    room = torque
+    jobs = {}
+    for record_exit in (False, True):
+        jobs[record_exit] = room.cluster.submit(
+            script_text=LOOK, directory=room.here, record_exit=record_exit, name="look"
+        )
+    array = room.submit("exit $((SLURM_ARRAY_TASK_ID + 1))", array="1-2", record_exit=True)
+    bare, wrapped = (jobs[one].wait(timeout=60) for one in (False, True))
+    assert (bare.state, bare.exit_code) == (JobState.UNKNOWN, None)
+    assert (wrapped.state, wrapped.exit_code, wrapped.source) == (JobState.FAILED, 3, "marker")
+    said = ["".join(job.tail()).replace(str(job.token), "TOKEN") for job in jobs.values()]
+    assert said[0] == said[1]
+    assert array.wait(timeout=60).exit_code == 3
 
 
 def test_a_job_of_somebody_else_has_no_marker(room: Room, forgetful: Cluster) -> None:
