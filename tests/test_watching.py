@@ -245,6 +245,43 @@ def test_the_history_adds_the_exit_code_of_one_that_the_queue_saw_end(
     assert watch.status("2").state is JobState.FAILED
 
 
+def test_the_end_of_an_earlier_run_is_none(watch: Watch, answer: Answer) -> None:
+    first, again = (
+        datetime(2026, 1, 1, 12, 0, 1, tzinfo=UTC),
+        datetime(2026, 1, 1, 12, 5, tzinfo=UTC),
+    )
+    watch.follow("1", "2", "3")
+    answer(
+        status("1", "running", submitted=again),
+        status("2", "failed", submitted=again),
+        status("3", "running", submitted=again),
+    )
+    answer(absent=("1", "3"))
+    known = {one: status(one, "node_fail", submitted=first) for one in "123"}
+    watch.took_history(Snapshot(known=known, submitted_per_run=True), ["1", "2", "3"])
+    assert watch.status("1").state is JobState.UNKNOWN
+    assert watch.status("2").state is JobState.FAILED, "the queue saw the last run end"
+    assert watch.gone(["1", "3"]) == ["1", "3"]
+    known = {"1": status("1", "completed", submitted=again)}
+    watch.took_history(Snapshot(known=known, submitted_per_run=True), ["1"])
+    assert watch.status("1").state is JobState.COMPLETED
+    # Elsewhere a job keeps its time of submission, and clocks may differ.
+    watch.took_history(Snapshot(known={"3": status("3", "node_fail", submitted=first)}), ["3"])
+    assert watch.status("3").state is JobState.NODE_FAIL
+
+
+def test_what_the_queue_gave_as_the_reason_of_an_end_stays(watch: Watch, answer: Answer) -> None:
+    watch.follow("1", "2")
+    answer(*(status(one, "timeout", reason="TimeLimit") for one in "12"))
+    known = {
+        "1": status("1", "timeout", source="accounting"),
+        "2": status("2", "out_of_memory", source="accounting"),
+    }
+    watch.took_history(Snapshot(known=known), ["1", "2"])
+    assert (watch.status("1").reason, watch.status("1").source) == ("TimeLimit", "accounting")
+    assert watch.status("2").reason is None, "of another end it is none"
+
+
 def test_the_time_of_submission_has_to_be_known_of_all(watch: Watch, answer: Answer) -> None:
     early, late = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
     watch.follow("1", "2", "3")

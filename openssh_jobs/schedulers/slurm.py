@@ -32,6 +32,7 @@ from openssh_jobs.schedulers.base import (
     section,
 )
 from openssh_jobs.schedulers.launcher import SLURM_JOBS, Convention
+from openssh_jobs.schedulers.slurm_history import history_parts, read_accounting
 from openssh_jobs.schedulers.slurm_output import Table, columns_of_command, read_table
 from openssh_jobs.schedulers.slurm_records import read_json, read_scontrol
 from openssh_jobs.schedulers.slurm_states import Rows
@@ -52,10 +53,6 @@ _QUEUE_COLUMNS = (
     "id", "raw_id", "state", "reason", "user", "queue", "account", "nodelist", "cpus",
     "submitted", "started", "ended", "elapsed", "time_limit", "directory", "name",
 )  # fmt: skip
-_ACCOUNT_FIELDS = (
-    "JobID", "JobIDRaw", "State", "ExitCode", "User", "Partition", "Account", "NCPUS",
-    "NodeList", "Submit", "Start", "End", "Elapsed", "Timelimit", "JobName",
-)  # fmt: skip
 
 # What the user or the site may have set for people, and what would change what is listed.
 _TIDY = (
@@ -68,28 +65,6 @@ _TIDY = (
     "SLURM_BITSTR_LEN=0; SLURM_TIME_FORMAT=%Y-%m-%dT%H:%M:%S%z; TZ=UTC0\n"
     "export SLURM_BITSTR_LEN SLURM_TIME_FORMAT TZ\n"
 )
-
-# Which jobs sacct does not know the end of: all where it failed, else those of which its record is
-# of a job that goes on, or missing.  Of more than these the next query asks.
-_LOOKED_AT = 50
-_WITHOUT_END = """\
-oj_left=
-if [ "$oj_rc" -ne 0 ]; then oj_left=$(printf '%s ' @ALL@)
-else for oj_id in @FEW@; do
-  case "
-$oj_said" in
-    *"
-$oj_id|$oj|"*"|$oj|PENDING|$oj|"* | *"
-$oj_id|$oj|"*"|$oj|RUNNING|$oj|"* | *"
-$oj_id|$oj|"*"|$oj|REQUEUED|$oj|"*) ;;
-    *"
-$oj_id|$oj|"* | *"
-${oj_id}_"*) continue ;;
-  esac
-  oj_left="$oj_left $oj_id"
-done
-fi
-"""
 
 
 class Slurm(Scheduler):
@@ -134,10 +109,7 @@ class Slurm(Scheduler):
         With ``all_users`` and ids: ``-j``, each id twice, since a single unknown one is an error.
         """
         parts = [_TIDY]
-        places: dict[str, list[str]] = {}
-        for one in self.checked_ids(ids) if ids else []:
-            job_id = JobId.parse(one)
-            places.setdefault(job_id.cluster or "", []).append(plain(job_id, array_only=True))
+        places = self._places(ids, array_only=True) if ids else {}
         if ids:
             parts.append("unset SLURM_CLUSTERS\n")
         for cluster, numbers in (places or {"": []}).items():
@@ -266,44 +238,19 @@ class Slurm(Scheduler):
     # -- the history ---------------------------------------------------------------
 
     def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:
-        """sacct for all of them, then scontrol for each of which sacct does not know the end (yet).
-
-        sacct runs some seconds late, and tells nothing where there is no accounting.  ``since`` is
-        looked at by ``parse_history``: ``sacct -S`` would hide jobs that never became eligible.
-        """
+        """sacct, and scontrol for what it does not know; ``parse_history`` looks at ``since``."""
         parts = [_TIDY, "unset SLURM_CLUSTERS\n"]
+        for cluster, numbers in self._places(ids).items():
+            parts.extend(history_parts(cluster, numbers))
+        return framed(*parts)
+
+    def _places(self, ids: Sequence[str], *, array_only: bool = False) -> dict[str, list[str]]:
+        """The ids as Slurm's commands take them, by cluster."""
         places: dict[str, list[str]] = {}
         for one in self.checked_ids(ids):
             job_id = JobId.parse(one)
-            places.setdefault(job_id.cluster or "", []).append(plain(job_id))
-        fields = ",".join(_ACCOUNT_FIELDS)
-        for cluster, numbers in places.items():
-            where = f" -M {quote(cluster)}" if cluster else ""
-            for batch in chunks(dict.fromkeys(numbers)):
-                sacct = (
-                    f'oj_said=$(sacct{where} -n -X -p --delimiter="|$oj|" -o {fields}'
-                    f" -j {quote(','.join(batch))} </dev/null)\noj_rc=$?\n"
-                    "printf '%s\\n' \"$oj_said\"\n(exit $oj_rc)"
-                )
-                parts.append(section(f"sacct@{cluster}", sacct))
-                parts.append(
-                    _WITHOUT_END.replace("@ALL@", self.words(*batch)).replace(
-                        "@FEW@", self.words(*batch[:_LOOKED_AT])
-                    )
-                )
-                each = (
-                    "for oj_id in $oj_left; do\n"
-                    f'  oj_out=$(scontrol{where} -a -o show job "$oj_id" 2>&1 </dev/null) && '
-                    "printf '%s\\n' \"$oj_out\" && continue\n"
-                    "  case $oj_out in *'Invalid job id'*) ;; *)"
-                    " printf '%s\\n' \"$oj_out\" >&2; break;; esac\n"
-                    "done"
-                )
-                parts.append(
-                    'if [ -n "$oj_left" ]; then\n' + section(f"scontrol@{cluster}", each) + "fi\n"
-                )
-        # The ids of array elements have brackets: they are no patterns for files.
-        return framed("set -f\n", *parts)
+            places.setdefault(job_id.cluster or "", []).append(plain(job_id, array_only=array_only))
+        return places
 
     def parse_history(
         self,
@@ -332,7 +279,7 @@ class Slurm(Scheduler):
                 failed = self.error("", stderr, one.returncode)
             else:
                 covered.add(cluster)
-                _read_accounting(one, cluster if several else "", rows)
+                read_accounting(one, cluster if several else "", rows)
         if failed is not None and not rows.known:
             raise failed
         known = rows.known
@@ -409,13 +356,9 @@ class Slurm(Scheduler):
         return self._act("scontrol release", ids, ",")
 
     def _act(self, command: str, ids: Sequence[str], glue: str) -> str:
-        places: dict[str, list[str]] = {}
-        for one in self.checked_ids(ids):
-            job_id = JobId.parse(one)
-            places.setdefault(job_id.cluster or "", []).append(plain(job_id))
         parts = [_TIDY, "unset SLURM_CLUSTERS\n"]
         program, rest = command.split(" ")
-        for cluster, numbers in places.items():
+        for cluster, numbers in self._places(ids).items():
             where = f" -M {quote(cluster)}" if cluster else ""
             for batch in chunks(dict.fromkeys(numbers)):
                 listed = quote(glue.join(batch)) if glue == "," else self.words(*batch)
@@ -536,26 +479,6 @@ def _read_queue(one: Section, cluster: str, rows: Rows) -> None:
 
 
 _NEXT_CLUSTER = re.compile(r"\n+CLUSTER: \S+\Z")
-
-
-def _read_accounting(one: Section, cluster: str, rows: Rows) -> None:
-    columns = _COLUMNS_OF_ACCOUNTING
-    table = Table(columns, source="accounting", zone=UTC, cluster=cluster)
-    cells = one.text.split(f"|{one.mark}|")
-    width = len(columns)
-    for place in range(0, len(cells) - width + 1, width):
-        row = cells[place : place + width]
-        row[0] = row[0].lstrip("\n")
-        rows.add(table.status(row), " ".join(row))
-    rest = "".join(cells[len(cells) - len(cells) % width :]).strip()
-    if rest:
-        rows.unparsed.append(rest[:1000])
-
-
-_COLUMNS_OF_ACCOUNTING = (
-    "id", "raw_id", "state", "exit", "user", "queue", "account", "cpus", "nodelist",
-    "submitted", "started", "ended", "elapsed", "time_limit", "name",
-)  # fmt: skip
 
 
 def _is_bare(words: Sequence[str]) -> bool:
