@@ -18,6 +18,7 @@ SHORT = (
     ("the master is killed", "shell", "jump", "process"),
     ("the master is stopped", "command", "direct", "process"),
     ("the server's session is killed", "put", "direct", "mux"),
+    ("the server's session is killed", "sftp-put", "direct", "mux"),
     ("the server's session is killed", "tree", "direct", "mux"),
     ("sshd is restarted", "get", "direct", "process"),
     ("the cable is out for 1 s", "command", "direct", "mux"),

@@ -6,6 +6,9 @@ looked at first, up to the mark that ends what rc files print.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import logging
 import os
 import posixpath
@@ -86,7 +89,7 @@ def receive_file(
     """A file of the host into the local file ``part`` (which exists), through ``cat``."""
     plan = commands.plan(b"exec cat < " + quote_path(source), prologue="")
     with open(part, "wb") as handle:
-        read_end, write_end = os.pipe()
+        read_end, write_end = wide_pipe()
         try:
             running = commands.launch(plan, stdout=write_end)
         except BaseException:
@@ -149,12 +152,41 @@ def _copy(read_end: int, nonce: bytes, to: int) -> None:
     """Copy what follows the mark; the pipe is closed at once where that cannot go on."""
     try:
         skip_to_mark(read_end, nonce)
+        if _spliced(read_end, to):
+            return
         while data := os.read(read_end, _CHUNK):
             view = memoryview(data)
             while view:
                 view = view[os.write(to, view) :]
     finally:
         close_fd(read_end)
+
+
+def _spliced(read_end: int, to: int) -> bool:
+    """Let the system move the bytes (Linux); false where it does not, for this file system."""
+    if not hasattr(os, "splice"):
+        return False
+    moved = 0
+    while True:
+        try:
+            count = os.splice(read_end, to, _CHUNK)
+        except OSError as error:
+            if moved == 0 and error.errno in (errno.EINVAL, errno.ENOSYS):
+                return False
+            raise
+        if count == 0:
+            return True
+        moved += count
+
+
+def wide_pipe() -> tuple[int, int]:
+    """A pipe that takes a megabyte, where the system lets it: fewer turns for the same bytes."""
+    read_end, write_end = os.pipe()
+    size = getattr(fcntl, "F_SETPIPE_SZ", None)
+    if size is not None:
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(read_end, size, _CHUNK)
+    return read_end, write_end
 
 
 def skip_to_mark(read_end: int, nonce: bytes) -> bytes:

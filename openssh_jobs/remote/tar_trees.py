@@ -15,7 +15,7 @@ from . import helpers, tars, trees, unwritten
 from .exchange import close_fd
 from .oserrors import error_of, local_error
 from .quoting import quote_path, to_text
-from .streams import Background, remote_end, skip_to_mark
+from .streams import Background, remote_end, skip_to_mark, wide_pipe
 from .watching import Watch
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def receive_tree(
     plan = commands.plan(quiet + b"cd -- %b && exec %b" % (quote_path(source), tar), prologue="")
     argv: list[str | bytes] = [tar_here.path, "-x", "-f", "-", "-C", stage, "-o", "-p"]
     argv += _flags(options)
-    read_end, write_end = os.pipe()
+    read_end, write_end = wide_pipe()
     with os.fdopen(read_end, "rb", buffering=0) as pipe:
         try:
             running = commands.launch(plan, data=data, stdout=write_end)

@@ -17,7 +17,8 @@ from tests.faults.table import Fault, World
 from tests.real import leaks
 from tests.real.site import Site
 
-FLIGHTS = ("command", "shell", "get", "put", "tree", "nothing")
+TRANSFERS = ("get", "put", "sftp-get", "sftp-put", "tree")
+FLIGHTS = ("command", "shell", *TRANSFERS, "nothing")
 # Keepalives that notice a dead link in about 3 s, so that a trial does not take a minute.
 QUICK = {"ServerAliveInterval": "1", "ServerAliveCountMax": "2"}
 _BIG = 300 << 20
@@ -137,28 +138,32 @@ def _go(
         outcome.recovered = _next_answer(connection, began, outcome)
     finally:
         mender.join()
-    if flight in ("get", "put", "tree"):
+    if flight in TRANSFERS:
         _look_for_debris(connection, directory, host.home, outcome)
 
 
 def _work(connection: Connection, flight: str, directory: Path, world: World) -> Callable[[], str]:
     big = f"{world.host.home}/fault-big"
-    if flight in ("get", "put", "tree") and not connection.exists(big):
+    if flight in TRANSFERS and not connection.exists(big):
         connection.run(f"head -c {_BIG} /dev/zero > {big}", check=True)
     here = directory / "big"
-    if flight == "put":
+    if flight in ("put", "sftp-put"):
         with open(here, "wb") as handle:
             handle.truncate(_BIG)
     if flight == "tree":
         (directory / "tree").mkdir()
+        # Not a hole: that would travel at once.
         with open(directory / "tree" / "big", "wb") as handle:
-            handle.truncate(_BIG)
+            for _ in range(_BIG >> 20):
+                handle.write(bytes(1 << 20))
     target = f"{world.host.home}/fault-{directory.name}"
     works: dict[str, Callable[[], str]] = {
         "command": lambda: connection.run("sleep 2; echo whole").stdout.strip(),
         "shell": lambda: connection._shell.call(b"sleep 2; echo whole").stdout.decode().strip(),
         "get": lambda: _size(connection.get(big, directory / "got").bytes),
         "put": lambda: _size(connection.put(here, target).bytes),
+        "sftp-get": lambda: _size(connection.get(big, directory / "got", method="sftp").bytes),
+        "sftp-put": lambda: _size(connection.put(here, target, method="sftp").bytes),
         "tree": lambda: _size(connection.put(directory / "tree", target + "-tree").bytes),
         "nothing": lambda: "whole",
     }
