@@ -10,16 +10,17 @@ from openssh_jobs.errors import InputError
 __all__ = ["JobId"]
 
 _ID = re.compile(
-    r"""(?P<number>[0-9]+)
-        (?: _ (?P<task>[0-9]+) | _? \[ (?P<tasks> [0-9,:%.\-]* ) \] )?
-        (?: \+ (?P<component>[0-9]+) )?
+    r"""(?P<number>[0-9]{1,18})
+        (?: _ (?P<task>[0-9]{1,18}) | _? \[ (?P<tasks> [0-9,:%.\-]* ) \] )?
+        (?: \+ (?P<component>[0-9]{1,18}) )?
         (?: \. (?P<proc>[0-9] [0-9,:\-]* ) )?
         (?: \. (?P<server>[0-9]*[A-Za-z][A-Za-z0-9_.\-]* (?: @[A-Za-z0-9_.\-]+ )? ) )?
         (?: ; (?P<cluster>[A-Za-z0-9_.\-]+) )?""",
     re.VERBOSE | re.ASCII,
 )
-_RANGE = re.compile(r"([0-9]+)(?:-([0-9]+)(?::([0-9]+))?)?", re.ASCII)
-_MAX_ID = 512
+_RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18})(?::([0-9]{1,18}))?)?", re.ASCII)
+MAX_ID = 65_536
+"""The most letters of an id: Slurm lists the rest of a sparse array one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class JobId:
         if not isinstance(value, str):
             raise InputError(f"a job id is text, not {type(value).__name__}: {value!r}")
         text = value.strip(" \t\r\n")
-        found = _ID.fullmatch(text) if len(text) <= _MAX_ID else None
+        found = _ID.fullmatch(text) if len(text) <= MAX_ID else None
         if found is None:
             raise InputError(f"not a job id: {text[:80]!r}")
         part = found.groupdict()
@@ -107,10 +108,14 @@ class JobId:
         if self.tasks is None and self.component is None and self.proc is None:
             return True
         if self.proc is not None and other.proc is not None:
-            return other.proc.isdigit() and _in_ranges(int(other.proc), self.proc)
-        if self.tasks is None or other.tasks is None or not other.tasks.isdigit():
+            return _is_index(other.proc) and _in_ranges(int(other.proc), self.proc)
+        if self.tasks is None or other.tasks is None or not _is_index(other.tasks):
             return self.tasks == ""
         return self.tasks == "" or _in_ranges(int(other.tasks), self.tasks)
+
+
+def _is_index(text: str) -> bool:
+    return text.isdigit() and len(text) <= 18
 
 
 def _in_ranges(index: int, tasks: str) -> bool:

@@ -226,6 +226,14 @@ def test_cluster_lines_name_the_cluster_where_there_are_several() -> None:
         snapshot["23"]
 
 
+def test_the_rest_of_a_sparse_array_is_long_and_still_there() -> None:
+    rest = ",".join(str(one) for one in range(1, 4000, 2))
+    snapshot = parser.parse_status(f"JOBID|STATE\n12_[{rest}%5]|PENDING\n13|RUNNING\n")
+    assert snapshot["12_777"].state is JobState.PENDING
+    found = snapshot.select(["12_3999", "12_778", "13"], covered=True)
+    assert (list(found.known), found.absent) == (["12_3999", "13"], ("12_778",))
+
+
 def test_one_odd_line_spoils_one_row() -> None:
     snapshot = parser.parse_status(DEFAULT + "slurm_load_jobs: something odd\n")
     assert len(snapshot.known) == 4

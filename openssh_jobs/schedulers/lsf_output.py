@@ -134,7 +134,7 @@ def _read_delimited(
 
 def _row(words: list[str], header: list[str]) -> JobStatus | None:
     at = header.index("STAT")
-    if len(words) <= at or re.fullmatch(r"[0-9]+(?:\[[0-9]+\])?", words[0]) is None:
+    if len(words) <= at or re.fullmatch(r"[0-9]{1,18}(?:\[[0-9]{1,18}\])?", words[0]) is None:
         return None
     state = _STATES.get(words[at])
     if state is None:
@@ -191,7 +191,7 @@ def _record(record: Mapping[str, Any]) -> JobStatus | None:
     raw = said.get("STAT", "")
     state = _STATES.get(raw)
     job_id = said.get("JOBID", "")
-    if state is None or re.fullmatch(r"[0-9]+(?:\[[0-9]+\])?", job_id) is None:
+    if state is None or re.fullmatch(r"[0-9]{1,18}(?:\[[0-9]{1,18}\])?", job_id) is None:
         return None
     named = re.search(r"\[([0-9]+)\]$", said.get("JOB_NAME", ""))
     # Without an index of its own an element shows it in its name only.
@@ -231,7 +231,7 @@ def _read_long(text: str, known: dict[str, JobStatus], unparsed: list[str]) -> N
     """``bjobs -l`` and ``bhist -l``: long lines go on behind 21 blanks, cut anywhere."""
     whole = re.sub(r"\n {21}(?=\S)", "", text)
     for record in re.split(r"(?m)^(?= *Job <[0-9])", whole):
-        found = re.match(r"\s*Job <([0-9]+(?:\[[0-9]+\])?)>", record)
+        found = re.match(r"\s*Job <([0-9]{1,18}(?:\[[0-9]{1,18}\])?)>", record)
         if found is None:
             continue
         status = _long_status(found[1], record)

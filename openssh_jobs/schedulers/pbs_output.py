@@ -13,6 +13,7 @@ from datetime import timedelta, tzinfo
 from typing import Any
 
 from openssh_jobs.errors import SchedulerError
+from openssh_jobs.jobid import MAX_ID
 from openssh_jobs.jobs import JobState, JobStatus, Node, Queue
 from openssh_jobs.schedulers.markup import elements, fields
 from openssh_jobs.schedulers.pbs_json import load
@@ -42,7 +43,7 @@ _PBS_CODES = {-26: _S.OUT_OF_MEMORY, -27: _S.OUT_OF_MEMORY, -28: _S.TIMEOUT, -29
 _TORQUE_CODES = {-10: _S.OUT_OF_MEMORY, -11: _S.TIMEOUT, -12: _S.TIMEOUT}
 
 _ID = re.compile(
-    r"[0-9]+(?:\[[0-9,:\-]*\])?(?:\.[0-9]*[A-Za-z][A-Za-z0-9_.\-]*(?:@[A-Za-z0-9_.\-]+)?)?",
+    r"[0-9]{1,18}(?:\[[0-9,:\-]*\])?(?:\.[0-9]*[A-Za-z][A-Za-z0-9_.\-]*(?:@[A-Za-z0-9_.\-]+)?)?",
     re.ASCII,
 )
 
@@ -77,7 +78,7 @@ class Reader:
     def status(self, job_id: str, said: Mapping[str, str]) -> JobStatus | None:
         """A job from its attributes, as ``-f`` names them."""
         letter = said.get("job_state", "")
-        if _ID.fullmatch(job_id) is None or len(letter) != 1:
+        if len(job_id) > MAX_ID or _ID.fullmatch(job_id) is None or len(letter) != 1:
             return None
         code = whole_number(said.get("Exit_status", said.get("exit_status")))
         state, reason = self._judge(letter, code, said)
@@ -431,7 +432,7 @@ def _queue_state(said: Mapping[str, str]) -> str:
 
 
 def _count(text: str | None, name: str) -> int | None:
-    found = re.search(rf"\b{name}:\s*([0-9]+)", text) if text else None
+    found = re.search(rf"\b{name}:\s*([0-9]{{1,18}})", text) if text else None
     return int(found[1]) if found is not None else None
 
 

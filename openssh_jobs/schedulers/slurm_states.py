@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
+from openssh_jobs.jobid import MAX_ID
 from openssh_jobs.jobs import JobState, JobStatus
 from openssh_jobs.schedulers.text import signal_and_code, whole_number
 
@@ -158,12 +159,14 @@ def has_begun(state: JobState) -> bool:
     return state not in (JobState.PENDING, JobState.HELD)
 
 
-_JOB_ID = re.compile(r"[0-9]+(?:_(?:[0-9]+|\[[0-9,:%.\-]+\]))?(?:\+[0-9]+)?", re.ASCII)
+_JOB_ID = re.compile(
+    r"[0-9]{1,18}(?:_(?:[0-9]{1,18}|\[[0-9,:%.\-]+\]))?(?:\+[0-9]{1,18})?", re.ASCII
+)
 
 
 def is_job_id(text: str) -> bool:
     """True for a Slurm job's id in one of squeue's forms; not for a step (``12.batch``)."""
-    return _JOB_ID.fullmatch(text) is not None
+    return len(text) <= MAX_ID and _JOB_ID.fullmatch(text) is not None
 
 
 @dataclass(slots=True)

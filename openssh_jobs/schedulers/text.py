@@ -34,6 +34,7 @@ __all__ = [
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _MAX_HOSTS = 65536
+_MAX_BRACKETS = 8
 _MAX_ARRAY = 4_000_000
 
 
@@ -48,8 +49,11 @@ def shell_path(path: str) -> str:
 
 
 def is_number(text: str) -> bool:
-    """True for nothing but the digits 0 to 9 (``str.isdigit`` takes those of all scripts)."""
-    return text.isascii() and text.isdigit()
+    """True for at most 18 of the digits 0 to 9 and nothing else.
+
+    ``str.isdigit`` takes the digits of all scripts, and ``int`` fails for thousands of them.
+    """
+    return len(text) <= 18 and text.isascii() and text.isdigit()
 
 
 def whole_number(text: str | None) -> int | None:
@@ -214,7 +218,7 @@ def expand_hosts(text: str | None) -> tuple[str, ...] | None:
 
 def _expand(text: str, room: int) -> list[str]:
     found = _BRACKETS.fullmatch(text)
-    if found is None:
+    if found is None or text.count("[") > _MAX_BRACKETS:
         return [text]
     tails = _expand(found[3], room)
     names: list[str] = []
