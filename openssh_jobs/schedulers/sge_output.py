@@ -76,11 +76,13 @@ def _task_id(number: str, tasks: str | None) -> str:
 # --------------------------------------------------------------------------- the table
 
 _ROW = re.compile(
-    r"\s*(?P<number>[0-9]+)\s+(?P<prior>-?[0-9.]+(?:e[+-]?[0-9]+)?)\s+(?P<middle>.*?\S)\s+"
+    r"\s*(?P<number>[0-9]{1,18})\s+(?P<prior>-?[0-9.]+(?:e[+-]?[0-9]+)?)\s+(?P<middle>.*?\S)\s+"
     r"(?P<date>[0-9]{2}/[0-9]{2}/[0-9]{4}) (?P<time>[0-9:]{8})(?:\.[0-9]+)?(?P<rest>.*)"
 )
+# No line of a table is longer; in one that is, the patterns below would look for ever.
+_LONGEST = 2000
 _REST = re.compile(
-    r"(?:\s+(?P<queue>\S+@\S*))?(?:\s+(?P<jclass>[^\s0-9]\S*))?\s+(?P<slots>[0-9]+)"
+    r"(?:\s+(?P<queue>\S+@\S*))?(?:\s+(?P<jclass>[^\s0-9]\S*))?\s+(?P<slots>[0-9]{1,9})"
     r"(?:\s+(?P<tasks>[0-9][0-9,:\-]*))?\s*"
 )
 
@@ -90,6 +92,9 @@ def _read_table(text: str, zone: tzinfo | None) -> Rows | None:
     header: list[str] = []
     last: str | None = None
     for line in text.splitlines():
+        if len(line) > _LONGEST:
+            rows.unparsed.append(line[:1000])
+            continue
         if line.lstrip().startswith("job-ID") or line.startswith("queuename"):
             header = line.replace("submit/start at", "submit").split()
             continue
