@@ -87,6 +87,27 @@ def test_a_tree_that_exists_is_refused_or_merged(
     assert hidden(there) == hidden(here) == []
 
 
+def test_directories_that_are_not_writable_are_merged(
+    connection: Connection, here: Path, there: Path, method: str
+) -> None:
+    """Their modes arrive, and are no obstacle on the way."""
+    (here / "tree" / "sub").mkdir(parents=True)
+    for name in ("one", "sub/two"):
+        (here / "tree" / name).write_bytes(b"x")
+    for name in ("sub", ""):
+        (here / "tree" / name).chmod(0o555)
+    (here / "other").mkdir()
+    (here / "other" / "mine").write_bytes(b"y")
+    connection.put(here / "other", f"{there}/t", method=method)
+    connection.put(here / "tree", f"{there}/t", method=method, merge=True)
+    assert facts(there / "t")["sub"] == facts(here / "tree")["sub"]
+    assert sorted(os.listdir(there / "t")) == ["mine", "one", "sub"]
+    connection.get(f"{there}/t", here / "other", method=method, merge=True)
+    assert facts(here / "other")["sub"] == facts(there / "t")["sub"]
+    assert (here / "other" / "sub" / "two").read_bytes() == b"x"
+    assert hidden(there) == hidden(here) == []
+
+
 def test_a_directory_in_the_way_of_a_merge(
     connection: Connection, host: Host, here: Path, there: Path, method: str
 ) -> None:

@@ -95,13 +95,14 @@ def place(stage: bytes, target: bytes, *, merge: bool) -> None:
         if member.kind != "d" and stat.S_ISDIR(mode):
             raise IsADirectoryError(21, "Is a directory", os.fsdecode(there))
     modes = []
+    # What is to leave a directory needs it to be writable.
+    os.chmod(stage, 0o700)
     for member in members:
         here, there = os.path.join(stage, member.name), os.path.join(target, member.name)
         if member.kind == "d":
             if not os.path.lexists(there):
                 os.mkdir(there, 0o700)
                 modes.append((there, stat.S_IMODE(member.mode)))
-            # What is to leave a directory needs it to be writable.
             os.chmod(here, 0o700)
         else:
             os.replace(here, there)

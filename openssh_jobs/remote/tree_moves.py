@@ -189,14 +189,16 @@ class TreeMoves:
         one, two = quote_path(stage), quote_path(target)
         if merge:
             script = (
-                b's=%b; t=%b; [ -d "$t" ] || exec mv -- "$s" "$t"; cd -- "$s" && '
+                # What is to leave a directory needs it to be writable.
+                b's=%b; t=%b; [ -d "$t" ] || exec mv -- "$s" "$t"; '
+                b'chmod u+rwx "$s" && cd -- "$s" && find . -type d -exec chmod u+rwx {} + && '
                 b"find . -type d -exec /bin/sh -c 't=$1; shift; for d; do "
                 b'[ -d "$t/$d" ] || { mkdir -- "$t/$d" && printf "%%s\\0" "$d"; } || exit 1; '
                 b'done\' sh "$t" {} + && '
                 b"find . ! -type d -exec /bin/sh -c 't=$1; shift; for f; do "
                 b'if [ -d "$t/$f" ] && [ ! -L "$t/$f" ]; then echo "$f: Is a directory" >&2; '
                 b'exit 1; fi; p=$f; (t=$t/$f; %b) || exit 1; done\' sh "$t" {} + && '
-                b'cd / && chmod -R u+rwx "$s" && rm -rf -- "$s"' % (one, two, RENAME)
+                b'cd / && rm -rf -- "$s"' % (one, two, RENAME)
             )
         else:
             script = (
