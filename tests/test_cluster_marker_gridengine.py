@@ -208,6 +208,33 @@ def test_the_script_sees_the_same(
         assert list((room.path / f".openssh_jobs/{wrapped.token}").glob(".script/seen.*")) == []
 
 
+def test_a_starter_and_a_directory_that_is_full(
+    room: Room, gridengine: GridEngineLab, start_files: None
+) -> None:
+    room.make("see.py", LOOK)
+    room.make("starter", '#!/bin/sh\nexec "$@"\n')
+    (room.path / "starter").chmod(0o755)
+    with attribute(gridengine, "starter_method", f"{room.here}/starter", "NONE"):
+        pair = submitted(room, f"#!/bin/bash\n{SEE}\nexit 3\n", queue="short.q")
+        room.cluster.wait(pair, timeout=60)
+    same(*pair)
+    assert facts(pair[1])[1]["cmdline"][0] == "/bin/bash"
+    pair = submitted(room, f"#!/bin/sh\n{SEE}\nexit 3\n", options=("-S", "/bin/tcsh"), hold=True)
+    private = room.path / f".openssh_jobs/{pair[1].token}"
+    for place in (private, private / ".script"):
+        place.chmod(0o500)
+    for job in pair:
+        job.release()
+        assert job.wait(timeout=60).exit_code == 3, "nothing is lost but the record"
+    one, two = (facts(job)[1] for job in pair)
+    assert two["cmdline"][:2] == ["-tcsh", "SCRIPT"]
+    assert one["exe"] == two["exe"]
+    assert "SEEN=login,cshrc,login,cshrc,none" in two["environment"], "read twice, this time"
+    assert {one.name for one in private.iterdir()} == {"step", ".script"}
+    for place in (private, private / ".script"):
+        place.chmod(0o700)
+
+
 RICH = """\
 #!/bin/sh
 #$ -N named -l h_rt=100 -v A=b,C="d e"

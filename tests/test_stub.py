@@ -279,6 +279,32 @@ def test_what_a_node_may_lack(without: tuple[str, ...], tmp_path: Path) -> None:
         assert "a.b=1" in lines[1]
 
 
+@pytest.mark.parametrize(
+    ("mode", "login", "begins", "name"),
+    [
+        ("posix_compliant", 1, "['-tcsh', 'body']", "tcsh"),
+        ("posix_compliant", 0, "['tcsh', 'body']", "tcsh"),
+        ("script_from_stdin", 0, "['tcsh', '-s']", "tcsh"),
+        ("unix_behavior", 1, "['bash', 'body']", "bash"),
+    ],
+)
+def test_where_nothing_can_be_written_grid_engine_s_own_word_counts(
+    mode: str, login: int, begins: str, name: str, tmp_path: Path
+) -> None:
+    node = Node(tmp_path, GRID_ENGINE_JOBS)
+    node.put(f"#!{there('bash')}\n{node.see} </dev/null\nexit 3\n", wrapped=True,
+             without=("@PLACE@/seen", f"{node.private}/{BODY}/seen"))  # fmt: skip
+    (tmp_path / "config").write_text(
+        f"shell_path={there('tcsh')}\nshell_start_mode={mode}\nuse_login_shell={login}\n"
+    )
+    argv = ["env", f"SGE_JOB_SPOOL_DIR={tmp_path}", "bash", str(node.spool)]
+    code, out, _ = node.run(argv)
+    assert code == 3
+    lines = without_warnings(out).splitlines()
+    assert lines[0].startswith(begins)
+    assert lines[0].endswith(f"/{name}")
+
+
 def test_runs_are_counted_by_their_files(tmp_path: Path) -> None:
     node = Node(tmp_path, GRID_ENGINE_JOBS)
     for code in (99, 98, 0):

@@ -7,7 +7,9 @@ submitted is a stub of two lines that mean the same to every shell (sh, bash, zs
 fish): the first writes down what runs it, the second makes a launcher of it.  That one then runs
 the script in the same way: same program, same ``argv[0]``, same environment, as a file or on stdin.
 
-What stands in /proc counts (Linux); where there is none, the first line is believed.  Pure.
+What stands in /proc counts (Linux).  Where it is not to be had, or nothing can be written down, it
+is Grid Engine's own description of the job (``$SGE_JOB_SPOOL_DIR/config``), or else the script's
+first line.  Pure.
 """
 
 from __future__ import annotations
@@ -178,9 +180,9 @@ PATH=${PATH-}:/usr/bin:/bin
 exec 2>/dev/null
 umask 077
 oj_seen=@PLACE@/seen.$PPID.$(uname -n).@MEMBER@
-cat "/proc/$PPID/environ" >"$oj_seen.env"
-readlink "/proc/$PPID/exe" >"$oj_seen.exe"
-tr '\000' '\012' <"/proc/$PPID/cmdline" >"$oj_seen.args"
+cat "/proc/$PPID/environ" >"$oj_seen.env" || rm -f "$oj_seen.env"
+readlink "/proc/$PPID/exe" >"$oj_seen.exe" &&
+tr '\000' '\012' <"/proc/$PPID/cmdline" >"$oj_seen.args" || rm -f "$oj_seen.args"
 """
 # These schedulers do not count the runs of a job, so the files do.  A file of an earlier run may
 # not be seen yet where it was written on another node: an end that is none is taken away.
@@ -207,6 +209,20 @@ if [ -s "$oj_seen.args" ]; then
     set -- "$@" "$oj_word"
   done <"$oj_seen.args"
   IFS= read -r oj_exe <"$oj_seen.exe"
+elif [ -r "${SGE_JOB_SPOOL_DIR-}/config" ]; then
+  oj_login=
+  while IFS= read -r oj_word; do
+    case $oj_word in
+      shell_path=*) oj_exe=${oj_word#*=} ;;
+      shell_start_mode=*) oj_way=${oj_word#*=} ;;
+      use_login_shell=1) oj_login=- ;;
+    esac
+  done <"$SGE_JOB_SPOOL_DIR/config"
+  case $oj_way in
+    posix_compliant) oj_run=$oj_body; set -- "$oj_login${oj_exe##*/}" "$oj_body" ;;
+    script_from_stdin) set -- "$oj_login${oj_exe##*/}" -s ;;
+    *) oj_way= ;;
+  esac
 fi
 if [ -z "$oj_way" ] || @SEEN@; then
   oj_run=${oj_run:-$oj_body}
@@ -215,7 +231,7 @@ else
   [ -n "$oj_run" ] || exec 8<"$oj_body"
   [ -x "$oj_exe" ] || oj_exe=${SHELL:-/bin/sh}
 fi
-oj_hand='open F,"<&=7"or exit 127;local$/;$_=<F>;close F;%ENV=();for(split/\0/){
+oj_hand='open F,"<&=7"or exit 127;local$/;$_=<F>;close F;%ENV=()if$_;for(split/\0/){
   my($k,$v)=split/=/,$_,2;$ENV{$k}=$v if defined$v}
   $SIG{INT}=$SIG{QUIT}="DEFAULT";my$p=shift;exec{$p}@ARGV;exit 127'
 oj_shell='f=$1 e=() p=$2; shift 2
@@ -223,17 +239,16 @@ oj_shell='f=$1 e=() p=$2; shift 2
   exec 7<&- env -i $f "${e[@]}" "$BASH" -p -c '\''exec -a "$1" "$0" "${@:2}"'\'' "$p" "$@"'
 oj_flag=
 case $oj_reset in 'env '*) oj_flag=${oj_reset#env } ;; esac
-if [ -s "$oj_seen.env" ] && env -i /usr/bin/perl -e 1; then
-  exec 7<"$oj_seen.env"
-  set -- env -i /usr/bin/perl -e "$oj_hand" "$oj_exe" "$@"
-elif [ -s "$oj_seen.env" ] && [ -x /bin/bash ]; then
-  exec 7<"$oj_seen.env"
+oj_bare=
+if [ -s "$oj_seen.env" ]; then oj_bare='env -i'; exec 7<"$oj_seen.env"; else exec 7</dev/null; fi
+if $oj_bare /usr/bin/perl -e 1; then
+  set -- $oj_bare /usr/bin/perl -e "$oj_hand" "$oj_exe" "$@"
+elif [ -n "$oj_bare" ] && [ -x /bin/bash ]; then
   set -- env -i /bin/bash -p -c "$oj_shell" sh "$oj_flag" "$oj_exe" "$@"
 else
   oj_word=$1
   shift
   case ${oj_exe##*/}$oj_word in *csh-*) ;; *sh-*) set -- -l "$@" ;; esac
-  exec 7</dev/null
   set -- $oj_reset "$oj_exe" "$@"
 fi
 rm -f "$oj_seen.env" "$oj_seen.exe" "$oj_seen.args"
