@@ -154,6 +154,7 @@ def submitted_by_qsub(torque: Room, failed: Job) -> dict[str, Job]:
     """What the wrappers can express: options of their own, and none of Slurm's."""
     return {
         "failed": torque.submit("exit 3", options=["-l", "mppnodes=n1"]),
+        "killed": torque.submit("kill -9 $$", options=["-l", "mppnodes=n1"]),
         "array": torque.submit("exit $((SLURM_ARRAY_TASK_ID - 1))", array="1-2"),
         "held": torque.submit(hold=True),
         "released": torque.submit(hold=True),
@@ -181,6 +182,7 @@ def seen_by_qstat(torque: Room, lab: SlurmLab, jobs: dict[str, Job]) -> None:
     own = {name: Word(lab, job.id).state for name, job in jobs.items() if name != "array"}
     assert own == {
         "failed": "FAILED",
+        "killed": "FAILED",
         "held": "CANCELLED",
         "released": "COMPLETED",
         "running": "CANCELLED",
