@@ -204,7 +204,8 @@ class Reader:
         return rows
 
     def _record(self, record: str) -> JobStatus | None:
-        dsv = re.match(r"Job Id: ([0-9\[\]]+[^\s|;,]*?)([^\w.\[\]\-])Job_Name=", record)
+        head = record[:400]  # an id and its delimiter
+        dsv = re.match(r"Job Id: ([0-9\[\]]+[^\s|;,]*?)([^\w.\[\]\-])Job_Name=", head)
         pairs: list[tuple[str, str]] = []
         if dsv is not None:
             job_id = dsv[1]
