@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from openssh_jobs import Connection
-from openssh_jobs.errors import ConfigurationError
+from openssh_jobs.errors import ConfigurationError, TransferError
 from openssh_jobs.remote import tars
 from openssh_jobs.remote.trees import Member
 from tests.conftest import LEDGER
@@ -155,6 +157,39 @@ def test_a_machine_without_tar(
         assert facts(tmp_path / "back") == facts(tmp_path / "tree")
     finally:
         shutil.rmtree(top)
+
+
+@pytest.mark.usefixtures("cold")
+def test_a_host_that_lacks_a_command_is_told_so(
+    make_sshd: Callable[..., Host],
+    expect_logins: Callable[..., None],
+    lab_directory: Path,
+    tmp_path: Path,
+) -> None:
+    """Its shell says "not found", which is not about the file."""
+    parts.require("busybox")
+    applets = lab_directory / "no-tar"
+    applets.mkdir()
+    busybox = str(shutil.which("busybox"))
+    for name in subprocess.run(
+        [busybox, "--list"], capture_output=True, text=True, timeout=20, check=True
+    ).stdout.split():
+        if name != "tar":
+            (applets / name).symlink_to(busybox)
+    host = make_sshd(shell=("env", f"PATH={applets}", "/bin/sh"))
+    expect_logins(1)
+    with Connection(host.alias, ssh_config=host.config) as connection:
+        make_tree(tmp_path / "tree", ["a b"])
+        features = connection.features
+        assert features.tar == ""
+        connection._files._features = replace(features, tar="tar")
+        with pytest.raises(TransferError, match="tar: not found"):
+            connection.put(tmp_path / "tree", "t")
+        assert not connection.exists("t")
+        connection._files._features = features
+        connection.put(tmp_path / "tree", "t")
+        assert facts(host.home / "t") == facts(tmp_path / "tree")
+        connection.close(stop_master=True)
 
 
 def member(name: bytes, size: int, blocks: int) -> Member:

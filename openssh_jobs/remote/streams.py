@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("openssh_jobs.transfer")
 
 _CHUNK = 1 << 20
+_NO_SUCH_COMMAND = 127
+"""What a POSIX shell ends with then (XCU 2.8.2)."""
 
 
 def remote_end(
@@ -47,6 +49,10 @@ def remote_end(
         if status is None:
             raise commands.no_status(running)
         commands.sessions.confirmed()
+        if status == _NO_SUCH_COMMAND:
+            # "not found" is not about the path.
+            said = " ".join(to_text(err).split())
+            raise TransferError(f"a command is missing there: {said}", host=host, sent="yes")
         if status != 0:
             raise error_of(to_text(err), path, host=host)
         return out
