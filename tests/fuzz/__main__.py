@@ -159,15 +159,17 @@ def growth(seconds: int, folder: Path) -> int:
         for reader, check in readers.READERS.items()
     }
     texts = [
-        (reader, path)
+        (reader, one)
         for reader in readers.READERS
-        for path in sorted((folder / "corpus" / reader).glob("*"))
+        for one in (
+            *readers.seeds(reader),
+            *(path.read_bytes() for path in (folder / "corpus" / reader).glob("*")),
+        )
     ]
     found = 0
     until = time.monotonic() + seconds
     while texts and time.monotonic() < until:
-        reader, path = random.choice(texts)
-        data = path.read_bytes()
+        reader, data = random.choice(texts)
         start = random.randrange(len(data) + 1)
         piece = data[start : start + random.choice((1, 2, 5, 20, 100, 400))]
         if not piece:
