@@ -425,6 +425,22 @@ def test_with_a_marker_the_end_is_known_where_torque_commands_are_slurm_s(torque
     assert array.wait(timeout=60).exit_code == 3
 
 
+def test_torque_directives_are_understood_the_same(torque: Room) -> None:
+    room = torque
+    room.make("step", RICH)
+    said = []
+    for record_exit in (False, True):
+        job = room.cluster.submit(
+            "step", directory=room.here, hold=True, record_exit=record_exit, time_limit="00:05:00"
+        )
+        assert is_wrapped(room, job) is record_exit
+        assert room.slurm is not None
+        said.append(_OWN.sub("", room.slurm.command("scontrol", "show", "job", job.id)))
+    assert said[0] == said[1]
+    assert "MinMemoryNode=77M" in said[1]
+    assert "TimeLimit=00:05:00" in said[1]
+
+
 def test_a_job_of_somebody_else_has_no_marker(room: Room, forgetful: Cluster) -> None:
     (status,) = forgetful.wait(["4000000"], timeout=30)
     assert status.state is JobState.UNKNOWN

@@ -320,8 +320,16 @@ def test_exit_codes_and_what_grid_engine_makes_of_them(
 ) -> None:
     jobs = {code: submitted(room, f"exit {code}\n") for code in (0, 3, 100)}
     again = submitted(room, AGAIN, options=("-r", "y"))
+    text = "case $RESTARTED in 0) sleep 300 ;; esac; exit 6\n"
+    moved = submitted(room, text, options=("-r", "y"))
     array = submitted(room, "exit $((SGE_TASK_ID - 2))\n", array="2-6:2")
-    room.cluster.wait([*jobs[0], *jobs[3], *again, *array], timeout=60)
+    for job in moved:
+        room.until_state(job, JobState.RUNNING)
+        gridengine.command("qmod", "-rj", job.id)
+    room.cluster.wait([*jobs[0], *jobs[3], *again, *moved, *array], timeout=60)
+    assert [job.exit_code for job in moved] == [6, 6]
+    status = seen_anew(room, forgetful, moved[1])
+    assert (status.exit_code, status.restarts, status.source) == (6, 1, "marker")
     for code in (0, 3):
         assert [job.exit_code for job in jobs[code]] == [code, code]
         assert jobs[code][1].last.source == "accounting", "which is asked first"

@@ -80,7 +80,7 @@ def test_an_interpreter_that_is_no_shell() -> None:
     assert "no shell" in refused(b"#XY -S /bin/R\n", options=("-C", "#XY"))
     made(b"#$ -S /bin/R\n", options=("-C", ""))
     made(b"#PBS -S /bin/tcsh@n1,/usr/local/bin/zsh\n", PBS_JOBS)
-    made(b"", options=("-S", "n1:/bin/ksh93,/bin/bash"))
+    made(b"", options=("-S", "n1:/bin/ksh93,/bin/bash-5.1"))
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ SCRIPT, LOOK, LAUNCH = (f"{BODY}/{name}" for name in ("body", "look", "launch"))
 
 # Within single quotes these are nothing special to any shell, nor to Python and Perl.
 _PLAIN = re.compile(r"[^\x00-\x1f'\\!\x7f]{1,900}\Z")
-_SHELLS = re.compile(r"(?:r?bash|d?ash|r?zsh|[a-z]*ksh(?:93)?|r?sh|t?csh|bsd-csh|fish)\Z")
+_SHELLS = re.compile(r"(?:r?bash|d?ash|r?zsh|[a-z]*ksh|r?sh|t?csh|bsd-csh|fish)(?:-?[0-9.]+)?\Z")
 _OTHERS = (
     (re.compile(r"python[0-9.]*\Z"), "import os, signal\n"
      "for one in (signal.SIGPIPE, signal.SIGXFSZ): signal.signal(one, signal.SIG_DFL)\n"
@@ -95,6 +95,7 @@ def stub_files(
             return f"-S {','.join(shells)} names no shell that can run a launcher"
         code, own = codes[0], [path]
         header = [line for line in header if line.startswith(how.prefix or b"#")]
+        header.insert(0, b"#")  # in the first two lines Python looks for an encoding
         if not all(line.isascii() for line in header):
             return f"{path} could refuse a directive that is not ASCII"
     paths = {"look": f"{directory}/{LOOK}", "launch": f"{directory}/{LAUNCH}"}
