@@ -30,6 +30,12 @@ __all__ = [
 _HEAD = 20_000
 
 
+def _unix(text: str) -> str:
+    """Text that came through a terminal or an editor with other line ends, with ours."""
+    count = text.count("\r\n")
+    return text.replace("\r\n", "\n") if count and count == text.count("\n") else text
+
+
 def detect(stdout: str, *, stderr: str = "", command: str | None = None) -> Scheduler:
     """The scheduler whose output this is; ``SchedulerError`` where nobody's is recognised."""
     for name in available():
@@ -72,6 +78,7 @@ def parse_status(
     (a complete answer that covers it does not have it) or unknown.  Times without an offset are
     ``None`` unless ``timezone`` is given.  Raises ``SchedulerError`` and ``InputError`` (ids).
     """
+    stdout, stderr = _unix(stdout), _unix(stderr)
     return _chosen(scheduler, stdout, stderr, command).parse_status(
         stdout,
         stderr=stderr,
@@ -90,6 +97,7 @@ def parse_submit(
     Raises ``SubmitRejected`` (certainly no job; ``SubmitLimit`` where the limit passes) or
     ``SubmitUnknown`` (there may be one).
     """
+    stdout, stderr = _unix(stdout), _unix(stderr)
     return _chosen(scheduler, stdout, stderr, None).parse_submit(
         stdout, stderr=stderr, returncode=returncode
     )
@@ -104,6 +112,7 @@ def parse_cancel(
     requested: Iterable[str] | None = None,
 ) -> dict[str, CancelOutcome]:
     """What a cancel (hold, release) command did to each id."""
+    stdout, stderr = _unix(stdout), _unix(stderr)
     return _chosen(scheduler, stdout, stderr, None).parse_cancel(
         stdout, stderr=stderr, returncode=returncode, requested=requested
     )
@@ -113,6 +122,7 @@ def parse_nodes(
     stdout: str, scheduler: str | Scheduler, *, stderr: str = "", returncode: int = 0
 ) -> list[Node]:
     """The nodes of a listing; ``SchedulerError`` for what is none."""
+    stdout, stderr = _unix(stdout), _unix(stderr)
     return _chosen(scheduler, stdout, stderr, None).parse_nodes(
         stdout, stderr=stderr, returncode=returncode
     )
@@ -122,6 +132,7 @@ def parse_queues(
     stdout: str, scheduler: str | Scheduler, *, stderr: str = "", returncode: int = 0
 ) -> list[Queue]:
     """The queues of a listing; ``SchedulerError`` for what is none."""
+    stdout, stderr = _unix(stdout), _unix(stderr)
     return _chosen(scheduler, stdout, stderr, None).parse_queues(
         stdout, stderr=stderr, returncode=returncode
     )

@@ -115,3 +115,28 @@ def test_long_nonsense_takes_no_more_than_its_length(piece: str) -> None:
                 continue
             if isinstance(found, Snapshot):
                 assert not any(one.state.is_final for one in found.known.values())
+
+
+def test_nothing_but_a_line_end_ends_a_line() -> None:
+    """A value may hold what else ends a line for Python; another job's end must not come of it."""
+    for odd in "\x0b\x0c\x1c\x1d\x1e\x85\u2028":
+        forged = odd.join(("x", "ClusterId = 9", "JobStatus = 4", "ExitCode = 0", "y"))
+        text = f'ClusterId = 8\nProcId = 0\nJobStatus = 2\nArgs = "{forged}"\n'
+        assert list(parser.parse_status(text, "htcondor").known) == ["8.0"]
+
+
+@pytest.mark.parametrize("name", ["slurm", "openpbs", "sge"])
+def test_the_line_ends_of_a_terminal_change_nothing(name: str) -> None:
+    compared = 0
+    for record in captures(name):
+        if record["returncode"] or "\r" in record["stdout"]:
+            continue
+        pasted = {**record, "stdout": record["stdout"].replace("\n", "\r\n")}
+        scheduler = {"openpbs": "pbs"}.get(name, name)
+        try:
+            known = status_of(record, scheduler).known
+        except SchedulerError:
+            continue
+        assert status_of(pasted, scheduler).known == known
+        compared += bool(known)
+    assert compared > 20

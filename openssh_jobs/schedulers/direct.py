@@ -335,7 +335,7 @@ def _read_record(record: str, one: Section) -> tuple[JobStatus | None, str | Non
     if verdict == "absent":
         return None, job_id
     said: dict[str, str] = {}
-    for line in body.splitlines():
+    for line in body.split("\n"):
         key, _, value = line.partition(" ")
         said[key] = value
     state, reason = _judge(verdict, said, whole_number(now))

@@ -78,7 +78,7 @@ def _keep(
 
 def _long_ad(block: str) -> dict[str, Any]:
     ad: dict[str, Any] = {}
-    for line in block.splitlines():
+    for line in block.split("\n"):  # a value may hold what else ends a line for Python
         name, equals, value = line.partition(" = ")
         if not equals or not re.fullmatch(r"[A-Za-z_]\w*", name):
             continue
@@ -164,7 +164,7 @@ _BATCH_IDS = re.compile(r"(?P<first>[0-9]+\.[0-9]+)(?:-(?P<last>[0-9]+))?")
 def _read_table(text: str, source: str, known: dict[str, JobStatus], unparsed: list[str]) -> bool:
     columns: list[str] = []
     is_table = False
-    for line in text.splitlines():
+    for line in text.split("\n"):
         words = line.split()
         if words[:2] == ["OWNER", "BATCH_NAME"]:
             columns, is_table = words, True

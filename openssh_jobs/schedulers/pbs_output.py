@@ -235,7 +235,7 @@ class Reader:
         at: int | None = None
         names: dict[str, int] = {}
         width = 0
-        for line in text.splitlines():
+        for line in text.split("\n"):
             lower = line.lower()
             if lower.startswith("job id") and "name" in lower:
                 # Plain: id name user time S queue.  -a: id user queue name session nodes …
