@@ -91,7 +91,7 @@ def _read_table(text: str, zone: tzinfo | None) -> Rows | None:
     rows = Rows()
     header: list[str] = []
     last: str | None = None
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if len(line) > _LONGEST:
             rows.unparsed.append(line[:1000])
             continue
@@ -265,8 +265,8 @@ def _read_details(text: str, zone: tzinfo | None) -> Rows:
     rows = Rows()
     for block in _blocks(text):
         said: dict[str, str] = {}
-        for line in block.splitlines():
-            found = re.match(r"([a-zA-Z_][\w ()-]*?)\s*[0-9]*:\s+(.*)", line)
+        for line in block.split("\n"):
+            found = re.match(r"([a-zA-Z_][\w ()-]{0,60}?)\s{0,60}[0-9]{0,18}:\s+(.*)", line)
             if found is not None:
                 said.setdefault(found[1].strip(), found[2])
         number = said.get("job_number", "").strip()
@@ -307,7 +307,7 @@ def read_accounting(text: str, zone: tzinfo | None) -> Rows:
     rows = Rows(source="accounting")
     for block in _blocks(text):
         said: dict[str, str] = {}
-        for line in block.splitlines():
+        for line in block.split("\n"):
             key, _, value = line.partition(" ")
             said.setdefault(key, value.strip())
         number = said.get("jobnumber", "")
