@@ -357,6 +357,7 @@ class Snapshot:
     ``taken_at`` is when the query began (set by who asked).  ``whole_arrays``: of an array that is
     listed, every element is.  ``submitted_per_run``: a job that is sent back to the queue has a
     later time of submission from then on; a record with an earlier one is not of its last run.
+    ``tries``: ids whose last record is of a start that failed; the queue may try them again.
 
     ``snapshot[id]`` takes an id in any equivalent form (a PBS server left out), answers an absent
     or unknown one with the state ``unknown``, and raises ``KeyError`` for one not asked about.
@@ -371,6 +372,7 @@ class Snapshot:
     source: str = "queue"
     whole_arrays: bool = False
     submitted_per_run: bool = False
+    tries: frozenset[str] = frozenset()
 
     def __getitem__(self, job_id: object) -> JobStatus:
         text = str(job_id)

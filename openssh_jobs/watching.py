@@ -288,14 +288,17 @@ class Watch:
             job = self._jobs[one]
             if job.is_settled and (status is None or not status.is_final):
                 continue
-            if status is not None and found.submitted_per_run and _is_older(status, job.status):
+            # The queue had it for another try, whose record is still to come.
+            is_try = one in found.tries and _seen_active(job.status)
+            never_ran = job.doomed and job.was_waiting and (is_try or one in found.absent)
+            if never_ran and not job.is_settled:
+                # Some keep no record of a job that never ran; it is in the queue no more.
+                cancelled = JobStatus(one, JobState.CANCELLED, reason=NEVER_RAN, source="queue")
+                job.status, job.gone_at = _merged(cancelled, job.status), None
+            elif is_try or (found.submitted_per_run and _is_older(status, job.status)):
                 job.why = "the history only knows an earlier run (yet)"
             elif status is None:
                 job.why = "the history does not know it (yet)"
-                if job.doomed and job.was_waiting and one in found.absent:
-                    # Some keep no record of a job that never ran; it is in the queue no more.
-                    never_ran = JobStatus(one, JobState.CANCELLED, reason=NEVER_RAN, source="queue")
-                    job.status, job.gone_at = _merged(never_ran, job.status), None
                 if found.error is not None:
                     job.why = f"the history did not answer: {found.error.message}"
             elif status.is_final:
@@ -414,12 +417,18 @@ def _ended_somehow(status: JobStatus) -> bool:
     return status.state is JobState.UNKNOWN and status.source == "accounting"
 
 
-def _is_older(record: JobStatus, seen: JobStatus | None) -> bool:
+def _seen_active(seen: JobStatus | None) -> bool:
+    return seen is not None and seen.source == "queue" and seen.state.is_active
+
+
+def _is_older(record: JobStatus | None, seen: JobStatus | None) -> bool:
     """Whether a record was submitted before what the queue showed of this job.
 
     The journal's time of submission is by another clock.
     """
-    if seen is None or seen.source != "queue" or None in (seen.submitted, record.submitted):
+    if record is None or seen is None or seen.source != "queue":
+        return False
+    if None in (seen.submitted, record.submitted):
         return False
     return bool(record.submitted < seen.submitted)  # type: ignore[operator]
 

@@ -14,7 +14,7 @@ import pytest
 
 from openssh_jobs import Job, JobState
 from openssh_jobs.errors import SchedulerError, SubmitRejected
-from openssh_jobs.jobs import CancelOutcome
+from openssh_jobs.jobs import CancelOutcome, JobId
 from tests.helpers import until
 from tests.real.gridengine import GridEngineLab, open_grid_room
 from tests.real.room import Room
@@ -105,20 +105,32 @@ def test_after_ok_is_no_guess(room: Room, gridengine: GridEngineLab) -> None:
     assert gridengine.command("qstat", "-u", room.host.user).count(" hqw ") == 1
 
 
+@pytest.fixture
+def slow_accounting(gridengine: GridEngineLab) -> Iterator[None]:
+    """Records are written some seconds late, as at most sites (15 s is the default)."""
+    flushed = "accounting=true reporting=false accounting_flush_time=00:00:03 joblog=false"
+    with gridengine.configured(reporting_params=f"{flushed} flush_time=00:00:03"):
+        yield
+
+
+@pytest.mark.usefixtures("slow_accounting")
 def test_jobs_that_cannot_start(room: Room, gridengine: GridEngineLab) -> None:
-    """The error state: failed, and kept by the queue; when somebody clears it, active again."""
+    """The error state: failed, and kept by the queue; when somebody clears it, active again.
+
+    Until the record of the second try is written, that of the first is all that there is.
+    """
     lost = room.submit(options=["-wd", "/nowhere"])
     mute = room.submit(options=["-o", f"{room.here}/missing/out"])
-    shy = room.submit("[ -e shy ] && exit 0; touch shy; exit 100")
-    tries = {
-        lost: ("28", "changing into working directory", None),
-        mute: ("26", "opening input/output file", None),
-        shy: ("30", "application error returned", 100),
-    }
-    for job, (number, reason, code) in tries.items():
+    shy = room.submit("[ -e shy ] && exit 0; touch shy; exit 100", array="7-7")
+    task = room.cluster.job(f"{shy.id}.7")
+    tries = {lost: ("28", "can't chdir to /nowhere"), mute: ("26", "can't open output file"),
+             task: ("30", "100")}  # fmt: skip
+    for job, (_, reason) in tries.items():
         room.until_state(job, JobState.FAILED)
-        assert gridengine.letters(job.id) == "Eqw"
-        assert (job.reason, job.exit_code) == (reason, code)
+        assert gridengine.letters(JobId.parse(job.id).number) == "Eqw"
+        assert reason in str(job.reason)
+    for job, (number, _) in tries.items():
+        room.until(job, lambda one=job: gridengine.accounting(one.id), "record")  # type: ignore[misc]
         assert gridengine.own_word(job.id)[0] == number
     (room.path / "missing").mkdir()
     (room.path / "missing").chmod(0o777)
@@ -126,16 +138,29 @@ def test_jobs_that_cannot_start(room: Room, gridengine: GridEngineLab) -> None:
         # Its status is 1 although it did it.
         assert "cleared" in gridengine.command("qmod", "-cj", job.id, check=False)
 
-    def is_active() -> bool:
-        return {one.job_id for one in room.cluster.jobs() if one.state.is_active} >= {
-            mute.id, shy.id
-        }  # fmt: skip
+    def are_active() -> bool:
+        listed = [one for one in room.cluster.jobs() if one.state.is_active]
+        return {one.job_id for one in listed} >= {mute.id, task.id}
 
-    room.until(mute, is_active, "a new try")
-    assert {one.state for one in room.cluster.wait([mute, shy], timeout=60)} == {"completed"}
-    assert [gridengine.own_word(job.id) for job in (mute, shy)] == [("0", "0"), ("0", "0")]
+    room.until(mute, are_active, "a new try")
+    seen = set()
+    for job in (mute, task):
+        room.until(job, lambda one=job: seen.add(one.status().state) or one.last.is_final, "end")  # type: ignore[misc,func-returns-value]
+        assert (job.last.state, gridengine.own_word(job.id)) == ("completed", ("0", "0"))
+    assert JobState.FAILED not in seen
+    assert JobState.UNKNOWN in seen, "between the queue and the accounting"
     assert lost.cancel() is CancelOutcome.REQUESTED
     assert lost.status().state is JobState.FAILED
+
+
+def test_a_suspended_job(room: Room, gridengine: GridEngineLab) -> None:
+    job = room.submit("sleep 300")
+    room.until(job, lambda: gridengine.letters(job.id) == "r", "its start")
+    gridengine.command("qmod", "-sj", job.id)
+    room.until_state(job, JobState.SUSPENDED)
+    assert gridengine.letters(job.id) == "s"
+    gridengine.command("qmod", "-usj", job.id)
+    room.until_state(job, JobState.RUNNING)
 
 
 # -- cancelled -------------------------------------------------------------------------------
@@ -194,6 +219,27 @@ def assert_forced(job: Job, lab: GridEngineLab) -> None:
 
 
 # -- nobody there -----------------------------------------------------------------------------
+
+
+def test_a_host_that_falls_silent(room: Room, daemons: GridEngineLab) -> None:
+    """The queue calls its jobs running for ever; they are unknown, and end when it is back."""
+    lab = daemons
+    job = room.submit("while [ ! -e go ]; do sleep 0.1; done; exit 4", queue="all.q")
+    room.until(job, lambda: lab.letters(job.id) == "r", "its start")
+    room.until_state(job, JobState.RUNNING)
+    with lab.configured(max_unheard="00:00:01"), lab.alarmed("all.q"):
+        lab.host.stop(number=signal.SIGKILL)
+        room.until_state(job, JobState.UNKNOWN)
+        assert " au" in lab.command("qstat", "-f", "-q", "all.q")
+        assert lab.letters(job.id) == "r"
+        assert "does not answer" in str(job.reason)
+        assert not room.cluster.is_over(job)
+        room.make("go", "")
+        assert job.status().state is JobState.UNKNOWN
+    lab.start_host()
+    status = job.wait(timeout=60)
+    assert (status.state, status.exit_code) == ("failed", 4)
+    assert lab.own_word(job.id) == ("0", "4")
 
 
 def test_a_master_and_a_host_that_are_away_end_no_job(room: Room, daemons: GridEngineLab) -> None:

@@ -41,6 +41,17 @@ from openssh_jobs.schedulers.text import (
 )
 
 _TIDY = "TZ=UTC0; export TZ\n"
+_FEW = 100
+_PRINT = "oj_code=$?; printf '%s\\n' \"$oj_jobs\"; (exit $oj_code)"
+_FAILED = rf"""
+case $oj_jobs in
+*'<state>'*E*'</state>'*)
+  oj_ids=$(printf '%s\n' "$oj_jobs" | awk -F'[<>]' '$2 == "JB_job_number" {{ n = $3 }}
+    $2 == "state" && $3 ~ /E/ && n ~ /^(@WANTED@)$/ {{ print n }}' 2>/dev/null |
+    sort -u | head -n {_FEW} | tr '\n' ,);;
+*) oj_ids=;;
+esac
+"""
 
 
 class GridEngine(Scheduler):
@@ -147,23 +158,20 @@ class GridEngine(Scheduler):
     def status_script(self, ids: Sequence[str] = (), *, all_users: bool = False) -> str:
         """One qstat for all jobs of this user (or of everybody).
 
-        Where any of them runs, a second one for the queues whose hosts are silent: the first goes
-        on calling their jobs running.
+        Where any of them runs, another one for the queues whose hosts are silent: the first goes
+        on calling their jobs running.  Where any did not start, one for the reasons.
         """
-        if ids:
-            self.checked_ids(ids)
+        mine = {JobId.parse(one).number for one in self.checked_ids(ids)} if ids else ()
         who = "'*'" if all_users else '"$(id -un)"'
-        jobs = (
-            f"oj_jobs=$(qstat -u {who} -r -xml </dev/null)\n"
-            "oj_code=$?\n"
-            "printf '%s\\n' \"$oj_jobs\"\n"
-            "(exit $oj_code)"
-        )
+        # An error stays until somebody clears it: who asks for few jobs is told of those.
+        wanted = "|".join(sorted(mine)) if 0 < len(mine) <= _FEW else "[0-9]+"
         silent = section("silent", f"qstat -f -qs u -u {who} -xml 2>/dev/null </dev/null")
+        reasons = section("reasons", 'qstat -j "${oj_ids%,}" 2>/dev/null </dev/null')
         return framed(
             _TIDY,
-            section("qstat", jobs),
+            section("qstat", f"oj_jobs=$(qstat -u {who} -r -xml </dev/null)\n{_PRINT}"),
             f"case $oj_jobs in *'<job_list state=\"running\">'*)\n{silent};; esac\n",
+            f'{_FAILED.replace("@WANTED@", wanted)}if [ -n "$oj_ids" ]; then\n{reasons}fi\n',
         )
 
     def parse_status(
@@ -188,7 +196,7 @@ class GridEngine(Scheduler):
                     sections[0].text, stderr, 0, kind="parse_error", message="no listing of qstat"
                 )
             is_whole = not rows.unparsed
-            self._mark_unheard(rows, sections[1:])
+            self._add_more(rows, sections[1:])
         else:
             rows = sge_output.read(stdout, timezone)
             words = command_words(command, ("qstat", "qacct"))
@@ -214,8 +222,10 @@ class GridEngine(Scheduler):
             return snapshot
         return snapshot.select(wanted, covered=lambda one: is_whole or one.number in gone)
 
-    def _mark_unheard(self, rows: sge_output.Rows, more: Sequence[Section]) -> None:
+    def _add_more(self, rows: sge_output.Rows, more: Sequence[Section]) -> None:
         for one in more:
+            if one.name == "reasons":
+                sge_output.add_reasons(rows, one.text)
             if one.name == "silent" and one.returncode == 0:
                 silent = sge_machine.read_unheard(one.text)
                 for job_id, status in rows.known.items():
@@ -244,6 +254,7 @@ class GridEngine(Scheduler):
         known: dict[str, JobStatus] = {}
         unparsed: list[str] = []
         asked: set[str] = set()
+        tries: set[str] = set()
         failed: SchedulerError | None = None
         early = since - timedelta(hours=1) if since is not None else None
         for one in sections:
@@ -257,13 +268,18 @@ class GridEngine(Scheduler):
             rows = sge_output.read_accounting(one.text, UTC)
             unparsed.extend(rows.unparsed)
             asked.add(number)
+            tries |= rows.tries
             for job_id, status in rows.known.items():
                 if early is None or status.submitted is None or status.submitted >= early:
                     known[job_id] = status
         if failed is not None and not asked:
             raise failed
         snapshot = Snapshot(
-            known=known, unparsed=tuple(unparsed), error=failed, source="accounting"
+            known=known,
+            unparsed=tuple(unparsed),
+            error=failed,
+            source="accounting",
+            tries=frozenset(tries & known.keys()),
         )
         if requested is None:
             return snapshot

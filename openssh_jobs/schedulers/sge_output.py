@@ -23,11 +23,16 @@ LOOKS_LIKE = re.compile(
 
 @dataclass(slots=True)
 class Rows:
-    """What was read so far; ``gone`` are numbers that the answer says it does not know."""
+    """What was read so far.
+
+    ``gone`` are numbers that the answer says it does not know, ``tries`` ids whose last record is
+    of no end: the job did not start, or went back to the queue.
+    """
 
     known: dict[str, JobStatus] = field(default_factory=dict)
     unparsed: list[str] = field(default_factory=list)
     gone: set[str] = field(default_factory=set)
+    tries: set[str] = field(default_factory=set)
     source: str = "queue"
 
 
@@ -299,6 +304,27 @@ def _read_details(text: str, zone: tzinfo | None) -> Rows:
     return rows
 
 
+_REASON = re.compile(
+    r"^error reason\s+(?P<task>[0-9]+):\s+"
+    r"(?:[0-9/]{8,10} [0-9:]{8}(?:\.[0-9]+)? \[[0-9]+:[0-9]+\]: )?(?:error: )?(?P<text>\S.*)",
+    re.MULTILINE,
+)
+
+
+def add_reasons(rows: Rows, details: str) -> None:
+    """Say of jobs in the error state what ``qstat -j`` says of them."""
+    told: dict[tuple[str, str], str] = {}
+    for block in _blocks(details):
+        head = re.match(r"job_number:\s+([0-9]+)", block)
+        for found in _REASON.finditer(block) if head is not None else ():
+            told.setdefault((head[1] if head else "", found["task"]), found["text"].strip())
+    for job_id, status in rows.known.items():
+        if status.state is JobState.FAILED:
+            number, _, tasks = job_id.partition(".")
+            why = told.get((number, re.split("[-,:]", tasks)[0] or "1"))
+            rows.known[job_id] = status.replace(reason=why) if why else status
+
+
 # --------------------------------------------------------------------------- qacct
 
 
@@ -317,7 +343,15 @@ def read_accounting(text: str, zone: tzinfo | None) -> Rows:
                 rows.unparsed.append(block[:1000])
             continue
         rows.known[status.job_id] = status
+        is_try = whole_number(said.get("failed", "").partition(":")[0].strip()) in _NO_ENDS
+        (rows.tries.add if is_try else rows.tries.discard)(status.job_id)
     return rows
+
+
+# The numbers of "failed", sge_status(5): migrated or rescheduled; and not started, which puts the
+# job into the error state, from where somebody can let it start again.
+_SENT_BACK = frozenset((24, 25))
+_NO_ENDS = _SENT_BACK | {*range(1, 12), *range(26, 32)}
 
 
 def _ended(number: str, said: dict[str, str], zone: tzinfo | None) -> JobStatus | None:
@@ -330,7 +364,7 @@ def _ended(number: str, said: dict[str, str], zone: tzinfo | None) -> JobStatus 
     state, told, number_of_signal = JobState.FAILED, code, None
     if deleted not in ("NONE", "undefined", ""):
         state, why = JobState.CANCELLED, f"deleted by {deleted}"
-    elif failed == 25:
+    elif failed in _SENT_BACK:
         state, told = JobState.PENDING, 0  # this run ended, the job went back to the queue
     elif failed == 37:
         state = JobState.TIMEOUT

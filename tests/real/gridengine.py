@@ -68,6 +68,8 @@ class GridEngineLab:
         self.directory, self.machine = directory, machine
         self._binaries = Path("/usr/lib/gridengine")
         self._environment = ["env", f"SGE_ROOT={directory}", "SGE_CELL=default", "SGE_ND=1"]
+        # What qconf prints can be given back to it.
+        self._environment.append("SGE_SINGLE_LINE=1")
         self._libraries = f"LD_LIBRARY_PATH={self._binaries}"
         self.prologue = f". {directory}/default/common/settings.sh"
         self.master = self._daemon("sge_qmaster")
@@ -230,6 +232,27 @@ class GridEngineLab:
                 wanted["h_rt"] = "0:10:0"
             text = "".join(_changed(line, wanted) for line in template.splitlines(keepends=True))
             self._change(queue, "-Aq", text)
+
+    @contextlib.contextmanager
+    def configured(self, **values: str) -> Iterator[None]:
+        """The site's configuration with other values, for a while."""
+        told = self.command("qconf", "-sconf", "global").splitlines(keepends=True)
+        usual = [line for line in told if not line.startswith(("#", "conf_version"))]
+        self._change("global", "-Mconf", "".join(_changed(line, values) for line in usual))
+        try:
+            yield
+        finally:
+            self._change("global", "-Mconf", "".join(usual))
+
+    @contextlib.contextmanager
+    def alarmed(self, queue: str) -> Iterator[None]:
+        """A queue for which a host without a load is an alarm, for a while."""
+        change = ("qconf", "-rattr", "queue", "load_thresholds")
+        self.command(*change, "np_load_avg=100", queue)
+        try:
+            yield
+        finally:
+            self.command(*change, "NONE", queue)
 
     def _change(self, name: str, option: str, text: str) -> None:
         path = self.directory / "files" / name
