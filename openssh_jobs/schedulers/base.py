@@ -32,7 +32,6 @@ from openssh_jobs.schedulers.text import expand_array, first_line, is_number, qu
 __all__ = ["Rule", "Scheduler", "Section", "SubmitRequest", "framed", "read_frame", "section"]
 
 _ENDS = 4096
-_LONGEST_ID = 200
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -241,9 +240,8 @@ class Scheduler(ABC):
         Raises ``SubmitRejected`` (``SubmitLimit``) where there is certainly no job, and
         ``SubmitUnknown`` where there may be one.  An id counts whatever the status is.
         """
-        ids = list(
-            dict.fromkeys(one for one in self.submitted_ids(stdout) if len(one) <= _LONGEST_ID)
-        )
+        said = dict.fromkeys(self.submitted_ids(stdout))
+        ids = [one for one in said if _is_id(one)]
         if len(ids) == 1:
             return ids[0]
         raise self._submit_error(stdout, stderr, returncode, several=len(ids) > 1)
@@ -465,6 +463,14 @@ class Scheduler(ABC):
     def words(self, *words: str) -> str:
         """An argument vector as one line of sh."""
         return " ".join(quote(word) for word in words)
+
+
+def _is_id(text: str) -> bool:
+    try:
+        JobId.parse(text)
+    except InputError:
+        return False
+    return True
 
 
 def outcomes_for(

@@ -222,7 +222,7 @@ def _four(text: str) -> list[int | None]:
 def _formatted_queues(text: str) -> Iterator[Queue]:
     for line in text.splitlines():
         cells = line.split("|")
-        if len(cells) != 5 or not cells[0].strip(" *"):
+        if len(cells) != 5 or not cells[0].strip().rstrip("*"):
             continue
         name, raw, limit, nodes, cpus = (cell.strip() for cell in cells)
         of_nodes, of_cpus = _four(nodes), _four(cpus)

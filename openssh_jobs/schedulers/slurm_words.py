@@ -33,7 +33,7 @@ RULES: tuple[Rule, ...] = (
         "Slurm accounting storage is not configured",
         "unsupported",
     ),
-    rule("(?:Assoc|QOS)[A-Za-z]{0,40}Submit[A-Za-z]{0,40}Limit", "limit", refused=True, passes=True),
+    rule("(?:Assoc|QOS)[a-z]{0,40}Submit[a-z]{0,40}Limit", "limit", refused=True, passes=True),
     rule("(?:Assoc|QOS)(?:Max|Grp|Min)[A-Za-z]+|violates accounting/QOS", "limit", refused=True),
     rule("temporarily unable to accept job", "transient"),
     rule(r"Unable to contact slurm controller \(connect failure\)", "transient", refused=True),
