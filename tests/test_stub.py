@@ -128,8 +128,8 @@ LOOK_AT_ME = (
 class Node:
     """A directory of a submission, and the scheduler's copy of the stub elsewhere."""
 
-    def __init__(self, top: Path, how: Convention) -> None:
-        self.how, self.private, self.spool = how, top / "TOKEN", top / "spool" / "12.server.SC"
+    def __init__(self, top: Path, how: Convention, name: str = "TOKEN") -> None:
+        self.how, self.private, self.spool = how, top / name, top / "spool" / "12.server.SC"
         for place in (self.private, self.private / BODY, self.spool.parent):
             place.mkdir(parents=True, exist_ok=True)
         self.look = top / "look.py"
@@ -198,9 +198,12 @@ def without_warnings(text: str) -> str:
     return "".join(line for line in lines if not line.startswith(("Warning: no a", "Thus no j")))
 
 
+ODD = '$x "y" `z` *;&|<é> {a,b} #~%^'
+
+
 @pytest.mark.parametrize("shell", [*SHELLS, *filter(shutil.which, OTHERS)])
 def test_any_shell_reads_it_and_runs_the_script(shell: str, tmp_path: Path) -> None:
-    node = Node(tmp_path, GRID_ENGINE_JOBS)
+    node = Node(tmp_path, GRID_ENGINE_JOBS, ODD)
     pid = "$fish_pid" if shell == "fish" else "$$"
     script = f"#!/bin/false\n{sys.executable} {node.look} {pid} </dev/null\nexit 3\n"
     for way, (argv, options) in ways(shell, node.spool).items():
@@ -219,7 +222,31 @@ def test_any_shell_reads_it_and_runs_the_script(shell: str, tmp_path: Path) -> N
         assert isinstance(status, JobStatus)
         assert status.exit_code == 3
         shutil.rmtree(node.private / BODY)
-        Node(tmp_path, GRID_ENGINE_JOBS)
+        Node(tmp_path, GRID_ENGINE_JOBS, ODD)
+
+
+@pytest.mark.parametrize("own", ["bash", "busybox"])
+def test_bin_sh_may_be_another(own: str, tmp_path: Path) -> None:
+    """On most clusters it is bash."""
+    node = Node(tmp_path, GRID_ENGINE_JOBS)
+    (tmp_path / "sh").symlink_to(there(own))
+    script = f"{node.see} </dev/null\nexit 3\n"
+    for shell in ("bash", "tcsh"):
+        for way, (argv, options) in ways(shell, node.spool).items():
+            said = []
+            for wrapped in (False, True):
+                node.put(script, wrapped=wrapped)
+                if wrapped:
+                    for path in (node.spool, node.private / LAUNCH):
+                        path.write_text(path.read_text().replace("/bin/sh", f"{tmp_path}/sh"))
+                    assert f"exec {tmp_path}/sh" in node.spool.read_text()
+                place = node.spool if "on stdin" in options else os.devnull
+                with open(place, "rb") as stdin:
+                    code, out, err = node.run(argv, executable=options["executable"], stdin=stdin)
+                assert (code, err) == (3, ""), way
+                said.append(without_warnings(out))
+            assert said[0] == said[1], way
+    assert isinstance(node.verdict(), JobStatus)
 
 
 @pytest.mark.parametrize("top", ["bash", "tcsh", "dash"])
