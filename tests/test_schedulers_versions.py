@@ -15,11 +15,11 @@ import pytest
 
 from openssh_jobs import parser
 
-DATA = Path(__file__).parent / "data" / "versions.jsonl"
+DATA = Path(__file__).parent / "data"
 
 
-def records() -> list[dict[str, Any]]:
-    with DATA.open(encoding="utf-8") as lines:
+def records(file: str = "versions") -> list[dict[str, Any]]:
+    with (DATA / f"{file}.jsonl").open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 
 
@@ -51,6 +51,16 @@ def test_the_forms_of_other_versions(record: dict[str, Any], named: bool) -> Non
     for job_id, facts in record["facts"].items():
         told = snapshot[job_id].as_dict()
         assert {name: plain(told[name]) for name in facts} == facts
+
+
+@pytest.mark.parametrize("record", records("opinions"), ids=lambda one: one["id"])
+def test_the_forms_that_other_programs_ask_for(record: dict[str, Any]) -> None:
+    """Recorded in the lab: squeue as aiida-core asks it, ``ps``, and the script of ``direct``."""
+    snapshot = parser.parse_status(
+        record["stdout"], record["scheduler"], command=record["command"], timezone=UTC
+    )
+    states = {job_id: str(snapshot[job_id].state) for job_id in record["expected"]}
+    assert states == record["expected"]
 
 
 def test_an_answer_without_jobs_is_an_empty_queue() -> None:

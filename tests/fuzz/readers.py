@@ -35,6 +35,7 @@ TRANSCRIPTS = {
     "openpbs": "pbs",
     "torque-slurm": "torque",
     "versions": None,
+    "opinions": None,
 }
 SPLIT = b"\0\0"
 MARK = "0123456789abcdef77"
@@ -272,11 +273,12 @@ def _bytes(text: str) -> bytes:
 
 _FRAMES = {
     "slurm": ("squeue@", "sacct@", "scontrol"),
-    "sge": ("qstat-sge", "qacct"),
+    "sge": ("qstat", "qacct 5", "qhost"),
     "pbs": ("qstat-pbs",),
     "torque": ("qstat-torque",),
+    "lsf": ("bjobs", "bhist"),
+    "htcondor": ("condor_q", "condor_history"),
 }
-_LISTS = {"slurm": 14, "sge": 9}
 
 
 def seeds(reader: str) -> Iterator[bytes]:
