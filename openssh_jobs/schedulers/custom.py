@@ -183,6 +183,10 @@ class Custom(Scheduler):
         """That of the scheduler itself."""
         return self.base.usual_paths(job_id, name)
 
+    def actual_path(self, path: str, job_id: str, nodes: Sequence[str] | None) -> str | None:
+        """That of the scheduler itself."""
+        return self.base.actual_path(path, job_id, nodes)
+
     def detail_script(self, job_id: str) -> str | None:
         """The scheduler's own."""
         return self.base.detail_script(job_id)
