@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -252,6 +253,9 @@ def test_the_lab_by_hand_comes_up_and_leaves_nothing(lab_directory: Path) -> Non
         config = said.split()[2]
         for alias in ("direct", "inner"):
             assert lab("run", "ssh", "-F", config, alias, "echo there") == "there\n"
+        record = json.loads(lab("capture", "direct/001-echo", "echo there; exit 3"))
+        assert (record["id"], record["scheduler"]) == ("direct/001-echo", "direct")
+        assert (record["stdout"], record["returncode"]) == ("there\n", 3)
         if namespaces.inside():
             script = "sbatch --parsable --wrap 'echo done'"
             assert lab("run", "ssh", "-F", config, "direct", script).strip() == "1"
