@@ -145,7 +145,8 @@ def number_of(value: Any) -> int | None:
         value = value.get("number")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return int(value)
+    # JSON as Python reads it knows Infinity and NaN.
+    return int(value) if abs(value) < 10**18 else None
 
 
 def _words(value: Any) -> str:

@@ -69,6 +69,8 @@ def holds(snapshot: Snapshot, text: str, wanted: tuple[str, ...]) -> None:
             parts = (one.number, one.tasks or "", one.proc or "", one.component or "")
             own = set(_DIGITS.findall(" ".join(parts)))
             assert own <= numbers, f"{job_id} is {status.state}, and is not in the text"
+            asked = JobId.parse(job_id)
+            assert asked.matches(one) or asked.contains(one), f"{job_id} by {one}"
         for when in (status.submitted, status.started, status.ended):
             assert when is None or when.tzinfo is not None
     for one in wanted:
