@@ -18,6 +18,13 @@ SIZES = (4_000, 32_000)
 # 32 K are read in some milliseconds; a reader that wants more and grows like a square is reported.
 SLOW = 0.25
 STEEP = 20.0
+WORDS = """JOBID STATE ST JobID State COMPLETED FAILED CANCELLED TIMEOUT PENDING RUNNING 0:9 3:0
+    JobId= JobState= UserId=a(1) CLUSTER: Submitted batch job OJ: begin end job_state Exit_status
+    substate Job_Id exec_host Hold_Types <job_list> </job_list> <state> </state> <JB_job_number>
+    jobnumber failed exit_status taskid qsub_time ClusterId ProcId JobStatus ExitCode ExitBySignal
+    STAT EXIT DONE TERM_RUNLIMIT RECORDS job-ID prior been submitted error marked for removal not
+    found set infinite number current exit_code return_code 1e999 NaN -Infinity 0x1f 005 null true
+    99999999999999999999"""
 
 
 def guided(reader: str, seconds: int, folder: Path) -> None:
@@ -79,74 +86,7 @@ def _collecting(check: Callable[[bytes], None], prefix: Path) -> Callable[[bytes
 
 def _words() -> list[bytes]:
     """What headers and states are made of, as libFuzzer's dictionary spells it."""
-    plain = [
-        "JOBID",
-        "STATE",
-        "ST",
-        "JobID",
-        "State",
-        "COMPLETED",
-        "FAILED",
-        "CANCELLED",
-        "TIMEOUT",
-        "PENDING",
-        "RUNNING",
-        "0:9",
-        "3:0",
-        "JobId=",
-        "JobState=",
-        "UserId=a(1)",
-        "CLUSTER:",
-        "Submitted",
-        "batch",
-        "job",
-        "OJ:",
-        "begin",
-        "end",
-        "job_state",
-        "Exit_status",
-        "substate",
-        "Job_Id",
-        "exec_host",
-        "Hold_Types",
-        "<job_list>",
-        "</job_list>",
-        "<state>",
-        "</state>",
-        "<JB_job_number>",
-        "jobnumber",
-        "failed",
-        "exit_status",
-        "taskid",
-        "qsub_time",
-        "ClusterId",
-        "ProcId",
-        "JobStatus",
-        "ExitCode",
-        "ExitBySignal",
-        "STAT",
-        "EXIT",
-        "DONE",
-        "TERM_RUNLIMIT",
-        "RECORDS",
-        "job-ID",
-        "prior",
-        "been",
-        "submitted",
-        "error",
-        "marked",
-        "for",
-        "removal",
-        "not",
-        "found",
-        "set",
-        "infinite",
-        "number",
-        "current",
-        "exit_code",
-        "return_code",
-    ]
-    return [word.encode() for word in plain]
+    return [word.encode() for word in WORDS.split()]
 
 
 def growth(seconds: int, folder: Path) -> int:
