@@ -96,6 +96,8 @@ class Poller:
         strangers = self.watch.strangers(wanted)
         if strangers:
             self.watch.also_took(_read(scheduler, self._answer[1], strangers))
+            self._ask_history(scheduler, self.watch.without_exit_code(strangers))
+            self._write_down(strangers)
 
     def _refresh(self, scheduler: Scheduler, wanted: Sequence[str]) -> None:
         """One query of the queue, and one of the history for what has left it."""
@@ -163,6 +165,8 @@ class Poller:
                 self.watch.took_marker(said)
 
     def _ask_history(self, scheduler: Scheduler, gone: Sequence[str]) -> None:
+        if not gone:
+            return
         since = self.watch.submitted_since(gone)
         script = scheduler.history_script(gone, since=since)
         if script is None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -43,6 +44,7 @@ def accounting(slurm: SlurmLab, site: Site, lab_directory: Path) -> Iterator[Slu
         remembers=2,
         cpus=8,
         limits_memory=memory.why_not() is None,
+        preempts=True,
     )
     try:
         lab.start()
@@ -113,6 +115,7 @@ STATES = {
     "TIMEOUT": JobState.TIMEOUT,
     "OUT_OF_MEMORY": JobState.OUT_OF_MEMORY,
     "NODE_FAIL": JobState.NODE_FAIL,
+    "PREEMPTED": JobState.CANCELLED,
 }
 
 
@@ -131,59 +134,72 @@ def assert_same(told: JobStatus, word: Record) -> None:
         assert (told.exit_code, told.signal) == (None, None)
 
 
+def start_all(room: Room) -> SimpleNamespace:
+    """A job for each way to end, those that are to be requeued in their first run."""
+    sound = {"options": ["-w", "n1"]}  # the other node is going to fail
+    jobs = SimpleNamespace(
+        fine=room.submit("sleep 1", name="a|b c", **sound),
+        failed=room.submit("exit 3", **sound),
+        killed=room.submit("kill -9 $$", **sound),
+        held=room.submit(hold=True, **sound),
+        released=room.submit(hold=True, **sound),
+        array=room.submit("exit $((SLURM_ARRAY_TASK_ID == 2))", array="1-2", **sound),
+        running=room.submit("sleep 300", **sound),
+        lost=room.submit("exec sleep 300", options=["-w", "n2", "--no-requeue"]),
+        moved=room.submit(AGAIN.format("moved"), options=["-w", "n2", "--requeue"]),
+        back=room.submit(AGAIN.format("back"), options=["-w", "n1", "--requeue"]),
+    )
+    jobs.never = room.submit(after_failed=[jobs.fine])
+    jobs.not_at_all = room.submit(after_failed=[jobs.fine], options=["--kill-on-invalid-dep=yes"])
+    for job in (jobs.running, jobs.lost):
+        room.until_state(job, JobState.RUNNING)
+    for job, name in ((jobs.moved, "moved"), (jobs.back, "back")):
+        room.until(job, (room.path / name).exists, "a first run")
+    return jobs
+
+
+def break_and_mend(room: Room, lab: SlurmLab, jobs: SimpleNamespace) -> None:
+    """A node fails, and comes back; what may be requeued runs again."""
+    fail_node(lab, "n2")
+    lab.command("scontrol", "requeue", jobs.back.id)
+    assert jobs.lost.wait(timeout=30).state is JobState.NODE_FAIL
+    assert jobs.lost.reason == "NodeDown"
+    for job in (jobs.moved, jobs.back):
+        room.until_state(job, JobState.PENDING)
+    an_earlier_run_is_no_end(room, lab, jobs.moved)
+    mend_node(lab, "n2")
+    begin_again(lab, jobs.moved.id, jobs.back.id)
+    room.until(jobs.lost, lambda: not step_runs(jobs.lost.id), "the word that it is over")
+
+
 def test_every_end_is_told_as_sacct_tells_it(
     room: Room, accounting: SlurmLab, tmp_path: Path
 ) -> None:
-    sound = {"options": ["-w", "n1"]}  # the other node is going to fail
-    fine = room.submit("sleep 1", name="a|b c", **sound)
-    failed, killed = room.submit("exit 3"), room.submit("kill -9 $$")
-    held, released = room.submit(hold=True), room.submit(hold=True)
-    array = room.submit("exit $((SLURM_ARRAY_TASK_ID == 2))", array="1-2")
-    running = room.submit("sleep 300", **sound)
-    never = room.submit(after_failed=[fine])
-    not_at_all = room.submit(after_failed=[fine], options=["--kill-on-invalid-dep=yes"])
-    lost = room.submit("exec sleep 300", options=["-w", "n2", "--no-requeue"])
-    moved = room.submit(AGAIN.format("moved"), options=["-w", "n2", "--requeue"])
-    back = room.submit(AGAIN.format("back"), options=["-w", "n1", "--requeue"])
-    for job in (running, lost):
-        room.until_state(job, JobState.RUNNING)
-    for job, name in ((moved, "moved"), (back, "back")):
-        room.until(job, (room.path / name).exists, "a first run")
-    fail_node(accounting, "n2")
-    accounting.command("scontrol", "requeue", back.id)
-    assert lost.wait(timeout=30).state is JobState.NODE_FAIL
-    assert (lost.last.reason, lost.last.source) == ("NodeDown", "accounting")
-    for job in (moved, back):
-        room.until_state(job, JobState.PENDING)
-    an_earlier_run_is_no_end(room, accounting, moved)
-    mend_node(accounting, "n2")
-    begin_again(accounting, moved.id, back.id)
-    room.until(lost, lambda: not step_runs(lost.id), "the word that it is over")
-    room.cluster.wait([fine, failed], timeout=60)
-    released.release()
+    jobs = start_all(room)
+    break_and_mend(room, accounting, jobs)
+    jobs.released.release()
+    never = jobs.never
     room.until(never, lambda: never.status().reason == "DependencyNeverSatisfied", "never")
     assert never.last.state is JobState.PENDING
-    assert not_at_all.wait(timeout=30).state is JobState.CANCELLED
-    room.cluster.cancel([held, running, never])
+    room.cluster.cancel([jobs.held, jobs.running, never])
     expected = {
-        fine.id: (JobState.COMPLETED, 0, None),
-        failed.id: (JobState.FAILED, 3, None),
-        killed.id: (JobState.FAILED, None, 9),
-        held.id: (JobState.CANCELLED, None, None),
-        released.id: (JobState.COMPLETED, 0, None),
-        running.id: (JobState.CANCELLED, None, 15),
+        jobs.fine.id: (JobState.COMPLETED, 0, None),
+        jobs.failed.id: (JobState.FAILED, 3, None),
+        jobs.killed.id: (JobState.FAILED, None, 9),
+        jobs.held.id: (JobState.CANCELLED, None, None),
+        jobs.released.id: (JobState.COMPLETED, 0, None),
+        jobs.running.id: (JobState.CANCELLED, None, 15),
         never.id: (JobState.CANCELLED, None, None),
-        not_at_all.id: (JobState.CANCELLED, None, None),
-        lost.id: (JobState.NODE_FAIL, None, None),
-        moved.id: (JobState.COMPLETED, 0, None),
-        back.id: (JobState.COMPLETED, 0, None),
-        f"{array.id}_1": (JobState.COMPLETED, 0, None),
-        f"{array.id}_2": (JobState.FAILED, 1, None),
+        jobs.not_at_all.id: (JobState.CANCELLED, None, None),
+        jobs.lost.id: (JobState.NODE_FAIL, None, None),
+        jobs.moved.id: (JobState.COMPLETED, 0, None),
+        jobs.back.id: (JobState.COMPLETED, 0, None),
+        f"{jobs.array.id}_1": (JobState.COMPLETED, 0, None),
+        f"{jobs.array.id}_2": (JobState.FAILED, 1, None),
     }
-    seen = {one.job_id: one for one in room.cluster.wait(list(expected), timeout=60)}
-    assert seen[failed.id].exit_code == 3, "by scontrol, should sacct be late"
-    for job_id, (state, _, _) in expected.items():
-        assert seen[job_id].state is state, job_id
+    for told in room.cluster.wait(list(expected), timeout=60):
+        # By scontrol, should sacct be late.
+        assert (told.state, told.exit_code) == expected[told.job_id][:2], repr(told)
     until_forgotten(accounting, [one.partition("_")[0] for one in expected])
     # Somebody who never saw them in the queue.
     with stranger(room, tmp_path) as other:
@@ -196,12 +212,12 @@ def test_every_end_is_told_as_sacct_tells_it(
                 assert told.signal == signal
             (word,) = records(accounting, job_id)
             assert_same(told, word)
-        assert statuses[fine.id].name == "a|b c"
+        assert statuses[jobs.fine.id].name == "a|b c"
         unknown = other.job("99999999").status()
         assert (unknown.state, other.is_over("99999999")) == (JobState.UNKNOWN, False)
-    runs = {job.id: records(accounting, job.id, "-D") for job in (moved, back)}
-    assert [one.state for one in runs[moved.id]] == ["NODE_FAIL", "COMPLETED"]
-    assert [one.state for one in runs[back.id]] == ["REQUEUED", "COMPLETED"]
+    for job, first in ((jobs.moved, "NODE_FAIL"), (jobs.back, "REQUEUED")):
+        runs = records(accounting, job.id, "-D")
+        assert [one.state for one in runs] == [first, "COMPLETED"]
 
 
 def stranger(room: Room, tmp_path: Path) -> Cluster:
@@ -245,14 +261,37 @@ def an_earlier_run_is_no_end(room: Room, accounting: SlurmLab, moved: Job) -> No
         assert "only knows an earlier run" in str(status.reason)
 
 
+def test_preempted_jobs(room: Room, accounting: SlurmLab, tmp_path: Path) -> None:
+    """Slurm ends one that may not be requeued, and sends the other back to the queue."""
+    whole = {"cpus": 7, "memory": "100M"}  # a node has eight
+    ended = room.submit("exec sleep 300", options=["-w", "n1", "--no-requeue"], **whole)
+    back = room.submit(AGAIN.format("back"), options=["-w", "n2", "--requeue"], **whole)
+    for job in (ended, back):
+        room.until_state(job, JobState.RUNNING)
+    urgent = [
+        room.submit("exec sleep 300", queue="urgent", options=["-w", node], **whole)
+        for node in ("n1", "n2")
+    ]
+    assert ended.wait(timeout=30).state is JobState.CANCELLED
+    room.until_state(back, JobState.PENDING)
+    word = whole_record(room, accounting, ended)
+    assert word.state == "PREEMPTED"
+    with stranger(room, tmp_path) as other:
+        assert_same(other.job(ended.id).wait(timeout=30), word)
+        assert other.job(back.id).status().state is JobState.PENDING
+    assert records(accounting, back.id, "-D")[0].state == "PREEMPTED"
+    room.cluster.cancel(urgent)
+    begin_again(accounting, back.id)
+    assert back.wait(timeout=60).state is JobState.COMPLETED
+
+
 def test_out_of_memory(room: Room, accounting: SlurmLab, tmp_path: Path) -> None:
     reason = memory.why_not()
     if reason is not None:
         pytest.skip(reason)
     job = room.submit(HUNGRY, memory="40M")
-    status = job.wait(timeout=60)
-    assert (status.state, status.exit_code) == (JobState.OUT_OF_MEMORY, None)
-    assert status.reason == "OutOfMemory"
+    room.until_state(job, JobState.OUT_OF_MEMORY)
+    assert (job.exit_code, job.reason) == (None, "OutOfMemory")
     word = whole_record(room, accounting, job)
     assert (word.state, word.code) == ("OUT_OF_MEMORY", "0:125")
     with stranger(room, tmp_path) as other:

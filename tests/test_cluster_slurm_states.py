@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -95,56 +96,69 @@ def assert_as_slurm_says(lab: SlurmLab, job: Job, state: JobState, word: str) ->
         assert told.exit_code is None
 
 
-def until_ended(room: Room, *jobs: Job) -> None:
-    room.cluster.wait(jobs, timeout=60)
+def start_all(room: Room) -> SimpleNamespace:
+    """A job for each way to end, those that are to be requeued in their first run."""
+    sound = {"options": ["-w", "n1"]}  # the other node is going to fail
+    jobs = SimpleNamespace(
+        failed=room.submit("exit 3", **sound),
+        killed=room.submit("kill -9 $$", **sound),
+        held=room.submit(hold=True, **sound),
+        released=room.submit(hold=True, **sound),
+        running=room.submit("exec sleep 300", **sound),
+        lost=room.submit("exec sleep 300", options=["-w", "n2", "--no-requeue"]),
+        moved=room.submit(AGAIN.format("moved"), options=["-w", "n2", "--requeue"]),
+        back=room.submit(AGAIN.format("back"), options=["-w", "n1", "--requeue"]),
+    )
+    jobs.never = room.submit(after_ok=[jobs.failed])
+    jobs.not_at_all = room.submit(after_ok=[jobs.failed], options=["--kill-on-invalid-dep=yes"])
+    return jobs
+
+
+def break_and_mend(room: Room, torque: Room, lab: SlurmLab, jobs: SimpleNamespace) -> None:
+    """A node fails, and comes back; what may be requeued runs again."""
+    for job, name in ((jobs.moved, "moved"), (jobs.back, "back")):
+        room.until(job, (room.path / name).exists, "a first run")
+    fail_node(lab, "n2")
+    lab.command("scontrol", "requeue", jobs.back.id)
+    for job in (jobs.moved, jobs.back):
+        room.until_state(job, JobState.PENDING)
+        seen = torque.cluster.job(job.id)
+        torque.until_state(seen, JobState.PENDING)
+        assert not torque.cluster.is_over(seen)
+    jobs.lost.wait(timeout=30)
+    mend_node(lab, "n2")
+    begin_again(lab, jobs.moved.id, jobs.back.id)
+    room.until(jobs.lost, lambda: not step_runs(jobs.lost.id), "the word that it is over")
 
 
 def test_every_end_is_told_as_scontrol_tells_it(room: Room, torque: Room, lab: SlurmLab) -> None:
-    sound = {"options": ["-w", "n1"]}  # the other node is going to fail
-    failed = room.submit("exit 3", **sound)
-    killed = room.submit("kill -9 $$", **sound)
-    held, released = room.submit(hold=True), room.submit(hold=True)
-    running = room.submit("exec sleep 300", **sound)
-    never = room.submit(after_ok=[failed])
-    not_at_all = room.submit(after_ok=[failed], options=["--kill-on-invalid-dep=yes"])
-    lost = room.submit("exec sleep 300", options=["-w", "n2", "--no-requeue"])
-    moved = room.submit(AGAIN.format("moved"), options=["-w", "n2", "--requeue"])
-    back = room.submit(AGAIN.format("back"), options=["-w", "n1", "--requeue"])
-    by_qsub = submitted_by_qsub(torque, failed)
-    for job in (running, lost, by_qsub["running"]):
+    jobs = start_all(room)
+    by_qsub = submitted_by_qsub(torque, jobs.failed)
+    for job in (jobs.running, jobs.lost, by_qsub["running"]):
         room.until_state(room.cluster.job(job.id), JobState.RUNNING)
-    for job, name in ((moved, "moved"), (back, "back")):
-        room.until(job, (room.path / name).exists, "a first run")
-    fail_node(lab, "n2")
-    lab.command("scontrol", "requeue", back.id)
-    seen = {job.id: torque.cluster.job(job.id) for job in (lost, moved, back)}
-    for job in (moved, back):
-        room.until_state(job, JobState.PENDING)
-        torque.until_state(seen[job.id], JobState.PENDING)
-        assert not torque.cluster.is_over(seen[job.id])
-    until_ended(room, lost)
-    mend_node(lab, "n2")
-    begin_again(lab, moved.id, back.id)
-    room.until(lost, lambda: not step_runs(lost.id), "the word that it is over")
-    released.release()
+    break_and_mend(room, torque, lab, jobs)
+    jobs.released.release()
+    never = jobs.never
     room.until(never, lambda: never.status().reason == "DependencyNeverSatisfied", "never")
     assert never.last.state is JobState.PENDING
-    room.cluster.cancel([held, running, never])
-    until_ended(room, held, running, never, not_at_all, failed, killed, released, moved, back)
-    assert_as_slurm_says(lab, failed, JobState.FAILED, "FAILED")
-    assert_as_slurm_says(lab, killed, JobState.FAILED, "FAILED")
-    assert_as_slurm_says(lab, lost, JobState.NODE_FAIL, "NODE_FAIL")
-    for job in (released, moved, back):
-        assert_as_slurm_says(lab, job, JobState.COMPLETED, "COMPLETED")
-    for job in (held, running, never, not_at_all):
-        assert_as_slurm_says(lab, job, JobState.CANCELLED, "CANCELLED")
+    room.cluster.cancel([jobs.held, jobs.running, never])
+    expected = {
+        "COMPLETED": (jobs.released, jobs.moved, jobs.back),
+        "FAILED": (jobs.failed, jobs.killed),
+        "NODE_FAIL": (jobs.lost,),
+        "CANCELLED": (jobs.held, jobs.running, never, jobs.not_at_all),
+    }
+    for word, ended in expected.items():
+        room.cluster.wait(ended, timeout=60)
+        for job in ended:
+            assert_as_slurm_says(lab, job, JobState[word], word)
     # To Slurm the launcher has ended, which hands on what a shell says of a signal.
-    assert (failed.last.exit_code, killed.last.exit_code) == (3, 128 + 9)
-    assert [Word(lab, job.id).restarts for job in (moved, back, lost)] == [1, 1, 0]
+    assert (jobs.failed.exit_code, jobs.killed.exit_code) == (3, 128 + 9)
+    assert [Word(lab, job.id).restarts for job in (jobs.moved, jobs.back, jobs.lost)] == [1, 1, 0]
     seen_by_qstat(torque, lab, by_qsub)
-    for one in seen.values():
-        assert told(one) == ENDED
-    told_by_their_markers(room, [moved, back])
+    for job in (jobs.lost, jobs.moved, jobs.back):
+        assert told(torque.cluster.job(job.id)) == ENDED
+    told_by_their_markers(room, [jobs.moved, jobs.back])
 
 
 # -- the wrappers -----------------------------------------------------------------------------
@@ -256,10 +270,10 @@ def test_out_of_memory(room: Room, torque: Room, lab: SlurmLab) -> None:
         pytest.skip(reason)
     job = room.submit(HUNGRY, memory="40M")
     wrapped = torque.submit(HUNGRY, memory="40mb")
-    until_ended(room, job)
+    job.wait(timeout=60)
     assert_as_slurm_says(lab, job, JobState.OUT_OF_MEMORY, "OUT_OF_MEMORY")
     assert (job.last.reason, Word(lab, job.id).code) == ("OutOfMemory", "0:125")
-    until_ended(room, room.cluster.job(wrapped.id))
+    room.cluster.wait([wrapped.id], timeout=60)
     # The wrapper has no letter for it: U, which is no end.
     torque.until_state(wrapped, JobState.UNKNOWN)
     assert (wrapped.last.raw_state, wrapped.reason) == ("U", NO_LETTER)
@@ -268,7 +282,7 @@ def test_out_of_memory(room: Room, torque: Room, lab: SlurmLab) -> None:
 
 def test_the_time_limit(room: Room, torque: Room, lab: SlurmLab, expiring: str) -> None:
     job = room.cluster.job(expiring)
-    until_ended(room, job)
+    job.wait(timeout=60)
     assert_as_slurm_says(lab, job, JobState.TIMEOUT, "TIMEOUT")
     assert job.last.reason == "TimeLimit"
     assert told(torque.cluster.job(expiring)) == ENDED

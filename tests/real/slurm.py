@@ -66,6 +66,12 @@ AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/filetxt
 JobCompLoc={lab}/jobcomp.log"""
 
+_PREEMPTION = """\
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=urgent Nodes=ALL PriorityTier=10 PreemptMode=OFF
+"""
+
 
 class Daemon:
     """One daemon in the foreground of its own session; it can be stopped, frozen, started again."""
@@ -150,8 +156,9 @@ class SlurmLab:
 
     ``controller``, ``nodes`` and ``munge`` are the daemons, for tests that stop them.  Ended jobs
     are remembered for ``remembers`` seconds (MinJobAge); without ``accounting`` sacct says so.  A
-    node has ``cpus``; with ``limits_memory`` a job that takes more than its share is killed.  Of
-    several only one can run at a time; one that was stopped can be started again, with its jobs.
+    node has ``cpus``; with ``limits_memory`` a job that takes more than its share is killed; with
+    ``preempts`` a partition ``urgent`` takes the place of the others' jobs.  Of several only one
+    can run at a time; one that was stopped can be started again, with its jobs.
     """
 
     partitions = ("batch", "short", "closed")
@@ -165,8 +172,10 @@ class SlurmLab:
         remembers: int = 300,
         cpus: int = 2,
         limits_memory: bool = False,
+        preempts: bool = False,
     ) -> None:
         namespaces.require_own("Slurm")
+        self._more = _PREEMPTION if preempts else ""
         self._remembers, self._cpus = remembers, cpus
         self._memory = MemoryCgroup(directory) if limits_memory else None
         self.directory, self.machine = directory, machine
@@ -287,6 +296,7 @@ class SlurmLab:
                 remembers=self._remembers,
                 task="task/none" if self._memory is None else "task/cgroup",
             )
+            + self._more
         )
         # Needed even where no cgroup is used and none is mounted.
         memory = "CgroupPlugin=cgroup/v1\n" if self._memory is None else self._memory.settings
