@@ -88,7 +88,10 @@ def with_paths(cluster: _Home, row: Row) -> Row:
     except _NO_ANSWER as error:
         log.info("%s: nobody told where job %s writes: %s", row.host, row.job_id, error.message)
         return row
-    return row if detail is None else _noted(cluster.journal, row, detail)
+    # Of an array some tell of one member, whose file is not that of the others.
+    if detail is None or detail.job_id != row.job_id:
+        return row
+    return _noted(cluster.journal, row, detail)
 
 
 def _noted(journal: Journal, row: Row, detail: JobStatus) -> Row:

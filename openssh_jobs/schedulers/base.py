@@ -215,9 +215,9 @@ class Scheduler(ABC):
     rules: ClassVar[tuple[Rule, ...]] = ()
     #: Lines of an error text that never are the one that matters.
     noise: ClassVar[re.Pattern[str] | None] = None
-    #: Whether nobody tells where the output of a job lies once it is over: it is asked for then
-    #: right after the submission.
-    forgets_paths: ClassVar[bool] = False
+    #: Whether some time after a job's end nobody tells where its output lies: then that is asked
+    #: for (``detail_script``) right after the submission.
+    forgets_paths: ClassVar[bool] = True
     #: What a launcher around a script has to know; ``None`` where jobs cannot be given one.
     convention: ClassVar[Convention | None] = None
 

@@ -68,6 +68,7 @@ class Direct(Scheduler):
     name: ClassVar[str] = "direct"
     aliases: ClassVar[tuple[str, ...]] = ("local",)
     probe: ClassVar[str] = 'printf "%s\\n" "$(uname -s -r)"'
+    forgets_paths: ClassVar[bool] = False
     poll_floor: ClassVar[float] = 0.0
     rules = (
         rule("openssh_jobs: refused: no directory", "permission", refused=True),

@@ -67,7 +67,6 @@ class GridEngine(Scheduler):
         "command -v qsub >/dev/null 2>&1 || exit 1\n"
         "qstat -help 2>/dev/null | sed -n '1p' | grep -i -E 'GE|Grid Engine'"
     )
-    forgets_paths: ClassVar[bool] = True
     noise: ClassVar[re.Pattern[str] | None] = re.compile(r"^Exiting\.$")
     rules = (
         rule(r"Connection refused\)|commlib error: can't connect", "transient", refused=True),
