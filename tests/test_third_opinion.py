@@ -54,10 +54,13 @@ CASES = [
     for scheduler, file, command in (
         ("slurm", "slurm", r"scontrol (?:-o )?show job (?:-o )?[0-9]+$"),
         ("pbs", "openpbs", r"qstat (?:-x )?-f(?!.*-F)(?: |$)"),
-        ("sge", "sge", r"qstat (?:-r )?-xml"),
+        ("sge", "sge", r"qstat (?:-r |-u '\*' )?-xml"),
     )
-    for record in captures(file)
-    if re.match(command, record["command"]) and not record["returncode"] and record["stdout"]
+    for record in (*captures(file), *captures("versions"))
+    if record["scheduler"] in (scheduler, file)
+    and re.match(command, record["command"])
+    and not record["returncode"]
+    and record["stdout"]
 ]
 
 
@@ -102,6 +105,8 @@ THEIR_FAULTS = {
         # "S" and "Rq" are not in their table, and one such job hides all others.
         ("failed held pending suspended", "OutputParsingError"),
         ("pending", "OutputParsingError"),
+        # Nor is "Rr", a job that was sent back and runs again.
+        ("held running", "OutputParsingError"),
     },
 }
 NOBODYS_FAULT = {
