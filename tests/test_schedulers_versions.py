@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from openssh_jobs import parser
+from openssh_jobs.errors import SchedulerError
 
 DATA = Path(__file__).parent / "data"
 
@@ -67,3 +68,25 @@ def test_an_answer_without_jobs_is_an_empty_queue() -> None:
     """PBS of 2024 leaves the member out where there is no job."""
     (record,) = (one for one in records() if one["id"].endswith("no-jobs"))
     assert parser.parse_status(record["stdout"]).known == {}
+
+
+def test_what_stands_twice_in_pbs_json_is_not_believed() -> None:
+    """Of two states (or two jobs of one id) one may come from a variable's text."""
+    head = '{"pbs_server":"s","pbs_version":"19.1","Jobs":{'
+    job = '"4.s":{"job_state":"R","Job_Name":"x"}'
+    twice = '"4.s":{"job_state":"R","Exit_status":3,"job_state":"F","Exit_status":0}'
+    for jobs in (twice, f"{job},{job}"):
+        snapshot = parser.parse_status(f"{head}{jobs}}}}}", "pbs")
+        assert snapshot.known == {}
+        assert len(snapshot.unparsed) == 1
+
+
+def test_long_lines_of_broken_pbs_json_are_mended_in_linear_time() -> None:
+    for piece in ("\\", '"', " ", '\\"', "a\\,", "{", "0"):
+        text = f'{{"pbs_server":"s","Jobs":{{\n"4.s":{{\n"a":"{piece * 60_000}\n}}}}}}\n'
+        try:
+            known = parser.parse_status(text, "pbs").known
+        except SchedulerError as error:
+            assert error.kind == "parse_error"
+        else:
+            assert known == {}
