@@ -84,9 +84,9 @@ def test_what_stands_twice_in_pbs_json_is_not_believed() -> None:
 def test_long_lines_of_broken_pbs_json_are_mended_in_linear_time() -> None:
     for piece in ("\\", '"', " ", '\\"', "a\\,", "{", "0"):
         text = f'{{"pbs_server":"s","Jobs":{{\n"4.s":{{\n"a":"{piece * 60_000}\n}}}}}}\n'
+        kind = ""
         try:
-            known = parser.parse_status(text, "pbs").known
+            assert parser.parse_status(text, "pbs").known == {}
         except SchedulerError as error:
-            assert error.kind == "parse_error"
-        else:
-            assert known == {}
+            kind = error.kind
+        assert kind in ("", "parse_error")
