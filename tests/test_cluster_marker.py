@@ -134,7 +134,8 @@ def test_no_launcher_where_there_is_none(sshd: Host, tmp_path: Path) -> None:
 # What differs between any two submissions of one script.
 _OWN = re.compile(
     r"\b(?:JobId|ArrayJobId|Priority|\w+Time|LastSchedEval)=[0-9]\S*|\bAllocNode:Sid=\S*"
-    r"|\b(?:Command|StdErr|StdOut)=.*"
+    # Not known until the scheduler has looked at the job.
+    r"|\bAccrueTime=\S*|\b(?:Command|StdErr|StdOut)=.*"
 )
 RICH = """\
 #!/bin/bash -e
