@@ -35,6 +35,9 @@ ENDS = {
     # h_vmem is an rlimit: the program gets no more memory, and what it makes of that is its own.
     "greedy": ("head -c 300M /dev/zero | { tail || exit 7; }", {"memory": "100M"},
                ("failed", 7, None), ("0", "7")),
+    # Several processes that take it together are killed, with the number of the time limit.
+    "many": ("for i in 1 2 3; do { head -c 60M /dev/zero; sleep 300; } | tail & done; wait",
+             {"memory": "100M"}, ("out_of_memory", None, 9), ("37", "137")),
     # Exit status 99 sends a job back to the queue: the record of that run is no end.
     "again": (AGAIN.format("again", 5) + "sleep 1; exit 99", {}, ("failed", 5, None), ("0", "5")),
     "moved": (AGAIN.format("moved", 0) + "sleep 300", {"options": ["-r", "y"]},
@@ -92,6 +95,16 @@ def test_ends_as_the_accounting_tells_them(room: Room, gridengine: GridEngineLab
     assert {one.state for one in room.cluster.wait([held, behind, never], timeout=60)} == {
         JobState.COMPLETED
     }
+
+
+def test_a_limit_of_the_queue(room: Room, gridengine: GridEngineLab) -> None:
+    """Its record does not say which limit it was, and the job asked for none."""
+    with gridengine.queue_with("short.q", "h_rt", "0:0:2", "0:10:0"):
+        late = room.submit("sleep 300", queue="short.q").wait(timeout=60)
+    assert (late.state, late.signal) == (JobState.TIMEOUT, 9)
+    (record,) = gridengine.accounting(late.job_id)
+    assert "h_rt, h_cpu, or h_vmem" in record["failed"]
+    assert "h_rt" not in record["category"]
 
 
 def test_after_ok_is_no_guess(room: Room, gridengine: GridEngineLab) -> None:
@@ -227,7 +240,10 @@ def test_a_host_that_falls_silent(room: Room, daemons: GridEngineLab) -> None:
     job = room.submit("while [ ! -e go ]; do sleep 0.1; done; exit 4", queue="all.q")
     room.until(job, lambda: lab.letters(job.id) == "r", "its start")
     room.until_state(job, JobState.RUNNING)
-    with lab.configured(max_unheard="00:00:01"), lab.alarmed("all.q"):
+    with (
+        lab.configured(max_unheard="00:00:01"),
+        lab.queue_with("all.q", "load_thresholds", "np_load_avg=100", "NONE"),
+    ):
         lab.host.stop(number=signal.SIGKILL)
         room.until_state(job, JobState.UNKNOWN)
         assert " au" in lab.command("qstat", "-f", "-q", "all.q")

@@ -100,9 +100,45 @@ def test_a_run_that_was_sent_back_is_no_end(failed: str) -> None:
     assert (two["15"].state, two["15"].exit_code, two.tries) == (JobState.FAILED, 5, frozenset())
 
 
-def test_a_killed_job_has_a_signal_and_no_exit_code() -> None:
-    late = accounted(record(15, "37  : qmaster enforced h_rt limit", "137  (Killed)"))["15"]
-    assert (late.state, late.exit_code, late.signal) == (JobState.TIMEOUT, None, 9)
+LIMIT = "37  : qmaster enforced h_rt, h_cpu, or h_vmem limit"
+QUEUES = (
+    "qname                 all.q\nh_rt                  0:1:0\nh_cpu                 INFINITY\n"
+    "h_vmem                INFINITY\nqname                 short.q\nh_vmem                1G\n"
+    "h_rt                  INFINITY,[login=0:0:1]\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "state"),
+    [
+        ({"category": "-l h_rt=80"}, "timeout"),
+        ({"category": "-q all.q -l h_rt=80,h_vmem=100M"}, "timeout"),
+        (
+            {"category": "-l h_vmem=100M", "maxvmem": "210.9MB", "ru_wallclock": "5s"},
+            "out_of_memory",
+        ),
+        (
+            {"category": "-l h_vmem=100M", "maxvmem": "1.2GB", "slots": "8", "ru_wallclock": "5s"},
+            "out_of_memory",
+        ),
+        # The job took less than it may, so that it was the queue's limit of time.
+        ({"category": "-l h_vmem=100M", "maxvmem": "700MB", "slots": "8"}, "timeout"),
+        ({"category": "NONE", "maxvmem": "3.1MB"}, "timeout"),
+        ({"category": "NONE", "qname": "short.q", "maxvmem": "1.1GB"}, "out_of_memory"),
+        ({"category": "NONE", "qname": "short.q", "maxvmem": "0.1GB"}, "failed"),
+        ({"category": "-l h_cpu=5", "qname": "other.q", "cpu": "6.5s"}, "timeout"),
+        ({"category": "-l h_cpu=5", "qname": "other.q", "cpu": "0.1s"}, "failed"),
+        ({"category": "-l h_rt=80,h_vmem=100M", "maxvmem": "210.922MB"}, "failed"),
+        ({"failed": "37  : qmaster enforced h_rt limit", "category": "NONE"}, "timeout"),
+    ],
+)
+def test_which_limit_it_was(said: dict[str, str], state: str) -> None:
+    """One number for three limits: the figures of the record decide, or nobody."""
+    text = record(15, said.pop("failed", LIMIT), "137  (Killed)", **{"cpu": "0.1s", **said})
+    (one,) = SGE.parse_history(frame(qacct_15=text, limits=QUEUES)).known.values()
+    assert (one.state, one.exit_code, one.signal) == (state, None, 9)
+    if state == "failed":
+        assert one.reason == "it ran into a limit: time, CPU time or memory"
 
 
 def watched(*rows: str) -> Watch:

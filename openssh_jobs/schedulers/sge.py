@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from openssh_jobs.errors import InputError, SchedulerError
 from openssh_jobs.jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
-from openssh_jobs.schedulers import sge_machine, sge_output, sge_paths
+from openssh_jobs.schedulers import sge_limits, sge_machine, sge_output, sge_paths
 from openssh_jobs.schedulers.base import (
     Scheduler,
     Section,
@@ -51,6 +51,20 @@ case $oj_jobs in
     sort -u | head -n {_FEW} | tr '\n' ,);;
 *) oj_ids=;;
 esac
+"""
+_NOTE_QUEUES = rf"""
+case $oj_jobs in
+*'{sge_limits.ALL_IN_ONE}'*)
+  oj_queues="$oj_queues $(printf '%s\n' "$oj_jobs" | awk '$1 == "qname" {{ print $2 }}')";;
+esac
+"""
+_LIMITS = r"""
+SGE_SINGLE_LINE=1; export SGE_SINGLE_LINE
+set -f
+for oj_queue in $(printf '%s\n' $oj_queues | sort -u); do
+  qconf -sq "$oj_queue" 2>/dev/null </dev/null
+done
+:
 """
 
 
@@ -231,11 +245,13 @@ class GridEngine(Scheduler):
                     rows.known[job_id] = sge_machine.unheard(status, silent)
 
     def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:
-        """One qacct for each job (it takes only one)."""
-        parts = [_TIDY]
+        """One qacct for each job (it takes only one); the queues of those that hit some limit."""
+        parts = [_TIDY, "oj_queues=\n"]
         for number in dict.fromkeys(JobId.parse(one).number for one in self.checked_ids(ids)):
-            parts.append(section(f"qacct {number}", f"qacct -j {number} 2>&1 </dev/null"))
-        return framed(*parts)
+            asked = f"oj_jobs=$(qacct -j {number} 2>&1 </dev/null)\n{_PRINT}"
+            parts += [section(f"qacct {number}", asked), _NOTE_QUEUES]
+        limits = section("limits", _LIMITS)
+        return framed(*parts, f'if [ -n "$oj_queues" ]; then\n{limits}fi\n')
 
     def parse_history(
         self,
@@ -256,15 +272,18 @@ class GridEngine(Scheduler):
         tries: set[str] = set()
         failed: SchedulerError | None = None
         early = since - timedelta(hours=1) if since is not None else None
+        limits = next((one.text for one in sections if one.name == "limits"), "")
         for one in sections:
-            number = one.name.partition(" ")[2]
+            word, _, number = one.name.partition(" ")
+            if word == "limits":
+                continue
             if one.returncode != 0:
                 if "not found" in one.text or "no jobs running since startup" in one.text:
                     asked.add(number)
                 else:
                     failed = self.error(one.text, stderr, one.returncode)
                 continue
-            rows = sge_output.read_accounting(one.text, UTC)
+            rows = sge_output.read_accounting(one.text, UTC, sge_limits.read_limits(limits))
             unparsed.extend(rows.unparsed)
             asked.add(number)
             tries |= rows.tries

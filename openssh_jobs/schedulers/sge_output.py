@@ -11,6 +11,7 @@ from typing import Any
 from openssh_jobs.errors import SchedulerError
 from openssh_jobs.jobs import JobState, JobStatus
 from openssh_jobs.schedulers.markup import elements, fields
+from openssh_jobs.schedulers.sge_limits import Limits, limit_state
 from openssh_jobs.schedulers.sge_paths import output_paths
 from openssh_jobs.schedulers.text import epoch, is_number, parse_time, whole_number
 
@@ -328,8 +329,8 @@ def add_reasons(rows: Rows, details: str) -> None:
 # --------------------------------------------------------------------------- qacct
 
 
-def read_accounting(text: str, zone: tzinfo | None) -> Rows:
-    """``qacct -j``: one record a run, the last one of a job counts."""
+def read_accounting(text: str, zone: tzinfo | None, limits: Limits | None = None) -> Rows:
+    """``qacct -j``: one record a run, the last one of a job counts.  ``limits``: of its queues."""
     rows = Rows(source="accounting")
     for block in _blocks(text):
         said: dict[str, str] = {}
@@ -337,7 +338,7 @@ def read_accounting(text: str, zone: tzinfo | None) -> Rows:
             key, _, value = line.partition(" ")
             said.setdefault(key, value.strip())
         number = said.get("jobnumber", "")
-        status = _ended(number, said, zone) if is_number(number) else None
+        status = _ended(number, said, zone, limits or {}) if is_number(number) else None
         if status is None:
             if "jobnumber" in said or "qname" in said:
                 rows.unparsed.append(block[:1000])
@@ -354,7 +355,9 @@ _SENT_BACK = frozenset((24, 25))
 _NO_ENDS = _SENT_BACK | {*range(1, 12), *range(26, 32)}
 
 
-def _ended(number: str, said: dict[str, str], zone: tzinfo | None) -> JobStatus | None:
+def _ended(
+    number: str, said: dict[str, str], zone: tzinfo | None, limits: Limits
+) -> JobStatus | None:
     failed = whole_number(said.get("failed", "").partition(":")[0].strip())
     code = whole_number(said.get("exit_status", "").partition("(")[0].strip())
     if failed is None or code is None:
@@ -367,7 +370,8 @@ def _ended(number: str, said: dict[str, str], zone: tzinfo | None) -> JobStatus 
     elif failed in _SENT_BACK:
         state, told = JobState.PENDING, 0  # this run ended, the job went back to the queue
     elif failed == 37:
-        state = JobState.TIMEOUT
+        state, unclear = limit_state(said, limits)
+        why = unclear or why
     elif failed == 0 and code == 0 and not _has_run(said):
         # ``qdel -f`` by a manager: written at once, without a word of the job's host.
         state, told = JobState.CANCELLED, 0

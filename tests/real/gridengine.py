@@ -245,14 +245,14 @@ class GridEngineLab:
             self._change("global", "-Mconf", "".join(usual))
 
     @contextlib.contextmanager
-    def alarmed(self, queue: str) -> Iterator[None]:
-        """A queue for which a host without a load is an alarm, for a while."""
-        change = ("qconf", "-rattr", "queue", "load_thresholds")
-        self.command(*change, "np_load_avg=100", queue)
+    def queue_with(self, queue: str, attribute: str, value: str, usual: str) -> Iterator[None]:
+        """A queue with another attribute, for a while."""
+        change = ("qconf", "-rattr", "queue", attribute)
+        self.command(*change, value, queue)
         try:
             yield
         finally:
-            self.command(*change, "NONE", queue)
+            self.command(*change, usual, queue)
 
     def _change(self, name: str, option: str, text: str) -> None:
         path = self.directory / "files" / name
