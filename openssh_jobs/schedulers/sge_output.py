@@ -158,9 +158,9 @@ def _row(line: str, header: list[str], zone: tzinfo | None) -> JobStatus | None:
 def _row_without_date(line: str, header: list[str]) -> JobStatus | None:
     """``-ext``: the columns up to the state are always filled."""
     cells = line.split()
-    if "state" not in header or "name" not in header or len(cells) <= header.index("state"):
-        return None
     cell = dict(zip(header, cells, strict=False))
+    if "state" not in cell or "name" not in cell:
+        return None
     state = state_of(cell["state"])
     if state is None or not is_number(cells[0]):
         return None
