@@ -15,7 +15,9 @@ from . import process
 if TYPE_CHECKING:
     from .target import Target
 
-_VERSION = re.compile(r"OpenSSH_(?:for_(?P<windows>Windows)_)?(?P<major>\d+)\.(?P<minor>\d+)")
+_VERSION = re.compile(
+    r"OpenSSH_(?:for_(?P<windows>Windows)_)?(?P<major>\d{1,4})\.(?P<minor>\d{1,4})"
+)
 
 # First release that has it, from the release notes and the tags of openssh-portable.
 SINCE = {
