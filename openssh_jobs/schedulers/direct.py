@@ -316,7 +316,8 @@ def _encode(text: str) -> str:
 
 
 def _decode(text: str) -> str:
-    return unquote_to_bytes(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+    data = text.encode("utf-8", "surrogateescape")
+    return unquote_to_bytes(data).decode("utf-8", "surrogateescape")
 
 
 def _with_id(path: str) -> str:
