@@ -44,13 +44,12 @@ _TIDY = "TZ=UTC0; export TZ\n"
 _FEW = 100
 _PRINT = "oj_code=$?; printf '%s\\n' \"$oj_jobs\"; (exit $oj_code)"
 _FAILED = rf"""
-case $oj_jobs in
-*'<state>'*E*'</state>'*)
+oj_ids=
+if printf '%s\n' "$oj_jobs" | grep '<state>[A-Za-z]*E' >/dev/null; then
   oj_ids=$(printf '%s\n' "$oj_jobs" | awk -F'[<>]' '$2 == "JB_job_number" {{ n = $3 }}
     $2 == "state" && $3 ~ /E/ && n ~ /^(@WANTED@)$/ {{ print n }}' 2>/dev/null |
-    sort -u | head -n {_FEW} | tr '\n' ,);;
-*) oj_ids=;;
-esac
+    sort -u | head -n {_FEW} | tr '\n' ,)
+fi
 """
 _NOTE_QUEUES = rf"""
 case $oj_jobs in
