@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from .errors import SchedulerError
+from .openssh import forking
 from .remote.quoting import quote
 from .schedulers import available, detection_script, get, parse_detection
 from .schedulers.base import Scheduler
@@ -44,6 +45,10 @@ class Asker:
             self.known = get(scheduler) if isinstance(scheduler, str) else scheduler
         self._login_shell = login_shell
         self._prologue = prologue.encode("utf-8", "surrogateescape")
+        self._lock = threading.Lock()
+        forking.renew(self)
+
+    def _after_fork(self) -> None:
         self._lock = threading.Lock()
 
     def run(self, script: bytes, timeout: float) -> CommandResult[str]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import weakref
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import settings
 from .errors import ConfigurationError, ConnectError, OpenSSHJobsError
-from .openssh import sockets
+from .openssh import forking
 from .openssh.master import Master
 from .openssh.sessions import Sessions
 from .openssh.target import Target
@@ -134,7 +132,7 @@ class Connection(FileCalls):
         self._files = Files(self._shell, host)
         self._sftp = Sftp(self._sessions)
         self._transfer = Transfer(self._commands, self._shell, self._sftp, self._files, host)
-        _alive.add(self)
+        forking.renew(self)
 
     def __repr__(self) -> str:
         return f"Connection({self.host!r})"
@@ -446,19 +444,3 @@ class Connection(FileCalls):
     ) -> TransferResult:
         """Copy a file or tree of the host here; whole or absent.  Options as for ``put``."""
         return self._transfer.get(remote, local, Options(method=method, **options))
-
-
-# --------------------------------------------------------------------------- after a fork
-
-_alive: weakref.WeakSet[Connection] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    """The child opens its own sessions; those of the parent are dropped without a word."""
-    sockets.forget_thread_locks()
-    for connection in list(_alive):
-        with contextlib.suppress(OSError):
-            connection._after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork)

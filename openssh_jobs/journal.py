@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from . import settings
 from .errors import ConfigurationError
+from .openssh import forking
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS submissions (
@@ -146,6 +147,10 @@ class Journal:
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
         self._closer: weakref.finalize[..., Journal] | None = None
+        forking.renew(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()
 
     def _database(self) -> sqlite3.Connection:
         """A connection of this process (SQLite's do not survive a fork)."""

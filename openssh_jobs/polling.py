@@ -25,6 +25,7 @@ from .errors import (
 )
 from .jobs import JobStatus, Snapshot
 from .marking import look_for_markers
+from .openssh import forking
 from .schedulers.base import Scheduler
 from .watching import FIRST_LOOK, Watch
 
@@ -59,6 +60,10 @@ class Poller:
         self._listed: dict[bool, tuple[float, list[JobStatus]]] = {}
         self._answer: tuple[float, CommandResult[str]] | None = None
         self.queries = 0
+        forking.renew(self)
+
+    def _after_fork(self) -> None:
+        self._querying = threading.Lock()
 
     @property
     def interval(self) -> float:

@@ -16,6 +16,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from .errors import SchedulerError
 from .jobid import JobId
 from .jobs import LEFT_QUEUE, JobState, JobStatus, Snapshot
+from .openssh import forking
 
 FIRST_LOOK = 2.0
 """Seconds from a submission to the first look, and the least between two early looks."""
@@ -88,6 +89,10 @@ class Watch:
         self._error: SchedulerError | None = None
         self._early: float | None = None
         self._listing_is_old = False
+        forking.renew(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()
 
     # ------------------------------------------------------------------ when to ask
 

@@ -115,6 +115,43 @@ def test_a_fork_takes_nothing_from_its_parent(host: Host, backend: str) -> None:
     assert run_client(FORK, host, backend) == ""
 
 
+ASKING = """
+import os, threading, time
+from openssh_jobs import Cluster
+cluster = Cluster(c, scheduler='direct', prologue='sleep 1', poll_interval=0)
+job = cluster.submit(script_text='exec sleep 30', directory='forked')
+thread = threading.Thread(target=job.status)
+thread.start()
+time.sleep(0.5)
+assert cluster._poller._querying.locked()
+pid = os.fork()
+if pid == 0:
+    code = 1
+    try:
+        code = 0 if job.status().state == 'running' else 2
+    finally:
+        os._exit(code)
+deadline = time.monotonic() + 40
+while (done := os.waitpid(pid, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+    time.sleep(0.05)
+if done == (0, 0):
+    os.kill(pid, 9); os.waitpid(pid, 0)
+assert done == (pid, 0), done
+thread.join(20)
+job.cancel()
+job.wait(timeout=20)
+c.close()
+c.open().rmtree('forked')
+c.close()
+"""
+
+
+@pytest.mark.parametrize(("route", "backend"), [("direct", "mux")])
+def test_a_fork_while_another_thread_asks_the_queue(host: Host, backend: str) -> None:
+    """The child does not wait for a thread that it has not got."""
+    assert run_client(ASKING, host, backend) == ""
+
+
 def test_a_program_that_ends_without_a_word_leaves_nothing(host: Host, backend: str) -> None:
     """No close, no with: a warning would fail it, and what it held is over with it."""
     code = "assert c.is_dir('/'); c.run('true'); p = c.popen('sleep 161803; true'); p.end()"

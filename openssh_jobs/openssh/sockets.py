@@ -213,3 +213,6 @@ def forget_thread_locks() -> None:
     global _thread_locks, _thread_locks_guard
     _thread_locks = {}
     _thread_locks_guard = threading.Lock()
+
+
+os.register_at_fork(after_in_child=forget_thread_locks)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -98,6 +97,8 @@ def _telling(
         return
     total = sum(member.size for member in members if member.kind == "f")
     count = sum(member.kind != "d" for member in members)
+    import tempfile
+
     with tempfile.TemporaryFile() as said:
 
         def tick(pid: int) -> None:

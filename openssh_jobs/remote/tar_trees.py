@@ -6,7 +6,6 @@ import bisect
 import os
 import re
 import stat
-import tempfile
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, TransferError
@@ -78,6 +77,8 @@ def send_tree(
         script = b"cd -- %b && tar %b && chmod %o ." % (quote_path(stage), flags.encode(), mode)
     plan = commands.plan(script, prologue="")
     ordered = by_list and tar.kind == "gnu"
+    import tempfile
+
     with tempfile.TemporaryFile() as wanted, tempfile.TemporaryFile() as said:
         wanted.write(trees.tar_list(members) if by_list else b"")
         wanted.seek(0)
@@ -237,6 +238,8 @@ def _extract(
     tell: tuple[Sequence[trees.Member], Options, bytes, bool],
 ) -> None:
     members, options, source, ordered = tell
+
+    import tempfile
 
     with tempfile.TemporaryFile() as said:
         child = process.spawn(argv, stdin=pipe.fileno(), stderr=said)

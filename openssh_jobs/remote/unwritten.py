@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from typing import TYPE_CHECKING
 
 from .oserrors import errno_of, error_of
@@ -36,6 +35,8 @@ def asked(shell: ControlShell, host: str, path: bytes) -> OSError | None:
 
 def asked_here(directory: bytes) -> OSError | None:
     """The same for a directory of this machine."""
+    import tempfile
+
     try:
         with tempfile.TemporaryFile(dir=directory, buffering=0) as handle:
             while handle.tell() < _MORE:
