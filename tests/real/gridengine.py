@@ -150,6 +150,8 @@ class GridEngineLab:
         root = self.directory
         for name in ("bin", "default/common", "spool/qmaster", "spool/execd", "files"):
             (root / name).mkdir(mode=0o755, parents=True)
+        (root / "tmp").mkdir()
+        (root / "tmp").chmod(0o1777)
         # Nothing is written: a layer of the packages' files over the machine's, for this lab only.
         layered = f"lowerdir={PACKAGES}/usr/lib:/usr/lib"
         mount = ["mount", "-t", "overlay", "overlay", "-o", layered, "/usr/lib"]
@@ -227,6 +229,8 @@ class GridEngineLab:
                 "shell": "/bin/sh",
                 "notify": "00:00:02",
                 "pe_list": "NONE",
+                # The machine's own /tmp would keep what a job leaves that is deleted by force.
+                "tmpdir": str(self.directory / "tmp"),
             }
             if queue == "short.q":
                 wanted["h_rt"] = "0:10:0"
