@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from typing import ClassVar, NoReturn
@@ -27,6 +27,7 @@ from openssh_jobs.errors import (
 )
 from openssh_jobs.jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
 from openssh_jobs.schedulers.launcher import Convention
+from openssh_jobs.schedulers.outcomes import outcome_of_kind
 from openssh_jobs.schedulers.text import expand_array, first_line, is_number, quote
 
 __all__ = ["Rule", "Scheduler", "Section", "SubmitRequest", "framed", "read_frame", "section"]
@@ -218,6 +219,10 @@ class Scheduler(ABC):
     #: Whether some time after a job's end nobody tells where its output lies: then that is asked
     #: for (``detail_script``) right after the submission.
     forgets_paths: ClassVar[bool] = True
+    #: What cancels, holds and releases the jobs whose ids follow; ``None`` where nothing does.
+    cancel_command: ClassVar[str | None] = None
+    hold_command: ClassVar[str | None] = None
+    release_command: ClassVar[str | None] = None
     #: What a launcher around a script has to know; ``None`` where jobs cannot be given one.
     convention: ClassVar[Convention | None] = None
 
@@ -352,9 +357,9 @@ class Scheduler(ABC):
 
     # -- acting --------------------------------------------------------------
 
-    @abstractmethod
     def cancel_script(self, ids: Sequence[str]) -> str:
         """A script that cancels these jobs with one command."""
+        return self.act_script(self.cancel_command or self.unsupported("cancel"), ids)
 
     @abstractmethod
     def parse_cancel(
@@ -369,11 +374,16 @@ class Scheduler(ABC):
 
     def hold_script(self, ids: Sequence[str]) -> str:
         """A script that holds these pending jobs."""
-        self.unsupported("hold")
+        return self.act_script(self.hold_command or self.unsupported("hold"), ids)
 
     def release_script(self, ids: Sequence[str]) -> str:
         """A script that releases these held jobs."""
-        self.unsupported("release")
+        return self.act_script(self.release_command or self.unsupported("release"), ids)
+
+    def act_script(self, command: str, ids: Sequence[str]) -> str:
+        """A script that gives these ids to one of the three commands."""
+        words = self.words(*self.checked_ids(ids))
+        return framed(section("act", f"{command} {words} 2>&1 </dev/null"))
 
     def cleanup_script(self, ids: Sequence[str]) -> str | None:
         """A script that removes what this scheduler's file left on the host for ended jobs."""
@@ -424,6 +434,23 @@ class Scheduler(ABC):
                 return one
         return None
 
+    def outcome_of(self, text: str) -> CancelOutcome:
+        """What the words about one job mean for the wish to act on it."""
+        found = self.find_rule(text)
+        return outcome_of_kind(found.kind if found is not None else None)
+
+    def one_text(self, stdout: str, stderr: str, returncode: int) -> str:
+        """The text of an answer of one section, or of one without a frame.
+
+        Raises ``SchedulerError`` where the command failed or said nothing.
+        """
+        sections = read_frame(stdout)
+        if sections:
+            stdout, returncode = sections[0].text, sections[0].returncode
+        if returncode != 0 or not stdout.strip():
+            raise self.error(stdout, stderr, returncode)
+        return stdout
+
     def message(self, stdout: str, stderr: str, found: Rule | None = None) -> str:
         """The line that matters: the one that a rule is about, else the first."""
         if found is not None:
@@ -471,21 +498,3 @@ def _is_id(text: str) -> bool:
     except InputError:
         return False
     return True
-
-
-def outcomes_for(
-    requested: Iterable[str] | None,
-    said: Mapping[str, CancelOutcome],
-    otherwise: CancelOutcome,
-) -> dict[str, CancelOutcome]:
-    """The outcome for each id asked about; ``otherwise`` for those that were not mentioned."""
-    if requested is None:
-        return dict(said)
-    parsed = [(JobId.parse(key), outcome) for key, outcome in said.items()]
-    found: dict[str, CancelOutcome] = {}
-    for one in requested:
-        job_id = JobId.parse(one)
-        found[str(job_id)] = next(
-            (outcome for key, outcome in parsed if key.matches(job_id)), otherwise
-        )
-    return found

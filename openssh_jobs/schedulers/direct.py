@@ -37,11 +37,11 @@ from openssh_jobs.schedulers.base import (
     Section,
     SubmitRequest,
     framed,
-    outcomes_for,
     read_frame,
     rule,
     section,
 )
+from openssh_jobs.schedulers.outcomes import outcomes_for
 from openssh_jobs.schedulers.text import (
     command_words,
     epoch,

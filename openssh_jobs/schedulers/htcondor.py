@@ -22,12 +22,12 @@ from openssh_jobs.schedulers.base import (
     Section,
     SubmitRequest,
     framed,
-    outcomes_for,
     read_frame,
     rule,
     section,
 )
 from openssh_jobs.schedulers.htcondor_output import json_list, number_of, read
+from openssh_jobs.schedulers.outcomes import Sentences, outcomes_by_line, outcomes_for
 from openssh_jobs.schedulers.text import (
     chunks,
     command_words,
@@ -74,6 +74,7 @@ class HTCondor(Scheduler):
         rule("ERROR: (?!Failed)|Failed to parse|Can't open|does not exist|No 'executable'|"
              "Unknown option|unknown or ambiguous|Unrecognized", "invalid_request", refused=True),
     )  # fmt: skip
+    cancel_command, hold_command, release_command = "condor_rm", "condor_hold", "condor_release"
 
     # -- submitting ------------------------------------------------------------
 
@@ -214,19 +215,6 @@ class HTCondor(Scheduler):
 
     # -- acting ----------------------------------------------------------------------
 
-    def _act(self, command: str, ids: Sequence[str]) -> str:
-        words = self.words(*self.checked_ids(ids))
-        return framed(section("act", f"{command} {words} 2>&1 </dev/null"))
-
-    def cancel_script(self, ids: Sequence[str]) -> str:
-        return self._act("condor_rm", ids)
-
-    def hold_script(self, ids: Sequence[str]) -> str:
-        return self._act("condor_hold", ids)
-
-    def release_script(self, ids: Sequence[str]) -> str:
-        return self._act("condor_release", ids)
-
     def parse_cancel(
         self,
         stdout: str,
@@ -238,13 +226,7 @@ class HTCondor(Scheduler):
         """One sentence a job or cluster (the texts are those of dc_schedd.cpp)."""
         sections = read_frame(stdout)
         text = f"{stdout}\n{stderr}" if sections is None else "".join(s.text for s in sections)
-        said: dict[str, CancelOutcome] = {}
-        for line in text.splitlines():
-            for pattern, outcome in _OUTCOMES:
-                found = pattern.search(line)
-                if found is not None:
-                    said[found[1]] = outcome
-                    break
+        said = outcomes_by_line(text, _OUTCOMES)
         if not said:
             raise self.error(text, stderr, returncode)
         return outcomes_for(requested, said, CancelOutcome.TRANSIENT)
@@ -259,14 +241,10 @@ class HTCondor(Scheduler):
 
     def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
         """Slots, added up to machines."""
-        sections = read_frame(stdout)
-        if sections:
-            stdout, returncode = sections[0].text, sections[0].returncode
-        if returncode != 0 or not stdout.strip():
-            raise self.error(stdout, stderr, returncode)
-        slots = json_list(stdout)
+        text = self.one_text(stdout, stderr, returncode)
+        slots = json_list(text)
         if slots is None:
-            raise self.error(stdout, stderr, returncode, kind="parse_error")
+            raise self.error(text, stderr, returncode, kind="parse_error")
         nodes: dict[str, Node] = {}
         for slot in slots:
             name = slot.get("Machine")
@@ -302,7 +280,7 @@ _LOOKS_LIKE = re.compile(
     re.MULTILINE,
 )
 _O = CancelOutcome
-_OUTCOMES: tuple[tuple[re.Pattern[str], CancelOutcome], ...] = tuple(
+_OUTCOMES: Sentences = tuple(
     (re.compile(pattern), outcome)
     for pattern, outcome in (
         (r"[Jj]ob ([0-9.]+) not found", _O.NOT_FOUND),

@@ -19,13 +19,13 @@ from openssh_jobs.schedulers.base import (
     Section,
     SubmitRequest,
     framed,
-    outcomes_for,
     read_frame,
     rule,
     section,
 )
 from openssh_jobs.schedulers.launcher import LSF_JOBS, Convention
 from openssh_jobs.schedulers.lsf_output import columns_of_command, read
+from openssh_jobs.schedulers.outcomes import outcomes_for
 from openssh_jobs.schedulers.text import (
     chunks,
     command_words,
@@ -71,6 +71,7 @@ class LSF(Scheduler):
              "No such (?:queue|file|project)|Illegal|Usage:|Empty job|Invalid", "invalid_request",
              refused=True),
     )  # fmt: skip
+    cancel_command, hold_command, release_command = "bkill", "bstop", "bresume"
 
     # -- submitting ------------------------------------------------------------
 
@@ -201,19 +202,6 @@ class LSF(Scheduler):
 
     # -- acting ----------------------------------------------------------------------
 
-    def _act(self, command: str, ids: Sequence[str]) -> str:
-        words = self.words(*self.checked_ids(ids))
-        return framed(section("act", f"{command} {words} 2>&1 </dev/null"))
-
-    def cancel_script(self, ids: Sequence[str]) -> str:
-        return self._act("bkill", ids)
-
-    def hold_script(self, ids: Sequence[str]) -> str:
-        return self._act("bstop", ids)
-
-    def release_script(self, ids: Sequence[str]) -> str:
-        return self._act("bresume", ids)
-
     def parse_cancel(
         self,
         stdout: str,
@@ -237,11 +225,7 @@ class LSF(Scheduler):
             return CancelOutcome.REQUESTED
         if "already finished" in told:
             return CancelOutcome.ALREADY_FINISHED
-        found = self.find_rule(told)
-        try:
-            return CancelOutcome(found.kind if found is not None else "transient")
-        except ValueError:
-            return CancelOutcome.TRANSIENT
+        return self.outcome_of(told)
 
     # -- the machine -------------------------------------------------------------------
 

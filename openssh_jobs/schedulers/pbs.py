@@ -23,12 +23,12 @@ from openssh_jobs.schedulers.base import (
     Section,
     SubmitRequest,
     framed,
-    outcomes_for,
     read_frame,
     rule,
     section,
 )
 from openssh_jobs.schedulers.launcher import PBS_JOBS, Convention
+from openssh_jobs.schedulers.outcomes import outcome_of_kind, outcomes_for
 from openssh_jobs.schedulers.text import (
     chunks,
     command_words,
@@ -88,6 +88,7 @@ class PBS(Scheduler):
     )
     rules = RULES
     is_torque: ClassVar[bool] = False
+    cancel_command, hold_command, release_command = "qdel", "qhold", "qrls"
 
     # -- submitting ------------------------------------------------------------
 
@@ -266,22 +267,13 @@ class PBS(Scheduler):
 
     # -- acting ----------------------------------------------------------------------
 
-    def _act(self, command: str, ids: Sequence[str]) -> str:
+    def act_script(self, command: str, ids: Sequence[str]) -> str:
         return framed(
             *(
                 section(f"act {one}", f"{command} {quote(one)} 2>&1 </dev/null")
                 for one in self.checked_ids(ids)
             )
         )
-
-    def cancel_script(self, ids: Sequence[str]) -> str:
-        return self._act("qdel", ids)
-
-    def hold_script(self, ids: Sequence[str]) -> str:
-        return self._act("qhold", ids)
-
-    def release_script(self, ids: Sequence[str]) -> str:
-        return self._act("qrls", ids)
 
     def parse_cancel(
         self,
@@ -313,10 +305,7 @@ class PBS(Scheduler):
         found = self.find_rule(text)
         if found is not None and found.kind == "finished_see_history":
             return CancelOutcome.ALREADY_FINISHED
-        try:
-            return CancelOutcome(found.kind if found is not None else "transient")
-        except ValueError:
-            return CancelOutcome.TRANSIENT
+        return outcome_of_kind(found.kind if found is not None else None)
 
     # -- the machine -------------------------------------------------------------------
 
@@ -324,7 +313,7 @@ class PBS(Scheduler):
         return framed(section(f"pbsnodes-{self.name}", "pbsnodes -a </dev/null"))
 
     def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
-        nodes = pbs_output.read_nodes(self._text(stdout, stderr, returncode))
+        nodes = pbs_output.read_nodes(self.one_text(stdout, stderr, returncode))
         if not nodes:
             raise self.error(stdout, stderr, returncode, kind="parse_error")
         return nodes
@@ -333,18 +322,10 @@ class PBS(Scheduler):
         return framed(section(f"qstat-{self.name}-Q", "qstat -Q -f </dev/null"))
 
     def parse_queues(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Queue]:
-        queues = pbs_output.read_queues(self._text(stdout, stderr, returncode))
+        queues = pbs_output.read_queues(self.one_text(stdout, stderr, returncode))
         if not queues:
             raise self.error(stdout, stderr, returncode, kind="parse_error")
         return queues
-
-    def _text(self, stdout: str, stderr: str, returncode: int) -> str:
-        sections = read_frame(stdout)
-        if sections:
-            stdout, returncode = sections[0].text, sections[0].returncode
-        if returncode != 0 or not stdout.strip():
-            raise self.error(stdout, stderr, returncode)
-        return stdout
 
     def recognises(self, stdout: str, stderr: str = "", command: str | None = None) -> bool:
         return pbs_output.LOOKS_LIKE.search(stdout) is not None or bool(

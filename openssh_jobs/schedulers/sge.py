@@ -26,12 +26,12 @@ from openssh_jobs.schedulers.base import (
     Section,
     SubmitRequest,
     framed,
-    outcomes_for,
     read_frame,
     rule,
     section,
 )
 from openssh_jobs.schedulers.launcher import GRID_ENGINE_JOBS, Convention
+from openssh_jobs.schedulers.outcomes import Sentences, outcomes_by_line, outcomes_for
 from openssh_jobs.schedulers.text import (
     command_words,
     first_line,
@@ -123,6 +123,7 @@ class GridEngine(Scheduler):
             refused=True,
         ),
     )
+    cancel_command, hold_command, release_command = "qdel", "qhold", "qrls"
 
     # -- submitting ------------------------------------------------------------
 
@@ -330,21 +331,12 @@ class GridEngine(Scheduler):
 
     # -- acting ----------------------------------------------------------------------
 
-    def _act(self, command: str, ids: Sequence[str]) -> str:
+    def act_script(self, command: str, ids: Sequence[str]) -> str:
         words: list[str] = []
         for one in self.checked_ids(ids):
             job_id = JobId.parse(one)
             words.append(f"{job_id.number}.{job_id.proc}" if job_id.proc else job_id.number)
         return framed(section("act", f"{command} {self.words(*words)} 2>&1 </dev/null"))
-
-    def cancel_script(self, ids: Sequence[str]) -> str:
-        return self._act("qdel", ids)
-
-    def hold_script(self, ids: Sequence[str]) -> str:
-        return self._act("qhold", ids)
-
-    def release_script(self, ids: Sequence[str]) -> str:
-        return self._act("qrls", ids)
 
     def parse_cancel(
         self,
@@ -358,14 +350,8 @@ class GridEngine(Scheduler):
         sections = read_frame(stdout)
         if sections is None:
             sections = [Section("act", f"{stdout}\n{stderr}", returncode, "")]
-        said: dict[str, CancelOutcome] = {}
         text = "\n".join(one.text for one in sections)
-        for line in text.splitlines():
-            for pattern, outcome in _OUTCOMES:
-                found = pattern.search(line)
-                if found is not None:
-                    said[found[1]] = outcome
-                    break
+        said = outcomes_by_line(text, _OUTCOMES)
         if not said:
             error = self.error(text, "", max((one.returncode for one in sections), default=1))
             if error.kind == "transient" and requested is not None:
@@ -386,7 +372,7 @@ class GridEngine(Scheduler):
         return framed(section("qhost", "qhost -q </dev/null"))
 
     def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
-        nodes = sge_machine.read_nodes(self._text(stdout, stderr, returncode))
+        nodes = sge_machine.read_nodes(self.one_text(stdout, stderr, returncode))
         if not nodes:
             raise self.error(stdout, stderr, returncode, kind="parse_error")
         return nodes
@@ -395,18 +381,10 @@ class GridEngine(Scheduler):
         return framed(section("qstat-g", "qstat -g c </dev/null"))
 
     def parse_queues(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Queue]:
-        queues = sge_machine.read_queues(self._text(stdout, stderr, returncode))
+        queues = sge_machine.read_queues(self.one_text(stdout, stderr, returncode))
         if not queues:
             raise self.error(stdout, stderr, returncode, kind="parse_error")
         return queues
-
-    def _text(self, stdout: str, stderr: str, returncode: int) -> str:
-        sections = read_frame(stdout)
-        if sections:
-            stdout, returncode = sections[0].text, sections[0].returncode
-        if returncode != 0 or not stdout.strip():
-            raise self.error(stdout, stderr, returncode)
-        return stdout
 
     def recognises(self, stdout: str, stderr: str = "", command: str | None = None) -> bool:
         return sge_output.LOOKS_LIKE.search(stdout) is not None or bool(
@@ -418,7 +396,7 @@ _SUBMITTED = re.compile(r'^Your job(?:-array)? ([0-9]+)(?:\.[0-9,:\-]+)? \(".*"\
 _TERSE = re.compile(r"^([0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)?[ \t\r]*$", re.MULTILINE | re.ASCII)
 _GONE = re.compile(r"Following jobs do not exist")
 _O = CancelOutcome
-_OUTCOMES: tuple[tuple[re.Pattern[str], CancelOutcome], ...] = tuple(
+_OUTCOMES: Sentences = tuple(
     (re.compile(pattern), outcome)
     for pattern, outcome in (
         (r'denied: job "([0-9.]+)" does not exist', _O.NOT_FOUND),

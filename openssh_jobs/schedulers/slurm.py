@@ -27,11 +27,11 @@ from openssh_jobs.schedulers.base import (
     Section,
     SubmitRequest,
     framed,
-    outcomes_for,
     read_frame,
     section,
 )
 from openssh_jobs.schedulers.launcher import SLURM_JOBS, Convention
+from openssh_jobs.schedulers.outcomes import outcomes_for
 from openssh_jobs.schedulers.slurm_history import history_parts, read_accounting
 from openssh_jobs.schedulers.slurm_output import Table, columns_of_command, read_table
 from openssh_jobs.schedulers.slurm_records import read_json, read_scontrol
@@ -345,19 +345,15 @@ class Slurm(Scheduler):
 
     # -- acting ----------------------------------------------------------------------
 
-    def cancel_script(self, ids: Sequence[str]) -> str:
-        """One scancel a cluster; without ``-v`` it is silent about ids that it does not know."""
-        return self._act("scancel -v", ids, " ")
+    # Without -v scancel is silent about ids that it does not know.
+    cancel_command = "scancel -v"
+    hold_command, release_command = "scontrol hold", "scontrol release"
 
-    def hold_script(self, ids: Sequence[str]) -> str:
-        return self._act("scontrol hold", ids, ",")
-
-    def release_script(self, ids: Sequence[str]) -> str:
-        return self._act("scontrol release", ids, ",")
-
-    def _act(self, command: str, ids: Sequence[str], glue: str) -> str:
+    def act_script(self, command: str, ids: Sequence[str]) -> str:
+        """One call a cluster; scontrol takes its ids in one word."""
         parts = [_TIDY, "unset SLURM_CLUSTERS\n"]
         program, rest = command.split(" ")
+        glue = "," if program == "scontrol" else " "
         for cluster, numbers in self._places(ids).items():
             where = f" -M {quote(cluster)}" if cluster else ""
             for batch in chunks(dict.fromkeys(numbers)):
@@ -396,12 +392,7 @@ class Slurm(Scheduler):
     def _outcome(self, text: str) -> CancelOutcome:
         if "already complet" in text or "completing or completed" in text:
             return CancelOutcome.ALREADY_FINISHED
-        found = self.find_rule(text)
-        kind = found.kind if found is not None else "transient"
-        try:
-            return CancelOutcome(kind)
-        except ValueError:
-            return CancelOutcome.TRANSIENT
+        return self.outcome_of(text)
 
     # -- the machine -------------------------------------------------------------------
 
@@ -411,7 +402,7 @@ class Slurm(Scheduler):
 
     def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
         """The answer to ``nodes_script``, or a pasted sinfo or ``scontrol show node``."""
-        nodes = slurm_machine.read_nodes(self._machine_text(stdout, stderr, returncode))
+        nodes = slurm_machine.read_nodes(self.one_text(stdout, stderr, returncode))
         if not nodes:
             raise self.error(stdout, stderr, returncode, kind="parse_error")
         return nodes
@@ -422,18 +413,10 @@ class Slurm(Scheduler):
 
     def parse_queues(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Queue]:
         """The answer to ``queues_script``, or a pasted sinfo or ``scontrol show partition``."""
-        queues = slurm_machine.read_queues(self._machine_text(stdout, stderr, returncode))
+        queues = slurm_machine.read_queues(self.one_text(stdout, stderr, returncode))
         if not queues:
             raise self.error(stdout, stderr, returncode, kind="parse_error")
         return queues
-
-    def _machine_text(self, stdout: str, stderr: str, returncode: int) -> str:
-        sections = read_frame(stdout)
-        if sections:
-            stdout, returncode = sections[0].text, sections[0].returncode
-        if returncode != 0 or not stdout.strip():
-            raise self.error(stdout, stderr, returncode)
-        return stdout
 
     # -- recognising ---------------------------------------------------------------------
 

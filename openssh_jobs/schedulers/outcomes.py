@@ -1,0 +1,49 @@
+"""What became of each job that was to be cancelled, held or released, by what the command said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from openssh_jobs.jobs import CancelOutcome, JobId
+
+Sentences = Sequence[tuple[re.Pattern[str], CancelOutcome]]
+"""Patterns whose first group is a job's id, and what a line that fits means."""
+
+
+def outcome_of_kind(kind: str | None) -> CancelOutcome:
+    """The outcome that an error's kind stands for; ``TRANSIENT`` for one that is none."""
+    try:
+        return CancelOutcome(kind or "transient")
+    except ValueError:
+        return CancelOutcome.TRANSIENT
+
+
+def outcomes_by_line(text: str, sentences: Sentences) -> dict[str, CancelOutcome]:
+    """What each line says of a job, by the first sentence that fits."""
+    said: dict[str, CancelOutcome] = {}
+    for line in text.splitlines():
+        for pattern, outcome in sentences:
+            found = pattern.search(line)
+            if found is not None:
+                said[found[1]] = outcome
+                break
+    return said
+
+
+def outcomes_for(
+    requested: Iterable[str] | None,
+    said: Mapping[str, CancelOutcome],
+    otherwise: CancelOutcome,
+) -> dict[str, CancelOutcome]:
+    """The outcome for each id asked about; ``otherwise`` for those that were not mentioned."""
+    if requested is None:
+        return dict(said)
+    parsed = [(JobId.parse(key), outcome) for key, outcome in said.items()]
+    found: dict[str, CancelOutcome] = {}
+    for one in requested:
+        job_id = JobId.parse(one)
+        found[str(job_id)] = next(
+            (outcome for key, outcome in parsed if key.matches(job_id)), otherwise
+        )
+    return found
