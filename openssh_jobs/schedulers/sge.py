@@ -51,6 +51,12 @@ if printf '%s\n' "$oj_jobs" | grep '<state>[A-Za-z]*E' >/dev/null; then
     sort -u | head -n {_FEW} | tr '\n' ,)
 fi
 """
+# A link that leads nowhere is one to the master's own disk; no file at all is a new cluster.
+_ACCOUNTING = """
+oj_file=${SGE_ROOT-}/${SGE_CELL:-default}/common/accounting
+if [ -r "$oj_file" ]; then echo yes
+elif [ -e "$oj_file" ] || [ -L "$oj_file" ]; then echo no; fi
+"""
 _NOTE_QUEUES = rf"""
 case $oj_jobs in
 *'{sge_limits.ALL_IN_ONE}'*)
@@ -243,6 +249,18 @@ class GridEngine(Scheduler):
                 silent = sge_machine.read_unheard(one.text)
                 for job_id, status in rows.known.items():
                     rows.known[job_id] = sge_machine.unheard(status, silent)
+
+    def accounting_script(self) -> str:
+        """Whether the file that qacct reads is there and may be read (accounting(5))."""
+        return framed(section("accounting", _ACCOUNTING))
+
+    def parse_accounting(
+        self, stdout: str, *, stderr: str = "", returncode: int = 0
+    ) -> bool | None:
+        """No where many sites keep it: with the master alone, or not for all to read."""
+        sections = read_frame(stdout)
+        answer = sections[0].text.strip() if sections else ""
+        return {"yes": True, "no": False}.get(answer)
 
     def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:
         """One qacct for each job (it takes only one); the queues of those that hit some limit."""
