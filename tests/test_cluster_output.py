@@ -52,10 +52,14 @@ def test_what_the_directives_of_a_script_say(room: Room, forgetful: Cluster) -> 
     assert list(forgetful.job(own.id).tail("stderr")) == ["err\n"]
 
 
-def test_an_array_has_no_file_of_its_own(room: Room, forgetful: Cluster) -> None:
-    """What Slurm says of an array that waits is not where any member writes."""
-    job = room.submit("#SBATCH -o %A-%a", array="1-2", hold=True)
+def test_members_of_an_array_have_their_files(room: Room, forgetful: Cluster) -> None:
+    """scontrol tells of an array that waits with a number that stands for each member's."""
+    job = room.submit("#SBATCH -o %A-%a\necho member $SLURM_ARRAY_TASK_ID", array="1-2", hold=True)
     assert job.stdout_path is None
-    for job_id in (job.id, f"{job.id}_1"):
-        with pytest.raises(InputError, match="nobody knows where"):
-            list(forgetful.job(job_id).tail())
+    with pytest.raises(InputError, match="one file for each member"):
+        list(forgetful.job(job.id).tail())
+    assert forgetful.job(f"{job.id}_1").stdout_path == f"{room.here}/{job.id}-1"
+    job.release()
+    room.cluster.wait([f"{job.id}_{index}" for index in (1, 2)], timeout=60)
+    for index in (1, 2):
+        assert list(forgetful.job(f"{job.id}_{index}").tail()) == [f"member {index}\n"]

@@ -38,9 +38,11 @@ from openssh_jobs.schedulers.slurm_records import read_json, read_scontrol
 from openssh_jobs.schedulers.slurm_states import Rows
 from openssh_jobs.schedulers.slurm_words import (
     COMPLAINT,
+    EACH,
     LOOKS_LIKE,
     RULES,
     SPEAKS,
+    path_of_element,
     plain,
     sbatch_words,
 )
@@ -332,7 +334,10 @@ class Slurm(Scheduler):
         return framed(_TIDY, section("scontrol", command))
 
     def parse_detail(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> JobStatus:
-        """The first job of the answer (an array has one record an element)."""
+        """The first job of the answer (an array has one record an element).
+
+        Where elements still wait together, it is they, by the id of the array.
+        """
         sections = read_frame(stdout)
         if sections is None or len(sections) != 1:
             raise self.error(stdout, stderr, returncode, kind="transport")
@@ -341,7 +346,16 @@ class Slurm(Scheduler):
         rows = read_scontrol(sections[0].text, UTC)
         if not rows.known:
             raise self.error(stdout, stderr, returncode, kind="parse_error")
+        for status in rows.known.values():
+            if EACH in (status.stdout_path or ""):
+                one = JobId.parse(status.job_id)
+                tail = f";{one.cluster}" if one.cluster else ""
+                return status.replace(job_id=one.number + tail)
         return next(iter(rows.known.values()))
+
+    def actual_path(self, path: str, job_id: str, nodes: Sequence[str] | None) -> str | None:
+        """The path of an element, from the one that scontrol tells of a whole array."""
+        return path_of_element(path, JobId.parse(job_id).tasks)
 
     # -- acting ----------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from openssh_jobs.jobs import JobId
 from openssh_jobs.schedulers.base import Rule, SubmitRequest, rule
+from openssh_jobs.schedulers.text import is_number
 
 # Newer versions say the same things with other words around them; these are the constant parts.
 _REFUSALS = (
@@ -147,3 +148,14 @@ def _dependency(request: SubmitRequest) -> str | None:
         if ids
     ]
     return ",".join(parts) or None
+
+
+EACH = "4294967294"
+"""What scontrol puts for %a in the path of elements that wait together: NO_VAL of slurm.h."""
+
+
+def path_of_element(path: str, task: str | None) -> str | None:
+    """An element's own path; ``None`` for the whole array."""
+    if EACH not in path:
+        return path
+    return path.replace(EACH, task) if task is not None and is_number(task) else None
