@@ -117,7 +117,8 @@ def quota(there: Path, tmp_path: Path, host: Host) -> Iterator[Path]:
     mount = ["mount", "-t", "btrfs", "-o", "loop", str(image), str(disk)]
     done = subprocess.run(mount, timeout=60, check=False, capture_output=True, text=True)
     if done.returncode != 0:
-        parts.unavailable(f"no btrfs can be mounted here: {done.stderr.strip()}")
+        # A matter of the kernel, which nothing can install.
+        pytest.skip(f"no btrfs can be mounted here: {done.stderr.strip()}")
     try:
         small = disk / "small"
         for words in (("quota", "enable", disk), ("subvolume", "create", small),
