@@ -21,11 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from io import FileIO
 
-    from .command import Commands
-    from .files import Files
-    from .options import Options
+    from .options import Options, Site
     from .running import Running
-    from .shell import ControlShell
 
 _TAR_END = 60.0
 # What tars say of a member that leads out of the directory: the first sort is no error to them.
@@ -41,19 +38,17 @@ def _flags(options: Options) -> list[str]:
 
 
 def send_tree(
-    commands: Commands,
+    site: Site,
     source: bytes,
     stage: bytes,
     members: Sequence[trees.Member],
-    host: str,
     options: Options,
-    files: Files,
     *,
     whole: bool,
 ) -> None:
     """Members of a local tree into the directory ``stage`` on the host, as one tar stream."""
     tar = tars.required()
-    receiver = tars.kind(files.features.tar)
+    receiver = tars.kind(site.files.features.tar)
     holes = tars.keeps_holes(members, lambda name: tars.is_local_hole(os.path.join(source, name)))
     argv: list[str | bytes] = [tar.path, "-c", "-f", "-"]
     argv += tars.create_flags(tar.kind, receiver, holes=holes)
@@ -75,7 +70,7 @@ def send_tree(
         # BusyBox does not give the directory itself its mode.
         mode = stat.S_IMODE(os.stat(source).st_mode)
         script = b"cd -- %b && tar %b && chmod %o ." % (quote_path(stage), flags.encode(), mode)
-    plan = commands.plan(script, prologue="")
+    plan = site.commands.plan(script, prologue="")
     ordered = by_list and tar.kind == "gnu"
     import tempfile
 
@@ -94,9 +89,9 @@ def send_tree(
             if child.stdout is None:
                 raise AssertionError("tar was started without a pipe")
             with child.stdout:
-                running = commands.launch(plan, stdin=child.stdout.fileno())
+                running = site.commands.launch(plan, stdin=child.stdout.fileno())
             with Watch(_told_by_tar(child.pid, "wchar", members, options, source, ordered=ordered)):
-                remote_end(running, commands, stage, host)
+                remote_end(running, site.commands, stage, site.host)
             _local_end(child, said, source)
         except BaseException:
             process.end(child)
@@ -165,34 +160,32 @@ def _local_end(child: process.Child, said: object, path: bytes) -> None:
     raise local_error(os.fsdecode(path), line)
 
 
-def list_remote(
-    shell: ControlShell, files: Files, source: bytes, host: str, follow_symlinks: bool
-) -> list[trees.Member]:
+def list_remote(site: Site, source: bytes, follow_symlinks: bool) -> list[trees.Member]:
     """All members of a tree on the host, in one round trip."""
-    script = trees.FIND_PRINTF if files.features.find_printf else trees.FIND_PLAIN
+    script = trees.FIND_PRINTF if site.files.features.find_printf else trees.FIND_PLAIN
     if follow_symlinks:
         script = script.replace(b"find .", b"find -L .", 1)
         script = script.replace(b'if [ -L "$p" ]; then k=l; elif', b"if")
-    answer = shell.call(b"cd -- %b && %b" % (quote_path(source), script), again=True, timeout=600)
+    answer = site.shell.call(
+        b"cd -- %b && %b" % (quote_path(source), script), again=True, timeout=600
+    )
     if answer.status != 0:
-        raise error_of(to_text(answer.stderr), source, host=host)
+        raise error_of(to_text(answer.stderr), source, host=site.host)
     return trees.parse_find(answer.stdout)
 
 
 def receive_tree(
-    commands: Commands,
+    site: Site,
     source: bytes,
     stage: bytes,
     members: Sequence[trees.Member],
-    host: str,
     options: Options,
-    files: Files,
     *,
     whole: bool,
 ) -> None:
     """Members of a tree on the host into the local directory ``stage``, as one tar stream."""
     tar_here = tars.required()
-    sender = tars.kind(files.features.tar)
+    sender = tars.kind(site.files.features.tar)
     holes = tars.keeps_holes(members, lambda name: False)
     words = ["-c", "-f", "-", *tars.create_flags(sender, tar_here.kind, holes=holes)]
     if options.follow_symlinks:
@@ -206,20 +199,24 @@ def receive_tree(
         data = trees.tar_list(members)
     else:
         raise ConfigurationError(
-            "the host's tar cannot take a list of names", host=host, advice='Use method="sftp".'
+            "the host's tar cannot take a list of names",
+            host=site.host,
+            advice='Use method="sftp".',
         )
     # Else macOS would send ._ files of its own.
     quiet = b"COPYFILE_DISABLE=1; export COPYFILE_DISABLE; "
-    plan = commands.plan(quiet + b"cd -- %b && exec %b" % (quote_path(source), tar), prologue="")
+    plan = site.commands.plan(
+        quiet + b"cd -- %b && exec %b" % (quote_path(source), tar), prologue=""
+    )
     argv: list[str | bytes] = [tar_here.path, "-x", "-f", "-", "-C", stage, "-o", "-p"]
     argv += _flags(options)
     read_end, write_end = wide_pipe()
     with os.fdopen(read_end, "rb", buffering=0) as pipe:
         try:
-            running = commands.launch(plan, data=data, stdout=write_end)
+            running = site.commands.launch(plan, data=data, stdout=write_end)
         finally:
             close_fd(write_end)
-        remote = Background(lambda: remote_end(running, commands, source, host, data))
+        remote = Background(lambda: remote_end(running, site.commands, source, site.host, data))
         try:
             skip_to_mark(read_end, running.nonce)
         except TransferError:

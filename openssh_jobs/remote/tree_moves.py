@@ -137,16 +137,7 @@ class TreeMoves:
         options = options.with_times()
         if method == "tar":
             try:
-                tar_trees.send_tree(
-                    self._site.commands,
-                    source,
-                    stage,
-                    members,
-                    self._host,
-                    options,
-                    self._files,
-                    whole=whole,
-                )
+                tar_trees.send_tree(self._site, source, stage, members, options, whole=whole)
             except NoSpace as error:
                 # GNU tar says that it "wrote only" so much: it may be a quota as well.
                 raise unwritten.asked(self._shell, self._host, stage) or error from error
@@ -276,9 +267,7 @@ class TreeMoves:
     ) -> tuple[list[trees.Member], list[trees.Member]]:
         """All members of a tree there, and those that are wanted here."""
         if not options.update:
-            everything = tar_trees.list_remote(
-                self._shell, self._files, source, self._host, options.follow_symlinks
-            )
+            everything = tar_trees.list_remote(self._site, source, options.follow_symlinks)
             members = options.filter.select(everything)
             _refuse_others(members, source)
             return everything, members
@@ -308,16 +297,7 @@ class TreeMoves:
     ) -> None:
         options = options.with_times()
         if method == "tar":
-            tar_trees.receive_tree(
-                self._site.commands,
-                source,
-                stage,
-                members,
-                self._host,
-                options,
-                self._files,
-                whole=whole,
-            )
+            tar_trees.receive_tree(self._site, source, stage, members, options, whole=whole)
         elif method == "rsync":
             from . import rsync
 
