@@ -1,4 +1,4 @@
-"""What a job is, without any host: ids, states, statuses, snapshots, nodes and queues.
+"""What a job is, without any host: ids, states, statuses, snapshots.
 
 Pure: nothing here talks to a host, reads a clock or opens a file.  All types are immutable, and
 pickle and copy.
@@ -24,6 +24,7 @@ from typing import (
 
 from openssh_jobs.errors import InputError, SchedulerError
 from openssh_jobs.jobid import JobId
+from openssh_jobs.machine import Node, Queue
 
 __all__ = ["CancelOutcome", "JobId", "JobState", "JobStatus", "Node", "Queue", "Snapshot"]
 
@@ -461,52 +462,3 @@ def _find(
         return around[0].replace(job_id=str(wanted))
     elements = [status for job_id, status in listed if wanted.contains(job_id)]
     return array_status(str(wanted), elements, whole=whole)
-
-
-# --------------------------------------------------------------------------- the machine
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """One machine of a cluster.  Memory in bytes; what the host did not say is ``None``.
-
-    ``state`` is one of ``idle mixed allocated reserved draining drained down unknown``;
-    ``raw_state`` is the scheduler's own word.
-    """
-
-    name: str
-    state: str = "unknown"
-    raw_state: str | None = None
-    cpus: int | None = None
-    cpus_used: int | None = None
-    memory: int | None = None
-    memory_free: int | None = None
-    gpus: int | None = None
-    load: float | None = None
-    queues: tuple[str, ...] = ()
-    reason: str | None = None
-
-    @property
-    def is_usable(self) -> bool:
-        """True where jobs run or could start now."""
-        return self.state in ("idle", "mixed", "allocated")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Queue:
-    """One queue (Slurm: partition).  ``time_limit`` is ``None`` for unlimited or not said.
-
-    ``state`` is one of ``up drained down inactive unknown``.
-    """
-
-    name: str
-    state: str = "unknown"
-    raw_state: str | None = None
-    is_default: bool = False
-    time_limit: timedelta | None = None
-    nodes: int | None = None
-    nodes_idle: int | None = None
-    cpus: int | None = None
-    cpus_free: int | None = None
-    running: int | None = None
-    pending: int | None = None

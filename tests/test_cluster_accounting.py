@@ -16,6 +16,7 @@ from openssh_jobs.errors import SchedulerError, SubmitLimit, SubmitRejected
 from openssh_jobs.schedulers import get
 from tests.real import memory, parts
 from tests.real.endings import (
+    AGAIN,
     HUNGRY,
     begin_again,
     fail_node,
@@ -25,10 +26,7 @@ from tests.real.endings import (
 )
 from tests.real.room import Room, open_room
 from tests.real.site import Host, Site
-from tests.real.slurm import SlurmLab
-
-AGAIN = "[ -e {0} ] && exit 0; touch {0}; exec sleep 300"
-"""Sleeps the first time, and then ends well."""
+from tests.real.slurm import SlurmLab, in_place_of
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +34,6 @@ def accounting(slurm: SlurmLab, site: Site, lab_directory: Path) -> Iterator[Slu
     """A Slurm that keeps accounts and forgets ended jobs in seconds, in place of the other."""
     parts.require("accounting")
     assert site.network is not None
-    slurm.stop()
     lab = SlurmLab(
         lab_directory / "slurmdbd",
         site.network.login,
@@ -46,12 +43,8 @@ def accounting(slurm: SlurmLab, site: Site, lab_directory: Path) -> Iterator[Slu
         limits_memory=memory.why_not() is None,
         preempts=True,
     )
-    try:
-        lab.start()
+    with in_place_of(slurm, lab):
         yield lab
-    finally:
-        lab.stop()
-        slurm.start()
 
 
 @pytest.fixture(scope="module")

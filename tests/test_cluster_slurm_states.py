@@ -14,6 +14,7 @@ from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.pbs_output import NO_LETTER
 from tests.real import memory
 from tests.real.endings import (
+    AGAIN,
     HUNGRY,
     begin_again,
     fail_node,
@@ -23,10 +24,9 @@ from tests.real.endings import (
 )
 from tests.real.room import Room, open_room
 from tests.real.site import Host, Site
-from tests.real.slurm import SlurmLab
+from tests.real.slurm import SlurmLab, in_place_of
 from tests.real.wrappers import prologue
 
-AGAIN = "[ -e {0} ] && exit 0; touch {0}; exec sleep 300"
 ENDED = (JobState.UNKNOWN, None, "ended, and nobody says how")
 
 
@@ -34,19 +34,14 @@ ENDED = (JobState.UNKNOWN, None, "ended, and nobody says how")
 def lab(slurm: SlurmLab, site: Site, lab_directory: Path) -> Iterator[SlurmLab]:
     """A Slurm whose nodes may fail, in place of the one that all share."""
     assert site.network is not None
-    slurm.stop()
     lab = SlurmLab(
         lab_directory / "slurm-ends",
         site.network.login,
         cpus=8,
         limits_memory=memory.why_not() is None,
     )
-    try:
-        lab.start()
+    with in_place_of(slurm, lab):
         yield lab
-    finally:
-        lab.stop()
-        slurm.start()
 
 
 @pytest.fixture(scope="module")

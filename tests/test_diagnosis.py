@@ -81,8 +81,8 @@ def test_real_transcripts(capture: str, kind: str, words: str) -> None:
         ("Host key for [h]:22 has changed and you have requested strict checking.",
          "HostKeyChanged"),
         ("command-line: line 0: Bad configuration option: bogusoption", "ConfigurationError"),
-        ("/home/a/.ssh/config: line 2: Bad configuration option: x\n"
-         "/home/a/.ssh/config: terminating, 1 bad configuration options", "ConfigurationError"),
+        ("/x/.ssh/config: line 2: Bad configuration option: x\n"
+         "/x/.ssh/config: terminating, 1 bad configuration options", "ConfigurationError"),
         ("hostname contains invalid characters", "ConfigurationError"),
         ("remote username contains invalid characters", "ConfigurationError"),
         ('unix_listener: path "/x/pppp.QdxZX9wtLfVXM810" too long for Unix domain socket',

@@ -20,6 +20,7 @@ PACKAGE = Path(__file__).parent.parent / "openssh_jobs"
 FLOORS = {
     "errors": 0,
     "jobid": 1,
+    "machine": 1,
     "jobs": 2,
     "settings": 3,
     "openssh": 4,
@@ -43,7 +44,10 @@ FLOORS = {
     "__main__": 14,
     "__init__": 15,
 }
-PURE = ("errors", "jobid", "jobs", "parser", "schedulers", "remote.quoting", "openssh.diagnosis")
+PURE = (
+    "errors", "jobid", "machine", "jobs", "parser", "schedulers", "remote.quoting",
+    "openssh.diagnosis",
+)  # fmt: skip
 
 STARTS_PROCESSES = "openssh.process"
 TALKS_ON_A_PTY = "openssh.prompts"

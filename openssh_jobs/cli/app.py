@@ -75,7 +75,11 @@ def _parse(words: list[str]) -> argparse.Namespace:
     if words[:1] == ["exec"] and "--" in words:
         at = words.index("--")
         words, rest = words[:at], words[at + 1 :]
-    args = parser.parse_args(words)
+    args, strange = parser.parse_known_args(words)
+    if strange:
+        name = f"openssh-jobs {args.command}" if args.command else "openssh-jobs"
+        said = " ".join(strange)
+        raise common.WrongUse(f"{name}: unrecognized arguments: {said}. See `{name} --help`.")
     if args.command is None:
         raise common.WrongUse(
             "openssh-jobs: name a command, such as `openssh-jobs demo`; `openssh-jobs --help` "

@@ -296,17 +296,13 @@ def _add_get(commands: Any) -> None:
 
 def transfer_options(args: argparse.Namespace) -> dict[str, Any]:
     """The options of ``put`` and ``get`` as the library takes them."""
-    return {
-        "only": args.only,
-        "exclude": args.exclude,
-        "merge": args.merge,
-        "update": args.update,
-        "resume": args.resume,
-        "preserve": args.preserve,
-        "verify": args.verify,
-        "follow_symlinks": args.follow_symlinks,
-        "method": args.method,
-    }
+    from ..remote.options import Options
+
+    names = ("only", "exclude", "merge", "update", "resume", "preserve", "verify",
+             "follow_symlinks", "method")  # fmt: skip
+    found = {name: getattr(args, name) for name in names}
+    Options(**found)  # refuses what does not fit before anybody logs in
+    return found
 
 
 def run_put(args: argparse.Namespace, ui: Ui) -> int:
@@ -315,9 +311,10 @@ def run_put(args: argparse.Namespace, ui: Ui) -> int:
     ui.goes_on = f"what was at {args.remote} before is unchanged"
     if not args.local or not os.path.exists(args.local):
         raise common.WrongUse(f"there is no {args.local!r} here.")
+    options = transfer_options(args)
     with common.connection(args) as host, Progress(ui, f"to {args.remote}") as progress:
         try:
-            moved = host.put(args.local, path, progress=progress, **transfer_options(args))
+            moved = host.put(args.local, path, progress=progress, **options)
         except OSError as error:
             raise with_hint(error, path) from error
     tell_transfer(ui, moved, args.local, args.remote, args.host)
@@ -334,9 +331,10 @@ def run_get(args: argparse.Namespace, ui: Ui) -> int:
     if nameless and local.endswith("/"):
         raise common.WrongUse(f"{args.remote!r} has no name of its own: give LOCAL a name.")
     ui.goes_on = f"what was at {args.local} before is unchanged"
+    options = transfer_options(args)
     with common.connection(args) as host, Progress(ui, f"from {args.remote}") as progress:
         try:
-            moved = host.get(path, local, progress=progress, **transfer_options(args))
+            moved = host.get(path, local, progress=progress, **options)
         except OSError as error:
             raise with_hint(error, args.local) from error
     tell_transfer(ui, moved, args.remote, args.local, args.host)

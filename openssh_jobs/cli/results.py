@@ -100,11 +100,12 @@ def _add_fetch(commands: Any) -> None:
 def run_fetch(args: argparse.Namespace, ui: Ui) -> int:
     """Copy a job's directory to this machine."""
     ui.goes_on = f"what was at {args.local} before is unchanged"
+    options = transfer_options(args)
     with common.cluster(args) as cluster:
         job = cluster.job(args.job)
         with Progress(ui, f"from {args.host}, job {args.job}") as progress:
             try:
-                moved = job.fetch(args.local, progress=progress, **transfer_options(args))
+                moved = job.fetch(args.local, progress=progress, **options)
             except OSError as error:
                 raise with_hint(error, args.local) from error
         tell_transfer(ui, moved, f"{args.host}:{job.directory}", args.local, args.host)

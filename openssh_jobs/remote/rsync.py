@@ -118,28 +118,8 @@ def send(
     basis: bytes | None,
 ) -> None:
     """Members of a local directory into one on the host."""
-    program = require(site)
-
-    def argv(link: Link) -> list[str | bytes]:
-        words: list[str | bytes] = [program, *_options(options), *more]
-        words += ["--files-from=-", "--from0"]
-        if basis is not None:
-            words.append(b"--compare-dest=" + basis)
-        words += ["-e", _transport(link), b"--rsync-path=" + _there(stage)]
-        return [*words, "--", os.path.abspath(source) + b"/", "none:./"]
-
-    with _telling(program, members, options, source) as (more, said, tick):
-        helpers.run(
-            site,
-            argv,
-            what="rsync",
-            path=basis or stage,
-            local=source,
-            sends=True,
-            stdin=_names(members),
-            stdout=said,
-            tick=tick,
-        )
+    ends = (os.path.abspath(source) + b"/", b"none:./")
+    _run(site, ends, stage, basis, members, options, source, told=(basis or stage, source))
 
 
 def receive(
@@ -151,24 +131,44 @@ def receive(
     basis: bytes | None,
 ) -> None:
     """Members of a directory on the host into a local one."""
+    ends = (b"none:./", os.path.abspath(stage) + b"/")
+    compared = None if basis is None else os.path.abspath(basis)
+    _run(site, ends, source, compared, members, options, source, told=(source, basis or stage))
+
+
+def _run(
+    site: Site,
+    ends: tuple[bytes, bytes],
+    there: bytes,
+    basis: bytes | None,
+    members: Sequence[trees.Member],
+    options: Options,
+    name: bytes,
+    *,
+    told: tuple[bytes, bytes],
+) -> None:
+    """rsync from one end to the other; ``there`` is where it runs on the host.
+
+    ``told``: the paths that errors on the host and here are about.
+    """
     program = require(site)
 
     def argv(link: Link) -> list[str | bytes]:
         words: list[str | bytes] = [program, *_options(options), *more]
         words += ["--files-from=-", "--from0"]
         if basis is not None:
-            words.append(b"--compare-dest=" + os.path.abspath(basis))
-        words += ["-e", _transport(link), b"--rsync-path=" + _there(source)]
-        return [*words, "--", "none:./", os.path.abspath(stage) + b"/"]
+            words.append(b"--compare-dest=" + basis)
+        words += ["-e", _transport(link), b"--rsync-path=" + _there(there)]
+        return [*words, "--", *ends]
 
-    with _telling(program, members, options, source) as (more, said, tick):
+    with _telling(program, members, options, name) as (more, said, tick):
         helpers.run(
             site,
             argv,
             what="rsync",
-            path=source,
-            local=basis or stage,
-            sends=False,
+            path=told[0],
+            local=told[1],
+            sends=ends[1] == b"none:./",
             stdin=_names(members),
             stdout=said,
             tick=tick,

@@ -10,6 +10,8 @@ from pathlib import Path
 from . import namespaces
 from .slurm import SlurmLab, wait_until
 
+AGAIN = "[ -e {0} ] && exit 0; touch {0}; exec sleep 300"
+"""Sleeps the first time, and then ends well."""
 HUNGRY = "exec python3 -c 'b = bytearray(300_000_000); print(sum(b))'"
 """A job that takes 300 MB."""
 

@@ -257,3 +257,10 @@ class _Door(asyncssh.SSHServer):
 
 
 MakeServer = Callable[..., InteractiveServer]
+
+
+def config_of(cold: Path, *servers: InteractiveServer, extra: str = "") -> str:
+    """The ssh configuration for these servers, in a file beside the sockets."""
+    path = cold.parent / "config"
+    path.write_text("".join(server.config() for server in servers) + extra)
+    return str(path)

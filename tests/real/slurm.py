@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -351,3 +351,15 @@ def end_jobs(keeper: str) -> None:
     for pid in doomed:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def in_place_of(shared: SlurmLab, lab: SlurmLab) -> Iterator[SlurmLab]:
+    """Another Slurm runs while the one that all tests share is down: their ports are the same."""
+    shared.stop()
+    try:
+        lab.start()
+        yield lab
+    finally:
+        lab.stop()
+        shared.start()
