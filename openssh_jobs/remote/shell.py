@@ -83,6 +83,7 @@ class _Held:
             answer = self.call(script, time.monotonic() + OPEN_TIMEOUT, subshell=False)
         except _Ended:
             self.session.wait(5.0)
+            self._read_rest()
             said = bytes(self._err)
             if sessions.backend == "process" and self.session.status in (255, None):
                 raise failure_of(said) from None
@@ -149,10 +150,15 @@ class _Held:
             ended = ended or not data
             (self._out if fd == self.out else self._err).extend(data)
         if ended:
-            with contextlib.suppress(OSError):
-                os.set_blocking(self.err, False)
-                self._err += os.read(self.err, _CHUNK)
+            self._read_rest()
             raise _Ended
+
+    def _read_rest(self) -> None:
+        """What is there of both streams; why a shell ended may come behind its end."""
+        for fd, kept in ((self.out, self._out), (self.err, self._err)):
+            with contextlib.suppress(OSError):
+                os.set_blocking(fd, False)
+                kept += os.read(fd, _CHUNK)
 
     def close(self, *, wait: float) -> None:
         """End the shell by closing its stdin, and wait a little until the session is over."""

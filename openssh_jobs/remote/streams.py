@@ -226,7 +226,8 @@ def remove_local(path: bytes) -> None:
     except FileNotFoundError:
         pass
     except OSError as error:
-        log.warning("left behind: %s (%s)", os.fsdecode(path), error)
+        if os.path.lexists(path):
+            log.warning("left behind: %s (%s)", os.fsdecode(path), error)
 
 
 def write_file(commands: Commands, part: bytes, target: bytes, data: bytes, host: str) -> None:

@@ -230,10 +230,10 @@ class Transfer:
         stage, name = part + b"d", os.path.basename(here)
         basis = posixpath.dirname(target) if posixpath.basename(target) == name else None
         rsync.require(self._site)
-        made = self._shell.call(b"mkdir -m 700 -- " + quote_path(stage))
-        if made.status != 0:
-            raise error_of(to_text(made.stderr), part, host=self._host)
         try:
+            made = self._shell.call(b"mkdir -m 700 -- " + quote_path(stage))
+            if made.status != 0:
+                raise error_of(to_text(made.stderr), part, host=self._host)
             only = [trees.Member(name, "f", 0)]
             rsync.send(self._site, os.path.dirname(here), stage, only, _followed(options), basis)
             moved = b"mv -f -- %b %b" % (quote_path(posixpath.join(stage, name)), quote_path(part))
@@ -344,8 +344,8 @@ class Transfer:
             options.report(arrived, arrived, 1, 1, source)
             return _one(arrived, began)
         part = os.path.join(parent, part_name())
-        mode = arrival.create_private(part, stat.S_IMODE(facts.st_mode), options.preserve)
         try:
+            mode = arrival.create_private(part, stat.S_IMODE(facts.st_mode), options.preserve)
             self._receive_file(source, part, target, facts, options)
             if options.verify:
                 from . import checksums
@@ -386,8 +386,10 @@ class Transfer:
         from . import partial
 
         probe = os.path.join(os.path.dirname(target) or b".", part_name())
-        mode = arrival.create_private(probe, stat.S_IMODE(facts.st_mode), options.preserve)
-        os.unlink(probe)
+        try:
+            mode = arrival.create_private(probe, stat.S_IMODE(facts.st_mode), options.preserve)
+        finally:
+            streams.remove_local(probe)
         part = partial.Local(self._site, source, target, facts.st_size, facts.st_mtime_ns)
         try:
             part.receive(self._site, source, facts.st_size, options)
@@ -455,8 +457,8 @@ class Transfer:
         directory, name = posixpath.split(source)
         rsync.require(self._site)
         stage = here + b"d"
-        os.mkdir(stage, 0o700)
         try:
+            os.mkdir(stage, 0o700)
             basis = None
             if os.path.basename(target) == name and os.path.exists(target):
                 basis = os.path.dirname(os.path.abspath(target))

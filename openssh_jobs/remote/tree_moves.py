@@ -85,10 +85,11 @@ class TreeMoves:
             return _nothing(everything, began)
         parent = posixpath.dirname(target.rstrip(b"/")) or b"/"
         stage = posixpath.join(parent, part_name())
-        self._prepare(target, parent, stage, options.into_existing)
         total, count = _sums(members)
-        options.report(0, total, 0, count, source)
+        # Whatever is made is made inside: an interruption may come right behind it.
         try:
+            self._prepare(target, parent, stage, options.into_existing)
+            options.report(0, total, 0, count, source)
             basis = target if there else None
             self._send(method, source, stage, members, options, whole, basis)
             self._check(stage, members)
@@ -235,10 +236,10 @@ class TreeMoves:
         parent = os.path.dirname(os.path.abspath(target))
         os.makedirs(parent, exist_ok=True)
         stage = os.path.join(parent, part_name())
-        os.mkdir(stage, 0o700)
         total, count = _sums(members)
-        options.report(0, total, 0, count, source)
         try:
+            os.mkdir(stage, 0o700)
+            options.report(0, total, 0, count, source)
             basis = target if options.update and there else None
             self._receive(method, source, stage, members, options, whole, basis)
             # Neither rsync nor BusyBox's tar gives the directory itself its mode.
