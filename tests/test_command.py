@@ -127,7 +127,7 @@ def test_ctrl_c_ends_the_remote_group(host: Host, backend: str, mark: str) -> No
         assert child.stdout is not None
         assert child.stderr is not None
         assert child.stdout.readline() == "up\n"
-        assert len(processes(mark)) == 1
+        assert until(lambda: len(processes(mark)) == 1)
         child.send_signal(signal.SIGINT)
         said = child.stderr.read()
     assert said.rstrip().endswith("KeyboardInterrupt")
