@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from openssh_jobs import __version__
-from openssh_jobs.cli import main
+from openssh_jobs.cli import app, main
 from openssh_jobs.cli.app import _parse
 from openssh_jobs.cli.private_sshd import free_port, make_key
 from tests.cli import PROGRAM, on_terminal, program, started, stop_master, without_colour
@@ -359,6 +360,41 @@ def test_sentences_do_not_obey_the_host() -> None:
     assert done.code == 2
     assert "\x1b" not in done.err
     assert "\\x1b" in done.sentence()
+
+
+def test_a_debug_log_does_not_obey_the_host(capsys: pytest.CaptureFixture[str]) -> None:
+    with app._logging(debug=True):
+        logging.getLogger("openssh_jobs.test").debug("said %s", "\x1b]0;x\x07 \u202e\nsecond")
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith(r"said \x1b]0;x\x07 \u202e")
+    assert second == "second"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_trouble(sshd: Host, closed: str, tmp_path: Path) -> None:
+    """What is closed gets nothing; the command does its work, and its files arrive as they are."""
+    there = sshd.home / "oj-closed"
+    for words in (
+        ["exec", *at(sshd), "--", "sh", "-c", "echo said; echo also >&2; echo ran >>oj-closed"],
+        ["exec", "--json", *at(sshd), "-s", "echo said; echo ran >>oj-closed"],
+        ["get", "-F", str(sshd.config), f"{sshd.alias}:oj-closed", str(tmp_path / "got")],
+        ["masters"],
+        ["--version"],
+    ):
+        line = shlex.join([*PROGRAM, *words]) + " " + closed
+        done = subprocess.run(["sh", "-c", line], capture_output=True, timeout=60, check=False)
+        said = done.stderr.decode()
+        assert (done.returncode, "Traceback" in said) == (0, False), said
+        assert ">&-" not in closed.replace("2>&-", "") or done.stdout == b""
+    there.unlink()
+    assert (tmp_path / "got").read_text() == "ran\nran\n"
+
+
+def test_a_failure_with_closed_streams_has_its_exit_code(cold: Path) -> None:
+    words = shlex.join([*PROGRAM, "exec", "no-such-host.invalid", "--", "ls"])
+    assert (
+        subprocess.run(["sh", "-c", words + " >&- 2>&-"], timeout=60, check=False).returncode == 3
+    )
 
 
 def test_a_terminal_gets_the_same_sentence(cold: Path) -> None:

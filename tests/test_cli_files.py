@@ -53,13 +53,21 @@ def tree(tmp_path: Path) -> Path:
         ("hpc:x/..", "hpc", "x/../"),
         ("[fe80::1]:x", "fe80::1", "x"),
         ("me@[fe80::1]:x:y", "me@fe80::1", "x:y"),
+        ("hpc:dir[1]/x", "hpc", "dir[1]/x"),
+        ("hpc:a]b", "hpc", "a]b"),
+        ("hpc:[x]:y", "hpc", "[x]:y"),
+        ("alice@hpc:*[0-9]", "alice@hpc", "*[0-9]"),
+        ("[fe80::1%eth0]:x[1]", "fe80::1%eth0", "x[1]"),
+        ("hpc:two\nlines", "hpc", "two\nlines"),
     ],
 )
 def test_host_and_path(text: str, host: str, path: str) -> None:
     assert split_remote(text) == (host, path)
 
 
-@pytest.mark.parametrize("text", ["", "x", ":x", "/a:b", "./a:b", "ssh://h/x"])
+@pytest.mark.parametrize(
+    "text", ["", "x", ":x", "/a:b", "./a:b", "ssh://h/x", "x[1]/y:z", "[::1]", "[]:x"]
+)
 def test_no_host_and_path(text: str) -> None:
     with pytest.raises(WrongUse):
         split_remote(text)

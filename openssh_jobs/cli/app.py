@@ -25,7 +25,7 @@ from . import (
     status,
     submit,
 )
-from .output import Ui, one_line
+from .output import Ui, one_line, printable
 
 _DESCRIPTION = """\
 Commands, files and batch jobs on clusters, over the ssh you already have.
@@ -187,13 +187,23 @@ class _Plain(logging.Formatter):
         return "openssh-jobs: " + one_line(record.getMessage())
 
 
+class _Debug(logging.Formatter):
+    """Lines of a log and of tracebacks, in which nothing that a host said is obeyed."""
+
+    def __init__(self) -> None:
+        super().__init__("%(relativeCreated)6d ms %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(printable(line) for line in super().format(record).split("\n"))
+
+
 @contextlib.contextmanager
 def _logging(debug: bool) -> Iterator[None]:
     """Warnings of the library as sentences on stderr; with ``--debug`` all it logs."""
     logger = logging.getLogger("openssh_jobs")
     handler = logging.StreamHandler(sys.stderr)
     if debug:
-        handler.setFormatter(logging.Formatter("%(relativeCreated)6d ms %(name)s: %(message)s"))
+        handler.setFormatter(_Debug())
     else:
         handler.setFormatter(_Plain())
     level = logger.level

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import sys
 import threading
 import time
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from .output import Ui
 
 _CHUNK = 65536
+# [::1]:PATH and user@[::1]:PATH; brackets behind the first colon belong to the path.
+_BRACKETED = re.compile(r"([^:\[\]/]*@)?\[([^\[\]/]+)\]:(.*)", re.DOTALL)
 
 
 def add_commands(commands: Any) -> None:
@@ -197,20 +200,17 @@ def split_remote(text: str) -> tuple[str, str]:
 
     An empty path is the home directory.
     """
-    begin = 0
-    if "[" in text and "]" in text:
-        begin = text.index("]")
-    at = text.find(":", begin)
     if text.startswith("ssh://"):
         raise common.WrongUse(
             f"{text!r} is a URL: write HOST:PATH, and the port as -p N.",
         )
-    host, path = text[: max(0, at)], text[at + 1 :]
-    if at <= 0 or "/" in host:
-        raise common.WrongUse(f"{text!r} is no HOST:PATH, such as hpc:runs/relax-7.")
-    if host.endswith("]"):
-        user, _, inner = host[:-1].rpartition("[")
-        host = user + inner
+    found = _BRACKETED.fullmatch(text)
+    if found is not None:
+        host, path = (found[1] or "") + found[2], found[3]
+    else:
+        host, colon, path = text.partition(":")
+        if not (host and colon) or "/" in host or "[" in host:
+            raise common.WrongUse(f"{text!r} is no HOST:PATH, such as hpc:runs/relax-7.")
     if path in ("", ".", "~"):
         return host, "~/"
     return host, path + "/" if path.rpartition("/")[2] in (".", "..") else path
