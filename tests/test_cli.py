@@ -397,6 +397,15 @@ def test_a_failure_with_closed_streams_has_its_exit_code(cold: Path) -> None:
     )
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize("words", ["masters --json", "demo --help"])
+def test_output_on_a_full_disk_is_one_sentence(words: str) -> None:
+    line = f"{shlex.join(PROGRAM)} {words} >/dev/full"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, timeout=60, check=False)
+    (said,) = done.stderr.decode().splitlines()
+    assert (done.returncode, "No space left on device" in said) == (1, True), said
+
+
 def test_a_terminal_gets_the_same_sentence(cold: Path) -> None:
     done = on_terminal("exec", "no-such-host.invalid", "--", "ls")
     assert done.code == 3

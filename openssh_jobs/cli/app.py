@@ -107,6 +107,10 @@ def run(words: list[str]) -> int:
     try:
         args = _parse(words)
     except SystemExit as done:  # --help
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            return _failed(error, ui)
         return int(done.code or 0)
     except common.WrongUse as error:
         return _failed(error, ui)
@@ -121,9 +125,7 @@ def run(words: list[str]) -> int:
             _interrupted(ui)
             code = common.INTERRUPTED
         except BrokenPipeError:
-            # Whoever read our output has seen enough; nothing more may be written there.
-            with contextlib.suppress(OSError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()  # whoever read it has seen enough
             code = common.BROKEN_PIPE
         except Exception as error:
             if ui.debug:
@@ -132,10 +134,19 @@ def run(words: list[str]) -> int:
     return code
 
 
+def _drop_output() -> None:
+    """Nothing more can be written to stdout, nor what waits in its buffer."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _failed(error: BaseException, ui: Ui) -> int:
-    sys.stdout.flush()
-    if ui.json:
-        ui.data(common.as_data(error))
+    try:
+        if ui.json:
+            ui.data(common.as_data(error))
+        sys.stdout.flush()
+    except OSError:  # a full disk, most likely what failed before
+        _drop_output()
     ui.note(common.sentence(error))
     return common.exit_code(error)
 
