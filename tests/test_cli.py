@@ -398,9 +398,8 @@ def test_a_failure_with_closed_streams_has_its_exit_code(cold: Path) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
-@pytest.mark.parametrize("words", ["masters --json", "demo --help"])
-def test_output_on_a_full_disk_is_one_sentence(words: str) -> None:
-    line = f"{shlex.join(PROGRAM)} {words} >/dev/full"
+def test_output_on_a_full_disk_is_one_sentence() -> None:
+    line = f"{shlex.join(PROGRAM)} masters --json >/dev/full"
     done = subprocess.run(["sh", "-c", line], capture_output=True, timeout=60, check=False)
     (said,) = done.stderr.decode().splitlines()
     assert (done.returncode, "No space left on device" in said) == (1, True), said
