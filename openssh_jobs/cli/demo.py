@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _ALIAS = "demo"
 _PATIENCE = 20.0
 _WAIT = 60.0
+_ENDING = 10.0
 _STEP = re.compile(r"atom (\d+) of (\d+)")
 # A socket's name has at most 90 bytes, and ssh would expand some characters of it.
 _LONGEST_DIRECTORY = 48
@@ -181,9 +182,13 @@ def _own_directory() -> Iterator[Path]:
 
 
 def _remains(top: Path, server: PrivateSshd) -> list[str]:
-    """What is still there although it should be gone."""
-    left = [f"process {pid}" for pid in server.remains() + server.sessions()]
-    return [*left, str(top)] if top.exists() else left
+    """What is still there although it should be gone; what is just ending gets its time."""
+    deadline = time.monotonic() + _ENDING
+    while True:
+        left = [f"process {pid}" for pid in server.remains() + server.sessions()]
+        if not left or time.monotonic() > deadline:
+            return [*left, str(top)] if top.exists() else left
+        time.sleep(0.05)
 
 
 def _clear_away(cluster: Cluster, job: Job | None, directory: str, *, keep: bool) -> bool:

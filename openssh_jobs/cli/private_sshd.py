@@ -276,7 +276,7 @@ class PrivateSshd:
         family = list(self._orphans)
         if self._server is not None:
             family += _descendants(self._server.pid)
-        return [pid for pid in family if _command_name(pid).startswith("sshd")]
+        return [pid for pid in family if _command_name(pid).startswith("sshd") and _alive(pid)]
 
     def kill_sessions(self, number: int = signal.SIGKILL) -> list[int]:
         """Signal every connection's processes; returns whom."""
@@ -287,7 +287,7 @@ class PrivateSshd:
         if not self.private_home:
             return []
         mark = f"HOME={self.home}".encode()
-        return [pid for pid in _all_processes() if mark in _environment(pid)]
+        return [pid for pid in _all_processes() if mark in _environment(pid) and _alive(pid)]
 
     @property
     def pid(self) -> int:
