@@ -26,13 +26,35 @@ from openssh_jobs.errors import (
     SubmitUnknown,
 )
 from openssh_jobs.jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
+from openssh_jobs.schedulers.framing import Section, framed, read_frame, section
 from openssh_jobs.schedulers.launcher import Convention
 from openssh_jobs.schedulers.outcomes import outcome_of_kind
-from openssh_jobs.schedulers.text import expand_array, first_line, is_number, quote
+from openssh_jobs.schedulers.rules import (
+    FINAL_KINDS,
+    Rule,
+    ends,
+    find_rule,
+    is_uncertain,
+    rule,
+)
+from openssh_jobs.schedulers.text import (
+    expand_array,
+    first_line,
+    joined_lines,
+    quote,
+)
 
-__all__ = ["Rule", "Scheduler", "Section", "SubmitRequest", "framed", "read_frame", "section"]
+__all__ = [
+    "Rule",
+    "Scheduler",
+    "Section",
+    "SubmitRequest",
+    "framed",
+    "read_frame",
+    "rule",
+    "section",
+]
 
-_ENDS = 4096
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -93,111 +115,6 @@ class SubmitRequest:
             JobId.parse(job_id)
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What a text in a scheduler's answer means.
-
-    ``refused``: as the answer to a submission it says for certain that there is no job.
-    ``passes``: a limit that will be gone later.
-    """
-
-    pattern: re.Pattern[str]
-    kind: str
-    refused: bool = False
-    passes: bool = False
-
-
-def rule(pattern: str, kind: str, *, refused: bool = False, passes: bool = False) -> Rule:
-    """A ``Rule`` whose pattern ignores case and takes ``^`` at the start of any line."""
-    return Rule(re.compile(pattern, re.IGNORECASE | re.MULTILINE), kind, refused, passes)
-
-
-# What any program may say, after the scheduler's own rules had their turn.
-COMMON_RULES = (
-    rule(
-        r"(?:command not found|: not found$|No such file or directory.*\b(?:exec|bin)\b)",
-        "scheduler_missing",
-        refused=True,
-    ),
-    rule(r"error while loading shared libraries", "scheduler_missing", refused=True),
-    rule(r"Permission denied|not authorized|Unauthorized", "permission"),
-    rule(
-        r"Connection (?:refused|reset|timed out)|timed out|Temporarily unavailable|try again"
-        r"|No route to host|Broken pipe|Resource temporarily unavailable|Cannot allocate memory",
-        "transient",
-    ),
-)
-
-
-# --------------------------------------------------------------------------- frames
-
-# A frame proves an answer complete: it begins with a line that names a number nobody could know
-# beforehand (a job's name may hold anything), and each part says how its command ended.
-_OPEN = re.compile(r"^OJ\+([0-9a-f]{1,40})$", re.MULTILINE)
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """What one command of a framed script printed, and how it ended."""
-
-    name: str
-    text: str
-    returncode: int
-    mark: str
-
-
-def framed(*parts: str) -> str:
-    """A script of several parts whose output ``read_frame`` can tell to be whole.
-
-    ``$oj`` is the unguessable mark, which the parts may use as a separator.
-    """
-    head = (
-        "LC_ALL=C; export LC_ALL\n"
-        "oj=$(od -An -N8 -tx1 /dev/urandom 2>/dev/null | tr -d ' \\n')$$\n"
-        "printf 'OJ+%s\\n' \"$oj\"\n"
-    )
-    return "".join((head, *parts, "printf 'OJ-%s\\n' \"$oj\"\n"))
-
-
-def section(name: str, commands: str) -> str:
-    """One part of a framed script: commands, the last of which gives the status."""
-    return (
-        f"printf 'OJ:%s begin {name}\\n' \"$oj\"\n"
-        f"{commands.rstrip()}\n"
-        f'printf \'\\nOJ:%s end {name} %d\\n\' "$oj" "$?"\n'
-    )
-
-
-def read_frame(stdout: str) -> list[Section] | None:
-    """The parts of a framed answer; ``None`` for text without a frame.
-
-    ``SchedulerError`` of kind ``transport`` for a frame that was cut off.
-    """
-    opened = _OPEN.search(stdout)
-    if opened is None:
-        return None
-    mark = opened[1]
-    found: list[Section] = []
-    pieces = stdout[opened.end() + 1 :].split(f"OJ:{mark} ")
-    complete = f"\nOJ-{mark}\n" in pieces[-1]
-    name = text = ""
-    is_open = False
-    for piece in pieces[1:]:
-        line, _, rest = piece.partition("\n")
-        word, _, argument = line.partition(" ")
-        if word == "begin":
-            name, text, is_open = argument, rest, True
-        elif word == "end" and is_open:
-            code = argument.rpartition(" ")[2]
-            found.append(Section(name, text[:-1], int(code) if is_number(code) else 1, mark))
-            is_open = False
-        else:
-            complete = False
-    if not complete or is_open:
-        raise SchedulerError("the answer is cut off", kind="transport", stdout=stdout)
-    return found
-
-
 # --------------------------------------------------------------------------- the contract
 
 
@@ -214,6 +131,12 @@ class Scheduler(ABC):
     poll_floor: ClassVar[float] = 10.0
     #: What the texts of this scheduler mean, most telling first.
     rules: ClassVar[tuple[Rule, ...]] = ()
+    #: Texts after which the job may exist although the submit command failed: the link broke, or
+    #: the answer was lost, when the request had been sent.  Regular expressions, any case.  All
+    #: else that a failed submit command says is a refusal.
+    uncertain: ClassVar[tuple[str, ...]] = ()
+    #: Exit statuses from 128 on that are the submit command's own, not those of a killed process.
+    own_statuses: ClassVar[frozenset[int]] = frozenset()
     #: Lines of an error text that never are the one that matters.
     noise: ClassVar[re.Pattern[str] | None] = None
     #: Whether some time after a job's end nobody tells where its output lies: then that is asked
@@ -243,7 +166,8 @@ class Scheduler(ABC):
         """The id of the new job.
 
         Raises ``SubmitRejected`` (``SubmitLimit``) where there is certainly no job, and
-        ``SubmitUnknown`` where there may be one.  An id counts whatever the status is.
+        ``SubmitUnknown`` where there may be one.  An id counts whatever the status is.  A command
+        that failed and said why has refused, unless its words are ``uncertain``.
         """
         said = dict.fromkeys(self.submitted_ids(stdout))
         ids = [one for one in said if _is_id(one)]
@@ -254,20 +178,28 @@ class Scheduler(ABC):
     def _submit_error(
         self, stdout: str, stderr: str, returncode: int, *, several: bool
     ) -> SchedulerError:
-        found = None if several else self.find_rule(stdout, stderr)
-        message = self.message(stdout, stderr, found) or "the submit command said nothing"
+        found = None if several else self.find_rule(stderr, stdout)
+        message = self.message(stdout, stderr) or "the submit command said nothing"
+        kind = found.kind if found is not None else "no_job_id"
+        cls: type[SchedulerError] = SubmitUnknown
         if several:
             message = f"more than one job id in the answer: {first_line(stdout)}"
-        cls: type[SchedulerError] = SubmitUnknown
-        if found is not None and found.refused:
-            cls = SubmitLimit if found.passes else SubmitRejected
-        return cls(
-            message,
-            kind=found.kind if found is not None else "no_job_id",
-            stdout=stdout,
-            stderr=stderr,
-            returncode=returncode,
-        )
+        elif self._has_refused(stdout, stderr, returncode, found):
+            cls = SubmitLimit if found is not None and found.passes else SubmitRejected
+            kind = found.kind if found is not None else "invalid_request"
+        return cls(message, kind=kind, stdout=stdout, stderr=stderr, returncode=returncode)
+
+    def _has_refused(self, stdout: str, stderr: str, returncode: int, found: Rule | None) -> bool:
+        """True for the answer of a submit command that ended by itself and named a reason."""
+        # 124 is that of timeout(1); a shell tells a signal as 128 and more.
+        by_itself = 0 < returncode < 128 and returncode != 124
+        if not by_itself and returncode not in self.own_statuses:
+            return False
+        if found is not None and found.unsent:
+            return True
+        if not joined_lines(stderr, stdout, skip=self.noise):
+            return False
+        return not is_uncertain(self.uncertain, stderr, stdout)
 
     # -- asking --------------------------------------------------------------
 
@@ -425,14 +357,7 @@ class Scheduler(ABC):
 
     def find_rule(self, *texts: str) -> Rule | None:
         """The first rule that fits any of these texts."""
-        # An error is short; a listing of 100,000 jobs need not be searched for one.
-        ends = [
-            text if len(text) <= _ENDS else f"{text[:_ENDS]}\n{text[-_ENDS:]}" for text in texts
-        ]
-        for one in (*self.rules, *COMMON_RULES):
-            if any(one.pattern.search(text) for text in ends if text):
-                return one
-        return None
+        return find_rule(self.rules, *texts)
 
     def outcome_of(self, text: str) -> CancelOutcome:
         """What the words about one job mean for the wish to act on it."""
@@ -451,14 +376,9 @@ class Scheduler(ABC):
             raise self.error(stdout, stderr, returncode)
         return stdout
 
-    def message(self, stdout: str, stderr: str, found: Rule | None = None) -> str:
-        """The line that matters: the one that a rule is about, else the first."""
-        if found is not None:
-            for text in (stderr, stdout):
-                for line in (text[:_ENDS] + text[_ENDS:][-_ENDS:]).splitlines():
-                    if found.pattern.search(line):
-                        return first_line(line)
-        return first_line(stderr, stdout, skip=self.noise)
+    def message(self, stdout: str, stderr: str) -> str:
+        """What an error says, in one line: all its lines that say something, up to a bound."""
+        return joined_lines(*ends(stderr, stdout), skip=self.noise)
 
     def error(
         self,
@@ -469,11 +389,16 @@ class Scheduler(ABC):
         kind: str | None = None,
         message: str | None = None,
     ) -> SchedulerError:
-        """The error that an answer is: its kind by the rules (``transient`` for want of one)."""
+        """The error that an answer to a query is.
+
+        Its kind by the rules; ``transient`` for want of one, or where none says that it is final.
+        """
         found = self.find_rule(stderr, stdout)
         if kind is None:
             kind = found.kind if found is not None else "transient"
-        text = message or self.message(stdout, stderr, found)
+            if found is not None and kind in FINAL_KINDS and not found.final:
+                kind = "transient"
+        text = message or self.message(stdout, stderr)
         if not text:
             text = f"no answer (exit status {returncode})"
         return SchedulerError(text, kind=kind, stdout=stdout, stderr=stderr, returncode=returncode)

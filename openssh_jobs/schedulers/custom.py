@@ -43,6 +43,8 @@ class Custom(Scheduler):
         self.directive = base.directive  # type: ignore[misc]
         self.poll_floor = base.poll_floor  # type: ignore[misc]
         self.rules = base.rules  # type: ignore[misc]
+        self.uncertain = base.uncertain  # type: ignore[misc]
+        self.own_statuses = base.own_statuses  # type: ignore[misc]
         self.noise = base.noise  # type: ignore[misc]
         self.convention = base.convention  # type: ignore[misc]
 

@@ -71,9 +71,9 @@ class Direct(Scheduler):
     forgets_paths: ClassVar[bool] = False
     poll_floor: ClassVar[float] = 0.0
     rules = (
-        rule("openssh_jobs: refused: no directory", "permission", refused=True),
-        rule("openssh_jobs: refused: the job cannot be", "transient", refused=True),
-        rule("openssh_jobs: refused:", "invalid_request", refused=True),
+        rule("openssh_jobs: refused: no directory", "permission", unsent=True, final=True),
+        rule("openssh_jobs: refused: the job cannot be", "transient", unsent=True),
+        rule("openssh_jobs: refused:", "invalid_request", unsent=True),
         rule("HOME: parameter|No space left|Disk quota exceeded", "transient"),
     )
 

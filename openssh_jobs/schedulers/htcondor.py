@@ -56,23 +56,27 @@ class HTCondor(Scheduler):
     noise: ClassVar[re.Pattern[str] | None] = re.compile(
         r"^(?:Submitting job\(s\)|WARNING|-- Schedd|\.+$)"
     )
+    uncertain: ClassVar[tuple[str, ...]] = (
+        "Failed to (?:end classad|commit)|CEDAR:|SECMAN|communication error",
+    )
     rules = (
         rule(
             "Failed to connect to local queue manager|Can't find address of (?:local )?schedd",
             "transient",
-            refused=True,
+            unsent=True,
         ),
         rule("Failed to (?:fetch ads|connect|end classad)|CEDAR:|SECMAN|Can't (?:connect|contact)|"
              "Unable to locate|Failed to commit|communication error", "transient"),
         rule("MAX_JOBS_PER_OWNER|MAX_JOBS_SUBMITTED|would exceed|limit on number of", "limit",
-             refused=True, passes=True),
-        rule("MAX_JOBS_PER_SUBMISSION", "limit", refused=True),
-        rule("not authorized|DENIED|Permission denied", "permission", refused=True),
+             passes=True),
+        rule("MAX_JOBS_PER_SUBMISSION", "limit"),
+        rule("not authorized|DENIED|Permission denied", "permission"),
         rule("Can't find configuration|Neither the environment variable CONDOR_CONFIG",
-             "not_submit_host", refused=True),
+             "not_submit_host"),
         rule("There are no jobs in the queue|not found", "not_found"),
-        rule("ERROR: (?!Failed)|Failed to parse|Can't open|does not exist|No 'executable'|"
-             "Unknown option|unknown or ambiguous|Unrecognized", "invalid_request", refused=True),
+        rule("Unknown option|unknown or ambiguous|Unrecognized", "invalid_request", final=True),
+        rule("ERROR: (?!Failed)|Failed to parse|Can't open|does not exist|No 'executable'",
+             "invalid_request"),
     )  # fmt: skip
     cancel_command, hold_command, release_command = "condor_rm", "condor_hold", "condor_release"
 

@@ -54,22 +54,28 @@ class LSF(Scheduler):
         "lsid 2>/dev/null </dev/null | grep -v '^$' | sed -n '1p'"
     )
     convention: ClassVar[Convention | None] = LSF_JOBS
+    # bsub ends with exit(-1).
+    own_statuses: ClassVar[frozenset[int]] = frozenset((255,))
+    uncertain: ClassVar[tuple[str, ...]] = (
+        "batch daemon not responding|still trying|Failed in (?:an LSF library call|sending)",
+        "Communication time ?out|Server connection",
+    )
     rules = (
         rule("batch daemon not responding|LIM is down|LIM.*not responding|still trying|"
              "Failed in (?:an LSF library call|sending)|Communication time ?out|"
              "Server connection|mbatchd .*(?:restart|busy)|Unable to contact", "transient"),
         rule("[Pp]ending job threshold|User'?s? job slot limit|job limit .*reached|"
-             "exceeds .*MAX_JOBS|Too many (?:jobs|pending)", "limit", refused=True, passes=True),
-        rule("exceeds .*(?:limit|LIMIT)|above the hard limit|Requested.*exceed", "limit",
-             refused=True),
+             "exceeds .*MAX_JOBS|Too many (?:jobs|pending)", "limit", passes=True),
+        rule("exceeds .*(?:limit|LIMIT)|above the hard limit|Requested.*exceed", "limit"),
         rule("[Pp]ermission denied|User cannot use|not (?:a )?authorized|Operation not permitted|"
-             "does not have permission", "permission", refused=True),
+             "does not have permission", "permission"),
         rule("not a? ?(?:submission|client) host|ls_initdebug|Cannot open lsf\\.conf|"
-             "Bad host name", "not_submit_host", refused=True),
+             "Bad host name", "not_submit_host"),
         rule("is not found|No matching job", "not_found"),
-        rule("Job not submitted|Request aborted by esub|Bad (?:argument|resource)|"
-             "No such (?:queue|file|project)|Illegal|Usage:|Empty job|Invalid", "invalid_request",
-             refused=True),
+        rule("Usage:|Bad argument|Illegal option|[Yy]ou cannot use", "invalid_request",
+             final=True),
+        rule("Job not submitted|Request aborted by esub|Bad resource|"
+             "No such (?:queue|file|project)|Illegal|Empty job|Invalid", "invalid_request"),
     )  # fmt: skip
     cancel_command, hold_command, release_command = "bkill", "bstop", "bresume"
 

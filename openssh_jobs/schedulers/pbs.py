@@ -42,7 +42,7 @@ RULES: tuple[Rule, ...] = (
     # Slurm's qstat wrapper, behind its complaint about an option.
     rule(r"^Problem loading (?:jobs|partitions)\.", "transient"),
     rule("Connection refused|cannot connect to server|No route to host", "transient",
-         refused=True),
+         unsent=True),
     rule(
         r"could not connect to MOM|Server disconnected|timed? ?out|Premature end of message|"
         r"End of File|server is (?:busy|shutting down)|Server.*not.*(?:available|responding)",
@@ -50,26 +50,24 @@ RULES: tuple[Rule, ...] = (
     ),
     rule("Job has finished", "finished_see_history"),
     rule("Unknown Job ?Id|Unknown Job Identifier", "not_found"),
-    rule("Unauthorized Request|Bad UID|not authorized|No permission|not allowed", "permission",
-         refused=True),
+    rule("Unauthorized Request|Bad UID|not authorized|No permission|not allowed", "permission"),
     rule(
         r"would exceed .*limit|Maximum number of jobs already in queue|"
         r"exceeds? .*(?:max_queued|per-user limit|jobs? .*limit)|Job rejected.*limit",
         "limit",
-        refused=True,
         passes=True,
     ),
     rule("violates queue and/or server resource limits|exceeds server or queue size limit|"
-         "exceeds queue resource limits", "limit", refused=True),
-    rule("compute nodes?|not a submit host|submit.*from this host", "not_submit_host",
-         refused=True),
+         "exceeds queue resource limits", "limit"),
+    rule("compute nodes?|not a submit host|submit.*from this host", "not_submit_host"),
+    rule("illegal -|illegally formed|invalid option|unknown option|usage:", "invalid_request",
+         final=True),
     rule(
-        "illegal -|illegally formed|invalid option|Unknown queue|Queue is not enabled|"
+        "Unknown queue|Queue is not enabled|"
         "Unknown resource|Illegal attribute|script file|script not a file|contains cr, lf|"
-        "name is too long|unknown option|Unknown option|usage:|Invalid credential|"
+        "name is too long|Invalid credential|"
         "Invalid request|Job array.*(?:invalid|illegal)|Bad value|error running the Slurm sbatch",
         "invalid_request",
-        refused=True,
     ),
 )  # fmt: skip
 
@@ -87,6 +85,12 @@ class PBS(Scheduler):
         "qstat --version 2>&1 </dev/null | grep -i '^pbs_version'"
     )
     rules = RULES
+    # The low byte of an error number from 15001 on (pbs_error.h), as qsub ends with it.
+    own_statuses: ClassVar[frozenset[int]] = frozenset(range(153, 256))
+    uncertain: ClassVar[tuple[str, ...]] = (
+        "Server disconnected|Premature end of message|End of File",
+        "Protocol .*error|Error reading|cannot read (?:server )?reply",
+    )
     is_torque: ClassVar[bool] = False
     cancel_command, hold_command, release_command = "qdel", "qhold", "qrls"
 

@@ -87,11 +87,33 @@ class GridEngine(Scheduler):
         "qstat -help 2>/dev/null | sed -n '1p' | grep -i -E 'GE|Grid Engine'"
     )
     noise: ClassVar[re.Pattern[str] | None] = re.compile(r"^Exiting\.$")
+    # Texts of sge_gdi_packet_internal.c and commlib (msg_gdilib.h, msg_commlistslib.h): when a
+    # request could not be sent or its answer not be read, the client looks whether the master
+    # lives and says "unable to contact" in both cases.  "got read error" is that of a connection
+    # that was there; a connection that was refused from the start says so and nothing else.
+    uncertain: ClassVar[tuple[str, ...]] = (
+        r"\bgot (?:\w+ ){1,3}(?:error|timeout)|couldn't (?:read|write) all data|closing \"",
+        "unable to (?:send message to|contact) qmaster|failed (?:sending|receiving) gdi",
+        "error unpacking gdi|GDI mismatch|format error while unpacking|is not acknowledged",
+        "connection is going down|general connection state error|handle shutdown in progress",
+        "can't (?:receive message from|send .*message to) commproc|Error reading answer list",
+        "Unable to wait for job|Interrupted!|Your immediate job",
+    )
     rules = (
-        rule(r"Connection refused\)|commlib error: can't connect", "transient", refused=True),
         rule(
-            "commlib error|unable to send message to qmaster|got send error|got select error|"
-            "got timeout|qmaster .*not alive|failed receiving gdi|Error reading answer list",
+            'got read error|closing "|receive timeout|failed receiving gdi|got timeout|'
+            "Error reading answer list",
+            "transient",
+        ),
+        rule(
+            r"Connection refused\)|commlib error: can't connect|"
+            "Unable to initialize environment because of error: .*qmaster",
+            "transient",
+            unsent=True,
+        ),
+        rule(
+            "commlib error|unable to (?:send message to|contact) qmaster|got send error|"
+            "got select error|qmaster .*not alive|failed sending gdi",
             "transient",
         ),
         rule(
@@ -103,30 +125,31 @@ class GridEngine(Scheduler):
             "only [0-9]+ jobs are allowed per user|maximum.*jobs.*(?:exceeded|reached)|"
             "exceed.*quota|max_u_jobs|max_jobs",
             "limit",
-            refused=True,
             passes=True,
         ),
-        rule("more than [0-9]+ tasks|max_aj", "limit", refused=True),
+        rule("more than [0-9]+ tasks|max_aj", "limit"),
         rule(
             "no submit host|neither submit nor admin host|SGE_ROOT|SGE_CELL|"
             "can't determine path to qmaster|unable to read .*act_qmaster",
             "not_submit_host",
-            refused=True,
         ),
         rule(
             "no permission|necessary privileges|must be at least owner|lower than minimum|"
             "access denied|not allowed to|no access to",
             "permission",
-            refused=True,
         ),
         rule("no jobs running since startup", "not_found"),
         rule(
             "Unable to run job: (?:job rejected|denied|unknown resource|attribute|error: no suit|"
             "Job was rejected|can't resolve|Script length|.*not allowed in objectname|"
             "warning|job .*cannot run)|Unable to read script|no suitable queues|"
-            "invalid option argument|argument to -|invalid task|ERROR! |Unknown option",
+            "invalid task",
             "invalid_request",
-            refused=True,
+        ),
+        rule(
+            "invalid option argument|argument to -|ERROR! |Unknown option",
+            "invalid_request",
+            final=True,
         ),
     )
     cancel_command, hold_command, release_command = "qdel", "qhold", "qrls"

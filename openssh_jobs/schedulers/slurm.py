@@ -42,6 +42,7 @@ from openssh_jobs.schedulers.slurm_words import (
     LOOKS_LIKE,
     RULES,
     SPEAKS,
+    UNCERTAIN,
     path_of_element,
     plain,
     sbatch_words,
@@ -81,6 +82,9 @@ class Slurm(Scheduler):
     )
     noise: ClassVar[re.Pattern[str] | None] = re.compile(r"If munged is up, restart with")
     rules: ClassVar[tuple[Rule, ...]] = RULES
+    # sbatch ends with exit(-1) for an option that it does not take.
+    own_statuses: ClassVar[frozenset[int]] = frozenset((255,))
+    uncertain: ClassVar[tuple[str, ...]] = UNCERTAIN
     convention: ClassVar[Convention | None] = SLURM_JOBS
 
     # -- submitting ------------------------------------------------------------

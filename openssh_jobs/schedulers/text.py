@@ -20,6 +20,7 @@ __all__ = [
     "expand_hosts",
     "first_line",
     "is_number",
+    "joined_lines",
     "parse_duration",
     "parse_size",
     "parse_time",
@@ -260,6 +261,37 @@ def first_line(*texts: str, skip: re.Pattern[str] | None = None) -> str:
             if line and not (skip is not None and skip.search(line)):
                 return line[:300]
     return ""
+
+
+_TELLING = re.compile(
+    r"error|fail|fatal|den(?:y|ied)|refus|reject|invalid|illegal|unable|unknown|unrecogni|ambiguous|cannot|not\b|n't\b"
+    r"|exceed|limit|too (?:many|long|large)|require|missing",
+    re.IGNORECASE,
+)
+_MOST_LINES, _MOST_LETTERS = 20, 2000
+
+
+def joined_lines(*texts: str, skip: re.Pattern[str] | None = None) -> str:
+    """The lines that say something, in one line without control characters.
+
+    A line of dashes says nothing.  Of more than twenty lines (a usage text, a long banner) those
+    that read like an error are kept, or the first and the last ones where none does.
+    """
+    found: dict[str, None] = {}
+    for text in texts:
+        for line in text.splitlines():
+            line = " ".join(_CONTROL.sub(" ", line).split())
+            if any(map(str.isalnum, line)) and not (skip is not None and skip.search(line)):
+                found.setdefault(line[:_MOST_LETTERS])
+    lines = list(found)
+    if len(lines) > _MOST_LINES:
+        telling = [line for line in lines if _TELLING.search(line)]
+        lines = telling[:_MOST_LINES] or [*lines[:5], *lines[5 - _MOST_LINES :]]
+    joined = ""
+    for line in lines:
+        glue = "" if not joined else " " if joined[-1] in ".:;,!?" else "; "
+        joined += glue + line
+    return joined if len(joined) <= _MOST_LETTERS else f"{joined[: _MOST_LETTERS - 1]}…"
 
 
 def chunks(words: Iterable[str], *, size: int = 60_000) -> Iterator[list[str]]:
