@@ -52,12 +52,33 @@ SCHEDULER_ERROR_KINDS = (
 )
 
 
+# Not shown by a terminal although Unicode calls them letters or marks.
+_INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
+
+
+def printable(text: object) -> str:
+    """Text with everything spelled out that a terminal would obey or not show.
+
+    Control characters (C0, C1, line ends too), bidirectional controls, zero-width characters and
+    undecodable bytes become ``\\x1b``, ``\\n``, ``\\u202e``, ``\\udcff``.
+    """
+    return "".join(
+        one
+        if (one.isprintable() or one in "\xa0\u202f\u3000") and one not in _INVISIBLE
+        else one.encode("unicode_escape").decode("ascii")
+        for one in str(text)
+    )
+
+
 def _restore(cls: type[OpenSSHJobsError], message: str, facts: dict[str, Any]) -> OpenSSHJobsError:
     return cls(message, **facts)
 
 
 class OpenSSHJobsError(Exception):
-    """Base of all errors here: what happened, where, and what to do next."""
+    """Base of all errors here: what happened, where, and what to do next.
+
+    ``str()`` is one ``printable`` line; the attributes hold what was said, as it was said.
+    """
 
     default_sent: ClassVar[Sent] = "no"
 
@@ -86,7 +107,7 @@ class OpenSSHJobsError(Exception):
         text = f"{self.host}: {self.message}" if self.host else self.message
         if self.advice:
             text = f"{text.rstrip('.')}. {self.advice}"
-        return text
+        return printable(text)
 
     def _facts(self) -> dict[str, Any]:
         facts = {
