@@ -176,6 +176,7 @@ class Specification:
             memory=self.memory,
             gpus=self.gpus,
             token=token,
+            env_names=tuple(self.env),
             options=self.options,
         )
 

@@ -48,6 +48,11 @@ def ad(cluster: int, proc: int, status: int, **more: Any) -> dict[str, Any]:
     }
 
 
+def totals(count: int) -> tuple[str, str, int]:
+    """The totals that HTCondor's queue is asked for beside the jobs."""
+    return ("condor_q-totals", f"\nTotal for query: {count} jobs; 0 completed, 0 removed\n", 0)
+
+
 QUEUE = [
     ad(88, 0, 2, RemoteHost="slot1@node7", RequestCpus=4),
     ad(88, 1, 1),
@@ -61,7 +66,8 @@ QUEUE = [
 
 def test_condor_q_json() -> None:
     snapshot = CONDOR.parse_status(
-        frame(("condor_q", json.dumps(QUEUE), 0)), requested=["88", "88.0", "89.0", "93.0", "99"]
+        frame(("condor_q", json.dumps(QUEUE), 0), totals(7)),
+        requested=["88", "88.0", "89.0", "93.0", "99"],
     )
     assert snapshot["88"].state is JobState.RUNNING
     assert snapshot["88.0"].nodes == ("node7",)
@@ -107,7 +113,8 @@ def test_condor_history_says_how_it_ended() -> None:
 
 
 def test_an_empty_answer_of_condor_q_counts_only_when_it_is_whole() -> None:
-    assert CONDOR.parse_status(frame(("condor_q", "", 0)), requested=["5"]).absent == ("5",)
+    whole = CONDOR.parse_status(frame(("condor_q", "", 0), totals(0)), requested=["5"])
+    assert whole.absent == ("5",)
     for stdout, stderr, code in (
         (frame(("condor_q", "", 1)), "Failed to fetch ads from: <10.0.0.1> : login", 0),
         (frame(("condor_q", "", 0)), "-- Failed to fetch ads from: <10.0.0.1> : login", 0),
@@ -143,7 +150,8 @@ Total for query: 5 jobs; 0 completed, 0 removed, 1 idle, 1 running, 1 held, 0 su
 
 def test_the_tables_of_condor_q() -> None:
     batch = parser.parse_status(BATCH)
-    assert batch["88.1"].state is JobState.RUNNING
+    assert batch["88"].state is JobState.RUNNING
+    assert "88.1" not in batch, "one runs and one waits: which of them, it does not say"
     assert batch["90.5"].state is JobState.PENDING
     assert batch["91.0"].state is JobState.HELD
     with pytest.raises(KeyError):
@@ -224,7 +232,7 @@ def test_machines_of_a_pool_are_sums_of_slots() -> None:
 
 BJOBS = {
     "COMMAND": "bjobs",
-    "JOBS": 5,
+    "JOBS": 10,
     "RECORDS": [
         {"JOBID": "123", "JOBINDEX": "0", "STAT": "RUN", "USER": "alice", "QUEUE": "normal",
          "EXEC_HOST": "4*host1:2*host2", "JOB_NAME": "we|ird\nname", "EXIT_CODE": "-"},
@@ -293,7 +301,8 @@ Sun Nov 22 06:48:55: Done successfully. The CPU time used is 0.1 seconds;
 
 
 def test_bhist() -> None:
-    snapshot = LSF.parse_history(frame(("bhist", LONG, 0)), requested=["123", "124"])
+    answer = frame(("bhist 123", LONG.partition("-----")[0], 0), ("bhist 124", LONG, 0))
+    snapshot = LSF.parse_history(answer, requested=["123", "124"])
     assert (snapshot["123"].state, snapshot["123"].exit_code) == (JobState.FAILED, 3)
     assert (snapshot["124"].state, snapshot["124"].source) == (JobState.COMPLETED, "accounting")
 

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import ClassVar
 
 from openssh_jobs.errors import InputError
-from openssh_jobs.jobs import CancelOutcome, JobId, JobStatus, Node, Snapshot
+from openssh_jobs.jobs import CancelOutcome, JobId, JobState, JobStatus, Node, Snapshot
 from openssh_jobs.schedulers.base import (
     Scheduler,
     Section,
@@ -26,8 +26,14 @@ from openssh_jobs.schedulers.base import (
     rule,
     section,
 )
-from openssh_jobs.schedulers.htcondor_output import json_list, number_of, read
-from openssh_jobs.schedulers.outcomes import Sentences, outcomes_by_line, outcomes_for
+from openssh_jobs.schedulers.classads import json_list, members, number_of
+from openssh_jobs.schedulers.htcondor_output import read
+from openssh_jobs.schedulers.outcomes import (
+    Sentences,
+    outcome_of_kind,
+    outcomes_by_line,
+    outcomes_for,
+)
 from openssh_jobs.schedulers.text import (
     chunks,
     command_words,
@@ -39,7 +45,7 @@ _ATTRIBUTES = (
     "ClusterId,ProcId,JobStatus,Owner,QDate,JobStartDate,JobCurrentStartDate,CompletionDate,"
     "EnteredCurrentStatus,ExitCode,ExitBySignal,ExitSignal,HoldReason,HoldReasonCode,RemoveReason,"
     "RemoteHost,LastRemoteHost,RequestCpus,Iwd,Out,Err,Cmd,JobBatchName,NumJobStarts,"
-    "RemoteWallClockTime,AccountingGroup"
+    "RemoteWallClockTime,AccountingGroup,TotalSubmitProcs"
 )
 
 
@@ -56,27 +62,40 @@ class HTCondor(Scheduler):
     noise: ClassVar[re.Pattern[str] | None] = re.compile(
         r"^(?:Submitting job\(s\)|WARNING|-- Schedd|\.+$)"
     )
+    # submit.cpp and qmgmt_send_stubs.cpp of HTCondor 25: all is one transaction of the schedd, and
+    # all errors but one come before its end was asked for.  The commit itself names a reason
+    # (ErrorReason) where the schedd has answered; without one the answer was lost.
     uncertain: ClassVar[tuple[str, ...]] = (
-        "Failed to (?:end classad|commit)|CEDAR:|SECMAN|communication error",
+        r"Failed to commit job submission into the queue\.\s*(?:\Z|(?!\s*ERROR: ))",
+        "Failed to spool job files",  # the job is there, held until they come
     )
+    own_statuses: ClassVar[frozenset[int]] = frozenset((255,))  # exit(-1)
     rules = (
-        rule(
-            "Failed to connect to local queue manager|Can't find address of (?:local )?schedd",
-            "transient",
-            unsent=True,
-        ),
-        rule("Failed to (?:fetch ads|connect|end classad)|CEDAR:|SECMAN|Can't (?:connect|contact)|"
-             "Unable to locate|Failed to commit|communication error", "transient"),
-        rule("MAX_JOBS_PER_OWNER|MAX_JOBS_SUBMITTED|would exceed|limit on number of", "limit",
-             passes=True),
-        rule("MAX_JOBS_PER_SUBMISSION", "limit"),
-        rule("not authorized|DENIED|Permission denied", "permission"),
+        # The connection comes first; what it fails by (SECMAN, AUTHENTICATE, CEDAR) follows it.
+        rule(r"Failed to connect to (?:local )?queue manager.*(?:\n.*)*?(?:AUTHENTICATE|"
+             "SECMAN:2010)|Failed to connect to .*not authorized|DENIED authorization",
+             "permission", unsent=True, final=True),
+        rule("Failed to connect to (?:local )?queue manager|Can't find address of |"
+             "Could not connect to schedd|Unable to locate", "transient", unsent=True),
+        rule("MAX_JOBS_PER_SUBMISSION|SUBMIT_MAX_PROCS_IN_CLUSTER|-maxjobs|-single-cluster",
+             "limit"),
+        rule("MAX_JOBS_PER_OWNER|MAX_JOBS_SUBMITTED|MAX_RUNNING_SCHEDULER_JOBS_PER_OWNER|"
+             "Number of submitted jobs would exceed|limit on number of", "limit", passes=True),
+        rule('SECMAN:2010|Received "DENIED" from server', "permission", final=True),
+        rule("Failed to (?:fetch ads|end classad)|CEDAR:|SECMAN|Can't (?:connect|contact)|"
+             "communication error|Failed to commit [^\\n]*\\s*\\Z|Failed to receive remote ad|"
+             "Client and server do not agree", "transient"),
+        rule("not authorized|DENIED|Permission denied|User is disabled|not allowed to own jobs|"
+             "Unknown User|User \\S+ is disabled|No credential stored", "permission", final=True),
         rule("Can't find configuration|Neither the environment variable CONDOR_CONFIG",
-             "not_submit_host"),
+             "not_submit_host", unsent=True, final=True),
         rule("There are no jobs in the queue|not found", "not_found"),
-        rule("Unknown option|unknown or ambiguous|Unrecognized", "invalid_request", final=True),
-        rule("ERROR: (?!Failed)|Failed to parse|Can't open|does not exist|No 'executable'",
-             "invalid_request"),
+        rule("^openssh_jobs: refused: |Unknown option|unknown or ambiguous|Unrecognized|"
+             "requires another argument|can not be used|Cannot (?:print as|use more than)|"
+             "-- Parse error in constraint|Unsupported query option", "invalid_request",
+             unsent=True, final=True),
+        rule("ERROR: (?!Failed)|Failed to parse|Can't open|does not exist|No 'executable'|"
+             "on Line [0-9]+ of ", "invalid_request"),
     )  # fmt: skip
     cancel_command, hold_command, release_command = "condor_rm", "condor_hold", "condor_release"
 
@@ -97,23 +116,24 @@ class HTCondor(Scheduler):
         words: list[str] = []
         if request.name is not None:
             words += ["-batch-name", request.name]
-        memory = request.memory
         for key, value in (
             ("accounting_group", request.account),
             ("request_cpus", request.cpus),
-            ("request_memory", f"{-(-memory // 2**20)}" if isinstance(memory, int) else memory),
+            ("request_memory", _memory(request.memory)),
             ("request_gpus", request.gpus),
             ("output", request.stdout_path),
             ("error", request.stderr_path),
             ("hold", "true" if request.hold else None),
+            ("getenv", ", ".join(request.env_names) or None),
         ):
             if value is not None:
-                if "\n" in str(value):
+                if re.search(r"[\n\r]", str(value)):
                     raise InputError(f"{key} holds a newline: {value!r}")
                 words += ["-append", f"{key} = {value}"]
         words.extend(request.options)
-        line = f"condor_submit {self.words(*words)} {shell_path(request.script)}"
-        return f"LC_ALL=C {line} </dev/null\n"
+        path = shell_path(request.script)
+        line = f"LC_ALL=C condor_submit {self.words(*words)} {path} </dev/null\n"
+        return _ENV_CHECK.replace("SCRIPT", path) + line if request.env_names else line
 
     def submitted_ids(self, stdout: str) -> list[str]:
         """``1 job(s) submitted to cluster 2267.``, or ``2267.0 - 2267.4`` (``-terse``)."""
@@ -128,12 +148,13 @@ class HTCondor(Scheduler):
             batches = [self.words(*batch) for batch in chunks(self.checked_ids(ids))]
         else:
             batches = ["-allusers" if all_users else '"$(id -un)"']
-        return framed(
-            *(
-                section("condor_q", f"condor_q {one} -json -attributes {_ATTRIBUTES} </dev/null")
-                for one in batches
-            )
-        )
+        parts: list[str] = []
+        for one in batches:
+            ask = f"condor_q {one} -json -attributes {_ATTRIBUTES} </dev/null"
+            parts.append(section("condor_q", ask))
+            # No job is no text at all, with the status 0: how many there are proves it complete.
+            parts.append(section("condor_q-totals", f"condor_q {one} -totals </dev/null"))
+        return framed(*parts)
 
     def parse_status(
         self,
@@ -145,42 +166,76 @@ class HTCondor(Scheduler):
         command: str | None = None,
         timezone: tzinfo | None = None,
     ) -> Snapshot:
-        """condor_q and condor_history: ``-json``, ``-long``, tables, ``-af:j``."""
+        """condor_q, condor_history: ``-json``, ``-jsonl``, ``-xml``, ``-long``, ``-af``, tables.
+
+        An id that the answer leaves out is absent only where the totals say that nothing is left
+        out.
+        """
         wanted = None if requested is None else [str(JobId.parse(one)) for one in requested]
         sections = read_frame(stdout)
         words = command_words(command, ("condor_q", "condor_history"))
-        is_history = bool(words) and words[0].endswith("condor_history")
         is_framed = sections is not None
         if sections is None:
-            sections = [Section("condor_q", stdout, returncode, "")]
+            is_history = bool(words) and words[0].endswith("condor_history")
+            name = "condor_history" if is_history else "condor_q"
+            sections = [Section(name, stdout, returncode, "")]
         known: dict[str, JobStatus] = {}
         unparsed: list[str] = []
+        is_complete = is_framed
+        counted = 0
         for one in sections:
-            history = is_history or one.name == "condor_history"
-            is_empty = not one.text.strip()
-            if one.returncode != 0 or (is_empty and not is_framed and not words):
-                raise self.error(one.text, stderr, one.returncode)
-            # An error text with status 0 is an error all the same.
-            if is_empty and re.search(r"^(?:-- )?(?:Error|Failed)", stderr, re.MULTILINE | re.I):
-                raise self.error(one.text, stderr, one.returncode)
-            source = "accounting" if history else "queue"
-            if not read(one.text, source, known, unparsed) and not is_empty:
-                raise self.error(
-                    stdout,
-                    stderr,
-                    returncode,
-                    kind="parse_error",
-                    message=f"this is no listing of HTCondor: {first_line(one.text)!r}",
-                )
+            if one.name == "condor_q-totals":
+                total = _total(one)
+                is_complete = is_complete and total is not None and counted >= total
+                if total is None and not counted:
+                    why = "condor_q listed no job and no total of jobs"
+                    raise self.error(
+                        one.text, stderr, one.returncode, kind="transient", message=why
+                    )
+                continue
+            before = len(known)
+            self._read_section(one, stderr, known, unparsed, words, is_framed=is_framed)
+            counted = len(known) - before
+        is_history = any(one.name == "condor_history" for one in sections)
+        if is_history:
+            is_complete = is_complete and _COMPLAINT.search(stderr) is None
+        elif not any(one.name == "condor_q-totals" for one in sections):
+            is_complete = False
         snapshot = Snapshot(
             known=known,
             unparsed=tuple(unparsed),
-            source="accounting" if any(s.name == "condor_history" for s in sections) else "queue",
-            whole_arrays=any(s.name == "condor_history" for s in sections),
+            source="accounting" if is_history else "queue",
+            whole_arrays=is_history and is_framed,
         )
         if wanted is None:
             return snapshot
-        return snapshot.select(wanted, covered=is_framed and not unparsed)
+        return snapshot.select(wanted, covered=is_complete and not unparsed)
+
+    def _read_section(
+        self,
+        one: Section,
+        stderr: str,
+        known: dict[str, JobStatus],
+        unparsed: list[str],
+        words: list[str],
+        *,
+        is_framed: bool,
+    ) -> None:
+        is_empty = not one.text.strip()
+        if one.returncode != 0 or (is_empty and not is_framed and not words):
+            raise self.error(one.text, stderr, one.returncode)
+        # An error text with status 0 is an error all the same.
+        if is_empty and _COMPLAINT.search(stderr):
+            raise self.error(one.text, stderr, one.returncode)
+        source = "accounting" if one.name == "condor_history" else "queue"
+        if not read(one.text, source, known, unparsed, words) and not is_empty:
+            raise self.error(
+                one.text,
+                stderr,
+                one.returncode,
+                kind="parse_error",
+                message=f"this is no listing of HTCondor: {first_line(one.text)!r}",
+            )
 
     def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:
         return framed(
@@ -203,7 +258,9 @@ class HTCondor(Scheduler):
         requested: Iterable[str] | None = None,
         since: datetime | None = None,
     ) -> Snapshot:
-        if read_frame(stdout) is None:
+        """How jobs ended.  A cluster of which members are missing has not ended in any way."""
+        sections = read_frame(stdout)
+        if sections is None:
             raise self.error(stdout, stderr, returncode, kind="transport")
         whole = self.parse_status(stdout, stderr=stderr, returncode=returncode)
         early = since - timedelta(hours=1) if since is not None else None
@@ -212,10 +269,19 @@ class HTCondor(Scheduler):
             for job_id, one in whole.known.items()
             if early is None or one.submitted is None or one.submitted >= early
         }
+        asked = None if requested is None else list(requested)
+        clusters = {JobId.parse(one).number for one in asked or ()}
+        for cluster, (listed, total) in members("\n".join(one.text for one in sections)).items():
+            if cluster in clusters and listed < total:
+                reason = f"the history has {listed} of {total} jobs of the cluster"
+                known[cluster] = JobStatus(
+                    cluster, JobState.UNKNOWN, reason=reason, source="accounting"
+                )
         snapshot = replace(whole, known=known)
-        if requested is None:
+        if asked is None:
             return snapshot
-        return snapshot.select(requested, covered=not whole.unparsed)
+        covered = not whole.unparsed and _COMPLAINT.search(stderr) is None
+        return snapshot.select(asked, covered=covered)
 
     # -- acting ----------------------------------------------------------------------
 
@@ -231,6 +297,12 @@ class HTCondor(Scheduler):
         sections = read_frame(stdout)
         text = f"{stdout}\n{stderr}" if sections is None else "".join(s.text for s in sections)
         said = outcomes_by_line(text, _OUTCOMES)
+        # Why it could not, other lines say; without any the cluster has no such jobs.
+        rest = "\n".join(line for line in text.split("\n") if not _WHOLE_CLUSTER.search(line))
+        found = self.find_rule(rest)
+        for cluster in _WHOLE_CLUSTER.findall(text):
+            why = _O.INVALID_REQUEST if rest.strip() else _O.NOT_FOUND
+            said[cluster] = outcome_of_kind(found.kind) if found is not None else why
         if not said:
             raise self.error(text, stderr, returncode)
         return outcomes_for(requested, said, CancelOutcome.TRANSIENT)
@@ -273,6 +345,8 @@ class HTCondor(Scheduler):
         return list(nodes.values())
 
     def recognises(self, stdout: str, stderr: str = "", command: str | None = None) -> bool:
+        if command_words(command, ("condor_q", "condor_history")):
+            return True
         return _LOOKS_LIKE.search(stdout) is not None or bool(
             re.search(r"condor_|schedd", stderr, re.IGNORECASE)
         )
@@ -280,7 +354,7 @@ class HTCondor(Scheduler):
 
 _LOOKS_LIKE = re.compile(
     r"^-- (?:Schedd|Submitter|Quill):|^ *ID +OWNER +SUBMITTED|^OWNER +BATCH_NAME|\"ClusterId\""
-    r"|^ClusterId = |job\(s\) submitted to cluster|^OJ:[0-9a-f]+ begin condor_",
+    r"|^ClusterId = |<classads>|job\(s\) submitted to cluster|^OJ:[0-9a-f]+ begin condor_",
     re.MULTILINE,
 )
 _O = CancelOutcome
@@ -288,13 +362,47 @@ _OUTCOMES: Sentences = tuple(
     (re.compile(pattern), outcome)
     for pattern, outcome in (
         (r"[Jj]ob ([0-9.]+) not found", _O.NOT_FOUND),
-        (r"Couldn't find/\w+ all jobs in cluster ([0-9]+)", _O.NOT_FOUND),
-        (r"Permission denied to \w+ job ([0-9.]+)", _O.PERMISSION),
-        (r"Job ([0-9.]+) already marked for removal", _O.REQUESTED),
-        (r"Job ([0-9.]+) not held to be released", _O.INVALID_REQUEST),
+        (r"Permission denied to [\w -]+ job ([0-9.]+)", _O.PERMISSION),
+        (r"Job ([0-9.]+) already marked for (?:forced )?removal", _O.REQUESTED),
         (r"Job ([0-9.]+) (?:marked for removal|removed|held|released|already held)", _O.REQUESTED),
+        (r"No result found for job ([0-9.]+[0-9])", _O.TRANSIENT),
         (r"All jobs in cluster ([0-9]+) have been \w+", _O.REQUESTED),
         (r"Cluster ([0-9]+) has been \w+", _O.REQUESTED),
         (r"Job ([0-9.]+) already completed", _O.ALREADY_FINISHED),
+        # "not held to be released", "cannot be released again", "Invalid result": all else.
+        (r"\b[Jj]ob ([0-9]+\.[0-9]+)\b", _O.INVALID_REQUEST),
     )
 )
+_WHOLE_CLUSTER = re.compile(r"Couldn't find/[\w-]+ all (?:held )?jobs in cluster ([0-9]{1,18})")
+# What condor_q and condor_history begin an error with (queue.cpp, history.cpp).
+_COMPLAINT = re.compile(
+    r"^(?:-- )?(?:Error|Failed|Unable to|Parse error|Unsupported query|Remote side had|"
+    r"Client and server do not agree)",
+    re.MULTILINE | re.IGNORECASE,
+)
+_TOTAL = re.compile(r"^(?:Total for query: )?([0-9]{1,18}) jobs;", re.MULTILINE | re.ASCII)
+# condor_submit takes the last word on getenv, and environment wins over it: one of the two would
+# be lost without a word.
+_ENV_CHECK = (
+    "if grep -Eiq '^[[:space:]]*([+]|MY[.])?(getenv|get_env|get_environment|env|environment2?)"
+    "[[:space:]]*=' SCRIPT; then\n"
+    "echo 'openssh_jobs: refused: the submit description has a line getenv or environment: put "
+    "the variables of env= there, or take that line out' >&2; exit 1\nfi\n"
+)
+
+
+def _total(one: Section) -> int | None:
+    found = _TOTAL.findall(one.text) if one.returncode == 0 else []
+    return int(found[-1]) if found else None
+
+
+def _memory(value: int | str | None) -> str | None:
+    """With its unit: some pools refuse a bare number."""
+    if value is None or isinstance(value, int):
+        return None if value is None else f"{-(-value // 2**20)}MB"
+    if re.fullmatch(r"[0-9.]+", value.strip()):
+        raise InputError(
+            f"memory={value!r} names no unit: HTCondor takes it for megabytes",
+            advice="Write 2048MB or 2GB, or give a number of bytes.",
+        )
+    return value

@@ -1,8 +1,13 @@
 """IBM Spectrum LSF (and OpenLava): bsub, bjobs, bhist, bkill, bstop, bresume, bhosts, bqueues.
 
-Sources: the manual pages of bsub(1), bjobs(1), bhist(1), bkill(1).  Not run against a real LSF.
-``bjobs -a`` lists ended jobs for CLEAN_PERIOD (an hour by default); ``-json`` is there since 10.1,
-the wide table is what older versions answer with.
+Sources: the manual pages of bsub(1), bjobs(1), bhist(1), bkill(1) of 10.1; the errors' texts, and
+which of them come before a request is sent, from lsb.err.c, lsb.comm.c and cmd.sub.c of OpenLava
+(the public descendant of LSF 4).  Not run against a real LSF.
+``bjobs -a`` lists ended jobs for CLEAN_PERIOD (an hour by default); ``-o`` is there since 9.1,
+``-json`` since 10.1.0.2, the wide table is what older versions (and OpenLava) answer with.
+
+States come from fields that hold no user's text; names, paths and commands from a second listing,
+in JSON, which counts only where it is in order.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ from openssh_jobs.schedulers.base import (
     section,
 )
 from openssh_jobs.schedulers.launcher import LSF_JOBS, Convention
-from openssh_jobs.schedulers.lsf_output import columns_of_command, read
+from openssh_jobs.schedulers.lsf_output import add_details, columns_of_command, read
 from openssh_jobs.schedulers.outcomes import outcomes_for
 from openssh_jobs.schedulers.text import (
     chunks,
@@ -36,9 +41,16 @@ from openssh_jobs.schedulers.text import (
     whole_number,
 )
 
-_FIELDS = (
-    "jobid jobindex stat user queue exec_host exit_code exit_reason pend_reason slots project "
-    "sub_cwd output_file error_file command job_name"
+_FIELDS = "jobid jobindex stat user queue exec_host exit_code slots exit_reason"
+_DETAILS = "jobid jobindex stat pend_reason project sub_cwd output_file error_file command job_name"
+_HISTORIES = 64
+"""The most jobs that one script asks bhist about: each costs a look through the event logs."""
+# Reasons of LSLIB that come before a connection (lib.err.c: LSE_LIM_DOWN, LSE_MASTR_UNKNW,
+# LSE_EAUTH, LSE_BAD_ENV); all others may be those of a connection that broke.
+_BEFORE = (
+    "LIM is down|(?:Slave |Master )?LIM (?:configuration|is) (?:is )?not ready|"
+    "Slave LIM configuration is not ready|Cannot locate master LIM|Master LIM is down|"
+    "External authentication failed|Configuration file error|Host is not used by LSF"
 )
 
 
@@ -56,24 +68,38 @@ class LSF(Scheduler):
     convention: ClassVar[Convention | None] = LSF_JOBS
     # bsub ends with exit(-1).
     own_statuses: ClassVar[frozenset[int]] = frozenset((255,))
+    # callmbd() in lsb.comm.c: what fails while connecting is tried again or given up before
+    # anything is sent; from then on an error of the channel is LSBE_LSLIB, one of the answer
+    # LSBE_XDR or LSBE_PROTOCOL.  bsub says "Job not submitted" in all cases: that proves nothing.
     uncertain: ClassVar[tuple[str, ...]] = (
-        "batch daemon not responding|still trying|Failed in (?:an LSF library call|sending)",
-        "Communication time ?out|Server connection",
+        "Failed in (?:an LSF library call|sending)|System call failed|Batch library internal error",
+        "XDR encode/decode error|Batch protocol error|Communication time ?out|End of file",
+        "LSF is down|still trying|Operation is in progress|Cannot allocate memory",
+        "Child process died|Unknown batch system error",
     )
     rules = (
-        rule("batch daemon not responding|LIM is down|LIM.*not responding|still trying|"
-             "Failed in (?:an LSF library call|sending)|Communication time ?out|"
-             "Server connection|mbatchd .*(?:restart|busy)|Unable to contact", "transient"),
-        rule("[Pp]ending job threshold|User'?s? job slot limit|job limit .*reached|"
-             "exceeds .*MAX_JOBS|Too many (?:jobs|pending)", "limit", passes=True),
-        rule("exceeds .*(?:limit|LIMIT)|above the hard limit|Requested.*exceed", "limit"),
-        rule("[Pp]ermission denied|User cannot use|not (?:a )?authorized|Operation not permitted|"
-             "does not have permission", "permission"),
-        rule("not a? ?(?:submission|client) host|ls_initdebug|Cannot open lsf\\.conf|"
-             "Bad host name", "not_submit_host"),
+        rule(rf"Failed in an LSF library call(?!:? *(?:{_BEFORE}))", "transient"),
+        rule(rf"Failed in an LSF library call:? *(?:{_BEFORE})|Timeout on connect call to server|"
+             "Connection refused by server|Fail to bind to an appropriate port|"
+             "Batch service not registered", "transient", unsent=True),
+        rule("(?:batch|LSF) (?:system )?daemon|LSF is down|LIM is down|LIM.*not responding|"
+             "still trying|Failed in sending|System call failed|Batch library internal|XDR encode|"
+             "Batch protocol|Communication time ?out|Server connection|Server is not connected|"
+             "mbatchd .*(?:restart|busy)|Unable to contact|Operation is in progress", "transient"),
+        rule("Pending (?:job|slot) threshold|job slot limit|job limit .*reached|"
+             "reached .*job limit|exceeds .*MAX_(?:PEND_)?JOBS|Too many (?:jobs|pending)|"
+             "reached .*max(?:imum)?\\b.*jobs|enough (?:per-\\w+ )?job slots|"
+             "No job Id can be used now", "limit", passes=True),
+        rule("exceeds? .*limit|above the hard limit|Requested.*exceed|Cannot exceed queue|"
+             "Too (?:many|few) processors", "limit"),
+        rule("Request from non-LSF host|not a? ?(?:submission|client) host|ls_initdebug|"
+             "Cannot open lsf\\.conf|Bad host name", "not_submit_host"),
+        rule("Permission denied|User cannot use|not (?:a )?authorized|Operation not permitted|"
+             "does not have permission|Root job submission is disabled|Unknown user|"
+             "User not in the specified|Invoker is not in", "permission", final=True),
         rule("is not found|No matching job", "not_found"),
-        rule("Usage:|Bad argument|Illegal option|[Yy]ou cannot use", "invalid_request",
-             final=True),
+        rule("Usage:|Bad argument|(?:Illegal|invalid|unrecognized) option|You cannot use the|"
+             "^openssh_jobs: refused: ", "invalid_request", final=True),
         rule("Job not submitted|Request aborted by esub|Bad resource|"
              "No such (?:queue|file|project)|Illegal|Empty job|Invalid", "invalid_request"),
     )  # fmt: skip
@@ -84,6 +110,11 @@ class LSF(Scheduler):
     def submit_script(self, request: SubmitRequest) -> str:
         """bsub(1), with the script as its input: only then are ``#BSUB`` lines read."""
         words: list[str] = []
+        if request.name is not None and re.search(r"[\[\]\n]", request.name):
+            raise InputError(
+                f"name={request.name!r} holds a bracket or a newline: LSF takes [...] for an array",
+                advice="Ask for an array by array=.",
+            )
         if request.array is not None:
             wish, percent, slots = request.array.partition("%")
             if not expand_array(wish):
@@ -92,14 +123,13 @@ class LSF(Scheduler):
             words += ["-J", f"{request.name or 'array'}[{wish}]{limit}"]
         elif request.name is not None:
             words += ["-J", request.name]
-        if request.nodes not in (None, 1, "1"):
-            self.unsupported("nodes (options=('-R', 'span[ptile=N]') says it)")
+        slots_, span = self._slots(request)
         for option, value in (
             ("-q", request.queue),
             ("-P", request.account),
             ("-W", _minutes(request.time_limit)),
-            ("-n", request.cpus),
-            ("-R", "span[hosts=1]" if (request.cpus or 1) > 1 else None),
+            ("-n", slots_),
+            ("-R", span),
             ("-M", _memory(request.memory)),
             ("-gpu", f"num={request.gpus}" if request.gpus else None),
             ("-o", request.stdout_path),
@@ -111,7 +141,35 @@ class LSF(Scheduler):
         if request.hold:
             words.append("-H")
         words.extend(request.options)
-        return f"LC_ALL=C bsub {self.words(*words)} <{shell_path(request.script)}\n"
+        path = shell_path(request.script)
+        line = f"LC_ALL=C bsub {self.words(*words)} <{path}\n"
+        return self._environment_check(request, path) + line
+
+    def _slots(self, request: SubmitRequest) -> tuple[int | None, str | None]:
+        """(-n, -R): so many slots, on one host or on as many different hosts as asked for."""
+        nodes = whole_number(str(request.nodes)) if request.nodes is not None else 1
+        if nodes is None or nodes < 1:
+            self.unsupported(f"nodes={request.nodes!r}, which is no number")
+        if nodes == 1:
+            return request.cpus, "span[hosts=1]" if (request.cpus or 1) > 1 else None
+        cpus = request.cpus or 1
+        return nodes * cpus, f"span[ptile={cpus}]"
+
+    def _environment_check(self, request: SubmitRequest, path: str) -> str:
+        """bsub(1) hands the environment on, but for what -env and -L (and LSF itself) leave out."""
+        if not request.env_names:
+            return ""
+        lost = [one for one in request.env_names if re.match(r"HOME\Z|LSB?_|LSF_", one)]
+        if lost:
+            self.unsupported(f"env with {', '.join(lost)}: LSF sets these itself")
+        if any(re.match(r"-(?:env|L)\b", one) for one in request.options):
+            self.unsupported("env beside the option -env or -L, which may leave it out")
+        return (
+            "if grep -Eq '^[[:space:]]*#[[:space:]]*BSUB.*[[:space:]]-(env|L)[[:space:]]' "
+            f"<{path}; then\n"
+            "echo 'openssh_jobs: refused: the script has #BSUB -env or -L, which may leave out the "
+            "variables of env=' >&2; exit 1\nfi\n"
+        )
 
     def submitted_ids(self, stdout: str) -> list[str]:
         """``Job <930> is submitted to default queue <normal>.``"""
@@ -127,10 +185,18 @@ class LSF(Scheduler):
             batches = ["-u all" if all_users else ""]
         parts: list[str] = []
         for one in batches:
-            first = f"bjobs -a -json -o '{_FIELDS}' {one} </dev/null\noj_rc=$?\n(exit $oj_rc)"
-            parts.append(section("bjobs", first))
+            parts.append(
+                f"oj_text=$(bjobs -a -o '{_FIELDS} delimiter=\"|\"' {one} </dev/null)\noj_rc=$?\n"
+            )
+            shown = "printf '%s\\n' \"$oj_text\"\n(exit $oj_rc)"
+            parts.append(section("bjobs", shown))
             again = section("bjobs-w", f"bjobs -a -w {one} </dev/null")
-            parts.append(f"case $oj_rc in 0) ;; *)\n{again};;\nesac\n")
+            more = f"bjobs -a -json -o '{_DETAILS}' {one} </dev/null 2>/dev/null"
+            details = section("bjobs-json", more)
+            parts.append(
+                f"case $oj_text in *JOBID*)\n{details};;\n*) case $oj_rc in 0) ;; *)\n{again};;\n"
+                "esac;;\nesac\n"
+            )
         return framed(*parts)
 
     def parse_status(
@@ -143,34 +209,36 @@ class LSF(Scheduler):
         command: str | None = None,
         timezone: tzinfo | None = None,
     ) -> Snapshot:
-        """bjobs: table (``-w``), ``-l``, ``-json``, ``-o`` with a header; bhist ``-l``."""
+        """bjobs: table, ``-w``, ``-l``, ``-UF``, ``-json``, ``-o`` with a header; bhist ``-l``.
+
+        An id is absent only where LSF says so of this id, or lists its array without a member
+        that is not over.
+        """
         wanted = None if requested is None else [str(JobId.parse(one)) for one in requested]
         sections = read_frame(stdout)
         is_framed = sections is not None
         if sections is None:
             sections = [Section("bjobs", stdout, returncode, "")]
-        gone = {JobId.parse(one).number for one in _GONE.findall(f"{stderr}\n{stdout}")}
-        none_at_all = re.search(r"No (?:unfinished |matching )?jobs? found", f"{stderr}\n{stdout}")
+        # In an answer of ours the listings hold users' texts: what LSF says itself is on stderr.
+        said = stderr if is_framed else f"{stderr}\n{stdout}"
+        gone = [JobId.parse(one) for one in _GONE.findall(said)]
+        none_at_all = _NONE.search(said)
         columns = columns_of_command(command_words(command, ("bjobs",)))
         known: dict[str, JobStatus] = {}
         unparsed: list[str] = []
-        answered = False
-        for one in sections:
-            is_answer = read(one.text, known, unparsed, columns)
-            answered = answered or is_answer
+        answered = self._read_sections(sections, known, unparsed, gone, columns)
         if not answered and not gone and none_at_all is None:
+            is_silent = returncode == 0 and not stderr.strip()
             raise self.error(
                 "" if is_framed else stdout,
                 stderr,
                 returncode or max((one.returncode for one in sections), default=0),
-                kind="parse_error" if returncode == 0 and not stderr.strip() else None,
-                message=f"this is no listing of LSF: {first_line(stdout)!r}"
-                if returncode == 0 and not stderr.strip()
-                else None,
+                kind="parse_error" if is_silent else None,
+                message=f"this is no listing of LSF: {first_line(stdout)!r}" if is_silent else None,
             )
         if not known and gone and wanted is None:
             raise self.error(stdout, stderr, returncode, kind="not_found")
-        is_history = any(one.name == "bhist" for one in sections)
+        is_history = any(one.name.startswith("bhist") for one in sections)
         snapshot = Snapshot(
             known=known,
             unparsed=tuple(unparsed),
@@ -179,19 +247,57 @@ class LSF(Scheduler):
         )
         if wanted is None:
             return snapshot
-        return snapshot.select(
-            wanted,
-            covered=lambda one: one.number in gone or (is_framed and none_at_all is not None),
-        )
+        over = _over(known) if is_framed else set()
+
+        def covered(one: JobId) -> bool:
+            if any(other.matches(one) or other.contains(one) for other in gone):
+                return True
+            # An array of which the queue lists no member that is not over has left it.
+            return (one.tasks is None and one.number in over) or (
+                is_framed and not answered and none_at_all is not None
+            )
+
+        return snapshot.select(wanted, covered=covered)
+
+    def _read_sections(
+        self,
+        sections: Sequence[Section],
+        known: dict[str, JobStatus],
+        unparsed: list[str],
+        gone: list[JobId],
+        columns: tuple[list[str], str] | None,
+    ) -> bool:
+        answered = False
+        for one in sections:
+            if one.name == "bjobs-json":
+                add_details(one.text, known)
+                continue
+            if one.name.startswith("bhist "):
+                # Asked of one job alone: whatever else is in the answer is a user's text.
+                asked = JobId.parse(one.name.partition(" ")[2])
+                found: dict[str, JobStatus] = {}
+                answered = read(one.text, found, unparsed) or answered
+                if not found and _NONE.search(one.text):
+                    gone.append(asked)
+                for job_id, status in found.items():
+                    parsed = JobId.parse(job_id)
+                    if asked.matches(parsed) or asked.contains(parsed):
+                        known[job_id] = status
+                continue
+            answered = read(one.text, known, unparsed, columns) or answered
+        return answered
 
     def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:
-        """bhist over all event logs that are kept (``-n 0``)."""
-        return framed(
-            *(
-                section("bhist", f"bhist -n 0 -l {self.words(*batch)} </dev/null")
-                for batch in chunks(self.checked_ids(ids))
-            )
-        )
+        """bhist over all event logs that are kept (``-n 0``), of each job by itself.
+
+        Its long form is free text: the command of one job can look like the record of another.
+        Of more than 64 ids the others are not asked for, and are unknown.
+        """
+        parts: list[str] = []
+        for one in self.checked_ids(ids)[:_HISTORIES]:
+            name = f"bhist {one}".replace("%", "%%")
+            parts.append(section(name, f"bhist -n 0 -l {self.words(one)} 2>&1 </dev/null"))
+        return framed(*parts)
 
     def parse_history(
         self,
@@ -220,7 +326,7 @@ class LSF(Scheduler):
         sections = read_frame(stdout)
         text = f"{stdout}\n{stderr}" if sections is None else "".join(s.text for s in sections)
         said: dict[str, CancelOutcome] = {}
-        for job_id, told in re.findall(r"Job <([0-9]+(?:\[[0-9,\-]+\])?)>:? (.*)", text):
+        for job_id, told in re.findall(r"Job <([0-9]+(?:\[[0-9,:\-]+\])?)>:? (.*)", text):
             said[job_id] = self._outcome(told)
         if not said:
             raise self.error(text, stderr, returncode)
@@ -231,6 +337,9 @@ class LSF(Scheduler):
             return CancelOutcome.REQUESTED
         if "already finished" in told:
             return CancelOutcome.ALREADY_FINISHED
+        # Words that no rule knows are an answer, and the same words will come again.
+        if self.find_rule(told) is None:
+            return CancelOutcome.INVALID_REQUEST
         return self.outcome_of(told)
 
     # -- the machine -------------------------------------------------------------------
@@ -317,7 +426,21 @@ _LOOKS_LIKE = re.compile(
     r"|^OJ:[0-9a-f]+ begin b(?:jobs|hist)",
     re.MULTILINE,
 )
-_GONE = re.compile(r"Job <([0-9]+(?:\[[0-9]+\])?)> is not found")
+_GONE = re.compile(
+    r"^Job <([0-9]{1,18}(?:\[[0-9,:\-]{1,200}\])?)>:? "
+    r"(?:is not found|No matching job found)\.?\s*$",
+    re.MULTILINE | re.ASCII,
+)
+_NONE = re.compile(r"^No (?:unfinished |matching )?jobs? found", re.MULTILINE)
+
+
+def _over(known: Mapping[str, JobStatus]) -> set[str]:
+    """The numbers of arrays of which all members that are listed are over."""
+    numbers: dict[str, bool] = {}
+    for job_id, status in known.items():
+        number = JobId.parse(job_id).number
+        numbers[number] = numbers.get(number, True) and status.is_final
+    return {number for number, is_over in numbers.items() if is_over}
 
 
 def _minutes(value: timedelta | str | None) -> int | None:
@@ -330,8 +453,15 @@ def _minutes(value: timedelta | str | None) -> int | None:
 
 
 def _memory(value: int | str | None) -> str | None:
-    """With its unit: a bare number means what the site configured."""
-    return f"{-(-value // 2**20)}MB" if isinstance(value, int) else value
+    """With its unit: a bare number means what the site has configured (LSF_UNIT_FOR_LIMITS)."""
+    if value is None or isinstance(value, int):
+        return None if value is None else f"{-(-value // 2**20)}MB"
+    if not re.fullmatch(r"[0-9]+(?:\.[0-9]+)?[KMGTPEZ]B?!?", value.strip(), re.IGNORECASE):
+        raise InputError(
+            f"memory={value!r} names no unit of LSF",
+            advice="Write 512MB or 8GB (K, M, G, T, P, E, Z), or give a number of bytes.",
+        )
+    return value
 
 
 def _dependency(request: SubmitRequest) -> str | None:

@@ -30,6 +30,7 @@ _REASONS = (
     ("TERM_RUNLIMIT", _S.TIMEOUT),
     ("TERM_CPULIMIT", _S.TIMEOUT),
     ("TERM_DEADLINE", _S.TIMEOUT),
+    ("TERM_WINDOW", _S.TIMEOUT),
     ("TERM_MEMLIMIT", _S.OUT_OF_MEMORY),
     ("TERM_SWAP", _S.OUT_OF_MEMORY),
     ("TERM_OWNER", _S.CANCELLED),
@@ -37,8 +38,19 @@ _REASONS = (
     ("TERM_ADMIN", _S.CANCELLED),
     ("TERM_FORCE_ADMIN", _S.CANCELLED),
     ("TERM_PREEMPT", _S.CANCELLED),
+    ("TERM_ORPHAN_SYSTEM", _S.CANCELLED),
     ("TERM_REMOVE_HUNG_JOB", _S.NODE_FAIL),
+    ("TERM_RC_RECLAIM", _S.NODE_FAIL),
 )
+
+
+TWICE = "listed twice, with different states"
+_BEGINS = re.compile(
+    r"^[ \t]*(?:(?P<json>\{\s*\"[A-Z]|\"RECORDS\")|(?P<long>Job <[0-9\[\]]+>[,;])"
+    r"|(?P<table>JOBID\b.*STAT|[A-Z_]+[^A-Za-z0-9_\s].*STAT|STAT[^A-Za-z0-9_\s].*JOBID))",
+    re.MULTILINE | re.ASCII,
+)
+_ID = re.compile(r"[0-9]{1,18}(?:\[[0-9]{1,18}\])?", re.ASCII)
 
 
 def read(
@@ -51,10 +63,15 @@ def read(
 
     ``columns``: fields and delimiter of a listing without header, as its command names them.
     """
-    head = text.lstrip()
-    if head.startswith("{"):
-        return _read_json(text, known, unparsed)
-    if re.match(r"-*\s*Job <[0-9]", head):
+    # The form is that of the first line that has one: a name in a later line may look like any.
+    begins = _BEGINS.search(text)
+    form = begins.lastgroup if begins is not None else None
+    if form == "json" and columns is None:
+        answer = _json_answer(text)
+        if answer is not None:
+            _read_json(answer, text, known, unparsed)
+            return True
+    if form == "long" and columns is None:
         _read_long(text, known, unparsed)
         return True
     delimited = _delimited_header(text)
@@ -70,12 +87,20 @@ def read(
         if words[:1] == ["JOBID"] and "STAT" in words:
             header = words
         elif header and words:
-            status = _row(words, header)
+            status = _row(line, words, header)
             if status is not None:
-                known[status.job_id] = status
+                _keep(status, known)
             elif not line.startswith((" ", "\t")):  # the hosts of a parallel job go on below
                 unparsed.append(line[:1000])
     return bool(header)
+
+
+def _keep(status: JobStatus, known: dict[str, JobStatus]) -> None:
+    before = known.get(status.job_id)
+    if before is not None and before.state is not status.state:
+        # One listing has a job once: one of the two may be the text of another job.
+        status = JobStatus(status.job_id, _S.UNKNOWN, reason=TWICE, source=before.source)
+    known[status.job_id] = status
 
 
 _TITLE = re.compile(r"[A-Z_]+([^A-Za-z0-9_\s]+)")
@@ -112,6 +137,37 @@ def columns_of_command(words: Sequence[str]) -> tuple[list[str], str] | None:
     return [_FIELDS.get(name, name) for name in names], found[1]
 
 
+# Columns whose text a user chooses; it may hold the delimiter.
+_FREE = frozenset(
+    (
+        "JOB_NAME", "JOB_DESCRIPTION", "COMMAND", "PROJ_NAME", "APP_NAME", "SUB_CWD", "EXEC_CWD",
+        "EXEC_HOME", "INPUT_FILE", "OUTPUT_FILE", "ERROR_FILE", "PRE_EXEC_COMMAND",
+        "POST_EXEC_COMMAND", "RESREQ", "EFFECTIVE_RESREQ", "DEPENDENCY", "KILL_REASON",
+        "SUSPEND_REASON", "RESUME_REASON", "COMMENT", "JOB_GROUP",
+    )
+)  # fmt: skip
+
+
+def _cells(line: str, names: list[str], delimiter: str) -> dict[str, str] | None:
+    """The cells of a row by title: from the left up to the first free text, from the right up to
+    the last; what stands between them has no certain place if there are more cells than titles."""
+    cells = line.strip("\r").split(delimiter)
+    extra = len(cells) - len(names)
+    if extra < 0:
+        return None
+    if extra == 0:
+        return {name: cell.strip() for name, cell in zip(names, cells, strict=True)}
+    free = [at for at, name in enumerate(names) if name in _FREE]
+    if not free:
+        return None
+    first, last = free[0], free[-1]
+    said = dict(zip(names[:first], cells[:first], strict=True))
+    if first == last:
+        said[names[first]] = delimiter.join(cells[first : last + extra + 1])
+    said.update(zip(names[last + 1 :], cells[last + extra + 1 :], strict=True))
+    return {name: cell.strip() for name, cell in said.items()}
+
+
 def _read_delimited(
     text: str,
     names: list[str],
@@ -120,44 +176,41 @@ def _read_delimited(
     unparsed: list[str],
 ) -> None:
     for line in text.split("\n"):
-        cells = line.strip().split(delimiter)
-        if len(cells) > len(names) and "JOB_NAME" in names:
-            # The name holds the delimiter: what stands before and behind it is in place.
-            at, extra = names.index("JOB_NAME"), len(cells) - len(names)
-            cells[at : at + extra + 1] = [delimiter.join(cells[at : at + extra + 1])]
-        status = _record(dict(zip(names, cells, strict=True))) if len(cells) == len(names) else None
+        cells = _cells(line, names, delimiter)
+        status = _record(cells) if cells is not None else None
         if status is not None:
-            known[status.job_id] = status
+            _keep(status, known)
         elif line.strip():
             unparsed.append(line[:1000])
 
 
-def _row(words: list[str], header: list[str]) -> JobStatus | None:
+# The name is followed by the time of submission only: "arr[3]     Nov 22 06:48".
+_INDEX = re.compile(
+    r"\[([0-9]{1,18})\]\s+\w{3}\s+[0-9]{1,2}\s+[0-9:]{5,8}(?:\s+[0-9]{4})?\s*", re.ASCII
+)
+
+
+def _row(line: str, words: list[str], header: list[str]) -> JobStatus | None:
     at = header.index("STAT")
-    if len(words) <= at or re.fullmatch(r"[0-9]{1,18}(?:\[[0-9]{1,18}\])?", words[0]) is None:
+    if len(words) <= at or _ID.fullmatch(words[0]) is None:
         return None
     state = _STATES.get(words[at])
     if state is None:
         return None
     job_id = words[0]
     # An element of an array shows its index in its name only.
-    index = next((m[1] for m in (re.search(r"\[([0-9]+)\]$", w) for w in words[at:]) if m), None)
+    tail = re.search(r"\[[0-9]+\]\s+\w{3}\s[^\[\]]*$", line)
+    index = _INDEX.fullmatch(tail[0]) if tail is not None else None
     if index is not None and "[" not in job_id:
-        job_id = f"{job_id}[{index}]"
+        job_id = f"{job_id}[{index[1]}]"
     said = dict(zip(header[: at + 2], words[: at + 2], strict=False))
-    is_final = state.is_final
-    reason = None
-    if words[at] == "EXIT":
-        told = next((one for one in words if one.startswith("TERM_")), "")
-        state, reason = _exited(told)
     return JobStatus(
         job_id,
         state,
         raw_state=words[at],
-        reason=reason,
         user=said.get("USER"),
         queue=said.get("QUEUE"),
-        exit_code=0 if is_final and state is _S.COMPLETED else None,
+        exit_code=0 if state is _S.COMPLETED else None,
         source="queue",
     )
 
@@ -169,21 +222,76 @@ def _exited(told: str) -> tuple[JobState, str | None]:
     return _S.FAILED, told.strip() or None
 
 
-def _read_json(text: str, known: dict[str, JobStatus], unparsed: list[str]) -> bool:
-    try:
-        answer = json.loads(text, strict=False)
-    except (ValueError, RecursionError) as error:
-        raise SchedulerError(f"no valid JSON: {error}", kind="parse_error", stdout=text) from None
-    records = answer.get("RECORDS") if isinstance(answer, dict) else None
-    if not isinstance(records, list):
-        raise SchedulerError("JSON without records of bjobs", kind="parse_error", stdout=text)
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):  # a name that stands twice: neither value is believed
+        return {}
+    return made
+
+
+_DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_pairs)
+
+
+def _json_answer(text: str) -> dict[str, Any] | None:
+    """The object that ``bjobs -json`` prints, whatever stands around it; ``None`` for no JSON."""
+    why = "no records of bjobs"
+    for tries, start in enumerate(re.finditer(r"^[ \t]*(?=\{)", text, re.MULTILINE)):
+        if tries > 50:
+            break
+        try:
+            answer, _ = _DECODER.raw_decode(text, start.end())
+        except (ValueError, RecursionError) as error:
+            why = str(error)
+            continue
+        if isinstance(answer, dict) and isinstance(answer.get("RECORDS"), list):
+            return answer
+    if text.lstrip().startswith("{") or re.search(r'^\s*"RECORDS"\s*:', text, re.MULTILINE):
+        raise SchedulerError(f"no valid JSON: {why}", kind="parse_error", stdout=text)
+    return None
+
+
+def _read_json(
+    answer: Mapping[str, Any], text: str, known: dict[str, JobStatus], unparsed: list[str]
+) -> None:
+    records = answer["RECORDS"]
+    said = answer.get("JOBS")
+    if isinstance(said, int) and said != len(records):
+        # A text that was not escaped can end its record and begin another one.
+        raise SchedulerError(
+            f"bjobs announces {said} jobs and lists {len(records)}", kind="parse_error", stdout=text
+        )
     for record in records:
         status = _record(record) if isinstance(record, dict) else None
         if status is not None:
-            known[status.job_id] = status
+            _keep(status, known)
         elif not (isinstance(record, dict) and "ERROR" in record):
             unparsed.append(json.dumps(record)[:1000])
-    return True
+
+
+def add_details(text: str, known: dict[str, JobStatus]) -> None:
+    """Names, paths and reasons of ``bjobs -json`` for jobs whose states are known.
+
+    Nothing is taken from an answer that is not in order, nor for a job in another state.
+    """
+    found: dict[str, JobStatus] = {}
+    try:
+        answer = _json_answer(text)
+        if answer is not None:
+            _read_json(answer, text, found, [])
+    except SchedulerError:
+        return
+    for job_id, told in found.items():
+        status = known.get(job_id)
+        if status is not None and status.raw_state == told.raw_state and told.reason != TWICE:
+            known[job_id] = status.replace(
+                name=told.name,
+                account=told.account,
+                reason=status.reason or told.reason,
+                directory=told.directory,
+                stdout_path=told.stdout_path,
+                stderr_path=told.stderr_path,
+                command=told.command,
+            )
 
 
 def _record(record: Mapping[str, Any]) -> JobStatus | None:
@@ -191,7 +299,7 @@ def _record(record: Mapping[str, Any]) -> JobStatus | None:
     raw = said.get("STAT", "")
     state = _STATES.get(raw)
     job_id = said.get("JOBID", "")
-    if state is None or re.fullmatch(r"[0-9]{1,18}(?:\[[0-9]{1,18}\])?", job_id) is None:
+    if state is None or _ID.fullmatch(job_id) is None:
         return None
     named = re.search(r"\[([0-9]+)\]$", said.get("JOB_NAME", ""))
     # Without an index of its own an element shows it in its name only.
@@ -227,62 +335,77 @@ def _record(record: Mapping[str, Any]) -> JobStatus | None:
     return JobStatus(job_id, state, **facts)
 
 
+# bjobs puts a line of dashes between two records, and so does bhist.
+_RECORD = re.compile(rf"(?:^|(?<=\n))(?:-{{20,}}\s*\n)?\s*Job <({_ID.pattern})>,")
+
+
 def _read_long(text: str, known: dict[str, JobStatus], unparsed: list[str]) -> None:
-    """``bjobs -l`` and ``bhist -l``: long lines go on behind 21 blanks, cut anywhere."""
+    """``bjobs -l``, ``bhist -l`` and ``-UF``: long lines go on behind 21 blanks, cut anywhere."""
     whole = re.sub(r"\n {21}(?=\S)", "", text)
-    for record in re.split(r"(?m)^(?= *Job <[0-9])", whole):
-        found = re.match(r"\s*Job <([0-9]{1,18}(?:\[[0-9]{1,18}\])?)>", record)
-        if found is None:
-            continue
-        status = _long_status(found[1], record)
+    starts = [found.start() for found in _RECORD.finditer(whole)]
+    for start, end in zip(starts, [*starts[1:], len(whole)], strict=True):
+        record = whole[start:end]
+        found = _RECORD.match(record)
+        status = _long_status(found[1], record) if found is not None else None
         if status is None:
             unparsed.append(record[:1000])
         else:
-            known[status.job_id] = status
+            _keep(status, known)
+
+
+_EVENT = re.compile(
+    r"^\w{3} \w{3} [ 0-9]?[0-9] [0-9:]{8}(?: [0-9]{4})?: (?:\[[0-9]+\] )?(.*)", re.M | re.A
+)
+_TURN = re.compile(r"Done suc|Completed <|Exited|Start|Dispatch|Requeue|Pending", re.IGNORECASE)
 
 
 def _long_status(job_id: str, record: str) -> JobStatus | None:
-    stat = re.search(r"Status <([A-Z_]+)>", record)
-    reason: str | None = None
-    code: int | None = None
-    number: int | None = None
-    state: JobState | None
-    ended = re.search(r"Exited with exit code ([0-9]{1,3})\b", record)
-    killed = re.search(r"Exited by signal ([0-9]{1,3})\b", record)
-    # Only what LSF writes behind a date counts: a name may hold the same words.
-    events = re.findall(r"^\w{3} \w{3} [ 0-9]?[0-9] [0-9:]{8}(?: [0-9]{4})?: (.*)", record, re.M)
-    last = next((one for one in reversed(events) if re.match(r"Done suc|Exited|Start", one)), "")
+    # Name, project and command are texts of the user's: only what LSF alone writes counts, and
+    # where there are two different ones none does.
+    events = _EVENT.findall(record)
+    raw = set(re.findall(r"Status <([A-Z_]+)>", record))
+    if len(raw) > 1:
+        return JobStatus(job_id, _S.UNKNOWN, reason=TWICE, source="queue")
+    stat = next(iter(raw), None)
+    last = next((one for one in reversed(events) if _TURN.match(one)), "").lower()
     if stat is not None:
-        state = _STATES.get(stat[1])
-        if stat[1] == "EXIT":
-            told = re.search(r"TERM_\w+[^\n]*", "\n".join(events))
-            state, reason = _exited(told[0] if told else "")
-    elif last.startswith("Done suc"):
+        state = _STATES.get(stat)
+    elif last.startswith(("done suc", "completed <done>")):
         state = _S.COMPLETED
-    elif last.startswith("Exited"):
-        told = re.search(r"TERM_\w+[^\n]*", "\n".join(events))
-        state, reason = _exited(told[0] if told else "")
-    elif last.startswith("Start"):
+    elif last.startswith(("exited", "completed <exit>")):
+        state = _S.FAILED
+    elif last.startswith(("start", "dispatch")):
         state = _S.RUNNING
     else:
         state = _S.PENDING if events else None
     if state is None:
         return None
+    reason: str | None = None
+    code: int | None = None
+    number: int | None = None
     if state is _S.FAILED:
-        code = int(ended[1]) if ended is not None else None
-        number = int(killed[1]) if killed is not None else None
-    name = re.search(r"Job Name <([^>]*)>", record)
-    user = re.search(r"User <([^>]*)>", record)
-    queue = re.search(r"Queue <([^>]*)>", record)
+        said = "\n".join(events)
+        told = re.search(r"TERM_\w+[^\n]*", said)
+        state, reason = _exited(told[0] if told else "")
+        ended = re.search(r"Exited with exit code ([0-9]{1,3})\b", said)
+        killed = re.search(r"Exited by signal ([0-9]{1,3})\b", said)
+        if state is _S.FAILED:
+            code = int(ended[1]) if ended is not None else None
+            number = int(killed[1]) if killed is not None else None
     return JobStatus(
         job_id,
         state,
-        raw_state=stat[1] if stat is not None else None,
+        raw_state=stat,
         reason=reason,
-        name=name[1] if name else None,
-        user=user[1] if user else None,
-        queue=queue[1] if queue else None,
+        name=_between(record, "Job Name"),
+        user=_between(record, "User"),
+        queue=_between(record, "Queue"),
         exit_code=0 if state is _S.COMPLETED else code,
         signal=number,
         source="queue" if stat is not None else "accounting",
     )
+
+
+def _between(record: str, title: str) -> str | None:
+    found = re.search(rf"{title} <([^>]*)>", record)
+    return found[1] if found else None
