@@ -333,10 +333,28 @@ def test_env_reaches_the_job_or_is_refused(tmp_path: Path) -> None:
         assert caught.value.kind == "unsupported"
 
 
-@pytest.mark.parametrize("wish", [{"name": "x[1-5]"}, {"memory": "8"}, {"memory": "lots"}])
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"name": "x[1-5]"},
+        {"memory": "8"},
+        {"memory": "lots"},
+        {"array": "5-1"},
+        {"array": "0-4"},
+        {"array": "1-4%0"},
+        {"array": "1-4%x"},
+    ],
+)
 def test_what_would_mean_something_else_is_refused(wish: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         words(**wish)
+
+
+def test_a_profile_cannot_keep_bsub_from_naming_the_job(tmp_path: Path) -> None:
+    env = commands(tmp_path, bsub='echo "quiet: ${BSUB_QUIET-no} ${BSUB_CHK_RESREQ-no}"\n')
+    (tmp_path / "x").write_text("#!/bin/sh\n")
+    done = run_sh(words(), {**env, "BSUB_QUIET": "1", "BSUB_CHK_RESREQ": "y"}, tmp_path)
+    assert done.stdout == "quiet: no no\n"
 
 
 @pytest.mark.parametrize("memory", ["8GB", "512M", "1.5G", "8GB!"])

@@ -52,6 +52,8 @@ _BEFORE = (
     "Slave LIM configuration is not ready|Cannot locate master LIM|Master LIM is down|"
     "External authentication failed|Configuration file error|Host is not used by LSF"
 )
+# Set in a profile, the first two keep bsub from naming the job, the third from making one.
+_LOUD = "unset BSUB_QUIET BSUB_QUIET2 BSUB_CHK_RESREQ\n"
 
 
 class LSF(Scheduler):
@@ -117,8 +119,10 @@ class LSF(Scheduler):
             )
         if request.array is not None:
             wish, percent, slots = request.array.partition("%")
-            if not expand_array(wish):
+            if not expand_array(wish) or (percent and not re.fullmatch("[1-9][0-9]{0,8}", slots)):
                 raise InputError(f"array is no list of indices: {request.array!r}")
+            if 0 in expand_array(wish):
+                raise InputError(f"array={request.array!r}: LSF counts from 1")
             limit = f"%{slots}" if percent else ""
             words += ["-J", f"{request.name or 'array'}[{wish}]{limit}"]
         elif request.name is not None:
@@ -143,7 +147,7 @@ class LSF(Scheduler):
         words.extend(request.options)
         path = shell_path(request.script)
         line = f"LC_ALL=C bsub {self.words(*words)} <{path}\n"
-        return self._environment_check(request, path) + line
+        return self._environment_check(request, path) + _LOUD + line
 
     def _slots(self, request: SubmitRequest) -> tuple[int | None, str | None]:
         """(-n, -R): so many slots, on one host or on as many different hosts as asked for."""

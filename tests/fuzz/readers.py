@@ -110,8 +110,12 @@ COMMANDS = {
     "pbs": ("qstat -f", "qstat -x -F json", "qstat"),
     "torque": ("qstat -f", "qstat -x", "qstat"),
     "sge": ("qstat -u '*' -xml", "qacct -j 5", "qstat"),
-    "htcondor": ("condor_q -json", "condor_history -json", "condor_q -nobatch"),
-    "lsf": ("bjobs -json", "bjobs -l 123", "bjobs"),
+    "htcondor": (
+        "condor_q -af:j JobStatus Cmd",
+        "condor_history -xml",
+        "condor_q -nobatch",
+    ),
+    "lsf": ("bjobs -noheader -o 'jobid stat job_name delimiter=\"|\"'", "bjobs -l 123", "bjobs"),
     "direct": ("ps -A", "ps -o pid,stat", "ps"),
 }
 
@@ -278,8 +282,8 @@ _FRAMES = {
     "sge": ("qstat", "qacct 5", "qhost"),
     "pbs": ("qstat-pbs",),
     "torque": ("qstat-torque",),
-    "lsf": ("bjobs", "bhist"),
-    "htcondor": ("condor_q", "condor_history"),
+    "lsf": ("bjobs", "bjobs-json", "bhist 5"),
+    "htcondor": ("condor_q", "condor_q-totals", "condor_history"),
 }
 
 
