@@ -333,6 +333,19 @@ def test_env_reaches_the_job_or_is_refused(tmp_path: Path) -> None:
         assert caught.value.kind == "unsupported"
 
 
+def test_a_resource_string_of_the_script_is_not_lost_to_ours(tmp_path: Path) -> None:
+    env = commands(tmp_path, bsub='echo "Job <7> is submitted to queue <q>."\n')
+    (tmp_path / "x").write_text("#!/bin/sh\n#BSUB -n 4\n#BSUB  -R 'rusage[mem=4GB]'\n")
+    for wish in ({"cpus": 4}, {"nodes": 2}):
+        done = run_sh(words(**wish), env, tmp_path)
+        error = refusal(done.stderr, returncode=done.returncode)
+        assert (done.stdout, type(error), error.kind) == ("", SubmitRejected, "invalid_request")
+        assert "#BSUB -R" in error.message
+    assert run_sh(words(), env, tmp_path).stdout.startswith("Job <7>")
+    (tmp_path / "x").write_text("#!/bin/sh\n#BSUB -n 4\necho -R x\n")
+    assert run_sh(words(cpus=4), env, tmp_path).stdout.startswith("Job <7>")
+
+
 @pytest.mark.parametrize(
     "wish",
     [

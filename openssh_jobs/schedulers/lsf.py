@@ -36,6 +36,7 @@ from openssh_jobs.schedulers.text import (
     command_words,
     expand_array,
     first_line,
+    quote,
     shell_path,
     text_seconds,
     whole_number,
@@ -147,7 +148,12 @@ class LSF(Scheduler):
         words.extend(request.options)
         path = shell_path(request.script)
         line = f"LC_ALL=C bsub {self.words(*words)} <{path}\n"
-        return self._environment_check(request, path) + _LOUD + line
+        checks = self._environment_check(request, path)
+        if span is not None:
+            # What stands on the command line wins, and the whole of the script's -R is lost.
+            why = f"-R, which {span} for nodes= or cpus= would replace; write both in options="
+            checks += _refuse_directive("R", path, why)
+        return checks + _LOUD + line
 
     def _slots(self, request: SubmitRequest) -> tuple[int | None, str | None]:
         """(-n, -R): so many slots, on one host or on as many different hosts as asked for."""
@@ -168,12 +174,8 @@ class LSF(Scheduler):
             self.unsupported(f"env with {', '.join(lost)}: LSF sets these itself")
         if any(re.match(r"-(?:env|L)\b", one) for one in request.options):
             self.unsupported("env beside the option -env or -L, which may leave it out")
-        return (
-            "if grep -Eq '^[[:space:]]*#[[:space:]]*BSUB.*[[:space:]]-(env|L)[[:space:]]' "
-            f"<{path}; then\n"
-            "echo 'openssh_jobs: refused: the script has #BSUB -env or -L, which may leave out the "
-            "variables of env=' >&2; exit 1\nfi\n"
-        )
+        why = "-env or -L, which may leave out the variables of env="
+        return _refuse_directive("env|L", path, why)
 
     def submitted_ids(self, stdout: str) -> list[str]:
         """``Job <930> is submitted to default queue <normal>.``"""
@@ -445,6 +447,13 @@ def _over(known: Mapping[str, JobStatus]) -> set[str]:
         number = JobId.parse(job_id).number
         numbers[number] = numbers.get(number, True) and status.is_final
     return {number for number, is_over in numbers.items() if is_over}
+
+
+def _refuse_directive(option: str, path: str, why: str) -> str:
+    """sh that ends without bsub where a ``#BSUB`` line of the script has this option."""
+    pattern = f"^[[:space:]]*#[[:space:]]*BSUB.*[[:space:]]-({option})([^[:alnum:]]|$)"
+    said = f"openssh_jobs: refused: the script has #BSUB {why}"
+    return f"if grep -Eq {quote(pattern)} <{path}; then echo {quote(said)} >&2; exit 1; fi\n"
 
 
 def _minutes(value: timedelta | str | None) -> int | None:
