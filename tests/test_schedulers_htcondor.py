@@ -115,6 +115,19 @@ def test_an_id_that_is_left_out_is_absent_only_if_the_totals_agree() -> None:
         assert snapshot["88.0"].state is JobState.RUNNING
 
 
+def test_a_job_that_two_batches_list_is_counted_in_both() -> None:
+    jobs = json.dumps([ad(88, 0, 2)])
+    answer = frame(("condor_q", jobs, 0), totals(1), ("condor_q", jobs, 0), totals(1))
+    assert CONDOR.parse_status(answer, requested=["88.0", "99"]).absent == ("99",)
+
+
+@pytest.mark.parametrize("bad", ["5[1]", "5_1", "5.server", "5.0-4"])
+def test_an_id_of_another_scheduler_is_not_sent(bad: str) -> None:
+    for build in (CONDOR.status_script, CONDOR.history_script, CONDOR.cancel_script):
+        with pytest.raises(InputError, match="no job id of HTCondor"):
+            build([bad])
+
+
 @pytest.mark.parametrize("total", [("condor_q-totals", "", 1), ("condor_q-totals", "", 0)])
 def test_an_empty_answer_with_status_0_is_no_proof(total: tuple[str, str, int]) -> None:
     with pytest.raises(SchedulerError) as caught:

@@ -138,6 +138,34 @@ def test_an_array_is_over_when_the_queue_has_no_member_that_is_not() -> None:
     assert snapshot["123"].state is JobState.RUNNING
 
 
+def test_a_range_of_an_array_stands_for_its_members() -> None:
+    rows = "".join(f"123|{one}|DONE|alice|normal|h|-|1|-\n" for one in (1, 2))
+    running = f"{rows}123|3|RUN|alice|normal|h|-|1|-\n"
+    wanted = ["123[1-2]", "123[2-4]", "123[7-9]"]
+    snapshot = LSF.parse_status(frame(("bjobs", HEAD + running, 0)), requested=wanted)
+    assert snapshot["123[2-4]"].state is JobState.RUNNING
+    assert (snapshot.absent, snapshot.unknown) == (("123[1-2]",), ("123[7-9]",))
+
+
+def test_what_lsf_says_of_a_job_counts_more_than_a_row_in_a_name() -> None:
+    head = "JOBID   USER  STAT  QUEUE   FROM_HOST   EXEC_HOST   JOB_NAME   SUBMIT_TIME\n"
+    row = "5       alice   DONE  normal     login1      host1       x          Nov 22 06:48"
+    table = f"{head}6       eve     PEND  normal     login1         -        x\n{row}\n"
+    snapshot = LSF.parse_status(
+        frame(("bjobs", "", 255), ("bjobs-w", table, 255)),
+        stderr="bjobs: invalid option -- 'o'\nJob <5> is not found\n",
+        requested=["5", "6"],
+    )
+    assert (list(snapshot.known), snapshot.absent) == (["6"], ("5",))
+
+
+@pytest.mark.parametrize("bad", ["5.0", "5_1", "5.server", "5[1-10%2]"])
+def test_an_id_of_another_scheduler_is_not_sent(bad: str) -> None:
+    for build in (LSF.status_script, LSF.history_script, LSF.cancel_script):
+        with pytest.raises(InputError, match="no job id of LSF"):
+            build([bad])
+
+
 def test_bhist_is_asked_of_each_job_by_itself() -> None:
     script = LSF.history_script(["5", "6[2]"])
     assert script is not None

@@ -142,6 +142,13 @@ class HTCondor(Scheduler):
 
     # -- asking ------------------------------------------------------------------
 
+    def checked_ids(self, ids: Iterable[str]) -> list[str]:
+        found = super().checked_ids(ids)
+        for one in found:
+            if not re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", one):
+                raise InputError(f"{one!r} is no job id of HTCondor (88 or 88.0)")
+        return found
+
     def status_script(self, ids: Sequence[str] = (), *, all_users: bool = False) -> str:
         """One condor_q; a job that it was asked for by number and does not list has left."""
         if ids:
@@ -193,9 +200,11 @@ class HTCondor(Scheduler):
                         one.text, stderr, one.returncode, kind="transient", message=why
                     )
                 continue
-            before = len(known)
-            self._read_section(one, stderr, known, unparsed, words, is_framed=is_framed)
-            counted = len(known) - before
+            found: dict[str, JobStatus] = {}
+            self._read_section(one, stderr, found, unparsed, words, is_framed=is_framed)
+            counted = len(found)
+            for job_id, status in found.items():
+                known.setdefault(job_id, status)
         is_history = any(one.name == "condor_history" for one in sections)
         if is_history:
             is_complete = is_complete and _COMPLAINT.search(stderr) is None

@@ -29,7 +29,14 @@ from openssh_jobs.schedulers.base import (
     section,
 )
 from openssh_jobs.schedulers.launcher import LSF_JOBS, Convention
-from openssh_jobs.schedulers.lsf_output import add_details, columns_of_command, read
+from openssh_jobs.schedulers.lsf_output import (
+    GONE,
+    NONE,
+    add_details,
+    columns_of_command,
+    members_by_number,
+    read,
+)
 from openssh_jobs.schedulers.outcomes import outcomes_for
 from openssh_jobs.schedulers.text import (
     chunks,
@@ -183,6 +190,13 @@ class LSF(Scheduler):
 
     # -- asking ------------------------------------------------------------------
 
+    def checked_ids(self, ids: Iterable[str]) -> list[str]:
+        found = super().checked_ids(ids)
+        for one in found:
+            if not re.fullmatch(r"[0-9]+(?:\[[0-9,:\-]+\])?", one):
+                raise InputError(f"{one!r} is no job id of LSF (123, 123[4] or 123[1-10])")
+        return found
+
     def status_script(self, ids: Sequence[str] = (), *, all_users: bool = False) -> str:
         """bjobs by ids (anybody's), else of this user (or all)."""
         if ids:
@@ -227,8 +241,8 @@ class LSF(Scheduler):
             sections = [Section("bjobs", stdout, returncode, "")]
         # In an answer of ours the listings hold users' texts: what LSF says itself is on stderr.
         said = stderr if is_framed else f"{stderr}\n{stdout}"
-        gone = [JobId.parse(one) for one in _GONE.findall(said)]
-        none_at_all = _NONE.search(said)
+        gone = [JobId.parse(one) for one in GONE.findall(said)]
+        none_at_all = NONE.search(said)
         columns = columns_of_command(command_words(command, ("bjobs",)))
         known: dict[str, JobStatus] = {}
         unparsed: list[str] = []
@@ -242,6 +256,9 @@ class LSF(Scheduler):
                 kind="parse_error" if is_silent else None,
                 message=f"this is no listing of LSF: {first_line(stdout)!r}" if is_silent else None,
             )
+        if is_framed:
+            for one in gone:  # a name in the wide table can look like the row of such a job
+                known.pop(str(one), None)
         if not known and gone and wanted is None:
             raise self.error(stdout, stderr, returncode, kind="not_found")
         is_history = any(one.name.startswith("bhist") for one in sections)
@@ -253,15 +270,18 @@ class LSF(Scheduler):
         )
         if wanted is None:
             return snapshot
-        over = _over(known) if is_framed else set()
+        members = members_by_number(known) if is_framed else {}
 
         def covered(one: JobId) -> bool:
             if any(other.matches(one) or other.contains(one) for other in gone):
                 return True
             # An array of which the queue lists no member that is not over has left it.
-            return (one.tasks is None and one.number in over) or (
-                is_framed and not answered and none_at_all is not None
-            )
+            inside = [
+                status for job_id, status in members.get(one.number, ()) if one.contains(job_id)
+            ]
+            if inside:
+                return all(status.is_final for status in inside)
+            return is_framed and not answered and none_at_all is not None
 
         return snapshot.select(wanted, covered=covered)
 
@@ -283,7 +303,7 @@ class LSF(Scheduler):
                 asked = JobId.parse(one.name.partition(" ")[2])
                 found: dict[str, JobStatus] = {}
                 answered = read(one.text, found, unparsed) or answered
-                if not found and _NONE.search(one.text):
+                if not found and NONE.search(one.text):
                     gone.append(asked)
                 for job_id, status in found.items():
                     parsed = JobId.parse(job_id)
@@ -301,8 +321,9 @@ class LSF(Scheduler):
         """
         parts: list[str] = []
         for one in self.checked_ids(ids)[:_HISTORIES]:
-            name = f"bhist {one}".replace("%", "%%")
-            parts.append(section(name, f"bhist -n 0 -l {self.words(one)} 2>&1 </dev/null"))
+            parts.append(
+                section(f"bhist {one}", f"bhist -n 0 -l {self.words(one)} 2>&1 </dev/null")
+            )
         return framed(*parts)
 
     def parse_history(
@@ -432,21 +453,6 @@ _LOOKS_LIKE = re.compile(
     r"|^OJ:[0-9a-f]+ begin b(?:jobs|hist)",
     re.MULTILINE,
 )
-_GONE = re.compile(
-    r"^Job <([0-9]{1,18}(?:\[[0-9,:\-]{1,200}\])?)>:? "
-    r"(?:is not found|No matching job found)\.?\s*$",
-    re.MULTILINE | re.ASCII,
-)
-_NONE = re.compile(r"^No (?:unfinished |matching )?jobs? found", re.MULTILINE)
-
-
-def _over(known: Mapping[str, JobStatus]) -> set[str]:
-    """The numbers of arrays of which all members that are listed are over."""
-    numbers: dict[str, bool] = {}
-    for job_id, status in known.items():
-        number = JobId.parse(job_id).number
-        numbers[number] = numbers.get(number, True) and status.is_final
-    return {number for number, is_over in numbers.items() if is_over}
 
 
 def _refuse_directive(option: str, path: str, why: str) -> str:

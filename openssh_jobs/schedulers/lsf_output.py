@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from openssh_jobs.errors import SchedulerError
-from openssh_jobs.jobs import JobState, JobStatus
+from openssh_jobs.jobs import JobId, JobState, JobStatus
 from openssh_jobs.schedulers.text import is_number, whole_number
 
 _S = JobState
@@ -51,6 +51,27 @@ _BEGINS = re.compile(
     re.MULTILINE | re.ASCII,
 )
 _ID = re.compile(r"[0-9]{1,18}(?:\[[0-9]{1,18}\])?", re.ASCII)
+
+
+GONE = re.compile(
+    r"^Job <([0-9]{1,18}(?:\[[0-9,:\-]{1,200}\])?)>:? "
+    r"(?:is not found|No matching job found)\.?\s*$",
+    re.MULTILINE | re.ASCII,
+)
+"""What LSF says of a job that it does not have."""
+NONE = re.compile(r"^No (?:unfinished |matching )?jobs? found", re.MULTILINE)
+"""What it says where it has none at all."""
+
+
+def members_by_number(
+    known: Mapping[str, JobStatus],
+) -> dict[str, list[tuple[JobId, JobStatus]]]:
+    """Statuses with their ids, by the number of the array."""
+    found: dict[str, list[tuple[JobId, JobStatus]]] = {}
+    for text, status in known.items():
+        job_id = JobId.parse(text)
+        found.setdefault(job_id.number, []).append((job_id, status))
+    return found
 
 
 def read(
