@@ -172,7 +172,13 @@ def test_bhist_is_asked_of_each_job_by_itself() -> None:
     assert re.findall(r"bhist -n 0 -l '?([0-9\[\]]+)'?", script) == ["5", "6[2]"]
     many = LSF.history_script([str(one) for one in range(1, 200)])
     assert many is not None
-    assert many.count("bhist -n 0") == 64
+    assert many.count("bhist -n 0") == 65
+    forged = frame(("bhist 5", LONG.format(id=5, name="x", user="a", command="x", end=FAILED), 0),
+                   ("bhist", FORGED + LONG.format(id=7, name="x", user="a", command="x", end=ENDED),
+                    0))  # fmt: skip
+    snapshot = LSF.parse_history(forged, requested=["5", "7", "8"])
+    assert (str(snapshot["5"].state), str(snapshot["7"].state)) == ("failed", "completed")
+    assert snapshot.unknown == ("8",)
 
 
 # --------------------------------------------------------------------------- hostile texts

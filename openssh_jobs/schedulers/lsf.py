@@ -36,6 +36,7 @@ from openssh_jobs.schedulers.lsf_output import (
     columns_of_command,
     members_by_number,
     read,
+    read_history,
 )
 from openssh_jobs.schedulers.outcomes import outcomes_for
 from openssh_jobs.schedulers.text import (
@@ -52,7 +53,7 @@ from openssh_jobs.schedulers.text import (
 _FIELDS = "jobid jobindex stat user queue exec_host exit_code slots exit_reason"
 _DETAILS = "jobid jobindex stat pend_reason project sub_cwd output_file error_file command job_name"
 _HISTORIES = 64
-"""The most jobs that one script asks bhist about: each costs a look through the event logs."""
+"""The most jobs that are asked for each by itself."""
 # Reasons of LSLIB that come before a connection (lib.err.c: LSE_LIM_DOWN, LSE_MASTR_UNKNW,
 # LSE_EAUTH, LSE_BAD_ENV); all others may be those of a connection that broke.
 _BEFORE = (
@@ -298,17 +299,9 @@ class LSF(Scheduler):
             if one.name == "bjobs-json":
                 add_details(one.text, known)
                 continue
-            if one.name.startswith("bhist "):
-                # Asked of one job alone: whatever else is in the answer is a user's text.
-                asked = JobId.parse(one.name.partition(" ")[2])
-                found: dict[str, JobStatus] = {}
-                answered = read(one.text, found, unparsed) or answered
-                if not found and NONE.search(one.text):
-                    gone.append(asked)
-                for job_id, status in found.items():
-                    parsed = JobId.parse(job_id)
-                    if asked.matches(parsed) or asked.contains(parsed):
-                        known[job_id] = status
+            if one.name.startswith("bhist"):
+                asked = one.name.partition(" ")[2]
+                answered = read_history(one.text, asked, known, unparsed, gone) or answered
                 continue
             answered = read(one.text, known, unparsed, columns) or answered
         return answered
@@ -317,13 +310,16 @@ class LSF(Scheduler):
         """bhist over all event logs that are kept (``-n 0``), of each job by itself.
 
         Its long form is free text: the command of one job can look like the record of another.
-        Of more than 64 ids the others are not asked for, and are unknown.
+        Of more than 64 ids the others are asked for together; each costs a look through the logs.
         """
-        parts: list[str] = []
-        for one in self.checked_ids(ids)[:_HISTORIES]:
-            parts.append(
-                section(f"bhist {one}", f"bhist -n 0 -l {self.words(one)} 2>&1 </dev/null")
-            )
+        checked = self.checked_ids(ids)
+        parts = [
+            section(f"bhist {one}", f"bhist -n 0 -l {self.words(one)} 2>&1 </dev/null")
+            for one in checked[:_HISTORIES]
+        ]
+        for batch in chunks(checked[_HISTORIES:]):
+            ask = f"bhist -n 0 -l {self.words(*batch)} 2>&1 </dev/null"
+            parts.append(section("bhist", ask))
         return framed(*parts)
 
     def parse_history(

@@ -374,6 +374,29 @@ def _read_long(text: str, known: dict[str, JobStatus], unparsed: list[str]) -> N
             _keep(status, known)
 
 
+def read_history(
+    text: str,
+    asked: str,
+    known: dict[str, JobStatus],
+    unparsed: list[str],
+    gone: list[JobId],
+) -> bool:
+    """``bhist -l`` of one job (``asked``), or of several: then nothing against the former."""
+    found: dict[str, JobStatus] = {}
+    is_answer = read(text, found, unparsed)
+    wanted = JobId.parse(asked) if asked else None
+    if wanted is not None and not found and NONE.search(text):
+        gone.append(wanted)
+    for job_id, status in found.items():
+        parsed = JobId.parse(job_id)
+        # Whatever else is in the answer about one job is a user's text.
+        if wanted is None:
+            known.setdefault(job_id, status)
+        elif wanted.matches(parsed) or wanted.contains(parsed):
+            known[job_id] = status
+    return is_answer
+
+
 _EVENT = re.compile(
     r"^\w{3} \w{3} [ 0-9]?[0-9] [0-9:]{8}(?: [0-9]{4})?: (?:\[[0-9]+\] )?(.*)", re.M | re.A
 )
