@@ -348,6 +348,12 @@ def test_env_reaches_the_job_by_name_or_is_refused(tmp_path: Path) -> None:
                 done.stdout, "htcondor", stderr=done.stderr, returncode=done.returncode
             )
     assert "getenv" not in CONDOR.submit_script(SubmitRequest(script="job.sub"))
+    for option in ("getenv=true", "Environment = x", "+Env=1"):
+        with pytest.raises(SchedulerError) as caught:
+            CONDOR.submit_script(
+                SubmitRequest(script="x", env_names=("A",), options=("-append", option))
+            )
+        assert caught.value.kind == "unsupported"
 
 
 @pytest.mark.parametrize(

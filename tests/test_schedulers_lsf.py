@@ -260,10 +260,13 @@ def test_the_texts_of_one_job_never_change_the_state_of_another(
 
 
 @settings(max_examples=300, deadline=None)
-@given(PIECES, PIECES, st.sampled_from(["json", "table", "long"]), st.booleans())
+@given(PIECES, PIECES, st.sampled_from(["json", "table", "long", "|"]), st.booleans())
 def test_nor_in_a_pasted_listing(name: str, command: str, form: str, last: bool) -> None:
     if form == "json":
         text = json_form(name, command, is_escaped=True)
+    elif form == "|":
+        rows = ["5|x|RUN|y|alice\n", f"6|{name}|PEND|{command}|eve\n"]
+        text = "JOBID|JOB_NAME|STAT|COMMAND|USER\n" + "".join(rows if last else rows[::-1])
     elif form == "table":
         head = "JOBID   USER  STAT  QUEUE   FROM_HOST   EXEC_HOST   JOB_NAME   SUBMIT_TIME\n"
         rows = [

@@ -113,6 +113,8 @@ class HTCondor(Scheduler):
         ):  # fmt: skip
             if is_wanted:
                 self.unsupported(what)
+        if request.env_names and any(map(_ENVIRONMENT.match, request.options)):
+            self.unsupported("env beside an option that sets getenv or environment")
         words: list[str] = []
         if request.name is not None:
             words += ["-batch-name", request.name]
@@ -390,6 +392,7 @@ _COMPLAINT = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _TOTAL = re.compile(r"^(?:Total for query: )?([0-9]{1,18}) jobs;", re.MULTILINE | re.ASCII)
+_ENVIRONMENT = re.compile(r"\s*(?:[+]|MY[.])?(?:get_?)?env(?:ironment)?2?\s*=", re.IGNORECASE)
 # condor_submit takes the last word on getenv, and environment wins over it: one of the two would
 # be lost without a word.
 _ENV_CHECK = (
