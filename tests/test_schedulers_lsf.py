@@ -407,6 +407,6 @@ def test_a_profile_cannot_keep_bsub_from_naming_the_job(tmp_path: Path) -> None:
     assert done.stdout == "quiet: no no\n"
 
 
-@pytest.mark.parametrize("memory", ["8GB", "512M", "1.5G", "8GB!"])
+@pytest.mark.parametrize("memory", ["8GB", "512M", "1.5G"])
 def test_memory_with_its_unit(memory: str) -> None:
     assert memory in words(memory=memory)

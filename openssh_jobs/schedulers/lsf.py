@@ -471,10 +471,10 @@ def _memory(value: int | str | None) -> str | None:
     """With its unit: a bare number means what the site has configured (LSF_UNIT_FOR_LIMITS)."""
     if value is None or isinstance(value, int):
         return None if value is None else f"{-(-value // 2**20)}MB"
-    if not re.fullmatch(r"[0-9]+(?:\.[0-9]+)?[KMGTPEZ]B?!?", value.strip(), re.IGNORECASE):
+    if not re.fullmatch(r"[0-9]+(?:\.[0-9]+)?[KMGTPE]B?", value.strip(), re.IGNORECASE):
         raise InputError(
             f"memory={value!r} names no unit of LSF",
-            advice="Write 512MB or 8GB (K, M, G, T, P, E, Z), or give a number of bytes.",
+            advice="Write 512MB or 8GB (K, M, G, T, P, E), or give a number of bytes.",
         )
     return value
 
