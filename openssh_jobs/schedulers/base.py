@@ -65,8 +65,7 @@ class SubmitRequest:
     ``script`` is its path as seen on the host, absolute or relative to ``directory``; the submit
     script is run in ``directory``.  ``cpus`` are cores on each node for one task (``options``
     can say it otherwise), ``memory`` bytes or the scheduler's own text, on each node; ``gpus`` on
-    each node.  ``env_names`` are the variables that are set around the submit command for the job
-    (never their values).  ``options`` are put last, after all others, and win.
+    each node.  ``options`` are put last, after all others, and win.
     """
 
     script: str
@@ -87,6 +86,7 @@ class SubmitRequest:
     stdout_path: str | None = None
     stderr_path: str | None = None
     token: str | None = None
+    #: The variables that are set around the submit command for the job; never their values.
     env_names: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
 
