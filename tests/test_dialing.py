@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ import pytest
 from openssh_jobs import Connection, errors
 from openssh_jobs.openssh.prompts import Prompt
 from tests.cli import program
+from tests.real import namespaces
 from tests.real.agent import Agent
 from tests.real.interactive import MakeServer, config_of, password
 
@@ -256,14 +258,59 @@ def test_a_setting_that_makes_no_sense_is_refused(
             Connection("x")
 
 
-def test_a_record_that_is_no_record_counts_as_none(cold: Path, asking: MakeServer) -> None:
-    host = asking(steps=[password(SECRET)])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "\0",
+        '{"dials": 3, "refused": 5}',
+        '{"refused": {"kind": "SystemExit"}}',
+        '{"dials": [NaN]}',
+        '{"dials": [1e400]}',
+        f'{{"wrong": [{"9" * 400}]}}',
+        "[" * 100_000,
+    ],
+    ids=lambda text: text[:12],
+)
+def test_a_record_that_is_no_record_allows_no_login(
+    cold: Path, asking: MakeServer, text: str
+) -> None:
+    host = asking(password_right=SECRET)
     config = config_of(cold, host)
-    for text in ("", "[]", '{"dials": 3, "refused": 5}', '{"refused": {"kind": "SystemExit"}}'):
-        for path in cold.glob("*.dials"):
-            path.write_text(text)
-        with pytest.raises(errors.AuthenticationNeeded):
-            Connection("asks", ssh_config=config).open()
-    assert host.counts["connections"] == 4
+    with pytest.raises(errors.AuthenticationNeeded):
+        Connection("asks", ssh_config=config).open()
     (path,) = cold.glob("*.dials")
+    path.write_text(text)
+    for responder in (None, lambda prompt: SECRET):
+        with pytest.raises(errors.ConnectError, match="cannot be read") as caught:
+            Connection("asks", ssh_config=config, responder=responder).open()
+        assert str(path) in str(caught.value)
+        assert "openssh-jobs login" in str(caught.value)
+    assert host.counts["connections"] == 1
+    connection = Connection("asks", ssh_config=config, responder=lambda prompt: SECRET)
+    connection.reconnect()
+    assert host.logins == 1
     assert json.loads(path.read_text())["refused"]["kind"] == "AuthenticationNeeded"
+    connection.close(stop_master=True)
+
+
+def test_a_record_that_cannot_be_written_allows_no_login(cold: Path, asking: MakeServer) -> None:
+    """A real full disk under the sockets."""
+    namespaces.require_own("mounts")
+    host = asking(password_right=SECRET)
+    config = config_of(cold, host)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "none", cold], check=True, timeout=20
+    )
+    try:
+        with contextlib.suppress(OSError), (cold / "full").open("wb", buffering=0) as full:
+            while full.write(b"x" * 4096):
+                pass
+        for responder in (None, lambda prompt: "wrong"):
+            with pytest.raises(errors.ConnectError, match=r"written \(No space") as caught:
+                Connection("asks", ssh_config=config, responder=responder).open()
+            assert ".dials" in str(caught.value)
+        assert host.counts["connections"] == 0
+    finally:
+        subprocess.run(["umount", cold], check=True, timeout=20)

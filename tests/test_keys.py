@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import subprocess
 import time
 from datetime import UTC, datetime, timedelta
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from openssh_jobs import errors
 from openssh_jobs.openssh import keys
-from openssh_jobs.openssh.dials import Dials
+from openssh_jobs.openssh.dials import Dials, Keys
 from openssh_jobs.openssh.features import Resolved, parse_resolved
 from openssh_jobs.openssh.route import called, hops, proxy_command
 from openssh_jobs.openssh.target import Target
@@ -139,7 +141,7 @@ def test_the_fingerprint_changes_with_what_a_login_depends_on(tmp_path: Path) ->
 
         def now(**more: tuple[str, ...]) -> str:
             values = {"identityfile": (str(key),), "identityagent": (str(agent.socket),)}
-            return keys.fingerprint(Resolved(values | more))
+            return keys.fingerprint(Resolved(values | more)).own
 
         seen = [now()]
         assert now() == seen[0]
@@ -197,90 +199,218 @@ def test_the_way_is_what_ssh_makes_of_it(tmp_path: Path) -> None:
         ("gate", ["--", "gate"]),
         ("olga@gate:2022", ["-l", "olga", "-p", "2022", "--", "gate"]),
         ("ssh://olga@gate:2022", ["-l", "olga", "-p", "2022", "--", "gate"]),
-        ("a,b,gate", ["-J", "a,b", "--", "gate"]),
         ("[::1]:22", ["-p", "22", "--", "::1"]),
         ("o%lga@gate", ["-l", "o%%lga", "--", "gate"]),
     ],
 )
 def test_the_ssh_to_a_jump_host_is_started_as_ssh_would(jump: str, words: list[str]) -> None:
-    import shlex
-
     resolved = Resolved({"proxyjump": (jump,)})
-    line = proxy_command(Target(host="h"), resolved, options=["BatchMode=yes"], stderr="/x y/log")
+    line = proxy_command(
+        Target(host="h", ssh_config="none"),
+        resolved,
+        options=["BatchMode=yes"],
+        log="/x y/log",
+        stderr="/x y/rest",
+    )
     assert line is not None
     shell, flag, script = shlex.split(line)
     assert (shell, flag) == ("/bin/sh", "-c")
-    assert script.endswith(" 2>>'/x y/log'")
-    got = shlex.split(script.removesuffix(" 2>>'/x y/log'"))
+    assert script.endswith(" 2>>'/x y/rest'")
+    got = shlex.split(script.removesuffix(" 2>>'/x y/rest'"))
     assert got[0] == "exec"
-    assert [word for word in got[2:] if word not in ("-o", "BatchMode=yes", "-W", "[%h]:%p")] == (
+    assert got[2:6] == ["-E", "/x y/log", "-F", "none"]
+    assert [word for word in got[6:] if word not in ("-o", "BatchMode=yes", "-W", "[%h]:%p")] == (
         words
     )
+
+
+def test_each_of_several_jump_hosts_gets_the_options(tmp_path: Path) -> None:
+    """Four of them, by the shells that would run it: what is quoted four times arrives."""
+    config = tmp_path / "config"
+    config.write_text("Host a\n    ProxyJump first@first:2201\n")
+    target = Target(host="h", ssh_config=str(config))
+    resolved = Resolved({"proxyjump": ("a,bob@b,c",)})
+    line = proxy_command(target, resolved, options=["X=%d"], log="/l%g", stderr="/r")
+    found = []
+    while line is not None:
+        # As ssh expands it before a shell gets it.
+        line = line.replace("%h", "HOST").replace("%p", "PORT").replace("%%", "%")
+        script = shlex.split(line)[2]
+        words = shlex.split(script.removesuffix(" 2>>/r"))
+        found.append(words[-1])
+        assert words[words.index("-E") + 1] == "/l%g"
+        assert "X=%d" in words
+        commands = [word for word in words if word.startswith("ProxyCommand=")]
+        line = commands[0].removeprefix("ProxyCommand=") if commands else None
+    assert found == ["c", "b", "a", "first"]
 
 
 def test_without_a_jump_host_there_is_no_proxy() -> None:
     for values in ({}, {"proxyjump": ("none",)}, {"proxycommand": ("nc %h %p",)}):
         resolved = Resolved(values)
-        assert proxy_command(Target(host="h"), resolved, options=[], stderr="x") is None
+        target = Target(host="h")
+        assert proxy_command(target, resolved, options=[], log="x", stderr="x") is None
 
 
 # -- the record ---------------------------------------------------------------------------------
 
+KEYS = Keys("k", "k and known hosts")
+
+
+def dials(*paths: Path) -> Dials:
+    return Dials([str(path) for path in paths], host="h", login="openssh-jobs login h")
+
 
 def check(record: Dials, **changed: Any) -> None:
-    facts: dict[str, Any] = {"host": "h", "keys": "k", "attended": False, "per_hour": 3}
-    record.check(**(facts | {"login": "openssh-jobs login h"} | changed))
+    record.check(**({"keys": KEYS, "attended": False, "per_hour": 3} | changed))
 
 
-def refused() -> errors.ConnectError:
-    return errors.AuthenticationNeeded("it asks", host="h", advice="Type this.")
+def fail(
+    record: Dials, error: BaseException, *, attended: bool = False, asked: bool = False
+) -> None:
+    record.begin(attended=attended, override=False)
+    record.failed(error, keys=KEYS, attended=attended, asked=asked)
 
 
-def test_a_refusal_counts_until_keys_change_or_a_login_works(tmp_path: Path) -> None:
-    record = Dials([str(tmp_path / "d")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.AuthenticationNeeded("it asks", host="h", advice="Type this."),
+        errors.AuthenticationFailed("refused"),
+        errors.TooManyKeys("too many"),
+        errors.ConnectError("words that nobody has seen yet"),
+        errors.HostKeyUnknown("unknown"),
+        errors.HostKeyChanged("changed"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_refusal_counts_until_keys_change_or_a_login_works(
+    tmp_path: Path, error: errors.ConnectError
+) -> None:
+    record = dials(tmp_path / "d")
     check(record)
-    record.begin()
-    record.failed(refused(), keys="k", wrong_answer=False)
-    with pytest.raises(errors.AuthenticationNeeded, match=r"it asks; that was at .* not tried"):
-        check(record)
-    check(record, keys="other")
+    fail(record, error)
+    for _ in range(2):
+        with pytest.raises(type(error), match=rf"{error.message}; that was at .* not tried"):
+            check(record)
+    check(record, keys=Keys("other", "other"))
     check(record, attended=True)
-    record.succeeded(answered=[], keys="k", login="l")
+    changed = Keys("k", "other known hosts")
+    if isinstance(error, errors.HostKeyUnknown | errors.HostKeyChanged):
+        check(record, keys=changed)
+    else:
+        with pytest.raises(type(error)):
+            check(record, keys=changed)
+    record.succeeded(answered=[], keys=KEYS)
     check(record)
 
 
-def test_errors_of_the_network_are_no_refusals(tmp_path: Path) -> None:
-    record = Dials([str(tmp_path / "d")])
-    record.failed(errors.HostUnreachable("down"), keys="k", wrong_answer=False)
-    check(record)
+PASSES = [
+    errors.HostUnreachable("down"),
+    errors.Throttled("full"),
+    errors.JumpHostFailed("the gate is down"),
+    KeyboardInterrupt(),
+]
+
+
+@pytest.mark.parametrize("error", PASSES, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("attended", [False, True])
+def test_what_may_pass_is_tried_again_after_a_pause_that_grows(
+    tmp_path: Path, error: BaseException, attended: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1_000_000.0]
+    waited: list[float] = []
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", waited.append)
+    record, pauses = dials(tmp_path / "d"), []
+    for _ in range(12):
+        fail(record, error, attended=attended)
+        pause = json.loads((tmp_path / "d").read_text())["passing"]["pause"]
+        pauses.append(pause)
+        if pause > 1.5:
+            now[0] += pause - 1.5
+            with pytest.raises(errors.ConnectError, match="it is not tried again before"):
+                check(record, attended=attended, per_hour=99)
+            now[0] += 1.0
+        check(record, attended=attended, per_hour=99)
+        now[0] += 1.0
+    assert pauses[0] == (8 if isinstance(error, errors.JumpHostFailed) else 1)
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == 600
+    assert max(waited) <= 1.0
+    record.begin(attended=attended, override=False)
+    record.succeeded(answered=[], keys=KEYS)
+    check(record, attended=attended, per_hour=99)
+
+
+@pytest.mark.parametrize("error", PASSES, ids=lambda error: type(error).__name__)
+def test_nothing_passes_once_somebody_was_asked(tmp_path: Path, error: BaseException) -> None:
+    """A password may have been sent: three such logins an hour, whatever ended them."""
+    record = dials(tmp_path / "d")
+    for _ in range(3):
+        check(record, attended=True, per_hour=99)
+        fail(record, error, attended=True, asked=True)
+    with pytest.raises(errors.AuthenticationFailed, match="may lock the account"):
+        check(record, attended=True, per_hour=99)
+    with pytest.raises(errors.ConnectError, match="not tried again"):
+        check(record, per_hour=99)
+
+
+def test_a_responder_is_of_no_use_where_nothing_was_asked(tmp_path: Path) -> None:
+    record = dials(tmp_path / "d")
+    fail(record, errors.AuthenticationFailed("no such key"), attended=True)
+    with pytest.raises(errors.AuthenticationFailed, match="no such key"):
+        check(record, attended=True)
+
+
+@pytest.mark.parametrize("attended", [False, True])
+def test_a_process_that_died_during_its_login_has_failed(tmp_path: Path, attended: bool) -> None:
+    record = dials(tmp_path / "d")
+    for _ in range(3):
+        record.begin(attended=attended, override=False)
+    with pytest.raises(errors.ConnectError):
+        check(record, attended=attended, per_hour=99)
+    check(dials(tmp_path / "other"))
 
 
 def test_records_in_several_directories_count_together(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    here, there = Dials([str(one), str(two)]), Dials([str(two), str(one)])
-    Dials([str(one)]).begin()
-    Dials([str(two)]).begin()
+    here, there = dials(one, two), dials(two, one)
+    dials(one).begin(attended=False, override=False)
+    dials(two).begin(attended=False, override=False)
     check(here)
-    here.begin()
+    here.begin(attended=False, override=False)
     with pytest.raises(errors.Throttled, match="3 logins were begun"):
         check(there)
     assert not two.exists()
-    there.succeeded(answered=["code"], keys="k", login="l")
+    there.succeeded(answered=["code"], keys=KEYS)
     with pytest.raises(errors.AuthenticationNeeded, match=r"somebody to answer \(code\)"):
         check(here)
 
 
-def test_old_dials_and_those_of_a_clock_that_was_set_back_do_not_count(tmp_path: Path) -> None:
-    import json
-
+def test_old_dials_do_not_count_and_those_of_a_clock_that_was_set_back_do(tmp_path: Path) -> None:
     path = tmp_path / "d"
     now = time.time()
     day = timedelta(days=1).total_seconds()
     times = [now - 3601, now - day, now + day, now + 7200, now - 10]
-    path.write_text(json.dumps({"dials": times}))
-    record = Dials([str(path)])
-    check(record, per_hour=2)
+    path.write_text(json.dumps({"dials": times, "wrong": times}))
+    record = dials(path)
+    check(record, per_hour=4)
     with pytest.raises(errors.Throttled):
-        check(record, per_hour=1)
-    record.begin()
-    assert len(json.loads(path.read_text())["dials"]) == 2
+        check(record, per_hour=3)
+    with pytest.raises(errors.AuthenticationFailed):
+        check(record, attended=True)
+    # An hour from now on, not until the clock has come to where it was.
+    assert max(json.loads(path.read_text())["dials"]) <= time.time()
+
+
+def test_a_pause_ends_although_the_clock_was_set_back(tmp_path: Path) -> None:
+    path = tmp_path / "d"
+    record = dials(path)
+    fail(record, errors.HostUnreachable("down"))
+    found = json.loads(path.read_text())
+    found["passing"] |= {"at": time.time() + 9e4, "pause": 30}
+    path.write_text(json.dumps(found))
+    with pytest.raises(errors.HostUnreachable, match="not tried again before"):
+        check(record)
+    assert json.loads(path.read_text())["passing"]["at"] <= time.time()

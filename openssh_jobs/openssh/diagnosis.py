@@ -1,13 +1,17 @@
-"""What ssh's words on stderr mean: text in, an error out.  Pure.
+"""What ssh's own words mean: the text of its log in, an error out.  Pure.
 
-The first line that matches decides, read from the top, because a jump host's own trouble comes
-before the outer ssh's complaint about the broken pipe to it.  The texts are those of OpenSSH 7.4
-to 10.x; parts that strerror(3) gives differ between systems, so only their start is matched.
+Only what ssh itself writes is read: its log (``-E``), never the stream that carries the server's
+banner.  ssh says why it ends in its last message, in a form of its own, so the last line decides;
+what stands before it is looked at only where ssh explains itself in several lines (a changed host
+key, a disconnect).  Text of the server that ssh quotes (the message of a disconnect, a question's
+instructions) is no line in the right place.  The forms are those of OpenSSH 7.4 to 10.x; the parts
+that strerror(3) gives differ between systems, so they are only quoted.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 from typing import NamedTuple
 
 from ..errors import (
@@ -33,11 +37,15 @@ class _Rule(NamedTuple):
 
 
 def _rule(pattern: str, error: type[OpenSSHJobsError], says: str, advice: str = "") -> _Rule:
-    return _Rule(re.compile(pattern, re.IGNORECASE), error, says, advice)
+    return _Rule(re.compile(pattern), error, says, advice)
 
 
 _LOG_IN = "Type `{login}` once in a terminal to see what it asks."
+_ACCEPT = "Type `{login}` once, compare the fingerprint and accept it."
+_NETWORK = "Is the host up, and is the network (VPN) right?"
+_LIMITS = "It may limit logins (MaxStartups, PerSourcePenalties, fail2ban): wait a little."
 
+# Whole lines, as ssh writes them when it gives up.
 _RULES = (
     _rule(
         r"command-line:? line \d+: (?P<what>.*)",
@@ -45,7 +53,8 @@ _RULES = (
         "ssh does not accept an option: {what}",
     ),
     _rule(
-        r"(?P<what>\S+: (?:line \d+: Bad configuration option|terminating, \d+ bad).*)",
+        r"(?P<what>\S.*: (?:line \d+: Bad configuration option: .*"
+        r"|terminating, \d+ bad configuration options))",
         ConfigurationError,
         "ssh does not accept its configuration: {what}",
         "Mend that line of the ssh configuration.",
@@ -56,180 +65,291 @@ _RULES = (
         "ssh refuses the name: {what}",
     ),
     _rule(
-        r"Could not resolve hostname (?P<name>[^:]+)",
+        r"ssh: Could not resolve hostname (?P<name>[^:]+): .*",
         HostUnreachable,
         "ssh does not know this host (could not resolve hostname {name})",
         "Hosts come from your ssh configuration and DNS; `ssh -G {host}` shows what it stands for.",
     ),
     _rule(
-        r"REMOTE HOST IDENTIFICATION HAS CHANGED",
-        HostKeyChanged,
-        "the host's key is not the one in known_hosts",
-        "Ask its administrators; if the change is right, remove the old key with `ssh-keygen -R`.",
-    ),
-    _rule(
-        r"Host key for (?P<name>\S+) has changed",
+        r"Host key for (?P<name>\S+) has changed and you have requested strict checking\.",
         HostKeyChanged,
         "the key of {name} is not the one in known_hosts",
-        "Ask its administrators; if the change is right, remove the old key with `ssh-keygen -R`.",
     ),
     _rule(
-        r"No \S+ host key is known for (?P<name>\S+)",
+        r"No \S+ host key is known for (?P<name>\S+) and you have requested strict checking\.",
         HostKeyUnknown,
         "the host key of {name} is not in known_hosts",
-        "Type `{login}` once, compare the fingerprint and accept it.",
+        _ACCEPT,
     ),
     _rule(
-        r"Host key verification failed",
+        r"Host key verification failed\.",
         HostKeyUnknown,
         "the host key could not be verified, and nobody was asked",
-        "Type `{login}` once, compare the fingerprint and accept it.",
+        _ACCEPT,
     ),
     _rule(
-        r"Too many authentication failures",
-        TooManyKeys,
-        "the server ended the login after too many keys were offered",
-        "Name the key with IdentityFile and IdentitiesOnly yes (or identity_file=).",
-    ),
-    _rule(
-        r"(?P<who>\S+@\S+): Permission denied \((?P<methods>[^)]*)\)",
+        r"(?P<who>.+@\S+): Permission denied \((?P<methods>.*)\)\.",
         AuthenticationFailed,
         "{who} was refused; the server takes: {methods}",
         _LOG_IN,
     ),
     _rule(
-        r"^Permission denied(?:, please try again|\s*\((?P<methods>[^)]*)\))",
+        r"Permission denied(?:, please try again| \((?P<methods>.*)\))\.",
         AuthenticationFailed,
         "the login was refused",
         _LOG_IN,
     ),
     _rule(
-        r"Not allowed at this time|Exceeded MaxStartups|penalt(?:y|ies)",
-        Throttled,
-        "the server drops new connections for now",
-        "Wait some minutes before the next login.",
-    ),
-    _rule(
-        r"connect to host (?P<name>\S+) port (?P<port>\d+): (?P<why>.*)",
+        r"ssh: connect to host (?P<name>\S+) port (?P<port>\d+): (?P<why>.*)",
         HostUnreachable,
         "{name} port {port} cannot be reached: {why}",
-        "Is the host up, and is the network (VPN) right?",
+        _NETWORK,
     ),
     _rule(
         r"Connection timed out during banner exchange"
-        r"|Connection to \S+ port \d+ timed out|Timeout, server \S+ not responding",
+        r"|Connection to \S+ port \d+ timed out|Timeout, server \S+ not responding\.",
         HostUnreachable,
         "the host does not answer",
-        "Is the host up, and is the network (VPN) right?",
+        _NETWORK,
     ),
     _rule(
-        r"(?:stdio forwarding failed|open failed: .*|administratively prohibited.*)",
+        r"stdio forwarding failed|channel \d+: open failed: .*",
         JumpHostFailed,
         "the jump host does not forward to the host",
         "See `ssh -v {host}`.",
     ),
     _rule(
-        r"unix_listener: path|ControlPath too long",
+        r'unix_listener: path ".*" too long for Unix domain socket|ControlPath too long.*',
         ConfigurationError,
         "the path of the master's socket is too long",
         "Name a shorter directory in OPENSSH_JOBS_RUNTIME_DIR.",
     ),
     _rule(
-        r"(?:kex|ssh)_exchange_identification: (?:read: )?Connection (?:closed|reset)",
+        r"(?:kex|ssh)_exchange_identification: (?:read: )?Connection (?:closed|reset) by .*",
         Throttled,
         "the server closed the connection before a word was said",
-        "It may limit logins (MaxStartups, fail2ban): wait a little.",
+        _LIMITS,
     ),
     _rule(
-        r"Connection (?:closed|reset) by|Broken pipe|closed by remote host",
+        r"Connection (?:closed|reset) by \S+ port \d+",
+        Throttled,
+        "the server closed the connection during the login",
+        _LIMITS,
+    ),
+    _rule(
+        r"Connection to \S+ closed by remote host\.|client_loop: send disconnect: .*",
         HostUnreachable,
         "the server closed the connection during the login",
         "See `ssh -v {host}`.",
     ),
+    _rule(
+        r"Unable to negotiate with \S+ port \d+: (?P<why>no matching .*)",
+        ConnectError,
+        "ssh and the server have nothing in common: {why}",
+        "See the algorithms in ssh_config(5) and `ssh -v {host}`.",
+    ),
 )
 
-_PROXY = re.compile(r"UNKNOWN port 65535|via proxy", re.IGNORECASE)
-# Of a line no more is looked at: a server's banner can be as long as it likes.
+_DISCONNECT = re.compile(r"Received disconnect from \S+ port \d+:(?P<code>\d+): (?P<text>.*)")
+_DISCONNECTED = re.compile(r"Disconnected from .* port \d+")
+# Of RFC 4253: what sshd gives with too many failures, and with too many connections.
+_PROTOCOL_ERROR, _TOO_MANY_CONNECTIONS = "2", "12"
+
+_CHANGED = re.compile(r"Host key for (?P<name>\S+) has changed and you have requested strict .*")
+_OFFENDING = re.compile(r"Offending (?P<type>\S+) key in (?P<file>.+):(?P<line>\d+)")
+_FINGERPRINT = re.compile(r"(?P<key>(?:SHA256|MD5|SHA1|SHA512):\S+?)\.?")
+_REVOKED = re.compile(r"The \S+ host key for (?P<name>\S+) is marked as revoked\.")
+_PROXY = re.compile(r"Connection .*\bUNKNOWN port 65535\b.*")
+_DEAD_PIPE = re.compile(
+    _PROXY.pattern + r"|(?:kex|ssh)_exchange_identification: .*"
+    r"|Connection timed out during banner exchange"
+)
+# Of a line no more is looked at: what a server says can be as long as it likes.
 _LONGEST = 2000
+_MOST_LINES = 400
+_REASONS = 3
 _INTERACTIVE = ("keyboard-interactive", "password")
 _NOISE = re.compile(
-    r"^(?:Warning: Permanently added|Pseudo-terminal will not be allocated|\*\* WARNING: "
-    r"connection is not using a post-quantum|debug\d:)"
+    r"Warning: Permanently added |Pseudo-terminal will not be allocated|\*\* |debug\d: "
+    r"|Authenticated to |Authenticated using |Transferred: |Bytes per second: |Killed by signal "
 )
+_UNSHARED = re.compile(r"ControlSocket .* already exists, disabling multiplexing", re.ASCII)
+_EARLY = re.compile(r"command-line:? line \d+: .*|Couldn't open logfile .*")
+_PARTIAL = re.compile(r"^Authenticated (?:using .* )?with partial success\.$", re.MULTILINE)
+
+
+def words_of(text: str) -> list[str]:
+    """The lines of a log that matter; noise, warnings about algorithms too, is left out."""
+    lines = (line.strip()[:_LONGEST] for line in text.replace("\r", "\n").split("\n"))
+    return [line for line in lines if line and not _NOISE.match(line)][-_MOST_LINES:]
+
+
+def is_unshared(log: str) -> bool:
+    """Whether ssh went on without a master's socket (it exits with 0 all the same)."""
+    return any(_UNSHARED.fullmatch(line) for line in words_of(log)[-_REASONS:])
+
+
+def early_words(stderr: str) -> str:
+    """What ssh says on stderr before it has a log: about its own command line, nothing else."""
+    return "\n".join(line for line in words_of(stderr) if _EARLY.fullmatch(line))
+
+
+def was_partial(log: str) -> bool:
+    """Whether ssh noted that one of several factors was accepted."""
+    return _PARTIAL.search(log.replace("\r", "")) is not None
 
 
 def connect_error(
-    stderr: str,
+    said: str,
     *,
     host: str,
     login: str,
     through_proxy: bool = False,
     attended: bool = False,
     jump: str = "",
+    inner: str = "",
 ) -> OpenSSHJobsError:
-    """The error behind the words with which ssh failed to open a connection.
+    """The error behind ssh's own words (its log) when no connection came up.
 
     ``login`` is the command a person would type, ``through_proxy`` says that the way leads over a
-    ProxyJump or ProxyCommand, ``attended`` that somebody answered prompts.  ``jump`` is the
-    command that goes no further than the jump host: with ControlPersist ssh throws away what the
-    ssh to that one says.
+    ProxyJump or ProxyCommand, ``attended`` that somebody answered prompts.  ``inner`` is the log
+    of the ssh to the jump host; without it what stands before the outer ssh's complaint about a
+    dead pipe counts as that.  ``jump`` is the command that goes no further than the jump host.
     """
-    lines = [
-        line.strip()[:_LONGEST] for line in stderr.replace("\r", "\n").split("\n") if line.strip()
-    ]
-    for line in lines:
-        for rule in _RULES:
-            found = rule.pattern.search(line)
-            if found:
-                return _build(rule, found, lines, host, login, through_proxy, attended, jump)
-    said = [line for line in lines if not _NOISE.match(line)]
-    if through_proxy:
-        return JumpHostFailed(
-            "the jump host or proxy command ended without a connection",
-            host=host,
-            stderr=stderr,
-            advice=f"Type `{jump or 'ssh -v ' + host}` to see why.",
-        )
-    reason = said[-1] if said else "ssh gave no reason"
+    lines, within = words_of(said), words_of(inner)
+    facts = {"host": host, "login": login}
+    whole = "\n".join([*within, *lines])
+    if lines and _PROXY.fullmatch(lines[-1]):
+        within = within or lines
+        if _PROXY.fullmatch(within[-1]):  # of several jump hosts a later one knows no more
+            while within and _DEAD_PIPE.fullmatch(within[-1]):
+                within = within[:-1]
+        found = _judge(within, facts, attended, over=True) if within else None
+        return _over_the_jump_host(found, host, whole, through_proxy, jump)
+    found = _judge(lines, facts, attended, over=False)
+    if found is not None:
+        return _made(*found, host, whole)
+    if through_proxy and not lines:
+        return _over_the_jump_host(None, host, whole, through_proxy, jump)
+    reason = "; ".join(lines[-_REASONS:]) or "ssh gave no reason"
     return ConnectError(
-        f"no connection: {reason}", host=host, stderr=stderr, advice=f"See `ssh -v {host}`."
+        f"no connection: {reason}", host=host, stderr=whole, advice=f"See `ssh -v {host}`."
     )
 
 
-def _build(
-    rule: _Rule,
-    found: re.Match[str],
-    lines: list[str],
-    host: str,
-    login: str,
-    through_proxy: bool,
-    attended: bool,
-    jump: str,
-) -> OpenSSHJobsError:
-    facts = {name: value or "" for name, value in found.groupdict().items()}
-    facts.update(host=host, login=login)
-    says = rule.says.format(**facts)
-    advice = rule.advice.format(**facts) or None
-    error = rule.error
-    if error is AuthenticationFailed and not attended:
-        methods = facts.get("methods", "")
-        if any(name in methods for name in _INTERACTIVE):
-            error = AuthenticationNeeded
-            # The first words are those of the inner ssh, where there is one.
-            over = any(_PROXY.search(line) for line in lines)
-            who = f"the jump host ({facts.get('who', 'unnamed')})" if over else "it"
-            says = f"{who} asks for a password or a code ({methods}) and nobody is here to answer"
-            advice = f"Type `{login}` once, or open the master with a responder."
-    broken_by_proxy = any(_PROXY.search(line) for line in lines)
-    if broken_by_proxy and error in (HostUnreachable, Throttled):
-        # Only the inner ssh names an address here; the outer one knows just a dead pipe.
-        inner = "the way over the jump host broke: " if through_proxy else "the proxy failed: "
-        if error is Throttled or not facts.get("name"):
-            says = "it ended without a connection"
-            advice = f"Type `{jump or 'ssh -v ' + host}` to see why."
-        error, says = JumpHostFailed, inner + says
+_Verdict = tuple[type[OpenSSHJobsError], str, str]
+
+
+def _judge(
+    lines: list[str], facts: dict[str, str], attended: bool, *, over: bool
+) -> _Verdict | None:
+    """Class, text and advice for the words with which one ssh ended."""
+    last = lines[-1] if lines else ""
+    if _DISCONNECTED.fullmatch(last) or _DISCONNECT.fullmatch(last):
+        return _disconnected(lines, facts, attended)
+    for rule in _RULES:
+        found = rule.pattern.fullmatch(last)
+        if found is None:
+            continue
+        facts = facts | {name: value or "" for name, value in found.groupdict().items()}
+        if rule.error in (HostKeyChanged, HostKeyUnknown):
+            explained = _host_key(lines, facts)
+            if explained is not None:
+                return explained
+        if rule.error is ConfigurationError and "terminating" in facts.get("what", ""):
+            facts["what"] = next(
+                (line for line in lines if ": line " in line or " line " in line), facts["what"]
+            )
+        before = lines[-2] if len(lines) > 1 else ""
+        if rule.error is Throttled and _DEAD_PIPE.fullmatch(before):
+            facts["says"] = "the server closed the connection before a word was said"
+        says = facts.get("says") or rule.says.format(**facts)
+        if rule.error is AuthenticationFailed and not attended:
+            methods = facts.get("methods", "")
+            if any(name in methods for name in _INTERACTIVE):
+                who = f"the jump host ({facts.get('who', 'unnamed')})" if over else "it"
+                return (
+                    AuthenticationNeeded,
+                    f"{who} asks for a password or a code ({methods}) and nobody is here to answer",
+                    f"Type `{facts['login']}` once, or open the master with a responder.",
+                )
+        return rule.error, says, rule.advice.format(**facts)
+    return None
+
+
+def _disconnected(lines: list[str], facts: dict[str, str], attended: bool) -> _Verdict:
+    """The server ended it with a message: its words are quoted, and decide next to nothing."""
+    found = next((one for one in map(_DISCONNECT.fullmatch, lines) if one), None)
+    code, text = (found["code"], found["text"]) if found else ("", "")
+    if code == _TOO_MANY_CONNECTIONS:
+        return Throttled, f"the server takes no more connections: {text}", _LIMITS
+    if code == _PROTOCOL_ERROR and text.startswith("Too many authentication failures"):
+        if attended:
+            return (
+                AuthenticationFailed,
+                "the server ended the login after too many failures",
+                _LOG_IN.format(**facts),
+            )
+        return (
+            TooManyKeys,
+            "the server ended the login after too many keys were offered",
+            "Name the key with IdentityFile and IdentitiesOnly yes (or identity_file=).",
+        )
+    why = f", saying: {text}" if text else ""
+    return ConnectError, f"the server ended the login{why}", f"See `ssh -v {facts['host']}`."
+
+
+def _host_key(lines: list[str], facts: dict[str, str]) -> _Verdict | None:
+    """The explanation before ``Host key verification failed.``, which no server can write:
+    the key is looked at before the server may say anything."""
+
+    def first(pattern: re.Pattern[str]) -> re.Match[str] | None:
+        return next((one for one in map(pattern.fullmatch, lines) if one), None)
+
+    revoked, changed, offending = first(_REVOKED), first(_CHANGED), first(_OFFENDING)
+    if revoked is not None:
+        return (
+            HostKeyChanged,
+            f"the key of {revoked['name']} is marked as revoked",
+            "Do not log in; ask its administrators.",
+        )
+    if changed is None:
+        rule = next((one for one in _RULES if one.error is HostKeyUnknown), None)
+        unknown = first(rule.pattern) if rule else None
+        if rule is None or unknown is None:
+            return None
+        said = facts | {"name": unknown["name"]}
+        return HostKeyUnknown, rule.says.format(**said), rule.advice.format(**said)
+    name, key = changed["name"], first(_FINGERPRINT)
+    shown = f" ({offending['type']} {key['key']})" if offending and key else ""
+    where = f" ({offending['file']} line {offending['line']})" if offending else ""
+    words = ["ssh-keygen", "-R", name, *(["-f", offending["file"]] if offending else [])]
     return (
-        error(says, host=host, advice=advice, stderr="\n".join(lines))
-        if issubclass(error, ConnectError)
-        else error(says, host=host, advice=advice)
+        HostKeyChanged,
+        f"the key of {name}{shown} is not the one in known_hosts{where}",
+        "Ask its administrators whether that key is theirs; if so, remove the old one with "
+        f"`{shlex.join(words)}`.",
     )
+
+
+def _over_the_jump_host(
+    found: _Verdict | None, host: str, whole: str, through_proxy: bool, jump: str
+) -> OpenSSHJobsError:
+    """The outer ssh knows just a dead pipe; ``found`` is what the inner one said."""
+    to_see = f"Type `{jump or 'ssh -v ' + host}` to see why."
+    if found is None:
+        text = "the jump host or proxy command ended without a connection"
+        return JumpHostFailed(text, host=host, stderr=whole, advice=to_see)
+    error, says, advice = found
+    if error in (HostUnreachable, Throttled, ConnectError):
+        way = "the way over the jump host broke" if through_proxy else "the proxy failed"
+        error, says, advice = JumpHostFailed, f"{way}: {says}", advice or to_see
+    return _made(error, says, advice, host, whole)
+
+
+def _made(
+    error: type[OpenSSHJobsError], says: str, advice: str, host: str, whole: str
+) -> OpenSSHJobsError:
+    if issubclass(error, ConnectError):
+        return error(says, host=host, advice=advice or None, stderr=whole)
+    return error(says, host=host, advice=advice or None)

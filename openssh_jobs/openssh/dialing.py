@@ -5,6 +5,7 @@ Called under the route's lock only; ``Master`` is the one caller.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 from datetime import UTC, datetime
@@ -19,23 +20,25 @@ from ..errors import (
     OpenSSHJobsError,
 )
 from . import diagnosis, keys, process, route, sockets
-from .dials import PER_HOUR, Dials
+from .dials import PER_HOUR, Dials, Keys
 
 if TYPE_CHECKING:
     from .master import Master
     from .prompts import Prompt, PromptKind, Responder, Talk
 
-_SECRETS = ("password", "passphrase", "code", "menu", "other")
 
-
-def record_of(path: str) -> Dials:
+def record_of(path: str, master: Master) -> Dials:
     """The record of the route whose socket lies at ``path``, wherever it was written before."""
     name = os.path.basename(sockets.places(path)[0])
     places = [os.path.dirname(path)]
     for directory in sockets.directories():
         if directory not in places and sockets.problem_with(directory) is None:
             places.append(directory)
-    return Dials([os.path.join(place, name + ".dials") for place in places])
+    return Dials(
+        [os.path.join(place, name + ".dials") for place in places],
+        host=master.target.host,
+        login=master.target.login_command(),
+    )
 
 
 def dial(master: Master, path: str, *, override: bool = False) -> str:
@@ -45,33 +48,38 @@ def dial(master: Master, path: str, *, override: bool = False) -> str:
     ``ConnectError`` and its kin.
     """
     attended = master.responder is not None
-    record, fingerprint = record_of(path), keys.fingerprint(master.resolved)
-    login = master.target.login_command()
+    record, before = record_of(path, master), _keys(master)
     if not override:
         record.check(
-            host=master.target.host,
-            keys=fingerprint,
+            keys=before,
             attended=attended,
             per_hour=PER_HOUR if master.dials_per_hour is None else master.dials_per_hour,
-            login=login,
         )
-    record.begin()
+    record.begin(attended=attended, override=override)
     asked: list[PromptKind] = []
     try:
         if master.responder is None:
             said = _unattended(master, path)
         else:
             said = _attended(master, path, master.responder, asked)
-    except OpenSSHJobsError as error:
-        if not isinstance(error, AuthenticationFailed | AuthenticationNeeded):
+    except BaseException as error:
+        explained: BaseException = error
+        if isinstance(error, AuthenticationFailed | AuthenticationNeeded):
+            explained = _explain(master, error, attended=attended)
+        # What this login itself has changed (an accepted host key) is no change.
+        record.failed(explained, keys=_keys(master), attended=attended, asked=bool(asked))
+        if explained is error:
             raise
-        explained = _explain(master, error, attended=attended)
-        wrong = isinstance(error, AuthenticationFailed) and any(one in _SECRETS for one in asked)
-        record.failed(explained, keys=fingerprint, wrong_answer=wrong)
         raise explained from None
     answered = [str(one) for one in dict.fromkeys(asked) if one != "host_key"]
-    record.succeeded(answered=answered, keys=fingerprint, login=login)
+    record.succeeded(answered=answered, keys=_keys(master))
     return said
+
+
+def _keys(master: Master) -> Keys:
+    """What the login depends on, as it is now: the jump hosts' too."""
+    hops = route.hops(master.target, master.resolved)
+    return keys.fingerprint(master.resolved, *(hop.resolved for hop in hops))
 
 
 def _explain(master: Master, error: ConnectError, *, attended: bool) -> ConnectError:
@@ -95,7 +103,18 @@ def _too_long(master: Master, seconds: float, said: str) -> HostUnreachable:
     )
 
 
-def _failure(master: Master, said: str, *, attended: bool) -> OpenSSHJobsError:
+def _failure(
+    master: Master, said: str, inner: str, *, attended: bool, status: int | None = None
+) -> OpenSSHJobsError:
+    """The error behind ssh's own words; ``status`` is negative where a signal ended it."""
+    if status is not None and (status < 0 or 128 < status < 160):  # the latter by way of a shell
+        number = -status if status < 0 else status - 128
+        return ConnectError(
+            f"ssh was ended by signal {number} before the login was through",
+            host=master.target.host,
+            stderr="\n".join(diagnosis.words_of(inner) + diagnosis.words_of(said)),
+            advice=f"Type `{master.target.login_command()}` to log in now.",
+        )
     return diagnosis.connect_error(
         said,
         host=master.target.host,
@@ -103,6 +122,7 @@ def _failure(master: Master, said: str, *, attended: bool) -> OpenSSHJobsError:
         through_proxy=bool(master.resolved.get("proxyjump") or master.resolved.get("proxycommand")),
         attended=attended,
         jump=_as_far_as_the_jump(master),
+        inner=inner,
     )
 
 
@@ -120,26 +140,27 @@ def _as_far_as_the_jump(master: Master) -> str:
 
 
 def _unattended(master: Master, path: str) -> str:
-    log_path = path + ".log"
-    _remove(log_path)
+    _remove_words(path)
     seconds = master.connect_timeout * 2 + 10
-    # No pipes: before 8.5 the master keeps its caller's stderr open for ever.  The ssh of a jump
-    # host knows nothing of -E; what it says goes the way of stderr.
-    with open(log_path, "ab") as words:
+    # No pipes: before 8.5 the master keeps its caller's stderr open for ever.  The banner comes
+    # there, and what a jump host's ssh does not log: kept for people, read by nobody.
+    with open(path + ".err", "wb") as rest:
         done = process.run(
-            master.open_arguments(path, log_path),
+            master.open_arguments(path),
             timeout=seconds,
             stdout=process.DEVNULL,
-            stderr=words,
+            stderr=rest,
             # BatchMode does not reach the ssh of a jump host, and that one has no terminal: where
             # there is a DISPLAY it would open a window that nobody sees (8.4; before: "false").
             env={"SSH_ASKPASS": "false", "SSH_ASKPASS_REQUIRE": "never"},
         )
-    said = master.master_log(path)
+    said, inner = master.master_log(path), master.master_log(path, ".jump")
     if done.timed_out:
         raise _too_long(master, seconds, said)
-    if done.returncode != 0 or "disabling multiplexing" in said:
-        raise _failure(master, said, attended=False)
+    if done.returncode != 0 or diagnosis.is_unshared(said):
+        if done.returncode > 0 and not said and not inner:
+            said = diagnosis.early_words(master.master_log(path, ".err"))
+        raise _failure(master, said, inner, attended=False, status=done.returncode)
     return said
 
 
@@ -149,24 +170,26 @@ def _unattended(master: Master, path: str) -> str:
 def _attended(master: Master, path: str, responder: Responder, asked: list[PromptKind]) -> str:
     from . import prompts
 
-    _remove(path + ".log")
+    _remove_words(path)
     seconds = master.connect_timeout * 2 + 10
     talk = prompts.log_in(
-        master.open_arguments(path, None, attended=True),
+        master.open_arguments(path, attended=True),
         responder,
         host=master.target.host,
         timeout=seconds,
         namesakes=lambda prompt: _namesakes(master, prompt),
+        logs=[path + ".log", path + ".jump"],
+        asked=asked,
     )
-    asked += talk.asked
+    said, inner = talk.logged
     if talk.end == "timeout":
         raise _too_long(master, seconds, talk.said)
     if talk.end != "exited":
         raise _broken_off(master, talk)
-    if talk.status != 0 or "disabling multiplexing" in talk.said:
-        error = _failure(master, talk.said, attended=True)
-        if isinstance(error, AuthenticationFailed) and talk.asked:
-            what = ", ".join(one.replace("_", " ") for one in dict.fromkeys(talk.asked))
+    if talk.status != 0 or diagnosis.is_unshared(said):
+        error = _failure(master, said, inner, attended=True, status=talk.status)
+        if isinstance(error, AuthenticationFailed) and asked:
+            what = ", ".join(one.replace("_", " ") for one in dict.fromkeys(asked))
             error = AuthenticationFailed(
                 f"{error.message} (it had asked for: {what})",
                 host=error.host,
@@ -191,6 +214,13 @@ def _broken_off(master: Master, talk: Talk) -> ConnectError:
     asker = prompt.host if prompt and prompt.host != host else "it"
     kind = prompt.kind.replace("_", " ") if prompt else "answer"
     question = prompt.text.rpartition("\n")[2].strip() if prompt else ""
+    if talk.end == "flood":
+        return ConnectError(
+            "the host says more during the login than anybody reads",
+            host=host,
+            stderr=talk.said[-2000:],
+            advice=f"See `ssh -v {host}`.",
+        )
     if talk.end == "host_key":
         return HostKeyUnknown(
             f"the host key of {prompt.host if prompt else host} was not accepted",
@@ -222,8 +252,7 @@ def _broken_off(master: Master, talk: Talk) -> ConnectError:
     )
 
 
-def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
+def _remove_words(path: str) -> None:
+    for suffix in (".log", ".jump", ".err"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + suffix)

@@ -28,6 +28,7 @@ SINCE = {
     "askpass_prompt": (8, 2),
     "askpass_require": (8, 4),
     "persist_frees_stderr": (8, 5),
+    "log_verbose": (8, 5),
     "scp_sftp_mode": (8, 7),  # scp -s / -O, SessionType, ForkAfterAuthentication
     "scp_sftp_default": (9, 0),
     "mux_connect_timeout": (9, 4),

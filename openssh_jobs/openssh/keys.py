@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import features, process
+from .dials import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -193,22 +194,41 @@ def _moment(text: str | None) -> datetime | None:
 # --------------------------------------------------------------------------- what it amounts to
 
 
-def fingerprint(resolved: Resolved) -> str:
-    """Changes when agent, key files, certificates, tickets or the configuration change."""
+def fingerprint(*everybody: Resolved) -> Keys:
+    """Changes when agent, key files, certificates, tickets or the configuration change.
+
+    ``everybody``: the host, and the jump hosts before it.
+    """
     whole = hashlib.sha256()
-    for keyword, values in sorted(resolved.values.items()):
-        whole.update(repr((keyword, values)).encode("utf-8", "surrogateescape"))
-    for path in _what_counts(resolved):
+    for resolved in everybody:
+        for keyword, values in sorted(resolved.values.items()):
+            whole.update(repr((keyword, values)).encode("utf-8", "surrogateescape"))
+        _count(whole, _what_counts(resolved))
+        agent = ask_agent(resolved)
+        if agent is not None:
+            # A passing trouble of the agent and its being empty are two things.
+            whole.update(repr((sorted(agent.keys), agent.trouble)).encode())
+    own = whole.hexdigest()[:16]
+    for resolved in everybody:
+        _count(whole, _known_hosts(resolved))
+    return Keys(own, whole.hexdigest()[:16])
+
+
+def _count(whole: hashlib._Hash, paths: Iterable[str]) -> None:
+    for path in paths:
         try:
             facts = os.stat(path)
         except OSError:
             continue
         whole.update(repr((path, facts.st_mtime_ns, facts.st_size, facts.st_ino)).encode())
-    agent = ask_agent(resolved)
-    if agent is not None:
-        # A passing trouble of the agent and its being empty are two things.
-        whole.update(repr((sorted(agent.keys), agent.trouble)).encode())
-    return whole.hexdigest()[:16]
+
+
+def _known_hosts(resolved: Resolved) -> Iterable[str]:
+    for keyword in ("userknownhostsfile", "globalknownhostsfile"):
+        for value in resolved.values.get(keyword, ()):
+            # ssh -G quotes nothing: several names, or one with blanks in it.
+            for name in (value, *value.split()):
+                yield os.path.expanduser(name.strip('"'))
 
 
 def _what_counts(resolved: Resolved) -> Iterable[str]:

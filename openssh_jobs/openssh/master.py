@@ -19,7 +19,7 @@ from ..errors import (
     MasterRequired,
     Sent,
 )
-from . import features, mux, owner, route, sockets
+from . import diagnosis, features, mux, owner, route, sockets
 
 if TYPE_CHECKING:
     from .prompts import Responder
@@ -231,24 +231,30 @@ class Master:
             ) from error
         return True
 
-    def open_arguments(
-        self, path: str, log_path: str | None, *, attended: bool = False
-    ) -> list[str]:
-        """The command line of the one ``ssh`` that dials.  The first value of an option wins."""
+    def open_arguments(self, path: str, *, attended: bool = False) -> list[str]:
+        """The command line of the one ``ssh`` that dials.  The first value of an option wins.
+
+        Its own words go to ``PATH.log``, those of the ssh to a jump host to ``PATH.jump``.
+        """
         timeout = max(1, round(self.connect_timeout))
         persist = "yes" if self.persist is None else str(self.persist)
         argv = [features.find("ssh"), "-M", "-N", "-f", "-T", "-S", path.replace("%", "%%")]
-        if log_path is not None:
-            argv += ["-E", log_path]
+        argv += ["-E", path + ".log"]
         asking = ["BatchMode=no", "NumberOfPasswordPrompts=1"] if attended else ["BatchMode=yes"]
+        # Whatever the configuration says of logs: the reason of a failure stands there (since 9.8
+        # a part of it only with VERBOSE), each message in its plain form.
+        speaking = ["LogLevel=VERBOSE"]
+        if features.ssh_version().has("log_verbose"):
+            speaking.append("LogVerbose=none")
         # The limits: ssh_options may set others, a forgotten line of the configuration file
         # (Debian: ServerAliveInterval 300 with BatchMode) may not.
         limits = ["ServerAliveInterval=15", "ServerAliveCountMax=3", f"ConnectTimeout={timeout}"]
         proxy = route.proxy_command(
             self.target,
             self.resolved,
-            options=[*asking, *limits],
-            stderr="/dev/tty" if attended else log_path or "/dev/null",
+            options=[*asking, *speaking, *limits],
+            log=path + ".jump",
+            stderr="/dev/tty" if attended else path + ".err",
         )
         # The guard comes before what the caller wants, so that nothing can undo it...
         guard = [
@@ -259,6 +265,7 @@ class Master:
             "PermitLocalCommand=no",
             "UpdateHostKeys=no",
             *asking,
+            *speaking,
         ]
         if features.ssh_version().has("remote_command"):
             guard.append("RemoteCommand=none")
@@ -272,13 +279,13 @@ class Master:
             argv += ["-o", option]
         return [*argv, "--", self.target.host]
 
-    def master_log(self, path: str) -> str:
-        """The end of what the master wrote to its log."""
+    def master_log(self, path: str, suffix: str = ".log") -> str:
+        """The end of what the master, or (``.jump``) the ssh before it, wrote to its log."""
         try:
-            with open(path + ".log", "rb") as handle:
+            with open(path + suffix, "rb") as handle:
                 handle.seek(0, os.SEEK_END)
                 handle.seek(max(0, handle.tell() - 16384))
-                return handle.read().decode("utf-8", "replace").replace("\r", "")
+                return handle.read(16384).decode("utf-8", "replace").replace("\r", "")
         except OSError:
             return ""
 
@@ -320,7 +327,7 @@ class Master:
             return
         else:
             return
-        for suffix in ("", ".pid", ".log", ".wish", ".json"):
+        for suffix in ("", ".pid", ".log", ".jump", ".err", ".wish", ".json"):
             try:
                 os.unlink(path + suffix)
             except FileNotFoundError:
@@ -365,7 +372,7 @@ class Master:
 
     def lost(self, link: Link, what: str, *, sent: Sent = "maybe", why: str = "") -> ConnectionLost:
         """The error for a call during which the link died, with the master's last words."""
-        tail = self.master_log(link.path).strip().splitlines() if link.ours else []
+        tail = diagnosis.words_of(self.master_log(link.path)) if link.ours else []
         words = [text for text in (why, tail[-1] if tail else "") if text]
         reason = f" ({'; '.join(words)})" if words else ""
         return ConnectionLost(

@@ -1,7 +1,8 @@
 """The one pexpect: ``ssh`` logs in on a terminal of its own while somebody answers its questions.
 
-ssh asks on its controlling terminal and nowhere else (readpassphrase(3)); a menu of the server
-comes there as a log message, so neither ``-E`` nor ``-q`` may be given.  Answers go to the
+ssh asks on its controlling terminal and nowhere else (readpassphrase(3)), and the banner comes
+there; a menu of the server comes as a log message, so the log (``-E``) is read beside the terminal.
+Answers go to the
 terminal and nowhere else: not to a log, an exception, an argument list or the environment.
 pexpect itself is only imported when a login begins.
 """
@@ -21,7 +22,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ConfigurationError
-from . import process
+from . import diagnosis, process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,6 +33,8 @@ __all__ = ["Prompt", "PromptKind", "Talk", "log_in"]
 
 AFTER_ANSWER: Final = 120.0
 """Seconds for the server after an answer or a touch: somebody may have to find a phone."""
+MOST_SAID: Final = 1 << 20
+"""Characters that a host may say before it asks."""
 LONGEST_ANSWER: Final = 1000
 """Characters; a terminal line takes 4095 bytes."""
 
@@ -157,13 +160,15 @@ class Talk:
 
     ``end`` is ``exited``, ``timeout``, ``unanswered`` (nobody knew), ``refused`` (the same
     question came again, so the answer was wrong), ``host_key`` (the key was not accepted).
-    ``status`` is ssh's exit status, ``None`` where it was ended.  ``said``: its words, without
-    any answer.  ``prompt``: the last question.
+    ``flood`` (more was said than anybody reads).  ``status`` is ssh's exit status, ``None`` where
+    it was ended.  ``said``: all words, the server's too, without any answer.  ``logged``: what
+    came to each of the logs after the last question.  ``prompt``: the last question.
     """
 
     end: str = "exited"
     status: int | None = None
     said: str = ""
+    logged: list[str] = field(default_factory=list)
     prompt: Prompt | None = None
     asked: list[PromptKind] = field(default_factory=list)
 
@@ -175,16 +180,22 @@ def log_in(
     host: str,
     timeout: float,
     namesakes: Callable[[Prompt], int] = lambda prompt: 1,
+    logs: Sequence[str] = (),
+    asked: list[PromptKind] | None = None,
 ) -> Talk:
     """Run an ``ssh -f`` that opens a master, and let ``responder`` answer what it asks.
 
     ``timeout`` is for ssh, seconds without a question; the time in which the responder thinks
-    does not count.  ``namesakes`` says how many hosts on the way may ask just the same: a
+    does not count.  ``logs`` are the files that ``argv`` makes ssh, and the ssh of a jump host,
+    write their own words to; ``asked`` gets the kind of each question, also where this
+    raises.  ``namesakes`` says how many hosts on the way may ask just the same: a
     question that comes more often than that was answered wrongly, and is answered no more.  What
     the responder raises ends the login and goes on to the caller.
     """
     child = _spawn(argv)
-    talk = _Conversation(child, responder, host, namesakes)
+    if asked is None:
+        asked = []
+    talk = _Conversation(child, responder, host, namesakes, [_Log(path) for path in logs], asked)
     try:
         talk.hold(timeout)
     except BaseException:
@@ -255,13 +266,45 @@ def _runs(child: Any) -> bool:
         return False
 
 
+class _Log:
+    """A file to which ssh writes its own words."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def text(self) -> str:
+        """All of it, as far as it may go."""
+        try:
+            with open(self._path, "rb") as handle:
+                return handle.read(MOST_SAID).decode("utf-8", "replace").replace("\r", "")
+        except FileNotFoundError:
+            return ""
+
+    def is_flooded(self) -> bool:
+        """Whether there is more."""
+        try:
+            return os.stat(self._path).st_size > MOST_SAID
+        except FileNotFoundError:
+            return False
+
+
 class _Conversation:
     """What was said, what was answered, and when the next question stands complete."""
 
     def __init__(
-        self, child: Any, responder: Responder, host: str, namesakes: Callable[[Prompt], int]
+        self,
+        child: Any,
+        responder: Responder,
+        host: str,
+        namesakes: Callable[[Prompt], int],
+        logs: list[_Log],
+        asked: list[PromptKind],
     ) -> None:
-        self.result = Talk()
+        self.result = Talk(asked=asked)
+        self._logs = logs
+        self._at = [0] * len(logs)  # how much of each was seen before the last answer
+        self._partial = False  # one factor of several was accepted since the last question
+        self._by_password: dict[str, bool] = {}
         self._child = child
         self._responder = responder
         self._host = host
@@ -293,11 +336,16 @@ class _Conversation:
             elif time.monotonic() > deadline:
                 self._finish(None, "timeout")
                 return
+            elif len(self._unseen) > MOST_SAID or any(log.is_flooded() for log in self._logs):
+                self._finish(None, "flood")
+                return
 
     def _finish(self, status: int | None, end: str = "exited") -> None:
         self.result.end = end
         self.result.status = status
         self.result.said = self._redacted(self.result.said + self._unseen)
+        for log, at in zip(self._logs, self._at, strict=True):
+            self.result.logged.append(self._redacted(log.text()[at:]))
         self._secrets.clear()
         self._unseen = ""
 
@@ -357,9 +405,20 @@ class _Conversation:
             ready = quiet >= (_QUIET_KNOWN if _ASKS.search(line) else _QUIET_OTHER)
         if not ready:
             return None
-        text = self._redacted(self._unseen).strip("\n")
+        text = self._redacted(self._logged() + self._unseen).strip("\n")
         self._take(len(self._unseen))
         return make_prompt(text, host=self._host, echo=not hidden)
+
+    def _logged(self) -> str:
+        """What came to the logs since the last question, the jump host's first."""
+        new = ""
+        for number, log in reversed(list(enumerate(self._logs))):
+            text = log.text()
+            new += text[self._at[number] :]
+            self._at[number] = len(text)
+        self._partial = diagnosis.was_partial(new)
+        self.result.said += new
+        return new
 
     def _take(self, length: int) -> None:
         self.result.said += self._unseen[:length] + "\n"
@@ -372,6 +431,8 @@ class _Conversation:
         self._answered[key] += 1
         again = self._answered[key] > 1 and prompt.kind != PromptKind.TOUCH
         if again and self._answered[key] > self._namesakes(prompt):
+            return "refused"
+        if self._turned_to_another_method(prompt, line):
             return "refused"
         answer = self._responder(prompt)
         if answer is None:
@@ -395,6 +456,16 @@ class _Conversation:
         except OSError:
             self._echoed = ""  # it has ended; the next look says how
         return ""
+
+    def _turned_to_another_method(self, prompt: Prompt, line: str) -> bool:
+        """Whether a host asks by its password method after it was answered by the other, or the
+        other way round, with no factor accepted in between: then the answer was wrong."""
+        if prompt.kind in (PromptKind.HOST_KEY, PromptKind.TOUCH, PromptKind.PASSPHRASE):
+            return False
+        now = _PASSWORD_OF.search(line) is not None
+        before = self._by_password.get(prompt.host, now)
+        self._by_password[prompt.host] = now
+        return before != now and not self._partial and self._namesakes(prompt) == 1
 
     def _redacted(self, text: str) -> str:
         """Text without any answer; one of a digit or two is a choice in a menu, no secret."""

@@ -68,34 +68,41 @@ def _target(name: str, behind: Target) -> Target:
 
 
 def proxy_command(
-    target: Target, resolved: Resolved, *, options: Sequence[str], stderr: str
+    target: Target, resolved: Resolved, *, options: Sequence[str], log: str, stderr: str
 ) -> str | None:
-    """What ``ssh`` makes of a ProxyJump (ssh.c), with options for the ssh to the jump host too.
+    """What ``ssh`` makes of a ProxyJump (ssh.c), with options for the ssh to each jump host too.
 
-    ssh gives those to nobody but itself: the one to the jump host would ask three times, wait for
-    ever on a dead link, and with ControlPersist its words are thrown away; here they go to the
-    file ``stderr``.  ``None`` where there is no ProxyJump.
+    ssh gives those to nobody but itself: the one to a jump host would ask three times, wait for
+    ever on a dead link, and with ControlPersist its words are thrown away; here their own go to
+    the file ``log``, and the rest (banners) to ``stderr``.  ``None`` where there is no ProxyJump.
     """
-    *before, last = (resolved.get("proxyjump") or "").split(",")
-    found = _HOP.match(last.strip())
-    if found is None:
-        return None
-    argv = [features.find("ssh")]
+    line = None
+    for hop in hops(target, resolved):
+        line = _through(hop.name, target, line, [*options], log=log, stderr=stderr)
+    return line
+
+
+def _through(
+    name: str, target: Target, before: str | None, options: list[str], *, log: str, stderr: str
+) -> str:
+    """The command that goes on from one jump host, reached by the command ``before``."""
+    hop = _target(name, target)
+    argv = [features.find("ssh"), "-E", log]
     if target.config_path is not None:
         argv += ["-F", target.config_path]
-    if found["user"]:
-        argv += ["-l", found["user"]]
-    if found["port"]:
-        argv += ["-p", found["port"]]
-    if before:
-        argv += ["-J", ",".join(before)]
+    if hop.user:
+        argv += ["-l", hop.user]
+    if hop.port:
+        argv += ["-p", str(hop.port)]
+    if before is not None:
+        options.insert(0, f"ProxyCommand={before}")
     for option in options:
         argv += ["-o", option]
     argv = [word.replace("%", "%%") for word in argv]
-    host = found["host"].strip("[]").replace("%", "%%")
-    line = shlex.join([*argv, "-W", "[%h]:%p", "--", host])
+    line = shlex.join([*argv, "-W", "[%h]:%p", "--", hop.host.replace("%", "%%")])
     # The user's shell runs this line, and not every shell knows 2>>.
-    return f"/bin/sh -c {shlex.quote(f'exec {line} 2>>{shlex.quote(stderr)}')}"
+    redirected = f"exec {line} 2>>{shlex.quote(stderr.replace('%', '%%'))}"
+    return f"/bin/sh -c {shlex.quote(redirected)}"
 
 
 def called(name: str, target: Target, resolved: Resolved) -> int:
