@@ -411,7 +411,7 @@ def test_options_of_the_caller_beat_ours_but_for_the_guard(
 ) -> None:
     host = make_sshd()
     connection = connect(host, ssh_options={"ServerAliveInterval": "7", "LogLevel": "VERBOSE"})
-    argv = connection._master.open_arguments("/x/y", None)
+    argv = connection._master.open_arguments("/x/y")
     done = subprocess.run([argv[0], "-G", *argv[1:]], capture_output=True, text=True, check=True)
     assert "serveraliveinterval 7\n" in done.stdout
     assert "serveralivecountmax 3\n" in done.stdout

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 
 from openssh_jobs import Connection
 from openssh_jobs.errors import ConfigurationError
+from openssh_jobs.openssh import features, route
 from openssh_jobs.openssh.target import Target
 
 
 @pytest.mark.parametrize(
     "host", ["hpc", "alice@hpc", "ssh://alice@hpc:2222", "::1", "[::1]", "10.0.0.1", "a_b.c-d",
-             "hö", "a@b@hpc", "login.hpc.example", "fe80::1%eth0"]
+             "hö", "a@b@hpc", "login.hpc.example", "fe80::1%eth0", "DOMAIN\\alice@hpc",
+             "ssh://DOMAIN\\alice@hpc:22", "d\\a@b@hpc", "a+b@hpc", "~a@hpc", "hpc.", "a#b"]
 )  # fmt: skip
 def test_what_ssh_takes_goes_to_it_untouched(host: str) -> None:
     assert shlex.split(Target(host=host).shell_command()) == ["ssh", host]
@@ -28,13 +30,24 @@ def test_what_ssh_takes_goes_to_it_untouched(host: str) -> None:
 @pytest.mark.parametrize(
     "host",
     ["", "-oProxyCommand=touch pwned", "-", "a b", "a\nb", "a\tb", "a\0b", "a\x7f", "a;b", "$(a)",
-     "`a`", "a'b", 'a"b', "a|b", "a&b", "a<b", "a@", "a@-b", "-a@b", "@b", "ssh://", "ssh://-a"],
+     "`a`", "a'b", 'a"b', "a|b", "a&b", "a<b", "a@", "a@-b", "-a@b", "@b", "ssh://", "ssh://-a",
+     "a\\b",
+     "D\\a@h\\b", "\\@h", "D\\@h", "-D\\a@h", "D\\`a`@h", "D\\$(a)@h", "D\\a;b@h", "D\\a\n@h",
+     "D\\a@-h", "D\\a@h;b", "a@h$b"],
 )  # fmt: skip
 def test_what_is_no_host_is_refused(host: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Connection(host)
     assert caught.value.sent == "no"
     assert isinstance(caught.value, ValueError)
+
+
+def test_a_user_of_a_domain_is_what_ssh_makes_of_it() -> None:
+    target = Target(host="DOMAIN\\alice@hpc", ssh_config="none", jump="OTHER\\bob@gate")
+    found = features.resolve(target)
+    assert (found.get("user"), found.get("hostname")) == ("DOMAIN\\alice", "hpc")
+    (hop,) = route.hops(target, found)
+    assert (hop.resolved.get("user"), hop.resolved.get("hostname")) == ("OTHER\\bob", "gate")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Level = Literal["ok", "warn", "FAIL"]
 _MANY_KEYS = 5
 """sshd's MaxAuthTries is 6 by default, and every key that is offered counts."""
+_FREE_WITHIN = 3.0
+"""Seconds to wait for a session; who holds one idle gives it back within one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +128,10 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
         login, link = _login(connection, master)
         yield login
         if link is not None:
+            full = _no_session(master)
+            if full is not None:
+                yield full
+                return
             yield from _on_the_host(connection, link)
     finally:
         connection.close()
@@ -268,6 +274,29 @@ def _kept(link: Link) -> str:
 
 
 # --------------------------------------------------------------------------- on the host
+
+
+def _no_session(master: Master) -> Finding | None:
+    """The error of whoever wants a session now, where none is free: nothing else can be tried."""
+    from ..errors import OpenSSHJobsError
+    from ..openssh.sessions import Sessions
+
+    sessions = Sessions(master)
+    with open(os.devnull, "r+b") as nothing:
+        fd = nothing.fileno()
+        try:
+            session, slot = sessions.start(
+                lambda link: sessions.open(link, b"exit 0", (fd, fd, fd)),
+                what="exit 0",
+                again=True,
+                until=time.monotonic() + _FREE_WITHIN,
+            )
+        except OpenSSHJobsError as error:
+            return of_error("sessions", error)
+        session.wait(_FREE_WITHIN)
+        session.close()
+        slot.release()
+    return None
 
 
 def _on_the_host(connection: Connection, link: Link) -> Iterator[Finding]:

@@ -279,7 +279,7 @@ def _judge(
 
 def _disconnected(lines: list[str], facts: dict[str, str], attended: bool) -> _Verdict:
     """The server ended it with a message: its words are quoted, and decide next to nothing."""
-    found = next((one for one in map(_DISCONNECT.fullmatch, lines) if one), None)
+    found = next((one for one in map(_DISCONNECT.fullmatch, lines[::-1]) if one), None)
     code, text = (found["code"], found["text"]) if found else ("", "")
     if code == _TOO_MANY_CONNECTIONS:
         return Throttled, f"the server takes no more connections: {text}", _LIMITS

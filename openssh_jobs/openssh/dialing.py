@@ -22,6 +22,8 @@ from ..errors import (
 from . import diagnosis, keys, process, route, sockets
 from .dials import PER_HOUR, Dials, Keys
 
+_PATIENCE = 10.0
+
 if TYPE_CHECKING:
     from .master import Master
     from .prompts import Prompt, PromptKind, Responder, Talk
@@ -141,7 +143,7 @@ def _as_far_as_the_jump(master: Master) -> str:
 
 def _unattended(master: Master, path: str) -> str:
     _remove_words(path)
-    seconds = master.connect_timeout * 2 + 10
+    seconds = master.connect_timeout * 2 + _PATIENCE
     # No pipes: before 8.5 the master keeps its caller's stderr open for ever.  The banner comes
     # there, and what a jump host's ssh does not log: kept for people, read by nobody.
     with open(path + ".err", "wb") as rest:
@@ -171,7 +173,7 @@ def _attended(master: Master, path: str, responder: Responder, asked: list[Promp
     from . import prompts
 
     _remove_words(path)
-    seconds = master.connect_timeout * 2 + 10
+    seconds = master.connect_timeout * 2 + _PATIENCE
     talk = prompts.log_in(
         master.open_arguments(path, attended=True),
         responder,

@@ -6,20 +6,28 @@ import contextlib
 import json
 import os
 import re
+import socket
+import struct
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..errors import SessionLimit
 from . import mux, sockets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .features import Resolved
+    from .master import Link
     from .target import Target
 
 _NAME = re.compile(r"[0-9a-f]{12}\+?\Z")
 _TIMEOUT = 2.0
+_MOST_NAMED = 12
+# linux/sock_diag.h and linux/unix_diag.h: one dump of all Unix sockets with names and peers.
+_DIAG_BY_FAMILY, _DONE, _ERROR, _DUMP = 20, 3, 2, 0x301
+_NAME_OF, _PEER_OF, _SHOW_NAME_AND_PEER = 0, 2, 1 | 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,3 +142,101 @@ def sessions(path: str) -> int | None:
         if len(fields) == 8 and (fields[7] == name or fields[7].startswith(name + b".")):
             number += fields[5] == b"03"
     return number
+
+
+def holders(path: str) -> str:
+    """Who holds the sessions of a master, for people: programs with their pids.
+
+    Empty where there are none or the system does not tell.  All are processes of this user.
+    """
+    found: dict[int, int] = {}
+    unknown = 0
+    try:
+        ends = _ends(path)
+    except (OSError, struct.error):
+        ends = set()
+    owners = _owners(ends) if ends else {}
+    for end in ends:
+        pid = owners.get(end)
+        if pid is None:
+            unknown += 1
+        else:
+            found[pid] = found.get(pid, 0) + 1
+    texts = [f"{_program(pid)}: {number}" for pid, number in sorted(found.items())[:_MOST_NAMED]]
+    left = len(found) - len(texts)
+    if left > 0:
+        texts.append(f"{left} more processes")
+    if unknown:
+        texts.append(f"others: {unknown}")
+    return ", ".join(texts)
+
+
+def session_limit(text: str, link: Link | None, *, host: str, command: str) -> SessionLimit:
+    """The error of a call that got no session, with who holds them."""
+    held = holders(link.path) if link is not None else ""
+    return SessionLimit(
+        text + (f"; they are held by {held}" if held else ""),
+        host=host,
+        command=command,
+        advice="Close other sessions to this host, or give max_sessions=.",
+    )
+
+
+def _ends(path: str) -> set[int]:
+    """The far ends (inodes) of what is connected to a listener's path."""
+    name = os.fsencode(path)
+    ends: set[int] = set()
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as link:  # NETLINK_SOCK_DIAG
+        link.settimeout(_TIMEOUT)
+        wanted = struct.pack("=BBHIIIQ", socket.AF_UNIX, 0, 0, 1 << 1, 0, _SHOW_NAME_AND_PEER, 0)
+        link.send(struct.pack("=IHHII", 16 + len(wanted), _DIAG_BY_FAMILY, _DUMP, 1, 0) + wanted)
+        while True:
+            data = link.recv(1 << 18)
+            while len(data) >= 16:
+                size, kind = struct.unpack_from("=IH", data)
+                if kind in (_DONE, _ERROR) or size < 16:
+                    return ends
+                facts = _attributes(data[32:size])
+                # ssh binds PATH.RANDOM and renames that; the kernel keeps the first name.
+                its, peer = facts.get(_NAME_OF, b"").rstrip(b"\0"), facts.get(_PEER_OF, b"")
+                if (its == name or its.startswith(name + b".")) and len(peer) == 4:
+                    ends.add(struct.unpack("=I", peer)[0])
+                data = data[(size + 3) & ~3 :]
+
+
+def _attributes(data: bytes) -> dict[int, bytes]:
+    found = {}
+    while len(data) >= 4:
+        size, kind = struct.unpack_from("=HH", data)
+        if size < 4:
+            break
+        found[kind] = data[4:size]
+        data = data[(size + 3) & ~3 :]
+    return found
+
+
+def _owners(inodes: set[int]) -> dict[int, int]:
+    """Which process holds which socket; those that may not be looked into are left out."""
+    wanted = {f"socket:[{inode}]": inode for inode in inodes}
+    found = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            for handle in os.scandir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    inode = wanted.get(os.readlink(handle.path))
+                    if inode is not None:
+                        found[inode] = int(pid)
+    return found
+
+
+def _program(pid: int) -> str:
+    """What runs there, in two words at most: more of a command line might hold a secret."""
+    if pid == os.getpid():
+        return f"this process ({pid})"
+    words: list[str] = []
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as handle:
+        words = os.fsdecode(handle.read(4096)).split("\0")
+    shown = os.path.basename(words[0]) if words else "?"
+    if len(words) > 1 and words[1].endswith((".py", ".sh")):
+        shown += " " + os.path.basename(words[1])
+    return f"{shown} ({pid})"

@@ -30,6 +30,7 @@ OPEN_TIMEOUT = 60.0
 """Seconds for the server to grant one session; keepalives end a dead link in 45 s before that."""
 SLOT_TIMEOUT = 120.0
 """Seconds without any session coming free before ``SessionLimit``."""
+FULL = "all sessions that the server grants to one connection (MaxSessions) are in use"
 DEFAULT_SESSIONS = 8
 """Below sshd's default of 10: the user's own terminals share the master."""
 PROBE_AFTER = 30.0
@@ -375,14 +376,17 @@ class Sessions:
         again: bool,
         patience: Patience,
     ) -> T:
-        pause, lives = 0.004, 2
+        pause, lives, said = 0.004, 2, False
         while True:
             link = self.link()
             try:
                 started = starter(link)
             except mux.SessionRefused as error:
                 if patience.left(self.slots.freed_at) <= 0:
-                    raise self._no_session(what, str(error), patience) from error
+                    raise self._no_session(what, FULL, patience) from error
+                if patience.spent > 3.0 and not said:
+                    said = True
+                    log.warning("%s", self._no_session(what, FULL, patience))
                 self.slots.refused()
                 self._wish(link)
                 self._reclaim()
@@ -414,12 +418,10 @@ class Sessions:
         self.forget(link)
 
     def _no_session(self, what: str, why: str, patience: Patience) -> SessionLimit:
-        return SessionLimit(
-            f"no session was free within {patience.spent:.0f} s ({why})",
-            host=self._host,
-            command=what,
-            advice="Close other sessions to this host, or give max_sessions=.",
-        )
+        from . import masters
+
+        text = f"no session was free within {patience.spent:.0f} s: {why}"
+        return masters.session_limit(text, self._link, host=self._host, command=what)
 
     def open(
         self,

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 # ssh.c valid_hostname() and valid_ruser() of 9.6, held against older clients too: with those, a
 # host name goes into ProxyCommand unquoted (CVE-2023-51385).
 _BAD_IN_HOST = re.compile(r"[\s\x00-\x1f\x7f'`\"$\\;&<>|(){}]")
+# A user before an @ of the host name may belong to a domain (DOMAIN\\user); see user= for more.
+_BAD_BEFORE_AT = re.compile(r"[\s\x00-\x1f\x7f'`\"$;&<>|(){}]|\\\Z")
 _BAD_IN_USER = re.compile(r"[\s\x00-\x1f\x7f'`\";&<>|(){}]|\\\Z")
 _KEYWORD = re.compile(r"[A-Za-z][A-Za-z0-9]*\Z")
 
@@ -43,10 +45,10 @@ def check_host(host: str) -> None:
         raise ConfigurationError("the host name is empty")
     if host.startswith("-"):
         raise ConfigurationError(f"the host name {host!r} starts with a dash")
-    found = _BAD_IN_HOST.search(host)
+    user, at, rest = host.removeprefix("ssh://").rpartition("@")
+    found = _BAD_BEFORE_AT.search(user) or _BAD_IN_HOST.search(rest)
     if found:
         raise ConfigurationError(f"the host name {host!r} holds {found.group()!r}")
-    user, at, rest = host.removeprefix("ssh://").rpartition("@")
     if at:
         check_user(user)
     if not rest or rest.startswith("-"):

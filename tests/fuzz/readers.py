@@ -21,6 +21,7 @@ from openssh_jobs.errors import (
     InputError,
     OpenSSHJobsError,
     SchedulerError,
+    printable,
 )
 from openssh_jobs.jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
 from openssh_jobs.openssh import diagnosis
@@ -208,6 +209,14 @@ def of_ssh(data: bytes) -> None:
     )
     assert isinstance(error, OpenSSHJobsError)
     assert str(error)
+    assert str(error) == printable(str(error))
+    # A banner, even in the same stream, does not change what ssh says at last.
+    last = f"alice@h: Permission denied ({'password' if choice & 8 else 'publickey'}).\r\n"
+    right, lied = (
+        diagnosis.connect_error(said, host="h", login="l", attended=bool(choice & 2))
+        for said in (last, f"{text}\n{last}")
+    )
+    assert (type(lied), str(lied)) == (type(right), str(right))
     ssh_features.parse_version(text)
     ssh_features.parse_resolved(text)
 
