@@ -317,6 +317,38 @@ def test_no_more_than_three_wrong_answers_reach_the_server(
     assert host.counts["connections"] == 3
 
 
+def test_what_pam_says_after_the_answer_is_not_believed(
+    cold: Path, asking: MakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question without a question: its words go where ssh's own go."""
+    from tests.real import interactive
+
+    def judge(self: Any, username: str, responses: Any) -> Any:
+        if not responses:
+            return False
+        self._server.counts["wrong 1"] += 1
+        return "", ALL, "", []
+
+    monkeypatch.setattr(interactive._Door, "validate_kbdint_response", judge)
+    host = asking(steps=[password(SECRET)])
+    config = config_of(cold, host)
+    for error in tries(config, "asks", 5, responder=lambda prompt: "wrong"):
+        assert type(error) is errors.AuthenticationFailed, str(error)
+    assert host.counts["wrong 1"] == host.counts["connections"] == 3
+
+
+def test_a_host_that_never_stops_talking_is_left(
+    cold: Path, asking: MakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompts, "MOST_SAID", 100_000)
+    host = asking(steps=[lying_step(SECRET)], banner="x" * 79 + "\n")
+    config = config_of(cold, host)
+    host.banner = ("x" * 79 + "\n") * 3000
+    (error,) = tries(config, "asks", 1, responder=lambda prompt: SECRET)
+    assert "says more during the login than anybody reads" in str(error)
+    assert host.logins == 0
+
+
 def test_a_wrong_passphrase_stays_here(make_sshd: Make, cold: Path, tmp_path: Path) -> None:
     host = make_sshd(banner=ALL)
     key, open_key = tmp_path / "locked", Path(host.server.identity)
@@ -507,6 +539,9 @@ def test_a_changed_key_is_shown_with_the_command_that_mends_it(
     assert type(error) is type(again) is errors.HostKeyChanged
     for text in (f"{host.server.known_hosts} line 2", shown, "ED25519"):
         assert text in str(error)
+    last = program("doctor", "-F", str(host.config), host.alias, "--json").data["findings"][-1]
+    assert (last["check"], last["level"], last["mend"]) == ("login", "FAIL", error.advice)
+    assert last["text"].startswith(error.message)
     command = str(error.advice).split("`")[1]
     assert command.startswith("ssh-keygen -R ")
     # The door: nothing is dialed again until known_hosts has changed, and then it is.

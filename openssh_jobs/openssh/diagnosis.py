@@ -174,7 +174,6 @@ _NOISE = re.compile(
     r"|Authenticated to |Authenticated using |Transferred: |Bytes per second: |Killed by signal "
 )
 _UNSHARED = re.compile(r"ControlSocket .* already exists, disabling multiplexing", re.ASCII)
-_EARLY = re.compile(r"command-line:? line \d+: .*|Couldn't open logfile .*")
 _PARTIAL = re.compile(r"^Authenticated (?:using .* )?with partial success\.$", re.MULTILINE)
 
 
@@ -187,11 +186,6 @@ def words_of(text: str) -> list[str]:
 def is_unshared(log: str) -> bool:
     """Whether ssh went on without a master's socket (it exits with 0 all the same)."""
     return any(_UNSHARED.fullmatch(line) for line in words_of(log)[-_REASONS:])
-
-
-def early_words(stderr: str) -> str:
-    """What ssh says on stderr before it has a log: about its own command line, nothing else."""
-    return "\n".join(line for line in words_of(stderr) if _EARLY.fullmatch(line))
 
 
 def was_partial(log: str) -> bool:

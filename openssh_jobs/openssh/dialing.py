@@ -69,7 +69,11 @@ def dial(master: Master, path: str, *, override: bool = False) -> str:
         if isinstance(error, AuthenticationFailed | AuthenticationNeeded):
             explained = _explain(master, error, attended=attended)
         # What this login itself has changed (an accepted host key) is no change.
-        record.failed(explained, keys=_keys(master), attended=attended, asked=bool(asked))
+        try:
+            after = _keys(master)
+        except OpenSSHJobsError:
+            after = before
+        record.failed(explained, keys=after, attended=attended, asked=bool(asked))
         if explained is error:
             raise
         raise explained from None
@@ -144,26 +148,34 @@ def _as_far_as_the_jump(master: Master) -> str:
 def _unattended(master: Master, path: str) -> str:
     _remove_words(path)
     seconds = master.connect_timeout * 2 + _PATIENCE
+    argv = master.open_arguments(path)
     # No pipes: before 8.5 the master keeps its caller's stderr open for ever.  The banner comes
-    # there, and what a jump host's ssh does not log: kept for people, read by nobody.
-    with open(path + ".err", "wb") as rest:
-        done = process.run(
-            master.open_arguments(path),
-            timeout=seconds,
-            stdout=process.DEVNULL,
-            stderr=rest,
-            # BatchMode does not reach the ssh of a jump host, and that one has no terminal: where
-            # there is a DISPLAY it would open a window that nobody sees (8.4; before: "false").
-            env={"SSH_ASKPASS": "false", "SSH_ASKPASS_REQUIRE": "never"},
-        )
+    # there, as long as the server likes, and what a jump host says.
+    done = process.run(
+        argv,
+        timeout=seconds,
+        stdout=process.DEVNULL,
+        stderr=process.DEVNULL,
+        # BatchMode does not reach the ssh of a jump host, and that one has no terminal: where
+        # there is a DISPLAY it would open a window that nobody sees (8.4; before: "false").
+        env={"SSH_ASKPASS": "false", "SSH_ASKPASS_REQUIRE": "never"},
+    )
     said, inner = master.master_log(path), master.master_log(path, ".jump")
     if done.timed_out:
         raise _too_long(master, seconds, said)
     if done.returncode != 0 or diagnosis.is_unshared(said):
         if done.returncode > 0 and not said and not inner:
-            said = diagnosis.early_words(master.master_log(path, ".err"))
+            said = _early_words(argv)
         raise _failure(master, said, inner, attended=False, status=done.returncode)
     return said
+
+
+def _early_words(argv: list[str]) -> str:
+    """What ssh says before it has a log, about its own command line; ``-G`` dials nothing."""
+    done = process.run([argv[0], "-G", *argv[1:]], timeout=_PATIENCE)
+    if done.returncode == 0:
+        return ""
+    return "\n".join(diagnosis.words_of(done.stderr.decode("utf-8", "replace")))
 
 
 # --------------------------------------------------------------------------- somebody answers
@@ -255,6 +267,6 @@ def _broken_off(master: Master, talk: Talk) -> ConnectError:
 
 
 def _remove_words(path: str) -> None:
-    for suffix in (".log", ".jump", ".err"):
+    for suffix in (".log", ".jump"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path + suffix)

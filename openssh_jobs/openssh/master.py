@@ -254,7 +254,7 @@ class Master:
             self.resolved,
             options=[*asking, *speaking, *limits],
             log=path + ".jump",
-            stderr="/dev/tty" if attended else path + ".err",
+            stderr="/dev/tty" if attended else "/dev/null",
         )
         # The guard comes before what the caller wants, so that nothing can undo it...
         guard = [
@@ -327,7 +327,7 @@ class Master:
             return
         else:
             return
-        for suffix in ("", ".pid", ".log", ".jump", ".err", ".wish", ".json"):
+        for suffix in ("", ".pid", ".log", ".jump", ".wish", ".json"):
             try:
                 os.unlink(path + suffix)
             except FileNotFoundError:
