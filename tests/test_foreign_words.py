@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import socket
 import subprocess
 import threading
@@ -394,6 +395,8 @@ def test_an_ssh_that_is_killed_after_the_password_counts(
     """By whoever it is: the last words are the banner's."""
     from tests.real import interactive
 
+    ssh = os.fsencode(f"{shutil.which('ssh')}\0")
+
     def kill(self: Any, username: str, password: str) -> bool:
         self._server.counts["wrong 1"] += 1
         for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -401,7 +404,7 @@ def test_an_ssh_that_is_killed_after_the_password_counts(
                 line = Path(f"/proc/{pid}/cmdline").read_bytes()
             except OSError:
                 continue
-            if os.fsencode(cold) in line and line.startswith(b"/usr/bin/ssh\0"):
+            if os.fsencode(cold) in line and line.startswith(ssh):
                 os.kill(int(pid), 9)
         return False
 
