@@ -407,11 +407,11 @@ def test_a_hostile_configuration_is_neutralised(
 
 
 def test_options_of_the_caller_beat_ours_but_for_the_guard(
-    make_sshd: Make, connect: Callable[..., Connection]
+    make_sshd: Make, connect: Callable[..., Connection], cold: Path
 ) -> None:
     host = make_sshd()
     connection = connect(host, ssh_options={"ServerAliveInterval": "7", "LogLevel": "VERBOSE"})
-    argv = connection._master.open_arguments("/x/y")
+    argv = connection._master.open_arguments(str(cold / "y"))
     done = subprocess.run([argv[0], "-G", *argv[1:]], capture_output=True, text=True, check=True)
     assert "serveraliveinterval 7\n" in done.stdout
     assert "serveralivecountmax 3\n" in done.stdout

@@ -386,7 +386,7 @@ class Sessions:
                     raise self._no_session(what, FULL, patience) from error
                 if patience.spent > 3.0 and not said:
                     said = True
-                    log.warning("%s", self._no_session(what, FULL, patience))
+                    log.info("%s", self._no_session(what, FULL, patience))
                 self.slots.refused()
                 self._wish(link)
                 self._reclaim()
