@@ -24,8 +24,9 @@ from .errors import (
 )
 from .jobs import CancelOutcome, JobId, JobState, JobStatus
 from .remote.oserrors import error_of
+from .remote.private_directory import PRIVATE
 from .remote.quoting import quote_path, to_text
-from .submission import PRIVATE, remove_private
+from .submission import remove_private
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

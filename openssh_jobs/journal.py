@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from . import settings
+from . import private_directory, settings
 from .errors import ConfigurationError
 from .openssh import forking
 
@@ -36,6 +36,10 @@ CREATE TABLE IF NOT EXISTS submissions (
     opened REAL NOT NULL,
     submitted REAL,
     changed REAL NOT NULL,
+    stage TEXT,
+    call TEXT,
+    caller TEXT,
+    place TEXT,
     PRIMARY KEY (host, token)
 );
 CREATE INDEX IF NOT EXISTS by_job ON submissions (host, job_id);
@@ -53,13 +57,23 @@ CREATE TABLE IF NOT EXISTS facts (
 );
 """
 _VERSION = 1
+# Columns that came later.  Only such are added, and none is ever needed: an older version of this
+# package goes on reading and writing the same file.
+_ADDED = ("stage", "call", "caller", "place")
+ASKED, SENDING = "asked", "sending"
+"""Stages of a submission without an answer: nothing was sent but files; the command may be."""
 # Known to give SQLite's shared memory and locks what they need; on all else a rollback journal.
 _LOCAL_FILE_SYSTEMS = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "zfs", "f2fs"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One submission.  Times are seconds since 1970; ``job_id`` is ``None`` while it is open."""
+    """One submission.  Times are seconds since 1970; ``job_id`` is ``None`` while it is open.
+
+    ``stage``: ``ASKED`` or ``SENDING``, ``None`` where an older version wrote it.  ``call``: a
+    random text, the mark of the call that is at work; ``caller``: its process.  ``place``: the
+    private directory on the host.
+    """
 
     host: str
     token: str
@@ -77,6 +91,10 @@ class Row:
     opened: float = 0.0
     submitted: float | None = None
     changed: float = 0.0
+    stage: str | None = None
+    call: str | None = None
+    caller: str | None = None
+    place: str | None = None
 
 
 _FIELDS = tuple(Row.__dataclass_fields__)
@@ -126,6 +144,17 @@ def _file_system(path: str) -> str:
     return ""
 
 
+def _add_columns(database: sqlite3.Connection) -> None:
+    there = {found[1] for found in database.execute("PRAGMA table_info(submissions)")}
+    for name in _ADDED:
+        if name not in there:
+            try:
+                database.execute(f"ALTER TABLE submissions ADD COLUMN {name} TEXT")
+            except sqlite3.OperationalError as error:
+                if "duplicate column" not in str(error):  # another process was first
+                    raise
+
+
 _of_parents: list[sqlite3.Connection] = []
 
 
@@ -162,8 +191,10 @@ class Journal:
         directory = os.path.dirname(os.path.abspath(self.path))
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
+            # SQLite's own files lie beside it: nobody else may plant them.
+            private_directory.check(directory, "the journal's directory")
             # Made for its owner alone before SQLite opens it.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            private_directory.make_file(self.path, "the journal")
             database = sqlite3.connect(
                 self.path, timeout=30, isolation_level=None, check_same_thread=False
             )
@@ -176,6 +207,7 @@ class Journal:
                     f"the journal {self.path} was written by a newer version of this package"
                 )
             database.executescript(_SCHEMA)
+            _add_columns(database)
             database.execute(f"PRAGMA user_version={_VERSION}")
         except (OSError, sqlite3.Error) as error:
             raise ConfigurationError(
@@ -231,6 +263,28 @@ class Journal:
                 (*map(_stored, facts.values()), host, token),
             )
 
+    def take_over(self, before: Row, row: Row) -> bool:
+        """Put a new call in the place of one that ended before it sent anything.
+
+        False where somebody else was quicker, or the command is about to be sent after all.
+        """
+        facts = {
+            name: getattr(row, name)
+            for name in ("digest", "scheduler", "directory", "name", "stage", "call", "caller")
+        }
+        facts["changed"] = time.time()
+        names = ", ".join(f"{name} = ?" for name in facts)
+        with self._lock:
+            done = self._database().execute(
+                f"UPDATE submissions SET {names} WHERE host = ? AND token = ? "  # noqa: S608
+                "AND stage = ? AND call = ? AND caller = ?",
+                (
+                    *map(_stored, facts.values()),
+                    *(row.host, row.token, ASKED, before.call, before.caller),
+                ),
+            )
+            return done.rowcount == 1
+
     def by_token(self, host: str, token: str) -> Row | None:
         """The submission with this token."""
         with self._lock:
@@ -252,11 +306,15 @@ class Journal:
             )
             return [_row(values) for values in found]
 
-    def forget(self, host: str, token: str) -> None:
-        """Remove one submission from the journal (the job itself is not touched)."""
+    def forget(self, host: str, token: str, call: str | None = None) -> None:
+        """Remove one submission from the journal (the job itself is not touched).
+
+        ``call``: only while this call is at work on it.
+        """
         with self._lock:
             self._database().execute(
-                "DELETE FROM submissions WHERE host = ? AND token = ?", (host, token)
+                "DELETE FROM submissions WHERE host = ? AND token = ? AND ? IN (call, '')",
+                (host, token, call or ""),
             )
 
     def _one(self, where: str, values: tuple[str, ...]) -> Row | None:

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("openssh_jobs.cluster")
 
-PRIVATE = ".openssh_jobs"
-"""What a submission keeps in its directory on the host."""
-
 _REMEMBERED = 7 * 86400.0
 _NO_ANSWER = (ConnectError, ConnectionLost, CommandTimeout, CommandFailed, SessionLimit)
 CHOICES = ("auto", True, False)
@@ -159,7 +156,7 @@ def _put(
 ) -> None:
     """Move the script to ``body``, and write the launcher and what belongs to it."""
     lines = [
-        b"mkdir -m 700 -- %b" % quote_path(posixpath.join(private, BODY)),
+        b"set -C && umask 077 && mkdir -m 700 -- %b" % quote_path(posixpath.join(private, BODY)),
         b"mv -- %b %b" % (quote_path(submitted), quote_path(body)),
     ]
     files = {posixpath.join(private, one): text for one, text in written.items()}
@@ -187,10 +184,7 @@ def look_for_markers(asker: Asker, ids: Iterable[str]) -> dict[str, JobStatus | 
         return found
     tokens = list(dict.fromkeys(row.token for _, row in rows.values()))
     marks = {token: str(number) for number, token in enumerate(tokens)}
-    places = {
-        marks[row.token]: posixpath.join(row.directory, PRIVATE, row.token)
-        for _, row in rows.values()
-    }
+    places = {marks[row.token]: (row.directory, row.token) for _, row in rows.values()}
     script = markers_script(places).encode("utf-8", "surrogateescape")
     try:
         answer = asker.connection._shell.call(script, again=True)

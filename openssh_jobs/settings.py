@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from . import private_directory
 from .errors import ConfigurationError
 
 APP = "openssh_jobs"
@@ -30,13 +31,20 @@ def state_directory() -> str:
 def read_config() -> dict[str, Any]:
     """The whole of ``servers.toml`` as it stands; empty where there is no such file.
 
-    Raises ``ConfigurationError`` for one that cannot be read.
+    Raises ``ConfigurationError`` for one that cannot be read, or that others can write: it names
+    commands that run as us.
     """
     import tomllib
 
     path = config_file()
     try:
-        with open(path, "rb") as handle:
+        # A fifo that somebody has put there would keep us waiting.
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as handle:
+            if not private_directory.is_trusted_file(os.fstat(handle.fileno())):
+                raise ConfigurationError(
+                    f"{path} belongs to somebody else, or others can write it",
+                    advice="Use a copy of your own (chmod go-w).",
+                )
             return tomllib.load(handle)
     except FileNotFoundError:
         return {}

@@ -1,11 +1,14 @@
 """One submission: what is asked for, checked and written down before a byte is sent.
 
-On the host a submission has a directory of its own, ``DIRECTORY/.openssh_jobs/TOKEN/``, that holds
-the script as it was submitted; its path carries the token to where the scheduler shows it.
+On the host a submission has a private directory of its own, ``DIRECTORY/.openssh_jobs/TOKEN/``,
+that holds the script as it was submitted; its path carries the token to where the scheduler shows
+it.  Where others could replace that directory it is ``~/.openssh_jobs/TOKEN/`` (see
+``remote/private_directory.py``).
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -15,7 +18,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -32,10 +35,19 @@ from .errors import (
     SubmitUnknown,
 )
 from .jobs import JobId
-from .journal import Row
-from .marking import PRIVATE as PRIVATE
+from .journal import ASKED, SENDING, Row
 from .marking import put_launcher, wants_launcher
-from .remote.oserrors import error_of
+from .openssh import owner
+from .remote.options import Options
+from .remote.oserrors import error_of, refused
+from .remote.private_directory import (
+    FUNCTIONS,
+    MADE,
+    PLACE,
+    PRIVATE,
+    remove_made_script,
+    remove_script,
+)
 from .remote.quoting import quote, quote_path, to_bytes, to_text
 from .remote.wrapper import exports
 from .schedulers.base import SubmitRequest
@@ -48,6 +60,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("openssh_jobs.submission")
 
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_ENVIRONMENT = ".oj-env"
 SUBMIT_TIMEOUT = 120.0
 """Seconds that a submit command may take; one that has no answer by then may have worked."""
 
@@ -144,6 +157,8 @@ class Specification:
         except ValueError as error_in_env:
             raise InputError(str(error_in_env)) from None
         made = cls(env=dict(env or {}), content=content, **asked)
+        if made.script_name.startswith(".oj-"):
+            raise InputError(f"the script's name {made.script_name!r} is one of this package's own")
         made.request("x", None)  # the scheduler's own checks of names and numbers
         return made
 
@@ -215,23 +230,56 @@ def _check_uploaded_script(upload: str, script: str | None) -> None:
         raise FileNotFoundError(2, "upload has no such script", path)
 
 
-def open_submission(row: Row) -> SubmitUnknown:
-    """The error for a submission that has no answer yet."""
+def open_submission(row: Row) -> OpenSSHJobsError:
+    """The error for a submission that has no answer yet, or was never sent."""
+    if row.stage == ASKED:
+        return InputError(
+            f"the submission with the token {row.token!r} has not been sent: there is no job",
+            host=row.host,
+            advice="Submit it again; the token may be used for it.",
+        )
     return SubmitUnknown(
         "an earlier call with this token got no answer: its job may exist",
         token=row.token,
         kind="no_job_id",
         host=row.host,
-        advice=f"Look for a job whose script lies in {row.directory}/{PRIVATE}/{row.token}.",
+        advice=f"Look for a job whose script lies in {private_of(row)}.",
     )
 
 
+def private_of(row: Row) -> str:
+    """The private directory of a submission on the host, as far as known."""
+    return row.place or posixpath.join(row.directory, PRIVATE, row.token)
+
+
 def remove_private(connection: Connection, directory: str, token: str) -> None:
-    """Remove what a submission keeps in its directory on the host."""
-    top = posixpath.join(directory, PRIVATE)
-    mine = quote_path(posixpath.join(top, check_token(token)))
-    script = b"rm -rf -- %b; rmdir -- %b 2>/dev/null; :" % (mine, quote_path(top))
-    connection._shell.call(script, again=True)
+    """Remove the private directory of a submission; what does not carry our mark stays, logged."""
+    answer = connection._shell.call(remove_script(directory, check_token(token)), again=True)
+    if answer.status != 0:
+        why = " ".join(to_text(answer.stderr).split())
+        log.warning("%s: the files of %s were not removed: %s", connection.host, token, why)
+
+
+# Prints, each with a NUL behind it: whether the job's directory was made, the private directory,
+# why that lies in the home directory, and why it cannot lie there either.
+_MAKE = rb"""
+oj_d=@D@
+if [ -e "$oj_d" ] && [ ! -d "$oj_d" ]; then echo 'Not a directory' >&2; exit 2; fi
+oj_made=
+if [ ! -d "$oj_d" ]; then
+  mkdir -p -- @UP@ || exit 2
+  if mkdir -- "$oj_d" 2>/dev/null; then
+    oj_made=made
+    (cd -P "$oj_d" && set -C && : >@MADE@) || exit 2
+  else
+    mkdir -p -- "$oj_d" || exit 2
+  fi
+fi
+oj_place "$oj_d" @TOKEN@ @CALL@
+oj_r=$?
+printf '%s\0' "$oj_made" "$oj_private" "$oj_reason" "$oj_why"
+case $oj_r in 0) ;; 1) exit 5;; 3) exit 6;; *) exit 2;; esac
+"""
 
 
 class Submission:
@@ -252,17 +300,19 @@ class Submission:
         self._specification = specification
         self._host = asker.host
         self.token = check_token(token) if token is not None else "t" + secrets.token_hex(8)
-        self.directory = ""
+        self.directory = self._private = ""
         self._record_exit, self._launcher = record_exit, False
-        # What this call has made on the host, to be taken away again where there is no job.
-        self._uploaded = self._made_directory = False
+        # What this call makes on the host carries this text, and only that is removed by it.
+        self._call = secrets.token_hex(8)
+        self._marked = specification.upload is not None
 
     def submit(self) -> Row:
         """Do it, or find that it was done: the row of the journal with the job's id.
 
         Raises ``InputError`` for a token with another specification, ``SubmitRejected`` and
         ``SubmitLimit`` where there is certainly no job, ``SubmitUnknown`` where there may be one,
-        and whatever the upload raises (then there is no job).
+        ``PermissionError`` where no directory on the host is private, and whatever the upload
+        raises (then there is no job).
         """
         wanted = self._specification
         digest = wanted.digest(self._scheduler.name)
@@ -270,47 +320,71 @@ class Submission:
         script = wanted.script
         if script is not None and not script.startswith(("/", "~/")):
             script = posixpath.join(self.directory, script)
-        private = posixpath.join(self.directory, PRIVATE, self.token)
-        submitted = posixpath.join(private, wanted.script_name)
-        text = self._scheduler.submit_script(wanted.request(submitted, self.token))
+        self._private = posixpath.join(self.directory, PRIVATE, self.token)
+        self._text()  # refuses what the scheduler cannot do
         self._launcher = wants_launcher(self._asker, self._record_exit)
-        row = self._journal.open_row(
-            Row(
-                host=self._host,
-                token=self.token,
-                digest=digest,
-                scheduler=self._scheduler.name,
-                directory=self.directory,
-                name=wanted.name or wanted.script_name,
-            )
+        new = Row(
+            host=self._host,
+            token=self.token,
+            digest=digest,
+            scheduler=self._scheduler.name,
+            directory=self.directory,
+            name=wanted.name or wanted.script_name,
+            stage=ASKED,
+            call=self._call,
+            caller=owner.call(),
         )
-        settled = self._settled(row, digest)
+        row = self._journal.open_row(new)
+        settled = self._settled(row, new)
         if settled is not None:
             return settled
         try:
-            self._prepare(private, submitted, script)
+            self._prepare(script)
         except BaseException:
             self._undo()
             raise
-        return self._send(text, private)
+        return self._send()
+
+    def _text(self) -> str:
+        """The submit command, with the script where it lies."""
+        wanted = self._specification
+        submitted = posixpath.join(self._private, wanted.script_name)
+        return self._scheduler.submit_script(wanted.request(submitted, self.token))
 
     def _undo(self) -> None:
-        """Nothing was submitted: the same token may try again, and nothing is left on the host."""
-        self._journal.forget(self._host, self.token)
+        """Nothing was submitted: the same token may try again, and nothing is left on the host.
+
+        What cannot be removed now is removed by the next call with this token.
+        """
+        facts = {"stage": ASKED, "caller": "", "call": self._call}
+        self._journal.change(self._host, self.token, **facts)
         try:
-            remove_private(self._connection, self.directory, self.token)
-            if self._uploaded:
-                self._connection.rmtree(self.directory)
-            elif self._made_directory:
-                self._connection.rmdir(self.directory)
+            if self._remove(self.directory, self._call):
+                self._journal.forget(self._host, self.token, self._call)
         except (OpenSSHJobsError, OSError) as error:
             log.info("%s: %s was not tidied up: %s", self._host, self.directory, error)
 
-    def _settled(self, row: Row, digest: str) -> Row | None:
+    def _remove(self, directory: str, call: str) -> bool:
+        """Remove what a call has made on the host, as its marks say; false where some of it stays.
+
+        Another run's directory of the same name carries no such mark.
+        """
+        scripts = remove_script(directory, self.token, call), remove_made_script(directory, call)
+        # Another call's directory of this token (1) stays: that is nothing to wait for.
+        script = b"( %b ) 2>/dev/null; oj_r=$?; ( %b ) && [ $oj_r -le 1 ]" % scripts
+        answer = self._connection._shell.call(script, again=True)
+        if answer.status != 0:
+            why = " ".join(to_text(answer.stderr).split())
+            log.warning("%s: %s is left as it is: %s", self._host, directory, why)
+        return answer.status == 0
+
+    def _settled(self, row: Row, new: Row) -> Row | None:
         """What the journal knows of this token already, or the job itself has written down."""
         if not row.opened:
             return None
-        if row.digest != digest:
+        if row.stage == ASKED and row.job_id is None and self._taken_over(row, new):
+            return None
+        if row.digest != new.digest:
             raise InputError(
                 f"the token {self.token!r} belongs to another submission (of {row.name!r} in "
                 f"{row.directory})",
@@ -319,19 +393,44 @@ class Submission:
             )
         if row.job_id is not None:
             return row
-        job_id = self._owner()
+        job_id = self._owner(row)
         if job_id is None:
             raise open_submission(row)
         return self._accepted(job_id)
 
-    def _owner(self) -> str | None:
-        """The job that has begun to do the work of this token, by its own word."""
-        try:
-            text = self._connection.read_text(
-                posixpath.join(self.directory, PRIVATE, self.token, "owner")
+    def _taken_over(self, row: Row, new: Row) -> bool:
+        """Go on where a call ended that had sent no submit command.  False where that one did."""
+        if row.caller and not owner.ended(row.caller):
+            raise SubmitUnknown(
+                f"another call with this token is at work (process {row.caller.partition('-')[0]})",
+                token=self.token,
+                kind="no_job_id",
+                host=self._host,
+                advice="Wait for it, and call again: then its job, or its error, is known.",
             )
-            return str(JobId.parse(text.strip()))
-        except (FileNotFoundError, NotADirectoryError, InputError):
+        if not self._journal.take_over(row, new):
+            now = self._journal.by_token(self._host, self.token)
+            raise open_submission(replace(now or row, stage=SENDING))
+        try:
+            if row.call:
+                self._remove(row.directory, row.call)
+        except BaseException:
+            self._journal.change(self._host, self.token, call=row.call, caller="")
+            raise
+        return True
+
+    def _owner(self, row: Row) -> str | None:
+        """The job id that the launcher wrote to ``TOKEN/owner``, or ``None``."""
+        script = (
+            b"oj_find %b %b || { [ $? -ne 1 ] || printf '%%s\\n' \"$oj_why\" >&2; exit 0; }; "
+            b"[ -f owner ] && [ ! -L owner ] && head -c 256 owner; exit 0"
+        ) % (quote(row.directory), quote(row.token))
+        answer = self._connection._shell.call(FUNCTIONS.encode() + script, again=True)
+        if answer.stderr:
+            log.warning("%s: %s was not read: %s", row.host, row.token, to_text(answer.stderr))
+        try:
+            return str(JobId.parse(to_text(answer.stdout).strip()))
+        except InputError:
             return None  # nobody has yet, or its job has no launcher
 
     def _accepted(self, job_id: str) -> Row:
@@ -346,50 +445,77 @@ class Submission:
 
     # ------------------------------------------------------------------ files
 
-    def _prepare(self, private: str, submitted: str, script: str | None) -> None:
+    def _prepare(self, script: str | None) -> None:
         wanted = self._specification
         if wanted.upload is not None:
-            self._connection.put(wanted.upload, self.directory)
-            self._uploaded = True
-        where, top = quote_path(private), quote_path(self.directory)
-        lines = [
-            b'd=%b; if [ -e "$d" ] && [ ! -d "$d" ]; then echo \'Not a directory\' >&2; exit 2; '
-            b'fi; [ -d "$d" ] || echo made; '
-            b'mkdir -p -- "$d" && (umask 077; mkdir -p -- %b) || exit 2' % (top, where)
-        ]
-        if script is not None:
-            one = quote_path(script)
-            lines.append(
-                b"if [ ! -f %b ]; then if [ -e %b ]; then echo 'Is a directory' >&2; else "
-                b"echo 'No such file or directory' >&2; fi; exit 3; fi; "
-                b"if [ ! -s %b ]; then exit 4; fi; cp -p -- %b %b || exit 3"
-                % (one, one, one, one, quote_path(submitted))
-            )
-        answer = self._connection._shell.call(b"; ".join(lines))
-        self._made_directory = answer.stdout.startswith(b"made") and not self._uploaded
-        if answer.status == 4:
-            raise InputError(f"the script {script} is empty", host=self._host)
-        if answer.status != 0:
-            path = script if answer.status == 3 and script is not None else self.directory
-            raise error_of(to_text(answer.stderr), path, host=self._host)
+            # The mark comes with the directory, so that nobody else's is ever taken for it.
+            options = Options(mark=os.fsencode(MADE + self._call))
+            self._connection._transfer.put(wanted.upload, self.directory, options)
+        submitted = self._place(script)
         if wanted.content is not None:
             self._connection.write_bytes(submitted, wanted.content)
         if self._launcher:
             put_launcher(
                 self._asker,
                 wanted.content,
-                private=private,
+                private=self._private,
                 submitted=submitted,
                 members=len(expand_array(wanted.array)) if wanted.array else 0,
                 options=wanted.options,
                 must=self._record_exit is True,
             )
         if wanted.env:
-            self._write_environment(posixpath.join(private, "env"))
+            self._write_environment(posixpath.join(self._private, _ENVIRONMENT))
+
+    def _place(self, script: str | None) -> str:
+        """Make the private directory, and put a script of the host there; the script's path."""
+        words = {
+            b"@D@": quote(self.directory),
+            b"@UP@": quote(posixpath.dirname(self.directory) or "/"),
+            b"@TOKEN@": quote(self.token),
+            b"@CALL@": quote(self._call),
+            b"@MADE@": quote("./" + MADE + self._call),
+        }
+        text = re.sub(b"@[A-Z]+@", lambda found: words[found[0]], _MAKE)
+        if script is not None:
+            one, name = quote_path(script), quote_path(self._specification.script_name)
+            text += (
+                b"if [ ! -f %b ]; then if [ -e %b ]; then echo 'Is a directory' >&2; else "
+                b"echo 'No such file or directory' >&2; fi; exit 3; fi; "
+                b"if [ ! -s %b ]; then exit 4; fi; cp -p -- %b %b || exit 3"
+                % (one, one, one, one, name)
+            )
+        answer = self._connection._shell.call(PLACE.encode() + text)
+        if answer.status == 4:
+            raise InputError(f"the script {script} is empty", host=self._host)
+        made, place, reason, why, _ = (*map(to_text, answer.stdout.split(b"\0")), *[""] * 5)[:5]
+        if answer.status == 5:
+            error = refused(errno.EPERM, self.directory, host=self._host, detail=f"{reason}; {why}")
+            error.advice = "Take the permissions of your home directory from others (chmod go-w ~)."
+            raise error
+        if answer.status == 6:
+            raise SubmitUnknown(
+                f"the host has the files of an earlier submission with this token ({place})",
+                token=self.token,
+                kind="no_job_id",
+                host=self._host,
+                advice=f"Look for a job whose script lies there, and remove {place} or take "
+                "another token.",
+            )
+        if answer.status != 0:
+            path = script if answer.status == 3 and script is not None else self.directory
+            raise error_of(to_text(answer.stderr), path, host=self._host)
+        self._marked = self._marked or made == "made"
+        self._private = place
+        if reason:
+            log.warning(
+                "%s: the job's private files lie in %s, because %s", self._host, place, reason
+            )
+        return posixpath.join(place, self._specification.script_name)
 
     def _write_environment(self, path: str) -> None:
         """The environment for the job, in a file that only its owner can read."""
-        script = b"umask 077; cat > " + quote_path(path)
+        script = b"umask 077; set -C; cat > " + quote_path(path)
         done = self._connection.run(
             script, input=exports(self._specification.env), text=False, timeout=SUBMIT_TIMEOUT
         )
@@ -398,14 +524,14 @@ class Submission:
 
     # ------------------------------------------------------------------ the one command
 
-    def _send(self, text: str, private: str) -> Row:
-        script = text.encode("utf-8", "surrogateescape")
-        # Said where it is certain that the submit command was not started.
-        failed = b"|| { echo %b; exit 125; }\n" % quote(self._not_started)
-        if self._specification.env:
-            path = quote_path(posixpath.join(private, "env"))
-            script = b". %b && rm -f -- %b %b" % (path, path, failed) + script
-        script = b"cd -- " + quote_path(self.directory) + b" " + failed + script
+    def _send(self) -> Row:
+        try:
+            script = self._command()
+            # On disk before the command is on its way: from now on there may be a job.
+            self._journal.change(self._host, self.token, stage=SENDING, place=self._private)
+        except BaseException:
+            self._undo()
+            raise
         try:
             done = self._asker.run(b"exec /bin/sh -c " + quote(script), SUBMIT_TIMEOUT)
         except (ConnectError, ConnectionLost, CommandTimeout, CommandFailed, SessionLimit) as error:
@@ -431,6 +557,22 @@ class Submission:
         except SchedulerError as error:
             raise self._unknown(error.message, error) from error
         return self._accepted(job_id)
+
+    def _command(self) -> bytes:
+        """The submit command with what comes before it."""
+        script = self._text().encode("utf-8", "surrogateescape")
+        # Said where it is certain that the submit command was not started.
+        failed = b"|| { echo %b; exit 125; }\n" % quote(self._not_started)
+        if self._specification.env:
+            path = quote_path(posixpath.join(self._private, _ENVIRONMENT))
+            script = b". %b && rm -f -- %b %b" % (path, path, failed) + script
+        if self._marked:
+            # The directory is the job's from now on.
+            script = b"(\n%b\n)\noj_r=$?; [ $oj_r -ne 0 ] || rm -f %b; exit $oj_r" % (
+                script,
+                quote("./" + MADE + self._call),
+            )
+        return b"cd -- " + quote_path(self.directory) + b" " + failed + script
 
     @property
     def _not_started(self) -> str:
@@ -458,5 +600,5 @@ class Submission:
             returncode=error.returncode if error is not None else None,
             host=self._host,
             advice="Before submitting it again, look for a job whose script lies in "
-            f"{self.directory}/{PRIVATE}/{self.token}.",
+            f"{self._private}.",
         )

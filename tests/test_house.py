@@ -20,6 +20,7 @@ PACKAGE = Path(__file__).parent.parent / "openssh_jobs"
 FLOORS = {
     "errors": 0,
     "jobid": 1,
+    "private_directory": 1,
     "machine": 1,
     "jobs": 2,
     "settings": 3,
@@ -46,7 +47,7 @@ FLOORS = {
 }
 PURE = (
     "errors", "jobid", "machine", "jobs", "parser", "schedulers", "remote.quoting",
-    "openssh.diagnosis",
+    "remote.private_directory", "openssh.diagnosis",
 )  # fmt: skip
 
 STARTS_PROCESSES = "openssh.process"

@@ -24,7 +24,21 @@ from openssh_jobs.schedulers.base import SubmitRequest
 DIRECT = get("local")
 TOOLS = (
     *("mkdir", "mv", "rm", "cat", "date", "uname", "sleep", "od", "tr", "sed", "perl", "sh"),
-    *("python3", "ps", "rmdir", "getconf", "env", "bash", "uptime", "nohup", "grep", "touch"),
+    *(
+        "python3",
+        "ps",
+        "rmdir",
+        "getconf",
+        "env",
+        "bash",
+        "uptime",
+        "nohup",
+        "grep",
+        "touch",
+        "find",
+        "id",
+        "ls",
+    ),
 )
 SHELLS = {"dash": ["/bin/dash"], "bash": ["/bin/bash", "--posix"], "busybox": ["busybox", "sh"]}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from typing import NamedTuple
 
@@ -48,6 +49,60 @@ def is_master(owner: Owner, path: str) -> bool:
     """Whether it still runs and is the ssh that has this socket."""
     line = _command_line(owner.pid)
     return lives(owner) and os.fsencode(path) in line and b"ssh" in line
+
+
+def call() -> str:
+    """This process, in letters, digits and dashes: to be known by after it was killed.
+
+    Its pid and start, the machine (its name and id, and the namespace that pids count in) and the
+    time since the machine runs, the last two as hashes.
+    """
+    pid = os.getpid()
+    if pid not in _calls:
+        started = _start_time(pid)
+        started = started if started.isdigit() else _hashed(started)
+        _calls.clear()
+        _calls[pid] = f"{pid}-{started}-{_machine()}-{_hashed(_read(_BOOT))}"
+    return _calls[pid]
+
+
+_calls: dict[int, str] = {}
+_BOOT = "/proc/sys/kernel/random/boot_id"
+
+
+def ended(caller: str) -> bool | None:
+    """Whether the process of a ``call`` is gone; ``None`` where this machine cannot tell."""
+    pid, _, rest = caller.partition("-")
+    started, _, where = rest.partition("-")
+    machine, _, boot = where.partition("-")
+    if not pid.isdigit() or not boot or machine != _machine():
+        return None
+    if boot != _hashed(_read(_BOOT)):
+        return True
+    now = _start_time(int(pid))
+    return now != started and _hashed(now) != started
+
+
+def _machine() -> str:
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        namespace = ""
+    return _hashed(f"{socket.gethostname()} {_read('/etc/machine-id')} {namespace}")
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as handle:
+            return handle.read(200)
+    except OSError:
+        return ""
+
+
+def _hashed(text: str) -> str:
+    import hashlib
+
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
 def _command_line(pid: int) -> bytes:

@@ -16,6 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from .. import private_directory
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -61,17 +62,7 @@ def _owned_directory(path: str) -> bool:
 
 def problem_with(path: str) -> str | None:
     """Why a directory cannot hold our sockets; ``None`` where it exists and is ours alone."""
-    try:
-        facts = os.lstat(path)
-    except OSError as error:
-        return f"cannot be used: {error}"
-    if not stat.S_ISDIR(facts.st_mode):
-        return "is no directory"
-    if facts.st_uid != os.geteuid():
-        return f"belongs to user {facts.st_uid}"
-    if facts.st_mode & 0o077:
-        return f"is open to others (mode {facts.st_mode & 0o777:o})"
-    return None
+    return private_directory.problem_with(path, open_to_read=False)
 
 
 def check_private(path: str) -> None:

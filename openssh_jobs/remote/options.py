@@ -59,6 +59,8 @@ class Options:
     preserve: bool = False
     follow_symlinks: bool = False
     progress: Progress | None = None
+    mark: bytes | None = None
+    """A file's name: one of our own that a directory is to have when it gets its name."""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

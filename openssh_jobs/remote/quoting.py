@@ -127,13 +127,23 @@ def describe(command: str | bytes | Sequence[str | bytes], limit: int = 200) -> 
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-# mv takes a link to a directory for the directory, and would move into it; rename(2) does not.
+# mv moves into a directory, also one that has just appeared, or one behind a link; rename(2), which
+# -T asks for, does not.  Without -T (the BSDs, which know -h) a look has to do.
 RENAME = (
-    b'if [ -L "$t" ] && [ -d "$t" ]; then mv -fT -- "$p" "$t" 2>/dev/null || '
+    b'if mv -fT -- "$p" "$t" 2>/dev/null; then :; elif [ -d "$t" ] && [ ! -L "$t" ]; then '
+    b'echo "Is a directory" >&2; false; elif [ -L "$t" ] && [ -d "$t" ]; then '
     b'mv -fh -- "$p" "$t" 2>/dev/null || { rm -f -- "$t" && mv -f -- "$p" "$t"; }; '
     b'else mv -f -- "$p" "$t"; fi'
 )
-"""Shell text that renames ``$p`` over ``$t`` (GNU and BusyBox know -T, the BSDs -h)."""
+"""Shell text that renames ``$p`` over ``$t``; without single quotes, for scripts within scripts."""
+
+APPEAR = (
+    b'if [ -e "$t" ] || [ -L "$t" ]; then echo \'File exists\' >&2; exit 1; fi; '
+    b'mv -nT -- "$s" "$t" 2>/dev/null || [ -e "$t" ] || [ -L "$t" ] || mv -n -- "$s" "$t" || exit; '
+    b'n=${s##*/}; if [ -d "$t/$n" ]; then mv -- "$t/$n" "$s"; fi; '
+    b"if [ -e \"$s\" ]; then echo 'File exists' >&2; exit 1; fi"
+)
+"""Shell text that gives the directory ``$s`` the name ``$t``, unless something has that name."""
 
 
 # --------------------------------------------------------------------------- sftp batch lines

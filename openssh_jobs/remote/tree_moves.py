@@ -16,7 +16,7 @@ from ..errors import ConfigurationError, NoSpace, RemoteOSError, TransferError, 
 from . import arrival, sftp_trees, streams, tar_trees, tars, trees, unwritten
 from .options import TransferResult, part_name
 from .oserrors import error_of
-from .quoting import RENAME, quote_path, sftp_quote, to_text
+from .quoting import APPEAR, RENAME, quote, quote_path, sftp_quote, to_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +98,7 @@ class TreeMoves:
 
                 names = [member.name for member in members if member.kind == "f"]
                 checksums.compare_many(self._site, source, stage, names)
-            self._place(stage, target, members, options.into_existing)
+            self._place(stage, target, members, options)
         except RemoteOSError as error:
             self._discard(error, stage)
             if error.path != to_text(stage):
@@ -177,9 +177,11 @@ class TreeMoves:
                 f"{arrived} of {len(members)} members arrived", host=self._host, sent="yes"
             )
 
-    def _place(self, stage: bytes, target: bytes, members: list[trees.Member], merge: bool) -> None:
+    def _place(
+        self, stage: bytes, target: bytes, members: list[trees.Member], options: Options
+    ) -> None:
         one, two = quote_path(stage), quote_path(target)
-        if merge:
+        if options.into_existing:
             script = (
                 # What is to leave a directory needs it to be writable.
                 b's=%b; t=%b; [ -d "$t" ] || exec mv -- "$s" "$t"; '
@@ -193,10 +195,11 @@ class TreeMoves:
                 b'cd / && rm -rf -- "$s"' % (one, two, RENAME)
             )
         else:
-            script = (
-                b"if [ -e %b ] || [ -L %b ]; then echo 'File exists' >&2; exit 1; fi; "
-                b"mv -- %b %b" % (two, two, one, two)
-            )
+            script = b"s=%b; t=%b; " % (one, two)
+            if options.mark is not None:
+                name = quote(b"/" + options.mark)
+                script += b'(set -C; umask 077; echo put >"$s"%b) || exit 1; ' % name
+            script += APPEAR
         answer = self._shell.call(script)
         if answer.status != 0:
             raise error_of(to_text(answer.stderr), target, host=self._host)

@@ -124,7 +124,7 @@ class Direct(Scheduler):
         }
         # In one pass: what a name holds is not looked into again.
         body = re.sub(r"@[A-Z]+@", lambda found: parts[found[0]], shell.CLAIM)
-        return f"{shell.FUNCTIONS}{body}"
+        return f"{shell.RECORDS}{body}"
 
     def submitted_ids(self, stdout: str) -> list[str]:
         return re.findall(r"^openssh_jobs: started job ([0-9]+)$", stdout, re.MULTILINE)
@@ -143,7 +143,7 @@ class Direct(Scheduler):
                 '  case $oj_one in *[!0-9]*) ;; *) oj_show "$oj_one";; esac\n'
                 "done\n"
             )
-        return framed(shell.FUNCTIONS, shell.STATUS, section("direct", f"{loop}:"))
+        return framed(shell.RECORDS, shell.STATUS, section("direct", f"{loop}:"))
 
     def _numbers(self, ids: Iterable[str]) -> list[str]:
         found = self.checked_ids(ids)
@@ -234,12 +234,12 @@ class Direct(Scheduler):
     def cancel_script(self, ids: Sequence[str]) -> str:
         """TERM to the script's process group, KILL after five seconds."""
         body = shell.CANCEL.replace("@IDS@", " ".join(self._numbers(ids)))
-        return framed(shell.FUNCTIONS, section("direct", body))
+        return framed(shell.RECORDS, section("direct", body))
 
     def cleanup_script(self, ids: Sequence[str]) -> str:
         """Removes what is kept of these jobs, where they have ended."""
         body = shell.CLEAN.replace("@IDS@", " ".join(self._numbers(ids)))
-        return f"{shell.FUNCTIONS}{body}"
+        return f"{shell.RECORDS}{body}"
 
     def parse_cancel(
         self,

@@ -3,6 +3,8 @@
 For any POSIX sh (dash, bash, BusyBox); ``@NAMES@`` are filled in by direct.py, quoted.
 """
 
+from openssh_jobs.remote import private_directory
+
 # Shared by the scripts.  oj_who says when a process began, in a form that is only compared; it
 # fails for a process that is gone or a zombie.  oj_detach replaces a subshell by a command in a
 # session of its own.
@@ -74,6 +76,32 @@ oj_verdict() {
   fi
 }
 """
+
+# What is read or written of jobs lies in a private directory; oj_records fails with 2 where there
+# is none yet, and changes into it.
+RECORDS = (
+    FUNCTIONS
+    + private_directory.FUNCTIONS
+    + r"""
+oj_refuse() { printf 'openssh_jobs: refused: %s\n' "$1" >&2; exit 1; }
+oj_records() {
+  cd -P "${HOME:?}" || return 1
+  for oj_word in .openssh_jobs direct; do
+    if [ "$1" = make ]; then oj_make "$oj_word" || [ $? -ne 2 ] || return 1
+    elif ! oj_there "$oj_word"; then return 2
+    fi
+    oj_into "$oj_word" || return 1
+  done
+  oj_check 2 home
+}
+oj_try_records() {
+  oj_said=$( (oj_records "$1" || { oj_r=$?; printf '%s\n' "$oj_why"; exit "$oj_r"; }) 2>&1)
+  oj_r=$?
+  [ "$oj_r" -ne 1 ] || oj_refuse "no directory for jobs: $oj_said"
+  return "$oj_r"
+}
+"""
+)
 
 # $1 directory of the job, $2 its id, $3 umask, $4 time limit or 0, $5 $6 where output and errors
 # go, $7 the script.
@@ -194,7 +222,7 @@ oj_script=@SCRIPT@
 [ -s "$oj_script" ] || oj_refuse 'the script is empty'
 oj_umask=$(umask)
 umask 077
-mkdir -p "$oj_base" || oj_refuse 'no directory for the job can be made'
+oj_try_records make || oj_refuse 'no directory for the job can be made'
 oj_last=0
 [ ! -r "$oj_base/last" ] || read -r oj_last <"$oj_base/last"
 case $oj_last in ''|*[!0-9]*) oj_last=0;; esac
@@ -232,6 +260,7 @@ printf 'openssh_jobs: started job %s\n' "$oj_id"
 """
 
 STATUS = r"""
+oj_try_records look
 oj_boot
 oj_here=$(uname -n)
 oj_now=$(date +%s)
@@ -248,6 +277,7 @@ oj_show() {
 """
 
 CANCEL = r"""
+oj_try_records look
 oj_boot
 oj_here=$(uname -n)
 oj_rest=
@@ -292,10 +322,13 @@ done
 """
 
 CLEAN = r"""
-for oj_id in @IDS@; do
-  if [ -e "$oj_base/$oj_id/exit" ]; then rm -rf "$oj_base/$oj_id"; fi
-done
-rmdir "$oj_base" "${oj_base%/*}" 2>/dev/null
+if oj_try_records look; then (
+  oj_records look || exit
+  for oj_id in @IDS@; do
+    (oj_into "$oj_id" && [ -e exit ] && [ -f job ] && [ -O job ] && oj_empty "$oj_id")
+  done
+  cd .. && rmdir ./direct 2>/dev/null && cd .. && rmdir ./.openssh_jobs 2>/dev/null
+) fi
 :
 """
 

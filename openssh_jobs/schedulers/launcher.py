@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from openssh_jobs.jobs import JobState, JobStatus
+from openssh_jobs.remote.private_directory import FUNCTIONS
 from openssh_jobs.schedulers.text import epoch, quote, shell_path
 
 __all__ = [
@@ -294,25 +295,35 @@ class Markers:
     """What lies beside one submission: the last run of each (job, member), and the array's size.
 
     ``member`` is ``None`` outside an array.  ``wrapped``: whether there was a launcher at all;
-    ``None`` where the directory is gone.
+    ``None`` where the directory is gone.  ``refused``: others could have written there.
     """
 
     wrapped: bool | None = None
+    refused: bool = False
     members: int = 0
     runs: dict[tuple[str, str | None], Run] = field(default_factory=dict)
 
 
-def markers_script(places: Mapping[str, str]) -> str:
-    """A script that prints what the launchers wrote, by mark (letters and digits) and directory."""
-    lines = []
-    for mark, directory in places.items():
+def markers_script(places: Mapping[str, str | tuple[str, str]]) -> str:
+    """A script that prints what the launchers wrote, by mark (letters and digits) and place.
+
+    A place is the directory of a job and a token; what the check for private directories does not
+    pass is not read.  One that is a directory itself is entered as it is.
+    """
+    lines = [FUNCTIONS]
+    for mark, place in places.items():
+        if isinstance(place, str):
+            enter = f"cd -- {shell_path(place)} 2>/dev/null"
+        else:
+            enter = " ".join(("oj_find", *map(quote, place)))
         lines.append(
             f"printf '%s\\n' 'at {mark}'\n"
-            f"if cd -- {shell_path(directory)} 2>/dev/null; then\n"
+            f"if {enter}; then\n"
             f"  if [ -d {BODY} ]; then echo wrapped; else echo plain; fi\n"
             "  find . -type f '(' -name 'start.*' -o -name 'exit.*' ')' -exec cat '{}' +"
             " 2>/dev/null\n"
             "  echo\n"
+            'elif [ $? -eq 1 ] && [ -n "$oj_why" ]; then echo refused\n'
             "fi"
         )
     return "\n".join((*lines, "printf '%s\\n' done"))
@@ -340,6 +351,8 @@ def read_markers(answer: str) -> dict[str, Markers] | None:
             at = found.setdefault(line[3:], Markers())
         elif line in ("wrapped", "plain"):
             at.wrapped = line == "wrapped"
+        elif line == "refused":
+            at.refused = True
         else:
             one = _LINE.fullmatch(line)
             if one is not None and (one["code"] is not None) == (one["what"] == "exit"):
@@ -372,6 +385,8 @@ def judge(markers: Markers, job_id: str, number: str, member: str | None) -> Job
 
     ``member``: its number in an array; ``None`` for a whole job or array.
     """
+    if markers.refused:
+        return "others can write where its marker lies, so it is not believed"
     if markers.wrapped is None:
         return "the directory of the submission is gone"
     if not markers.wrapped:

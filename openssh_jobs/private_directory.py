@@ -1,0 +1,147 @@
+"""Private directories on this machine: where nobody else can write, nor replace what is there.
+
+The same for the host is shell text, in ``remote/private_directory.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from .errors import ConfigurationError
+
+_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+
+def problem_with(path: str, *, open_to_read: bool = True) -> str | None:
+    """Why a directory is not ours alone; ``None`` where it is.
+
+    It is to be no link and ours, and neither it nor a directory above it may let others put
+    something else in its place.  ``open_to_read=False``: nobody else may even look into it.
+    A POSIX ACL needs no look of its own: who may write by it shows as the group.
+    """
+    try:
+        facts = os.lstat(path)
+    except OSError as error:
+        return f"cannot be used: {error}"
+    if not stat.S_ISDIR(facts.st_mode):
+        return "is no directory"
+    if facts.st_uid != os.geteuid():
+        return f"belongs to user {facts.st_uid}"
+    if facts.st_mode & 0o077 and not open_to_read:
+        return f"is open to others (mode {facts.st_mode & 0o777:o})"
+    if _others_write(facts):
+        return f"can be written by others (mode {facts.st_mode & 0o7777:o})"
+    return _problem_above(os.path.abspath(path))
+
+
+def _problem_above(path: str) -> str | None:
+    """Whether others can replace what leads to a path, links on the way included."""
+    todo, at, hops = path.split("/"), "/", 0
+    while todo:
+        name = todo.pop(0)
+        if name in ("", "."):
+            continue
+        if name == "..":
+            at = os.path.dirname(at)
+            continue
+        here = os.lstat(at)
+        if not _is_trusted(here.st_uid):
+            return f"lies below {at}, which belongs to user {here.st_uid}"
+        below = os.path.join(at, name)
+        facts = os.lstat(below)
+        if _others_write(here):
+            if not here.st_mode & stat.S_ISVTX:
+                return f"lies below {at}, which others can write (mode {here.st_mode & 0o7777:o})"
+            if not _is_trusted(facts.st_uid):
+                return f"is reached by {below}, which belongs to user {facts.st_uid}"
+        if stat.S_ISLNK(facts.st_mode):
+            hops += 1
+            if hops > 40:
+                return "is reached by too many links"
+            target = os.readlink(below)
+            todo = target.split("/") + todo
+            at = "/" if target.startswith("/") else at
+        else:
+            at = below
+    return None
+
+
+def check(path: str, what: str) -> None:
+    """Raise ``ConfigurationError`` unless a directory is ours alone; it may be a link to one."""
+    problem = problem_with(os.path.realpath(path)) or _problem_above(os.path.abspath(path))
+    if problem is not None:
+        raise ConfigurationError(
+            f"{what} {path} {problem}",
+            advice="Take its permissions from others (chmod go-w), or name another one.",
+        )
+
+
+def make_file(path: str, what: str) -> None:
+    """Make an empty file for its owner alone, or see that the one that is there is such a file.
+
+    The directory is one that ``check`` has passed.  Raises ``ConfigurationError``, ``OSError``.
+    """
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        handle = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        handle = os.open(path, flags)
+    try:
+        facts = os.fstat(handle)
+        if not stat.S_ISREG(facts.st_mode) or not is_trusted_file(facts):
+            raise ConfigurationError(f"{what} {path} is no file of ours alone", advice="Remove it.")
+    finally:
+        os.close(handle)
+
+
+def is_own_file(facts: os.stat_result) -> bool:
+    """Whether a file is a regular one of ours, under one name, that nobody else can write."""
+    return (
+        stat.S_ISREG(facts.st_mode)
+        and facts.st_uid == os.geteuid()
+        and facts.st_nlink == 1
+        and not _others_write(facts)
+    )
+
+
+def is_trusted_file(facts: os.stat_result) -> bool:
+    """Whether what a file says is our own word, or root's."""
+    return _is_trusted(facts.st_uid) and not _others_write(facts)
+
+
+def _is_trusted(uid: int) -> bool:
+    return uid in (0, os.geteuid()) or uid == _unmapped()
+
+
+def _unmapped() -> int | None:
+    """The number that stands for root in a user namespace that root is not mapped into."""
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as handle:
+            lines = [line.split() for line in handle]
+        if any(int(line[1]) == 0 for line in lines):
+            return None
+        with open("/proc/sys/kernel/overflowuid", encoding="ascii") as handle:
+            return int(handle.read())
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _others_write(facts: os.stat_result) -> bool:
+    if facts.st_mode & stat.S_IWOTH:
+        return True
+    return bool(facts.st_mode & stat.S_IWGRP) and not _is_own_group(facts.st_gid)
+
+
+def _is_own_group(gid: int) -> bool:
+    """Whether a group is this user's alone, as where umask 002 is usual."""
+    import grp
+    import pwd
+
+    try:
+        group, user = grp.getgrgid(gid), pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return False
+    return user.pw_gid == gid and group.gr_name == user.pw_name and set(group.gr_mem) <= {
+        user.pw_name
+    }  # fmt: skip
