@@ -15,7 +15,8 @@ from .jobs import CancelOutcome, JobState, JobStatus, Node, Queue, Snapshot
 from .journal import Journal
 from .marking import check_choice
 from .polling import Poller
-from .submission import Specification, Submission, job_ids, open_submission
+from .specification import Specification, job_ids
+from .submission import Submission, open_submission
 from .watching import Watch
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ The same for the host is shell text, in ``remote/private_directory.py``.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -103,6 +104,25 @@ def is_own_file(facts: os.stat_result) -> bool:
         and facts.st_nlink == 1
         and not _others_write(facts)
     )
+
+
+def opener(path: str | bytes, flags: int) -> int:
+    """For ``open``: a file that exists and is ours alone, not whatever has its name by now.
+
+    In a directory of a group others can swap names.  Raises ``PermissionError`` and ``OSError``.
+    """
+    plain = flags & ~(os.O_CREAT | os.O_TRUNC) | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    handle = os.open(path, plain)
+    try:
+        if not is_own_file(os.fstat(handle)):
+            detail = "not a file of ours alone: somebody else has put it there"
+            raise PermissionError(errno.EPERM, detail, os.fsdecode(path))
+        if flags & os.O_TRUNC:
+            os.ftruncate(handle, 0)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
 
 
 def is_trusted_file(facts: os.stat_result) -> bool:

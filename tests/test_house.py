@@ -34,6 +34,7 @@ FLOORS = {
     "asking": 7,
     "marking": 8,
     "polling": 9,
+    "specification": 8,
     "submission": 9,
     "job": 10,
     "cluster": 11,

@@ -12,7 +12,7 @@ import pytest
 from openssh_jobs import Cluster, Connection
 from openssh_jobs.errors import ConfigurationError, InputError, SchedulerError, SubmitUnknown
 from openssh_jobs.journal import Journal, Row
-from openssh_jobs.submission import Specification, check_token, job_ids
+from openssh_jobs.specification import Specification, check_token, job_ids
 
 ASKED: dict[str, Any] = dict.fromkeys(
     ("script", "script_file", "script_text", "directory", "upload", "name", "array", "after_ok",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ConfigurationError
+from ..openssh import owner
 from . import trees
 
 if TYPE_CHECKING:
@@ -97,5 +98,8 @@ class Options:
 
 
 def part_name() -> bytes:
-    """A name for what is not complete: short, so that a long target's name is no trouble."""
-    return b".oj-" + os.urandom(6).hex().encode() + b".part"
+    """A name for what is not complete: short, so that a long target's name is no trouble.
+
+    It says which process makes the part, so that what a killed one left can be told by it.
+    """
+    return b".oj-%b.%b.part" % (os.urandom(6).hex().encode(), owner.call().encode())

@@ -4,19 +4,28 @@ The name of a part says what it is a part of: the target (hashed), and the size 
 source.  A source that changed has another name, so that nothing of the old one is ever used; and
 before anything is added the bytes that are there are compared with those of the source.  Every
 piece is written at its own place, so that two that send the same file at once do no harm.
+
+And what becomes of parts whose process was killed: the next transfer into the same directory
+removes them (``sweep_here``, ``sweep_there``), where that process is known to be dead.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import posixpath
+import re
 import stat
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from .. import private_directory
 from ..errors import OpenSSHJobsError, TransferError, VerifyFailed
-from . import checksums, ranges
+from ..openssh import owner
+from . import checksums, ranges, streams
 from .oserrors import error_of
+from .private_directory import FUNCTIONS
 from .quoting import quote_path, to_text
 
 if TYPE_CHECKING:
@@ -51,11 +60,14 @@ def find_remote(site: Site, source: bytes, target: bytes, facts: os.stat_result)
     path = posixpath.join(parent, _name(target, facts.st_size, facts.st_mtime_ns))
     begin = posixpath.join(parent, _prefix(target))
     script = (
-        b'p=%b; for o in %b*.part; do [ "$o" = "$p" ] || rm -f -- "$o"; done; '
-        b'if [ -f "$p" ] && [ ! -L "$p" ] && [ -O "$p" ]; then wc -c < "$p"; '
-        b'else rm -f -- "$p"; echo 0; fi' % (quote_path(path), quote_path(begin))
+        b'p=%b; for o in %b*.part; do [ "$o" = "$p" ] || [ -L "$o" ] || [ ! -O "$o" ] || '
+        b'rm -f -- "$o"; done; if [ ! -e "$p" ] && [ ! -L "$p" ]; then echo 0; else '
+        b'n=$(find "$p" -prune -type f -links 1 -user "$(id -u)" ! -perm -0020 ! -perm -0002 '
+        b'-print); [ -n "$n" ] || exit 3; wc -c < "$p"; fi' % (quote_path(path), quote_path(begin))
     )
     answer = site.shell.call(script, again=True)
+    if answer.status == 3:
+        raise _not_ours(path, site.host)
     if answer.status != 0:
         raise error_of(to_text(answer.stderr), target, host=site.host)
     blocks = _usable(int(answer.stdout), facts.st_size)
@@ -63,14 +75,26 @@ def find_remote(site: Site, source: bytes, target: bytes, facts: os.stat_result)
         length = blocks * ranges.BLOCK
         if checksums.local(source, length) == checksums.remote(site, path, length):
             return Part(path, blocks)
-    site.shell.call(b"rm -f -- " + quote_path(path), again=True)
+    # Made by ourselves and by nobody else: what lies there is what was looked at above, or nothing.
+    script = (
+        b'p=%b; { [ ! -O "$p" ] || [ -L "$p" ] || rm -f -- "$p"; } && (umask 077; set -C; : > "$p")'
+    )
+    answer = site.shell.call(script % quote_path(path))
+    if answer.status != 0:
+        raise _not_ours(path, site.host)
     return Part(path, 0)
+
+
+def _not_ours(path: bytes, host: str | None) -> TransferError:
+    return TransferError(
+        f"{to_text(path)!r} is no part of ours: somebody else has made it",
+        host=host,
+        advice="Leave resume=True out, or remove it.",
+    )
 
 
 def send(site: Site, source: bytes, part: Part, size: int, options: Options) -> None:
     """The rest of a local file onto its part on the host; compared whole where it was continued."""
-    if size == 0:
-        site.shell.call(b"umask 077; : > " + quote_path(part.path), again=True)
     ranges.send(
         site.commands,
         source,
@@ -92,18 +116,31 @@ class Local:
         parent = os.path.dirname(target) or b"."
         name = _name(os.path.abspath(target), size, mtime_ns)
         self.path = os.path.join(parent, name)
-        flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._handle = os.open(self.path, flags, 0o600)
+        self._handle = self._open()
         try:
             self._lock()
             facts = os.fstat(self._handle)
-            if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
-                raise TransferError(f"{os.fsdecode(self.path)!r} is no part of ours")
             self._remove_others(parent, _prefix(os.path.abspath(target)), name)
             self.blocks = self._compared(site, source, size, facts.st_size)
             os.ftruncate(self._handle, self.blocks * ranges.BLOCK)
         except BaseException:
             os.close(self._handle)
+            raise
+
+    def _open(self) -> int:
+        """Make it, or open the one that is there if it is ours alone."""
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            return os.open(self.path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            pass
+        try:
+            return private_directory.opener(self.path, os.O_RDWR)
+        except (PermissionError, IsADirectoryError) as error:
+            raise _not_ours(self.path, None) from error
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO, errno.EMLINK):
+                raise _not_ours(self.path, None) from error
             raise
 
     def _lock(self) -> None:
@@ -117,7 +154,10 @@ class Local:
     @staticmethod
     def _remove_others(parent: bytes, prefix: bytes, name: bytes) -> None:
         for other in os.listdir(parent):
-            if other.startswith(prefix) and other.endswith(b".part") and other != name:
+            if not other.startswith(prefix) or not other.endswith(b".part") or other == name:
+                continue
+            facts = os.lstat(os.path.join(parent, other))
+            if _is_ours(facts) and stat.S_ISREG(facts.st_mode):
                 os.unlink(os.path.join(parent, other))
 
     def _compared(self, site: Site, source: bytes, size: int, there: int) -> int:
@@ -171,3 +211,74 @@ def changed(source: bytes, host: str) -> TransferError:
 
 class SourceChanged(TransferError):
     """What was kept is a part of a file that is no more."""
+
+
+# --------------------------------------------------------------------------- what was left behind
+
+_DAYS = 7
+# As part_name makes it; without the process as older versions did, and as a copy on the host.
+_LEFT = re.compile(rb"\.oj-[0-9a-f]+(?:\.([0-9]+-[0-9a-f]+-[0-9a-f]{8}-[0-9a-f]{8}))?\.partd?\Z")
+
+
+def _is_ours(facts: os.stat_result) -> bool:
+    return facts.st_uid == os.geteuid()
+
+
+def _is_dead(name: bytes, old: bool) -> bool:
+    """Whether a part is one that nobody will go on with.  ``old``: nothing in it is younger."""
+    found = _LEFT.match(name)
+    if found is None:
+        return False
+    gone = owner.ended(found[1].decode()) if found[1] is not None else None
+    return old if gone is None else gone
+
+
+def sweep_here(parent: bytes) -> None:
+    """Remove the parts in a directory of this machine whose processes are dead.
+
+    A tree only where nobody else could have given it that name.
+    """
+    parent = parent or b"."
+    try:
+        with os.scandir(parent) as entries:
+            names = [entry.name for entry in entries if entry.name.startswith(b".oj-")]
+        for name in names:
+            path = os.path.join(parent, name)
+            facts = os.lstat(path)
+            # A file's last change is its own; a tree's may be deep inside, so it waits longer.
+            days = _DAYS * (4 if stat.S_ISDIR(facts.st_mode) else 1)
+            old = facts.st_mtime < time.time() - days * 86400
+            if not _is_ours(facts) or not _is_dead(name, old):
+                continue
+            if not stat.S_ISDIR(facts.st_mode):
+                os.unlink(path)
+            elif private_directory.problem_with(os.path.realpath(os.fsdecode(parent))) is None:
+                streams.remove_local(path)
+    except OSError as error:
+        streams.log.info("parts in %s were not looked at: %s", os.fsdecode(parent), error)
+
+
+def list_left(parent: bytes) -> bytes:
+    """Shell text that prints the parts of ours in a directory of the host, for ``sweep_there``."""
+    where = quote_path(parent.rstrip(b"/") + b"/.oj-")
+    ours = b"*-" + owner.call().split("-", 2)[2].encode() + b".part*"
+    return (
+        b'{ for o in %b*.part %b*.partd; do [ -O "$o" ] && [ ! -L "$o" ] || continue; a=n; '
+        b"case $o in %b) ;; "
+        b'*) f=$(find "$o" ! -mtime +%d 2>/dev/null) && [ -z "$f" ] && a=o;; esac; '
+        b'printf "%%s\\0" "$a${o##*/}"; done; :; }' % (where, where, ours, _DAYS - 1)
+    )
+
+
+def sweep_there(site: Site, parent: bytes, listed: bytes) -> None:
+    """Remove, with the next command, those of the listed parts whose processes are dead."""
+    names = [one[1:] for one in listed.split(b"\0")[:-1] if _is_dead(one[1:], one[:1] == b"o")]
+    if not names:
+        return
+    words = b" ".join(quote_path(name) for name in names)
+    site.shell.later(
+        FUNCTIONS.encode()
+        + b'cd -P %b && for o in %b; do [ -O "$o" ] && [ ! -L "$o" ] || continue; '
+        b'if [ ! -d "$o" ]; then rm -f -- "$o"; elif (oj_check 0 all); then '
+        b'chmod -R u+rwx "$o"; rm -rf -- "$o"; fi; done' % (quote_path(parent), words)
+    )

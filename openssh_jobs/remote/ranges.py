@@ -10,6 +10,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
+from .. import private_directory
 from ..errors import TransferError
 from .exchange import Exchange, close_fd
 from .oserrors import error_of
@@ -220,7 +221,7 @@ def receive(
             try:
                 at_work.started(running)
                 skip_to_mark(read_end, running.nonce)
-                with open(part, "r+b", buffering=0) as handle:
+                with open(part, "r+b", buffering=0, opener=private_directory.opener) as handle:
                     _store(read_end, one, handle.fileno(), at_work)
                 at_work.end(running)
             finally:

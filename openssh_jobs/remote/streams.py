@@ -16,6 +16,7 @@ import shutil
 import threading
 from typing import TYPE_CHECKING
 
+from .. import private_directory
 from ..errors import OpenSSHJobsError, TransferError
 from .exchange import Exchange, close_fd
 from .oserrors import error_of
@@ -94,7 +95,7 @@ def receive_file(
 ) -> None:
     """A file of the host into the local file ``part`` (which exists), through ``cat``."""
     plan = commands.plan(b"exec cat < " + quote_path(source), prologue="")
-    with open(part, "wb") as handle:
+    with open(part, "wb", opener=private_directory.opener) as handle:
         read_end, write_end = wide_pipe()
         try:
             running = commands.launch(plan, stdout=write_end)

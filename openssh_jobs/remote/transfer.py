@@ -14,6 +14,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .. import private_directory
 from ..errors import (
     ConnectionLost,
     OpenSSHJobsError,
@@ -21,7 +22,7 @@ from ..errors import (
     TransferError,
     remote_oserror,
 )
-from . import arrival, helpers, ranges, sftp_trees, streams, trees, unwritten
+from . import arrival, helpers, partial, ranges, sftp_trees, streams, trees, unwritten
 from .options import METHODS, Options, Site, TransferResult, part_name
 from .oserrors import error_of, refused
 from .quoting import RENAME, quote_path, sftp_quote, to_bytes, to_text
@@ -138,8 +139,6 @@ class Transfer:
     def _put_resumed(
         self, source: bytes, target: bytes, facts: os.stat_result, options: Options
     ) -> None:
-        from . import partial
-
         part = partial.find_remote(self._site, source, target, facts)
         try:
             partial.send(self._site, source, part, facts.st_size, options)
@@ -155,11 +154,15 @@ class Transfer:
             raise
 
     def _prepare_file(self, target: bytes, parent: bytes) -> None:
-        script = b"if [ -d %b ]; then echo 'Is a directory' >&2; exit 2; fi; mkdir -p -- %b"
-        answer = self._shell.call(script % (quote_path(target), quote_path(parent)), again=True)
+        script = (
+            b"if [ -d %b ]; then echo 'Is a directory' >&2; exit 2; fi; mkdir -p -- %b && { %b; }"
+        )
+        words = quote_path(target), quote_path(parent), partial.list_left(parent)
+        answer = self._shell.call(script % words, again=True)
         if answer.status != 0:
             path = target if answer.status == 2 else parent
             raise error_of(to_text(answer.stderr), path, host=self._host)
+        partial.sweep_there(self._site, parent, answer.stdout)
 
     def _send_file(
         self, source: bytes, part: bytes, target: bytes, size: int, options: Options
@@ -338,6 +341,7 @@ class Transfer:
             raise IsADirectoryError(21, "Is a directory", os.fsdecode(target))
         parent = os.path.dirname(target) or b"."
         os.makedirs(parent, exist_ok=True)
+        partial.sweep_here(parent)
         options.report(0, facts.st_size, 0, 1, source)
         if options.resume:
             arrived = self._get_resumed(source, target, facts, options)
@@ -368,23 +372,23 @@ class Transfer:
         options: Options,
     ) -> int:
         """Look whether a file is whole, and give it its mode, times and name; its size."""
-        arrived = os.stat(part).st_size
-        if arrived != facts.st_size and self._files.stat(source).st_size != arrived:
-            raise TransferError(
-                f"{to_text(source)!r} is not whole: {arrived} bytes arrived of "
-                f"{facts.st_size}; the source may have changed meanwhile",
-                host=self._host,
-                sent="yes",
-            )
-        os.chmod(part, mode)
-        if options.keeps_times:
-            os.utime(part, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+        # Names in a group's directory can be swapped meanwhile; what is open stays what it is.
+        with open(part, "rb", buffering=0, opener=private_directory.opener) as handle:
+            arrived = os.fstat(handle.fileno()).st_size
+            if arrived != facts.st_size and self._files.stat(source).st_size != arrived:
+                raise TransferError(
+                    f"{to_text(source)!r} is not whole: {arrived} bytes arrived of "
+                    f"{facts.st_size}; the source may have changed meanwhile",
+                    host=self._host,
+                    sent="yes",
+                )
+            os.fchmod(handle.fileno(), mode)
+            if options.keeps_times:
+                os.utime(handle.fileno(), ns=(facts.st_atime_ns, facts.st_mtime_ns))
         os.replace(part, target)
         return arrived
 
     def _get_resumed(self, source: bytes, target: bytes, facts: FileStat, options: Options) -> int:
-        from . import partial
-
         probe = os.path.join(os.path.dirname(target) or b".", part_name())
         try:
             mode = arrival.create_private(probe, stat.S_IMODE(facts.st_mode), options.preserve)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, NoSpace, RemoteOSError, TransferError, remote_oserror
-from . import arrival, sftp_trees, streams, tar_trees, tars, trees, unwritten
+from . import arrival, partial, sftp_trees, streams, tar_trees, tars, trees, unwritten
 from .options import TransferResult, part_name
 from .oserrors import error_of
 from .quoting import APPEAR, RENAME, quote, quote_path, sftp_quote, to_text
@@ -156,14 +156,16 @@ class TreeMoves:
         check = b"if [ -e %b ] || [ -L %b ]; then echo 'File exists' >&2; exit 2; fi; "
         if merge:
             check = b"if [ -e %b ] && [ ! -d %b ]; then echo 'Not a directory' >&2; exit 2; fi; "
-        script = check % (where, where) + b"mkdir -p -- %b && mkdir -m 700 -- %b" % (
+        script = check % (where, where) + b"mkdir -p -- %b && mkdir -m 700 -- %b && %b" % (
             quote_path(parent),
             quote_path(stage),
+            partial.list_left(parent),
         )
         answer = self._shell.call(script)
         if answer.status != 0:
             path = target if answer.status == 2 else parent
             raise error_of(to_text(answer.stderr), path, host=self._host)
+        partial.sweep_there(self._site, parent, answer.stdout)
 
     def _check(self, stage: bytes, members: list[trees.Member]) -> None:
         """Nothing is missing on the host: the count of what is there against what was sent."""
@@ -238,6 +240,7 @@ class TreeMoves:
             return _nothing(everything, began)
         parent = os.path.dirname(os.path.abspath(target))
         os.makedirs(parent, exist_ok=True)
+        partial.sweep_here(parent)
         stage = os.path.join(parent, part_name())
         total, count = _sums(members)
         try:
