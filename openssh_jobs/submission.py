@@ -98,7 +98,7 @@ oj_d=@D@
 if [ -e "$oj_d" ] && [ ! -d "$oj_d" ]; then echo 'Not a directory' >&2; exit 2; fi
 oj_made=
 if [ ! -d "$oj_d" ]; then
-  mkdir -p -- @UP@ || exit 2
+  mkdir -p -- @UP@ 2>/dev/null || mkdir -p -- "$oj_d" || exit 2
   if mkdir -- "$oj_d" 2>/dev/null; then
     oj_made=made
     (cd -P "$oj_d" && set -C && : >@MADE@) || exit 2
