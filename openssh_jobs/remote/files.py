@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ConnectionLost, remote_oserror
 from . import features as found
+from .options import part_name
 from .oserrors import errno_of, error_of, refused
 from .quoting import RENAME, check_no_nul, quote, quote_path, to_bytes, to_text
 
@@ -430,9 +431,9 @@ class Files:
         script = (
             b"if [ -d %b ]; then echo 'Is a directory' >&2; exit 1; fi; "
             b"if [ -d %b ]; then echo 'Is a directory' >&2; exit 2; fi; "
-            b't=%b; d=$(dirname -- "$t"; echo x); d=${d%%?x}; p="$d/.oj-$$.part"; '
+            b't=%b; d=$(dirname -- "$t"; echo x); d=${d%%?x}; p="$d/"%b; '
             b'cp -- %b "$p" || { rm -f -- "$p"; exit 1; }; '
-            b'mv -f -- "$p" "$t" || { rm -f -- "$p"; exit 2; }' % (one, two, two, one)
+            b'mv -f -- "$p" "$t" || { rm -f -- "$p"; exit 2; }' % (one, two, two, part_name(), one)
         )
         answer = self._shell.call(script)
         if answer.status != 0:

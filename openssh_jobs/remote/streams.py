@@ -78,7 +78,7 @@ def send_file(
     """A local file onto ``part`` on the host, through ``cat``; ``tell`` hears of bytes read."""
     with open(source, "rb", buffering=0) as handle:
         fd = handle.fileno()
-        plan = commands.plan(b"umask 077; exec cat > " + quote_path(part), prologue="")
+        plan = commands.plan(b"umask 077; set -C; exec cat > " + quote_path(part), prologue="")
         running = commands.launch(plan, stdin=fd)
         # The descriptor that was handed over and ours are one: the offset tells how far ssh is.
         watch = None if tell is None else lambda: tell(os.lseek(fd, 0, os.SEEK_CUR))
@@ -235,7 +235,7 @@ def write_file(commands: Commands, part: bytes, target: bytes, data: bytes, host
     """Bytes onto a file on the host: written beside it, counted, and renamed over it."""
     part_word, word = quote_path(part), quote_path(target)
     script = (
-        b"p=%b; t=%b; if [ -d \"$t\" ]; then echo 'Is a directory' >&2; exit 1; fi; "
+        b"set -C; p=%b; t=%b; if [ -d \"$t\" ]; then echo 'Is a directory' >&2; exit 1; fi; "
         b'm=; if [ -f "$t" ]; then m=$(stat -c %%a -- "$t" 2>/dev/null || '
         b'stat -f %%Lp -- "$t" 2>/dev/null); fi; '
         b'{ cat > "$p" && n=$(wc -c < "$p") && [ $n -eq %d ] && '
