@@ -143,7 +143,7 @@ class Direct(Scheduler):
                 '  case $oj_one in *[!0-9]*) ;; *) oj_show "$oj_one";; esac\n'
                 "done\n"
             )
-        return framed(shell.RECORDS, shell.STATUS, section("direct", f"{loop}:"))
+        return shell.LOOK + framed(shell.STATUS, section("direct", f"{loop}:"))
 
     def _numbers(self, ids: Iterable[str]) -> list[str]:
         found = self.checked_ids(ids)
@@ -234,7 +234,7 @@ class Direct(Scheduler):
     def cancel_script(self, ids: Sequence[str]) -> str:
         """TERM to the script's process group, KILL after five seconds."""
         body = shell.CANCEL.replace("@IDS@", " ".join(self._numbers(ids)))
-        return framed(shell.RECORDS, section("direct", body))
+        return shell.LOOK + framed(section("direct", body))
 
     def cleanup_script(self, ids: Sequence[str]) -> str:
         """Removes what is kept of these jobs, where they have ended."""

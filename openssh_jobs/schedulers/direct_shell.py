@@ -103,6 +103,8 @@ oj_try_records() {
 """
 )
 
+LOOK = RECORDS + "oj_try_records look\n"
+
 # $1 directory of the job, $2 its id, $3 umask, $4 time limit or 0, $5 $6 where output and errors
 # go, $7 the script.
 LAUNCH = (
@@ -260,7 +262,6 @@ printf 'openssh_jobs: started job %s\n' "$oj_id"
 """
 
 STATUS = r"""
-oj_try_records look
 oj_boot
 oj_here=$(uname -n)
 oj_now=$(date +%s)
@@ -277,7 +278,6 @@ oj_show() {
 """
 
 CANCEL = r"""
-oj_try_records look
 oj_boot
 oj_here=$(uname -n)
 oj_rest=
