@@ -233,6 +233,14 @@ def _is_dead(name: bytes, old: bool) -> bool:
     return old if gone is None else gone
 
 
+def _newest(path: bytes) -> float:
+    """When something in a part was changed last, by the clock of its file system."""
+    times = [os.lstat(path).st_mtime]
+    for top, folders, files in os.walk(path):
+        times += (os.lstat(os.path.join(top, name)).st_mtime for name in (*folders, *files))
+    return max(times)
+
+
 def sweep_here(parent: bytes) -> None:
     """Remove the parts in a directory of this machine whose processes are dead.
 
@@ -245,9 +253,7 @@ def sweep_here(parent: bytes) -> None:
         for name in names:
             path = os.path.join(parent, name)
             facts = os.lstat(path)
-            # A file's last change is its own; a tree's may be deep inside, so it waits longer.
-            days = _DAYS * (4 if stat.S_ISDIR(facts.st_mode) else 1)
-            old = facts.st_mtime < time.time() - days * 86400
+            old = _newest(path) < time.time() - _DAYS * 86400
             if not _is_ours(facts) or not _is_dead(name, old):
                 continue
             if not stat.S_ISDIR(facts.st_mode):
