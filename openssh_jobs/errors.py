@@ -13,7 +13,7 @@
       CommandFailed                   .result; also a subprocess.CalledProcessError
       CommandTimeout                  .result .confirmed; also a subprocess.TimeoutExpired
       TransferError                   a file did not arrive; the target is as it was
-        VerifyFailed  UnrepresentableName
+        VerifyFailed  UnrepresentableName  UnsafeName
       RemoteOSError                   .path .errno; also the builtin OSError subclass of that errno
         NoSpace  QuotaExceeded        also a TransferError
       SchedulerError                  .kind .stdout .stderr .returncode
@@ -281,6 +281,10 @@ class VerifyFailed(TransferError):
 
 class UnrepresentableName(TransferError, ValueError):
     """A name cannot be carried by the chosen method (a newline in a batch file)."""
+
+
+class UnsafeName(TransferError):
+    """The host gave a name that is not joined to a local path; nothing was changed here."""
 
 
 class RemoteOSError(OpenSSHJobsError, OSError):

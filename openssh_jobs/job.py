@@ -23,9 +23,10 @@ from .errors import (
     remote_oserror,
 )
 from .jobs import CancelOutcome, JobId, JobState, JobStatus
+from .remote import host_names
 from .remote.oserrors import error_of
 from .remote.private_directory import PRIVATE
-from .remote.quoting import quote_path, to_text
+from .remote.quoting import quote_path, to_bytes, to_text
 from .submission import remove_private
 
 if TYPE_CHECKING:
@@ -353,6 +354,10 @@ class Job:
             self._detail = self._cluster._detail(self.id)
         if self.directory is None:
             raise InputError(f"nobody knows the directory of job {self.id}", host=self.host)
+        if self._shared is None:
+            # The scheduler's word, not ours: it names what is to be copied.
+            told = to_bytes(self.directory)
+            host_names.absolute(told, host=self.host, call=f"the directory of job {self.id}")
         exclude = [*(options.pop("exclude", None) or ()), PRIVATE]
         target = os.fspath(local)
         moved = self._cluster.connection.get(

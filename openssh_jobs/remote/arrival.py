@@ -1,23 +1,24 @@
 """What arrived here from a host is looked at before any of it gets its name.
 
-The host's archive may be hostile: everything was unpacked into a directory of its own, by a tar
-that leaves no directory above it (GNU tar, bsdtar and BusyBox strip leading slashes and refuse
-``..`` and ways through links).  What is found in there has to be what was listed, and linked to
-nothing outside.
+The second wall behind ``host_names``, for what programs of this machine made of a hostile host's
+bytes: all of it was received into a directory of its own.  What is found in there has to be what
+was listed, and linked to nothing outside.
 """
 
 from __future__ import annotations
 
 import os
+import posixpath
 import stat
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..errors import TransferError
-from . import trees
+from . import host_names, trees
 from .quoting import to_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 def check(
@@ -38,6 +39,9 @@ def check(
     listed = {member.name for member in members}
     for member in members:
         got = found.get(member.name)
+        if got is None and os.path.lexists(os.path.join(stage, member.name)):
+            why = "is the same as another one to the file system here"
+            raise host_names.refused(member.name, why, host=host, call="the listing")
         if got is None or got.kind != member.kind:
             raise TransferError(f"{to_text(member.name)!r} did not arrive", host=host, sent="yes")
     unwanted = [m for m in arrived if m.name not in listed and (not strangers or m.kind == "o")]
@@ -47,6 +51,7 @@ def check(
     total = 0
     counts: dict[tuple[int, int], int] = {}
     links: dict[tuple[int, int], tuple[int, bytes]] = {}
+    special = []
     for member in arrived:
         if member.kind != "f":
             continue
@@ -57,11 +62,15 @@ def check(
             key = (facts.st_dev, facts.st_ino)
             counts[key] = counts.get(key, 0) + 1
             links[key] = (facts.st_nlink, member.name)
-        if not keep_special_modes and facts.st_mode & (stat.S_ISUID | stat.S_ISGID):
-            os.chmod(path, stat.S_IMODE(facts.st_mode) & ~(stat.S_ISUID | stat.S_ISGID))
+        if facts.st_mode & (stat.S_ISUID | stat.S_ISGID):
+            special.append((path, stat.S_IMODE(facts.st_mode) & ~(stat.S_ISUID | stat.S_ISGID)))
     for key, (number, linked) in links.items():
         if number != counts[key]:
             raise _refused(f"{to_text(linked)!r} as a hard link to a file outside of it", host)
+    if not keep_special_modes:
+        # Only now: no file outside gets another mode.
+        for path, mode in special:
+            os.chmod(path, mode)
     return total
 
 
@@ -70,7 +79,32 @@ def _refused(what: str, host: str) -> TransferError:
                          sent="yes")  # fmt: skip
 
 
-def place(stage: bytes, target: bytes, *, merge: bool) -> None:
+def is_whole_file(path: bytes) -> os.stat_result:
+    """The facts of a file that arrived; ``TransferError`` where it is a link or shared."""
+    facts = os.lstat(path)
+    if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
+        raise TransferError("what arrived is no file of its own: nothing was kept", sent="yes")
+    return facts
+
+
+_PLACE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+@contextmanager
+def _inside(top: bytes, below: bytes) -> Iterator[int]:
+    """A descriptor of a directory below a local one, reached through no link."""
+    handle = os.open(top, _PLACE)
+    try:
+        for part in below.split(b"/") if below else ():
+            inner = os.open(part, _PLACE | os.O_NOFOLLOW, dir_fd=handle)
+            os.close(handle)
+            handle = inner
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def place(stage: bytes, target: bytes, *, merge: bool, host: str) -> None:
     """Rename a whole local tree into its place, or move its members into an existing one.
 
     A link in the place of a directory is refused, not followed: an earlier transfer from the same
@@ -83,31 +117,31 @@ def place(stage: bytes, target: bytes, *, merge: bool) -> None:
         os.rename(stage, target)
         return
     members = sorted(trees.walk(stage))
+    host_names.check_target(target, members, host=host)
+    by_parent: dict[bytes, list[trees.Member]] = {b"": []}
     for member in members:
-        there = os.path.join(target, member.name)
-        try:
-            mode = os.lstat(there).st_mode
-        except FileNotFoundError:
-            continue
-        if member.kind == "d" and not stat.S_ISDIR(mode):
-            detail = "Not a directory (a link is not followed)"
-            raise NotADirectoryError(20, detail, os.fsdecode(there))
-        if member.kind != "d" and stat.S_ISDIR(mode):
-            raise IsADirectoryError(21, "Is a directory", os.fsdecode(there))
-    modes = []
+        by_parent.setdefault(posixpath.dirname(member.name), []).append(member)
     # What is to leave a directory needs it to be writable.
     os.chmod(stage, 0o700)
-    for member in members:
-        here, there = os.path.join(stage, member.name), os.path.join(target, member.name)
-        if member.kind == "d":
-            if not os.path.lexists(there):
-                os.mkdir(there, 0o700)
-                modes.append((there, stat.S_IMODE(member.mode)))
-            os.chmod(here, 0o700)
-        else:
-            os.replace(here, there)
-    for there, number in reversed(modes):
-        os.chmod(there, number)
+    modes = []
+    # Sorted: a directory is made in the turn of the one above it.
+    for parent, inside in sorted(by_parent.items()):
+        with _inside(target, parent) as there:
+            for member in inside:
+                name = posixpath.basename(member.name)
+                here = os.path.join(stage, member.name)
+                if member.kind != "d":
+                    os.replace(here, name, dst_dir_fd=there)
+                    continue
+                os.chmod(here, 0o700)
+                try:
+                    os.mkdir(name, 0o700, dir_fd=there)
+                except FileExistsError:
+                    continue
+                modes.append((parent, name, stat.S_IMODE(member.mode)))
+    for parent, name, number in reversed(modes):
+        with _inside(target, posixpath.join(parent, name)) as made:
+            os.chmod(".", number, dir_fd=made)  # fchmod(2) takes no descriptor of O_PATH
 
 
 def create_private(path: bytes, mode: int, preserve: bool) -> int:

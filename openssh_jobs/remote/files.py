@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ConnectionLost, remote_oserror
 from . import features as found
+from . import host_names
+from .host_names import HostNames
 from .options import part_name
 from .oserrors import errno_of, error_of, refused
 from .quoting import RENAME, check_no_nul, quote, quote_path, to_bytes, to_text
@@ -256,7 +258,12 @@ class Files:
         """The names in a directory, in no order."""
         script = b"find " + quote_path(path) + b"/. -mindepth 1 -maxdepth 1 -print0"
         names = self._ask(script, path).stdout.split(b"\0")[:-1]
-        return [to_text(name.rpartition(b"/")[2]) for name in names]
+        return [to_text(name) for name in self._entries(names)]
+
+    def _entries(self, paths: Sequence[bytes]) -> list[bytes]:
+        """The last parts of what ``find`` printed: one entry each, none twice."""
+        names = HostNames(self._host, "the directory")
+        return [names.entry(path.rpartition(b"/")[2]) for path in paths]
 
     def scandir(self, path: str | bytes = ".") -> list[DirEntry]:
         """The entries of a directory with their facts, in one round trip."""
@@ -275,8 +282,8 @@ class Files:
         fields = self._ask(script, path).stdout.split(b"\0")[:-1]
         base = to_text(to_bytes(path)).rstrip("/")
         entries = []
-        for name, facts in zip(fields[::2], fields[1::2], strict=True):
-            plain = to_text(name.rpartition(b"/")[2])
+        for name, facts in zip(self._entries(fields[::2]), fields[1::2], strict=True):
+            plain = to_text(name)
             if not facts:
                 continue  # gone between the listing and the look
             entries.append(DirEntry(plain, f"{base}/{plain}", self._entry_stat(to_text(facts))))
@@ -296,8 +303,12 @@ class Files:
             b"done" % quote_glob(pattern)
         )
         paths = self._ask(script, pattern).stdout.split(b"\0")[:-1]
-        relative = not pattern.startswith(("/", "~/"))
-        return [to_text(path.removeprefix(b"./") if relative else path) for path in paths]
+        asked = to_bytes(pattern)
+        if asked.startswith(b"~/"):
+            asked = to_bytes(self.features.home) + b"/" + asked[2:].lstrip(b"/")
+        elif not asked.startswith(b"/"):
+            paths = [path.removeprefix(b"./") for path in paths]
+        return [to_text(path) for path in host_names.matching(paths, asked, host=self._host)]
 
     def readlink(self, path: str | bytes) -> str:
         """Where a symbolic link points."""
@@ -317,7 +328,8 @@ class Files:
             b"if command -v realpath >/dev/null; then realpath %b; else readlink -f -- %b; fi"
             % (where, where)
         )
-        return to_text(self._ask(script, path).stdout.removesuffix(b"\n"))
+        found = self._ask(script, path).stdout.removesuffix(b"\n")
+        return to_text(host_names.absolute(found, host=self._host, call="realpath"))
 
     def disk_usage(self, path: str | bytes = ".") -> DiskUsage:
         """Total, used and free bytes of the file system that holds a path (``df -Pk``)."""

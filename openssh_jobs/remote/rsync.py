@@ -53,9 +53,12 @@ def _transport(link: Link) -> str:
     return " ".join(_shell_word(word) for word in argv)
 
 
-def _options(options: Options) -> list[str]:
+def _options(options: Options, *, links: bool) -> list[str]:
     found = ["-s", "-p", "-I", "-H", f"--timeout={_STALL}", "--no-motd"]
-    found.append("-L" if options.follow_symlinks else "-l")
+    if options.follow_symlinks:
+        found.append("-L")
+    elif links:
+        found.append("-l")
     if options.preserve:
         found.append("-t")
     return found
@@ -130,7 +133,12 @@ def receive(
     options: Options,
     basis: bytes | None,
 ) -> None:
-    """Members of a directory on the host into a local one."""
+    """Directories and files of a directory on the host into a local one, but no links.
+
+    A rsync that makes no links writes through none: they are made behind it.
+    """
+    if not options.follow_symlinks:
+        members = [member for member in members if member.kind != "l"]
     ends = (b"none:./", os.path.abspath(stage) + b"/")
     compared = None if basis is None else os.path.abspath(basis)
     _run(site, ends, source, compared, members, options, source, told=(source, basis or stage))
@@ -152,9 +160,10 @@ def _run(
     ``told``: the paths that errors on the host and here are about.
     """
     program = require(site)
+    sends = ends[1] == b"none:./"
 
     def argv(link: Link) -> list[str | bytes]:
-        words: list[str | bytes] = [program, *_options(options), *more]
+        words: list[str | bytes] = [program, *_options(options, links=sends), *more]
         words += ["--files-from=-", "--from0"]
         if basis is not None:
             words.append(b"--compare-dest=" + basis)
@@ -168,7 +177,7 @@ def _run(
             what="rsync",
             path=told[0],
             local=told[1],
-            sends=ends[1] == b"none:./",
+            sends=sends,
             stdin=_names(members),
             stdout=said,
             tick=tick,

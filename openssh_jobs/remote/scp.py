@@ -6,10 +6,12 @@ something is put behind a backslash.
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from typing import TYPE_CHECKING
 
-from ..errors import UnrepresentableName
+from ..errors import TransferError, UnrepresentableName
 from ..openssh import features
 from . import helpers
 from .quoting import to_text
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from .options import Site
 
 _SPECIAL = re.compile(rb"[^A-Za-z0-9_/.\x80-\xff-]")
+STALL = 300
+"""Seconds without a byte after which a transfer is given up."""
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 
@@ -47,6 +51,24 @@ def _argv(link: Link) -> list[str | bytes]:
     return words
 
 
+def _watched(
+    site: Site, tick: Callable[[int], object], moved: Callable[[int], int | None]
+) -> Callable[[int], object]:
+    """``tick``, and an end where nothing moved for too long: scp itself would wait for ever."""
+    seen, since = moved(0), time.monotonic()
+
+    def both(pid: int) -> None:
+        nonlocal seen, since
+        tick(pid)
+        now = moved(pid)
+        if now is None or now != seen:
+            seen, since = now, time.monotonic()
+        elif time.monotonic() - since > STALL:
+            raise TransferError(f"nothing moved for {STALL} s", host=site.host, sent="yes")
+
+    return both
+
+
 def send(
     site: Site, source: bytes, part: bytes, tick: Callable[[int], object] = lambda pid: None
 ) -> None:
@@ -61,7 +83,7 @@ def send(
         path=part,
         local=source,
         sends=True,
-        tick=tick,
+        tick=_watched(site, tick, lambda pid: helpers.read_counter(pid, "wchar")),
     )
 
 
@@ -77,5 +99,5 @@ def receive(
         path=source,
         local=part,
         sends=False,
-        tick=tick,
+        tick=_watched(site, tick, lambda pid: os.lstat(part).st_size),
     )

@@ -16,13 +16,15 @@ from .quoting import quote, quote_path, sftp_quote, to_text
 from .sftp import NoSubsystem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from . import trees
     from .files import Files
     from .options import Options
     from .sftp import Sftp
     from .shell import ControlShell
+
+_LINKS_AT_ONCE = 500
 
 
 class Lane(NamedTuple):
@@ -82,8 +84,8 @@ def send_tree(
     try:
         through = _telling([one for one in sorted(members) if one.kind != "l"], options, source)
         lane.sftp.call(lines or [b"pwd"], path=stage, again=False, through=through)
-        for start in range(0, len(links), 500):
-            answer = lane.shell.call(b" && ".join(links[start : start + 500]))
+        for start in range(0, len(links), _LINKS_AT_ONCE):
+            answer = lane.shell.call(b" && ".join(links[start : start + _LINKS_AT_ONCE]))
             if answer.status != 0:
                 raise error_of(to_text(answer.stderr), stage, host=lane.host)
         if not options.preserve:
@@ -99,7 +101,11 @@ def send_tree(
 def receive_tree(
     lane: Lane, source: bytes, stage: bytes, members: list[trees.Member], options: Options
 ) -> None:
-    """One batch: links and directories are made here, files come with their modes."""
+    """One batch: directories are made here, files come with their modes, links are made last.
+
+    sftp writes through whatever bears the name that it was given: while it is at work there is no
+    link in the stage.
+    """
     lines, files = [], []
     for member in sorted(members):
         here = os.path.join(stage, member.name)
@@ -109,18 +115,6 @@ def receive_tree(
         elif member.kind == "f":
             files.append(here)
             lines.append(b"get -p " + sftp_quote(there) + b" " + sftp_quote(here))
-    links = [member for member in members if member.kind == "l"]
-    if links:
-        script = b"".join(
-            b"t=$(readlink -- %b; echo x); printf '%%s\\0' \"${t%%?x}\"; "
-            % quote_path(posixpath.join(source, link.name))
-            for link in links
-        )
-        targets = lane.shell.call(script, again=True).stdout.split(b"\0")[:-1]
-        if len(targets) != len(links):
-            raise TransferError("a link changed meanwhile", host=lane.host, sent="yes")
-        for link, points_to in zip(links, targets, strict=True):
-            os.symlink(points_to, os.path.join(stage, link.name))
     try:
         through = _telling([one for one in sorted(members) if one.kind == "f"], options, source)
         lane.sftp.call(lines or [b"pwd"], path=source, again=False, through=through)
@@ -128,8 +122,30 @@ def receive_tree(
         raise no_sftp(lane.host) from None
     if not options.preserve:
         for here in files:
-            os.utime(here)
+            if not os.path.lexists(here):
+                raise TransferError(
+                    f"{os.fsdecode(here)!r} did not arrive", host=lane.host, sent="yes"
+                )
+            os.utime(here, follow_symlinks=False)
+    receive_links(lane, source, stage, members)
     _copy_directory_modes(lane, source, stage, members)
+
+
+def receive_links(lane: Lane, source: bytes, stage: bytes, members: Sequence[trees.Member]) -> None:
+    """Make the symbolic links of a tree on the host in ``stage``, which holds all the rest."""
+    links = [member for member in members if member.kind == "l"]
+    for start in range(0, len(links), _LINKS_AT_ONCE):
+        some = links[start : start + _LINKS_AT_ONCE]
+        script = b"".join(
+            b"t=$(readlink -- %b; echo x); printf '%%s\\0' \"${t%%?x}\"; "
+            % quote_path(posixpath.join(source, link.name))
+            for link in some
+        )
+        *targets, rest = lane.shell.call(script, again=True).stdout.split(b"\0")
+        if len(targets) != len(some) or rest or not all(targets):
+            raise TransferError("a link changed meanwhile", host=lane.host, sent="yes")
+        for link, points_to in zip(some, targets, strict=True):
+            os.symlink(points_to, os.path.join(stage, link.name))
 
 
 def _copy_directory_modes(
@@ -139,4 +155,5 @@ def _copy_directory_modes(
     facts = lane.files.stat_many([posixpath.join(source, name) for name in names])
     for name, one in sorted(zip(names, facts, strict=True), reverse=True):
         if one is not None:
+            # Made above, in a stage of ours, as directories.
             os.chmod(os.path.join(stage, name), stat.S_IMODE(one.st_mode))

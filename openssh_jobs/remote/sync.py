@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import remote_oserror
 from . import checksums, trees
+from .host_names import HostNames
 from .oserrors import error_of
 from .quoting import quote_path, to_text
 
@@ -64,16 +65,31 @@ def list_remote(
         return None
     if answer.status != 0:
         raise error_of(to_text(answer.stderr), top, host=site.host)
-    records = answer.stdout.split(b"\0")[:-1]
+    try:
+        return parse_listing(answer.stdout, site.host)
+    except ValueError as error:
+        raise trees.unreadable(top, error, site.host) from error
+
+
+def parse_listing(output: bytes, host: str = "") -> dict[bytes, Entry]:
+    """Read the answer to a listing, the top itself in it.
+
+    ``ValueError`` where it is none, ``UnsafeName`` for a name that is refused.
+    """
+    *records, rest = output.split(b"\0")
+    if rest:
+        raise ValueError(f"it ends in the middle of {rest[:200]!r}")
+    names = HostNames(host, "the listing")
     found: dict[bytes, Entry] = {}
     for record, link in zip(records[::2], records[1::2], strict=True):
         kind, size, blocks, seconds, name = record.split(b" ", 4)
-        if name in (b".", b"./."):
-            continue
         letter = kind.decode() if kind in (b"f", b"d", b"l") else "o"
-        when = int(seconds.partition(b".")[0])
-        entry = Entry(letter, int(size), when, link, int(blocks))
-        found[name.removeprefix(b"./")] = entry
+        plain = names.add(name, letter)
+        if plain is not None:
+            when = trees.count_of(seconds.partition(b".")[0], signed=True)
+            number = trees.count_of(size)
+            found[plain] = Entry(letter, number, when, link, trees.count_of(blocks, signed=True))
+    names.close()
     return found
 
 

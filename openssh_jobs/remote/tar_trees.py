@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, TransferError
 from ..openssh import process
-from . import helpers, tars, trees, unwritten
+from . import helpers, tar_stream, tars, trees, unwritten
 from .exchange import close_fd
 from .oserrors import error_of, local_error
 from .quoting import quote_path, to_text
@@ -171,7 +171,10 @@ def list_remote(site: Site, source: bytes, follow_symlinks: bool) -> list[trees.
     )
     if answer.status != 0:
         raise error_of(to_text(answer.stderr), source, host=site.host)
-    return trees.parse_find(answer.stdout)
+    try:
+        return trees.parse_find(answer.stdout, site.host)
+    except ValueError as error:
+        raise trees.unreadable(source, error, site.host) from error
 
 
 def receive_tree(
@@ -223,7 +226,15 @@ def receive_tree(
             remote.join()  # the command said why on stderr
             raise
         tell = (members, options, source, not whole and sender == "gnu")
-        _extract(argv, pipe, stage, running, remote, tell)
+        reader = tar_stream.Reader(
+            members,
+            site.host,
+            stage,
+            # Only a tar of everything holds what was made since it was listed.
+            strangers=whole and options.filter.passes_all,
+            plain=tar_here.kind == "other",
+        )
+        _extract(argv, pipe, stage, running, remote, tell, reader)
 
 
 def _extract(
@@ -233,29 +244,43 @@ def _extract(
     running: Running,
     remote: Background,
     tell: tuple[Sequence[trees.Member], Options, bytes, bool],
+    reader: tar_stream.Reader,
 ) -> None:
     members, options, source, ordered = tell
 
     import tempfile
 
     with tempfile.TemporaryFile() as said:
-        child = process.spawn(argv, stdin=pipe.fileno(), stderr=said)
+        here, to = wide_pipe()
         try:
-            pipe.close()  # else a tar here that dies would leave the one there writing
+            child = process.spawn(argv, stdin=here, stderr=said)
+        except BaseException:
+            close_fd(to)
+            raise
+        finally:
+            close_fd(here)  # else a tar here that dies would leave the one there writing
+        archive = os.dup(pipe.fileno())
+        pipe.close()
+        door = Background(lambda: tar_stream.pass_on(archive, to, reader))
+        try:
             try:
                 with Watch(
                     _told_by_tar(child.pid, "rchar", members, options, source, ordered=ordered)
                 ):
                     remote.join()
-            except OSError:
-                # A tar here that failed (a full disk) broke the pipe of the one there.
+            except (OSError, TransferError):
+                # What was refused here broke the pipe of the tar there.
+                door.join()
+                # So did a tar here that failed (a full disk).
                 if process.wait(child, 5.0):
                     _local_end(child, said, stage)
                 raise
+            door.join()
             _local_end(child, said, stage)
         except BaseException:
             process.end(child)
             if remote.at_work:
                 running.end()
             remote.join_quietly()
+            door.join_quietly()
             raise

@@ -22,7 +22,17 @@ from ..errors import (
     TransferError,
     remote_oserror,
 )
-from . import arrival, helpers, partial, ranges, sftp_trees, streams, trees, unwritten
+from . import (
+    arrival,
+    helpers,
+    host_names,
+    partial,
+    ranges,
+    sftp_trees,
+    streams,
+    trees,
+    unwritten,
+)
 from .options import METHODS, Options, Site, TransferResult, part_name
 from .oserrors import error_of, refused
 from .quoting import RENAME, quote_path, sftp_quote, to_bytes, to_text
@@ -309,7 +319,7 @@ class Transfer:
         if not target:
             raise FileNotFoundError(2, "an empty path names no file", "")
         if target.endswith(b"/"):
-            target = os.path.join(target, posixpath.basename(source))
+            target = os.path.join(target, host_names.last_part(source, host=self._host))
         facts = self._files.stat(source)
         if facts.is_dir():
             return self._trees.get(source, target, facts.st_mode, options, began)
@@ -372,6 +382,7 @@ class Transfer:
         options: Options,
     ) -> int:
         """Look whether a file is whole, and give it its mode, times and name; its size."""
+        arrival.is_whole_file(part)
         # Names in a group's directory can be swapped meanwhile; what is open stays what it is.
         with open(part, "rb", buffering=0, opener=private_directory.opener) as handle:
             arrived = os.fstat(handle.fileno()).st_size
@@ -458,7 +469,7 @@ class Transfer:
             return
         from . import rsync
 
-        directory, name = posixpath.split(source)
+        directory, name = posixpath.dirname(source), host_names.last_part(source, host=self._host)
         rsync.require(self._site)
         stage = here + b"d"
         try:
@@ -468,6 +479,7 @@ class Transfer:
                 basis = os.path.dirname(os.path.abspath(target))
             only = [trees.Member(name, "f", 0)]
             rsync.receive(self._site, directory, stage, only, _followed(options), basis)
+            arrival.is_whole_file(os.path.join(stage, name))
             os.replace(os.path.join(stage, name), here)
         finally:
             streams.remove_local(stage)

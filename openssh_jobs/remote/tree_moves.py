@@ -13,7 +13,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, NoSpace, RemoteOSError, TransferError, remote_oserror
-from . import arrival, partial, sftp_trees, streams, tar_trees, tars, trees, unwritten
+from . import (
+    arrival,
+    host_names,
+    partial,
+    sftp_trees,
+    streams,
+    tar_trees,
+    tars,
+    trees,
+    unwritten,
+)
 from .options import TransferResult, part_name
 from .oserrors import error_of
 from .quoting import APPEAR, RENAME, quote, quote_path, sftp_quote, to_text
@@ -245,11 +255,13 @@ class TreeMoves:
         total, count = _sums(members)
         try:
             os.mkdir(stage, 0o700)
+            # Nothing of the target is read, as a basis, or replaced through a link.
+            if there:
+                host_names.check_target(target, members, host=self._host)
+            host_names.check_apart(stage, members, host=self._host)
             options.report(0, total, 0, count, source)
             basis = target if options.update and there else None
             self._receive(method, source, stage, members, options, whole, basis)
-            # Neither rsync nor BusyBox's tar gives the directory itself its mode.
-            os.chmod(stage, stat.S_IMODE(mode))
             got = arrival.check(
                 stage,
                 members,
@@ -263,7 +275,9 @@ class TreeMoves:
 
                 names = [member.name for member in members if member.kind == "f"]
                 checksums.compare_many(self._site, stage, source, names)
-            arrival.place(stage, target, merge=options.into_existing)
+            # Neither rsync nor BusyBox's tar gives the directory itself its mode.
+            os.chmod(stage, stat.S_IMODE(mode))
+            arrival.place(stage, target, merge=options.into_existing, host=self._host)
         finally:
             streams.remove_local(stage)
         options.report(got, got, count, count, source)
@@ -309,6 +323,7 @@ class TreeMoves:
             from . import rsync
 
             rsync.receive(self._site, source, stage, members, options, basis)
+            sftp_trees.receive_links(self._lane, source, stage, members)
         else:
             sftp_trees.receive_tree(self._lane, source, stage, members, options)
 

@@ -8,6 +8,10 @@ import re
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..errors import TransferError
+from .host_names import HostNames
+from .quoting import to_text
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -123,16 +127,43 @@ def _kind(mode: int) -> str:
     return "o"
 
 
-def parse_find(output: bytes) -> list[Member]:
-    """Read ``KIND SIZE BLOCKS ./NAME`` records, each ended by NUL."""
+_MOST = 1 << 63
+
+
+def count_of(digits: bytes, *, signed: bool = False) -> int:
+    """A number in a host's listing; ``ValueError`` for what no file system gives."""
+    plain = digits.removeprefix(b"-") if signed else digits
+    # Not int() alone: it takes "1_0" and " 1".
+    if not plain.isdigit() or len(plain) > 19 or int(plain) >= _MOST:
+        raise ValueError(f"no number: {digits[:40]!r}")
+    return int(digits)
+
+
+def unreadable(top: bytes, error: ValueError, host: str) -> TransferError:
+    """The error for a listing that is none."""
+    return TransferError(
+        f"the host's listing of {to_text(top)!r} cannot be read ({error})", host=host, sent="yes"
+    )
+
+
+def parse_find(output: bytes, host: str = "") -> list[Member]:
+    """Read ``KIND SIZE BLOCKS ./NAME`` records, each ended by NUL, the top itself among them.
+
+    ``ValueError`` where it is no such answer, ``UnsafeName`` for a name that is refused.
+    """
+    *records, rest = output.split(b"\0")
+    if rest:
+        raise ValueError(f"it ends in the middle of {rest[:200]!r}")
+    names = HostNames(host, "the listing")
     members = []
-    for record in output.split(b"\0")[:-1]:
+    for record in records:
         kind, size, blocks, name = record.split(b" ", 3)
-        if name in (b".", b"./."):
-            continue
         letter = kind.decode() if kind in (b"f", b"d", b"l") else "o"
-        member = Member(name.removeprefix(b"./"), letter, int(size or b"0"), blocks=int(blocks))
-        members.append(member)
+        plain = names.add(name, letter)
+        if plain is not None:
+            number = count_of(size or b"0")
+            members.append(Member(plain, letter, number, blocks=count_of(blocks, signed=True)))
+    names.close()
     return members
 
 

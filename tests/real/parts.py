@@ -32,6 +32,7 @@ PARTS = {
     "bsdtar": (("bsdtar",), ("libarchive-tools",)),
     "btrfs": (("mkfs.btrfs", "btrfs"), ("btrfs-progs",)),
     "procps": (("ps",), ("procps",)),
+    "folding": (("mount.exfat-fuse", "mkfs.exfat"), ("exfat-fuse", "exfatprogs")),
 }
 
 

@@ -1,0 +1,1 @@
+"""Hosts that mean harm: what they say is chosen, and what is around the target must not notice."""

@@ -1,0 +1,68 @@
+"""One variant played: what it did to the ground, to the target, and how the call ended."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from openssh_jobs.errors import OpenSSHJobsError
+from tests.hostile.host import Hostile, forget_reads, lay, lay_target, look, was_read
+from tests.hostile.variants import Variant
+
+
+@dataclass(slots=True)
+class Outcome:
+    """``outside``: what happened around the target; ``trouble``: what else was wrong."""
+
+    variant: Variant
+    result: str = ""
+    outside: list[str] = field(default_factory=list)
+    trouble: list[str] = field(default_factory=list)
+
+    def line(self) -> str:
+        """One row of the report."""
+        said = "; ".join([*self.outside, *self.trouble]) or "ok"
+        return f"{self.variant.method:6} {self.variant.name:60} {self.result[:90]:90}  {said}"
+
+
+class _Before(NamedTuple):
+    ground: dict[str, tuple[object, ...]]
+    target: dict[str, tuple[object, ...]]
+
+
+def play(host: Hostile, variant: Variant, tars: dict[str, Path]) -> Outcome:
+    """Play a variant; ``tars`` are directories that hold another tar of this machine."""
+    outcome = Outcome(variant)
+    lay(host.ground, b"MINE")
+    target = host.ground / "in" / "t"
+    if variant.exists:
+        lay_target(host.ground)
+    host.plant(dict(variant.twisted))
+    host.say(dict(variant.tools), variant.home and variant.home.format(ground=host.ground))
+    before = _Before(look(host.ground, target), look(target))
+    forget_reads(host.ground)
+    path = os.environ["PATH"]
+    if variant.tar in tars:
+        os.environ["PATH"] = f"{tars[variant.tar]}:{path}"
+    try:
+        with host.connection() as connection:
+            outcome.result = variant.call(connection, host.ground) or "went through"
+    except (OpenSSHJobsError, OSError) as error:
+        outcome.result = f"{type(error).__name__}: {error}".replace(str(host.ground), "…")
+        if look(target) != before.target:
+            outcome.trouble.append("an error, and the target is not as it was")
+    except Exception as error:  # noqa: BLE001 - what no caller expects is a finding
+        outcome.result = f"{type(error).__name__}: {error}"
+        outcome.trouble.append("an error of no type of ours")
+    finally:
+        os.environ["PATH"] = path
+    outcome.outside += [f"read: {name}" for name in was_read(host.ground, target)]
+    after = look(host.ground, target)
+    for name in sorted(before.ground.keys() | after.keys()):
+        one, two = before.ground.get(name), after.get(name)
+        if one != two:
+            word = "created" if one is None else "removed" if two is None else "changed"
+            outcome.outside.append(f"{word}: {name}")
+    return outcome
