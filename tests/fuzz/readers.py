@@ -21,13 +21,16 @@ from openssh_jobs.errors import (
     InputError,
     OpenSSHJobsError,
     SchedulerError,
+    TransferError,
+    UnsafeName,
     printable,
 )
 from openssh_jobs.jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
 from openssh_jobs.openssh import diagnosis
 from openssh_jobs.openssh import features as ssh_features
-from openssh_jobs.remote import features, files, oserrors, trees
+from openssh_jobs.remote import features, files, host_names, oserrors, tar_stream, trees
 from openssh_jobs.schedulers import available, get, launcher, parse_detection
+from tests.hostile.archives import FORMS, archive
 
 DATA = Path(__file__).parents[1] / "data"
 TRANSCRIPTS = {
@@ -234,13 +237,30 @@ def of_files(data: bytes) -> None:
                 for member in trees.parse_find(rest):
                     assert member.kind in "fdlo"
                     assert member.size >= 0
-                    assert b"\0" not in member.name
+                    assert host_names.fault(member.name) is None
             case 2:
                 assert files.parse_stat(text).st_size is not None
             case _:
                 assert str(oserrors.error_of(text, "/x", host="h"))
+    except UnsafeName as error:
+        _printable(error)
     except ValueError:
         return
+
+
+def _printable(error: OpenSSHJobsError) -> None:
+    assert str(error).isprintable()
+
+
+def of_archives(data: bytes) -> None:
+    """What comes from a tar there; what goes on is no more than what came."""
+    listed = [trees.Member(b"x", "f", 1), trees.Member(b"d", "d", 0), trees.Member(b"l", "l", 0)]
+    reader = tar_stream.Reader(listed, "h", b"/nowhere", plain=data[:1] == b"\0")
+    try:
+        assert data[1:].startswith(reader.feed(data[1:]))
+        reader.close()
+    except TransferError as error:
+        _printable(error)
 
 
 def of_detection(data: bytes) -> None:
@@ -260,6 +280,7 @@ READERS: dict[str, Check] = {
     "ids": of_ids,
     "ssh": of_ssh,
     "files": of_files,
+    "archives": of_archives,
 }
 
 # --------------------------------------------------------------------------- what it begins with
@@ -334,8 +355,12 @@ def _made(reader: str) -> Iterator[bytes]:
             yield f"11\n{one}".encode()
     if reader == "files":
         yield b"\0home /h\0cwd /h\0user u\0node n\0system Linux\0stat gnu\0has_tar \0tar GNU tar\0"
-        yield b"\x01f 12 ./a\0d 0 ./b\0l 3 ./c d\0"
+        yield b"\x01d 0 8 .\0f 12 8 ./a\0d 0 8 ./b\0l 3 0 ./c d\0"
         yield b"\x0281a4 12 0 0 1 5 6 1795330124.5 1795330124.5 1795330124.123456789\n"
+    if reader == "archives":
+        for form in FORMS.values():
+            yield b"\1" + archive([("d", "./", ""), ("f", "./x", "1"), ("l", "./l", "x")], form)
+            yield b"\0" + archive([("d", "./", ""), ("h", "./x", "./" + "y" * 120)], form)
     if reader == "detection":
         yield _bytes(framed("slurm-wlm 22.05.8", "slurm"))
     if reader == "direct":

@@ -27,6 +27,11 @@ class Outcome:
         return f"{self.variant.method:6} {self.variant.name:60} {self.result[:90]:90}  {said}"
 
 
+def _is_kept(name: str, error: Exception) -> bool:
+    """Whether it is a part that an error names as kept for ``resume=True``."""
+    return name.endswith(".part") and f"{name}'" in str(error)
+
+
 class _Before(NamedTuple):
     ground: dict[str, tuple[object, ...]]
     target: dict[str, tuple[object, ...]]
@@ -51,7 +56,8 @@ def play(host: Hostile, variant: Variant, tars: dict[str, Path]) -> Outcome:
             outcome.result = variant.call(connection, host.ground) or "went through"
     except (OpenSSHJobsError, OSError) as error:
         outcome.result = f"{type(error).__name__}: {error}".replace(str(host.ground), "…")
-        if look(target) != before.target:
+        kept = {name: facts for name, facts in look(target).items() if not _is_kept(name, error)}
+        if kept != before.target:
             outcome.trouble.append("an error, and the target is not as it was")
     except Exception as error:  # noqa: BLE001 - what no caller expects is a finding
         outcome.result = f"{type(error).__name__}: {error}"
