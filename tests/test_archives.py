@@ -15,7 +15,7 @@ import pytest
 
 from openssh_jobs import Connection
 from openssh_jobs.errors import OpenSSHJobsError, TransferError
-from openssh_jobs.remote import arrival, trees
+from openssh_jobs.remote import arrival, streams, trees
 from tests.helpers import tar_in
 from tests.real.site import Host
 
@@ -216,3 +216,35 @@ def test_a_merge_does_not_go_through_a_link(
     with pytest.raises((OSError, OpenSSHJobsError), match="not followed"):
         connection.get(f"{top}/t", tmp_path / "t", merge=True)
     assert os.listdir(outside) == []
+
+
+def test_what_is_thrown_away_changes_nothing_outside(tmp_path: Path) -> None:
+    """A link in a directory that may not be written to: the directory is opened, not its target."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to become somebody whom modes hold off")
+    tmp_path.chmod(0o755)
+    stage, outside = tmp_path / "stage", tmp_path / "outside"
+    (stage / "closed").mkdir(parents=True)
+    outside.write_bytes(b"mine")
+    outside.chmod(0o640)
+    (stage / "closed" / "link").symlink_to(outside)
+    for path in (stage / "closed", stage, outside, tmp_path):
+        os.chown(path, 7001, 7001)
+    (stage / "closed").chmod(0o500)
+    above = [one for one in tmp_path.parents if not one.stat().st_mode & 0o001]
+    for path in above:
+        path.chmod(path.stat().st_mode | 0o011)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(7001)
+            os.setuid(7001)
+            streams.remove_local(os.fsencode(stage))
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    for path in above:
+        path.chmod(path.stat().st_mode & ~0o011)
+    assert not stage.exists()
+    assert stat.S_IMODE(outside.stat().st_mode) == 0o640

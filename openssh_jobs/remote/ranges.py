@@ -234,7 +234,12 @@ def receive(
 
 def _store(source: int, one: Range, to: int, lanes: _Lanes) -> None:
     at, left = one.first * BLOCK, one.size
+    over = 0
     while data := os.read(source, _PIECE):
+        over += max(0, len(data) - left)
+        if over > BLOCK:
+            # dd was asked for whole blocks, and these are more.
+            raise TransferError("a range of the file does not end", sent="yes")
         data = data[:left]  # a file that grew meanwhile is cut where it was
         view, place = memoryview(data), at
         while view:

@@ -216,7 +216,8 @@ def remove_local(path: bytes) -> None:
 
     def mend(function: object, name: str, _: object) -> None:
         os.chmod(os.path.dirname(name) or ".", 0o700)
-        os.chmod(name, 0o700)
+        if not os.path.islink(name):  # chmod(2) would change what it points to
+            os.chmod(name, 0o700)
         function(name)  # type: ignore[operator]
 
     try:

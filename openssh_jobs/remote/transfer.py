@@ -475,7 +475,8 @@ class Transfer:
         try:
             os.mkdir(stage, 0o700)
             basis = None
-            if os.path.basename(target) == name and os.path.exists(target):
+            is_file = os.path.isfile(target) and not os.path.islink(target)
+            if os.path.basename(target) == name and is_file:
                 basis = os.path.dirname(os.path.abspath(target))
             only = [trees.Member(name, "f", 0)]
             rsync.receive(self._site, directory, stage, only, _followed(options), basis)

@@ -260,7 +260,7 @@ class TreeMoves:
                 host_names.check_target(target, members, host=self._host)
             host_names.check_apart(stage, members, host=self._host)
             options.report(0, total, 0, count, source)
-            basis = target if options.update and there else None
+            basis = target if options.update and there and not _links(target, members) else None
             self._receive(method, source, stage, members, options, whole, basis)
             got = arrival.check(
                 stage,
@@ -326,6 +326,12 @@ class TreeMoves:
             sftp_trees.receive_links(self._lane, source, stage, members)
         else:
             sftp_trees.receive_tree(self._lane, source, stage, members, options)
+
+
+def _links(target: bytes, members: list[trees.Member]) -> bool:
+    """Whether a link lies where a file is to go: a rsync that follows links would read it."""
+    paths = (os.path.join(target, member.name) for member in members if member.kind == "f")
+    return any(os.path.islink(path) for path in paths)
 
 
 def _sums(members: list[trees.Member]) -> tuple[int, int]:

@@ -116,6 +116,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "preserve": {"preserve": True},
     "update verify": {"update": True, "verify": True},
     "followed": {"follow_symlinks": True},
+    "update followed": {"update": True, "follow_symlinks": True},
     "filtered": {"exclude": ["nothing"]},
 }
 
@@ -187,14 +188,14 @@ def of_old_links(method: str) -> Iterator[Variant]:
                 twisted=twisted,
                 exists=True,
             )
-    for which in ("update", "merge"):
+    for which, kind in itertools.product(("update", "merge", "update followed"), ("a link", "f")):
         yield Variant(
             "a link here",
-            f"{which}: a file for a link to one",
+            f"{which}: a file for a link to one, {kind} there",
             method,
             tree(method, OPTIONS[which], "in/twisted"),
             tools=listing([*HONEST[:2], ("f", 4, "./flink")]),
-            twisted={"flink": "{ground}/in/canary"},
+            twisted={"flink": "f" if kind == "f" else "{ground}/in/canary"},
             exists=True,
         )
 
@@ -404,6 +405,28 @@ def of_single_twists(method: str) -> Iterator[Variant]:
         )
 
 
+def of_single_links(method: str) -> Iterator[Variant]:
+    """A single file whose target is a link of the day before."""
+    for which, facts in itertools.product(SINGLE, FACTS):
+
+        def call(
+            connection: Connection, ground: Path, options: dict[str, Any] = OPTIONS[which]
+        ) -> None:
+            connection.get(
+                f"{ground}/in/twisted/flink", f"{ground}/in/t/", method=method, **options
+            )
+
+        yield Variant(
+            "a link here",
+            f"{which}: one file for a link to one, told to be a {facts}",
+            method,
+            call,
+            tools={"stat": STAT % FACTS[facts]},
+            twisted={"flink": "f"},
+            exists=True,
+        )
+
+
 def of_resumed() -> Iterator[Variant]:
     """``resume=True``, by the stream that it always takes."""
     for home, facts in itertools.product(HOMES, FACTS):
@@ -424,4 +447,10 @@ def variants(method: str) -> list[Variant]:
         found += [*of_archives(), *of_resumed()]
     if method == "scp":
         found += of_scp()
-    return [*found, *of_single_twists(method), *of_homes(method), *of_patterns(method)]
+    return [
+        *found,
+        *of_single_twists(method),
+        *of_single_links(method),
+        *of_homes(method),
+        *of_patterns(method),
+    ]
