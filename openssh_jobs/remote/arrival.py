@@ -79,11 +79,12 @@ def _refused(what: str, host: str) -> TransferError:
                          sent="yes")  # fmt: skip
 
 
-def is_whole_file(path: bytes) -> os.stat_result:
+def is_whole_file(path: bytes, host: str) -> os.stat_result:
     """The facts of a file that arrived; ``TransferError`` where it is a link or shared."""
     facts = os.lstat(path)
     if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
-        raise TransferError("what arrived is no file of its own: nothing was kept", sent="yes")
+        why = "what arrived is no file of its own: nothing was kept"
+        raise TransferError(why, host=host, sent="yes")
     return facts
 
 

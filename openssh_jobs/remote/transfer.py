@@ -382,7 +382,7 @@ class Transfer:
         options: Options,
     ) -> int:
         """Look whether a file is whole, and give it its mode, times and name; its size."""
-        arrival.is_whole_file(part)
+        arrival.is_whole_file(part, self._host)
         # Names in a group's directory can be swapped meanwhile; what is open stays what it is.
         with open(part, "rb", buffering=0, opener=private_directory.opener) as handle:
             arrived = os.fstat(handle.fileno()).st_size
@@ -480,7 +480,7 @@ class Transfer:
                 basis = os.path.dirname(os.path.abspath(target))
             only = [trees.Member(name, "f", 0)]
             rsync.receive(self._site, directory, stage, only, _followed(options), basis)
-            arrival.is_whole_file(os.path.join(stage, name))
+            arrival.is_whole_file(os.path.join(stage, name), self._host)
             os.replace(os.path.join(stage, name), here)
         finally:
             streams.remove_local(stage)
