@@ -13,12 +13,13 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from .. import private_directory
 from ..errors import TransferError
 from . import host_names, trees
 from .quoting import to_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 
 def check(
@@ -86,6 +87,39 @@ def is_whole_file(path: bytes, host: str) -> os.stat_result:
         why = "what arrived is no file of its own: nothing was kept"
         raise TransferError(why, host=host, sent="yes")
     return facts
+
+
+def finish_file(
+    part: bytes,
+    target: bytes,
+    size: int,
+    size_now: Callable[[], int],
+    *,
+    mode: int,
+    times: tuple[int, int] | None,
+    what: str,
+    host: str,
+) -> int:
+    """Look whether a file is whole, and give it its mode, times and name; its size.
+
+    ``size`` is what the host said before; ``size_now`` asks again where another arrived.
+    """
+    is_whole_file(part, host)
+    # Names in a group's directory can be swapped meanwhile; what is open stays what it is.
+    with open(part, "rb", buffering=0, opener=private_directory.opener) as handle:
+        arrived = os.fstat(handle.fileno()).st_size
+        if arrived != size and size_now() != arrived:
+            raise TransferError(
+                f"{what!r} is not whole: {arrived} bytes arrived of {size}; the source may have "
+                "changed meanwhile",
+                host=host,
+                sent="yes",
+            )
+        os.fchmod(handle.fileno(), mode)
+        if times is not None:
+            os.utime(handle.fileno(), ns=times)
+    os.replace(part, target)
+    return arrived
 
 
 _PLACE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC

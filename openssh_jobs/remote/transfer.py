@@ -14,7 +14,6 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .. import private_directory
 from ..errors import (
     ConnectionLost,
     OpenSSHJobsError,
@@ -312,16 +311,13 @@ class Transfer:
     def get(self, remote: str, local: str | os.PathLike[str], options: Options) -> TransferResult:
         """Copy a file or directory of the host to this machine."""
         began = time.monotonic()
-        text = os.fspath(local)
-        source = to_bytes(self._files.absolute(remote))
-        source = source.rstrip(b"/") or b"/"
-        target = os.fsencode(text)
+        source = to_bytes(self._files.absolute(remote)).rstrip(b"/") or b"/"
+        target = os.fsencode(local)
         if not target:
             raise FileNotFoundError(2, "an empty path names no file", "")
         if target.endswith(b"/"):
             target = os.path.join(target, host_names.last_part(source, host=self._host))
-        facts = self._files.stat(source)
-        if facts.is_dir():
+        if (facts := self._files.stat(source)).is_dir():
             return self._trees.get(source, target, facts.st_mode, options, began)
         if not facts.is_file():
             raise TransferError(
@@ -382,22 +378,16 @@ class Transfer:
         options: Options,
     ) -> int:
         """Look whether a file is whole, and give it its mode, times and name; its size."""
-        arrival.is_whole_file(part, self._host)
-        # Names in a group's directory can be swapped meanwhile; what is open stays what it is.
-        with open(part, "rb", buffering=0, opener=private_directory.opener) as handle:
-            arrived = os.fstat(handle.fileno()).st_size
-            if arrived != facts.st_size and self._files.stat(source).st_size != arrived:
-                raise TransferError(
-                    f"{to_text(source)!r} is not whole: {arrived} bytes arrived of "
-                    f"{facts.st_size}; the source may have changed meanwhile",
-                    host=self._host,
-                    sent="yes",
-                )
-            os.fchmod(handle.fileno(), mode)
-            if options.keeps_times:
-                os.utime(handle.fileno(), ns=(facts.st_atime_ns, facts.st_mtime_ns))
-        os.replace(part, target)
-        return arrived
+        return arrival.finish_file(
+            part,
+            target,
+            facts.st_size,
+            lambda: self._files.stat(source).st_size,
+            mode=mode,
+            times=(facts.st_atime_ns, facts.st_mtime_ns) if options.keeps_times else None,
+            what=to_text(source),
+            host=self._host,
+        )
 
     def _get_resumed(self, source: bytes, target: bytes, facts: FileStat, options: Options) -> int:
         probe = os.path.join(os.path.dirname(target) or b".", part_name())
@@ -478,8 +468,8 @@ class Transfer:
             is_file = os.path.isfile(target) and not os.path.islink(target)
             if os.path.basename(target) == name and is_file:
                 basis = os.path.dirname(os.path.abspath(target))
-            only = [trees.Member(name, "f", 0)]
-            rsync.receive(self._site, directory, stage, only, _followed(options), basis)
+            one = [trees.Member(name, "f", 0)]
+            rsync.receive(self._site, directory, stage, one, _followed(options), basis)
             arrival.is_whole_file(os.path.join(stage, name), self._host)
             os.replace(os.path.join(stage, name), here)
         finally:
