@@ -85,6 +85,21 @@ class JobId:
         cluster = f";{self.cluster}" if self.cluster else ""
         return JobId.parse(f"{bare}{server}{cluster}")
 
+    @property
+    def members(self) -> int | None:
+        """How many jobs it stands for: 50 for ``204_[1-50]``; ``None`` where it does not say."""
+        ranges = self.tasks if self.tasks is not None else self.proc
+        if ranges is None or _is_index(ranges):
+            return 1
+        count = 0
+        for part in ranges.partition("%")[0].split(","):
+            found = _RANGE.fullmatch(part)
+            if found is None:
+                return None
+            low, high, step = int(found[1]), int(found[2] or found[1]), int(found[3] or 1) or 1
+            count += max(0, (high - low) // step + 1)
+        return count
+
     def _same_place(self, other: JobId) -> bool:
         return (
             self.number == other.number

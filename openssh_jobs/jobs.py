@@ -328,13 +328,10 @@ def array_status(
         order = (JobState.COMPLETING, JobState.SUSPENDED, JobState.PENDING)
         state = next((one for one in order if one in states), JobState.PENDING)
     first = found[0]
-    count = ", ".join(
-        f"{sum(one.state == state for one in found)} {state.value}" for state in sorted(states)
-    )
     return JobStatus(
         job_id,
         state,
-        reason=f"{len(found)} elements: {count}",
+        reason=_counted(found),
         name=first.name,
         user=first.user,
         queue=first.queue,
@@ -343,6 +340,22 @@ def array_status(
         directory=first.directory,
         command=first.command,
     )
+
+
+def _counted(elements: Iterable[JobStatus]) -> str:
+    """How many elements are in which state; a row for a range of them counts as all of them."""
+    counts: dict[JobState, int] = {}
+    more = ""
+    for one in elements:
+        try:
+            members = JobId.parse(one.job_id).members
+        except InputError:
+            members = 1
+        if members is None:  # a list that the scheduler cut short
+            members, more = 1, " or more"
+        counts[one.state] = counts.get(one.state, 0) + members
+    told = ", ".join(f"{counts[state]} {state.value}" for state in sorted(counts))
+    return f"{sum(counts.values())}{more} elements: {told}"
 
 
 _NUMBER = re.compile(r"[0-9]+", re.ASCII)

@@ -366,17 +366,20 @@ class Scheduler(ABC):
         found = self.find_rule(text)
         return outcome_of_kind(found.kind if found is not None else None)
 
-    def one_text(self, stdout: str, stderr: str, returncode: int) -> str:
-        """The text of an answer of one section, or of one without a frame.
+    def one_section(self, stdout: str, stderr: str, returncode: int) -> Section:
+        """The answer of one section, or one without a frame (its mark is empty).
 
         Raises ``SchedulerError`` where the command failed or said nothing.
         """
         sections = read_frame(stdout)
-        if sections:
-            stdout, returncode = sections[0].text, sections[0].returncode
-        if returncode != 0 or not stdout.strip():
-            raise self.error(stdout, stderr, returncode)
-        return stdout
+        one = sections[0] if sections else Section("", stdout, returncode, "")
+        if one.returncode != 0 or not one.text.strip():
+            raise self.error(one.text, stderr, one.returncode)
+        return one
+
+    def one_text(self, stdout: str, stderr: str, returncode: int) -> str:
+        """The text of ``one_section``."""
+        return self.one_section(stdout, stderr, returncode).text
 
     def message(self, stdout: str, stderr: str) -> str:
         """What an error says, in one line: all its lines that say something, up to a bound."""

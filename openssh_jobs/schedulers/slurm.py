@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import ClassVar
 
 from openssh_jobs.errors import SchedulerError
 from openssh_jobs.jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
-from openssh_jobs.schedulers import slurm_machine
+from openssh_jobs.schedulers import slurm_machine, slurm_queue
 from openssh_jobs.schedulers.base import (
     Rule,
     Scheduler,
@@ -32,9 +33,9 @@ from openssh_jobs.schedulers.base import (
 )
 from openssh_jobs.schedulers.launcher import SLURM_JOBS, Convention
 from openssh_jobs.schedulers.outcomes import outcomes_for
-from openssh_jobs.schedulers.slurm_history import history_parts, read_accounting
-from openssh_jobs.schedulers.slurm_output import Table, columns_of_command, read_table
-from openssh_jobs.schedulers.slurm_records import read_json, read_scontrol
+from openssh_jobs.schedulers.slurm_history import history_parts, read_accounting, read_records
+from openssh_jobs.schedulers.slurm_output import columns_of_command, read_table
+from openssh_jobs.schedulers.slurm_records import RECORD, read_json, read_scontrol
 from openssh_jobs.schedulers.slurm_states import Rows
 from openssh_jobs.schedulers.slurm_words import (
     COMPLAINT,
@@ -47,15 +48,14 @@ from openssh_jobs.schedulers.slurm_words import (
     plain,
     sbatch_words,
 )
-from openssh_jobs.schedulers.text import chunks, command_words, first_line, quote, shell_path
-
-# Fields that nobody can make to hold a separator, then those that users choose.
-_QUEUE_SAFE = "iATruPaNCVSeMl"
-_QUEUE_FORMAT = "$oj|" + "|".join(f"%{letter}" for letter in _QUEUE_SAFE) + "|$oj|%Z|$oj|%j"
-_QUEUE_COLUMNS = (
-    "id", "raw_id", "state", "reason", "user", "queue", "account", "nodelist", "cpus",
-    "submitted", "started", "ended", "elapsed", "time_limit", "directory", "name",
-)  # fmt: skip
+from openssh_jobs.schedulers.text import (
+    chunks,
+    command_words,
+    first_line,
+    json_text,
+    quote,
+    shell_path,
+)
 
 # What the user or the site may have set for people, and what would change what is listed.
 _TIDY = (
@@ -121,7 +121,7 @@ class Slurm(Scheduler):
         for cluster, numbers in (places or {"": []}).items():
             where = f" -M {quote(cluster)}" if cluster else ""
             name = f"squeue@{cluster}"
-            base = f'squeue{where} -h -a -t all -o "{_QUEUE_FORMAT}"'
+            base = f'squeue{where} -h -a -t all -o "{slurm_queue.FORMAT}"'
             if not all_users:
                 parts.append(section(name, f'{base} -u "$(id -u)" </dev/null'))
             elif not numbers:
@@ -164,7 +164,7 @@ class Slurm(Scheduler):
                 failed = self.error("", stderr, one.returncode)
                 continue
             covered.add(cluster)
-            _read_queue(one, cluster if several else "", rows)
+            slurm_queue.read_queue(one, cluster if several else "", rows)
         if failed is not None and not covered:
             raise failed
         snapshot = Snapshot(
@@ -215,16 +215,24 @@ class Slurm(Scheduler):
         asked = set(_ids_of_command(words))
         is_whole = not complaint and not rows.unparsed
         is_whole = is_whole and (program != "squeue" or "all" in words)
-        return snapshot.select(
-            wanted, covered=lambda one: is_whole and {one.text, one.number} & asked != set()
-        )
+        listed = [JobId.parse(one) for one in rows.known]
+
+        def covered(one: JobId) -> bool:
+            # Some elements of an array that are listed do not tell how the array ended.
+            is_asked = is_whole and {one.text, one.number} & asked != set()
+            return is_asked and not any(one.contains(other) for other in listed)
+
+        if is_whole and program == "sacct" and asked:
+            snapshot = replace(snapshot, whole_arrays=True)
+        return snapshot.select(wanted, covered=covered)
 
     def _read(
         self, stdout: str, words: Sequence[str], program: str, timezone: tzinfo | None
     ) -> Rows | None:
-        if stdout.lstrip().startswith("{"):
-            return read_json(stdout)
-        if program == "scontrol" or stdout.lstrip().startswith("JobId="):
+        answer = json_text(stdout, '"jobs"')
+        if answer:
+            return read_json(answer)
+        if program == "scontrol" or RECORD.search(stdout) is not None:
             rows = read_scontrol(stdout, timezone)
             empty = "No jobs in the system" in stdout
             return rows if rows.known or rows.unparsed or empty else None
@@ -278,9 +286,7 @@ class Slurm(Scheduler):
         for one in sections:
             program, _, cluster = one.name.partition("@")
             if program == "scontrol":
-                found = read_scontrol(one.text, UTC)
-                rows.known.update(found.known)
-                rows.unparsed.extend(found.unparsed)
+                read_records(one, rows)
             elif one.returncode != 0:
                 failed = self.error("", stderr, one.returncode)
             else:
@@ -334,8 +340,9 @@ class Slurm(Scheduler):
         """``scontrol -o show job``: paths, exit code and command of a job that Slurm remembers."""
         one = JobId.parse(job_id)
         where = f" -M {quote(one.cluster)}" if one.cluster else ""
-        command = f"scontrol{where} -a -o show job {plain(one)} </dev/null"
-        return framed(_TIDY, section("scontrol", command))
+        asked = plain(one)
+        command = f"scontrol{where} -a -o show job {quote(asked)} </dev/null"
+        return framed(_TIDY, section(f"scontrol {asked}", command))
 
     def parse_detail(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> JobStatus:
         """The first job of the answer (an array has one record an element).
@@ -347,9 +354,16 @@ class Slurm(Scheduler):
             raise self.error(stdout, stderr, returncode, kind="transport")
         if sections[0].returncode != 0:
             raise self.error(sections[0].text, stderr, sections[0].returncode)
-        rows = read_scontrol(sections[0].text, UTC)
+        asked = JobId.parse(sections[0].name.partition(" ")[2])
+        rows = read_scontrol(sections[0].text, UTC, asked=asked)
         if not rows.known:
-            raise self.error(stdout, stderr, returncode, kind="parse_error")
+            raise self.error(
+                stdout,
+                stderr,
+                returncode,
+                kind="parse_error",
+                message=f"the record of job {asked} cannot be told from the text in it",
+            )
         for status in rows.known.values():
             if EACH in (status.stdout_path or ""):
                 one = JobId.parse(status.job_id)
@@ -415,23 +429,25 @@ class Slurm(Scheduler):
     # -- the machine -------------------------------------------------------------------
 
     def nodes_script(self) -> str:
-        command = f"sinfo -a -h -N -o '{slurm_machine.NODE_FORMAT}' </dev/null"
+        command = f'sinfo -a -h -N -o "{slurm_machine.NODE_FORMAT}" </dev/null'
         return framed(_TIDY, section("sinfo", command))
 
     def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
         """The answer to ``nodes_script``, or a pasted sinfo or ``scontrol show node``."""
-        nodes = slurm_machine.read_nodes(self.one_text(stdout, stderr, returncode))
+        one = self.one_section(stdout, stderr, returncode)
+        nodes = slurm_machine.read_nodes(one.text, one.mark)
         if not nodes:
             raise self.error(stdout, stderr, returncode, kind="parse_error")
         return nodes
 
     def queues_script(self) -> str:
-        command = f"sinfo -a -h -o '{slurm_machine.QUEUE_FORMAT}' </dev/null"
+        command = f'sinfo -a -h -o "{slurm_machine.QUEUE_FORMAT}" </dev/null'
         return framed(_TIDY, section("sinfo", command))
 
     def parse_queues(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Queue]:
         """The answer to ``queues_script``, or a pasted sinfo or ``scontrol show partition``."""
-        queues = slurm_machine.read_queues(self.one_text(stdout, stderr, returncode))
+        one = self.one_section(stdout, stderr, returncode)
+        queues = slurm_machine.read_queues(one.text, one.mark)
         if not queues:
             raise self.error(stdout, stderr, returncode, kind="parse_error")
         return queues
@@ -456,30 +472,13 @@ def _about_job(line: str) -> tuple[str, str]:
     return (job_id.strip().rstrip("."), text) if found else ("", "")
 
 
+# A wrapper of the site may put words, or the colour of its terminal, around it.
 _SUBMITTED = re.compile(
-    r"^[ \t]*Submitted batch job ([0-9]+)(?: on cluster (\S+))?[ \t\r]*$", re.MULTILINE | re.ASCII
+    r"(?:^|[^\w\n])Submitted batch job ([0-9]+)(?: on cluster ([\w.\-]+))?(?![\w\-])",
+    re.MULTILINE | re.ASCII,
 )
 _PARSABLE = re.compile(r"^[ \t]*([0-9]+(?:;[A-Za-z0-9_.\-]+)?)[ \t\r]*$", re.MULTILINE | re.ASCII)
 _CANCEL_ID = re.compile(r"[0-9]+(?:_(?:[0-9]+|\[[0-9,:%\-]+\]))?(?:\+[0-9]+)?", re.ASCII)
-
-
-def _read_queue(one: Section, cluster: str, rows: Rows) -> None:
-    table = Table(_QUEUE_COLUMNS, source="queue", zone=UTC, cluster=cluster)
-    pieces = one.text.split(f"{one.mark}|")
-    # Before the first mark: nothing, or the line that names the cluster.
-    for place in range(1, len(pieces) - 2, 3):
-        safe, directory, name = pieces[place : place + 3]
-        cells = safe.split("|")
-        name = _NEXT_CLUSTER.sub("", name.removesuffix("\n"))
-        status = None
-        if len(cells) == len(_QUEUE_COLUMNS) - 1 and not cells[-1]:
-            status = table.status((*cells[:-1], directory.removesuffix("|"), name))
-        rows.add(status, f"{safe}{directory}{name}")
-    if (len(pieces) - 1) % 3:
-        rows.unparsed.append(pieces[-1][:1000])
-
-
-_NEXT_CLUSTER = re.compile(r"\n+CLUSTER: \S+\Z")
 
 
 def _is_bare(words: Sequence[str]) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import UTC
 
-from openssh_jobs.schedulers.base import Section, section
+from openssh_jobs.jobs import JobId
+from openssh_jobs.schedulers.framing import Section, section
 from openssh_jobs.schedulers.slurm_output import Table
+from openssh_jobs.schedulers.slurm_records import read_scontrol
 from openssh_jobs.schedulers.slurm_states import Rows
 from openssh_jobs.schedulers.text import chunks, quote
 
@@ -64,7 +66,7 @@ def history_parts(cluster: str, numbers: Iterable[str]) -> Iterator[str]:
         each = (
             "for oj_id in $oj_left; do\n"
             f'  oj_out=$(scontrol{where} -a -o show job "$oj_id" 2>&1 </dev/null) && '
-            "printf '%s\\n' \"$oj_out\" && continue\n"
+            'printf \'%s>%s\\n%s\\n\' "$oj" "$oj_id" "$oj_out" && continue\n'
             "  case $oj_out in *'Invalid job id'*) ;; *)"
             " printf '%s\\n' \"$oj_out\" >&2; break;; esac\n"
             "done"
@@ -73,6 +75,15 @@ def history_parts(cluster: str, numbers: Iterable[str]) -> Iterator[str]:
         yield 'if [ -n "$oj_left" ]; then\nset -f\n'
         yield section(f"scontrol@{cluster}", each)
         yield "set +f\nfi\n"
+
+
+def read_records(one: Section, rows: Rows) -> None:
+    """What scontrol said of each job, each between marks: a comment can look like a record."""
+    for piece in one.text.split(f"{one.mark}>")[1:]:
+        job_id, _, text = piece.partition("\n")
+        found = read_scontrol(text, UTC, asked=JobId.parse(job_id))
+        rows.known.update(found.known)
+        rows.unparsed.extend(found.unparsed)
 
 
 def read_accounting(one: Section, cluster: str, rows: Rows) -> None:

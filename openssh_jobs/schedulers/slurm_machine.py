@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 
 from openssh_jobs.jobs import Node, Queue
 from openssh_jobs.schedulers.text import expand_hosts, parse_duration, parse_size, whole_number
 
-# Free text last: a reason may hold anything.
-NODE_FORMAT = "%N|%T|%C|%m|%e|%O|%G|%R|%E"
-QUEUE_FORMAT = "%P|%a|%l|%F|%C"
+# Each row begins with the query's own mark.  Free text last: a reason may hold anything.
+NODE_FORMAT = "$oj|%N|%T|%C|%m|%e|%O|%G|%R|%E"
+QUEUE_FORMAT = "$oj|%P|%a|%l|%F|%C"
 
 _MIB = 1024**2
 _NODE_STATES = {
@@ -74,12 +74,18 @@ def _memory(text: str) -> int | None:
     return number * _MIB if number is not None else None
 
 
-def read_nodes(text: str) -> list[Node]:
+def _rows(text: str, mark: str) -> list[str]:
+    """The rows of an answer, by the mark that each begins with, or by lines where it has none."""
+    return text.split(f"{mark}|")[1:] if mark else text.split("\n")
+
+
+def read_nodes(text: str, mark: str = "") -> list[Node]:
     """Nodes of ``NODE_FORMAT``, of ``scontrol show node``, or of a sinfo that people paste."""
-    if text.lstrip().startswith("NodeName="):
+    if not mark and _NODE.search(text) is not None:
         return [node for node in _scontrol_nodes(text) if node.name]
     found: dict[str, Node] = {}
-    for node in _formatted_nodes(text) if text.count("|") else _pasted_nodes(text):
+    is_ours = mark or "|" in text
+    for node in _formatted_nodes(_rows(text, mark)) if is_ours else _pasted_nodes(text):
         before = found.get(node.name)
         if before is not None:  # one line for each partition that a node is in
             queues = tuple(dict.fromkeys((*before.queues, *node.queues)))
@@ -88,8 +94,8 @@ def read_nodes(text: str) -> list[Node]:
     return [node for node in found.values() if node.name]
 
 
-def _formatted_nodes(text: str) -> Iterator[Node]:
-    for line in text.splitlines():
+def _formatted_nodes(rows: Iterable[str]) -> Iterator[Node]:
+    for line in rows:
         cells = line.split("|", 8)
         if len(cells) != 9:
             continue
@@ -116,7 +122,7 @@ def _formatted_nodes(text: str) -> Iterator[Node]:
 
 def _pasted_nodes(text: str) -> Iterator[Node]:
     header: list[str] = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         words = line.split()
         if {"NODELIST", "HOSTNAMES"} & {*words} and ("STATE" in words or "S:C:T" in words):
             header = words
@@ -136,11 +142,13 @@ def _pasted_nodes(text: str) -> Iterator[Node]:
             )
 
 
+_NODE = re.compile(r"^ *NodeName=\S", re.MULTILINE)
+_PARTITION = re.compile(r"^ *PartitionName=\S", re.MULTILINE)
 _KEY = re.compile(r"(?:^|\s)([A-Z][A-Za-z/:]*)=")
 
 
 def _records(text: str, key: str) -> Iterator[dict[str, str]]:
-    starts = [found.start() for found in re.finditer(rf"^{key}=", text, re.MULTILINE)]
+    starts = [found.start() for found in re.finditer(rf"^ *{key}=", text, re.MULTILINE)]
     for start, end in pairwise([*starts, len(text)]):
         record = text[start:end]
         keys = list(_KEY.finditer(record))
@@ -178,9 +186,9 @@ _QUEUE_STATES = {
 }
 
 
-def read_queues(text: str) -> list[Queue]:
+def read_queues(text: str, mark: str = "") -> list[Queue]:
     """Partitions of ``QUEUE_FORMAT``, of ``scontrol show partition``, or of a plain sinfo."""
-    if text.lstrip().startswith("PartitionName="):
+    if not mark and _PARTITION.search(text) is not None:
         return [
             Queue(
                 name=one["PartitionName"],
@@ -195,7 +203,8 @@ def read_queues(text: str) -> list[Queue]:
             if one["PartitionName"]
         ]
     found: dict[str, Queue] = {}
-    for queue in _formatted_queues(text) if "|" in text else _pasted_queues(text):
+    is_ours = mark or "|" in text
+    for queue in _formatted_queues(_rows(text, mark)) if is_ours else _pasted_queues(text):
         before = found.get(queue.name)
         if before is not None:  # sinfo has a line for each kind (or state) of node
             queue = replace(
@@ -219,8 +228,8 @@ def _four(text: str) -> list[int | None]:
     return numbers if len(numbers) == 4 else [None] * 4
 
 
-def _formatted_queues(text: str) -> Iterator[Queue]:
-    for line in text.splitlines():
+def _formatted_queues(rows: Iterable[str]) -> Iterator[Queue]:
+    for line in rows:
         cells = line.split("|")
         if len(cells) != 5 or not cells[0].strip().rstrip("*"):
             continue
@@ -241,7 +250,7 @@ def _formatted_queues(text: str) -> Iterator[Queue]:
 
 def _pasted_queues(text: str) -> Iterator[Queue]:
     header: list[str] = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         words = line.split()
         if words[:2] == ["PARTITION", "AVAIL"]:
             header = words

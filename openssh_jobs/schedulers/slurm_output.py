@@ -19,6 +19,7 @@ from openssh_jobs.schedulers.slurm_states import (
     has_begun,
     is_held,
     is_job_id,
+    may_be_state,
     said_text,
     state_of,
     told_exit,
@@ -104,12 +105,17 @@ class Table:
             return f"{array}_{task}" if is_number(task) else f"{array}_[{task}]"
         return cells[self.at.get("raw_id", self.at.get("array_id", 0))].strip()
 
-    def status(self, cells: Sequence[str]) -> JobStatus | None:
-        """A row as a status; ``None`` for a row that makes no sense."""
+    def status(self, cells: Sequence[str], *, strange: bool = True) -> JobStatus | None:
+        """A row as a status; ``None`` for a row that makes no sense.
+
+        ``strange``: a word that may be the state of a newer version makes the job unknown.
+        """
         if len(cells) != len(self.columns):
             return None
         raw = cells[self.at["state"]].strip()
         state = state_of(raw, cells[self.reason] if self.reason is not None else None)
+        if state is None and strange and may_be_state(raw):
+            state = JobState.UNKNOWN
         job_id = self.job_id(cells)
         if state is None or not is_job_id(job_id):
             return None
@@ -179,7 +185,12 @@ _CLUSTER = re.compile(r"CLUSTER: (\S+)")
 # `squeue -l` begins with the date.
 _DATE = re.compile(r"[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9]?[0-9] [0-9:]{8} [0-9]{4}")
 _DASHES = re.compile(r"-{2,}[ -]*")
-_SEPARATOR = re.compile(r"[|\x1f\x1e,;\t]")
+# What stands between the title of the ids and the next one, or before it.
+_AFTER_TITLE = re.compile(r"(?i:job_?id(?:raw)?|jobarrayid)([^A-Za-z0-9_(\r\n]+)[A-Za-z]")
+_BEFORE_TITLE = re.compile(r"[A-Za-z)]([^A-Za-z0-9_()\r\n]+)(?i:array_?job_?id|job_?id(?:raw)?)\b")
+_AFTER_ID = re.compile(
+    r" *[0-9]+(?:_(?:[0-9]+|\[[0-9,:%.\-]+\]))?(?:\+[0-9]+)?([^A-Za-z0-9_\[+.\-\r\n]+)[A-Z]"
+)
 _STEP = re.compile(r"[0-9]+(?:_[0-9]+|\+[0-9]+)?\.\w+")
 
 
@@ -292,11 +303,13 @@ def _read_odd_line(
     if rows.source == "accounting" and _STEP.match(line.lstrip()):
         return
     if separator is None and spans is not None:
+        cuts = list(spans.cuts(line, table.places))
         status = next(
             (
                 one
-                for cut in spans.cuts(line, table.places)
-                if (one := table.status(cut)) is not None
+                for strange in (False, True)
+                for cut in cuts
+                if (one := table.status(cut, strange=strange)) is not None
             ),
             None,
         )
@@ -380,17 +393,15 @@ def header_columns(line: str) -> tuple[str | None, tuple[str, ...]] | None:
     """(separator, fields) of a header line, else ``None``."""
     if "JOB" not in line and "Job" not in line:
         return None
-    separator: str | None = None
-    words = line.split()
-    if len(words) == 1 or "|" in line:
-        found = _SEPARATOR.search(line)
-        if found is not None:
-            separator = found[0]
-            words = line.rstrip(separator).split(separator)
+    found = _AFTER_TITLE.search(line) or _BEFORE_TITLE.search(line)
+    separator = (found[1].strip(" ") or None) if found is not None else None
+    words = line.rstrip(separator).split(separator) if separator else line.split()
     names = tuple(column_named(word) for word in words)
     is_header = (
         "id" in names or "array_id" in names or "raw_id" in names
     ) and any(word.strip() in ("ST", "STATE", "State") for word in words)  # fmt: skip
+    # A job can be named like a header, but the row begins with its number.
+    is_header = is_header and not any(word.strip()[:1].isdigit() for word in words)
     return (separator, names) if is_header else None
 
 
@@ -399,7 +410,10 @@ def _guess_columns(line: str) -> tuple[str | None, tuple[str, ...]] | None:
 
     Short codes do not count: too much that is no listing has an ``F`` or an ``R``.
     """
-    for separator in ("|", "\x1f", None):
+    found = _AFTER_ID.match(line)
+    between = found[1].strip(" ") if found is not None else ""
+    likely = between if between != between[:1] * len(between) else between[:1] or None
+    for separator in dict.fromkeys((likely, "|", None)):
         cells = line.split(separator)
         if len(cells) < 2 or not is_job_id(cells[0].strip()):
             continue

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from openssh_jobs.errors import SchedulerError
-from openssh_jobs.jobs import JobState, JobStatus
+from openssh_jobs.jobs import JobId, JobState, JobStatus
 from openssh_jobs.schedulers.slurm_output import Table
 from openssh_jobs.schedulers.slurm_states import (
     Rows,
@@ -19,12 +19,13 @@ from openssh_jobs.schedulers.slurm_states import (
     state_of,
     told_exit,
 )
+from openssh_jobs.schedulers.slurm_words import EACH, NO_VALUE
 from openssh_jobs.schedulers.text import epoch, expand_hosts, signal_and_code, spent
 
 # --------------------------------------------------------------------------- scontrol
 
 _KEY = re.compile(r"(?:^|\s)([A-Z][A-Za-z/:]*)=", re.MULTILINE)
-_RECORD = re.compile(r"^JobId=", re.MULTILINE)
+RECORD = re.compile(r"^ *JobId=[0-9]", re.MULTILINE)
 # Keys whose values end at the next blank.  The rest (paths, names) run to the next key.
 _SCONTROL_FIELDS: Final = {
     "JobId": "raw_id", "ArrayJobId": "array_id", "ArrayTaskId": "task", "JobState": "state",
@@ -37,17 +38,36 @@ _SCONTROL_FIELDS: Final = {
 }  # fmt: skip
 _FREE_TEXT: Final = frozenset(("JobName", "Command", "WorkDir", "StdOut", "StdErr"))
 # What a name or a comment must not be able to forge.
-_ONCE: Final = ("JobState", "UserId", "ExitCode")
+_ONCE: Final = ("JobId", "JobState", "UserId")
 
 
-def read_scontrol(text: str, zone: tzinfo | None) -> Rows:
-    """``scontrol show job``, with and without ``-o``."""
+def read_scontrol(text: str, zone: tzinfo | None, *, asked: JobId | None = None) -> Rows:
+    """``scontrol show job``, with and without ``-o``.
+
+    ``asked``: the one job (or array) that the command was about; other records are the work of
+    somebody's comment.  A job that has two records has none: nobody can tell which is real.
+    """
     rows = Rows()
-    starts = [found.start() for found in _RECORD.finditer(text)]
+    starts = [found.start() for found in RECORD.finditer(text)]
+    twice: set[str] = set()
     for start, end in pairwise([*starts, len(text)]):
         record = text[start:end]
-        rows.add(_scontrol_status(record, zone), record)
+        status = _scontrol_status(record, zone)
+        if status is not None and asked is not None and not _is_of(status, asked):
+            continue
+        if status is not None and status.job_id in rows.known:
+            twice.add(status.job_id)
+        rows.add(status, record)
+    for job_id in twice:
+        del rows.known[job_id]
+        rows.unparsed.append(f"two records of job {job_id}")
     return rows
+
+
+def _is_of(status: JobStatus, asked: JobId) -> bool:
+    told = JobId.parse(status.job_id)
+    asked = JobId.parse(asked.text.partition(";")[0])
+    return told.matches(asked) or asked.contains(told) or status.raw_id == asked.number
 
 
 def _scontrol_status(record: str, zone: tzinfo | None) -> JobStatus | None:
@@ -58,11 +78,12 @@ def _scontrol_status(record: str, zone: tzinfo | None) -> JobStatus | None:
     values: dict[str, str] = {}
     for place, following in zip(places, [*places[1:], None], strict=True):
         name = place[1]
-        if name not in _SCONTROL_FIELDS:
+        # Of a field that is there twice, one was written by a user.
+        if name not in _SCONTROL_FIELDS or names.count(name) > 1:
             continue
         value = record[place.end() : following.start() if following else len(record)]
         value = value.rstrip("\n") if name in _FREE_TEXT else value.strip().partition(" ")[0]
-        values.setdefault(_SCONTROL_FIELDS[name], value.strip(" ") if value != " " else value)
+        values[_SCONTROL_FIELDS[name]] = value.strip(" ") if value != " " else value
     if "UserId" in names:
         # A blank is legal in a name, and so is "A=b": it runs up to the line of the user.
         begin = record.index("JobName=") + len("JobName=") if "JobName" in names else 0
@@ -71,6 +92,9 @@ def _scontrol_status(record: str, zone: tzinfo | None) -> JobStatus | None:
         values["user"] = values["user"].partition("(")[0]
     if "het_id" in values and "het_offset" in values:
         values["id"] = f"{values['het_id']}+{values['het_offset']}"
+    for path in ("stdout_path", "stderr_path"):
+        if path in values:
+            values[path] = values[path].replace(NO_VALUE, EACH)
     table = Table(tuple(values), source="queue", zone=zone)
     if not table.is_usable:
         return None
@@ -109,7 +133,8 @@ def read_json(text: str) -> Rows:
     and the failure in "errors" only.
     """
     try:
-        answer = json.loads(text, object_hook=_kept)
+        # What a site prints behind it does not count.
+        answer, _ = json.JSONDecoder(object_hook=_kept).raw_decode(text)
     except (ValueError, RecursionError) as error:
         raise SchedulerError(f"no valid JSON: {error}", kind="parse_error", stdout=text) from None
     if not isinstance(answer, dict) or not isinstance(answer.get("jobs"), list):

@@ -107,6 +107,14 @@ def state_of(raw: str, reason: str | None = None) -> JobState | None:
     return state
 
 
+_MAY_BE = re.compile(r"[A-Z][A-Z_]{1,40}(?:[,+][A-Z_]{2,40}){0,8}", re.ASCII)
+
+
+def may_be_state(raw: str) -> bool:
+    """True for what is written as Slurm writes states: that of a newer version, perhaps."""
+    return _MAY_BE.fullmatch(raw) is not None
+
+
 # `squeue -l` leaves eight columns for a state and cuts it without a sign: COMPLETI, CANCELLE.
 _LEAST_CUT = 7
 

@@ -180,8 +180,10 @@ def _dependency(request: SubmitRequest) -> str | None:
     return ",".join(parts) or None
 
 
-EACH = "4294967294"
-"""What scontrol puts for %a in the path of elements that wait together: NO_VAL of slurm.h."""
+EACH = "%a"
+"""What stands in the path of elements that wait together, as in sbatch(1)."""
+NO_VALUE = "4294967294"
+"""What scontrol puts for it: NO_VAL of slurm.h."""
 
 
 def path_of_element(path: str, task: str | None) -> str | None:

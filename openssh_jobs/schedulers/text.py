@@ -21,6 +21,7 @@ __all__ = [
     "first_line",
     "is_number",
     "joined_lines",
+    "json_text",
     "parse_duration",
     "parse_size",
     "parse_time",
@@ -37,6 +38,7 @@ _NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _MAX_HOSTS = 65536
 _MAX_BRACKETS = 8
 _MAX_ARRAY = 4_000_000
+_HEAD = 100_000
 
 
 def quote(word: str) -> str:
@@ -292,6 +294,26 @@ def joined_lines(*texts: str, skip: re.Pattern[str] | None = None) -> str:
         glue = "" if not joined else " " if joined[-1] in ".:;,!?" else "; "
         joined += glue + line
     return joined if len(joined) <= _MOST_LETTERS else f"{joined[: _MOST_LETTERS - 1]}…"
+
+
+_OBJECT = re.compile(r"^[ \t\ufeff]*[{\[]", re.MULTILINE)
+
+
+def json_text(text: str, *names: str) -> str:
+    """The JSON in a text, without what a login script or a module printed around it.
+
+    It begins on a line of its own and holds all of these names; empty where there is none.
+    """
+    if not all(name in text for name in names):
+        return ""
+    closed = max(text.rfind("}"), text.rfind("]")) + 1
+    for found in list(_OBJECT.finditer(text, 0, _HEAD))[:_MOST_LINES]:
+        start = found.end() - 1
+        head = text[start : start + 200].lstrip("{[ \t\r\n")
+        # A banner may begin with a bracket; JSON goes on with a name, an object or its end.
+        if head[:1] in ('"', "}", "]", "") and all(name in text[start:] for name in names):
+            return text[start:closed] if closed > start else text[start:]
+    return ""
 
 
 def chunks(words: Iterable[str], *, size: int = 60_000) -> Iterator[list[str]]:
