@@ -8,6 +8,7 @@ kept in ``Snapshot.unparsed``.  What is no complete answer raises ``SchedulerErr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import tzinfo
 
@@ -30,6 +31,17 @@ __all__ = [
 _HEAD = 20_000
 
 
+_FRAME = re.compile(r"^OJ\+([0-9a-f]{1,40})$", re.MULTILINE)
+
+
+def _titles(text: str) -> str:
+    """The titles of the parts of a framed answer: in the parts stands what users write."""
+    opened = _FRAME.search(text)
+    if opened is None:
+        return ""
+    return "\n".join(re.findall(rf"^OJ:{opened[1]} begin .*$", text, flags=re.MULTILINE))
+
+
 def _unix(text: str) -> str:
     """Text that came through a terminal or an editor with other line ends, with ours."""
     count = text.count("\r\n")
@@ -38,10 +50,12 @@ def _unix(text: str) -> str:
 
 def detect(stdout: str, *, stderr: str = "", command: str | None = None) -> Scheduler:
     """The scheduler whose output this is; ``SchedulerError`` where nobody's is recognised."""
-    for name in available():
-        scheduler = get(name)
-        if scheduler.recognises(stdout[:_HEAD], stderr[:_HEAD], command):
-            return scheduler
+    head = stdout[:_HEAD]
+    for text in (_titles(head), head):
+        for name in available() if text or not head else ():
+            scheduler = get(name)
+            if scheduler.recognises(text, stderr[:_HEAD], command):
+                return scheduler
     raise SchedulerError(
         f"no scheduler's output: {first_line(stdout, stderr)!r}",
         kind="parse_error",

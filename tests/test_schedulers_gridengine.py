@@ -219,7 +219,7 @@ def test_the_reason_of_a_job_that_did_not_start() -> None:
         "scheduling info:            Job is in error state\n"
     )
     rows = listing(listed(15, "Eqw", "1-2:1"), listed(15, "Eqw", "3"), listed(16, "Eqw"))
-    told = SGE.parse_status(frame(qstat=rows, reasons=details))
+    told = SGE.parse_status(frame(qstat=rows, reasons=f"ab>15\n{details}"))
     one = told.known["15.1-2:1"]
     assert one.state is JobState.FAILED
     assert one.reason == 'can\'t open output file "/no/such/dir/out": No such file or directory'

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,75 +11,14 @@ import pytest
 
 from openssh_jobs import parser
 from openssh_jobs.errors import SchedulerError, SubmitRejected
-from openssh_jobs.jobs import CancelOutcome, JobState, JobStatus, Snapshot
+from openssh_jobs.jobs import CancelOutcome, JobState
 from openssh_jobs.schedulers import detection_script, get, parse_detection
-from openssh_jobs.schedulers.base import SubmitRequest
 from tests.real import namespaces
+from tests.real.account import Account
 from tests.real.slurm import SlurmLab
 
 SLURM = get("slurm")
 ALICE, BOB = (namespaces.USERS[0][0], namespaces.USERS[1][0])
-
-
-class Account:
-    """One user's shell on the login node."""
-
-    def __init__(self, lab: SlurmLab, directory: Path, user: str) -> None:
-        self.lab = lab
-        self.user = user
-        self.directory = directory / user
-        self.directory.mkdir(parents=True)
-        subprocess.run(["chown", user, str(self.directory)], check=True, timeout=10)
-
-    def run(self, script: str, **environment: str) -> tuple[str, str, int]:
-        words = [f"{key}={value}" for key, value in environment.items()]
-        done = subprocess.run(
-            [
-                *self.lab.machine.enter,
-                *("runuser", "-u", self.user, "--", "env", f"HOME={self.directory}", *words),
-                *("/bin/sh", "-c", 'cd "$HOME" && eval "$1"', "sh", os.fsencode(script)),
-            ],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=100,
-            check=False,
-        )
-        return os.fsdecode(done.stdout), os.fsdecode(done.stderr), done.returncode
-
-    def submit(self, text: str = "#!/bin/sh\nexit 0\n", **request: object) -> str:
-        (self.directory / "job.sh").write_text(text)
-        wish = SubmitRequest(script="job.sh", **request)  # type: ignore[arg-type]
-        out, err, code = self.run(SLURM.submit_script(wish))
-        return SLURM.parse_submit(out, stderr=err, returncode=code)
-
-    def status(self, *ids: str, all_users: bool = False) -> Snapshot:
-        out, err, code = self.run(SLURM.status_script(ids, all_users=all_users))
-        return parser.parse_status(out, stderr=err, returncode=code, requested=ids if ids else None)
-
-    def detail(self, job_id: str) -> JobStatus:
-        script = SLURM.detail_script(job_id)
-        assert script is not None
-        out, err, code = self.run(script)
-        return SLURM.parse_detail(out, stderr=err, returncode=code)
-
-    def history(self, *ids: str, since: datetime | None = None) -> Snapshot:
-        script = SLURM.history_script(ids, since=since)
-        assert script is not None
-        out, err, code = self.run(script)
-        return SLURM.parse_history(out, stderr=err, returncode=code, requested=ids, since=since)
-
-    def cancel(self, *ids: str) -> dict[str, CancelOutcome]:
-        out, err, code = self.run(SLURM.cancel_script(ids))
-        return SLURM.parse_cancel(out, stderr=err, returncode=code, requested=ids)
-
-    def wait(self, job_id: str, until: Callable[[JobStatus], bool] | None = None) -> JobStatus:
-        deadline = time.monotonic() + 40
-        while True:
-            status = self.status(job_id)[job_id]
-            if (until or (lambda one: one.is_final))(status):
-                return status
-            assert time.monotonic() < deadline, f"{status} for 40 seconds"
-            time.sleep(0.3)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from openssh_jobs.errors import InputError, SchedulerError
 from openssh_jobs.jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
-from openssh_jobs.schedulers import sge_limits, sge_machine, sge_output, sge_paths
+from openssh_jobs.schedulers import sge_limits, sge_machine, sge_output, sge_paths, sge_scripts
 from openssh_jobs.schedulers.base import (
     Scheduler,
     Section,
@@ -39,38 +39,6 @@ from openssh_jobs.schedulers.text import (
     shell_path,
     text_seconds,
 )
-
-_TIDY = "TZ=UTC0; export TZ\n"
-_FEW = 100
-_PRINT = "oj_code=$?; printf '%s\\n' \"$oj_jobs\"; (exit $oj_code)"
-_FAILED = rf"""
-oj_ids=
-if printf '%s\n' "$oj_jobs" | grep '<state>[A-Za-z]*E' >/dev/null; then
-  oj_ids=$(printf '%s\n' "$oj_jobs" | awk -F'[<>]' '$2 == "JB_job_number" {{ n = $3 }}
-    $2 == "state" && $3 ~ /E/ && n ~ /^(@WANTED@)$/ {{ print n }}' 2>/dev/null |
-    sort -u | head -n {_FEW} | tr '\n' ,)
-fi
-"""
-# A link that leads nowhere is one to the master's own disk; no file at all is a new cluster.
-_ACCOUNTING = """
-oj_file=${SGE_ROOT-}/${SGE_CELL:-default}/common/accounting
-if [ -r "$oj_file" ]; then echo yes
-elif [ -e "$oj_file" ] || [ -L "$oj_file" ]; then echo no; fi
-"""
-_NOTE_QUEUES = rf"""
-case $oj_jobs in
-*'{sge_limits.ALL_IN_ONE}'*)
-  oj_queues="$oj_queues $(printf '%s\n' "$oj_jobs" | awk '$1 == "qname" {{ print $2 }}')";;
-esac
-"""
-_LIMITS = r"""
-SGE_SINGLE_LINE=1; export SGE_SINGLE_LINE
-set -f
-for oj_queue in $(printf '%s\n' $oj_queues | sort -u); do
-  qconf -sq "$oj_queue" 2>/dev/null </dev/null
-done
-:
-"""
 
 
 class GridEngine(Scheduler):
@@ -201,19 +169,23 @@ class GridEngine(Scheduler):
         """One qstat for all jobs of this user (or of everybody).
 
         Where any of them runs, another one for the queues whose hosts are silent: the first goes
-        on calling their jobs running.  Where any did not start, one for the reasons.
+        on calling their jobs running.  Where any waits for another one, one for those that are
+        also held.  Where any did not start, some for the reasons.
         """
         mine = {JobId.parse(one).number for one in self.checked_ids(ids)} if ids else ()
         who = "'*'" if all_users else '"$(id -un)"'
         # An error stays until somebody clears it: who asks for few jobs is told of those.
-        wanted = "|".join(sorted(mine)) if 0 < len(mine) <= _FEW else "[0-9]+"
+        wanted = "|".join(sorted(mine)) if 0 < len(mine) <= sge_scripts.FEW else "[0-9]+"
         silent = section("silent", f"qstat -f -qs u -u {who} -xml 2>/dev/null </dev/null")
-        reasons = section("reasons", 'qstat -j "${oj_ids%,}" 2>/dev/null </dev/null')
+        held = section("held", sge_scripts.HELD.replace("@WHO@", who))
+        reasons = section("reasons", sge_scripts.EACH)
         return framed(
-            _TIDY,
-            section("qstat", f"oj_jobs=$(qstat -u {who} -r -xml </dev/null)\n{_PRINT}"),
+            sge_scripts.TIDY,
+            section("qstat", f"oj_jobs=$(qstat -u {who} -r -xml </dev/null)\n{sge_scripts.PRINT}"),
             f"case $oj_jobs in *'<job_list state=\"running\">'*)\n{silent};; esac\n",
-            f'{_FAILED.replace("@WANTED@", wanted)}if [ -n "$oj_ids" ]; then\n{reasons}fi\n',
+            f"case $oj_jobs in *'<predecessor_jobs'*)\n{held};; esac\n",
+            sge_scripts.FAILED.replace("@WANTED@", wanted),
+            f'if [ -n "$oj_ids" ]; then\n{reasons}fi\n',
         )
 
     def parse_status(
@@ -267,7 +239,11 @@ class GridEngine(Scheduler):
     def _add_more(self, rows: sge_output.Rows, more: Sequence[Section]) -> None:
         for one in more:
             if one.name == "reasons":
-                sge_output.add_reasons(rows, one.text)
+                for piece in one.text.split(f"{one.mark}>")[1:]:
+                    number, _, details = piece.partition("\n")
+                    sge_output.add_reasons(rows, details, number)
+            if one.name == "held" and one.returncode == 0:
+                sge_output.hold(rows, one.text)
             if one.name == "silent" and one.returncode == 0:
                 silent = sge_machine.read_unheard(one.text)
                 for job_id, status in rows.known.items():
@@ -275,7 +251,7 @@ class GridEngine(Scheduler):
 
     def accounting_script(self) -> str:
         """Whether the file that qacct reads is there and may be read (accounting(5))."""
-        return framed(section("accounting", _ACCOUNTING))
+        return framed(section("accounting", sge_scripts.ACCOUNTING))
 
     def parse_accounting(
         self, stdout: str, *, stderr: str = "", returncode: int = 0
@@ -287,11 +263,11 @@ class GridEngine(Scheduler):
 
     def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:
         """One qacct for each job (it takes only one); the queues of those that hit some limit."""
-        parts = [_TIDY, "oj_queues=\n"]
+        parts = [sge_scripts.TIDY, "oj_queues=\n"]
         for number in dict.fromkeys(JobId.parse(one).number for one in self.checked_ids(ids)):
-            asked = f"oj_jobs=$(qacct -j {number} 2>&1 </dev/null)\n{_PRINT}"
-            parts += [section(f"qacct {number}", asked), _NOTE_QUEUES]
-        limits = section("limits", _LIMITS)
+            asked = f"oj_jobs=$(qacct -j {number} 2>&1 </dev/null)\n{sge_scripts.PRINT}"
+            parts += [section(f"qacct {number}", asked), sge_scripts.NOTE_QUEUES]
+        limits = section("limits", sge_scripts.LIMITS)
         return framed(*parts, f'if [ -n "$oj_queues" ]; then\n{limits}fi\n')
 
     def parse_history(
@@ -324,7 +300,9 @@ class GridEngine(Scheduler):
                 else:
                     failed = self.error(one.text, stderr, one.returncode)
                 continue
-            rows = sge_output.read_accounting(one.text, UTC, sge_limits.read_limits(limits))
+            rows = sge_output.read_accounting(
+                one.text, UTC, sge_limits.read_limits(limits), asked=number
+            )
             unparsed.extend(rows.unparsed)
             asked.add(number)
             tries |= rows.tries
@@ -345,17 +323,27 @@ class GridEngine(Scheduler):
         return snapshot.select(requested, covered=lambda one: one.number in asked and not unparsed)
 
     def detail_script(self, job_id: str) -> str:
+        """``qstat -j``, which does not tell that a job is held; and which of its owner's are."""
         number = JobId.parse(job_id).number
-        return framed(_TIDY, section("qstat-j", f"qstat -j {number} </dev/null"))
+        asked = f"oj_jobs=$(qstat -j {number} </dev/null)\n{sge_scripts.PRINT}"
+        held = section("held", sge_scripts.HELD.replace("@WHO@", '"${oj_who:-$(id -un)}"'))
+        return framed(
+            sge_scripts.TIDY, section(f"qstat-j {number}", asked), sge_scripts.OWNER, held
+        )
 
     def parse_detail(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> JobStatus:
         sections = read_frame(stdout)
         if not sections:
             raise self.error(stdout, stderr, returncode, kind="transport")
-        rows = sge_output.read(sections[0].text, UTC)
-        if sections[0].returncode != 0 or rows is None or not rows.known:
-            raise self.error(sections[0].text, stderr, sections[0].returncode)
-        return next(iter(rows.known.values()))
+        first, *more = sections
+        found = re.search("[0-9]+", first.name)
+        number = found[0] if found is not None else ""
+        status = sge_output.read_detail(first.text, number, UTC)
+        if first.returncode != 0 or status is None:
+            raise self.error(first.text, stderr, first.returncode)
+        rows = sge_output.Rows({status.job_id: status})
+        self._add_more(rows, more)
+        return rows.known[status.job_id]
 
     def usual_paths(self, job_id: str, name: str) -> tuple[str, str]:
         one = JobId.parse(job_id)

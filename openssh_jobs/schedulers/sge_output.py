@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 from openssh_jobs.errors import SchedulerError
-from openssh_jobs.jobs import JobState, JobStatus
+from openssh_jobs.jobs import JobId, JobState, JobStatus
 from openssh_jobs.schedulers.markup import elements, fields
 from openssh_jobs.schedulers.sge_limits import Limits, limit_state
 from openssh_jobs.schedulers.sge_paths import output_paths
@@ -58,21 +58,38 @@ def state_of(letters: str, *, waits: bool = False) -> JobState | None:
 
 def read(text: str, zone: tzinfo | None) -> Rows | None:
     """Any listing; ``None`` for text that is none.  An empty text is an empty queue."""
-    head = text.lstrip()
-    if "<unknown_jobs" in text:
+    # What comes first is what it is: a name, or an environment, can hold the beginning of another.
+    found = _BEGINS.search(text)
+    kind = (found["block"] or found["element"]) if found is not None else ""
+    if kind == "unknown_jobs":
         gone = {one for names in fields(text).values() for one in names if is_number(one.strip())}
         return Rows(gone=gone)
-    if "<detailed_job_info" in text:
-        return _read_details_xml(text)
-    if "<job_info" in text:
-        return _read_xml(text, zone)
-    if re.match(r"={20,}\s*\njob_number:", head):
+    if kind == "detailed_job_info":
+        return _read_details_xml(_element(text, kind))
+    if kind == "job_info":
+        return _read_xml(_element(text, kind), zone)
+    if kind == "job_number:":
         return _read_details(text, zone)
-    if re.match(r"={20,}\s*\nqname\b", head):
+    if kind == "qname":
         return read_accounting(text, zone)
-    if not head:
+    if not text.strip():
         return Rows()
     return _read_table(text, zone)
+
+
+_BEGINS = re.compile(
+    r"^={20,}\s*\n(?P<block>job_number:|qname\b)"
+    r"|<(?P<element>unknown_jobs|detailed_job_info|job_info)\b",
+    re.MULTILINE,
+)
+
+
+def _element(text: str, name: str) -> str:
+    """An answer in XML, without what was printed around it."""
+    start, end = text.index(f"<{name}"), text.rfind(f"</{name}>")
+    if end < start:
+        raise SchedulerError("the answer is cut off", kind="transport", stdout=text)
+    return text[start : end + len(name) + 3]
 
 
 def _task_id(number: str, tasks: str | None) -> str:
@@ -186,7 +203,7 @@ def _first(said: Mapping[str, list[str]], name: str) -> str | None:
 
 
 def _read_xml(text: str, zone: tzinfo | None) -> Rows:
-    if not text.rstrip().endswith("</job_info>") or text.count("</job_info>") != 2:
+    if text.count("</job_info>") != 2:
         raise SchedulerError("the answer is cut off", kind="transport", stdout=text)
     rows = Rows()
     records = elements(text, "job_list")
@@ -222,11 +239,16 @@ def _read_xml(text: str, zone: tzinfo | None) -> Rows:
 
 
 def _read_details_xml(text: str) -> Rows:
-    if not text.rstrip().endswith("</detailed_job_info>"):
-        raise SchedulerError("the answer is cut off", kind="transport", stdout=text)
     rows = Rows()
-    for record in re.split(r"(?=<JB_job_number>)", text)[1:]:
+    held = {
+        number
+        for message in elements(text, "SME_message_list")
+        if "is in hold state" in message
+        for number in fields(message).get("ULNG_value", ())
+    }
+    for record in re.split(r"(?=<JB_job_number>)", text.partition("<messages>")[0])[1:]:
         said = fields(record)
+        waits = bool(elements(record, "JB_jid_predecessor_list"))
         bits = whole_number(_first(said, "JAT_status"))
         hold = whole_number(_first(said, "JAT_hold"))
         is_error = bool(elements(record, "JAT_message_list")) and "QIM_message" in said
@@ -238,9 +260,9 @@ def _read_details_xml(text: str) -> Rows:
             state = JobState.SUSPENDED
         elif bits is not None and bits & 0xC0:
             state = JobState.RUNNING
-        elif hold and "JRE_job_number" not in said:
-            state = JobState.HELD
         number = _first(said, "JB_job_number") or ""
+        if state is JobState.PENDING and (number in held or (hold and not waits)):
+            state = JobState.HELD
         if not is_number(number):
             rows.unparsed.append(record[:1000])
             continue
@@ -266,43 +288,80 @@ def _blocks(text: str) -> list[str]:
     return [block for block in re.split(r"^={20,}\s*\n", text, flags=re.MULTILINE) if block.strip()]
 
 
+_IS_HELD = re.compile(r"^(?:scheduling info:)?\s+[Jj]ob is in hold state\b", re.MULTILINE)
+
+
 def _read_details(text: str, zone: tzinfo | None) -> Rows:
-    """``qstat -j`` does not print a state (Univa's does): it is told from what else is there."""
+    """``qstat -j``.  Of a job with two blocks nobody can tell which is real."""
     rows = Rows()
+    twice: set[str] = set()
     for block in _blocks(text):
-        said: dict[str, str] = {}
-        for line in block.split("\n"):
-            found = re.match(r"([a-zA-Z_][\w ()-]{0,60}?)\s{0,60}[0-9]{0,18}:\s+(.*)", line)
-            if found is not None:
-                said.setdefault(found[1].strip(), found[2])
-        number = said.get("job_number", "").strip()
-        if not is_number(number):
+        status = _detail(block, zone)
+        if status is None:
             rows.unparsed.append(block[:1000])
-            continue
-        state: JobState | None
-        if "job_state" in said:
-            state = state_of(said["job_state"].strip())
-        elif "error reason" in said:
-            state = JobState.FAILED
-        elif "usage" in said:
-            state = JobState.RUNNING
         else:
-            state = JobState.PENDING
-        paths = output_paths(number, said)
-        rows.known[number] = JobStatus(
-            number,
-            state or JobState.UNKNOWN,
-            reason=said.get("error reason"),
-            name=said.get("job_name"),
-            user=said.get("owner"),
-            submitted=parse_time(said.get("submission_time"), zone),
-            directory=said.get("cwd"),
-            stdout_path=paths[0],
-            stderr_path=paths[1],
-            command=said.get("script_file"),
-            source="queue",
-        )
+            if status.job_id in rows.known:
+                twice.add(status.job_id)
+            rows.known[status.job_id] = status
+    for number in twice:
+        del rows.known[number]
+        rows.unparsed.append(f"two blocks of job {number}")
     return rows
+
+
+def read_detail(text: str, number: str, zone: tzinfo | None) -> JobStatus | None:
+    """The one job that ``qstat -j`` was asked for: its own block is the first."""
+    status = _detail(next(iter(_blocks(text)), ""), zone)
+    return status if status is not None and number in ("", status.job_id) else None
+
+
+def _detail(block: str, zone: tzinfo | None) -> JobStatus | None:
+    """It does not print a state (Univa's does): that is told from what else is there."""
+    said: dict[str, str] = {}
+    for line in block.split("\n"):
+        found = re.match(r"([a-zA-Z_][\w ()-]{0,60}?)\s{0,60}[0-9]{0,18}:\s+(.*)", line)
+        if found is not None:
+            said.setdefault(found[1].strip(), found[2])
+    number = said.get("job_number", "").strip()
+    if not is_number(number):
+        return None
+    state: JobState | None
+    if "job_state" in said:
+        state = state_of(said["job_state"].strip())
+    elif "error reason" in said:
+        state = JobState.FAILED
+    elif "usage" in said:
+        state = JobState.RUNNING
+    elif _IS_HELD.search(block) is not None:
+        state = JobState.HELD
+    else:
+        state = JobState.PENDING
+    paths = output_paths(number, said)
+    return JobStatus(
+        number,
+        state or JobState.UNKNOWN,
+        reason=said.get("error reason"),
+        name=said.get("job_name"),
+        user=said.get("owner"),
+        submitted=parse_time(said.get("submission_time"), zone),
+        directory=said.get("cwd"),
+        stdout_path=paths[0],
+        stderr_path=paths[1],
+        command=said.get("script_file"),
+        source="queue",
+    )
+
+
+def hold(rows: Rows, text: str) -> None:
+    """Call those jobs held that ``qstat -s hu -xml`` lists: they wait for a person, too."""
+    held = {
+        number
+        for record in elements(text, "job_list")
+        for number in fields(record).get("JB_job_number", ())
+    }
+    for job_id, status in rows.known.items():
+        if status.state is JobState.PENDING and JobId.parse(job_id).number in held:
+            rows.known[job_id] = status.replace(state=JobState.HELD)
 
 
 _REASON = re.compile(
@@ -312,25 +371,30 @@ _REASON = re.compile(
 )
 
 
-def add_reasons(rows: Rows, details: str) -> None:
-    """Say of jobs in the error state what ``qstat -j`` says of them."""
-    told: dict[tuple[str, str], str] = {}
-    for block in _blocks(details):
-        head = re.match(r"job_number:\s+([0-9]+)", block)
-        for found in _REASON.finditer(block) if head is not None else ():
-            told.setdefault((head[1] if head else "", found["task"]), found["text"].strip())
+def add_reasons(rows: Rows, details: str, number: str) -> None:
+    """Say of a job in the error state what ``qstat -j`` says of it, in its own (first) block."""
+    told: dict[str, str] = {}
+    block = next(iter(_blocks(details)), "")
+    if re.match(rf"job_number:\s+{number}\s", block):
+        for found in _REASON.finditer(block):
+            told.setdefault(found["task"], found["text"].strip())
     for job_id, status in rows.known.items():
-        if status.state is JobState.FAILED:
-            number, _, tasks = job_id.partition(".")
-            why = told.get((number, re.split("[-,:]", tasks)[0] or "1"))
+        its, _, tasks = job_id.partition(".")
+        if status.state is JobState.FAILED and its == number:
+            why = told.get(re.split("[-,:]", tasks)[0] or "1")
             rows.known[job_id] = status.replace(reason=why) if why else status
 
 
 # --------------------------------------------------------------------------- qacct
 
 
-def read_accounting(text: str, zone: tzinfo | None, limits: Limits | None = None) -> Rows:
-    """``qacct -j``: one record a run, the last one of a job counts.  ``limits``: of its queues."""
+def read_accounting(
+    text: str, zone: tzinfo | None, limits: Limits | None = None, *, asked: str | None = None
+) -> Rows:
+    """``qacct -j``: one record a run, the last one of a job counts.
+
+    ``limits``: of its queues.  ``asked``: the number of the only job that this can be about.
+    """
     rows = Rows(source="accounting")
     for block in _blocks(text):
         said: dict[str, str] = {}
@@ -338,6 +402,8 @@ def read_accounting(text: str, zone: tzinfo | None, limits: Limits | None = None
             key, _, value = line.partition(" ")
             said.setdefault(key, value.strip())
         number = said.get("jobnumber", "")
+        if asked is not None and is_number(number) and number != asked:
+            continue
         status = _ended(number, said, zone, limits or {}) if is_number(number) else None
         if status is None:
             if "jobnumber" in said or "qname" in said:
