@@ -91,6 +91,8 @@ class CancelOutcome(StrEnum):
     PERMISSION = "permission"
     TRANSIENT = "transient"
     INVALID_REQUEST = "invalid_request"
+    #: The scheduler's answer about this job was not understood: it may or may not have been done.
+    UNKNOWN = "unknown"
 
 
 # --------------------------------------------------------------------------- a job's status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pytest
 from openssh_jobs.errors import SchedulerError
 from openssh_jobs.jobs import JobState
 from openssh_jobs.schedulers.text import quote
-from tests.real import namespaces
+from tests.real import namespaces, parts
 from tests.real.account import Account
 from tests.real.gridengine import GridEngineLab
-from tests.real.slurm import SlurmLab
+from tests.real.site import Site
+from tests.real.slurm import SlurmLab, in_place_of
 
 ALICE, BOB = (namespaces.USERS[0][0], namespaces.USERS[1][0])
 FORGOTTEN = "424242"
@@ -130,6 +132,61 @@ def test_nothing_that_another_user_writes_is_believed_of_a_job(
             assert error.kind == "parse_error"  # noqa: PT017
         else:
             assert (detail.job_id, detail.state, detail.user) == (one, JobState.HELD, BOB)
+
+
+def ended_hostile_jobs(alice: Account, bob: Account) -> None:
+    """Bob's jobs with all these words have ended, and Alice's job is what it was."""
+    is_slurm = alice.scheduler.name == "slurm"
+    mine = alice.submit("#!/bin/sh\nexit 3\n", name="plain")
+    theirs = {}
+    for value in VALUES.values():
+        text = written(value, mine)
+        words = (
+            ("--comment", text, "--job-name", text, "--wckey", text)
+            if is_slurm
+            else ("-ac", f"x={text}", "-v", f"X={text}")
+        )
+        more = ("--account", text) if is_slurm else ("-A", text)
+        for options in ((*words, *more), words):
+            try:
+                theirs[bob.submit("#!/bin/sh\nexit 0\n", options=options)] = text
+                break
+            except SchedulerError:
+                continue  # not taken with these words
+    assert len(theirs) == len(VALUES)
+    alice.wait(mine, lambda one: one.is_final or one.reason == "left the queue")
+    for one in theirs:
+        bob.wait(one, lambda one: one.is_final or one.reason == "left the queue")
+    deadline = time.monotonic() + 30
+    while True:
+        told = alice.history(FORGOTTEN, mine, *theirs)
+        if {mine, *theirs} <= told.known.keys() or time.monotonic() > deadline:
+            break
+        time.sleep(1)
+    assert FORGOTTEN not in told.known
+    assert (told[mine].state, told[mine].exit_code, told[mine].name) == ("failed", 3, "plain")
+    for one, text in theirs.items():
+        # Whose own words contradict the record of it is not told at all.
+        assert one in told.unknown or told[one].state is JobState.COMPLETED, told[one]
+        assert one in told.known or "JobState=" in text or "JobId=" in text
+
+
+def test_the_ends_of_hostile_jobs(accounts: tuple[Account, Account]) -> None:
+    ended_hostile_jobs(*accounts)
+
+
+def test_the_ends_of_hostile_jobs_in_slurms_accounting(
+    slurm: SlurmLab, site: Site, lab_directory: Path
+) -> None:
+    parts.require("accounting")
+    assert site.network is not None
+    lab = SlurmLab(
+        lab_directory / "hostile-db", site.network.login, accounting=True, remembers=2, cpus=8
+    )
+    directory = lab_directory / "hostile-accounts"
+    directory.mkdir(mode=0o755)
+    with in_place_of(slurm, lab):
+        ended_hostile_jobs(Account(lab, directory, ALICE), Account(lab, directory, BOB))
 
 
 def test_what_others_write_does_not_hide_a_job(accounts: tuple[Account, Account]) -> None:

@@ -235,6 +235,7 @@ _OUTCOMES = {
     "permission": (common.REFUSED, "is not yours to cancel"),
     "invalid_request": (common.REFUSED, "cannot be cancelled: the scheduler refused"),
     "transient": (common.UNKNOWN, "may not be cancelled: the scheduler did not answer; ask again"),
+    "unknown": (common.UNKNOWN, "may not be cancelled: the scheduler's answer was not understood"),
 }
 
 

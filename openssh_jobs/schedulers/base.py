@@ -28,6 +28,7 @@ from openssh_jobs.errors import (
 from openssh_jobs.jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
 from openssh_jobs.schedulers.framing import Section, framed, read_frame, section
 from openssh_jobs.schedulers.launcher import Convention
+from openssh_jobs.schedulers.limits import check_memory, check_time_limit
 from openssh_jobs.schedulers.outcomes import outcome_of_kind
 from openssh_jobs.schedulers.rules import (
     FINAL_KINDS,
@@ -55,6 +56,7 @@ __all__ = [
     "section",
 ]
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -63,9 +65,11 @@ class SubmitRequest:
     """One submission, as the scheduler's file gets it.
 
     ``script`` is its path as seen on the host, absolute or relative to ``directory``; the submit
-    script is run in ``directory``.  ``cpus`` are cores on each node for one task (``options``
-    can say it otherwise), ``memory`` bytes or the scheduler's own text, on each node; ``gpus`` on
-    each node.  ``options`` are put last, after all others, and win.
+    script is run in ``directory``.  ``time_limit`` is a ``timedelta`` or a text with colons; a bare
+    number is refused, for it is minutes to some schedulers and seconds to others.  ``cpus`` are
+    cores on each node for one task (``options`` can say it otherwise), ``memory`` bytes or the
+    scheduler's own text, on each node; ``gpus`` on each node.  ``options`` are put last, after all
+    others, and win.
     """
 
     script: str
@@ -104,12 +108,12 @@ class SubmitRequest:
             value = getattr(self, name)
             if isinstance(value, str) and _CONTROL.search(value):
                 raise InputError(f"{name} holds control characters: {value!r}")
-        for name in ("cpus", "nodes", "memory", "gpus"):
+        for name in ("cpus", "nodes", "gpus"):
             value = getattr(self, name)
             if isinstance(value, int) and (isinstance(value, bool) or value < 1):
-                raise InputError(f"{name} is to be a positive number, not {value!r}")
-        if isinstance(self.time_limit, timedelta) and self.time_limit <= timedelta(0):
-            raise InputError(f"time_limit is to be positive, not {self.time_limit}")
+                raise InputError(f"{name} must be a positive number, not {value!r}")
+        check_time_limit(self.time_limit)
+        check_memory(self.memory)
         for word in self.options:
             if not isinstance(word, str) or "\0" in word:
                 raise InputError(f"an option is a text without zero bytes, not {word!r}")
@@ -171,7 +175,7 @@ class Scheduler(ABC):
         ``SubmitUnknown`` where there may be one.  An id counts whatever the status is.  A command
         that failed and said why has refused, unless its words are ``uncertain``.
         """
-        said = dict.fromkeys(self.submitted_ids(stdout))
+        said = dict.fromkeys(self.submitted_ids(_COLOUR.sub("", stdout)))
         ids = [one for one in said if _is_id(one)]
         if len(ids) == 1:
             return ids[0]
@@ -393,15 +397,17 @@ class Scheduler(ABC):
         *,
         kind: str | None = None,
         message: str | None = None,
+        asks: bool = True,
     ) -> SchedulerError:
-        """The error that an answer to a query is.
+        """The error that an answer is.
 
-        Its kind by the rules; ``transient`` for want of one, or where none says that it is final.
+        Its kind by the rules.  For one that ``asks``, and may be asked again, it is ``transient``
+        for want of a rule, or where none says that it is final; for one that acts ``parse_error``.
         """
         found = self.find_rule(stderr, stdout)
         if kind is None:
-            kind = found.kind if found is not None else "transient"
-            if found is not None and kind in FINAL_KINDS and not found.final:
+            kind = found.kind if found is not None else "transient" if asks else "parse_error"
+            if asks and found is not None and kind in FINAL_KINDS and not found.final:
                 kind = "transient"
         text = message or self.message(stdout, stderr)
         if not text:

@@ -257,7 +257,7 @@ class Direct(Scheduler):
             words = line.split()
             if len(words) == 3 and words[1] in CancelOutcome.__members__.values():
                 said[words[0]] = CancelOutcome(words[1])
-        return outcomes_for(requested, said, CancelOutcome.TRANSIENT)
+        return outcomes_for(requested, said, CancelOutcome.UNKNOWN)
 
     # -- the machine -------------------------------------------------------------------
 

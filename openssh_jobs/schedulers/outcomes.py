@@ -11,12 +11,24 @@ Sentences = Sequence[tuple[re.Pattern[str], CancelOutcome]]
 """Patterns whose first group is a job's id, and what a line that fits means."""
 
 
+_BY_KIND = {
+    "transport": CancelOutcome.TRANSIENT,
+    "limit": CancelOutcome.TRANSIENT,
+    "finished_see_history": CancelOutcome.ALREADY_FINISHED,
+    "not_submit_host": CancelOutcome.INVALID_REQUEST,
+    "scheduler_missing": CancelOutcome.INVALID_REQUEST,
+    "unsupported": CancelOutcome.INVALID_REQUEST,
+}
+
+
 def outcome_of_kind(kind: str | None) -> CancelOutcome:
-    """The outcome that an error's kind stands for; ``TRANSIENT`` for one that is none."""
+    """The outcome that an error's kind stands for; ``UNKNOWN`` for one that is none."""
+    if kind in _BY_KIND:
+        return _BY_KIND[kind]
     try:
-        return CancelOutcome(kind or "transient")
+        return CancelOutcome(kind or "unknown")
     except ValueError:
-        return CancelOutcome.TRANSIENT
+        return CancelOutcome.UNKNOWN
 
 
 def outcomes_by_line(text: str, sentences: Sentences) -> dict[str, CancelOutcome]:

@@ -382,16 +382,17 @@ class GridEngine(Scheduler):
         text = "\n".join(one.text for one in sections)
         said = outcomes_by_line(text, _OUTCOMES)
         if not said:
-            error = self.error(text, "", max((one.returncode for one in sections), default=1))
+            code = max((one.returncode for one in sections), default=1)
+            error = self.error(text, "", code, asks=False)
             if error.kind == "transient" and requested is not None:
                 return outcomes_for(requested, {}, CancelOutcome.TRANSIENT)
             raise error
         whole = {JobId.parse(key).number: value for key, value in said.items()}
         if requested is None:
             return said
-        found_all = outcomes_for(requested, said, CancelOutcome.TRANSIENT)
+        found_all = outcomes_for(requested, said, CancelOutcome.UNKNOWN)
         for job_id, outcome in found_all.items():
-            if outcome is CancelOutcome.TRANSIENT:
+            if outcome is CancelOutcome.UNKNOWN:
                 found_all[job_id] = whole.get(JobId.parse(job_id).number, outcome)
         return found_all
 
@@ -421,7 +422,9 @@ class GridEngine(Scheduler):
         )
 
 
-_SUBMITTED = re.compile(r'^Your job(?:-array)? ([0-9]+)(?:\.[0-9,:\-]+)? \(".*"\)', re.MULTILINE)
+_SUBMITTED = re.compile(
+    r'(?:^|[^\w\n])Your job(?:-array)? ([0-9]+)(?:\.[0-9,:\-]+)? \(".*"\)', re.MULTILINE | re.ASCII
+)
 _TERSE = re.compile(r"^([0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)?[ \t\r]*$", re.MULTILINE | re.ASCII)
 _GONE = re.compile(r"Following jobs do not exist")
 _O = CancelOutcome

@@ -415,7 +415,7 @@ class Slurm(Scheduler):
                 if _CANCEL_ID.fullmatch(job_id) is not None:
                     said[job_id] = self._outcome(text)
             if one.returncode != 0 and not said:
-                error = self.error(one.text, stderr, one.returncode)
+                error = self.error(one.text, stderr, one.returncode, asks=False)
                 if error.kind == "not_found" and requested is not None:
                     return outcomes_for(requested, {}, CancelOutcome.NOT_FOUND)
                 raise error

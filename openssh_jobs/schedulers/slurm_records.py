@@ -15,6 +15,8 @@ from openssh_jobs.schedulers.slurm_states import (
     Rows,
     has_begun,
     is_job_id,
+    may_be_state,
+    said_number,
     said_text,
     state_of,
     told_exit,
@@ -171,7 +173,7 @@ def number_of(value: Any) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     # JSON as Python reads it knows Infinity and NaN.
-    return int(value) if abs(value) < 10**18 else None
+    return said_number(int(value)) if abs(value) < 10**18 else None
 
 
 def _words(value: Any) -> str:
@@ -197,6 +199,8 @@ def _json_status(job: dict[str, Any]) -> JobStatus | None:
         het_id, het_offset = number_of(job.get("het_job_id")), number_of(job.get("het_job_offset"))
     raw_id = number_of(job["job_id"])
     state = state_of(raw, reason)
+    if state is None and may_be_state(raw):
+        state = JobState.UNKNOWN
     if raw_id is None or raw_id < 1 or state is None:
         return None
     job_id = str(raw_id)

@@ -133,16 +133,29 @@ def is_held(reason: str) -> bool:
     return reason.strip("() ").lower().replace(" ", "_") in _HELD
 
 
+# NO_VAL and INFINITE of slurm.h, and what stands for them in 64 bits.
+_NO_VALUES: Final = frozenset((0xFFFFFFFE, 0xFFFFFFFF, 2**64 - 2, 2**64 - 1))
+_NO_TEXTS: Final = frozenset(
+    ("", "N/A", "n/a", "(null)", "Unknown", "None", "NONE", *map(str, _NO_VALUES))
+)
+
+
+def said_number(value: int | None) -> int | None:
+    """A number, or ``None`` for one that Slurm writes for "none" or "without end"."""
+    return None if value in _NO_VALUES else value
+
+
 def said_text(text: str | None) -> str | None:
-    return None if not text or text in ("N/A", "(null)", "Unknown", "None", "NONE") else text
+    """A field's text, or ``None`` for one that stands for nothing."""
+    return None if text is None or text in _NO_TEXTS else text
 
 
 def exit_of(text: str, state: JobState) -> tuple[int | None, int | None]:
     """(exit code, signal) of ``3:0`` or of a raw wait status (``squeue -O exit_code``)."""
     code, colon, number = text.partition(":")
     if colon:
-        return told_exit(state, whole_number(code), whole_number(number))
-    status = whole_number(text)
+        return told_exit(state, said_number(whole_number(code)), said_number(whole_number(number)))
+    status = said_number(whole_number(text))
     return told_exit(state, *signal_and_code(status)) if status is not None else (None, None)
 
 

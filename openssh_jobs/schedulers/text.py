@@ -151,9 +151,11 @@ def parse_time(text: str | None, zone: tzinfo | None = None) -> datetime | None:
             return None
         when = when.replace(tzinfo=zone)
     try:
-        return when.astimezone(UTC)
+        when = when.astimezone(UTC)
     except OverflowError:
         return None
+    # The epoch itself, in whatever zone, is how programs write "never".
+    return when if when.year > 1970 else None
 
 
 def _ctime(text: str) -> datetime | None:
