@@ -261,7 +261,7 @@ def test_resources_reach_slurm_and_options_win(room: Room) -> None:
     job = room.submit(
         name="rich",
         queue="short",
-        time_limit="3",
+        time_limit="0:03:00",
         nodes=1,
         cpus=2,
         memory=100 * 1024**2,

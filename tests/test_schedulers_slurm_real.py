@@ -149,7 +149,7 @@ def test_resources_arrive_and_options_win(alice: Account) -> None:
         queue="batch",
         cpus=2,
         memory=200 * 1024**2,
-        time_limit="5",
+        time_limit="0:05:00",
         nodes=1,
         options=("--time=7", "--comment=it's $HOME"),
         stdout_path="out %j.txt",
