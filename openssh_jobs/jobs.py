@@ -29,6 +29,7 @@ from openssh_jobs.machine import Node, Queue
 __all__ = ["CancelOutcome", "JobId", "JobState", "JobStatus", "Node", "Queue", "Snapshot"]
 
 LEFT_QUEUE: Final = "left the queue"
+NOT_LISTED: Final = "the queue does not list it"
 
 # --------------------------------------------------------------------------- states
 
@@ -374,6 +375,7 @@ class Snapshot:
     listed, every element is.  ``submitted_per_run``: a job that is sent back to the queue has a
     later time of submission from then on; a record with an earlier one is not of its last run.
     ``tries``: ids whose last record is of a start that failed; the queue may try them again.
+    ``unlisted``: those of ``absent`` that no answer so far has listed.
 
     ``snapshot[id]`` takes an id in any equivalent form (a PBS server left out), answers an absent
     or unknown one with the state ``unknown``, and raises ``KeyError`` for one not asked about.
@@ -389,6 +391,7 @@ class Snapshot:
     whole_arrays: bool = False
     submitted_per_run: bool = False
     tries: frozenset[str] = frozenset()
+    unlisted: frozenset[str] = frozenset()
 
     def __getitem__(self, job_id: object) -> JobStatus:
         text = str(job_id)
@@ -402,7 +405,8 @@ class Snapshot:
         found = _find(wanted, _index(self.known).get(wanted.number, ()), whole=self.whole_arrays)
         if found is not None:
             return found
-        for ids, reason in ((self.absent, LEFT_QUEUE), (self.unknown, self._why())):
+        gone = NOT_LISTED if text in self.unlisted else LEFT_QUEUE
+        for ids, reason in ((self.absent, gone), (self.unknown, self._why())):
             if any(wanted.matches(JobId.parse(one)) for one in ids):
                 return JobStatus(text, JobState.UNKNOWN, reason=reason, source=self.source)
         raise KeyError(text)

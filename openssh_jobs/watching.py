@@ -15,12 +15,11 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from .errors import SchedulerError
 from .jobid import JobId
-from .jobs import LEFT_QUEUE, JobState, JobStatus, Snapshot
+from .jobs import LEFT_QUEUE, NOT_LISTED, JobState, JobStatus, Snapshot
 from .openssh import forking
 
 FIRST_LOOK = 2.0
 """Seconds from a submission to the first look, and the least between two early looks."""
-NEVER_LISTED = "the queue does not list it"
 NEVER_RAN = "cancelled before it ran"
 _WAITING = frozenset((JobState.PENDING, JobState.HELD))
 # ``direct`` still shows a job whose processes are gone without a word; such a listing is no news.
@@ -361,7 +360,7 @@ class Watch:
         job = self._jobs[job_id]
         if job.gone_at is not None and not job.remains:
             known = job.status or JobStatus(job_id, JobState.UNKNOWN)
-            reason = LEFT_QUEUE if job.status is not None else NEVER_LISTED
+            reason = LEFT_QUEUE if job.status is not None else NOT_LISTED
             if job.status is not None and _ended_somehow(job.status) and job.status.reason:
                 reason = job.status.reason
             if job.why and (job.started or self.is_over(job_id)):
@@ -414,6 +413,7 @@ class Watch:
             unknown=tuple(unknown),
             error=self._error if unknown else None,
             taken_at=self._taken,
+            unlisted=frozenset(one for one in absent if self._jobs[one].status is None),
         )
 
 

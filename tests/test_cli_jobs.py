@@ -154,9 +154,11 @@ def test_cancel(direct: list[str], there: str, tmp_path: Path) -> None:
 def test_ids_that_are_none_of_ours(direct: list[str], there: str) -> None:
     done = program("cancel", *direct, "999999999")
     assert done.code == 1
-    assert done.sentence() == f"{direct[-1]}: job 999999999 is not known there"
+    said = "the queue does not list it"
+    assert done.sentence() == f"{direct[-1]}: job 999999999 is not known there: {said}"
     done = program("status", *direct, "999999999")
     assert done.code == 5
+    assert said in done.out
     assert done.out.splitlines()[1].split()[:2] == ["999999999", "unknown"]
 
 

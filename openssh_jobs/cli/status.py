@@ -241,11 +241,15 @@ _OUTCOMES = {
 
 def run_cancel(args: argparse.Namespace, ui: Ui) -> int:
     """Cancel jobs; the worst outcome is the exit code."""
+    from ..jobs import NOT_LISTED
+
     with common.cluster(args) as cluster:
         outcomes = cluster.cancel(args.jobs)
     code = common.WELL
     for job_id, outcome in outcomes.items():
         its, words = _OUTCOMES[outcome]
+        if outcome == "not_found":
+            words = f"{words}: {NOT_LISTED}"
         code = max(code, its)
         tell = ui.say if its == common.WELL else ui.note
         tell(f"{args.host}: job {job_id} {words}")

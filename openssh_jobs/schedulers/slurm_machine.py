@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from openssh_jobs.jobs import Node, Queue
+from openssh_jobs.schedulers.slurm_states import said_number
 from openssh_jobs.schedulers.text import expand_hosts, parse_duration, parse_size, whole_number
 
 # Each row begins with the query's own mark.  Free text last: a reason may hold anything.
@@ -70,7 +71,7 @@ def _gpu_count(gres: str) -> int | None:
 
 
 def _memory(text: str) -> int | None:
-    number = whole_number(text.rstrip("+"))
+    number = said_number(whole_number(text.rstrip("+")))
     return number * _MIB if number is not None else None
 
 

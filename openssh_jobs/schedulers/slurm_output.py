@@ -20,6 +20,7 @@ from openssh_jobs.schedulers.slurm_states import (
     is_held,
     is_job_id,
     may_be_state,
+    said_number,
     said_text,
     state_of,
     told_exit,
@@ -152,7 +153,7 @@ class Table:
             "queue": get("queue"),
             "account": get("account"),
             "nodes": expand_hosts(nodes),
-            "cpus": whole_number(get("cpus")),
+            "cpus": said_number(whole_number(get("cpus"))),
             "exit_code": code,
             "signal": number,
             "submitted": parse_time(get("submitted"), self.zone),
@@ -167,7 +168,7 @@ class Table:
             "stderr_path": get("stderr_path"),
             "command": get("command"),
             "raw_id": self._raw_id(cells, get("raw_id")),
-            "restarts": whole_number(get("restarts")),
+            "restarts": said_number(whole_number(get("restarts"))),
         }
 
     def _raw_id(self, cells: Sequence[str], raw: str | None) -> str | None:
