@@ -98,6 +98,20 @@ def test_words_of_success_without_an_id_are_no_refusal(scheduler: str, stdout: s
     assert type(outcome(scheduler, "warning: x\n", stdout=stdout)) is SubmitUnknown
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Your job has been rejected: no such project\n",
+        "error: Invalid timeout value\n",
+        "filter: jobs submitted by alice are not welcome\n",
+    ],
+)
+@pytest.mark.parametrize("scheduler", ["slurm", "sge"])
+def test_refusals_that_look_like_something_else(scheduler: str, text: str) -> None:
+    assert type(outcome(scheduler, text)) is SubmitRejected
+    assert type(outcome(scheduler, "", stdout=text)) is SubmitRejected
+
+
 def test_a_filter_of_the_site_is_quoted_whole() -> None:
     error = outcome("slurm", "", stdout=BANNER)
     assert (type(error), error.kind) == (SubmitLimit, "limit")

@@ -54,7 +54,8 @@ COMMON_RULES = (
 # Texts of strerror(3) (glibc, musl, macOS) that a client may give for a link that broke after the
 # request was sent; a submit command of any scheduler may pass them on.
 UNCERTAIN = (
-    "timed? ?out|not responding",
+    "timed out|not responding",
+    "(?:connect(?:ion)?|communication|operation|read|receive|reply|request|send|write) time-?out",
     "Connection (?:reset|aborted|lost|closed)",
     "Broken pipe",
     "(?:Transport endpoint|Socket) is not connected",
@@ -63,7 +64,10 @@ UNCERTAIN = (
     "Protocol error|Bad file descriptor|Input/output error",
 )
 # What a submit command prints of a job that it has made.
-MADE = r"^(?:\w+: )?Submitted batch job|^Your job|^Job <[0-9]|\bjob\(s\) submitted to cluster"
+MADE = (
+    r"^(?:\w+: )?Submitted batch job|^Your job(?:-array)? *(?:[0-9(]|$)|^Job <[0-9]"
+    r"|\bjob\(s\) submitted to cluster"
+)
 
 # Kinds of errors that stay what they are however often one asks; for a query only where the rule
 # says that it is known to be so.

@@ -258,13 +258,20 @@ def expand_array(text: str) -> list[int]:
 
 
 def first_line(*texts: str, skip: re.Pattern[str] | None = None) -> str:
-    """The first line that says something, without control characters, at most 300 long."""
+    """The first line that says something, without control characters, at most 300 long.
+
+    A line of dashes says nothing, unless there are only such lines.
+    """
+    dashes = ""
     for text in texts:
         for line in text.splitlines():
             line = _CONTROL.sub(" ", line).strip()
-            if line and not (skip is not None and skip.search(line)):
+            if not line or (skip is not None and skip.search(line)):
+                continue
+            if any(map(str.isalnum, line)):
                 return line[:300]
-    return ""
+            dashes = dashes or line[:300]
+    return dashes
 
 
 _TELLING = re.compile(
