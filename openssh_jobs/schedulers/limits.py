@@ -25,7 +25,7 @@ def check_time_limit(value: object) -> None:
         return
     if isinstance(value, timedelta):
         if value <= timedelta(0):
-            raise InputError(f"time_limit must be more than 0, not {value}")
+            raise InputError(f"time_limit must be positive, not {value}")
         return
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if is_number or (isinstance(value, str) and _BARE.fullmatch(value)):
@@ -43,7 +43,7 @@ def _refuse_bare_number(value: Any) -> NoReturn:
         number = 0
     if not 0 < number * 60 < _LONGEST:
         raise InputError(
-            f"time_limit must be more than 0 and say its unit, not {value!r}",
+            f"time_limit must be positive and say its unit, not {value!r}",
             advice="Write it as HOURS:MINUTES:SECONDS, or give a timedelta.",
         )
     seconds, minutes = _clock(number), _clock(number * 60)
