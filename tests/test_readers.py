@@ -260,6 +260,6 @@ def test_what_is_no_memory_is_quoted_with_what_is(value: object) -> None:
     assert "'8G'" in str(caught.value)
 
 
-@pytest.mark.parametrize("value", [1, "8G", "4gb", "500mw", "1.5G", "4GiB", "4 GB"[:1] + "GB"])
+@pytest.mark.parametrize("value", [1, "8G", "4gb", "500mw", "1.5G", "4GiB", "4GB"])
 def test_what_is_memory(value: int | str) -> None:
     assert SubmitRequest(script="x", memory=value).memory == value
