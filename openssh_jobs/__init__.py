@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .cluster import Cluster, Job
     from .connection import Connection, Liveness
     from .jobs import JobId, JobState, JobStatus, Node, Queue, Snapshot
-    from .remote.files import FileStat
+    from .remote.file_stat import FileStat
     from .remote.popen import RemoteProcess
     from .remote.result import CommandResult
     from .remote.transfer import TransferResult
@@ -47,7 +47,7 @@ _HOME = {
     "Cluster": "cluster",
     "CommandResult": "remote.result",
     "Connection": "connection",
-    "FileStat": "remote.files",
+    "FileStat": "remote.file_stat",
     "Job": "cluster",
     "JobId": "jobs",
     "JobState": "jobs",

@@ -41,7 +41,7 @@ TABLES: dict[str, dict[str, Any]] = {
 
 _CONNECTION_OPTIONS = (
     "port", "jump", "ssh_config", "ssh_options", "forward_agent", "master", "persist",
-    "connect_timeout", "exec_backend", "max_sessions", "responder",
+    "connect_timeout", "exec_backend", "max_sessions", "responder", "start_timeout",
 )  # fmt: skip
 _CLUSTER_OPTIONS = ("poll_interval", "grace", "login_shell", "prologue", "journal")
 

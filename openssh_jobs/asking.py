@@ -51,9 +51,16 @@ class Asker:
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
 
-    def run(self, script: bytes, timeout: float) -> CommandResult[str]:
-        """Run shell text where the scheduler's commands are found."""
+    def run(self, script: bytes, timeout: float, *, once: bool = False) -> CommandResult[str]:
+        """Run shell text where the scheduler's commands are found.
+
+        ``once``: an error before it began says for certain that nothing was run (``.sent``).
+        """
         before = self._prologue + b"\n" if self._prologue else b""
+        if once:
+            return self.connection._run_once(
+                before + script, login_shell=self._login_shell, timeout=timeout
+            )
         return self.connection.run(before + script, login_shell=self._login_shell, timeout=timeout)
 
     def ask(self, script: str, timeout: float = QUERY_TIMEOUT) -> CommandResult[str]:

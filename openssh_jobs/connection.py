@@ -12,6 +12,7 @@ from .openssh import forking
 from .openssh.master import Master
 from .openssh.sessions import Sessions
 from .openssh.target import Target
+from .remote import limits
 from .remote.calls import FileCalls
 from .remote.command import Commands
 from .remote.exchange import line_splitter
@@ -71,6 +72,8 @@ class Connection(FileCalls):
     stays after its last session, ``None`` for ever.  ``exec_backend``: ``auto``, ``mux`` or
     ``process``.  ``forward_agent``: commands here may use the agent; this takes a login of its own,
     because all sessions of a login see what was forwarded once.
+    ``start_timeout``: seconds for the login shell there to begin with what was asked (its rc files
+    may be slow; ``servers.toml`` or 30); then it is ``CommandNotStarted``.
     ``responder`` answers the questions of a login (``openssh_jobs.openssh.prompts.Prompt`` to
     text or ``None``); without one a host that asks is ``AuthenticationNeeded``.
     May be shared by threads, and used after a fork.
@@ -97,7 +100,12 @@ class Connection(FileCalls):
         responder: Callable[[Prompt], str | None] | None = None,
         exec_backend: Literal["auto", "mux", "process"] = "auto",
         max_sessions: int | None = None,
+        start_timeout: float | None = None,
     ) -> None:
+        if start_timeout is None:
+            start_timeout = settings.start_timeout(host) or limits.START
+        if not start_timeout > 0:
+            raise ConfigurationError(f"start_timeout={start_timeout} is not above 0", host=host)
         if responder is not None and not callable(responder):
             raise ConfigurationError("responder= is nothing that can be called", host=host)
         target = Target(
@@ -126,11 +134,11 @@ class Connection(FileCalls):
             max_sessions=max_sessions,
             forward_agent=forward_agent,
         )
-        self._commands = Commands(self._sessions, prologue=prologue)
+        self._commands = Commands(self._sessions, prologue=prologue, start_timeout=start_timeout)
         self._shell = ControlShell(self._sessions, self._commands)
         self._commands.aside = self._aside
         self._files = Files(self._shell, host)
-        self._sftp = Sftp(self._sessions)
+        self._sftp = Sftp(self._sessions, start_timeout=start_timeout)
         self._transfer = Transfer(self._commands, self._shell, self._sftp, self._files, host)
         forking.renew(self)
 
@@ -298,15 +306,18 @@ class Connection(FileCalls):
         on_stdout: Callable[[Any], object] | None = None,
         on_stderr: Callable[[Any], object] | None = None,
         login_shell: bool | None = None,
+        keep: bool = True,
     ) -> CommandResult[Any]:
         """Run a command to its end.
 
         Text is a POSIX sh script whatever the login shell is; a sequence is an argument vector.
         ``env`` values travel on stdin, not in argv.  ``on_stdout`` and ``on_stderr`` are called
-        for every line as it comes.  Raises ``CommandTimeout`` after ``timeout`` seconds (the
-        remote process group is ended), ``CommandFailed`` with ``check`` or where no exit status
-        came, ``ConnectionLost``, ``SessionLimit``, the ``OSError`` of ``cwd``.  Retried: only
-        what was certainly not sent.
+        for every line as it comes; with ``keep=False`` what they get is not kept for the result,
+        which otherwise holds all that the command prints, however much.  Raises
+        ``CommandTimeout`` after ``timeout`` seconds (the remote process group is ended),
+        ``CommandNotStarted`` where the login shell never begins it, ``CommandFailed`` with
+        ``check`` or where no exit status came, ``ConnectionLost``, ``SessionLimit``, the
+        ``OSError`` of ``cwd``.  Retried: only what was certainly not sent.
         """
         plan = self._commands.plan(
             command,
@@ -332,19 +343,22 @@ class Connection(FileCalls):
             on_stdout=feeds[0],
             on_stderr=feeds[1],
             args=command,
+            keep=keep,
         )
         for end in ends:
             end()
-        result: CommandResult[Any] = done
-        if text:
-            result = replace(
-                result,
-                stdout=done.stdout.decode(encoding, errors),
-                stderr=done.stderr.decode(encoding, errors),
-            )
+        result: CommandResult[Any] = done.decoded(encoding, errors) if text else done
         if check:
             result.check_returncode()
         return result
+
+    def _run_once(self, script: bytes, *, login_shell: bool, timeout: float) -> CommandResult[str]:
+        """Run shell text that travels on stdin: if its shell never begins, nothing can have run.
+
+        What else may read a command line finds no script in this one; a round trip more.
+        """
+        plan = self._commands.plan(script, login_shell=login_shell, by_stdin=True)
+        return self._commands.run_bytes(plan, timeout=timeout).decoded()
 
     def run_many(
         self, commands: Iterable[Command], *, concurrency: int | None = None, **same: Any

@@ -9,8 +9,10 @@
         HostUnreachable  HostKeyUnknown  HostKeyChanged  AuthenticationNeeded
         AuthenticationFailed  TooManyKeys  Throttled  JumpHostFailed  MasterRequired
       ConnectionLost                  the link died under a call; .sent is "maybe"
+        InvalidAnswer                 what the host answered is no answer, or has no end
       SessionLimit                    no free session on the master within the time allowed
       CommandFailed                   .result; also a subprocess.CalledProcessError
+        CommandNotStarted             the login shell there never began it
       CommandTimeout                  .result .confirmed; also a subprocess.TimeoutExpired
       TransferError                   a file did not arrive; the target is as it was
         VerifyFailed  UnrepresentableName  UnsafeName
@@ -190,6 +192,10 @@ class ConnectionLost(OpenSSHJobsError):
     default_sent: ClassVar[Sent] = "maybe"
 
 
+class InvalidAnswer(ConnectionLost):
+    """What the host answered makes no sense, or passed every limit; that session was given up."""
+
+
 class SessionLimit(OpenSSHJobsError):
     """The server's MaxSessions were all taken until the wait for one ran out."""
 
@@ -247,6 +253,18 @@ class CommandFailed(_WithResult, CalledProcessError):
     @returncode.setter
     def returncode(self, value: Any) -> None:
         raise AttributeError("returncode comes from .result")
+
+
+class CommandNotStarted(CommandFailed):
+    """The account's login shell ended, or was silent, without beginning what was asked.
+
+    The connection stands, and another login helps nobody: an rc file starts another program, or
+    the account is for sftp or one command only.  ``.result`` holds what was seen.  Nothing was
+    sent on the command's stdin: ``.sent`` is ``"no"`` for what travels there (files, calls, jobs),
+    ``"maybe"`` for a command line that something else may have read.
+    """
+
+    default_sent: ClassVar[Sent] = "maybe"
 
 
 class CommandTimeout(_WithResult, TimeoutExpired):

@@ -60,14 +60,23 @@ def servers() -> dict[str, dict[str, Any]]:
     return found
 
 
-def poll_floor(host: str) -> float | None:
-    """The site's own least number of seconds between two queries (``poll_floor``), if any."""
-    value = servers().get(host, {}).get("poll_floor")
+def _seconds(host: str, name: str) -> float | None:
+    value = servers().get(host, {}).get(name)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
-        raise ConfigurationError(f"poll_floor of {host} in {config_file()} is no number of seconds")
+        raise ConfigurationError(f"{name} of {host} in {config_file()} is no number of seconds")
     return float(value)
+
+
+def poll_floor(host: str) -> float | None:
+    """The site's own least number of seconds between two queries (``poll_floor``), if any."""
+    return _seconds(host, "poll_floor")
+
+
+def start_timeout(host: str) -> float | None:
+    """Seconds for the login shell to begin with a command (``start_timeout``), if that was set."""
+    return _seconds(host, "start_timeout")
 
 
 def dials_per_hour(host: str) -> int | None:

@@ -364,7 +364,7 @@ class Submission:
             self._undo()
             raise
         try:
-            done = self._asker.run(b"exec /bin/sh -c " + quote(script), SUBMIT_TIMEOUT)
+            done = self._asker.run(b"exec /bin/sh -c " + quote(script), SUBMIT_TIMEOUT, once=True)
         except (ConnectError, ConnectionLost, CommandTimeout, CommandFailed, SessionLimit) as error:
             if error.sent == "no":
                 self._undo()

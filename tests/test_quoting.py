@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from openssh_jobs.errors import UnrepresentableName
 from openssh_jobs.remote import quoting
-from openssh_jobs.remote.files import quote_glob
+from openssh_jobs.remote.quoting import quote_glob
 from tests.names import EXPRESSIBLE, NAMES
 from tests.real import parts
 

@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from openssh_jobs import Connection
-from openssh_jobs.errors import CommandFailed, CommandTimeout, ConnectionLost, OpenSSHJobsError
+from openssh_jobs.errors import (
+    CommandFailed,
+    CommandNotStarted,
+    CommandTimeout,
+    OpenSSHJobsError,
+)
 from tests.helpers import processes
 from tests.real import parts
 from tests.real.site import Host
@@ -161,8 +166,9 @@ def test_an_account_without_a_shell(
         try:
             with pytest.raises(CommandFailed, match="This account is not available") as caught:
                 c.run("echo ran")
+            assert isinstance(caught.value, CommandNotStarted)
             assert caught.value.result.returncode == 1
-            with pytest.raises(ConnectionLost, match="no /bin/sh: This account is not"):
+            with pytest.raises(CommandNotStarted, match="This account is not available"):
                 c.exists("/")
         finally:
             c.close(stop_master=True)

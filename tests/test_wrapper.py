@@ -48,11 +48,14 @@ def test_marks_are_taken_out_and_nothing_else(texts: list[bytes], places: list[i
 
 
 @given(text=TEXT, places=PLACES)
-def test_a_stream_without_a_mark_comes_out_whole(text: bytes, places: list[int]) -> None:
+def test_a_stream_without_a_mark_is_the_commands_only_where_none_was_to_come(
+    text: bytes, places: list[int]
+) -> None:
     for hold in (True, False):
         marks = wrapper.Marks(NONCE, hold=hold)
         out = b"".join(marks.feed(piece) for piece in cut(text, places)) + marks.rest()
-        assert out == text
+        assert out == (b"" if hold else text)
+        assert marks.noise == (text if hold else b"")
 
 
 def test_output_is_not_kept_back() -> None:
@@ -69,7 +72,7 @@ def test_output_is_not_kept_back() -> None:
 def run(
     script: bytes, *, shell: str = "sh", data: bytes = b"", **options: object
 ) -> subprocess.CompletedProcess[bytes]:
-    options = {"family": "sh", "report_status": True, **options}
+    options = {"family": "sh", **options}
     line = wrapper.build(script, NONCE, **options)  # type: ignore[arg-type]
     return subprocess.run(
         [shell, "-c", line.command],
@@ -126,13 +129,13 @@ def test_the_host_itself_ends_what_takes_too_long(shell: str) -> None:
 
 def test_a_long_script_travels_on_stdin() -> None:
     script = b"x=1\n" * 60_000 + b"cat; exit 6"
-    line = wrapper.build(script, NONCE, family="sh", report_status=False)
+    line = wrapper.build(script, NONCE, family="sh")
     assert len(line.command) < 1000
     assert plain(run(script, data=b"rest")) == (6, b"rest", b"")
 
 
 def test_the_environment_is_in_no_argument() -> None:
-    line = wrapper.build(b"true", NONCE, family="sh", report_status=False, env={"TOKEN": "se'cret"})
+    line = wrapper.build(b"true", NONCE, family="sh", env={"TOKEN": "se'cret"})
     assert b"cret" not in line.command
     assert plain(run(b'printf %s "$TOKEN"', env={"TOKEN": "se'cret"})) == (0, b"se'cret", b"")
 

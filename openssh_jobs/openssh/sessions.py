@@ -7,13 +7,15 @@ refused never ran.
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
+import re
 import threading
 import time
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
-from ..errors import ConfigurationError, ConnectionLost, SessionLimit
+from ..errors import CommandNotStarted, ConfigurationError, ConnectionLost, SessionLimit
 from . import features, keeper, mux, process, sockets
 
 if TYPE_CHECKING:
@@ -88,30 +90,27 @@ def guarded_arguments(path: str) -> list[str]:
 
     Without ``ProxyCommand=false`` a missing or full master would silently become a new login.
     """
-    return [
-        "-F",
-        "none",
-        "-o",
-        "ControlMaster=no",
-        "-o",
-        "ProxyCommand=false",
-        "-o",
-        "BatchMode=yes",
-        "-S",
-        path.replace("%", "%%"),
-    ]
+    options = ("ControlMaster=no", "ProxyCommand=false", "BatchMode=yes")
+    words = [word for option in options for word in ("-o", option)]
+    return ["-F", "none", *words, "-S", path.replace("%", "%%")]
+
+
+# ssh's own words, each at the beginning of a line: what the host prints may hold any of them.
+_REFUSED = re.compile(rb"^mux_client_request_session: session request failed: .*", re.MULTILINE)
+_NOBODY = re.compile(rb"^Control socket connect\(", re.MULTILINE)
+_CUT_OFF = re.compile(rb"^(?:mux_client_\w+: (?:read|write) |muxclient: ).*", re.MULTILINE)
+_GUARDED = re.compile(rb"^(?:kex_exchange_id|[\w ]+(?:: Conn)?[\w ]* UNKNOWN port 65535)", re.M)
 
 
 def failure_of(stderr: bytes) -> mux.MuxError:
     """Why a guarded ``ssh -S`` ended with 255 before the command began, from its words."""
-    text = stderr.decode("utf-8", "replace")
-    if "refused by peer" in text or "session request failed" in text:
-        return mux.SessionRefused(text.strip().splitlines()[0])
-    if "Control socket connect" in text or "Connection refused" in text:
+    if found := _REFUSED.search(stderr):
+        return mux.SessionRefused(found[0].decode("utf-8", "replace").strip())
+    if _NOBODY.search(stderr):
         return mux.NoMaster("nobody listens on the master's socket", stale=True)
-    if "read from master failed" in text or "master" in text:
-        return mux.MuxLost(text.strip().splitlines()[0], sent="maybe")
-    if "UNKNOWN port 65535" in text or "kex_exchange_identification" in text:
+    if found := _CUT_OFF.search(stderr):
+        return mux.MuxLost(found[0].decode("utf-8", "replace").strip(), sent="maybe")
+    if _GUARDED.search(stderr):
         # The guard's own words alone: the socket was not there.
         return mux.NoMaster("there is no master's socket")
     return mux.MuxLost("ssh ended without a word", sent="maybe")
@@ -243,6 +242,8 @@ class Sessions:
             raise ConfigurationError(f"max_sessions={max_sessions} is less than 1")
         self.master = master
         self.opened = 0
+        self.silent: CommandNotStarted | None = None
+        """The last word of a login shell that never began, and may still hold its session."""
         self._wanted = backend
         self.backend: Backend = "process" if backend == "process" else "mux"
         self._forward_agent = forward_agent
@@ -296,7 +297,10 @@ class Sessions:
         self.confirmed()
 
     def round_trip(self, link: Link, timeout: float = _PROBE_TIMEOUT) -> bool:
-        """Whether the host answers over this master.  A refused session is an answer too."""
+        """Whether the host answers over this master: a session that it grants or refuses says so.
+
+        What runs in the session does not count: an account's shell may never begin.
+        """
         with open(os.devnull, "r+b") as nothing:
             fd = nothing.fileno()
             try:
@@ -307,10 +311,10 @@ class Sessions:
                 return self._process_round_trip(link, timeout)
             except mux.MuxError:
                 return False
-            try:
-                return session.wait(timeout) and session.status is not None
-            finally:
-                session.close()
+            # Its end is waited for, so that it takes nobody's place; not for long.
+            session.wait(min(timeout, 1.0))
+            session.close()
+            return True
 
     def still_answers(self, link: Link) -> bool:
         """Whether the host answers over this very master, and not over a successor of it."""
@@ -325,7 +329,8 @@ class Sessions:
         done = process.run(argv, timeout=timeout)
         if done.timed_out:
             return False
-        return done.returncode == 0 or isinstance(failure_of(done.stderr), mux.SessionRefused)
+        granted = done.returncode != 255
+        return granted or isinstance(failure_of(done.stderr), mux.SessionRefused)
 
     def forget(self, link: Link | None = None) -> None:
         """Do not use this master (``None``: any) again without looking for it anew."""
@@ -382,6 +387,9 @@ class Sessions:
             try:
                 started = starter(link)
             except mux.SessionRefused as error:
+                if self.silent is not None:
+                    # Those that hang there are what holds the sessions: no use in waiting.
+                    raise copy.copy(self.silent) from error
                 if patience.left(self.slots.freed_at) <= 0:
                     raise self._no_session(what, FULL, patience) from error
                 if patience.spent > 3.0 and not said:
@@ -404,6 +412,7 @@ class Sessions:
                     raise self.master.lost(link, what, sent=error.sent, why=str(error)) from error
             else:
                 self.opened += 1
+                self.silent = None
                 self.slots.granted()
                 self.confirmed()
                 keeper.watch(self)

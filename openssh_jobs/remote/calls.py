@@ -5,7 +5,8 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING
 
-from . import streams
+from ..errors import InvalidAnswer
+from . import limits, streams
 from .oserrors import error_of
 from .quoting import quote_path, to_bytes
 from .transfer import part_name
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .command import Commands
-    from .files import DirEntry, DiskUsage, Files, FileStat
+    from .file_stat import FileStat
+    from .files import DirEntry, DiskUsage, Files
 
 
 class FileCalls:
@@ -29,14 +31,31 @@ class FileCalls:
     _commands: Commands
 
     def read_bytes(self, path: str) -> bytes:
-        """The contents of a file on the host."""
+        """The contents of a file on the host.
+
+        Raises ``InvalidAnswer`` where more or less comes than the file was long.
+        """
         small = self._files.read_small(path)
-        if small is not None:
-            return small
+        return self._read_large(path) if small is None else small
+
+    def _read_large(self, path: str) -> bytes:
+        before = self._files.stat(path)
+        # What the system makes up as it is read has no size; all else is as long as it says.
+        sized = before.is_file() and before.st_size > 0
+        most = 2 * before.st_size + limits.ANSWER if sized else limits.LISTING
         plan = self._commands.plan(b"exec cat < " + quote_path(path), prologue="")
-        done = self._commands.run_bytes(plan, again=True)
+        done = self._commands.run_bytes(plan, again=True, most=most)
         if done.returncode != 0:
             raise error_of(done.stderr.decode("utf-8", "replace"), path, host=self.host)
+        count = len(done.stdout)
+        if sized and count != before.st_size:
+            after = self._files.stat(path).st_size
+            if not min(before.st_size, after) <= count <= max(before.st_size, after):
+                raise InvalidAnswer(
+                    f"{path!r} is {after} bytes long, and {count} came",
+                    host=self.host,
+                    command=plan.what,
+                )
         return done.stdout
 
     def read_text(

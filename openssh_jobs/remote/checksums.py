@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from typing import TYPE_CHECKING
 
-from ..errors import TransferError, VerifyFailed
+from ..errors import InvalidAnswer, TransferError, VerifyFailed
+from . import limits
 from .oserrors import error_of
-from .quoting import quote_path, to_text
+from .quoting import quote_path, to_text, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 _HEX = 64
+_HEXADECIMAL = re.compile(rb"[0-9a-f]{64}\Z")
 
 
 def _tool(site: Site) -> bytes:
@@ -50,11 +53,21 @@ def remote(site: Site, path: bytes, size: int | None = None) -> str:
     script = _tool(site) + b" < " + quote_path(path)
     if size is not None:
         script = b"head -c %d < %b | %b" % (size, quote_path(path), _tool(site))
-    done = site.commands.run_bytes(site.commands.plan(script, prologue=""), again=True)
-    word = done.stdout.split()[:1]
-    if done.returncode != 0 or not word or len(word[0]) != _HEX:
+    plan = site.commands.plan(script, prologue="")
+    done = site.commands.run_bytes(plan, again=True, timeout=limits.READING, most=limits.WORDS)
+    if done.returncode != 0:
         raise error_of(to_text(done.stderr), path, host=site.host)
-    return to_text(word[0])
+    return _sum(site, b"".join(done.stdout.split()[:1]), path)
+
+
+def _sum(site: Site, word: bytes, path: bytes) -> str:
+    if not _HEXADECIMAL.match(word):
+        raise InvalidAnswer(
+            f"the host's checksum of {visible(path)!r} is none: {visible(word) or 'nothing'}",
+            host=site.host,
+            command="checksum",
+        )
+    return to_text(word)
 
 
 def local_many(top: bytes, names: Sequence[bytes]) -> dict[bytes, str]:
@@ -77,12 +90,15 @@ def remote_many(site: Site, top: bytes, names: Sequence[bytes]) -> dict[bytes, s
     )
     data = b"".join(b"./" + name + b"\0" for name in names)
     plan = site.commands.plan(script, prologue="")
-    done = site.commands.run_bytes(plan, data=data, again=True)
+    done = site.commands.run_bytes(
+        plan, data=data, again=True, timeout=limits.READING, most=limits.LISTING
+    )
     if done.returncode != 0:
         raise error_of(to_text(done.stderr), top, host=site.host)
     found: dict[bytes, str] = {}
     for record in done.stdout.split(b"\0")[:-1]:
-        found[record[_HEX + 2 :].removeprefix(b"./")] = to_text(record[:_HEX])
+        name = record[_HEX + 2 :].removeprefix(b"./")
+        found[name] = _sum(site, record[:_HEX], name)
     missing = set(names) - found.keys()
     if missing:
         raise TransferError(

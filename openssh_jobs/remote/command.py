@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CommandFailed, CommandTimeout, OpenSSHJobsError
 from ..openssh import mux
-from . import wrapper
+from . import limits, wrapper
 from .exchange import Exchange
-from .quoting import describe, envelope, join_command, quote, quote_path
+from .quoting import OWN_PATH, describe, envelope, join_command, quote, quote_path
 from .result import NO_STATUS, CommandResult
-from .running import STATUS_WAIT, NeverStarted, Plan, Running
+from .running import STATUS_WAIT, Plan, Running, StartTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,9 +39,13 @@ _FIND_GROUP = (
 class Commands:
     """Runs commands over the sessions of one host."""
 
-    def __init__(self, sessions: Sessions, *, prologue: str = "") -> None:
+    def __init__(
+        self, sessions: Sessions, *, prologue: str = "", start_timeout: float = limits.START
+    ) -> None:
         self.sessions = sessions
         self.prologue = prologue
+        self.start_timeout = start_timeout
+        """Seconds for the login shell to begin with a command."""
         self.count = 0
         self.family: wrapper.Family | None = None
         self.aside: Callable[[bytes, float], int | None] | None = None
@@ -77,12 +81,19 @@ class Commands:
         login_shell: bool = False,
         errors: wrapper.Errors = "pipe",
         prologue: str | None = None,
+        by_stdin: bool = False,
+        inert: bool = False,
     ) -> Plan:
-        """Check and quote a command.  Raises ``ValueError`` before anything is sent."""
+        """Check and quote a command.  Raises ``ValueError`` before anything is sent.
+
+        ``by_stdin`` and ``inert``: see ``Plan``.
+        """
         script = join_command(command)
         before = self.prologue if prologue is None else prologue
         if before:
             script = join_command(before) + b"\n" + script
+        if prologue == "":
+            script = OWN_PATH + script  # one of our own
         wrapper.exports(env or {})
         if cwd is not None:
             quote_path(cwd)
@@ -93,6 +104,8 @@ class Commands:
             env=env,
             login_shell=login_shell,
             errors=errors,
+            by_stdin=by_stdin,
+            inert=inert,
         )
 
     def launch(
@@ -106,34 +119,23 @@ class Commands:
         again: bool = False,
         until: float | None = None,
     ) -> Running:
-        """Start a command; returns when its shell has begun.
+        """Start a command; returns when its script has begun.
 
-        ``until`` (``time.monotonic``) bounds the wait for a free session.
+        Its stdin may be used then, not before: nothing may be in a ``stdin`` that is handed over.
+        ``until`` (``time.monotonic``) bounds the wait for a free session and for the beginning
+        (``StartTimeout``).  Raises ``CommandNotStarted`` where the login shell does not begin.
         """
 
         def starter(link: Link) -> Running:
             running = Running(self, plan, keep_stdin=keep_stdin)
             self._at_work.add(running)
-            running.start(link, data, stdin, stdout)
+            running.start(link, data, stdin, stdout, until)
             return running
 
         self.count += 1
-        try:
-            running, slot = self.sessions.start(starter, what=plan.what, again=again, until=until)
-            running.slot = slot
-            return running
-        except NeverStarted as error:
-            status, out, err = error.args
-            said = " ".join((out + " " + err).split())[:300] or "nothing"
-            raise CommandFailed(
-                f"the login shell ended with status {status} without starting the command; "
-                f"it said: {said}",
-                host=self.host,
-                command=plan.what,
-                sent="maybe",
-                result=CommandResult(plan.what, status, out, err, self.host),
-                advice=f"See what `{self.sessions.master.target.shell_command()} true` does.",
-            ) from None
+        running, slot = self.sessions.start(starter, what=plan.what, again=again, until=until)
+        running.slot = slot
+        return running
 
     # ------------------------------------------------------------------ run
 
@@ -147,12 +149,15 @@ class Commands:
         on_stderr: Callable[[bytes], object] | None = None,
         args: Any = None,
         again: bool = False,
+        keep: bool = True,
+        most: int | None = None,
     ) -> CommandResult[bytes]:
         """Run to the end; output as bytes.
 
-        Raises ``CommandTimeout`` after ``timeout`` seconds, ``ConnectionLost``, the ``OSError``
-        of a ``cwd`` that cannot be entered, ``CommandFailed`` where no status came although the
-        link is well.
+        ``keep=False``: output that a function is told is not kept.  ``most``: bytes of stdout that
+        can be an answer, for commands of our own.  Raises ``CommandTimeout`` after ``timeout``
+        seconds, ``CommandNotStarted``, ``ConnectionLost``, the ``OSError`` of a ``cwd`` that cannot
+        be entered, ``CommandFailed`` where no status came although the link is well.
         """
         args = plan.what if args is None else args
         if timeout is not None:
@@ -160,16 +165,31 @@ class Commands:
             plan = dataclasses.replace(plan, limit=min(math.ceil(timeout) + 1, _LONGEST))
         began = time.monotonic()
         deadline = None if timeout is None else began + timeout
-        running = self.launch(plan, data=data, again=again, until=deadline)
-        exchange = Exchange(running, data, on_stdout, on_stderr)
+        try:
+            running = self.launch(plan, data=data, again=again, until=deadline)
+        except StartTimeout as late:
+            raise CommandTimeout(
+                f"`{plan.what}` had not begun after {timeout:g} s: the login shell is still at its "
+                "rc files, or started something else",
+                host=self.host,
+                command=plan.what,
+                timeout=timeout or 0.0,
+                confirmed=late.confirmed,
+                sent=late.sent,
+                result=CommandResult(args, NO_STATUS, b"", b"", self.host, timeout or 0.0),
+            ) from None
+        exchange: Exchange | None = None
 
         def result(code: int) -> CommandResult[bytes]:
-            out, err = exchange.output()
+            out, err = exchange.output() if exchange is not None else (b"", b"")
             return CommandResult(args, code, out, err, self.host, time.monotonic() - began)
 
         try:
             try:
-                whole = exchange.run(deadline)
+                exchange = Exchange(running, data, on_stdout, on_stderr, keep=keep, most=most)
+                # What we ask for ourselves may take long, and is never silent for as long.
+                silence = limits.SILENCE if most is not None and timeout is None else None
+                whole = exchange.run(deadline, silence=silence)
             except BaseException:
                 # Ctrl-C, or a callback that raised: as with subprocess the command ends with us.
                 running.end()
@@ -179,10 +199,11 @@ class Commands:
                 ended = running.status() is not None
                 confirmed = running.end()
                 exchange.run(time.monotonic() + 0.5)
-                raise _timeout_error(self, plan, timeout or 0, confirmed, ended, result(NO_STATUS))
+                waited = timeout or limits.SILENCE
+                raise _timeout_error(self, plan, waited, confirmed, ended, result(NO_STATUS))
             if not running.session.wait(STATUS_WAIT):
                 raise self.sessions.master.lost(running.link, plan.what, sent="yes")
-            failed = running.cwd_error()
+            failed = running.refusal()
             if failed is not None:
                 raise failed
             status = running.status()

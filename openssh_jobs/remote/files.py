@@ -5,67 +5,31 @@ from __future__ import annotations
 import errno
 import re
 import stat as stat_bits
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import ConnectionLost, remote_oserror
+from ..errors import InvalidAnswer, remote_oserror
 from . import features as found
-from . import host_names
+from . import host_names, limits
+from .file_stat import FileStat, parse_stat
 from .host_names import HostNames
 from .options import part_name
-from .oserrors import errno_of, error_of, refused
-from .quoting import RENAME, check_no_nul, quote, quote_path, to_bytes, to_text
+from .oserrors import error_of, refused
+from .quoting import RENAME, quote, quote_glob, quote_path, to_bytes, to_text, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..errors import RemoteOSError
     from .shell import Answer, ControlShell
 
 SMALL_FILE = 64 * 1024
-_MODE_TEXT = re.compile(r"(?:[0-7]{3,4}|[ugoa]*[-+=][rwxXst]*(?:,[ugoa]*[-+=][rwxXst]*)*)\Z")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileStat:
-    """A file's facts under the names of ``os.stat_result``; times in ns as far as known."""
-
-    st_mode: int
-    st_size: int
-    st_uid: int
-    st_gid: int
-    st_nlink: int
-    st_ino: int
-    st_dev: int
-    st_atime_ns: int
-    st_mtime_ns: int
-    st_ctime_ns: int
-
-    @property
-    def st_mtime(self) -> float:
-        """Time of the last change of the contents, seconds since 1970."""
-        return self.st_mtime_ns / 1e9
-
-    @property
-    def st_atime(self) -> float:
-        """Time of the last access, seconds since 1970."""
-        return self.st_atime_ns / 1e9
-
-    @property
-    def st_ctime(self) -> float:
-        """Time of the last change of the inode, seconds since 1970."""
-        return self.st_ctime_ns / 1e9
-
-    def is_dir(self) -> bool:
-        """Whether it is a directory."""
-        return stat_bits.S_ISDIR(self.st_mode)
-
-    def is_file(self) -> bool:
-        """Whether it is a regular file."""
-        return stat_bits.S_ISREG(self.st_mode)
-
-    def is_symlink(self) -> bool:
-        """Whether it is a symbolic link (only ``lstat`` and ``scandir`` can say)."""
-        return stat_bits.S_ISLNK(self.st_mode)
+_NO_SUCH_COMMAND = 127
+# Behind a script: that it was done is said, and not taken from an answer that is empty.
+_SAY_DONE = b"\ns=$?; [ $s = 0 ] && echo done; exit $s"
+_DONE = b"done\n"
+# Behind a listing: it is complete, also where there is nothing.
+_SAY_END = b" && printf '\\0'"
+_MODE_TEXT = re.compile(r"(?:[0-7]{1,4}|[ugoa]*[-+=][rwxXst]*(?:,[ugoa]*[-+=][rwxXst]*)*)\Z")
 
 
 class DirEntry(NamedTuple):
@@ -82,54 +46,6 @@ class DiskUsage(NamedTuple):
     total: int
     used: int
     free: int
-
-
-def _nanoseconds(text: str) -> int:
-    whole, _, fraction = text.partition(".")
-    return int(whole) * 10**9 + int((fraction + "000000000")[:9])
-
-
-def parse_stat(text: str) -> FileStat:
-    """Read one line in the form of ``STAT_ARGUMENTS``; ``ValueError`` where it is none."""
-    words = text.split()
-    if len(words) != 10:
-        raise ValueError(f"not a line of stat: {text!r}")
-    return FileStat(
-        st_mode=int(words[0], 16),
-        st_size=int(words[1]),
-        st_uid=int(words[2]),
-        st_gid=int(words[3]),
-        st_nlink=int(words[4]),
-        st_ino=int(words[5]),
-        st_dev=int(words[6]),
-        st_atime_ns=_nanoseconds(words[7]),
-        st_mtime_ns=_nanoseconds(words[8]),
-        st_ctime_ns=_nanoseconds(words[9]),
-    )
-
-
-def quote_glob(pattern: str) -> bytes:
-    """A pattern for the shell: ``* ? [ ]`` keep their meaning, all else is quoted."""
-    check_no_nul(pattern, "a pattern")
-    if not pattern:
-        raise ValueError("an empty pattern matches nothing")
-    data, start = to_bytes(pattern), b""
-    if data.startswith(b"~/"):
-        start, data = b'"$HOME"/', data[2:].lstrip(b"/")
-    elif not data.startswith(b"/"):
-        start = b"./"
-    out = []
-    in_brackets = False
-    for piece in re.split(rb"([*?\[\]]|(?<=\[)[!^])", data):
-        if piece in (b"*", b"?", b"[", b"]", b"!", b"^") and piece:
-            in_brackets = piece == b"[" or (in_brackets and piece != b"]")
-            out.append(b"!" if piece == b"^" else piece)
-        elif in_brackets:
-            # A range needs its dash bare.
-            out.append(b"-".join(quote(part) if part else b"" for part in piece.split(b"-")))
-        elif piece:
-            out.append(quote(piece))
-    return start + b"".join(out)
 
 
 class Files:
@@ -152,19 +68,61 @@ class Files:
             try:
                 self._features = found.parse(answer.stdout)
             except ValueError as error:
-                raise ConnectionLost(
-                    f"{error}; it said: {to_text(answer.stderr)[:200]}", host=self._host
+                raise InvalidAnswer(
+                    f"{error}; it said: {visible(answer.stderr) or 'nothing'}",
+                    host=self._host,
+                    command="features",
                 ) from error
         return self._features
 
     # ------------------------------------------------------------------ helpers
 
-    def _ask(self, script: bytes, path: str | bytes, *, again: bool = True) -> Answer:
+    def _ask(
+        self, script: bytes, path: str | bytes, *, again: bool = True, most: int = limits.ANSWER
+    ) -> Answer:
         """Run a script about a path; anything but status 0 is the error of that path."""
-        answer = self._shell.call(script, again=again)
+        answer = self._shell.call(script, again=again, most=most)
         if answer.status != 0:
-            raise error_of(to_text(answer.stderr), path, host=self._host)
+            raise self._failed(answer.status, to_text(answer.stderr), path)
         return answer
+
+    def _failed(self, status: int, said: str, path: str | bytes) -> RemoteOSError:
+        if status == _NO_SUCH_COMMAND:
+            # "not found" is not about the path.
+            detail = f"a command is missing there: {visible(said)}"
+            return remote_oserror(errno.EIO, path, host=self._host, detail=detail)
+        return error_of(said, path, host=self._host)
+
+    def _invalid(self, call: str, path: str | bytes, answer: bytes) -> InvalidAnswer:
+        """The error for an answer that is none: never taken for a success, nor for an absence."""
+        said = visible(answer) or "nothing"
+        return InvalidAnswer(
+            f"{call} of {visible(to_bytes(path))!r}: the host's answer makes no sense: {said}",
+            host=self._host,
+            command=call,
+        )
+
+    def _facts(self, call: str, path: str | bytes, line: bytes) -> FileStat:
+        try:
+            return parse_stat(to_text(line))
+        except ValueError:
+            raise self._invalid(call, path, line) from None
+
+    def _list(self, call: str, path: str | bytes, script: bytes) -> list[bytes]:
+        """What a script prints, each ended by NUL, and one more NUL at the end."""
+        answer = self._ask(script + _SAY_END, path, most=limits.LISTING).stdout
+        if not answer.endswith(b"\0") or (len(answer) > 1 and answer[-2:] != b"\0\0"):
+            raise self._invalid(call, path, answer[-limits.SAID :])
+        return answer.split(b"\0")[:-2]
+
+    def _done(self, call: str, script: bytes, path: str | bytes, *, again: bool = False) -> None:
+        """Do something about a path."""
+        self.check_done(call, path, self._ask(script + _SAY_DONE, path, again=again))
+
+    def check_done(self, call: str, path: str | bytes, answer: Answer) -> None:
+        """Raise ``InvalidAnswer`` unless a script that ends in ``echo done`` came to its end."""
+        if not answer.stdout.endswith(_DONE):
+            raise self._invalid(call, path, answer.stdout)
 
     def _stat_command(self, follow: bool) -> bytes:
         start = b"stat -L " if follow else b"stat "
@@ -205,7 +163,7 @@ class Files:
     def stat(self, path: str | bytes, *, follow_symlinks: bool = True) -> FileStat:
         """The facts of a file, of a link's target where it is one."""
         script = self._stat_command(follow_symlinks) + quote_path(path)
-        return parse_stat(to_text(self._ask(script, path).stdout))
+        return self._facts("stat", path, self._ask(script, path).stdout)
 
     def stat_many(
         self, paths: Sequence[str | bytes], *, follow_symlinks: bool = True
@@ -218,21 +176,26 @@ class Files:
             return []
         words = b" ".join(quote_path(path) for path in paths)
         script = (
-            b'for p in %b; do if e=$(%b"$p" 2>&1); then printf \'0%%s\\0\' "$e"; '
-            b"else printf '1%%s\\0' \"$e\"; fi; done" % (words, self._stat_command(follow_symlinks))
+            b'for p in %b; do if e=$(%b"$p" 2>&1); then printf \'0 %%s\\0\' "$e"; '
+            b"else printf '%%s %%s\\0' $? \"$e\"; fi; done"
+            % (words, self._stat_command(follow_symlinks))
         )
-        records = self._ask(script, paths[0]).stdout.split(b"\0")[:-1]
+        records = self._list("stat", paths[0], script)
         if len(records) != len(paths):
-            raise ConnectionLost("the host's answer is not complete", host=self._host)
+            raise self._invalid("stat", paths[0], b"%d of %d answers" % (len(records), len(paths)))
         return [self._one_of_many(*pair) for pair in zip(paths, records, strict=True)]
 
     def _one_of_many(self, path: str | bytes, record: bytes) -> FileStat | None:
-        text = to_text(record[1:])
-        if record[:1] == b"0":
-            return parse_stat(text)
-        if errno_of(text) in (errno.ENOENT, errno.ENOTDIR):
+        status, _, rest = record.partition(b" ")
+        if status == b"0":
+            return self._facts("stat", path, rest)
+        text = to_text(rest)
+        if not status.isdigit() or len(status) > 3:
+            raise self._invalid("stat", path, record)
+        error = self._failed(int(status), text, path)
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return None
-        raise error_of(text, path, host=self._host)
+        raise error
 
     def exists_many(self, paths: Sequence[str | bytes]) -> list[bool]:
         """As ``exists`` for many paths in one round trip."""
@@ -244,26 +207,30 @@ class Files:
         script = b"if [ -%b %b ]; then echo yes; else stat -L %b; fi" % (
             flag.encode(),
             where,
-            (b"-f %z -- " if self.features.stat == "bsd" else b"-c %s -- ") + where,
+            _SIZE[self.features.stat] + b" " + where,
         )
         answer = self._shell.call(script, again=True)
         if answer.status == 0:
-            return answer.stdout == b"yes\n"
-        said = to_text(answer.stderr)
-        if errno_of(said) in (errno.ENOENT, errno.ENOTDIR):
+            if answer.stdout == b"yes\n":
+                return True
+            # It is something else: its size was told.
+            if not answer.stdout.strip().isdigit():
+                raise self._invalid(f"[ -{flag} ]", path, answer.stdout)
             return False
-        raise error_of(said, path, host=self._host)
+        error = self._failed(answer.status, to_text(answer.stderr), path)
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return False
+        raise error
 
     def listdir(self, path: str | bytes = ".") -> list[str]:
         """The names in a directory, in no order."""
         script = b"find " + quote_path(path) + b"/. -mindepth 1 -maxdepth 1 -print0"
-        names = self._ask(script, path).stdout.split(b"\0")[:-1]
-        return [to_text(name) for name in self._entries(names)]
+        return self._names(self._list("listdir", path, script))
 
-    def _entries(self, paths: Sequence[bytes]) -> list[bytes]:
+    def _names(self, paths: Sequence[bytes]) -> list[str]:
         """The last parts of what ``find`` printed: one entry each, none twice."""
         names = HostNames(self._host, "the directory")
-        return [names.entry(path.rpartition(b"/")[2]) for path in paths]
+        return [to_text(names.entry(path.rpartition(b"/")[2])) for path in paths]
 
     def scandir(self, path: str | bytes = ".") -> list[DirEntry]:
         """The entries of a directory with their facts, in one round trip."""
@@ -279,22 +246,25 @@ class Files:
                 b'\'for p; do printf "%%s\\0%%s\\0" "$p" "$(%b"$p")"; done\' sh {} +'
                 % (where, self._stat_command(False).replace(b"'", b"'\\''"))
             )
-        fields = self._ask(script, path).stdout.split(b"\0")[:-1]
+        fields = self._list("scandir", path, script)
+        if len(fields) % 2:
+            raise self._invalid("scandir", path, fields[-1])
+        names = self._names(fields[::2])
         base = to_text(to_bytes(path)).rstrip("/")
-        entries = []
-        for name, facts in zip(self._entries(fields[::2]), fields[1::2], strict=True):
-            plain = to_text(name)
-            if not facts:
-                continue  # gone between the listing and the look
-            entries.append(DirEntry(plain, f"{base}/{plain}", self._entry_stat(to_text(facts))))
-        return entries
+        return [
+            DirEntry(name, f"{base}/{name}", self._entry_stat(path, facts))
+            for name, facts in zip(names, fields[1::2], strict=True)
+            if facts  # else gone between the listing and the look
+        ]
 
-    def _entry_stat(self, facts: str) -> FileStat:
-        if not self.features.find_printf:
-            return parse_stat(facts)
-        kind, mode, rest = facts.split(" ", 2)
-        bits = _KIND_BITS.get(kind, 0) | int(mode, 8)
-        return parse_stat(f"{bits:x} {rest}")
+    def _entry_stat(self, path: str | bytes, facts: bytes) -> FileStat:
+        if self.features.find_printf:
+            kind, mode, rest = (*facts.split(b" ", 2), b"", b"")[:3]
+            if not re.match(rb"[0-7]{1,7}\Z", mode):
+                raise self._invalid("scandir", path, facts)
+            bits = _KIND_BITS.get(to_text(kind), 0) | int(mode, 8)
+            facts = b"%x %b" % (bits, rest)
+        return self._facts("scandir", path, facts)
 
     def glob(self, pattern: str) -> list[str]:
         """Paths that match a shell pattern (``* ? [ ]``), sorted by the host; none is no error."""
@@ -302,7 +272,7 @@ class Files:
             b'for p in %b; do if [ -e "$p" ] || [ -L "$p" ]; then printf \'%%s\\0\' "$p"; fi; '
             b"done" % quote_glob(pattern)
         )
-        paths = self._ask(script, pattern).stdout.split(b"\0")[:-1]
+        paths = self._list("glob", pattern, script)
         asked = to_bytes(pattern)
         if asked.startswith(b"~/"):
             asked = to_bytes(self.features.home) + b"/" + asked[2:].lstrip(b"/")
@@ -318,7 +288,14 @@ class Files:
             b"echo 'Invalid argument' >&2; exit 1; else echo 'No such file or directory' >&2; "
             b"exit 1; fi" % (where, where, where)
         )
-        return to_text(self._ask(script, path).stdout.removesuffix(b"\n"))
+        return self._line("readlink", path, script)
+
+    def _line(self, call: str, path: str | bytes, script: bytes) -> str:
+        """One path that a program prints; it may hold newlines, and is never empty."""
+        answer = self._ask(script, path).stdout
+        if len(answer) < 2 or not answer.endswith(b"\n") or b"\0" in answer:
+            raise self._invalid(call, path, answer)
+        return to_text(answer[:-1])
 
     def realpath(self, path: str | bytes) -> str:
         """The path without links; all but the last part must exist."""
@@ -328,7 +305,7 @@ class Files:
             b"if command -v realpath >/dev/null; then realpath %b; else readlink -f -- %b; fi"
             % (where, where)
         )
-        found = self._ask(script, path).stdout.removesuffix(b"\n")
+        found = to_bytes(self._line("realpath", path, script))
         return to_text(host_names.absolute(found, host=self._host, call="realpath"))
 
     def disk_usage(self, path: str | bytes = ".") -> DiskUsage:
@@ -336,10 +313,10 @@ class Files:
         where = quote_path(path)
         # BusyBox's df says "can't find mount point" of whatever is wrong.
         answer = self._ask(b"ls -d %b >/dev/null && df -Pk -- %b" % (where, where), path)
-        words = answer.stdout.split(b"\n")[1].split()
-        numbers = [int(word) for word in words if word.isdigit()]
+        words = b" ".join(answer.stdout.split(b"\n")[1:2]).split()
+        numbers = [int(word) for word in words if word.isdigit() and len(word) < limits.DIGITS]
         if len(numbers) < 3:
-            raise remote_oserror(errno.EIO, path, host=self._host, detail="df gave no numbers")
+            raise self._invalid("disk_usage", path, answer.stdout)
         total, used, free = numbers[:3]
         return DiskUsage(total * 1024, used * 1024, free * 1024)
 
@@ -349,10 +326,22 @@ class Files:
         # dash says "No such file" also of a path through a file; ls says what is.
         script = (
             b"if [ -d %b ]; then echo 'Is a directory' >&2; exit 1; fi; "
+            b"stat -L %b %b 2>/dev/null || { ls -d %b >/dev/null && echo 0; } || exit; "
             b"head -c %d < %b || { s=$?; ls -d %b >/dev/null; exit $s; }"
-        )
-        answer = self._ask(script % (where, SMALL_FILE + 1, where, where), path)
-        return None if len(answer.stdout) > SMALL_FILE else answer.stdout
+        ) % (where, _SIZE[self.features.stat], where, where, SMALL_FILE + 1, where, where)
+        for last in (False, True):
+            size, newline, data = self._ask(script, path).stdout.partition(b"\n")
+            if not newline or not size.isdigit() or len(size) >= limits.DIGITS:
+                raise self._invalid("read", path, size)
+            if len(data) > SMALL_FILE:
+                return None
+            # More has come to it meanwhile, or the system makes it up as it is read; what became
+            # shorter is read once more.
+            if len(data) >= int(size):
+                return data
+            if last:
+                raise self._invalid("read", path, b"%d bytes of %b" % (len(data), size))
+        raise AssertionError("not reached")
 
     # ------------------------------------------------------------------ changing
 
@@ -361,7 +350,7 @@ class Files:
         script = b"mkdir "
         if mode != 0o777:
             script += b"-m %o " % mode
-        self._ask(script + b"-- " + quote_path(path), path, again=False)
+        self._done("mkdir", script + b"-- " + quote_path(path), path)
 
     def makedirs(self, path: str | bytes, *, exist_ok: bool = False) -> None:
         """Make a directory and those above it."""
@@ -373,7 +362,7 @@ class Files:
                 % (where, where)
                 + script
             )
-        self._ask(script, path, again=exist_ok)
+        self._done("makedirs", script, path, again=exist_ok)
 
     def remove(self, path: str | bytes) -> None:
         """Remove a file or link, not a directory."""
@@ -383,12 +372,12 @@ class Files:
             b"if [ -d %b ] && [ ! -L %b ]; then echo 'Is a directory' >&2; exit 1; fi; "
             b"rm -- %b" % (where, where, where)
         )
-        self._ask(script, path, again=False)
+        self._done("remove", script, path)
 
     def rmdir(self, path: str | bytes) -> None:
         """Remove an empty directory."""
         self._refuse_precious(path, "removing")
-        self._ask(b"rmdir -- " + quote_path(path), path, again=False)
+        self._done("rmdir", b"rmdir -- " + quote_path(path), path)
 
     def rmtree(self, path: str | bytes) -> None:
         """Remove a directory and all in it; a link is ``NotADirectoryError``."""
@@ -400,7 +389,7 @@ class Files:
             b"if [ ! -d %b ]; then echo 'Not a directory' >&2; exit 1; fi; rm -rf -- %b"
             % (where, where, where, where)
         )
-        self._ask(script, path, again=False)
+        self._done("rmtree", script, path)
 
     def replace(self, source: str | bytes, target: str | bytes) -> None:
         """Rename, over an existing file; a directory is never put into another one."""
@@ -414,18 +403,28 @@ class Files:
             b"echo 'Is a directory' >&2; exit 2; fi; rmdir -- %b || exit 2; fi; p=%b; t=%b; "
             % (one, one, two, two, one, one, two, one, two)
         ) + RENAME
-        answer = self._shell.call(script)
+        self._of_two("rename", script, source, target)
+
+    def _of_two(self, call: str, script: bytes, source: str | bytes, target: str | bytes) -> None:
+        """Do something about two paths; status 2 is about the second one."""
+        answer = self._shell.call(script + _SAY_DONE)
         if answer.status != 0:
             path = target if answer.status == 2 else source
-            raise error_of(to_text(answer.stderr), path, host=self._host)
+            raise self._failed(answer.status, to_text(answer.stderr), path)
+        self.check_done(call, target, answer)
 
     def chmod(self, path: str | bytes, mode: int | str) -> None:
         """Change a mode: an ``int``, octal text or symbolic text such as ``u+x,go-w``."""
-        text = f"{mode:o}" if isinstance(mode, int) else mode
-        if not _MODE_TEXT.match(text):
+        text = mode
+        if isinstance(mode, int) and 0 <= mode <= 0o177777:
+            # What st_mode says of the kind of a file is left out, as os.chmod does.  GNU's chmod
+            # takes set-id bits from a directory only where the number has five digits.
+            text = f"{stat_bits.S_IMODE(mode):05o}"
+        elif isinstance(mode, int) or not _MODE_TEXT.match(mode):
             raise ValueError(f"{mode!r} is no file mode")
         # Behind "--" a mode such as -w is no option; the path never begins with a dash.
-        self._ask(b"chmod -- " + quote(text) + b" " + quote_path(path), path)
+        script = b"chmod -- " + quote(str(text)) + b" " + quote_path(path)
+        self._done("chmod", script, path, again=True)
 
     def symlink(self, target: str | bytes, path: str | bytes) -> None:
         """Make ``path`` a symbolic link to ``target`` (which is taken literally)."""
@@ -434,7 +433,7 @@ class Files:
             b"if [ -e %b ] || [ -L %b ]; then echo 'File exists' >&2; exit 1; fi; ln -s -- %b %b"
             % (where, where, quote(target), where)
         )
-        self._ask(script, path, again=False)
+        self._done("symlink", script, path)
 
     def copy(self, source: str | bytes, target: str | bytes) -> None:
         """Copy a file on the host, mode and all; it appears whole under its new name."""
@@ -447,12 +446,14 @@ class Files:
             b'cp -- %b "$p" || { rm -f -- "$p"; exit 1; }; '
             b'mv -f -- "$p" "$t" || { rm -f -- "$p"; exit 2; }' % (one, two, two, part_name(), one)
         )
-        answer = self._shell.call(script)
-        if answer.status != 0:
-            path = target if answer.status == 2 else source
-            raise error_of(to_text(answer.stderr), path, host=self._host)
+        self._of_two("copy", script, source, target)
 
 
+_SIZE: dict[found.StatFlavour, bytes] = {
+    "gnu": b"-c %s --",
+    "plain": b"-c %s --",
+    "bsd": b"-f %z --",
+}
 _KIND_BITS = {
     "f": stat_bits.S_IFREG,
     "d": stat_bits.S_IFDIR,

@@ -21,9 +21,9 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import private_directory
-from ..errors import OpenSSHJobsError, TransferError, VerifyFailed
+from ..errors import InvalidAnswer, OpenSSHJobsError, TransferError, VerifyFailed
 from ..openssh import owner
-from . import checksums, ranges, streams
+from . import checksums, limits, ranges, streams
 from .oserrors import error_of
 from .private_directory import FUNCTIONS
 from .quoting import quote_path, to_text
@@ -70,7 +70,12 @@ def find_remote(site: Site, source: bytes, target: bytes, facts: os.stat_result)
         raise _not_ours(path, site.host)
     if answer.status != 0:
         raise error_of(to_text(answer.stderr), target, host=site.host)
-    blocks = _usable(int(answer.stdout), facts.st_size)
+    told = answer.stdout.strip()
+    if not told.isdigit() or len(told) > limits.DIGITS:
+        raise InvalidAnswer(
+            f"the host told no size of {to_text(path)!r}", host=site.host, command="put"
+        )
+    blocks = _usable(int(told), facts.st_size)
     if blocks and checksums.can_compare(site):
         length = blocks * ranges.BLOCK
         if checksums.local(source, length) == checksums.remote(site, path, length):

@@ -102,7 +102,7 @@ class RemoteProcess:
         self._helpers: list[threading.Thread] = []
         self._results: dict[str, Any] = {}
         self._err_raw = _MarkedReader(running.err, running.err_marks, running.early_err)
-        self._out_raw = _MarkedReader(running.out, running.out_marks, b"")
+        self._out_raw = _MarkedReader(running.out, running.out_marks, running.early_out)
         self._in_raw: io.FileIO | None = None
         self.stdin: IO[Any] | None = None
         if running.inp >= 0:
@@ -174,8 +174,7 @@ class RemoteProcess:
     def _finish(self) -> None:
         """The session is over: find out how."""
         running = self._running
-        if running.status() is None or running.plan.cwd is not None:
-            self._err_raw.drain()  # the last marks; no more than a pipe holds
+        self._err_raw.drain()  # the last marks; no more than a pipe holds
         status = running.status()
         running.session.close()
         if running.slot is not None:
@@ -184,7 +183,7 @@ class RemoteProcess:
             # Our own signal took the waiting shell along with the command.
             status = 128 + self._ended_by
         self.returncode = NO_STATUS if status is None else status
-        failed = running.cwd_error()
+        failed = running.refusal()
         if failed is not None:
             raise failed
         if status is None:

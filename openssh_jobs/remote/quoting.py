@@ -10,7 +10,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
-from ..errors import UnrepresentableName
+from ..errors import UnrepresentableName, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,6 +76,30 @@ def quote_path(path: str | bytes) -> bytes:
     return quote(data)
 
 
+def quote_glob(pattern: str) -> bytes:
+    """A pattern for the shell: ``* ? [ ]`` keep their meaning, all else is quoted."""
+    check_no_nul(pattern, "a pattern")
+    if not pattern:
+        raise ValueError("an empty pattern matches nothing")
+    data, start = to_bytes(pattern), b""
+    if data.startswith(b"~/"):
+        start, data = b'"$HOME"/', data[2:].lstrip(b"/")
+    elif not data.startswith(b"/"):
+        start = b"./"
+    out = []
+    in_brackets = False
+    for piece in re.split(rb"([*?\[\]]|(?<=\[)[!^])", data):
+        if piece in (b"*", b"?", b"[", b"]", b"!", b"^") and piece:
+            in_brackets = piece == b"[" or (in_brackets and piece != b"]")
+            out.append(b"!" if piece == b"^" else piece)
+        elif in_brackets:
+            # A range needs its dash bare.
+            out.append(b"-".join(quote(part) if part else b"" for part in piece.split(b"-")))
+        elif piece:
+            out.append(quote(piece))
+    return start + b"".join(out)
+
+
 def quote_for_any_shell(data: bytes) -> bytes:
     """Text inside single quotes that bash, dash, tcsh and fish read the same, decoded by printf.
 
@@ -126,6 +150,17 @@ def describe(command: str | bytes | Sequence[str | bytes], limit: int = 200) -> 
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
+
+def visible(said: bytes | str, limit: int = 400) -> str:
+    """What a host said, on one line, without control characters, and not too long."""
+    text = to_text(said[: 4 * limit]) if isinstance(said, bytes) else said[: 4 * limit]
+    plain = printable(" ".join(text.split()))
+    return plain if len(plain) <= limit else plain[: limit - 1] + "…"
+
+
+OWN_PATH = b"PATH=${PATH:+$PATH:}/usr/local/bin:/usr/bin:/bin; export PATH; "
+"""Shell text with which the programs of the library's own commands are found, whatever an rc file
+made of PATH."""
 
 # mv moves into a directory, also one that has just appeared, or one behind a link; rename(2), which
 # -T asks for, does not.  Without -T (the BSDs, which know -h) a look has to do.

@@ -7,11 +7,14 @@ is a ``dd`` on the host with a channel of its own; a login more would win nothin
 from __future__ import annotations
 
 import os
+import select
 import threading
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import private_directory
 from ..errors import TransferError
+from . import limits
 from .exchange import Exchange, close_fd
 from .oserrors import error_of
 from .quoting import quote_path, to_text
@@ -115,10 +118,21 @@ class _Lanes:
                 raise TransferError("another range of the file failed", host=self._host)
             self.done += count
 
+    def wait(self, fd: int, event: int) -> bool:
+        """Wait until bytes can move; an error where none do for ``limits.SILENCE``."""
+        poll = select.poll()
+        poll.register(fd, event)
+        if not poll.poll(limits.SILENCE * 1000):
+            raise TransferError(
+                f"nothing moved for {limits.SILENCE:.0f} s", host=self._host, sent="yes"
+            )
+        return True
+
     def end(self, running: Running) -> None:
         """Wait for a range's command; the error of the path where it failed."""
-        exchange = Exchange(running, b"")
-        exchange.run(None)
+        exchange = Exchange(running, b"", most=limits.WORDS)
+        if not exchange.run(time.monotonic() + limits.SILENCE):
+            raise self._commands.sessions.master.lost(running.link, running.plan.what)
         if not running.session.wait(15.0):
             raise self._commands.sessions.master.lost(running.link, running.plan.what)
         status = running.status()
@@ -153,7 +167,7 @@ def send(
         read_end, write_end = os.pipe()
         try:
             try:
-                plan = commands.plan(script, prologue="")
+                plan = commands.plan(script, prologue="", inert=True)
                 running = commands.launch(plan, stdin=read_end)
             finally:
                 close_fd(read_end)
@@ -174,14 +188,18 @@ def send(
 
 def _pump(source: int, one: Range, to: int, lanes: _Lanes) -> None:
     at, left = one.first * BLOCK, one.size
+    os.set_blocking(to, False)
     while left:
         data = os.pread(source, min(_PIECE, left), at)
         if not data:
             raise TransferError("the file became shorter while it was read")
         view = memoryview(data)
         while view:
+            lanes.wait(to, select.POLLOUT)
             try:
                 view = view[os.write(to, view) :]
+            except BlockingIOError:
+                continue
             except BrokenPipeError:
                 return  # the command there has ended: its status says why
         lanes.moved(len(data))
@@ -220,7 +238,7 @@ def receive(
                 close_fd(write_end)
             try:
                 at_work.started(running)
-                skip_to_mark(read_end, running.nonce)
+                skip_to_mark(read_end, running)
                 with open(part, "r+b", buffering=0, opener=private_directory.opener) as handle:
                     _store(read_end, one, handle.fileno(), at_work)
                 at_work.end(running)
@@ -235,7 +253,7 @@ def receive(
 def _store(source: int, one: Range, to: int, lanes: _Lanes) -> None:
     at, left = one.first * BLOCK, one.size
     over = 0
-    while data := os.read(source, _PIECE):
+    while lanes.wait(source, select.POLLIN) and (data := os.read(source, _PIECE)):
         over += max(0, len(data) - left)
         if over > BLOCK:
             # dd was asked for whole blocks, and these are more.

@@ -30,6 +30,20 @@ class CommandResult(Generic[AnyText]):
     elapsed: float = 0.0
     error: OpenSSHJobsError | None = None
 
+    def decoded(
+        self, encoding: str = "utf-8", errors: str = "surrogateescape"
+    ) -> CommandResult[str]:
+        """The same with text for bytes."""
+        return CommandResult(
+            self.args,
+            self.returncode,
+            _text(self.stdout, encoding, errors),
+            _text(self.stderr, encoding, errors),
+            self.host,
+            self.elapsed,
+            self.error,
+        )
+
     def check_returncode(self) -> None:
         """Raise ``CommandFailed`` (a ``CalledProcessError``) unless the status is 0."""
         if self.error is not None:
@@ -48,3 +62,7 @@ class CommandResult(Generic[AnyText]):
             command=what,
             result=self,
         )
+
+
+def _text(said: str | bytes, encoding: str, errors: str) -> str:
+    return said if isinstance(said, str) else said.decode(encoding, errors)

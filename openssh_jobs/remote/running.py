@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import errno
 import os
 import select
@@ -10,28 +10,36 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import remote_oserror
+from ..errors import CommandNotStarted, InvalidAnswer, remote_oserror
 from ..openssh import mux
-from ..openssh.sessions import OPEN_TIMEOUT, failure_of
-from . import wrapper
+from ..openssh.sessions import failure_of
+from . import limits, wrapper
 from .exchange import close_fd
-from .quoting import to_text
+from .quoting import to_text, visible
+from .result import NO_STATUS, CommandResult
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ..errors import Sent
     from ..openssh.master import Link
-    from ..openssh.sessions import Session, Slot
+    from ..openssh.sessions import Session, Sessions, Slot
     from .command import Commands
 
 STATUS_WAIT = 15.0
 """Seconds for a session to end after its streams have."""
+SILENT = "was silent for"
 _CHUNK = 65536
+_LARGEST_PID = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to run and how, before a session is there."""
+    """What to run and how, before a session is there.
+
+    ``by_stdin``: the script travels on stdin, so that nothing but our shell can have run it.
+    ``inert``: without what comes on its stdin the script does nothing.
+    """
 
     script: bytes
     what: str
@@ -40,10 +48,48 @@ class Plan:
     login_shell: bool = False
     errors: wrapper.Errors = "pipe"
     limit: int | None = None
+    by_stdin: bool = False
+    inert: bool = False
 
 
-class NeverStarted(Exception):
-    """The session stands, but the shell never began with the command."""
+class StartTimeout(Exception):
+    """The caller's own timeout came before the command had begun."""
+
+    def __init__(self, confirmed: bool, sent: Sent) -> None:
+        super().__init__(confirmed, sent)
+        self.confirmed = confirmed
+        self.sent = sent
+
+
+def not_started(
+    sessions: Sessions,
+    what: str,
+    *,
+    why: str,
+    status: int | None = None,
+    out: bytes = b"",
+    err: bytes = b"",
+    sent: Sent = "no",
+) -> CommandNotStarted:
+    """The error where a session stands, and the login shell did not begin with what was asked."""
+    host = sessions.master.target.host
+    words = visible(out[: limits.MARK] + b" " + err[: limits.MARK], limits.SAID).strip()
+    code = NO_STATUS if status is None else status
+    result = CommandResult(what, code, to_text(out[:_CHUNK]), to_text(err[:_CHUNK]), host)
+    error = CommandNotStarted(
+        f"the login shell {why} without starting the command; it said: {words or 'nothing'}",
+        host=host,
+        command=what,
+        sent=sent,
+        result=result,
+        advice=f"See what `{sessions.master.target.shell_command()} true` does: an rc file that "
+        "starts another program or exits must leave sessions without a terminal alone, and an "
+        "account for sftp or one command only runs nothing else.",
+    )
+    if why.startswith(SILENT):
+        sessions.silent = copy.copy(error)
+        sessions.silent.sent = "no"
+    return error
 
 
 class Running:
@@ -57,10 +103,10 @@ class Running:
         self.out = -1
         self.err = -1
         self.inp = -1
-        nonce = b"oj-" + os.urandom(9).hex().encode()
-        self.nonce = nonce
-        self.out_marks = wrapper.Marks(nonce, hold=True)
-        self.err_marks = wrapper.Marks(nonce, hold=False)
+        self.nonce = wrapper.new_nonce()
+        self.out_marks = wrapper.Marks(self.nonce, hold=True, host=commands.host)
+        self.err_marks = wrapper.Marks(self.nonce, hold=False, host=commands.host)
+        self.early_out = b""
         self.early_err = b""
         self.preamble = b""
         self.sent_input = 0
@@ -70,11 +116,19 @@ class Running:
 
     # ------------------------------------------------------------------ start
 
-    def start(self, link: Link, data: bytes, stdin: int | None, stdout: int | None) -> None:
-        """Open the session and wait until the shell has said that it begins.
+    def start(
+        self,
+        link: Link,
+        data: bytes,
+        stdin: int | None,
+        stdout: int | None,
+        until: float | None = None,
+    ) -> None:
+        """Open the session and wait until the script has begun; then stdin may be used.
 
-        ``stdin`` and ``stdout`` are descriptors to hand over instead of pipes.  Raises
-        ``mux.MuxError`` where no session came up.
+        ``stdin`` and ``stdout`` are descriptors to hand over instead of pipes: nothing may be in
+        that stdin yet.  Raises ``mux.MuxError`` where no session came up, ``CommandNotStarted``,
+        and ``StartTimeout`` at ``until`` (``time.monotonic``).
         """
         sessions = self._commands.sessions
         self.link = link
@@ -82,13 +136,13 @@ class Running:
             self.plan.script,
             self.nonce,
             family=self._commands.family,
-            report_status=sessions.backend == "process",
             cwd=self.plan.cwd,
             env=self.plan.env,
             login_shell=self.plan.login_shell,
             errors=self.plan.errors,
             # Where a second session is to be had, commands are ended from outside.
             limit=None if sessions.slots.wide else self.plan.limit,
+            by_stdin=self.plan.by_stdin,
         )
         self.preamble = line.preamble
         if stdin is not None and line.preamble:
@@ -103,36 +157,32 @@ class Running:
                 theirs.append(stdout)
             self.err, stderr = os.pipe()
             theirs.append(stderr)
-            self._write_early(line.preamble + data)
+            if not (line.preamble or data or self._keep_stdin):
+                # An rc file that reads gets its end of file, and so does whatever it starts.
+                self.close_stdin()
             self.session = sessions.open(link, line.command, (stdin, stdout, stderr))
             while theirs:
                 close_fd(theirs.pop())
-            self._await_start()
-            if self._keep_stdin:
-                self._write_preamble()
+            self._await_start(until)
+            if self.inp >= 0:
+                os.set_blocking(self.inp, False)
+                if self._keep_stdin:
+                    self._write_preamble()
         except BaseException:
             while theirs:
                 close_fd(theirs.pop())
             self.close()
             raise
 
-    def _write_early(self, data: bytes) -> None:
-        """Put what fits into the pipe before the session opens: it saves a round trip."""
-        if self.inp < 0:
-            return
-        os.set_blocking(self.inp, False)
-        self.sent_input = 0
-        if data:
-            try:
-                self.sent_input = os.write(self.inp, data[:_CHUNK])
-            except BlockingIOError:
-                self.sent_input = 0
-        if self.sent_input == len(data) and not self._keep_stdin:
-            self.close_stdin()
+    @property
+    def _sent(self) -> Sent:
+        """Whether something can have been run, where the script did not tell that it runs."""
+        return "no" if self.preamble or self.plan.inert else "maybe"
 
     def _write_preamble(self) -> None:
-        """The rest of a preamble longer than a pipe, before the caller's own bytes."""
-        deadline = time.monotonic() + OPEN_TIMEOUT
+        """The script or the environment, before the caller's own bytes."""
+        deadline = time.monotonic() + limits.CALL
+        os.set_blocking(self.inp, False)
         poll = select.poll()
         poll.register(self.inp, select.POLLOUT)
         while self.sent_input < len(self.preamble):
@@ -148,55 +198,117 @@ class Running:
             except BrokenPipeError:
                 return  # ended already; its status says how
 
-    def _await_start(self) -> None:
-        deadline = time.monotonic() + OPEN_TIMEOUT
+    def _await_start(self, until: float | None) -> None:
+        began = time.monotonic()
+        deadline = began + self._commands.start_timeout
+        if until is not None:
+            deadline = min(deadline, until)
         poll = select.poll()
         poll.register(self.err, select.POLLIN)
-        while self.err_marks.value(b"start") is None:
+        if self.out >= 0:
+            poll.register(self.out, select.POLLIN)
+        while not self._has_begun():
             left = deadline - time.monotonic()
             if left <= 0:
-                raise mux.MuxTimeout("the host's shell did not begin", sent="maybe")
-            if not poll.poll(left * 1000):
-                continue
-            data = os.read(self.err, _CHUNK)
-            if not data:
-                self._failed_to_start()
-            self.early_err += self.err_marks.feed(data)
-        pid, family = (self.err_marks.value(b"start") or [])[:2]
-        self.group = int(pid)
-        self._commands.learned(family)
+                self._too_late(time.monotonic() - began, timed_out=deadline == until)
+            for fd, _ in poll.poll(max(0.0, left) * 1000):
+                data = os.read(fd, _CHUNK)
+                if fd == self.err and not data:
+                    self._failed_to_start()
+                elif not data:
+                    poll.unregister(fd)
+                try:
+                    self._take_early(fd, data)
+                except InvalidAnswer as error:
+                    raise self._not_started(f"spoke on and on ({error.message})") from None
+
+    def _take_early(self, fd: int, data: bytes) -> None:
+        if fd == self.out:
+            self.early_out += self.out_marks.feed(data)
+            return
+        self.early_err += self.err_marks.feed(data)
+        if len(self.early_err) > limits.NOISE:
+            raise InvalidAnswer(f"more than {limits.NOISE} bytes on stderr")
+        word = wrapper.SHELL if self.plan.login_shell else wrapper.START
+        told = self.err_marks.value(word)
+        if told is not None and self.group is None:
+            self.group = self.err_marks.number(word, _LARGEST_PID)
+            if self.group is not None and len(told) > 1:
+                self._commands.learned(told[1])
+
+    def _has_begun(self) -> bool:
+        if self.err_marks.number(wrapper.START, _LARGEST_PID) is not None:
+            return True
+        asked_for = self.err_marks.value(wrapper.BEGIN) is not None
+        if asked_for and self.preamble and not self.sent_input:
+            # A csh: the outer shell, which is ours, reads the script and hands it on.
+            self._write_preamble()
+        return False
+
+    def _not_started(self, why: str, status: int | None = None) -> CommandNotStarted:
+        return not_started(
+            self._commands.sessions,
+            self.plan.what,
+            why=why,
+            status=status,
+            out=self.out_marks.noise,
+            err=self.early_err + self.err_marks.rest(),
+            sent=self._sent,
+        )
+
+    def _too_late(self, waited: float, *, timed_out: bool) -> None:
+        """Nothing told that the script began; the shell may still be at its rc files."""
+        if timed_out:
+            raise StartTimeout(self.end(), self._sent)
+        if not self._commands.sessions.round_trip(self.link):
+            raise mux.MuxTimeout("the host's shell did not begin", sent=self._sent)
+        self.end()
+        raise self._not_started(f"{SILENT} {waited:.0f} s")
 
     def _failed_to_start(self) -> None:
+        sessions = self._commands.sessions
         self.session.wait(STATUS_WAIT)
         status = self.session.status
-        said = self.early_err + self.err_marks.rest()
-        if self._commands.sessions.backend == "process" and status in (255, None):
-            raise failure_of(said)
-        if status is None:
-            raise mux.MuxLost("the session ended before the command began", sent="maybe")
-        noise = b""
+        if sessions.backend == "process" and (status is None or status < 0 or status == 255):
+            failure = failure_of(self.early_err + self.err_marks.rest())
+            refused = isinstance(failure, mux.SessionRefused)
+            if refused or not sessions.still_answers(self.link):
+                if isinstance(failure, mux.MuxLost):
+                    failure.sent = self._sent
+                raise failure
+        elif status is None and not sessions.still_answers(self.link):
+            raise mux.MuxLost("the session ended before the command began", sent=self._sent)
         if self.out >= 0:
             os.set_blocking(self.out, False)
-            with contextlib.suppress(OSError):
-                noise = os.read(self.out, _CHUNK)
-        raise NeverStarted(status, to_text(noise), to_text(said))
+            try:
+                self.out_marks.feed(os.read(self.out, _CHUNK))
+            except OSError:
+                pass
+        told = wrapper.exit_status(self.err_marks)
+        status = status if told is None else told
+        ending = "ended" if status is None else f"ended with status {status}"
+        raise self._not_started(ending, status)
 
     # ------------------------------------------------------------------ end
 
     def status(self) -> int | None:
-        """The remote exit status once the session is over, ``None`` where none came."""
-        told = self.err_marks.value(b"status")
-        if told:
-            return int(told[0])
+        """The exit status that the waiting shell told; ``None`` where it told none.
+
+        Where our stdout was closed early its last word may be lost: then the session's own status
+        counts, which is the same shell's.  255 from ``ssh -S`` may be ssh's own.
+        """
+        told = wrapper.exit_status(self.err_marks)
+        if told is not None:
+            return told
         status = self.session.status
-        if self._commands.sessions.backend == "process" and (status is None or status < 0):
-            return None
-        if self._commands.sessions.backend == "process" and status == 255:
-            return None
+        if self._commands.sessions.backend == "process" and status is not None:
+            return status if 0 <= status < 255 else None
         return status
 
-    def cwd_error(self) -> OSError | None:
-        """The error of the ``cd`` before the command, if that is what failed."""
+    def refusal(self) -> OSError | CommandNotStarted | None:
+        """Why the command was not run after all: its directory, or a script that came cut off."""
+        if self.err_marks.value(wrapper.CUT_SHORT) is not None:
+            return self._not_started("read the command only in part")
         told = self.err_marks.value(wrapper.CWD_FAILED)
         if not told or self.plan.cwd is None:
             return None

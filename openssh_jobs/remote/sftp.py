@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING
 from ..errors import ConnectError, ConnectionLost, TransferError
 from ..openssh import features, keeper, mux, process
 from ..openssh.sessions import OPEN_TIMEOUT, failure_of
+from . import limits
 from .helpers import read_counter
 from .oserrors import errno_of, error_of, local_error
-from .quoting import to_text
+from .quoting import to_text, visible
+from .running import SILENT, not_started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -95,13 +97,16 @@ class _Held:
         tick: Callable[[], object] | None = None,
         moved: Callable[[], object] | None = None,
         through: Callable[[int], object] | None = None,
+        most: float | None = None,
     ) -> None:
         """Run batch lines; ``_Failed`` at the first error.
 
-        ``stall``: seconds without any sign of life after which to give up; ``moved`` tells a
-        number that changes while data flow.  ``through`` hears how many lines are done.
+        ``stall``: seconds without any sign of life after which to give up, ``most``: seconds in
+        all; ``moved`` tells a number that changes while data flow.  ``through`` hears how many
+        lines are done.
         """
         self._begun = 0
+        began = time.monotonic()
         stdin, stdout, stderr = self._child.stdin, self._child.stdout, self._child.stderr
         if stdin is None or stdout is None or stderr is None:
             raise AssertionError("sftp was started without pipes")
@@ -128,7 +133,10 @@ class _Held:
                 through(max(0, self._begun - 1))
             if moved is not None and (now := moved()) != seen:
                 seen, last = now, time.monotonic()
-            if stall is not None and time.monotonic() - last > stall:
+            now_at = time.monotonic()
+            if stall is not None and now_at - last > stall:
+                raise TimeoutError
+            if most is not None and now_at - began > most:
                 raise TimeoutError
 
     def _write(self, data: memoryview, poll: select.poll) -> memoryview:
@@ -154,6 +162,8 @@ class _Held:
         if not data:
             raise self._failed()
         self._line += data
+        if len(self._line) > limits.WORDS:
+            self._line = self._line[-_CHUNK:]  # no line of sftp's own is as long
         *lines, self._line = self._line.split(b"\n")
         self._begun += sum(line.startswith(_ECHO) for line in lines)
         return any(line.startswith(_SYNC_ANSWER) for line in lines)
@@ -163,14 +173,21 @@ class _Held:
         if stderr is None:
             return
         try:
-            self._stderr += os.read(stderr.fileno(), _CHUNK)
+            data = os.read(stderr.fileno(), _CHUNK)
         except BlockingIOError:
-            pass
+            return
+        if len(self._stderr) < limits.WORDS:
+            self._stderr += data
 
     def _failed(self) -> _Failed:
         process.wait(self._child, 5.0)
         self._read_stderr()
         return _Failed(self._child.poll(), self._stderr)
+
+    @property
+    def said(self) -> bytes:
+        """What came on its stderr."""
+        return self._stderr
 
     @property
     def pid(self) -> int:
@@ -210,8 +227,9 @@ class _Held:
 class Sftp:
     """The files lane of a connection."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, *, start_timeout: float = limits.START) -> None:
         self._sessions = sessions
+        self.start_timeout = start_timeout
         self.started = 0
         self.reset()
         sessions.on_reclaim(self._reclaim)
@@ -301,14 +319,20 @@ class Sftp:
         def starter(link: Link) -> _Held:
             held = _Held(link)
             try:
-                # Its greeting proves that a session was granted.
-                held.call([], stall=OPEN_TIMEOUT)
+                # Its answer proves that a session was granted and that an sftp server, which sent
+                # its version, is on the other side: nothing was asked of it before.
+                held.call([], stall=self.start_timeout, most=self.start_timeout)
             except _Failed as failed:
                 held.close(grace=0.5)
                 raise self._refusal(failed) from None
             except TimeoutError:
+                said = held.said
                 held.close(grace=0.0)
-                raise mux.MuxTimeout("sftp did not begin") from None
+                if not self._sessions.round_trip(link):
+                    raise mux.MuxTimeout("sftp did not begin") from None
+                raise not_started(
+                    self._sessions, what, why=f"{SILENT} {self.start_timeout:g} s", err=said
+                ) from None
             except BaseException:
                 held.close(grace=0.0)
                 raise
@@ -325,7 +349,7 @@ class Sftp:
         """Why sftp did not begin.  -q hides ssh's own words: the session is asked about."""
         said = to_text(failed.stderr)
         if "subsystem request failed" in said:
-            return NoSubsystem(said.strip())
+            return NoSubsystem(visible(said))
         if "Received message too long" in said:
             return NoSubsystem(f"the login shell prints before sftp begins: {_decode_noise(said)}")
         link = self._sessions.link()
@@ -343,6 +367,9 @@ class Sftp:
         session.close()
         if status is None or status not in (0, 255):
             return NoSubsystem("the server has no sftp subsystem")
+        if status == 0 or self._sessions.still_answers(link):
+            # It was granted, and what answered spoke no sftp.
+            return NoSubsystem(f"what the server starts for sftp is none: {visible(said)}")
         return failure_of(failed.stderr)
 
     @staticmethod

@@ -14,12 +14,13 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import CommandTimeout, ConnectError, ConnectionLost, Sent
+from ..errors import CommandTimeout, ConnectError, ConnectionLost, InvalidAnswer, Sent
 from ..openssh import keeper, mux
-from ..openssh.sessions import OPEN_TIMEOUT, failure_of
-from . import wrapper
+from ..openssh.sessions import failure_of
+from . import limits, wrapper
 from .exchange import close_fd
-from .quoting import describe, to_text
+from .quoting import describe
+from .running import SILENT, not_started
 
 if TYPE_CHECKING:
     from ..openssh.master import Link
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("openssh_jobs.shell")
 
-CALL_TIMEOUT = 120.0
 _CHUNK = 65536
 
 
@@ -52,6 +52,7 @@ class _Held:
         self.slot: Slot | None = None
         self._out = bytearray()
         self._err = bytearray()
+        self._nonce = wrapper.new_nonce()
         theirs: list[int] = []
         self.inp = self.out = self.err = -1
         try:
@@ -61,9 +62,8 @@ class _Held:
             theirs.append(their_out)
             self.err, their_err = os.pipe()
             theirs.append(their_err)
-            self.session: Session = sessions.open(
-                link, b"exec /bin/sh -s " + wrapper.FAMILY_WORDS, (their_in, their_out, their_err)
-            )
+            line = wrapper.control_shell(self._nonce)
+            self.session: Session = sessions.open(link, line, (their_in, their_out, their_err))
         except BaseException:
             for fd in (self.inp, self.out, self.err):
                 close_fd(fd)
@@ -72,53 +72,89 @@ class _Held:
             for fd in theirs:
                 close_fd(fd)
 
-    def begin(self, sessions: Sessions) -> tuple[bytes, bytes]:
-        """Prepare the shell; returns its pid and the family of the login shell."""
-        script = (
-            b"LC_ALL=C; export LC_ALL; unset CDPATH ENV BASH_ENV; "
-            + wrapper.FAMILY_TEST
-            + b"echo $$ $f"
-        )
-        try:
-            answer = self.call(script, time.monotonic() + OPEN_TIMEOUT, subshell=False)
-        except _Ended:
-            self.session.wait(5.0)
-            self._read_rest()
-            said = bytes(self._err)
-            if sessions.backend == "process" and self.session.status in (255, None):
-                raise failure_of(said) from None
-            said = bytes(self._out) + b" " + said
-            words = " ".join(to_text(said).split())[:200] or "it said nothing"
-            raise mux.MuxLost(f"the login shell started no /bin/sh: {words}", sent="no") from None
-        pid, family = answer.stdout.split()[:2]
-        return pid, family
+    def begin(self, commands: Commands, what: str) -> bytes:
+        """Wait until the shell has told that it reads commands; returns the login shell's family.
 
-    def call(self, script: bytes, deadline: float, *, subshell: bool = True) -> Answer:
-        """One framed command; ``TimeoutError`` at the deadline, ``_Ended`` at the end."""
-        nonce = b"oj-" + os.urandom(9).hex().encode()
-        opening, closing = (b"(", b")") if subshell else (b"{", b"}")
+        Until then nothing is written: whatever else reads its stdin would run it.
+        """
+        sessions = commands.sessions
+        marks = wrapper.Marks(self._nonce, hold=True, host=commands.host)
+        deadline = time.monotonic() + commands.start_timeout
+        try:
+            while marks.number(wrapper.START, 2**31 - 1) is None:
+                self._read(deadline)
+                marks.feed(bytes(self._err))
+                self._err.clear()
+                if len(self._out) > limits.NOISE:
+                    raise InvalidAnswer(f"more than {limits.NOISE} bytes on stdout")
+        except TimeoutError:
+            why = f"{SILENT} {commands.start_timeout:g} s"
+            if not sessions.round_trip(self.link):
+                raise mux.MuxTimeout("the host's shell did not begin") from None
+        except InvalidAnswer as error:
+            why = f"spoke on and on ({error.message})"
+        except _Ended:
+            marks.feed(bytes(self._err))
+            why = self._why_it_ended(sessions, marks.noise)
+        else:
+            words = marks.value(wrapper.START) or []
+            return words[1] if len(words) > 1 else b"other"
+        raise not_started(
+            sessions, what, why=why, status=self.session.status, out=bytes(self._out),
+            err=marks.noise,
+        ) from None  # fmt: skip
+
+    def _why_it_ended(self, sessions: Sessions, said: bytes) -> str:
+        self.session.wait(5.0)
+        status = self.session.status
+        if sessions.backend == "process" and (status is None or status < 0 or status == 255):
+            failure = failure_of(said)
+            refused = isinstance(failure, mux.SessionRefused)
+            if refused or not sessions.still_answers(self.link):
+                failure.sent = "no"
+                raise failure
+        elif status is None and not sessions.still_answers(self.link):
+            raise mux.MuxLost("the session ended before its shell began", sent="no")
+        return "ended" if status is None else f"ended with status {status}"
+
+    def call(self, script: bytes, deadline: float, most: int) -> Answer:
+        """One framed command; ``TimeoutError`` at the deadline, ``_Ended`` at the end.
+
+        Raises ``InvalidAnswer`` where more than ``most`` bytes come, or no status in the frame.
+        """
+        nonce = wrapper.new_nonce()
+        begin, half = wrapper.mark(nonce), len(nonce) // 2
+        end = b"'\n%s%s %s\n' " + nonce[:half] + b" " + nonce[half:]
         text = (
-            b"echo %b; echo %b >&2; %b\n%b\n%b </dev/null; "
-            b"printf '\\n%%s %%d\\n' %b $?; printf '\\n%%s\\n' %b >&2\n"
-            % (nonce, nonce, opening, script, closing, nonce, nonce)
-        )
+            begin + b"; " + begin + b" >&2; (\n" + script + b"\n) </dev/null; "
+            b"printf " + end + b" $?; printf " + end + b" - >&2\n"
+        )  # fmt: skip
         self._send(text, deadline)
-        head, tail = nonce + b"\n", b"\n" + nonce
+        head, tail = nonce + b"\n", b"\n" + nonce + b" "
         while True:
             out, err = self._out, self._err
             # Both frames must be closed, and the status line of stdout be whole.  It is looked
             # for at the end only, else a long answer would be searched again for every piece.
-            end_out = out.rfind(tail + b" ", max(0, len(out) - len(tail) - 16))
-            if end_out >= 0 and out.endswith(b"\n") and err.endswith(tail + b"\n"):
-                status = int(out[end_out + len(tail) :].split()[0])
-                answer = Answer(
-                    status,
-                    bytes(out[out.find(head) + len(head) : end_out]),
-                    bytes(err[err.find(head) + len(head) : -len(tail) - 1]),
-                )
-                self._out, self._err = bytearray(), bytearray()
-                return answer
+            end_out = out.rfind(tail, max(0, len(out) - len(tail) - 16))
+            if end_out >= 0 and out.endswith(b"\n") and err.endswith(tail + b"-\n"):
+                return self._answer(head, end_out, len(tail))
+            if len(out) > most or len(err) > limits.ANSWER:
+                raise InvalidAnswer(f"the host answered with more than {most} bytes")
             self._read(deadline)
+
+    def _answer(self, head: bytes, end_out: int, length: int) -> Answer:
+        out, err = self._out, self._err
+        status = bytes(out[end_out + length : -1])
+        begin_out, begin_err = out.find(head), err.find(head)
+        if not (status.isdigit() and len(status) <= 3) or begin_out < 0 or begin_err < 0:
+            raise InvalidAnswer("the host answered without the frame that was asked for")
+        answer = Answer(
+            int(status),
+            bytes(out[begin_out + len(head) : end_out]),
+            bytes(err[begin_err + len(head) : -length - 2]),
+        )
+        self._out, self._err = bytearray(), bytearray()
+        return answer
 
     def _send(self, text: bytes, deadline: float) -> None:
         view = memoryview(text)
@@ -206,13 +242,15 @@ class ControlShell:
         self,
         script: bytes,
         *,
-        timeout: float = CALL_TIMEOUT,
+        timeout: float = limits.CALL,
         again: bool = False,
+        most: int = limits.ANSWER,
     ) -> Answer:
         """Run a short POSIX script and return its answer; one round trip.
 
         ``again=True`` says that running it twice does no harm: it is then repeated once where
-        the shell or the link was lost under it.  Raises ``ConnectionLost``, ``CommandTimeout``.
+        the shell or the link was lost under it.  ``most``: bytes of an answer.  Raises
+        ``CommandNotStarted``, ``ConnectionLost``, ``InvalidAnswer``, ``CommandTimeout``.
         """
         what = describe(script, 80)
         if not self._lock.acquire(timeout=timeout):
@@ -230,7 +268,12 @@ class ControlShell:
                 chores = self._chores[:]
                 began = time.monotonic()
                 try:
-                    answer = held.call(_with_chores(chores, script), began + timeout)
+                    answer = held.call(_with_chores(chores, script), began + timeout, most)
+                except InvalidAnswer as error:
+                    self._drop()
+                    message = f"{error.message} ({what})"
+                    host = self._commands.host
+                    raise InvalidAnswer(message, host=host, command=what) from None
                 except _Ended:
                     self._drop()
                     lost = self._sessions.master.lost(held.link, what)
@@ -290,10 +333,7 @@ class ControlShell:
         def starter(link: Link) -> _Held:
             held = _Held(self._sessions, link)
             try:
-                _, family = held.begin(self._sessions)
-            except TimeoutError:
-                held.close(wait=0)
-                raise mux.MuxTimeout("the host's shell did not begin") from None
+                family = held.begin(self._commands, what)
             except BaseException:
                 held.close(wait=0)
                 raise

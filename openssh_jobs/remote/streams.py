@@ -1,7 +1,7 @@
 """Byte streams between a file or a local tar and a command on the host.
 
-A local descriptor is handed to the master where it can be; only what comes from the host is
-looked at first, up to the mark that ends what rc files print.
+The bytes go through pipes that the system fills and empties.  Nothing flows before the command on
+the host has begun; what comes from there is looked at up to the mark that ends what rc files print.
 """
 
 from __future__ import annotations
@@ -12,37 +12,61 @@ import fcntl
 import logging
 import os
 import posixpath
+import select
 import shutil
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from .. import private_directory
-from ..errors import OpenSSHJobsError, TransferError
+from ..errors import InvalidAnswer, OpenSSHJobsError, TransferError
+from . import limits
 from .exchange import Exchange, close_fd
 from .oserrors import error_of
-from .quoting import quote_path, to_bytes, to_text
+from .quoting import quote_path, to_bytes, to_text, visible
 from .watching import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .command import Commands
-    from .running import Running
+    from .running import Plan, Running
 
 log = logging.getLogger("openssh_jobs.transfer")
 
 _CHUNK = 1 << 20
+_LOOK = 5.0
+"""Seconds between two looks whether anything moves."""
 _NO_SUCH_COMMAND = 127
 """What a POSIX shell ends with then (XCU 2.8.2)."""
 
 
 def remote_end(
-    running: Running, commands: Commands, path: bytes, host: str, data: bytes = b""
+    running: Running,
+    commands: Commands,
+    path: bytes,
+    host: str,
+    data: bytes = b"",
+    moved: Callable[[], int] | None = None,
 ) -> bytes:
-    """Wait for a streaming command; its stdout, or the error of ``path`` in its stderr."""
+    """Wait for a streaming command; its stdout, or the error of ``path`` in its stderr.
+
+    ``moved`` is a number that changes while data flow; where nothing does for ``limits.SILENCE``
+    the command is given up.
+    """
     try:
-        exchange = Exchange(running, data)
-        exchange.run(None)
+        exchange = Exchange(running, data, most=limits.WORDS)
+        seen, last = -1, time.monotonic()
+        while not exchange.run(time.monotonic() + _LOOK):
+            now = moved() if moved is not None else -1
+            if now != seen:
+                seen, last = now, time.monotonic()
+            if time.monotonic() - max(last, exchange.moved_at) > limits.SILENCE:
+                raise commands.sessions.master.lost(
+                    running.link,
+                    running.plan.what,
+                    why=f"nothing moved for {limits.SILENCE:.0f} s",
+                )
         out, err = exchange.output()
         if not running.session.wait(15.0):
             raise commands.sessions.master.lost(running.link, running.plan.what)
@@ -76,14 +100,55 @@ def send_file(
     tell: Callable[[int], object] | None = None,
 ) -> None:
     """A local file onto ``part`` on the host, through ``cat``; ``tell`` hears of bytes read."""
+    plan = commands.plan(
+        b"umask 077; set -C; exec cat > " + quote_path(part), prologue="", inert=True
+    )
     with open(source, "rb", buffering=0) as handle:
         fd = handle.fileno()
-        plan = commands.plan(b"umask 077; set -C; exec cat > " + quote_path(part), prologue="")
-        running = commands.launch(plan, stdin=fd)
-        # The descriptor that was handed over and ours are one: the offset tells how far ssh is.
-        watch = None if tell is None else lambda: tell(os.lseek(fd, 0, os.SEEK_CUR))
-        with Watch(watch):
-            remote_end(running, commands, part, host)
+
+        def offset() -> int:
+            return os.lseek(fd, 0, os.SEEK_CUR)
+
+        running, write_end = launch_fed(commands, plan)
+        feeder = Background(lambda: _feed(fd, write_end))
+        try:
+            with Watch(None if tell is None else lambda: tell(offset())):
+                remote_end(running, commands, part, host, moved=offset)
+        except BaseException:
+            # Whatever ended the command ended the pipe; what failed here is the reason for it.
+            feeder.join_for_oserror()
+            raise
+        feeder.join()
+
+
+def launch_fed(commands: Commands, plan: Plan) -> tuple[Running, int]:
+    """Start a command whose stdin is a wide pipe; returns our end of it, empty so far.
+
+    What is to flow begins to flow only now that the command has begun: handed over at once it
+    would be read by whatever an rc file has started instead.
+    """
+    read_end, write_end = wide_pipe()
+    try:
+        return commands.launch(plan, stdin=read_end), write_end
+    except BaseException:
+        close_fd(write_end)
+        raise
+    finally:
+        close_fd(read_end)
+
+
+def _feed(fd: int, write_end: int) -> None:
+    """A file into a pipe to its end; a command that reads no more says why itself."""
+    try:
+        if not spliced(fd, write_end):
+            while data := os.read(fd, _CHUNK):
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(write_end, view) :]
+    except BrokenPipeError:
+        pass
+    finally:
+        close_fd(write_end)
 
 
 def receive_file(
@@ -105,10 +170,14 @@ def receive_file(
         finally:
             close_fd(write_end)
         fd = handle.fileno()
-        copier = Background(lambda: _copy(read_end, running.nonce, fd))
+        copier = Background(lambda: _copy(read_end, running, fd))
+
+        def size() -> int:
+            return os.fstat(fd).st_size
+
         try:
-            with Watch(None if tell is None else lambda: tell(os.fstat(fd).st_size)):
-                remote_end(running, commands, source, host)
+            with Watch(None if tell is None else lambda: tell(size())):
+                remote_end(running, commands, source, host, moved=size)
         except OpenSSHJobsError:
             # A disk that is full here broke the pipe of the command there.
             copier.join_for_oserror()
@@ -155,11 +224,11 @@ class Background:
             raise self._error
 
 
-def _copy(read_end: int, nonce: bytes, to: int) -> None:
+def _copy(read_end: int, running: Running, to: int) -> None:
     """Copy what follows the mark; the pipe is closed at once where that cannot go on."""
     try:
-        skip_to_mark(read_end, nonce)
-        if _spliced(read_end, to):
+        skip_to_mark(read_end, running)
+        if spliced(read_end, to):
             return
         while data := os.read(read_end, _CHUNK):
             view = memoryview(data)
@@ -169,7 +238,7 @@ def _copy(read_end: int, nonce: bytes, to: int) -> None:
         close_fd(read_end)
 
 
-def _spliced(read_end: int, to: int) -> bool:
+def spliced(read_end: int, to: int) -> bool:
     """Let the system move the bytes (Linux); false where it does not, for this file system."""
     if not hasattr(os, "splice"):
         return False
@@ -196,16 +265,28 @@ def wide_pipe() -> tuple[int, int]:
     return read_end, write_end
 
 
-def skip_to_mark(read_end: int, nonce: bytes) -> bytes:
-    """Read, byte by byte, up to the line of the mark; returns what stood before it."""
+def skip_to_mark(read_end: int, running: Running) -> None:
+    """Read, byte by byte, up to the line of the mark, which a command that began has sent.
+
+    Raises ``InvalidAnswer`` where it does not come.
+    """
     seen = bytearray()
-    mark = nonce + b"\n"
-    while not seen.endswith(mark):
+    marked = running.nonce + b"\n"
+    poll = select.poll()
+    poll.register(read_end, select.POLLIN)
+    deadline = time.monotonic() + limits.CALL
+    host, what = running.out_marks.host, running.plan.what
+    while not seen.endswith(marked):
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise InvalidAnswer("the host's answer does not begin", host=host, command=what)
         byte = os.read(read_end, 1)
         if not byte:
-            raise TransferError("the host's answer ended before it began")
+            raise TransferError("the host's answer ended before it began", host=host)
         seen += byte
-    return bytes(seen[: -len(mark)])
+        if len(seen) > limits.NOISE:
+            raise InvalidAnswer(
+                f"more than {limits.NOISE} bytes came before the answer", host=host, command=what
+            )
 
 
 # --------------------------------------------------------------------------- this machine
@@ -240,11 +321,16 @@ def write_file(commands: Commands, part: bytes, target: bytes, data: bytes, host
         b'm=; if [ -f "$t" ]; then m=$(stat -c %%a -- "$t" 2>/dev/null || '
         b'stat -f %%Lp -- "$t" 2>/dev/null); fi; '
         b'{ cat > "$p" && n=$(wc -c < "$p") && [ $n -eq %d ] && '
-        b'{ [ -z "$m" ] || chmod "$m" "$p"; } && mv -f -- "$p" "$t"; } || '
+        b'{ [ -z "$m" ] || chmod "$m" "$p"; } && mv -f -- "$p" "$t" && echo done; } || '
         b'{ s=$?; rm -f -- "$p"; ls -d %b >/dev/null; exit $s; }'
         % (part_word, word, len(data), quote_path(posixpath.dirname(part) + b"/."))
     )
-    plan = commands.plan(b"LC_ALL=C; export LC_ALL; " + script, prologue="")
-    done = commands.run_bytes(plan, data=data)
+    # Without the bytes, which come when it has begun, it is none of the right length.
+    plan = commands.plan(b"LC_ALL=C; export LC_ALL; " + script, prologue="", inert=True)
+    done = commands.run_bytes(plan, data=data, most=limits.WORDS)
     if done.returncode != 0:
         raise error_of(to_text(done.stderr), to_bytes(target), host=host)
+    if done.stdout != b"done\n":
+        raise InvalidAnswer(
+            f"{visible(target)!r} was not said to be written", host=host, command="write"
+        )

@@ -7,7 +7,7 @@ import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import remote_oserror
-from . import checksums, trees
+from . import checksums, limits, trees
 from .host_names import HostNames
 from .oserrors import error_of
 from .quoting import quote_path, to_text
@@ -60,7 +60,7 @@ def list_remote(
         where,
         script,
     )
-    answer = site.shell.call(script, again=True, timeout=_LIST_TIMEOUT)
+    answer = site.shell.call(script, again=True, timeout=_LIST_TIMEOUT, most=limits.LISTING)
     if answer.status == 44:
         return None
     if answer.status != 0:

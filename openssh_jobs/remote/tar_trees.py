@@ -6,15 +6,16 @@ import bisect
 import os
 import re
 import stat
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, TransferError
 from ..openssh import process
-from . import helpers, tar_stream, tars, trees, unwritten
+from . import helpers, limits, tar_stream, tars, trees, unwritten
 from .exchange import close_fd
 from .oserrors import error_of, local_error
 from .quoting import quote_path, to_text
-from .streams import Background, remote_end, skip_to_mark, wide_pipe
+from .streams import Background, launch_fed, remote_end, skip_to_mark, wide_pipe
 from .watching import Watch
 
 if TYPE_CHECKING:
@@ -70,28 +71,33 @@ def send_tree(
         # BusyBox does not give the directory itself its mode.
         mode = stat.S_IMODE(os.stat(source).st_mode)
         script = b"cd -- %b && tar %b && chmod %o ." % (quote_path(stage), flags.encode(), mode)
-    plan = site.commands.plan(script, prologue="")
+    plan = site.commands.plan(script, prologue="", inert=True)
     ordered = by_list and tar.kind == "gnu"
     import tempfile
 
     with tempfile.TemporaryFile() as wanted, tempfile.TemporaryFile() as said:
         wanted.write(trees.tar_list(members) if by_list else b"")
         wanted.seek(0)
-        child = process.spawn(
-            argv,
-            stdin=wanted,
-            stdout=process.PIPE,
-            stderr=said,
-            # macOS would add ._ files of its own.
-            env={"COPYFILE_DISABLE": "1"},
-        )
+        # The tar here starts when the one there has begun.
+        running, write_end = launch_fed(site.commands, plan)
         try:
-            if child.stdout is None:
-                raise AssertionError("tar was started without a pipe")
-            with child.stdout:
-                running = site.commands.launch(plan, stdin=child.stdout.fileno())
+            child = process.spawn(
+                argv,
+                stdin=wanted,
+                stdout=write_end,
+                stderr=said,
+                # macOS would add ._ files of its own.
+                env={"COPYFILE_DISABLE": "1"},
+            )
+        except BaseException:
+            running.close()
+            raise
+        finally:
+            close_fd(write_end)
+        try:
             with Watch(_told_by_tar(child.pid, "wchar", members, options, source, ordered=ordered)):
-                remote_end(running, site.commands, stage, site.host)
+                moved = partial(helpers.moved_by, child.pid, "wchar")
+                remote_end(running, site.commands, stage, site.host, moved=moved)
             _local_end(child, said, source)
         except BaseException:
             process.end(child)
@@ -166,9 +172,8 @@ def list_remote(site: Site, source: bytes, follow_symlinks: bool) -> list[trees.
     if follow_symlinks:
         script = script.replace(b"find .", b"find -L .", 1)
         script = script.replace(b'if [ -L "$p" ]; then k=l; elif', b"if")
-    answer = site.shell.call(
-        b"cd -- %b && %b" % (quote_path(source), script), again=True, timeout=600
-    )
+    script = b"cd -- %b && %b" % (quote_path(source), script)
+    answer = site.shell.call(script, again=True, timeout=600, most=limits.LISTING)
     if answer.status != 0:
         raise error_of(to_text(answer.stderr), source, host=site.host)
     try:
@@ -219,11 +224,21 @@ def receive_tree(
             running = site.commands.launch(plan, data=data, stdout=write_end)
         finally:
             close_fd(write_end)
-        remote = Background(lambda: remote_end(running, site.commands, source, site.host, data))
+        at_work: list[int] = []  # the tar here, once there is one
+        remote = Background(
+            lambda: remote_end(
+                running, site.commands, source, site.host, data,
+                lambda: helpers.moved_by(at_work[0], "rchar") if at_work else 0,
+            )
+        )  # fmt: skip
         try:
-            skip_to_mark(read_end, running.nonce)
+            skip_to_mark(read_end, running)
         except TransferError:
             remote.join()  # the command said why on stderr
+            raise
+        except BaseException:
+            running.session.close()
+            remote.join_quietly()
             raise
         tell = (members, options, source, not whole and sender == "gnu")
         reader = tar_stream.Reader(
@@ -234,7 +249,7 @@ def receive_tree(
             strangers=whole and options.filter.passes_all,
             plain=tar_here.kind == "other",
         )
-        _extract(argv, pipe, stage, running, remote, tell, reader)
+        _extract(argv, pipe, stage, running, remote, tell, reader, at_work)
 
 
 def _extract(
@@ -245,6 +260,7 @@ def _extract(
     remote: Background,
     tell: tuple[Sequence[trees.Member], Options, bytes, bool],
     reader: tar_stream.Reader,
+    at_work: list[int],
 ) -> None:
     members, options, source, ordered = tell
 
@@ -262,6 +278,7 @@ def _extract(
         archive = os.dup(pipe.fileno())
         pipe.close()
         door = Background(lambda: tar_stream.pass_on(archive, to, reader))
+        at_work.append(child.pid)
         try:
             try:
                 with Watch(

@@ -1,8 +1,8 @@
 """``put`` and ``get``: a file or a tree is whole or absent.
 
 Everything lands under another name in the directory of its target and is renamed when it is
-complete and its size is right.  Files ride the held sftp, trees one tar stream; either way the
-bytes go from the file or from tar to the master without passing through Python.
+complete and its size is right.  Files ride the held sftp, trees one tar stream; the bytes of either
+do not pass through Python.
 """
 
 from __future__ import annotations
@@ -14,13 +14,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..errors import (
-    ConnectionLost,
-    OpenSSHJobsError,
-    RemoteOSError,
-    TransferError,
-    remote_oserror,
-)
+from ..errors import ConnectionLost, OpenSSHJobsError, RemoteOSError, TransferError, remote_oserror
 from . import (
     arrival,
     helpers,
@@ -42,7 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .command import Commands
-    from .files import Files, FileStat
+    from .file_stat import FileStat
+    from .files import Files
     from .sftp import Sftp
     from .shell import ControlShell
 
@@ -164,14 +159,16 @@ class Transfer:
 
     def _prepare_file(self, target: bytes, parent: bytes) -> None:
         script = (
-            b"if [ -d %b ]; then echo 'Is a directory' >&2; exit 2; fi; mkdir -p -- %b && { %b; }"
+            b"if [ -d %b ]; then echo 'Is a directory' >&2; exit 2; fi; "
+            b"mkdir -p -- %b && { %b; } && echo done"
         )
-        words = quote_path(target), quote_path(parent), partial.list_left(parent)
-        answer = self._shell.call(script % words, again=True)
+        script %= quote_path(target), quote_path(parent), partial.list_left(parent)
+        answer = self._shell.call(script, again=True)
         if answer.status != 0:
             path = target if answer.status == 2 else parent
             raise error_of(to_text(answer.stderr), path, host=self._host)
-        partial.sweep_there(self._site, parent, answer.stdout)
+        self._files.check_done("put", target, answer)
+        partial.sweep_there(self._site, parent, answer.stdout.removesuffix(b"done\n"))
 
     def _send_file(
         self, source: bytes, part: bytes, target: bytes, size: int, options: Options
@@ -282,7 +279,7 @@ class Transfer:
             b'chmod %b "$p" && %b{ '
             % (quote_path(target), quote_path(part), facts.st_size, number, times)
         )
-        script += RENAME + b"; }"
+        script += RENAME + b" && echo done; }"
         answer = self._shell.call(script)
         if answer.status == 3:
             raise TransferError(
@@ -293,6 +290,7 @@ class Transfer:
             )
         if answer.status != 0:
             raise error_of(to_text(answer.stderr), target, host=self._host)
+        self._files.check_done("put", target, answer)
 
     def _discard(self, error: BaseException, part: bytes) -> None:
         """Remove what did not become a target; without a link, with the next call over one."""

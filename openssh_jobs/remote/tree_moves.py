@@ -26,7 +26,7 @@ from . import (
 )
 from .options import TransferResult, part_name
 from .oserrors import error_of
-from .quoting import APPEAR, RENAME, quote, quote_path, sftp_quote, to_text
+from .quoting import APPEAR, RENAME, quote, quote_path, sftp_quote, to_text, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,7 +166,9 @@ class TreeMoves:
         check = b"if [ -e %b ] || [ -L %b ]; then echo 'File exists' >&2; exit 2; fi; "
         if merge:
             check = b"if [ -e %b ] && [ ! -d %b ]; then echo 'Not a directory' >&2; exit 2; fi; "
-        script = check % (where, where) + b"mkdir -p -- %b && mkdir -m 700 -- %b && %b" % (
+        script = check % (where, where) + (
+            b"mkdir -p -- %b && mkdir -m 700 -- %b && { %b; } && echo done"
+        ) % (
             quote_path(parent),
             quote_path(stage),
             partial.list_left(parent),
@@ -175,7 +177,8 @@ class TreeMoves:
         if answer.status != 0:
             path = target if answer.status == 2 else parent
             raise error_of(to_text(answer.stderr), path, host=self._host)
-        partial.sweep_there(self._site, parent, answer.stdout)
+        self._files.check_done("put", target, answer)
+        partial.sweep_there(self._site, parent, answer.stdout.removesuffix(b"done\n"))
 
     def _check(self, stage: bytes, members: list[trees.Member]) -> None:
         """Nothing is missing on the host: the count of what is there against what was sent."""
@@ -183,10 +186,12 @@ class TreeMoves:
         answer = self._shell.call(script % quote_path(stage), again=True)
         if answer.status != 0:
             raise error_of(to_text(answer.stderr), stage, host=self._host)
-        arrived = int(answer.stdout)
-        if arrived != len(members):
+        arrived = answer.stdout.strip()
+        if arrived != b"%d" % len(members):
             raise TransferError(
-                f"{arrived} of {len(members)} members arrived", host=self._host, sent="yes"
+                f"{visible(arrived) or 'none'} of {len(members)} members arrived",
+                host=self._host,
+                sent="yes",
             )
 
     def _place(
@@ -196,7 +201,7 @@ class TreeMoves:
         if options.into_existing:
             script = (
                 # What is to leave a directory needs it to be writable.
-                b's=%b; t=%b; [ -d "$t" ] || exec mv -- "$s" "$t"; '
+                b's=%b; t=%b; [ -d "$t" ] || { mv -- "$s" "$t" && echo done; exit; }; '
                 b'chmod u+rwx "$s" && cd -- "$s" && find . -type d -exec chmod u+rwx {} + && '
                 b"find . -type d -exec /bin/sh -c 't=$1; shift; for d; do "
                 b'[ -d "$t/$d" ] || { mkdir -- "$t/$d" && printf "%%s\\0" "$d"; } || exit 1; '
@@ -204,17 +209,18 @@ class TreeMoves:
                 b"find . ! -type d -exec /bin/sh -c 't=$1; shift; for f; do "
                 b'if [ -d "$t/$f" ] && [ ! -L "$t/$f" ]; then echo "$f: Is a directory" >&2; '
                 b'exit 1; fi; p=$f; (t=$t/$f; %b) || exit 1; done\' sh "$t" {} + && '
-                b'cd / && rm -rf -- "$s"' % (one, two, RENAME)
+                b'cd / && rm -rf -- "$s" && echo done' % (one, two, RENAME)
             )
         else:
             script = b"s=%b; t=%b; " % (one, two)
             if options.mark is not None:
                 name = quote(b"/" + options.mark)
                 script += b'(set -C; umask 077; echo put >"$s"%b) || exit 1; ' % name
-            script += APPEAR
+            script += APPEAR + b" && echo done"
         answer = self._shell.call(script)
         if answer.status != 0:
             raise error_of(to_text(answer.stderr), target, host=self._host)
+        self._files.check_done("put", target, answer)
         self._give_modes(target, members, answer.stdout.split(b"\0")[:-1])
 
     def _give_modes(self, target: bytes, members: list[trees.Member], made: list[bytes]) -> None:

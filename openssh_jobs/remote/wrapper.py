@@ -1,18 +1,28 @@
 """The line that is sent for a command, and the marks by which its streams are read.  Pure.
 
 Around the user's script stand two shells.  The outer one is the login shell (or a /bin/sh that it
-became): it has no stderr of its own, so that its "Killed" never lands in the user's, and it waits
-and reports.  The inner one is the user's: its ``$$`` is its own and a signal that ends it becomes
-128+N.  sshd starts every session without a terminal as its own process group, so the outer
-shell's pid names the group of all that runs.
+became): it gives up its stdout and its stderr, so that neither its "Killed" nor what an EXIT trap
+prints lands in the user's, and it waits and reports.  The inner one is the user's: its ``$$`` is
+its own and a signal that ends it becomes 128+N.  sshd starts every session without a terminal as
+its own process group, so the outer shell's pid names the group of all that runs.
+
+A mark is a line that begins with a nonce.  The command line holds the nonce only as two halves,
+which ``printf`` joins, so no echo of the line is taken for a mark.  On stderr come ``start`` (the
+script is about to run: the outer shell's pid and family) and ``status`` (how it ended); where a
+login shell stands between them the outer one says ``shell``, and the inner one ``start``.  On
+stdout one mark stands before the first byte of the command.  Nothing may be sent to
+the command's stdin before ``start``: whatever reads it until then is not our script.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from .quoting import MAX_COMMAND_BYTES, envelope, quote, quote_path
+from ..errors import InvalidAnswer
+from . import limits
+from .quoting import MAX_COMMAND_BYTES, OWN_PATH, envelope, quote, quote_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,19 +37,20 @@ FAMILY_TEST = b"if [ \"$1$2\" = '\\\\\\!' ]; then f=sh; else f=other; fi; "
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
-_REDIRECT: dict[Errors, bytes] = {
-    "pipe": b"2>&3 3>&-",
-    "stdout": b"2>&1 3>&-",
-    "devnull": b"2>/dev/null 3>&-",
+# What becomes of the command's stderr, once the marks that stand before it are out.
+_STDERR: dict[Errors, bytes] = {
+    "pipe": b"exec 3>&-; ",
+    "stdout": b"exec 2>&1 3>&-; ",
+    "devnull": b"exec 2>/dev/null 3>&-; ",
 }
-# Where the user's stderr goes elsewhere, word about the directory still has to come through.
-_REDIRECT_FOR_CWD: dict[Errors, bytes] = {
-    "pipe": b"2>&3",
-    "stdout": b"2>&1",
-    "devnull": b"2>/dev/null",
-}
+# ksh closes what exec opened beyond 2 for the programs that it starts, unless a redirection of
+# their own names it.
+_STREAMS = b">&4 2>&3 3>&3 4>&-"
 
+SHELL, BEGIN, START, STATUS = b"shell", b"begin", b"start", b"status"
 CWD_FAILED = b"cwd"
+CUT_SHORT = b"short"
+"""The script that was to come on stdin did not come whole; nothing of it was run."""
 
 
 class Line(NamedTuple):
@@ -49,14 +60,35 @@ class Line(NamedTuple):
     preamble: bytes
 
 
-def _change_directory(cwd: str | bytes, nonce: bytes, told_on: bytes) -> bytes:
+def new_nonce() -> bytes:
+    """A nonce for one command; each half of it is long enough not to be guessed."""
+    return b"oj-" + os.urandom(16).hex().encode()
+
+
+def mark(nonce: bytes, word: bytes = b"", *values: bytes) -> bytes:
+    """Shell text that prints a mark; ``values`` are shell words behind it."""
+    half = len(nonce) // 2
+    words = [word, *(b"%s" for _ in values)] if word else []
+    form = b" ".join([b"%s%s", *words])
+    return b" ".join([b"printf '" + form + b"\\n'", nonce[:half], nonce[half:], *values])
+
+
+def _sentinel(nonce: bytes) -> tuple[bytes, bytes]:
+    """The end of a script that travels on stdin, in two halves as well; never a mark itself."""
+    half = len(nonce) // 2
+    return nonce[half:], nonce[:half]
+
+
+def _change_directory(cwd: str | bytes | None, nonce: bytes, to: bytes) -> bytes:
+    if cwd is None:
+        return b""
     # The codes are looked at only when cd has failed, so they cost nothing otherwise.
     where = quote_path(cwd)
     return (
         b"cd " + where + b" 2>/dev/null || { if [ -d " + where + b" ]; then e=EACCES; "
         b"elif [ -e " + where + b" ]; then e=ENOTDIR; else e=ENOENT; fi; "
-        b"echo " + nonce + b" " + CWD_FAILED + b" $e >&" + told_on + b"; exit 126; }; exec 3>&-; "
-    )
+        + mark(nonce, CWD_FAILED, b"$e") + b" >&" + to + b"; exit 126; }; "
+    )  # fmt: skip
 
 
 def exports(env: Mapping[str, str]) -> bytes:
@@ -69,32 +101,95 @@ def exports(env: Mapping[str, str]) -> bytes:
     return b"".join(lines)
 
 
-_FROM_STDIN = b'eval "$(dd bs=1 count=%d 2>/dev/null)"'
-_FROM_VARIABLE = b'oj_script=$OJ_SCRIPT; unset OJ_SCRIPT; eval "$oj_script"'
+# A subshell's PATH of its own: an rc file may have left none that leads to dd.
+_READ = b"$(PATH=${PATH-}:/usr/bin:/bin; dd bs=1 count=%d 2>/dev/null)"
+# The script's parameters are nobody's: no variable of ours is seen by what is run.
+_RUN_FIRST = b'eval "shift\n${1%@*}"'
 
 
-def _login_shell(inner: bytes, for_csh: bytes, preamble: int, errors: bytes) -> bytes:
+def _check(text: bytes, nonce: bytes, to: bytes) -> bytes:
+    one, two = _sentinel(nonce)
+    return (
+        b"case " + text + b" in *@" + one + b"''" + two + b") ;; *) "
+        + mark(nonce, CUT_SHORT) + b" >&" + to + b"; exit 126;; esac; "
+    )  # fmt: skip
+
+
+class _Script:
+    """The user's script as the inner shell gets it: in the line, or at the head of stdin."""
+
+    def __init__(
+        self, script: bytes, nonce: bytes, env: Mapping[str, str] | None, *, by_stdin: bool
+    ) -> None:
+        self.nonce = nonce
+        self.text = script
+        self.preamble = b""
+        if env or by_stdin:
+            one, two = _sentinel(nonce)
+            self.preamble = exports(env or {}) + script + b"\n@" + one + two
+
+    def run(self, check_to: bytes, stderr: bytes) -> bytes:
+        """Shell text that runs it after ``stderr``, a redirection."""
+        if not self.preamble:
+            return stderr + self.text
+        take = b'set -- "' + _READ % len(self.preamble) + b'"; '
+        return take + _check(b"$1", self.nonce, check_to) + stderr + _RUN_FIRST
+
+    def run_quoted(self, check_to: bytes, stderr: bytes) -> bytes:
+        """The same where a syntax error in it must not reach the text around it."""
+        if self.preamble:
+            return self.run(check_to, stderr)
+        return stderr + b"eval " + quote(self.text)
+
+    def take_for_csh(self) -> bytes:
+        """For the outer shell: read it into the environment."""
+        if not self.preamble:
+            return b""
+        return (
+            mark(self.nonce, BEGIN) + b" >&3; OJ_SCRIPT=" + _READ % len(self.preamble) + b"; "
+            + _check(b"$OJ_SCRIPT", self.nonce, b"3") + b"export OJ_SCRIPT; "
+        )  # fmt: skip
+
+    def run_from_csh(self, stderr: bytes) -> bytes:
+        """For the inner shell: run it from the environment."""
+        if not self.preamble:
+            return stderr + self.text
+        return stderr + b'set -- "$OJ_SCRIPT"; unset OJ_SCRIPT; ' + _RUN_FIRST
+
+
+def _tell(nonce: bytes, word: bytes, family: bytes) -> bytes:
+    return mark(nonce, word, b"$$", family) + b" >&3 || exit 126; "
+
+
+def _start(nonce: bytes, to: bytes) -> bytes:
+    """The proof that the script runs; without it nothing is run."""
+    return mark(nonce, START, b"$$") + b" >&" + to + b" || exit 126; "
+
+
+def _login_shell(script: _Script, nonce: bytes, cwd: str | bytes | None, errors: Errors) -> bytes:
     """The user's own shell as a login shell.
 
-    tcsh takes -l only alone, so it reads its commands from stdin, and closes all descriptors but
-    the first three: what comes first on our stdin reaches the script in the environment.
+    What its rc files and its logout files print on stdout is dropped.  tcsh takes -l only alone,
+    so it reads its commands from stdin, and closes all descriptors but the first three: what comes
+    first on our stdin reaches the script in the environment.
     """
-    anyones = envelope(inner)
-    take = b""
-    if preamble:
-        take = b"OJ_SCRIPT=$(dd bs=1 count=%d 2>/dev/null); export OJ_SCRIPT; " % preamble
+    stderr = _STDERR[errors]
+    begin = _start(nonce, b"3")
+    out = mark(nonce) + b"; " + _change_directory(cwd, nonce, b"3")
+    replaced = begin + out + script.run(b"3", stderr)
+    beside = (
+        begin + b"exec 4>&1 >/dev/null 2>&1; (exec >&4 2>&3 4>&-; " + out
+        + script.run_quoted(b"3", stderr) + b"\n); exit $?"
+    )  # fmt: skip
+    for_csh = _start(nonce, b"2") + mark(nonce) + b"; " + _change_directory(cwd, nonce, b"2")
+    for_csh += script.run_from_csh(stderr)
     return (
         b'case "${SHELL##*/}" in '
-        b"csh|tcsh) ("
-        + take
-        + b"printf '%s\\n' "
-        + quote(envelope(for_csh))
-        + b' | exec "$SHELL" -l '
-        + errors
-        + b");; "
-        b'fish) (exec "$SHELL" -l -c ' + quote(anyones) + b" " + errors + b");; "
-        b'*) (exec "${SHELL:-/bin/sh}" -l -c ' + quote(inner) + b" " + errors + b");; esac"
-    )
+        b"csh|tcsh) (" + script.take_for_csh() + b"printf '%s\\n' " + quote(envelope(for_csh))
+        + b' | exec "$SHELL" -l ' + _STREAMS + b");; "
+        b'fish) (exec "$SHELL" -l -c ' + quote(envelope(replaced)) + b" " + _STREAMS + b");; "
+        b'*) (exec "${SHELL:-/bin/sh}" -l -c ' + quote(beside) + b" " + _STREAMS + b");; esac"
+    )  # fmt: skip
 
 
 def build(
@@ -102,40 +197,32 @@ def build(
     nonce: bytes,
     *,
     family: Family | None,
-    report_status: bool,
     cwd: str | bytes | None = None,
     env: Mapping[str, str] | None = None,
     login_shell: bool = False,
     errors: Errors = "pipe",
     limit: int | None = None,
+    by_stdin: bool = False,
 ) -> Line:
     """The line for a POSIX script.
 
-    ``nonce`` marks the beginning on both streams; ``report_status`` adds a last line with the
-    exit status on stderr, for a backend that cannot tell 255 from its own.  Environment values
-    and scripts too long for one argument travel at the head of stdin, not in argv.  ``limit``:
-    seconds after which the host itself ends the command.
+    ``nonce`` marks the beginning on both streams and the status on stderr.  Environment values
+    and scripts too long for one argument travel at the head of stdin, not in argv; ``by_stdin``
+    asks for that.  ``limit``: seconds after which the host itself ends the command.
     """
-    for by_stdin in (False, True):
-        body, preamble = script, b""
-        if env or by_stdin:
-            preamble = exports(env or {}) + script + b"\n"
-            body = _FROM_STDIN % len(preamble)
-        before = for_csh = b"echo " + nonce + b"; "
-        redirect = _REDIRECT[errors]
-        if cwd is not None:
-            before += _change_directory(cwd, nonce, b"3")
-            for_csh += _change_directory(cwd, nonce, b"2")
-            redirect = _REDIRECT_FOR_CWD[errors]
+    for stdin in (by_stdin, True):
+        body = _Script(script, nonce, env, by_stdin=stdin)
         if login_shell:
-            for_csh += _FROM_VARIABLE if preamble else body
-            inner = _login_shell(before + body, for_csh, len(preamble), redirect)
+            inner = _login_shell(body, nonce, cwd, errors)
         else:
-            inner = b"(exec /bin/sh -c " + quote(before + body) + b" " + redirect + b")"
-        command = _around(inner, nonce, family, report_status, limit)
+            # All on one line, so that a message about line 1 is about the script's.
+            text = mark(nonce) + b"; "
+            text += _change_directory(cwd, nonce, b"3") + body.run(b"3", _STDERR[errors])
+            inner = b"(exec /bin/sh -c " + quote(text) + b" " + _STREAMS + b")"
+        command = _around(inner, nonce, family, limit, SHELL if login_shell else START)
         if len(command) <= MAX_COMMAND_BYTES:
             break
-    return Line(command, preamble)
+    return Line(command, body.preamble)
 
 
 # Where MaxSessions is 1 the command itself holds the only session, and nobody could end it from
@@ -143,71 +230,99 @@ def build(
 # watch after a command looks around within a second and goes.
 _WATCH = (
     b"(i=%d; while [ $i -gt 0 ]; do kill -s 0 $$ || exit; sleep 1; i=$((i-1)); done; trap '' TERM; "
-    b"kill -s TERM -- -$$; sleep 1; kill -s KILL -- -$$) </dev/null >/dev/null 3>&- & w=$!; "
+    b"kill -s TERM -- -$$; sleep 1; kill -s KILL -- -$$) </dev/null 3>&- 4>&- & w=$!; "
 )
 
 
 def _around(
-    command: bytes, nonce: bytes, family: Family | None, report_status: bool, limit: int | None
+    command: bytes, nonce: bytes, family: Family | None, limit: int | None, word: bytes
 ) -> bytes:
-    """The shell that waits, around the one that runs the user's script."""
-    tail = b"exit $?"
+    """The shell that waits, around the one that runs the user's script.
+
+    ``word``: what it tells of itself.  Between that and the script stands nothing that reads
+    stdin, but for a login shell.
+    """
+    # Not `command; r=$?`: an rc file may have said `set -e`.
+    tail = b" && oj_r=0 || oj_r=$?; " + mark(nonce, STATUS, b"$oj_r") + b" >&3; "
     if limit is not None:
         command = _WATCH % limit + command
-        tail = b"r=$?; kill -s KILL $w; exit $r"
-    if report_status:
-        tail = b"r=$?; echo " + nonce + b" status $r >&3; " + tail.removeprefix(b"r=$?; ")
-        tail = tail.replace(b"exit $?", b"exit $r")
+        tail += b"kill -s KILL $w || :; "
+    tail += b"exit $oj_r"
     # It outlives what the group is sent, to say how the command took it.  A trap that does
     # something is reset in the subshell; one that ignores would not be.
-    start = b"exec 3>&2 2>/dev/null; trap : HUP INT TERM USR1 USR2; "
-    if family == "sh":
-        return start + b"echo " + nonce + b" start $$ sh >&3; " + command + b"; " + tail
-    line = start + FAMILY_TEST + b"echo " + nonce + b" start $$ $f >&3; " + command + b"; " + tail
+    start = b"exec 3>&2 4>&1 >/dev/null 2>&1; trap : HUP INT TERM USR1 USR2; "
+    line = start + _tell(nonce, word, b"sh") + command + tail
+    # yash in the C locale takes no line with other characters.
+    if family == "sh" and line.isascii():
+        return line
+    line = start + FAMILY_TEST + _tell(nonce, word, b"$f") + command + tail
     return envelope(line) + b" sh " + FAMILY_WORDS
+
+
+def control_shell(nonce: bytes) -> bytes:
+    """The line that starts a shell which reads commands; its mark tells its pid and the family.
+
+    Its stdin may be used only when the mark has come: until then it is nobody knows whose.
+    """
+    # All words that csh or fish could read in their own way are octal, inside single quotes.
+    script = (
+        b'f=other; [ "$1$2" = "$(printf "\\134\\134\\134\\041")" ] && f=sh; '
+        b"LC_ALL=C; export LC_ALL; unset CDPATH ENV BASH_ENV; "
+        + OWN_PATH
+        + mark(nonce, START, b"$$", b"$f").replace(b"'", b'"') + b" >&2 && exec /bin/sh +vx -s"
+    )  # fmt: skip
+    return b"exec /bin/sh -c '" + script + b"' sh " + FAMILY_WORDS
 
 
 class Marks:
     """Takes the lines with the nonce out of a stream, however the stream is cut into pieces.
 
     ``hold=True`` keeps back what comes before the first mark and then drops it: that is what rc
-    files print.
+    files print.  Raises ``InvalidAnswer`` where that is more than ``limits.NOISE``, or where the
+    marks are more or longer than any command's.
     """
 
-    def __init__(self, nonce: bytes, *, hold: bool) -> None:
+    def __init__(self, nonce: bytes, *, hold: bool, host: str | None = None) -> None:
         self._nonce = nonce
-        self._hold = hold
+        self.host = host
         self._kept = b""
+        self._noise = bytearray()
+        self.holds = hold
         self.found: list[bytes] = []
 
     def feed(self, data: bytes) -> bytes:
         """The next piece of the stream without the marks that are complete in it."""
         data = self._kept + data
         out = []
-        while True:
-            at = data.find(self._nonce)
-            if at < 0:
-                break
-            end = data.find(b"\n", at)
+        while (at := data.find(self._nonce)) >= 0:
+            out.append(self._before(data[:at]))
+            data = data[at:]
+            end = data.find(b"\n")
             if end < 0:
-                if not self._hold:
-                    out.append(data[:at])
-                    data = data[at:]
+                if len(data) > limits.MARK:
+                    raise self._too_much("a mark without an end")
                 self._kept = data
                 return b"".join(out)
-            if self._hold:
-                self._hold = False
-            else:
-                out.append(data[:at])
-            self.found.append(data[at + len(self._nonce) : end].strip())
+            self.holds = False
+            self.found.append(data[len(self._nonce) : end].strip())
+            if len(self.found) > limits.MARKS:
+                raise self._too_much("more marks than any command makes")
             data = data[end + 1 :]
-        if self._hold:
-            self._kept = data
-            return b""
         keep = self._partial(data)
         self._kept = data[len(data) - keep :]
-        out.append(data[: len(data) - keep])
+        out.append(self._before(data[: len(data) - keep]))
         return b"".join(out)
+
+    def _before(self, data: bytes) -> bytes:
+        if not self.holds:
+            return data
+        self._noise += data
+        if len(self._noise) > limits.NOISE:
+            raise self._too_much(f"more than {limits.NOISE} bytes before the command began")
+        return b""
+
+    def _too_much(self, what: str) -> InvalidAnswer:
+        return InvalidAnswer(f"the host sent {what}", host=self.host)
 
     def _partial(self, data: bytes) -> int:
         """How many last bytes could be the beginning of the nonce."""
@@ -217,14 +332,36 @@ class Marks:
         return 0
 
     def rest(self) -> bytes:
-        """What is left at the end of the stream; noise, too, where no mark ever came."""
+        """What is left at the end of the stream; not what came before a mark that never came."""
         data, self._kept = self._kept, b""
-        return data
+        return self._before(data)
+
+    @property
+    def noise(self) -> bytes:
+        """What came before the first mark."""
+        return bytes(self._noise)
 
     def value(self, word: bytes) -> list[bytes] | None:
         """The words after the first mark that begins with ``word``."""
-        for mark in self.found:
-            words = mark.split()
+        for found in self.found:
+            words = found.split()
             if words and words[0] == word:
                 return words[1:]
         return None
+
+    def number(self, word: bytes, most: int) -> int | None:
+        """The number after such a mark, where it is one of at most ``most``."""
+        words = self.value(word)
+        if not words or not words[0].isdigit() or len(words[0]) > limits.DIGITS:
+            return None
+        number = int(words[0])
+        return number if number <= most else None
+
+
+def exit_status(marks: Marks) -> int | None:
+    """The exit status that the outer shell told; ``None`` where it told none."""
+    told = marks.number(STATUS, 511)
+    if told is None or told <= 255:
+        return told
+    # After signal N ksh says 256+N and yash 384+N, where all others say 128+N.
+    return told - (256 if told >= 384 else 128)

@@ -173,6 +173,16 @@ def run(bench: Bench) -> Iterator[Comparison]:
         bench.times,
     )
     yield Comparison("one round trip", ours, theirs, 1.1, "exists, 40 ms")
+    # Nothing is sent on stdin before the command has begun: one round trip more than the two of a
+    # session.
+    data = b"x" * 1024
+    path = str(bench.directory / "written")
+    for what, work in (
+        ("1 KB of input, 40 ms", lambda: slow.run("cat >/dev/null", input=data)),
+        ("write_bytes of 1 KB, 40 ms", lambda: slow.write_bytes(path, data)),
+    ):
+        ours, theirs = pairs(repeat(work, 5), repeat(lambda: time.sleep(0.04), 5), 3 * bench.times)
+        yield Comparison("one round trip", ours, theirs, 3.2, what)
 
 
 def many(bench: Bench) -> Iterator[Comparison]:

@@ -2,7 +2,8 @@
 
 Needs the extra ``fuzz``.  What it finds stays in FOLDER/crash-*; inputs that reach new code are
 kept in FOLDER/corpus, and the next run goes on from there.  ``growth`` instead of a reader takes
-what all of them kept, repeats pieces of it, and looks whether time grows faster than the text.
+what all of them kept, repeats pieces of it, and looks whether time grows faster than the text;
+``hosts`` plays a host that lies to the calls of a connection.
 """
 
 from __future__ import annotations
@@ -138,6 +139,10 @@ def main() -> int:
     reader, seconds, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     if reader == "growth":
         return 1 if growth(seconds, folder) else 0
+    if reader == "hosts":
+        from tests.fuzz import hosts
+
+        return 1 if hosts.main(seconds, folder) else 0
     guided(reader, seconds, folder)
     return 0
 

@@ -28,7 +28,7 @@ from openssh_jobs.errors import (
 from openssh_jobs.jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
 from openssh_jobs.openssh import diagnosis
 from openssh_jobs.openssh import features as ssh_features
-from openssh_jobs.remote import features, files, host_names, oserrors, tar_stream, trees
+from openssh_jobs.remote import features, file_stat, host_names, oserrors, tar_stream, trees
 from openssh_jobs.schedulers import available, get, launcher, parse_detection
 from tests.hostile.archives import FORMS, archive
 
@@ -239,7 +239,7 @@ def of_files(data: bytes) -> None:
                     assert member.size >= 0
                     assert host_names.fault(member.name) is None
             case 2:
-                assert files.parse_stat(text).st_size is not None
+                assert file_stat.parse_stat(text).st_size is not None
             case _:
                 assert str(oserrors.error_of(text, "/x", host="h"))
     except UnsafeName as error:
