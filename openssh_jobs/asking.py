@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
-import threading
+import os
+import re
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .errors import SchedulerError
 from .openssh import forking
+from .openssh.locks import CallLock
 from .remote.quoting import quote
 from .schedulers import available, detection_script, get, parse_detection
 from .schedulers.base import Scheduler
@@ -45,11 +49,12 @@ class Asker:
             self.known = get(scheduler) if isinstance(scheduler, str) else scheduler
         self._login_shell = login_shell
         self._prologue = prologue.encode("utf-8", "surrogateescape")
-        self._lock = threading.Lock()
+        self._skew: float | None = None
+        self._after_fork()
         forking.renew(self)
 
     def _after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = CallLock("the search for the scheduler", self.host)
 
     def run(self, script: bytes, timeout: float, *, once: bool = False) -> CommandResult[str]:
         """Run shell text where the scheduler's commands are found.
@@ -65,8 +70,27 @@ class Asker:
 
     def ask(self, script: str, timeout: float = QUERY_TIMEOUT) -> CommandResult[str]:
         """Run a scheduler's script; what it says is the parser's to judge."""
-        text = script.encode("utf-8", "surrogateescape")
-        return self.run(b"exec /bin/sh -c " + quote(text), timeout)
+        return self.run_sh(script.encode("utf-8", "surrogateescape"), timeout)
+
+    def run_sh(self, script: bytes, timeout: float, *, once: bool = False) -> CommandResult[str]:
+        """Run a POSIX script as ``run`` does, and look at the host's clock on the way."""
+        mark = f"OJT+{os.urandom(8).hex()}"
+        clock = f'printf "{mark} %s\\n" "$(date +%s 2>/dev/null)"\n'.encode()
+        began = time.time()
+        done = self.run(b"exec /bin/sh -c " + quote(clock + script), timeout, once=once)
+        said = re.search(rf"^{re.escape(mark)} (\d*)\n", done.stdout, re.MULTILINE)
+        if said is None:
+            return done
+        if said[1] and len(said[1]) < 13:
+            ended = time.time()
+            skew = int(said[1]) - (began + ended) / 2
+            # Within the round trip, and the second that is not told, the clocks may be equal.
+            self._skew = skew if abs(skew) > (ended - began) / 2 + 1 else 0.0
+        return replace(done, stdout=done.stdout[: said.start()] + done.stdout[said.end() :])
+
+    def host_time(self) -> float:
+        """Now, in seconds since 1970 by the host's clock as far as it was seen, else by ours."""
+        return time.time() + (self._skew or 0.0)
 
     def scheduler(self) -> Scheduler:
         """The host's scheduler; finds out which the first time.

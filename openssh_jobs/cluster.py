@@ -94,6 +94,7 @@ class Cluster:
 
     def close(self) -> None:
         """Give back what is held; jobs and the master go on."""
+        self._poller.close()
         self.connection.close()
         self.journal.close()
 
@@ -185,6 +186,7 @@ class Cluster:
         try:
             row = submission.submit()
         except SchedulerError as error:
+            self._watch.disturbed()  # there may be a job
             raise self._asker.placed(error) from error.__cause__
         job = self._job_of(with_paths(self, row))
         self._watch.submitted(job.id, self.poll_interval)
@@ -245,6 +247,9 @@ class Cluster:
 
         A job that left the queue and of which nobody can say how it ended is over after ``grace``
         seconds, with the state ``unknown``.  ``TimeoutError`` after ``timeout`` seconds.
+
+        No answer ends the wait but a final one (no permission, no such command, a login that
+        somebody has to make) that comes twice in a row; where the host was never reached, at once.
         """
         wanted = job_ids(jobs)
         for _ in self._poller.settling(wanted, timeout):
@@ -289,17 +294,19 @@ class Cluster:
         if not wanted:
             raise InputError("no job ids given", host=self.host)
         scheduler = self._asker.scheduler()
-        done = self._asker.ask(getattr(scheduler, script)(wanted))
         try:
+            done = self._asker.ask(getattr(scheduler, script)(wanted))
             outcomes = scheduler.parse_cancel(
                 done.stdout, stderr=done.stderr, returncode=done.returncode, requested=wanted
             )
         except SchedulerError as error:
             raise self._asker.placed(error) from None
+        finally:
+            # Without an answer, too, it may have been done.
+            self._watch.disturbed()
         if script == "cancel_script":
             accepted = (one for one, what in outcomes.items() if what is CancelOutcome.REQUESTED)
             self._watch.cancelled(accepted)
-        self._watch.disturbed()
         return outcomes
 
     # ------------------------------------------------------------------ the machine

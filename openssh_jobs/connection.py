@@ -14,7 +14,7 @@ from .openssh.sessions import Sessions
 from .openssh.target import Target
 from .remote import limits
 from .remote.calls import FileCalls
-from .remote.command import Commands
+from .remote.command import Commands, Scope
 from .remote.exchange import line_splitter
 from .remote.files import Files
 from .remote.popen import RemoteProcess
@@ -366,7 +366,8 @@ class Connection(FileCalls):
         """Run many commands at once, within the server's limit; results in order.
 
         What ``run`` would have raised is in ``.error`` of that one's result; one failure stops no
-        other.  ``same``: the options of ``run`` for all of them.
+        other.  ``same``: the options of ``run`` for all of them.  An interruption (Ctrl-C) ends
+        them all, as that of ``run`` does.
         """
         from concurrent.futures import ThreadPoolExecutor
 
@@ -379,9 +380,12 @@ class Connection(FileCalls):
             self._commands.plan(command)  # what cannot be meant is refused before anything runs
         empty: Any = "" if same.get("text", True) else b""
 
+        scope = Scope(self._commands)
+
         def one(command: Command) -> CommandResult[Any]:
             try:
-                return self.run(command, **same)
+                with scope.entered():
+                    return self.run(command, **same)
             except OpenSSHJobsError as error:
                 kept = getattr(error, "result", None)
                 if kept is not None:
@@ -389,8 +393,19 @@ class Connection(FileCalls):
                 return CommandResult(command, -1, empty, empty, self.host, error=error)
 
         self.open()
-        with ThreadPoolExecutor(min(concurrency or 8, len(wanted))) as pool:
-            return list(pool.map(one, wanted))
+        pool = ThreadPoolExecutor(min(concurrency or 8, len(wanted)))
+        try:
+            results = list(pool.map(one, wanted))
+        except Exception:
+            pool.shutdown()
+            raise
+        except BaseException:
+            # Ctrl-C: the commands end with us, those that wait for their turn never begin.
+            pool.shutdown(wait=False, cancel_futures=True)
+            scope.end()
+            raise
+        pool.shutdown()
+        return results
 
     def popen(
         self,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import socket
 import sqlite3
-import threading
 import time
 import weakref
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from . import private_directory, settings
 from .errors import ConfigurationError
 from .openssh import forking
+from .openssh.locks import StateLock
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS submissions (
@@ -172,14 +172,14 @@ class Journal:
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self.path = os.fspath(path) if path is not None else default_path()
-        self._lock = threading.RLock()
+        self._lock = StateLock()
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
         self._closer: weakref.finalize[..., Journal] | None = None
         forking.renew(self)
 
     def _after_fork(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = StateLock()
 
     def _database(self) -> sqlite3.Connection:
         """A connection of this process (SQLite's do not survive a fork)."""

@@ -6,28 +6,32 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import settings
 from .errors import (
     CommandFailed,
     CommandTimeout,
+    ConfigurationError,
     ConnectError,
     ConnectionLost,
     HostUnreachable,
     InputError,
     JumpHostFailed,
+    OpenSSHJobsError,
     SchedulerError,
     SessionLimit,
     Throttled,
 )
 from .jobs import JobStatus, Snapshot
 from .marking import look_for_markers
-from .openssh import forking
+from .openssh import forking, locks
+from .remote.command import Scope
 from .schedulers.base import Scheduler
-from .watching import FIRST_LOOK, Watch
+from .watching import FIRST_LOOK, Watch, rest_after
 
 if TYPE_CHECKING:
     from .asking import Asker
@@ -36,10 +40,76 @@ if TYPE_CHECKING:
 log = logging.getLogger("openssh_jobs.cluster")
 
 _QUICKEST, _SLOWEST = 0.2, 60.0
-_HOPELESS = frozenset(("permission", "scheduler_missing", "invalid_request", "unsupported"))
+# A query is given up with these; a wait only where the next one, some time later, says the same.
+_FINAL = frozenset(("permission", "scheduler_missing", "invalid_request", "unsupported"))
+_FINAL_REST = 2.0
+_SLACK = 0.5
+"""Seconds beyond the end of a wait for which the answer of a query at work is waited for."""
+_LONGEST_QUERY = 900.0
+_STEP = 0.5
 _NO_ANSWER = (ConnectionLost, CommandTimeout, SessionLimit, CommandFailed)
 # Ways of not getting through that pass by themselves, once the host was reached before.
 _PASSING = (HostUnreachable, Throttled, JumpHostFailed)
+
+
+class _Late(Exception):
+    """The caller's time is over; the query goes on."""
+
+
+class _Listing(NamedTuple):
+    """A listing: when its query ended, for how long it is good, and what had been done before."""
+
+    ended: float
+    good_for: float
+    changes: int
+    statuses: list[JobStatus]
+
+
+class _Query:
+    """A query at work in a thread of its own, so that each caller waits as long as it wants to."""
+
+    def __init__(self, key: Hashable, work: Callable[[], Any], scope: Scope) -> None:
+        self.key = key
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.over = False
+        self.callers = 0
+        self.thread = 0
+        self._work = work
+        self._scope = scope
+        # Held while the query is at work.  Not an Event: a signal handler may wait, too.
+        self._busy = threading.Lock()
+        self._busy.acquire()
+
+    def run(self) -> None:
+        """Do the work; its error is kept for who waits, until ``finish``."""
+        self.thread = threading.get_ident()
+        try:
+            with self._scope.entered():
+                self.result = self._work()
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            self.error = error
+
+    def finish(self) -> None:
+        """Let those go on who wait."""
+        self.over = True
+        self._busy.release()
+
+    def wait(self, deadline: float) -> bool:
+        """Wait for the end; false at the deadline (``time.monotonic``)."""
+        while not self.over:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            # In steps, because what this interrupts may be about to give the lock back.
+            if self._busy.acquire(timeout=min(left, _STEP)):
+                self._busy.release()
+        return True
+
+    def end(self) -> None:
+        """Nobody waits for the answer any more: end what runs on the host."""
+        if not self.over:
+            self._scope.end()
 
 
 class Poller:
@@ -56,14 +126,15 @@ class Poller:
         self.watch = watch
         self._interval = interval
         self._site_floor: float | None = None
-        self._querying = threading.Lock()
-        self._listed: dict[bool, tuple[float, list[JobStatus]]] = {}
+        self._listed: dict[bool, _Listing] = {}
         self._answer: tuple[float, CommandResult[str]] | None = None
         self.queries = 0
+        self._after_fork()
         forking.renew(self)
 
     def _after_fork(self) -> None:
-        self._querying = threading.Lock()
+        self._state = locks.StateLock()
+        self._query: _Query | None = None
 
     @property
     def interval(self) -> float:
@@ -76,60 +147,159 @@ class Poller:
             asked = Scheduler.poll_floor if known is None else known.poll_floor
         return max(self._site_floor, asked)
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether a query is at work."""
+        return self._query is not None
+
+    def close(self) -> None:
+        """End a query that nobody waits for."""
+        query = self._query
+        if query is not None and query.callers == 0:
+            query.end()
+
+    # ------------------------------------------------------------------ one query at a time
+
+    def _ask(
+        self, key: Hashable, work: Callable[[], Any], deadline: float | None = None
+    ) -> tuple[_Query, bool]:
+        """Have a query made, or wait for the one that is at work; whether it was made for this.
+
+        Raises what the query raised, if it was of the same kind, and ``_Late`` at the deadline.
+        """
+        # The query's thread may need what this thread holds.
+        locks.refuse_inside("a question to the scheduler", self.host)
+        with self._state:
+            query = self._query
+            mine = query is None
+            if query is None:
+                query = self._query = _Query(key, work, Scope(self._asker.connection._commands))
+                threaded = self._start(query)
+            query.callers += 1
+        try:
+            if mine and not threaded:
+                self._run(query)
+            elif query.thread == threading.get_ident():
+                raise locks.interrupted("a question to the scheduler", self.host)
+            until = time.monotonic() + _LONGEST_QUERY
+            if not query.wait(until if deadline is None else min(until, deadline + _SLACK)):
+                if deadline is not None:
+                    raise _Late
+                raise SchedulerError(
+                    f"the query is still at work after {_LONGEST_QUERY:g} s",
+                    kind="transport",
+                    host=self.host,
+                )
+        except (Exception, GeneratorExit):
+            query.callers -= 1
+            raise
+        except BaseException:
+            # Ctrl-C: what runs on the host ends with its last caller.
+            query.callers -= 1
+            if query.callers == 0:
+                query.end()
+            raise
+        query.callers -= 1
+        if query.error is not None and (mine or query.key == key):
+            raise query.error
+        return query, mine
+
+    def _start(self, query: _Query) -> bool:
+        """Begin a query in a thread; false where there can be none: at the end of the program."""
+        try:
+            thread = threading.Thread(
+                target=self._run, args=(query,), name="openssh-jobs-query", daemon=True
+            )
+            thread.start()
+        except RuntimeError:
+            return False
+        except BaseException:
+            self._query = None
+            raise
+        return True
+
+    def _run(self, query: _Query) -> None:
+        query.run()
+        # First of all the next one may begin: who goes on must not meet this one again.
+        with self._state:
+            if self._query is query:
+                self._query = None
+        query.finish()
+
+    @staticmethod
+    def _sleep(seconds: float, deadline: float | None) -> None:
+        """Rest, with nothing held; ``_Late`` where the caller's time is over before that."""
+        left = seconds if deadline is None else deadline - time.monotonic()
+        if left <= 0:
+            raise _Late
+        time.sleep(min(seconds, left))
+
     # ------------------------------------------------------------------ these jobs
 
-    def status(self, wanted: Sequence[str]) -> Snapshot:
-        """See ``Cluster.status``."""
+    def status(self, wanted: Sequence[str], deadline: float | None = None) -> Snapshot:
+        """See ``Cluster.status``; ``_Late`` where a query is at work at ``deadline``."""
         if not wanted:
             raise InputError("no job ids given", host=self.host)
         self.watch.follow(*wanted)
-        if self.watch.seconds_until(wanted, self.interval) is not None:
-            scheduler = self._asker.scheduler()
-            with self._querying:
-                # Another thread may have asked meanwhile.
-                self._look_at_last_answer(scheduler, wanted)
-                pause = self.watch.seconds_until(wanted, self.interval)
-                if pause is not None:
-                    time.sleep(pause)
-                    self._refresh(scheduler, wanted)
+        while (pause := self.watch.seconds_until(wanted, self.interval)) is not None:
+            if pause > 0 and not self._is_answered(wanted):
+                self._sleep(pause, deadline)
+            query, mine = self._ask("status", partial(self._serve, wanted), deadline)
+            if mine and query.result:
+                break
         return self.watch.snapshot(wanted)
+
+    def _is_answered(self, wanted: Sequence[str]) -> bool:
+        """Whether the last answer is young enough to look for new jobs in it."""
+        young = self._answer and time.monotonic() - self._answer[0] < self.interval
+        return bool(young and self.watch.strangers(wanted))
+
+    def _serve(self, wanted: Sequence[str]) -> bool:
+        """Find out about these jobs; false where the last answer said it, or it is not the time."""
+        scheduler = self._asker.scheduler()
+        if self._is_answered(wanted):
+            self._look_at_last_answer(scheduler, wanted)
+        if self.watch.seconds_until(wanted, self.interval) != 0.0:
+            return False
+        self._refresh(scheduler, wanted)
+        return True
 
     def _look_at_last_answer(self, scheduler: Scheduler, wanted: Sequence[str]) -> None:
         """A job that came under watch since may be in the last answer already."""
-        if self._answer is None or time.monotonic() - self._answer[0] >= self.interval:
-            return
         strangers = self.watch.strangers(wanted)
-        if strangers:
+        if strangers and self._answer is not None:
             self.watch.also_took(_read(scheduler, self._answer[1], strangers))
             self._ask_history(scheduler, self.watch.without_exit_code(strangers))
             self._write_down(strangers)
+            self._answer = self._answer if not self.watch.strangers(strangers) else None
 
     def _refresh(self, scheduler: Scheduler, wanted: Sequence[str]) -> None:
         """One query of the queue, and one of the history for what has left it."""
-        following = self.watch.unsettled(wanted)
+        following, changes = self.watch.unsettled(wanted), self.watch.changes
         taken, began = datetime.now(UTC), time.monotonic()
         self.queries += 1
         try:
             done = self._asker.ask(scheduler.status_script(following))
             snapshot = _read(scheduler, done, [*following, *self.watch.settled()])
-        except _NO_ANSWER as error:
+        except (*_NO_ANSWER, OSError) as error:
             self._no_answer(error, following, began)
             return
         except ConnectError as error:
-            # Who was never reached gets the whole error; who was, will be again.
+            # Raised where the host never answered; otherwise what passes is only no answer.
             if not self.watch.has_answered or not isinstance(error, _PASSING):
                 raise
             self._no_answer(error, following, began)
             return
         except SchedulerError as error:
             self._asker.placed(error)
-            if error.kind in _HOPELESS:
+            if error.kind in _FINAL:
                 raise
             log.warning("%s: %s", self.host, error.message)
             self.watch.failed(error, following, began)
             return
         self._answer = (began, done)
-        self._took(scheduler, snapshot, following, taken, began)
+        self.watch.took(snapshot, taken, began, changes)
+        self._ask_further(scheduler, following)
 
     def _no_answer(self, error: Exception, following: Sequence[str], began: float) -> None:
         message = getattr(error, "message", str(error))
@@ -138,15 +308,8 @@ class Poller:
         failure.__cause__ = error
         self.watch.failed(failure, following, began)
 
-    def _took(
-        self,
-        scheduler: Scheduler,
-        snapshot: Snapshot,
-        following: Sequence[str],
-        taken: datetime,
-        began: float,
-    ) -> None:
-        self.watch.took(snapshot, taken, began)
+    def _ask_further(self, scheduler: Scheduler, following: Sequence[str]) -> None:
+        """What the queue did not say: the history, and what the jobs wrote themselves."""
         open_questions = [
             *self.watch.without_exit_code(following),
             *self.watch.gone(following),
@@ -175,7 +338,8 @@ class Poller:
         since = self.watch.submitted_since(gone)
         script = scheduler.history_script(gone, since=since)
         if script is None:
-            self.watch.no_history(gone, f"{scheduler.name} keeps no history")
+            why = f"{scheduler.name} keeps no history"
+            self.watch.no_history(gone, why, for_good=True)
             return
         try:
             done = self._asker.ask(script)
@@ -187,13 +351,22 @@ class Poller:
                 since=since,
             )
         except (*_NO_ANSWER, ConnectError, SchedulerError) as error:
-            log.info("%s: the history was not to be had: %s", self.host, error)
+            log.info("%s: the accounting query failed: %s", self.host, error)
             self.watch.no_history(gone, f"the history did not answer: {error.message}")
             return
         self.watch.took_history(found, gone)
 
     def _write_down(self, ids: Iterable[str]) -> None:
         """Keep what changed in the journal, for the next program that asks."""
+        import sqlite3
+
+        try:
+            self._write_rows(ids)
+        except (sqlite3.Error, ConfigurationError) as error:
+            # Busy or full: what the host said is true all the same.
+            log.warning("%s: the journal was not written: %s", self.host, error)
+
+    def _write_rows(self, ids: Iterable[str]) -> None:
         journal = self._asker.journal
         for one in ids:
             status = self.watch.last(one)
@@ -217,18 +390,23 @@ class Poller:
 
     def jobs(self, all_users: bool) -> list[JobStatus]:
         """See ``Cluster.jobs``."""
-        scheduler = self._asker.scheduler()
-        with self._querying:
-            began, listed = self._listed.get(all_users, (-1e9, []))
-            if time.monotonic() - began < self.interval and self.watch.is_calm:
-                return list(listed)
-            listed = self._list(scheduler, all_users)
-            self._listed[all_users] = (time.monotonic(), listed)
-            return list(listed)
+        while True:
+            listed = self._listed.get(all_users)
+            if (
+                listed is not None
+                and listed.changes == self.watch.changes
+                and time.monotonic() - listed.ended < listed.good_for
+            ):
+                return list(listed.statuses)
+            query, mine = self._ask(("jobs", all_users), partial(self._list, all_users))
+            if mine:
+                return list(query.result)
 
-    def _list(self, scheduler: Scheduler, all_users: bool) -> list[JobStatus]:
+    def _list(self, all_users: bool) -> list[JobStatus]:
+        scheduler = self._asker.scheduler()
         self.queries += 1
-        self.watch.calmed()
+        # What is done from now on is not in the answer, or may not be.
+        changes = self.watch.changes
         taken, began = datetime.now(UTC), time.monotonic()
         done = self._asker.ask(scheduler.status_script((), all_users=all_users))
         try:
@@ -240,23 +418,35 @@ class Poller:
                 following = self.watch.unsettled()
                 watched = _read(scheduler, done, [*following, *self.watch.settled()])
                 self._answer = (began, done)
-                self._took(scheduler, watched, following, taken, began)
+                self.watch.took(watched, taken, began, changes)
+                self._ask_further(scheduler, following)
         except SchedulerError as error:
             raise self._asker.placed(error) from None
-        return list(snapshot.known.values())
+        statuses = list(snapshot.known.values())
+        ended = time.monotonic()
+        good_for = rest_after(ended - began, self.interval)
+        self._listed[all_users] = _Listing(ended, good_for, changes, statuses)
+        return statuses
 
     # ------------------------------------------------------------------ waiting
 
     def settling(self, wanted: Sequence[str], timeout: float | None) -> Iterator[str]:
         """Yield each id when its job is over, asking ever more slowly.
 
-        ``TimeoutError`` after ``timeout`` seconds.
+        ``TimeoutError`` after ``timeout`` seconds, also while a query is at work (which goes on).
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         pending = list(dict.fromkeys(wanted))
         pause = min(FIRST_LOOK, max(self.interval, _QUICKEST))
+        trouble: OpenSSHJobsError | None = None
         while pending:
-            self.status(pending)
+            try:
+                self.status(pending, deadline)
+                trouble = trouble if self.watch.is_failing else None
+            except _Late:
+                pass
+            except (OpenSSHJobsError, OSError) as error:
+                trouble = self._not_the_end(error, trouble)
             over = [one for one in pending if self.watch.is_over(one)]
             for one in over:
                 pending.remove(one)
@@ -268,9 +458,43 @@ class Poller:
                 states = ", ".join(f"{one} {self.watch.status(one).state}" for one in pending[:5])
                 raise TimeoutError(f"{self.host}: not over after {timeout:g} s: {states}")
             wait = max(self.watch.seconds_until_due(self.interval), pause)
+            if trouble is not None:
+                wait = max(wait, self.interval, _FINAL_REST)
             wait *= 1 + 0.1 * random.random()  # noqa: S311 - jitter
             time.sleep(wait if left is None else max(0.01, min(wait, left)))
             pause = min(pause * 1.5, max(_SLOWEST, self.interval))
+
+    def _not_the_end(
+        self, error: OpenSSHJobsError | OSError, before: OpenSSHJobsError | None
+    ) -> OpenSSHJobsError | None:
+        """What a query raised in a wait, if it would end the wait the next time.
+
+        A scheduler that is busy has many words, and some of them are final ones elsewhere: the
+        same has to be said twice, some time apart.  Raises ``error`` where it was, where the call
+        makes no sense, and where the host was never reached and somebody has to do something.
+        """
+        if isinstance(error, ConfigurationError | InputError):
+            raise error
+        passing = isinstance(error, (*_NO_ANSWER, *_PASSING)) or not isinstance(
+            error, ConnectError | SchedulerError
+        )
+        if isinstance(error, ConnectError) and not self.watch.has_answered:
+            if not passing:
+                raise error
+            passing = False
+        if isinstance(error, SchedulerError):
+            passing = error.kind not in _FINAL
+        log.warning("%s: no answer of the queue: %s", self.host, getattr(error, "message", error))
+        if passing or not isinstance(error, OpenSSHJobsError):
+            return None
+        if before is not None and _same(error, before):
+            raise error
+        return error
+
+
+def _same(error: OpenSSHJobsError, before: OpenSSHJobsError) -> bool:
+    kinds = getattr(error, "kind", None), getattr(before, "kind", None)
+    return type(error) is type(before) and kinds[0] == kinds[1]
 
 
 def _read(

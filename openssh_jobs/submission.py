@@ -14,7 +14,6 @@ import os
 import posixpath
 import re
 import secrets
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -266,7 +265,11 @@ class Submission:
 
     def _accepted(self, job_id: str) -> Row:
         self._journal.change(
-            self._host, self.token, job_id=job_id, state="pending", submitted=time.time()
+            self._host,
+            self.token,
+            job_id=job_id,
+            state="pending",
+            submitted=self._asker.host_time(),  # compared with times that the host tells
         )
         row = self._journal.by_token(self._host, self.token)
         if row is None:
@@ -364,7 +367,7 @@ class Submission:
             self._undo()
             raise
         try:
-            done = self._asker.run(b"exec /bin/sh -c " + quote(script), SUBMIT_TIMEOUT, once=True)
+            done = self._asker.run_sh(script, SUBMIT_TIMEOUT, once=True)
         except (ConnectError, ConnectionLost, CommandTimeout, CommandFailed, SessionLimit) as error:
             if error.sent == "no":
                 self._undo()

@@ -6,20 +6,22 @@ Nothing here asks a host: a ``Poller`` asks and tells this object what came back
 from __future__ import annotations
 
 import functools
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from .errors import SchedulerError
 from .jobid import JobId
 from .jobs import LEFT_QUEUE, NOT_LISTED, JobState, JobStatus, Snapshot
 from .openssh import forking
+from .openssh.locks import StateLock
 
 FIRST_LOOK = 2.0
 """Seconds from a submission to the first look, and the least between two early looks."""
+_ORDINARY = 1.0  # seconds that a query may take without being followed by a longer rest
+_SLOWEST_RETRY = 300.0
 NEVER_RAN = "cancelled before it ran"
 _WAITING = frozenset((JobState.PENDING, JobState.HELD))
 # ``direct`` still shows a job whose processes are gone without a word; such a listing is no news.
@@ -42,19 +44,20 @@ T = TypeVar("T")
 class _Followed:
     """One job under watch."""
 
-    since: datetime
+    since: float
     status: JobStatus | None = None
-    # When the queue was first seen without it, or with nothing but its remains.
+    # When the queue was first and last seen without it, or with nothing but its remains.
     gone_at: float | None = None
+    gone_seen: float = 0.0
+    # Until when an exit code that nobody has told yet is asked for.
+    code_until: float | None = None
     remains: bool = False
     why: str = ""
-    # Whether ``why`` holds the trace of a start without an end.
-    started: bool = False
+    started: bool = False  # whether ``why`` holds the trace of a start without an end
     # Whether the queue was asked about it at all, and whether the last try got no answer.
     asked: bool = False
     unsure: bool = False
-    # Submitted by this program: that it is pending needs no question.
-    fresh: bool = False
+    fresh: bool = False  # submitted by this program: that it is pending needs no question
     # The scheduler accepted our wish to cancel it, and whether it was waiting then.
     doomed: bool = False
     was_waiting: bool = False
@@ -62,6 +65,30 @@ class _Followed:
     @property
     def is_settled(self) -> bool:
         return self.status is not None and self.status.is_final
+
+    @property
+    def awaits_code(self) -> bool:
+        return self.code_until is not None and time.monotonic() < self.code_until
+
+    @property
+    def is_done(self) -> bool:
+        return self.is_settled and not self.awaits_code
+
+    def is_gone_now(self) -> None:
+        now = time.monotonic()
+        self.gone_at = now if self.gone_at is None else self.gone_at
+        self.gone_seen = now
+
+
+def rest_after(duration: float, interval: float, failures: int = 0) -> float:
+    """Seconds from the end of a query to the next one.
+
+    The interval, longer behind a query that was slow, and doubled with each failure in a row.
+    """
+    rest = interval + 2 * max(0.0, duration - _ORDINARY)
+    if failures:
+        rest = max(rest, min(max(rest, 0.5) * 2.0 ** min(failures, 10), _SLOWEST_RETRY))
+    return rest
 
 
 def _locked(
@@ -81,17 +108,20 @@ class Watch:
 
     def __init__(self, grace: float) -> None:
         self.grace = grace
-        self._lock = threading.RLock()
+        self._lock = StateLock()
         self._jobs: dict[str, _Followed] = {}
-        self._began = -1e9
+        self._ended = -1e9
+        self._duration = 0.0
+        self._failures = 0
         self._taken: datetime | None = None
         self._error: SchedulerError | None = None
         self._early: float | None = None
-        self._listing_is_old = False
+        self.changes = 0
+        """Grows with all that is done to jobs: what was asked before is old then."""
         forking.renew(self)
 
     def _after_fork(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = StateLock()
 
     # ------------------------------------------------------------------ when to ask
 
@@ -100,7 +130,7 @@ class Watch:
         """Watch these jobs from now on."""
         for one in ids:
             if one not in self._jobs:
-                self._jobs[one] = _Followed(datetime.now(UTC))
+                self._jobs[one] = _Followed(time.monotonic())
 
     @_locked
     def told(self, status: JobStatus) -> None:
@@ -117,13 +147,13 @@ class Watch:
         self._jobs[job_id].fresh = True
         if self._early is None:
             self._early = time.monotonic() + min(interval, FIRST_LOOK)
-        self._listing_is_old = True
+        self.changes += 1
 
     @_locked
     def disturbed(self) -> None:
         """Something was done to jobs: the last answer is old."""
         self._early = time.monotonic()
-        self._listing_is_old = True
+        self.changes += 1
 
     @_locked
     def cancelled(self, ids: Iterable[str]) -> None:
@@ -137,25 +167,22 @@ class Watch:
                 job.was_waiting = job.status is not None and job.status.state in _WAITING
 
     @property
-    def is_calm(self) -> bool:
-        """Whether nothing was done to jobs since they were listed."""
-        return not self._listing_is_old
-
-    def calmed(self) -> None:
-        """The jobs are being listed anew."""
-        self._listing_is_old = False
-
-    @property
     def has_answered(self) -> bool:
         """Whether the queue ever gave an answer."""
         return self._taken is not None
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last query got no answer."""
+        return self._failures > 0
+
     @_locked
     def seconds_until_due(self, interval: float) -> float:
         """How long the last answer is still good for."""
-        due = self._began + interval
-        if self._early is not None:
-            due = min(due, max(self._early, self._began + min(interval, FIRST_LOOK)))
+        due = self._ended + rest_after(self._duration, interval, self._failures)
+        # Nothing is worth asking one who does not answer more often.
+        if self._early is not None and not self._failures:
+            due = min(due, max(self._early, self._ended + min(interval, FIRST_LOOK)))
         return max(0.0, due - time.monotonic())
 
     @_locked
@@ -172,11 +199,13 @@ class Watch:
         others the last answer is good until the interval is over.
         """
         now = time.monotonic()
-        unsettled = [job for job in (self._jobs[one] for one in wanted) if not job.is_settled]
+        unsettled = [job for job in (self._jobs[one] for one in wanted) if not job.is_done]
         if not unsettled:
             return None
+        if self._failures:
+            return None if self.seconds_until_due(interval) > 0 else 0.0
         if self.strangers(wanted):
-            return max(0.0, self._began + min(interval, FIRST_LOOK) - now)
+            return max(0.0, self._ended + min(interval, FIRST_LOOK) - now)
         if self._early is not None and all(job.fresh and not job.asked for job in unsettled):
             return None if now < self._early else 0.0
         return None if self.seconds_until_due(interval) > 0 else 0.0
@@ -185,12 +214,12 @@ class Watch:
     def unsettled(self, wanted: Iterable[str] = ()) -> list[str]:
         """``wanted`` and all other jobs that may still change: one query serves them all."""
         others = [one for one in self._jobs if not self.is_over(one)]
-        return [one for one in dict.fromkeys([*wanted, *others]) if not self._jobs[one].is_settled]
+        return [one for one in dict.fromkeys([*wanted, *others]) if not self._jobs[one].is_done]
 
     @_locked
     def settled(self) -> list[str]:
         """The jobs that are over for certain (a requeue would still be news)."""
-        return [one for one, job in self._jobs.items() if job.is_settled]
+        return [one for one, job in self._jobs.items() if job.is_done]
 
     @_locked
     def submitted_since(self, ids: Iterable[str]) -> datetime | None:
@@ -202,22 +231,33 @@ class Watch:
     # ------------------------------------------------------------------ what came back
 
     @_locked
-    def took(self, snapshot: Snapshot, taken: datetime, began: float) -> None:
-        """The queue answered a query that began at ``taken`` (``began`` on our own clock)."""
-        self._began, self._taken, self._error = began, taken, snapshot.error
-        self._early = None
+    def took(
+        self, snapshot: Snapshot, taken: datetime, began: float, changes: int | None = None
+    ) -> None:
+        """The queue answered a query that began at ``taken`` (``began`` on our own clock).
+
+        ``changes``: how many there were then; what was done since wants a look of its own.
+        """
+        self._asked(began)
+        self._failures, self._taken, self._error = 0, taken, snapshot.error
+        if changes is None or changes == self.changes:
+            self._early = None
         for one, status in snapshot.known.items():
             self._learn(one, status)
         for one in snapshot.absent:
             job = self._jobs.get(one)
-            if job is None or job.since > taken:
+            if job is None or job.since > began:
                 continue  # asked before the job was known: this answer cannot count against it
             job.asked, job.unsure = True, False
-            if job.gone_at is None and not job.is_settled:
-                job.gone_at = time.monotonic()
+            if not job.is_settled:
+                job.is_gone_now()
         for one in snapshot.unknown:
             if one in self._jobs:
                 self._jobs[one].asked = self._jobs[one].unsure = True
+
+    def _asked(self, began: float) -> None:
+        self._ended = time.monotonic()
+        self._duration = self._ended - began
 
     @_locked
     def also_took(self, snapshot: Snapshot) -> None:
@@ -232,21 +272,26 @@ class Watch:
         job.asked, job.unsure = True, False
         before = job.status
         if before is not None and before.is_final and not status.state.is_active:
+            if status.state is before.state and job.awaits_code and _has_code(status):
+                job.status, job.code_until = _merged(status, before), None
             return
         if status.state is JobState.UNKNOWN and before is not None and not status.reason:
             return
         job.remains = status.state is JobState.UNKNOWN and status.raw_state in _LOST
         if not job.remains and not _ended_somehow(status):
             job.gone_at = None
-        elif job.gone_at is None:
-            job.gone_at = time.monotonic()
+        else:
+            job.is_gone_now()
         job.status = _merged(status, before)
+        wanting = status.state in _HAS_EXIT_CODE and not _has_code(status)
+        job.code_until = time.monotonic() + self.grace if wanting else None
 
     @_locked
     def failed(self, error: SchedulerError, ids: Iterable[str], began: float) -> None:
         """There was no answer: nothing changes but the time of the next try."""
-        self._error, self._began = error, began
-        self._early = None
+        self._asked(began)
+        self._error = error
+        self._failures += 1
         for one in ids:
             self._jobs[one].asked = self._jobs[one].unsure = True
 
@@ -273,16 +318,8 @@ class Watch:
 
     @_locked
     def without_exit_code(self, ids: Iterable[str]) -> list[str]:
-        """Of these, the jobs that ended badly and of which the queue told no exit code."""
-        statuses = ((one, self._jobs[one].status) for one in ids)
-        return [
-            one
-            for one, status in statuses
-            if status is not None
-            and status.state in _HAS_EXIT_CODE
-            and status.exit_code is None
-            and status.signal is None
-        ]
+        """Of these, the jobs that ended badly and of which nobody has told the exit code yet."""
+        return [one for one in ids if self._jobs[one].awaits_code]
 
     @_locked
     def took_history(self, found: Snapshot, gone: Sequence[str]) -> None:
@@ -314,7 +351,8 @@ class Watch:
                     # The queue saw this end, too, and may have said why.
                     status = status.filled_from(job.status)
                 job.status = _merged(status, job.status)
-                job.gone_at = None
+                # A record without an exit code is all that there will be.
+                job.gone_at = job.code_until = None
             elif status.state.is_active and status.source == "queue":
                 self._learn(one, status)  # a closer look found it: it was only not listed
             else:
@@ -322,10 +360,12 @@ class Watch:
                 job.why = f"the history still calls it {status.state}"
 
     @_locked
-    def no_history(self, gone: Sequence[str], why: str) -> None:
-        """There was nobody to ask how these jobs ended, and why."""
+    def no_history(self, gone: Sequence[str], why: str, *, for_good: bool = False) -> None:
+        """There was nobody to ask how these jobs ended, and why; ``for_good``: nor will be."""
         for one in gone:
             self._jobs[one].why = why
+            if for_good:
+                self._jobs[one].code_until = None
 
     @_locked
     def took_marker(self, status: JobStatus) -> None:
@@ -381,11 +421,15 @@ class Watch:
 
     @_locked
     def is_over(self, job_id: str) -> bool:
-        """Settled, or gone for longer than the grace time with nobody to say how it ended."""
+        """Settled, or gone for longer than the grace time with nobody to say how it ended.
+
+        Gone is what two answers said that are so far apart, however long there was none between
+        them or after them.
+        """
         job = self._jobs[job_id]
-        if job.gone_at is not None and time.monotonic() - job.gone_at >= self.grace:
+        if job.gone_at is not None and job.gone_seen - job.gone_at >= self.grace:
             return True
-        return job.is_settled
+        return job.is_done
 
     @_locked
     def snapshot(self, wanted: Sequence[str]) -> Snapshot:
@@ -420,6 +464,10 @@ class Watch:
 def _ended_somehow(status: JobStatus) -> bool:
     """Listed as ended, and not how: for that others are asked, as for one that left the queue."""
     return status.state is JobState.UNKNOWN and status.source == "accounting"
+
+
+def _has_code(status: JobStatus) -> bool:
+    return status.exit_code is not None or status.signal is not None
 
 
 def _seen_active(seen: JobStatus | None) -> bool:

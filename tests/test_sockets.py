@@ -1,12 +1,10 @@
-"""Where sockets lie: private, short, found again; and the locks beside them."""
+"""Where sockets lie: private, short, found again."""
 
 from __future__ import annotations
 
 import os
 import stat
 import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -107,50 +105,6 @@ def test_a_name_stands_for_a_route(base: Path) -> None:
         name(plain, base, ssh_options={"Ciphers": "aes128-ctr"}),
     }
     assert len(others | {first}) == 8
-
-
-# -- locks ----------------------------------------------------------------
-
-
-def test_a_lock_keeps_threads_and_processes_out(base: Path) -> None:
-    path = str(base / "lock")
-    code = (
-        "import sys\nfrom openssh_jobs.openssh import sockets\n"
-        "with sockets.locked(sys.argv[1], timeout=20):\n"
-        "    print('mine', flush=True)\n    sys.stdin.readline()\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as child:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        assert child.stdout.readline() == "mine\n"
-        with pytest.raises(TimeoutError, match="process"), sockets.locked(path, timeout=0.05):
-            pass
-        child.stdin.write("\n")
-        child.stdin.flush()
-        with sockets.locked(path, timeout=20):
-            assert child.wait(20) == 0
-
-
-def test_threads_take_turns(base: Path) -> None:
-    path, inside, most = str(base / "lock"), 0, 0
-
-    def work() -> None:
-        nonlocal inside, most
-        with sockets.locked(path, timeout=20):
-            inside += 1
-            most = max(most, inside)
-            inside -= 1
-
-    threads = [threading.Thread(target=work) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    assert most == 1
-    with sockets.locked(path, timeout=1):
-        pass
 
 
 # -- whose process ----------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 
@@ -94,9 +94,9 @@ def test_a_line_that_nobody_understands_is_no_news(watch: Watch, answer: Answer)
 
 
 def test_absent_counts_only_if_asked_after_the_job_was_known(watch: Watch, clock: Clock) -> None:
-    before = datetime.now(UTC) - timedelta(seconds=1)
+    before = clock.now - 1
     watch.follow("1")
-    watch.took(Snapshot(absent=("1",)), before, clock.now)
+    watch.took(Snapshot(absent=("1",)), datetime.now(UTC), before)
     assert watch.last("1") is None
     assert watch.gone(["1"]) == []
     assert watch.strangers(["1"]) == ["1"], "it has to be asked about still"
@@ -118,6 +118,8 @@ def test_a_job_that_left_the_queue_is_unknown_and_over_after_the_grace_time(
     assert not watch.is_over("1")
     assert watch.snapshot(["1"]).absent == ("1",)
     clock.now += 2
+    assert not watch.is_over("1"), "one answer and then silence is not two answers"
+    answer(absent=("1",))
     assert watch.is_over("1")
     assert watch.status("1").reason == "left the queue; sacct is switched off"
     assert watch.status("1").state is JobState.UNKNOWN
@@ -306,6 +308,36 @@ def test_one_query_an_interval(watch: Watch, clock: Clock, answer: Answer) -> No
     assert watch.seconds_until(["1"], 10) is None, "a failure is no reason to ask at once"
 
 
+def test_a_slow_query_is_followed_by_a_longer_rest(watch: Watch, clock: Clock) -> None:
+    watch.follow("1")
+    rests = []
+    for seconds in (0.2, 5, 30):
+        began = clock.now
+        clock.now += seconds
+        watch.took(Snapshot(known={"1": status("1", "running")}), datetime.now(UTC), began)
+        rests.append(watch.seconds_until_due(10))
+        clock.now += rests[-1]
+        assert watch.seconds_until(["1"], 10) == 0
+    assert rests[0] == pytest.approx(10), "an ordinary one by nothing but the interval"
+    assert 10 < rests[1] < rests[2]
+    assert rests[2] > 30, "it is not asked for half of the time"
+
+
+def test_failures_in_a_row_double_the_rest(watch: Watch, clock: Clock, answer: Answer) -> None:
+    watch.follow("1")
+    rests = []
+    for _ in range(12):
+        watch.failed(DOWN, ["1"], clock.now)
+        rests.append(watch.seconds_until_due(10))
+        watch.disturbed()
+        assert watch.seconds_until_due(10) == rests[-1], "a change is no reason to hurry"
+        clock.now += rests[-1]
+    assert rests[:4] == [20, 40, 80, 160]
+    assert max(rests) == 300
+    answer(status("1", "running"))
+    assert watch.seconds_until_due(10) == pytest.approx(10)
+
+
 def test_a_new_id_waits_two_seconds_at_most(watch: Watch, clock: Clock, answer: Answer) -> None:
     watch.follow("1")
     answer(status("1", "running"))
@@ -325,7 +357,6 @@ def test_the_first_look_after_a_submission_comes_after_two_seconds(
     watch.submitted("1", 10)
     assert watch.seconds_until(["1"], 10) is None
     assert watch.snapshot(["1"]).known["1"].source == "journal"
-    assert not watch.is_calm
     clock.now += 1
     watch.told(status("2", "pending", source="journal"))
     watch.submitted("2", 10)
@@ -366,9 +397,7 @@ def test_after_something_was_done_the_answer_is_old(
 ) -> None:
     watch.follow("1")
     answer(status("1", "running"))
-    watch.calmed()
     watch.disturbed()
-    assert not watch.is_calm
     assert watch.seconds_until(["1"], 10) is None, "but two seconds have to pass"
     clock.now += 2
     assert watch.seconds_until(["1"], 10) == 0

@@ -5,10 +5,12 @@ A lock that another thread held when the process forked stays locked in the chil
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import os
 import weakref
 from typing import Protocol
+
+log = logging.getLogger("openssh_jobs.sessions")
 
 
 class Renewed(Protocol):
@@ -27,8 +29,10 @@ def renew(one: Renewed) -> None:
 
 def _in_child() -> None:
     for one in list(_alive):
-        with contextlib.suppress(OSError):
+        try:
             one._after_fork()
+        except Exception as error:  # noqa: BLE001 - the others have locks of the parent's, too
+            log.debug("after a fork: %r", error)
 
 
 os.register_at_fork(after_in_child=_in_child)

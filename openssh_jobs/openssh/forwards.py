@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import socket
 from typing import TYPE_CHECKING, Any, Self
 
@@ -42,6 +43,8 @@ class Forward:
         self._host = host
         self._asked_port = asked_port
         self._open = True
+        # A forked child has a copy; the forward stays its parent's.
+        self._pid = os.getpid()
         self.local_host, self.local_port = local
         self.remote_host, self.remote_port = remote
 
@@ -69,10 +72,15 @@ class Forward:
             return False
 
     def close(self) -> None:
-        """Take the forward back; connections that run through it go on.  Twice does nothing."""
+        """Take the forward back; connections that run through it go on.  Twice does nothing.
+
+        Nothing either in a forked child: the forward is its parent's.
+        """
         if not self._open:
             return
         self._open = False
+        if self._pid != os.getpid():
+            return
         try:
             if mux.alive(self._link.path, timeout=5.0) == self._link.pid:
                 self._ask(cancel=True)

@@ -6,6 +6,7 @@ proved to belong to a live master.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -19,7 +20,7 @@ from ..errors import (
     MasterRequired,
     Sent,
 )
-from . import diagnosis, features, mux, owner, route, sockets
+from . import diagnosis, features, locks, mux, owner, route, sockets
 
 if TYPE_CHECKING:
     from .prompts import Responder
@@ -32,6 +33,8 @@ Policy = Literal["own", "existing", "user"]
 # How long the local master process may take to answer on its socket (it is never far away).
 ALIVE_TIMEOUT = 5.0
 LOCK_SLACK = 30.0
+ANSWER_TIME = 600.0
+"""Seconds for a person to answer what a login asks: the longest LoginGraceTime that is usual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,15 +153,25 @@ class Master:
             raise self._required()
         directory = sockets.prepare_directory()
         path = os.path.join(directory, self.name)
-        patience = self.connect_timeout + LOCK_SLACK
-        try:
-            with sockets.locked(sockets.lock_of(path), timeout=patience):
-                return self._open_locked(path, override=override)
-        except TimeoutError as error:
-            raise ConnectError(
-                f"another process has been opening the connection for {patience:.0f} s",
-                host=self.target.host,
-            ) from error
+        with self._locked(path, needs=self.login_time):
+            return self._open_locked(path, override=override)
+
+    @property
+    def login_time(self) -> float:
+        """Seconds that a login may take: where somebody answers, what people and servers allow."""
+        unattended = self.connect_timeout * 2 + 10
+        return unattended if self.responder is None else unattended + ANSWER_TIME
+
+    def _locked(
+        self, path: str, *, needs: float = LOCK_SLACK
+    ) -> contextlib.AbstractContextManager[None]:
+        """The lock of this route; ``ConnectError`` where it is not to be had.
+
+        Who waits for it waits as long as a login of the one that holds it may take.
+        """
+        patience = self.connect_timeout * 2 + 10 + LOCK_SLACK
+        lock = sockets.lock_of(path)
+        return locks.locked(lock, host=self.target.host, timeout=patience, needs=needs)
 
     def _required(self) -> MasterRequired:
         where = "that your ControlPath names " if self.policy == "user" else ""
@@ -298,7 +311,7 @@ class Master:
         path = link.path
         # Before the lock: a wait for it must not let a stranger take the number.
         meant = owner.identify(link.pid)
-        with sockets.locked(sockets.lock_of(path), timeout=self.connect_timeout + LOCK_SLACK):
+        with self._locked(path):
             now = owner.read(path)
             if now is not None and now.pid != link.pid:
                 return  # somebody has replaced it already
@@ -310,8 +323,7 @@ class Master:
         """End our master that takes no question any more (``find`` has said so)."""
         for path, ours in self.candidates():
             if ours:
-                lock = sockets.lock_of(path)
-                with sockets.locked(lock, timeout=self.connect_timeout + LOCK_SLACK):
+                with self._locked(path):
                     try:
                         mux.alive(path, timeout=ALIVE_TIMEOUT)
                     except mux.MuxError:
@@ -341,8 +353,7 @@ class Master:
         if not link.ours:
             return False
         meant = owner.identify(link.pid)
-        lock, patience = sockets.lock_of(link.path), self.connect_timeout + LOCK_SLACK
-        with sockets.locked(lock, timeout=patience):
+        with self._locked(link.path):
             ending = [meant, *self._out_of_reach(link.path)]
             if not owner.is_master(meant, link.path):
                 return True
@@ -360,7 +371,7 @@ class Master:
         for one in ending:
             if not owner.wait(one, deadline - time.monotonic()):
                 owner.end(one)
-        with sockets.locked(lock, timeout=patience):
+        with self._locked(link.path):
             self._clean_up(link.path)
         return True
 

@@ -13,10 +13,11 @@ import os
 import re
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from ..errors import CommandNotStarted, ConfigurationError, ConnectionLost, SessionLimit
-from . import features, keeper, mux, process, sockets
+from . import features, keeper, locks, mux, process, sockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,6 +33,8 @@ OPEN_TIMEOUT = 60.0
 """Seconds for the server to grant one session; keepalives end a dead link in 45 s before that."""
 SLOT_TIMEOUT = 120.0
 """Seconds without any session coming free before ``SessionLimit``."""
+NESTED_TIMEOUT = 2.0
+"""The same for a call in the middle of another one, which cannot end meanwhile."""
 FULL = "all sessions that the server grants to one connection (MaxSessions) are in use"
 DEFAULT_SESSIONS = 8
 """Below sshd's default of 10: the user's own terminals share the master."""
@@ -141,6 +144,9 @@ class Slot:
     def __init__(self, slots: Slots) -> None:
         self._slots: Slots | None = slots
         self._open = False
+        # Until ``kept`` it belongs to a call, which gives it back at its end.
+        self._caller: int | None = threading.get_ident()
+        slots.callers[self._caller] += 1
 
     def opened(self) -> None:
         """The session for which this slot was taken stands."""
@@ -148,10 +154,18 @@ class Slot:
         if self._slots is not None:
             self._slots.opened()
 
+    def kept(self) -> None:
+        """It is held beyond the call that took it, so others may be waited for with it."""
+        if self._slots is not None and self._caller is not None:
+            self._slots.callers[self._caller] -= 1
+            self._caller = None
+
     def release(self) -> None:
         """Give the slot back; a second time does nothing."""
         slots, self._slots = self._slots, None
         if slots is not None:
+            if self._caller is not None:
+                slots.callers[self._caller] -= 1
             slots.give_back(was_open=self._open)
 
 
@@ -169,6 +183,16 @@ class Slots:
         self.wide = False
         """Whether the server was seen to grant a second session beside one of ours."""
         self._changed = threading.Condition()
+        self.callers: Counter[int] = Counter()
+        """How many slots the calls of each thread hold; more than one where calls are nested."""
+
+    @property
+    def interrupted_all(self) -> bool:
+        """Whether all open sessions belong to calls that this thread is in the middle of.
+
+        A call from a signal handler or a callback can then wait for none of them.
+        """
+        return 0 < self._used <= self.callers[threading.get_ident()]
 
     @property
     def used(self) -> int:
@@ -180,7 +204,7 @@ class Slots:
         with self._changed:
             while self._used >= self._limit:
                 left = patience.left(self.freed_at)
-                if left <= 0:
+                if left <= 0 or self.interrupted_all:
                     raise TimeoutError
                 self._changed.release()
                 try:
@@ -255,7 +279,7 @@ class Sessions:
         """Start anew, as after a fork: nothing held here belongs to this process."""
         self.slots = Slots(self._limit)
         self._link: Link | None = None
-        self._lock = threading.RLock()
+        self._lock = locks.CallLock("the opening of a connection", self.master.target.host)
         self._good_at = 0.0
         self._looked_at = 0.0
         self._wall_minus_monotonic = time.time() - time.monotonic()
@@ -334,9 +358,8 @@ class Sessions:
 
     def forget(self, link: Link | None = None) -> None:
         """Do not use this master (``None``: any) again without looking for it anew."""
-        with self._lock:
-            if link is None or self._link == link:
-                self._link = None
+        if link is None or self._link == link:
+            self._link = None
 
     @property
     def _host(self) -> str:
@@ -365,6 +388,8 @@ class Sessions:
             slot = self.slots.acquire(patience, self._reclaim)
         except TimeoutError:
             why = "all sessions of this process are in use"
+            if self.slots.interrupted_all:
+                why += " by the calls that this one interrupts"
             raise self._no_session(what, why, patience) from None
         try:
             started = self._start_with(starter, what, again, patience)
@@ -390,7 +415,10 @@ class Sessions:
                 if self.silent is not None:
                     # Those that hang there are what holds the sessions: no use in waiting.
                     raise copy.copy(self.silent) from error
-                if patience.left(self.slots.freed_at) <= 0:
+                nested = self.slots.callers[threading.get_ident()] > 0
+                if patience.left(self.slots.freed_at) <= 0 or (
+                    nested and patience.spent > NESTED_TIMEOUT
+                ):
                     raise self._no_session(what, FULL, patience) from error
                 if patience.spent > 3.0 and not said:
                     said = True

@@ -1,4 +1,4 @@
-"""Where the masters' sockets lie, and the locks beside them.
+"""Where the masters' sockets lie.
 
 Whoever can connect to a master's socket is the user on the cluster, so the directory is ours
 alone (0700, no link) or it is not used.
@@ -7,21 +7,15 @@ alone (0700, no link) or it is not used.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 import stat
 import sys
-import threading
-import time
 from typing import TYPE_CHECKING
 
 from .. import private_directory
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from .features import Resolved
     from .target import Target
 
@@ -158,52 +152,3 @@ def wish(path: str) -> None:
     """Say, to all processes, that somebody wants a session: the time stamp of a file says when."""
     with contextlib.suppress(OSError), open(path + ".wish", "wb"):
         pass
-
-
-# --------------------------------------------------------------------------- locks
-
-_thread_locks: dict[str, threading.Lock] = {}
-_thread_locks_guard = threading.Lock()
-
-
-@contextlib.contextmanager
-def locked(path: str, *, timeout: float) -> Iterator[None]:
-    """Hold a lock file against all threads and processes; ``TimeoutError`` after ``timeout`` s.
-
-    flock(2) is per open file, so threads are kept apart by a lock of their own.
-    """
-    deadline = time.monotonic() + timeout
-    with _thread_locks_guard:
-        mine = _thread_locks.setdefault(path, threading.Lock())
-    if not mine.acquire(timeout=timeout):
-        raise TimeoutError(f"another thread holds {path}")
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            pause = 0.002
-            while True:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except OSError as error:
-                    if error.errno not in (errno.EWOULDBLOCK, errno.EACCES, errno.EINTR):
-                        raise
-                if time.monotonic() >= deadline:
-                    raise TimeoutError(f"another process holds {path}")
-                time.sleep(pause)
-                pause = min(pause * 1.5, 0.1)
-            yield
-        finally:
-            os.close(handle)
-    finally:
-        mine.release()
-
-
-def forget_thread_locks() -> None:
-    """After a fork: locks that other threads held in the parent are held by nobody here."""
-    global _thread_locks, _thread_locks_guard
-    _thread_locks = {}
-    _thread_locks_guard = threading.Lock()
-
-
-os.register_at_fork(after_in_child=forget_thread_locks)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
 import logging
 import math
@@ -10,7 +12,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CommandFailed, CommandTimeout, OpenSSHJobsError
+from ..errors import CommandFailed, CommandTimeout, ConnectionLost, OpenSSHJobsError
 from ..openssh import mux
 from . import limits, wrapper
 from .exchange import Exchange
@@ -19,7 +21,7 @@ from .result import NO_STATUS, CommandResult
 from .running import STATUS_WAIT, Plan, Running, StartTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ..openssh.master import Link
     from ..openssh.sessions import Sessions
@@ -31,9 +33,58 @@ _LONGEST = 10**8
 # sshd makes every session its own process group, and the shell that told its pid leads it, but
 # for a forced command that starts a shell below itself: then ps knows the group.
 _FIND_GROUP = (
-    b"g=%d; if kill -s 0 $g 2>/dev/null && ! kill -s 0 -- -$g 2>/dev/null; then "
-    b"g=$(ps -o pgid= -p $g | tr -d ' '); [ -n \"$g\" ] || exit 1; fi"
+    b"if kill -s 0 $g 2>/dev/null && ! kill -s 0 -- -$g 2>/dev/null; then "
+    b"g=$(ps -o pgid= -p $g | tr -d ' '); fi"
 )
+
+
+class Scope:
+    """The commands of several threads that are ended together: by an interruption of their caller.
+
+    A thread takes part inside of ``with scope.entered():``.
+    """
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands = commands
+        self._at_work: set[Running] = set()
+        self._ended = False
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """What this thread runs inside belongs to the scope."""
+        token = _scope.set(self)
+        try:
+            yield
+        finally:
+            _scope.reset(token)
+
+    def check(self) -> None:
+        """Raise ``ConnectionLost`` where the scope was ended: nothing begins any more."""
+        if self._ended:
+            raise ConnectionLost(
+                "the caller was interrupted before the command began",
+                host=self._commands.host,
+                sent="no",
+            )
+
+    def begun(self, running: Running) -> None:
+        """A command began; its thread ends it by itself where the scope was ended meanwhile."""
+        self._at_work.add(running)
+        if self._ended:
+            running.end()
+
+    def over(self, running: Running) -> None:
+        """A command is over."""
+        self._at_work.discard(running)
+
+    def end(self) -> bool:
+        """End the remote process groups of all; true where they were seen to be gone."""
+        self._ended = True
+        groups = [one.group for one in list(self._at_work) if one.group is not None]
+        return not groups or self._commands.end_groups(groups)
+
+
+_scope: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("_scope", default=None)
 
 
 class Commands:
@@ -65,6 +116,8 @@ class Commands:
     def took_over(self, process: Any) -> None:
         """``process`` (a ``RemoteProcess``) has the pipes of a running command now."""
         self._at_work.add(process)
+        if process._running.slot is not None:
+            process._running.slot.kept()
 
     def reset(self) -> None:
         """In a forked child: close our copies of all pipes, else the ends never see an end."""
@@ -126,7 +179,11 @@ class Commands:
         (``StartTimeout``).  Raises ``CommandNotStarted`` where the login shell does not begin.
         """
 
+        scope = _scope.get()
+
         def starter(link: Link) -> Running:
+            if scope is not None:
+                scope.check()
             running = Running(self, plan, keep_stdin=keep_stdin)
             self._at_work.add(running)
             running.start(link, data, stdin, stdout, until)
@@ -179,6 +236,7 @@ class Commands:
                 result=CommandResult(args, NO_STATUS, b"", b"", self.host, timeout or 0.0),
             ) from None
         exchange: Exchange | None = None
+        scope = _scope.get()
 
         def result(code: int) -> CommandResult[bytes]:
             out, err = exchange.output() if exchange is not None else (b"", b"")
@@ -186,6 +244,8 @@ class Commands:
 
         try:
             try:
+                if scope is not None:
+                    scope.begun(running)
                 exchange = Exchange(running, data, on_stdout, on_stderr, keep=keep, most=most)
                 # What we ask for ourselves may take long, and is never silent for as long.
                 silence = limits.SILENCE if most is not None and timeout is None else None
@@ -212,6 +272,8 @@ class Commands:
             self.sessions.confirmed()
             return result(status)
         finally:
+            if scope is not None:
+                scope.over(running)
             running.close()
 
     def no_status(
@@ -233,19 +295,42 @@ class Commands:
 
     def signal_group(self, group: int, name: str) -> bool:
         """One signal to a remote process group."""
-        script = b"%b; kill -s %b -- -$g" % (_FIND_GROUP % group, name.encode())
+        script = b'g=%d; %b; [ -n "$g" ] || exit 1; kill -s %b -- -$g' % (
+            group,
+            _FIND_GROUP,
+            name.encode(),
+        )
         return self._aside(script) == 0
 
     def end_group(self, group: int) -> bool:
         """TERM, a second's grace, KILL; true when no process of the group is left."""
+        return self.end_groups([group])
+
+    def end_groups(self, groups: Iterable[int]) -> bool:
+        """The same for several groups, in one round trip."""
         # `-s NAME`: dash takes `kill -TERM -- -N` for an illegal number.
         script = (
-            b"%b; g=-$g; kill -s TERM -- $g 2>/dev/null; kill -s CONT -- $g 2>/dev/null; i=0; "
-            b"while kill -s 0 -- $g 2>/dev/null; do i=$((i+1)); "
-            b"[ $i = 10 ] && kill -s KILL -- $g 2>/dev/null; [ $i -gt 40 ] && exit 1; "
-            b"sleep 0.1; done; exit 0" % (_FIND_GROUP % group)
+            b'l=; for g in %b; do %b; [ -n "$g" ] || exit 1; l="$l -$g"; '
+            b"kill -s TERM -- -$g 2>/dev/null; kill -s CONT -- -$g 2>/dev/null; done; i=0; "
+            b'while :; do a=; for g in $l; do kill -s 0 -- $g 2>/dev/null && a="$a $g"; done; '
+            b'[ -n "$a" ] || exit 0; i=$((i+1)); [ $i -gt 40 ] && exit 1; '
+            b"if [ $i = 10 ]; then for g in $a; do kill -s KILL -- $g 2>/dev/null; done; fi; "
+            b"sleep 0.1; done" % (b" ".join(b"%d" % one for one in groups), _FIND_GROUP)
         )
         return self._aside(script) == 0
+
+    def end_at_work(self) -> bool:
+        """End all commands that still run: their caller was interrupted and ends now.
+
+        True where none is left.
+        """
+        running = [getattr(one, "_running", one) for one in list(self._at_work)]
+        groups = [
+            one.group
+            for one in running
+            if one.group is not None and hasattr(one, "session") and not one.session.wait(0)
+        ]
+        return not groups or self.end_groups(groups)
 
     def _aside(self, script: bytes) -> int | None:
         """Run a short script beside a running command, with or without a free session."""

@@ -10,6 +10,7 @@ import time
 from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import CommandTimeout, OpenSSHJobsError
+from ..openssh.locks import CallLock
 from .exchange import close_fd
 from .result import NO_STATUS
 
@@ -97,7 +98,7 @@ class RemoteProcess:
         self._commands = commands
         self._running = running
         self._text = (text, encoding, errors)
-        self._lock = threading.RLock()
+        self._lock = CallLock("a wait for a command", self.host)
         self._ended_by: int | None = None
         self._helpers: list[threading.Thread] = []
         self._results: dict[str, Any] = {}
@@ -135,10 +136,10 @@ class RemoteProcess:
 
     def poll(self) -> int | None:
         """The exit status if the command is over, else ``None``; never blocks."""
-        if not self._lock.acquire(blocking=False):
-            return self.returncode  # another thread waits for it
+        if self._lock.is_mine or not self._lock.acquire(blocking=False):
+            return self.returncode  # somebody waits for it
         try:
-            return self.wait(timeout=0)
+            return self._wait(0)
         except CommandTimeout:
             return None
         finally:
@@ -153,14 +154,17 @@ class RemoteProcess:
         if not self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
             raise self._not_over(timeout)
         try:
-            if self.returncode is None:
-                if not self._running.session.wait(_FOREVER if timeout is None else timeout):
-                    raise self._not_over(timeout)
-                self._finish()
-            assert self.returncode is not None
-            return self.returncode
+            return self._wait(timeout)
         finally:
             self._lock.release()
+
+    def _wait(self, timeout: float | None) -> int:
+        if self.returncode is None:
+            if not self._running.session.wait(_FOREVER if timeout is None else timeout):
+                raise self._not_over(timeout)
+            self._finish()
+        assert self.returncode is not None
+        return self.returncode
 
     def _not_over(self, timeout: float | None) -> CommandTimeout:
         what = self._running.plan.what
@@ -281,6 +285,8 @@ class RemoteProcess:
             if raw is not None:
                 raw.close()
         self._running.abandon()
+        # One that another thread held is held for ever here.
+        self._lock = CallLock("a wait for a command", self.host)
 
     def __del__(self) -> None:
         if getattr(self, "_running", None) is not None:

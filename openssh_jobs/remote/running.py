@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import errno
 import os
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 STATUS_WAIT = 15.0
 """Seconds for a session to end after its streams have."""
 SILENT = "was silent for"
+_BEGIN_WAIT = 3.0
 _CHUNK = 65536
 _LARGEST_PID = 2**31 - 1
 
@@ -168,9 +170,11 @@ class Running:
                 os.set_blocking(self.inp, False)
                 if self._keep_stdin:
                     self._write_preamble()
-        except BaseException:
+        except BaseException as error:
             while theirs:
                 close_fd(theirs.pop())
+            if not isinstance(error, Exception) and hasattr(self, "session"):
+                self._end_begun()
             self.close()
             raise
 
@@ -178,6 +182,12 @@ class Running:
     def _sent(self) -> Sent:
         """Whether something can have been run, where the script did not tell that it runs."""
         return "no" if self.preamble or self.plan.inert else "maybe"
+
+    def _end_begun(self) -> None:
+        """Interrupted while the shell was beginning: what has begun there is ended."""
+        with contextlib.suppress(Exception):
+            self._await_start(time.monotonic() + _BEGIN_WAIT)
+        self.end()
 
     def _write_preamble(self) -> None:
         """The script or the environment, before the caller's own bytes."""

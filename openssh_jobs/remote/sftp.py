@@ -10,13 +10,13 @@ import logging
 import os
 import re
 import select
-import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import ConnectError, ConnectionLost, TransferError
 from ..openssh import features, keeper, mux, process
+from ..openssh.locks import CallLock
 from ..openssh.sessions import OPEN_TIMEOUT, failure_of
 from . import limits
 from .helpers import read_counter
@@ -240,7 +240,8 @@ class Sftp:
         if held is not None:
             held.abandon()
         self._held: _Held | None = None
-        self._lock = threading.RLock()
+        # Not reentrant: a signal handler would write into the batch that it interrupts.
+        self._lock = CallLock("a command of sftp", self._host, counts=False)
         self._used_at = 0.0
 
     def call(
@@ -340,6 +341,7 @@ class Sftp:
 
         held, slot = self._sessions.start(starter, what=what, again=True)
         held.slot = slot
+        slot.kept()
         self._held = held
         self.started += 1
         keeper.watch(self)
@@ -420,7 +422,7 @@ class Sftp:
 
     def give_back(self, *, idle_for: float) -> bool:
         """End the sftp if it is idle; true if none is held now."""
-        if not self._lock.acquire(blocking=False):
+        if self._lock.is_mine or not self._lock.acquire(blocking=False):
             return False
         try:
             if self._held is None:

@@ -10,12 +10,12 @@ import contextlib
 import logging
 import os
 import select
-import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import CommandTimeout, ConnectError, ConnectionLost, InvalidAnswer, Sent
 from ..openssh import keeper, mux
+from ..openssh.locks import CallLock
 from ..openssh.sessions import failure_of
 from . import limits, wrapper
 from .exchange import close_fd
@@ -230,7 +230,9 @@ class ControlShell:
         held = getattr(self, "_held", None)
         if held is not None:
             held.abandon()
-        self._lock = threading.RLock()
+        # Not reentrant: a call from a signal handler would take the answer of the one that it
+        # interrupts.
+        self._lock = CallLock("a command of the control shell", self._sessions.master.target.host)
         self._held: _Held | None = None
         self._chores: list[bytes] = []
         self.round_trip = float("inf")
@@ -256,48 +258,51 @@ class ControlShell:
         if not self._lock.acquire(timeout=timeout):
             raise self._too_late(what, timeout, "no")
         try:
-            lost: ConnectionLost | None = None
-            for last in (not again, True):
-                try:
-                    held = self._held = self._hold(what)
-                except ConnectError as error:
-                    if lost is None:
-                        raise
-                    # What came first is what happened; that there is no link yet comes of it.
-                    raise lost from error
-                chores = self._chores[:]
-                began = time.monotonic()
-                try:
-                    answer = held.call(_with_chores(chores, script), began + timeout, most)
-                except InvalidAnswer as error:
-                    self._drop()
-                    message = f"{error.message} ({what})"
-                    host = self._commands.host
-                    raise InvalidAnswer(message, host=host, command=what) from None
-                except _Ended:
-                    self._drop()
-                    lost = self._sessions.master.lost(held.link, what)
-                    if last:
-                        self._sessions.forget(held.link)
-                        raise lost from None
-                    continue
-                except TimeoutError:
-                    self._drop()
-                    raise self._too_late(what, timeout, "maybe") from None
-                except BaseException:
-                    # Interrupted between question and answer: the frames no longer match.
-                    self._drop()
-                    raise
-                del self._chores[: len(chores)]
-                self.calls += 1
-                self._used_at = time.monotonic()
-                self.round_trip = min(self.round_trip, self._used_at - began)
-                self._sessions.confirmed()
-                if self._sessions.wished_by_others():
-                    self._drop(wait=2.0)
-                return answer
+            return self._call(script, what, timeout, again, most)
         finally:
             self._lock.release()
+
+    def _call(self, script: bytes, what: str, timeout: float, again: bool, most: int) -> Answer:
+        lost: ConnectionLost | None = None
+        for last in (not again, True):
+            try:
+                held = self._held = self._hold(what)
+            except ConnectError as error:
+                if lost is None:
+                    raise
+                # What came first is what happened; that there is no link yet comes of it.
+                raise lost from error
+            chores = self._chores[:]
+            began = time.monotonic()
+            try:
+                answer = held.call(_with_chores(chores, script), began + timeout, most)
+            except InvalidAnswer as error:
+                self._drop()
+                message = f"{error.message} ({what})"
+                host = self._commands.host
+                raise InvalidAnswer(message, host=host, command=what) from None
+            except _Ended:
+                self._drop()
+                lost = self._sessions.master.lost(held.link, what)
+                if last:
+                    self._sessions.forget(held.link)
+                    raise lost from None
+                continue
+            except TimeoutError:
+                self._drop()
+                raise self._too_late(what, timeout, "maybe") from None
+            except BaseException:
+                # Interrupted between question and answer: the frames no longer match.
+                self._drop()
+                raise
+            del self._chores[: len(chores)]
+            self.calls += 1
+            self._used_at = time.monotonic()
+            self.round_trip = min(self.round_trip, self._used_at - began)
+            self._sessions.confirmed()
+            if self._sessions.wished_by_others():
+                self._drop(wait=2.0)
+            return answer
         raise AssertionError("not reached")
 
     def _too_late(self, what: str, timeout: float, sent: Sent) -> CommandTimeout:
@@ -314,13 +319,13 @@ class ControlShell:
         self._chores.append(script)
 
     def call_if_free(self, script: bytes, *, timeout: float) -> Answer | None:
-        """As ``call``, but ``None`` where no shell is held, or another thread is using it."""
-        if not self._lock.acquire(blocking=False):
+        """As ``call``, but ``None`` where no shell is held, or another call is using it."""
+        if self._lock.is_mine or not self._lock.acquire(blocking=False):
             return None
         try:
             if self._held is None or not self._still_there(self._held):
                 return None
-            return self.call(script, timeout=timeout)
+            return self._call(script, describe(script, 80), timeout, again=False)
         finally:
             self._lock.release()
 
@@ -342,6 +347,7 @@ class ControlShell:
 
         held, slot = self._sessions.start(starter, what=what, again=True)
         held.slot = slot
+        slot.kept()
         keeper.watch(self)
         return held
 
@@ -362,7 +368,7 @@ class ControlShell:
 
     def give_back(self, *, idle_for: float) -> bool:
         """Close the shell if it is idle; true if none is held now."""
-        if not self._lock.acquire(blocking=False):
+        if self._lock.is_mine or not self._lock.acquire(blocking=False):
             return False
         try:
             if self._held is None:
