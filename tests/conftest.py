@@ -7,14 +7,16 @@ that a real Slurm, real users and real cables can come and go without the machin
 
 from __future__ import annotations
 
+import faulthandler
 import itertools
 import os
 import pwd
 import shutil
+import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -36,6 +38,7 @@ _REAL_HOME = Path(pwd.getpwuid(os.geteuid()).pw_dir)
 _DIRECTORY = pytest.StashKey[Path]()
 _TRACES = pytest.StashKey[set[str]]()
 _TROUBLE = pytest.StashKey[list[str]]()
+_LONGEST_TEST = 1800.0
 
 
 # -- the run ------------------------------------------------------------------------------------
@@ -63,6 +66,7 @@ def _warning_options() -> list[str]:
 
 def pytest_configure(config: pytest.Config) -> None:
     """A short private directory: sockets must have names of at most 90 bytes."""
+    _take_usual_signals()
     if namespaces.inside():
         directory = namespaces.LAB
     else:
@@ -72,6 +76,32 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_DIRECTORY] = directory
     config.stash[_TRACES] = leaks.traces(_REAL_HOME)
     config.stash[_TROUBLE] = []
+
+
+def _take_usual_signals() -> None:
+    """Programs that tests start and interrupt must not inherit that a signal is ignored.
+
+    nohup, and a shell that starts the tests in the background, ignore some.
+    """
+    usual = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+        signal.SIGCHLD: signal.SIG_DFL,
+    }
+    for number, handler in usual.items():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """No wait of a test is for ever: the run ends, and says where it was."""
+    faulthandler.dump_traceback_later(_LONGEST_TEST, exit=True, file=sys.__stderr__)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -1,4 +1,4 @@
-"""The parser of the command line, and what becomes of errors, Ctrl-C and closed pipes."""
+"""The parser of the command line, and what becomes of errors, signals and closed pipes."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ from . import (
     submit,
 )
 from .output import Ui, one_line, printable
+
+_UNATTENDED_PATIENCE = 10.0
+"""Seconds to end in order after a signal that no person at the keyboard sent."""
 
 _DESCRIPTION = """\
 Commands, files and batch jobs on clusters, over the ssh you already have.
@@ -117,27 +120,51 @@ def run(words: list[str]) -> int:
     ui.quiet = getattr(args, "quiet", False)
     ui.json = getattr(args, "json", False)
     ui.debug = getattr(args, "debug", False)
-    with _logging(ui.debug), _leaving_at_once(ui):
-        try:
-            code = int(args.run(args, ui))
-            sys.stdout.flush()
-        except KeyboardInterrupt:
-            _interrupted(ui)
-            code = common.INTERRUPTED
-        except BrokenPipeError:
-            _drop_output()  # whoever read it has seen enough
-            code = common.BROKEN_PIPE
-        except Exception as error:
-            if ui.debug:
-                logging.getLogger("openssh_jobs.cli").debug("failed", exc_info=True)
-            code = _failed(error, ui)
+    ending = _Ending(ui)
+    try:
+        with _logging(ui.debug), ending:
+            code = _run(args, ui, ending)
+    except KeyboardInterrupt:  # at the very end
+        code = ending.code
+    if ending.number is not None:
+        _flush()
     return code
 
 
-def _drop_output() -> None:
-    """Nothing more can be written to stdout, nor what waits in its buffer."""
-    with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _run(args: argparse.Namespace, ui: Ui, ending: _Ending) -> int:
+    try:
+        code = int(args.run(args, ui))
+        sys.stdout.flush()
+    except BaseException as error:
+        if ending.number is not None or isinstance(error, KeyboardInterrupt):
+            # Whatever was raised on the way out, this is why.
+            common.end_commands()
+            _interrupted(ui)
+            return ending.code
+        if isinstance(error, BrokenPipeError):
+            _drop_output(sys.stdout)  # whoever read it has seen enough
+            return common.BROKEN_PIPE
+        if not isinstance(error, Exception):
+            raise
+        if ui.debug:
+            logging.getLogger("openssh_jobs.cli").debug("failed", exc_info=True)
+        return _failed(error, ui)
+    return ending.code if ending.is_settled else code
+
+
+def _flush() -> None:
+    """Write what waits in the buffers, if anybody still reads it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            _drop_output(stream)
+
+
+def _drop_output(stream: Any) -> None:
+    """Nothing more can be written to stdout or stderr, nor what waits in its buffer."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _failed(error: BaseException, ui: Ui) -> int:
@@ -146,48 +173,82 @@ def _failed(error: BaseException, ui: Ui) -> int:
             ui.data(common.as_data(error))
         sys.stdout.flush()
     except OSError:  # a full disk, most likely what failed before
-        _drop_output()
+        _drop_output(sys.stdout)
     ui.note(common.sentence(error))
     return common.exit_code(error)
 
 
-# --------------------------------------------------------------------------- Ctrl-C
+# --------------------------------------------------------------------------- signals
 
 
 def _interrupted(ui: Ui) -> None:
     what = f"; {ui.goes_on}" if ui.goes_on else ""
-    ui.note(f"openssh-jobs: stopped{what}.")
-
-
-@contextlib.contextmanager
-def _leaving_at_once(ui: Ui) -> Iterator[None]:
-    """A Ctrl-C ends what is under way in order, but never takes longer than ``ui.patience``."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    watchdogs: list[threading.Timer] = []
-
-    def leave() -> None:
-        _interrupted(ui)
+    try:
+        ui.note(f"openssh-jobs: stopped{what}.")
         sys.stderr.flush()
-        os._exit(common.INTERRUPTED)
+    except (OSError, ValueError):
+        _drop_output(sys.stderr)  # the terminal is gone
 
-    def on_signal(number: int, frame: Any) -> None:
-        if watchdogs:
+
+class _Ending:
+    """SIGINT, SIGTERM and SIGHUP end what is under way in order, within ``ui.patience`` seconds.
+
+    A signal that was ignored when the program began (nohup, a background job) stays ignored here,
+    and is as usual in what the program starts: exec(2) resets what has a handler.
+    """
+
+    def __init__(self, ui: Ui) -> None:
+        self.number: int | None = None
+        self._ui = ui
+        self._before: dict[int, Any] = {}
+        self._watchdog: threading.Timer | None = None
+
+    @property
+    def code(self) -> int:
+        """The exit code that a shell gives to what this signal ended."""
+        return 128 + (signal.SIGINT if self.number is None else self.number)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the code of the command does not count: Ctrl-C may be how one is ended well."""
+        return self.number not in (None, signal.SIGINT)
+
+    def __enter__(self) -> _Ending:
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else no child can be waited for
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            ignored = signal.getsignal(number) is signal.SIG_IGN
+            handler = self._ignored if ignored else self._on_signal
+            self._before[number] = signal.signal(number, handler)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    @staticmethod
+    def _ignored(number: int, frame: Any) -> None:
+        """Nothing happens."""
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        if self.number is not None:
             return  # it is ending already, and soon
-        watchdog = threading.Timer(ui.patience, leave)
-        watchdog.daemon = True
-        watchdogs.append(watchdog)
-        watchdog.start()
+        self.number = number
+        patience = self._ui.patience
+        if number != signal.SIGINT:
+            patience = max(patience, _UNATTENDED_PATIENCE)
+        self._watchdog = threading.Timer(patience, self._leave)
+        self._watchdog.daemon = True
+        self._watchdog.start()
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, on_signal)
-    try:
-        yield
-    finally:
-        for watchdog in watchdogs:
-            watchdog.cancel()
-        signal.signal(signal.SIGINT, before)
+    def _leave(self) -> None:
+        _interrupted(self._ui)
+        os._exit(self.code)
 
 
 # --------------------------------------------------------------------------- logging

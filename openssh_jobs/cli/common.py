@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     Command = Callable[[argparse.Namespace, Ui], int]
 
+_connections: list[Connection] = []
+
 WELL = 0
 NOT_WELL = 1
 WRONG_USE = 2
@@ -24,7 +26,6 @@ NO_CONNECTION = 3
 REFUSED = 4
 UNKNOWN = 5
 TIMED_OUT = 124
-INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 EXIT_CODES = """\
@@ -35,7 +36,7 @@ exit codes:
   3  the host could not be reached, or the login failed
   4  the scheduler said no
   5  nobody knows (no complete answer came)
-  130 after Ctrl-C"""
+  130 after Ctrl-C (143 after SIGTERM, 129 after SIGHUP)"""
 
 # Kinds of SchedulerError that leave it open what is true; the others are an answer.
 _OPEN_KINDS = frozenset(("transient", "transport", "parse_error", "no_job_id"))
@@ -115,7 +116,15 @@ def connection(args: argparse.Namespace, **more: Any) -> Connection:
     """The connection that the options describe, with ``more`` of its own; not opened yet."""
     from ..connection import Connection
 
-    return Connection(args.host, **_way(args), **more)
+    made = Connection(args.host, **_way(args), **more)
+    _connections.append(made)
+    return made
+
+
+def end_commands() -> None:
+    """End what still runs on the hosts: the program was told to end."""
+    for one in _connections:
+        one._commands.end_at_work()
 
 
 def target(args: argparse.Namespace, host: str) -> Target:

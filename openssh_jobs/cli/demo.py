@@ -7,7 +7,6 @@ import os
 import re
 import secrets
 import shlex
-import signal
 import tempfile
 import threading
 import time
@@ -63,36 +62,17 @@ def add_commands(commands: Any) -> None:
 def run_demo(args: argparse.Namespace, ui: Ui) -> int:
     """Run the demo; 0 where the job went well and its number is right."""
     ui.patience = _PATIENCE
-    with _ending_in_order():
-        if args.host is not None:
-            return _on_users_host(args, ui)
-        given = (args.ssh_config, args.jump, args.identity_file, args.port, args.user)
-        if any(one is not None for one in given) or args.ssh_options or args.keep:
-            raise common.WrongUse("openssh-jobs demo: this option goes with --host only.")
-        if args.scheduler not in ("auto", "direct"):
-            raise common.WrongUse(
-                f"openssh-jobs demo: the private server has no {args.scheduler}; name a host of "
-                f"yours: `openssh-jobs demo --host HOST --scheduler {args.scheduler}`."
-            )
-        return _on_private_server(ui)
-
-
-@contextlib.contextmanager
-def _ending_in_order() -> Iterator[None]:
-    """TERM and HUP end the demo as Ctrl-C does: with everything cleared away."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, frame: Any) -> None:
-        raise SystemExit(128 + number)
-
-    before = {one: signal.signal(one, end) for one in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+    if args.host is not None:
+        return _on_users_host(args, ui)
+    given = (args.ssh_config, args.jump, args.identity_file, args.port, args.user)
+    if any(one is not None for one in given) or args.ssh_options or args.keep:
+        raise common.WrongUse("openssh-jobs demo: this option goes with --host only.")
+    if args.scheduler not in ("auto", "direct"):
+        raise common.WrongUse(
+            f"openssh-jobs demo: the private server has no {args.scheduler}; name a host of "
+            f"yours: `openssh-jobs demo --host HOST --scheduler {args.scheduler}`."
+        )
+    return _on_private_server(ui)
 
 
 # --------------------------------------------------------------------------- where

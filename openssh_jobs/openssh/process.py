@@ -8,9 +8,13 @@ messages, because what ssh says is read by ``diagnosis``.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
-from typing import IO, TYPE_CHECKING, NamedTuple
+import sys
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,7 +63,7 @@ def spawn(
 ) -> Child:
     """Start a process in its own session.  The caller ends it, with ``end`` at the latest."""
     return subprocess.Popen(
-        argv,
+        _with_usual_signals(argv),
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
@@ -68,6 +72,34 @@ def spawn(
         pass_fds=pass_fds,
         start_new_session=True,
     )
+
+
+_USUAL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_RESET = f"""\
+import os, signal, sys
+for number in {tuple(map(int, _USUAL))}:
+    signal.signal(number, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
+def _with_usual_signals(argv: Sequence[StrOrBytesPath]) -> Sequence[Any]:
+    """A command line whose process does not inherit that a signal is ignored (nohup, ``&``).
+
+    No shell can take that back (POSIX), and a ``preexec_fn`` is not safe beside threads.  Raises
+    ``ConfigurationError`` where SIGCHLD is ignored: the system then keeps no exit status, and
+    ``subprocess`` takes every one for 0.
+    """
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        raise ConfigurationError(
+            "this program ignores SIGCHLD, so it cannot learn how what it starts ends",
+            advice="signal.signal(signal.SIGCHLD, signal.SIG_DFL) mends it.",
+        )
+    if not any(signal.getsignal(number) is signal.SIG_IGN for number in _USUAL):
+        return argv
+    if not sys.executable or shutil.which(os.fsdecode(argv[0])) is None:
+        return argv
+    return [sys.executable, "-I", "-S", "-c", _RESET, *argv]
 
 
 def wait(child: Child, timeout: float) -> bool:
