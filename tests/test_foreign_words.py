@@ -513,7 +513,7 @@ def test_the_error_says_the_same(
     full: tuple[Any, int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     host, pid = full
-    monkeypatch.setattr("openssh_jobs.openssh.sessions.SLOT_TIMEOUT", 5.0)
+    monkeypatch.setattr("openssh_jobs.openssh.session_limit.SLOT_TIMEOUT", 5.0)
     caplog.set_level("INFO", "openssh_jobs.sessions")
     with Connection(host.alias, ssh_config=host.config) as connection:
         with pytest.raises(errors.SessionLimit, match="MaxSessions") as caught:

@@ -13,11 +13,13 @@ import os
 import re
 import threading
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from ..errors import CommandNotStarted, ConfigurationError, ConnectionLost, SessionLimit
 from . import features, keeper, locks, mux, process, sockets
+from .session_limit import NESTED_TIMEOUT, Patience
+from .session_limit import Slot as Slot
+from .session_limit import Slots as Slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,10 +33,6 @@ T = TypeVar("T")
 
 OPEN_TIMEOUT = 60.0
 """Seconds for the server to grant one session; keepalives end a dead link in 45 s before that."""
-SLOT_TIMEOUT = 120.0
-"""Seconds without any session coming free before ``SessionLimit``."""
-NESTED_TIMEOUT = 2.0
-"""The same for a call in the middle of another one, which cannot end meanwhile."""
 FULL = "all sessions that the server grants to one connection (MaxSessions) are in use"
 DEFAULT_SESSIONS = 8
 """Below sshd's default of 10: the user's own terminals share the master."""
@@ -117,136 +115,6 @@ def failure_of(stderr: bytes) -> mux.MuxError:
         # The guard's own words alone: the socket was not there.
         return mux.NoMaster("there is no master's socket")
     return mux.MuxLost("ssh ended without a word", sent="maybe")
-
-
-class Patience:
-    """How long to wait for a session: as long as others of ours end, but not beyond ``until``."""
-
-    def __init__(self, until: float | None = None) -> None:
-        self._began = time.monotonic()
-        self._until = until
-
-    def left(self, freed_at: float) -> float:
-        """Seconds left, where the last session of this process ended at ``freed_at``."""
-        now = time.monotonic()
-        left = max(self._began, freed_at) + SLOT_TIMEOUT - now
-        return left if self._until is None else min(left, self._until - now)
-
-    @property
-    def spent(self) -> float:
-        """Seconds since the wait began."""
-        return time.monotonic() - self._began
-
-
-class Slot:
-    """One of the sessions that this process may have at a time; given back once."""
-
-    def __init__(self, slots: Slots) -> None:
-        self._slots: Slots | None = slots
-        self._open = False
-        # Until ``kept`` it belongs to a call, which gives it back at its end.
-        self._caller: int | None = threading.get_ident()
-        slots.callers[self._caller] += 1
-
-    def opened(self) -> None:
-        """The session for which this slot was taken stands."""
-        self._open = True
-        if self._slots is not None:
-            self._slots.opened()
-
-    def kept(self) -> None:
-        """It is held beyond the call that took it, so others may be waited for with it."""
-        if self._slots is not None and self._caller is not None:
-            self._slots.callers[self._caller] -= 1
-            self._caller = None
-
-    def release(self) -> None:
-        """Give the slot back; a second time does nothing."""
-        slots, self._slots = self._slots, None
-        if slots is not None:
-            if self._caller is not None:
-                slots.callers[self._caller] -= 1
-            slots.give_back(was_open=self._open)
-
-
-class Slots:
-    """Counts this process's sessions on one route against a limit that refusals lower."""
-
-    def __init__(self, limit: int) -> None:
-        self._most = limit
-        self._limit = limit
-        self._used = 0
-        self._good = 0
-        self.freed_at = 0.0
-        self._open = 0
-        self._narrow = False
-        self.wide = False
-        """Whether the server was seen to grant a second session beside one of ours."""
-        self._changed = threading.Condition()
-        self.callers: Counter[int] = Counter()
-        """How many slots the calls of each thread hold; more than one where calls are nested."""
-
-    @property
-    def interrupted_all(self) -> bool:
-        """Whether all open sessions belong to calls that this thread is in the middle of.
-
-        A call from a signal handler or a callback can then wait for none of them.
-        """
-        return 0 < self._used <= self.callers[threading.get_ident()]
-
-    @property
-    def used(self) -> int:
-        """Sessions that are open now."""
-        return self._used
-
-    def acquire(self, patience: Patience, reclaim: Callable[[], None]) -> Slot:
-        """Wait for a free slot; idle held sessions of our own are asked back meanwhile."""
-        with self._changed:
-            while self._used >= self._limit:
-                left = patience.left(self.freed_at)
-                if left <= 0 or self.interrupted_all:
-                    raise TimeoutError
-                self._changed.release()
-                try:
-                    reclaim()
-                finally:
-                    self._changed.acquire()
-                if self._used >= self._limit:
-                    self._changed.wait(min(left, 0.25))
-            self._used += 1
-        return Slot(self)
-
-    def opened(self) -> None:
-        """One of the slots has a session now."""
-        with self._changed:
-            self._open += 1
-            self.wide = not self._narrow and (self.wide or self._open >= 2)
-
-    def give_back(self, *, was_open: bool) -> None:
-        """One session less."""
-        with self._changed:
-            self._used -= 1
-            self._open -= was_open
-            self.freed_at = time.monotonic()
-            self._changed.notify()
-
-    def refused(self) -> None:
-        """The server refused one more than those that are open: aim lower for a while."""
-        with self._changed:
-            self._good = 0
-            self._limit = max(1, min(self._limit, self._used - 1))
-            if self._open <= 1:
-                # For good: a session that has just ended there may still count as open here.
-                self._narrow, self.wide = True, False
-
-    def granted(self) -> None:
-        """A session was opened; after a run of these the limit grows again."""
-        with self._changed:
-            self._good += 1
-            if self._good >= 16 and self._limit < self._most:
-                self._good = 0
-                self._limit += 1
-                self._changed.notify()
 
 
 class Sessions:
