@@ -33,6 +33,7 @@ GUARDS: dict[tuple[str, str], tuple[int, str]] = {
     ("marking", "_put"): (1, LAUNCHER),
     ("openssh.dialing", "_remove_words"): (1, RUNTIME),
     ("openssh.dials", "Dials._write"): (3, RUNTIME),
+    ("openssh.locks", "_say"): (1, RUNTIME),
     ("openssh.master", "Master._remove_dead"): (1, RUNTIME),
     ("openssh.master", "Master._clean_up"): (1, RUNTIME),
     ("openssh.owner", "forget"): (1, RUNTIME),
