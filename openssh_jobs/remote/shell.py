@@ -325,7 +325,7 @@ class ControlShell:
         try:
             if self._held is None or not self._still_there(self._held):
                 return None
-            return self._call(script, describe(script, 80), timeout, again=False)
+            return self._call(script, describe(script, 80), timeout, False, limits.ANSWER)
         finally:
             self._lock.release()
 
