@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from . import settings
 from .asking import QUERY_TIMEOUT, Asker
 from .connection import Connection
 from .errors import ConfigurationError, InputError, SchedulerError
@@ -17,7 +18,7 @@ from .marking import check_choice
 from .polling import Poller
 from .specification import Specification, job_ids
 from .submission import Submission, open_submission
-from .watching import Watch
+from .watching import CANCEL_ACCEPTED, Watch
 
 if TYPE_CHECKING:
     from .journal import Row
@@ -181,6 +182,7 @@ class Cluster:
             gpus=gpus,
             options=options,
             env=env,
+            max_array=settings.max_array(self.connection.host),
         )
         submission = Submission(self._asker, specification, token, record_exit=record_exit)
         try:
@@ -305,8 +307,11 @@ class Cluster:
             # Without an answer, too, it may have been done.
             self._watch.disturbed()
         if script == "cancel_script":
-            accepted = (one for one, what in outcomes.items() if what is CancelOutcome.REQUESTED)
+            accepted = [one for one, what in outcomes.items() if what is CancelOutcome.REQUESTED]
             self._watch.cancelled(accepted)
+            for row in filter(None, (self.journal.by_job(self.host, one) for one in accepted)):
+                if not JobState(row.state).is_final:
+                    self.journal.change(self.host, row.token, reason=CANCEL_ACCEPTED)
         return outcomes
 
     # ------------------------------------------------------------------ the machine

@@ -19,6 +19,7 @@ from .errors import (
     ConnectionLost,
     InputError,
     RemoteFileNotFoundError,
+    SchedulerError,
     SessionLimit,
     remote_oserror,
 )
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("openssh_jobs.job")
 
 _TAIL_CHUNK = 256 * 1024
+_NO_FILE = 21
 _TAIL_FIRST, _TAIL_SLOWEST = 0.5, 5.0
 _PATHS_TIMEOUT = 30.0
 _NO_ANSWER = (ConnectError, ConnectionLost, CommandFailed, CommandTimeout, SessionLimit)
@@ -242,12 +244,14 @@ class Job:
         told, path = self._fact(key), self._path(key)
         name = self.name
         usual = scheduler.usual_paths(self.id, name) if name is not None else None
+        inside = scheduler.names_in_directory(self.id, name)
         names: tuple[str, ...] = ()
         if told is None and usual is not None:
             path = usual[stream == "stderr"]
-        elif usual is not None:
+        elif inside is not None:
+            # Joined streams lie under the name of one of them.
             is_one_file = stream == "stderr" and told == self._fact("stdout_path")
-            names = usual[::-1] if is_one_file else (usual[stream == "stderr"],)
+            names = inside[::-1] if is_one_file else (inside[stream == "stderr"],)
         if path is None:
             raise self._no_path(stream, told)
         if not path.startswith("/") and self.directory:
@@ -273,14 +277,22 @@ class Job:
 
         Read in pieces by offset: nothing is held open on the host between two looks.  Raises
         ``FileNotFoundError`` where the job is over (or ``follow`` is false) and there is no file,
-        ``InputError`` where nobody knows which file it is.
+        ``InputError`` where nobody knows which file it is, or where it goes to a device or pipe.
+        With ``follow`` a file that is not there yet is waited for; a warning of the logger says so,
+        and why.
         """
         output = self._output(stream)
+        has_warned = False
         decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         offset, kept, pause = 0, "", _TAIL_FIRST
         while True:
             over = not follow or self._is_over()
-            size, data = self._read_from(output, offset, must_exist=over)
+            found = self._read_from(output, offset, must_exist=over)
+            if found is None and not has_warned:
+                late = self._late_output()
+                log.warning("job %s: its %s is not there yet. %s", self.id, stream, late or "")
+                has_warned = True
+            size, data = found or (0, b"")
             if size < offset:
                 # Begun anew: the job was requeued.
                 offset, kept = 0, ""
@@ -306,8 +318,13 @@ class Job:
         self.status()
         return self._cluster._watch.is_over(self.id)
 
-    def _read_from(self, output: _Output, offset: int, *, must_exist: bool) -> tuple[int, bytes]:
-        """The size of a file on the host and its bytes from an offset, in one round trip."""
+    def _read_from(
+        self, output: _Output, offset: int, *, must_exist: bool
+    ) -> tuple[int, bytes] | None:
+        """The size of a file on the host and its bytes from an offset, in one round trip.
+
+        ``None`` for a file that is not there yet.
+        """
         script = b"f=%b; " % quote_path(output.path)
         if output.names:
             names = b" ".join(map(quote_path, output.names))
@@ -316,20 +333,38 @@ class Job:
                 b"done; fi; " % names
             )
         script += (
-            b'if [ -f "$f" ]; then wc -c < "$f"; tail -c +%d -- "$f" | head -c %d; '
-            b'else printf "%%s" "$f"; ls -d -- "$f" >/dev/null; fi' % (offset + 1, _TAIL_CHUNK)
+            b'if [ -f "$f" ]; then wc -c < "$f" && tail -c +%d -- "$f" | head -c %d; '
+            b'else printf "%%s" "$f"; ls -d -- "$f" >/dev/null && exit %d; fi'
+            % (offset + 1, _TAIL_CHUNK, _NO_FILE)
         )
         answer = self._cluster.connection._shell.call(script, again=True)
+        path = to_text(answer.stdout) if answer.stdout and answer.status else output.path
+        if answer.status == _NO_FILE:
+            raise InputError(
+                f"the output of job {self.id} goes to {path}, which is no file: nothing that was "
+                "written there can be read again",
+                host=self.host,
+            )
         if answer.status != 0:
-            path = to_text(answer.stdout) if output.names and answer.stdout else output.path
             error = error_of(to_text(answer.stderr), path, host=self.host)
             if not isinstance(error, RemoteFileNotFoundError):
                 raise error
             if not must_exist:
-                return 0, b""
-            raise self._no_file(path) if output.guessed else error
+                return None
+            if output.guessed:
+                raise self._no_file(path)
+            error.advice = self._late_output() or error.advice
+            raise error
         size, _, data = answer.stdout.partition(b"\n")
-        return int(size or b"0"), data
+        if not size.strip().isdigit():
+            raise SchedulerError(
+                f"no answer on the size of {output.path}", kind="transport", host=self.host
+            )
+        return int(size), data
+
+    def _late_output(self) -> str | None:
+        """Why the output is not there yet, where the scheduler keeps it elsewhere meanwhile."""
+        return self._cluster._asker.scheduler().late_output
 
     def _no_file(self, path: str) -> OSError:
         """There is nothing where the output usually lies, and nobody to ask."""
@@ -341,7 +376,9 @@ class Job:
             detail=f"the usual place; {scheduler} no longer tells where job {self.id} wrote, "
             "and its script may name another file",
         )
-        error.advice = "Read the file by the name that the script (-o, -e) gives it."
+        late = self._late_output()
+        named = "Read the file by the name that the script (-o, -e) gives it."
+        error.advice = f"{late} {named}" if late else named
         return error
 
     def fetch(self, local: str | os.PathLike[str], **options: Any) -> TransferResult:

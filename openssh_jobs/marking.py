@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .errors import (
@@ -59,6 +59,29 @@ def wants_launcher(asker: Asker, record_exit: bool | str) -> bool:
             scheduler.unsupported("record_exit=True")
         return False
     return record_exit is True or _keeps_accounting(asker) is False
+
+
+def brings_environment(
+    asker: Asker, env: Mapping[str, str], record_exit: bool | str
+) -> bool:
+    """Whether the launcher has to bring the job its ``env``: qsub hands on none of its own.
+
+    ``SchedulerError`` of kind ``unsupported`` where there is to be no launcher.
+    """
+    scheduler = asker.scheduler()
+    how = scheduler.convention
+    if not env or how is None or not how.brings_environment:
+        return False
+    if record_exit is False:
+        raise SchedulerError(
+            f"env= reaches a job of {scheduler.name} through its launcher only, which "
+            "record_exit=False forbids",
+            kind="unsupported",
+            sent="no",
+            host=asker.host,
+            advice="Leave record_exit at 'auto', or set the variables in the script.",
+        )
+    return True
 
 
 def _keeps_accounting(asker: Asker) -> bool | None:

@@ -318,7 +318,18 @@ class Poller:
         if open_questions:
             self._ask_history(scheduler, open_questions)
             self._look_for_markers(scheduler, following)
+        self._compare_with_records(scheduler, following)
         self._write_down(following)
+
+    def _compare_with_records(self, scheduler: Scheduler, following: Sequence[str]) -> None:
+        """Where a scheduler may tell a wrong exit code, the jobs' own records win."""
+        how = scheduler.convention
+        if how is None or not how.is_better:
+            return
+        ended = [one for one in following if self.watch.is_settled(one)]
+        for said in look_for_markers(self._asker, ended).values():
+            if not isinstance(said, str):
+                self.watch.corrected(said, scheduler.name)
 
     def _look_for_markers(self, scheduler: Scheduler, following: Sequence[str]) -> None:
         """The last to ask: what the jobs wrote themselves."""
@@ -373,13 +384,14 @@ class Poller:
             if status is None:
                 continue
             row = journal.by_job(self.host, one)
-            if row is None or (row.state == status.state and row.reason == status.reason):
+            reason = self.watch.lasting_reason(status)
+            if row is None or (row.state == status.state and row.reason == reason):
                 continue
             journal.change(
                 self.host,
                 row.token,
                 state=str(status.state),
-                reason=status.reason,
+                reason=reason,
                 exit_code=status.exit_code,
                 nodes=",".join(status.nodes) if status.nodes else None,
                 stdout_path=status.stdout_path or row.stdout_path,

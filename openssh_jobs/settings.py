@@ -79,6 +79,16 @@ def start_timeout(host: str) -> float | None:
     return _seconds(host, "start_timeout")
 
 
+def max_array(host: str) -> int | None:
+    """The most elements that one array may have (``max_array``), if that was set."""
+    value = servers().get(host, {}).get("max_array")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"max_array of {host} in {config_file()} is no number from 1 on")
+    return value
+
+
 def dials_per_hour(host: str) -> int | None:
     """How many logins an hour are made unattended (``dials_per_hour``), if that was set."""
     value = servers().get(host, {}).get("dials_per_hour")

@@ -17,6 +17,7 @@ from .jobs import JobId
 from .remote.quoting import to_bytes
 from .remote.wrapper import exports
 from .schedulers.base import SubmitRequest
+from .schedulers.text import MOST_ELEMENTS
 
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
@@ -72,7 +73,9 @@ class Specification:
     content: bytes | None = None
 
     @classmethod
-    def of(cls, *, env: Mapping[str, str] | None, **asked: Any) -> Specification:
+    def of(
+        cls, *, env: Mapping[str, str] | None, max_array: int | None = None, **asked: Any
+    ) -> Specification:
         """Check what was asked and read the local script."""
         given = [key for key in ("script", "script_file", "script_text") if asked[key] is not None]
         if len(given) != 1:
@@ -83,7 +86,7 @@ class Specification:
         content = None
         if asked["script_file"] is not None:
             asked["script_file"] = os.fspath(asked["script_file"])
-            content = _read_script(asked["script_file"])
+            content = read_script(asked["script_file"])
         if asked["script_text"] is not None:
             content = to_bytes(asked["script_text"])
         if content is not None:
@@ -115,7 +118,7 @@ class Specification:
         made = cls(env=dict(env or {}), content=content, **asked)
         if made.script_name.startswith(".oj-"):
             raise InputError(f"the script's name {made.script_name!r} is one of this package's own")
-        made.request("x", None)  # the scheduler's own checks of names and numbers
+        made.request("x", None, max_array)  # the scheduler's own checks of names and numbers
         return made
 
     @property
@@ -128,7 +131,9 @@ class Specification:
         plain = re.sub(r"[^A-Za-z0-9._-]", "_", self.name or "job").lstrip("-.") or "job"
         return plain[:100]
 
-    def request(self, script: str, token: str | None) -> SubmitRequest:
+    def request(
+        self, script: str, token: str | None, max_array: int | None = None
+    ) -> SubmitRequest:
         """What the scheduler's file gets to see."""
         return SubmitRequest(
             script=script,
@@ -149,6 +154,7 @@ class Specification:
             token=token,
             env_names=tuple(self.env),
             options=self.options,
+            max_array=max_array or MOST_ELEMENTS,
         )
 
     def digest(self, scheduler: str) -> str:
@@ -161,7 +167,8 @@ class Specification:
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _read_script(path: str) -> bytes:
+def read_script(path: str) -> bytes:
+    """The bytes of a local script."""
     with open(path, "rb") as handle:
         return handle.read()
 
@@ -179,7 +186,7 @@ def _check_uploaded_script(upload: str, script: str | None) -> None:
         return
     path = os.path.join(upload, script)
     if os.path.isfile(path):
-        _check_script(_read_script(path))
+        _check_script(read_script(path))
     elif os.path.isdir(path):
         raise IsADirectoryError(21, "the script is a directory", path)
     elif not os.path.lexists(path):

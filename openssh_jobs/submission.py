@@ -17,6 +17,7 @@ import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from . import settings
 from .errors import (
     CommandFailed,
     CommandTimeout,
@@ -31,7 +32,7 @@ from .errors import (
 )
 from .jobs import JobId
 from .journal import ASKED, SENDING, Row
-from .marking import put_launcher, wants_launcher
+from .marking import brings_environment, put_launcher, wants_launcher
 from .openssh import owner
 from .remote.options import Options
 from .remote.oserrors import error_of, refused
@@ -43,10 +44,12 @@ from .remote.private_directory import (
     remove_made_script,
     remove_script,
 )
-from .remote.quoting import quote, quote_path, to_text
+from .remote.quoting import quote, quote_path, to_bytes, to_text
 from .remote.wrapper import exports
+from .schedulers.base import SubmitRequest
+from .schedulers.stub import ENVIRONMENT
 from .schedulers.text import expand_array
-from .specification import Specification, check_token
+from .specification import Specification, check_token, read_script
 from .specification import job_ids as job_ids
 
 if TYPE_CHECKING:
@@ -131,7 +134,7 @@ class Submission:
         self._host = asker.host
         self.token = check_token(token) if token is not None else "t" + secrets.token_hex(8)
         self.directory = self._private = ""
-        self._record_exit, self._launcher = record_exit, False
+        self._record_exit, self._launcher, self._brings_env = record_exit, False, False
         # What this call makes on the host carries this text, and only that is removed by it.
         self._call = secrets.token_hex(8)
         self._marked = specification.upload is not None
@@ -152,7 +155,10 @@ class Submission:
             script = posixpath.join(self.directory, script)
         self._private = posixpath.join(self.directory, PRIVATE, self.token)
         self._text()  # refuses what the scheduler cannot do
-        self._launcher = wants_launcher(self._asker, self._record_exit)
+        if self._scheduler.needs_script(self._request()):
+            self._scheduler.check_script(self._request(), self._own_script(script))
+        self._brings_env = brings_environment(self._asker, wanted.env, self._record_exit)
+        self._launcher = self._brings_env or wants_launcher(self._asker, self._record_exit)
         new = Row(
             host=self._host,
             token=self.token,
@@ -177,9 +183,23 @@ class Submission:
 
     def _text(self) -> str:
         """The submit command, with the script where it lies."""
+        return self._scheduler.submit_script(self._request())
+
+    def _request(self) -> SubmitRequest:
         wanted = self._specification
         submitted = posixpath.join(self._private, wanted.script_name)
-        return self._scheduler.submit_script(wanted.request(submitted, self.token))
+        most = settings.max_array(self._connection.host)
+        return wanted.request(submitted, self.token, most)
+
+    def _own_script(self, script: str | None) -> bytes:
+        """The text that will be submitted; read on the host where it lies there."""
+        wanted = self._specification
+        if wanted.content is not None or script is None:
+            return wanted.content or b""
+        name = wanted.script or script
+        if wanted.upload is not None and not name.startswith(("/", "~/")):
+            return read_script(os.path.join(wanted.upload, name))
+        return self._connection.read_bytes(script)
 
     def _undo(self) -> None:
         """Nothing was submitted: the same token may try again, and nothing is left on the host.
@@ -296,10 +316,14 @@ class Submission:
                 submitted=submitted,
                 members=len(expand_array(wanted.array)) if wanted.array else 0,
                 options=wanted.options,
-                must=self._record_exit is True,
+                must=self._record_exit is True or self._brings_env,
             )
-        if wanted.env:
-            self._write_environment(posixpath.join(self._private, _ENVIRONMENT))
+        if self._brings_env:
+            values = to_bytes("".join(f"{name}={value}\0" for name, value in wanted.env.items()))
+            self._write_environment(posixpath.join(self._private, ENVIRONMENT), values)
+        elif wanted.env:
+            path = posixpath.join(self._private, _ENVIRONMENT)
+            self._write_environment(path, exports(wanted.env))
 
     def _place(self, script: str | None) -> str:
         """Make the private directory, and put a script of the host there; the script's path."""
@@ -347,12 +371,10 @@ class Submission:
             )
         return posixpath.join(place, self._specification.script_name)
 
-    def _write_environment(self, path: str) -> None:
+    def _write_environment(self, path: str, text: bytes) -> None:
         """The environment for the job, in a file that only its owner can read."""
         script = b"umask 077; set -C; cat > " + quote_path(path)
-        done = self._connection.run(
-            script, input=exports(self._specification.env), text=False, timeout=SUBMIT_TIMEOUT
-        )
+        done = self._connection.run(script, input=text, text=False, timeout=SUBMIT_TIMEOUT)
         if done.returncode != 0:
             raise error_of(to_text(done.stderr), path, host=self._host)
 
@@ -397,7 +419,7 @@ class Submission:
         script = self._text().encode("utf-8", "surrogateescape")
         # Said where it is certain that the submit command was not started.
         failed = b"|| { echo %b; exit 125; }\n" % quote(self._not_started)
-        if self._specification.env:
+        if self._specification.env and not self._brings_env:
             path = quote_path(posixpath.join(self._private, _ENVIRONMENT))
             script = b". %b && rm -f -- %b %b" % (path, path, failed) + script
         if self._marked:

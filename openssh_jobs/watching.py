@@ -23,6 +23,7 @@ FIRST_LOOK = 2.0
 _ORDINARY = 1.0  # seconds that a query may take without being followed by a longer rest
 _SLOWEST_RETRY = 300.0
 NEVER_RAN = "cancelled before it ran"
+CANCEL_ACCEPTED = "its cancellation was accepted"
 _WAITING = frozenset((JobState.PENDING, JobState.HELD))
 # ``direct`` still shows a job whose processes are gone without a word; such a listing is no news.
 _LOST = frozenset(("gone", "restarted", "waiting"))
@@ -61,6 +62,8 @@ class _Followed:
     # The scheduler accepted our wish to cancel it, and whether it was waiting then.
     doomed: bool = False
     was_waiting: bool = False
+    # The scheduler keeps no history: nobody will tell more than is known.
+    is_forgotten: bool = False
 
     @property
     def is_settled(self) -> bool:
@@ -139,6 +142,15 @@ class Watch:
         job = self._jobs[status.job_id]
         if job.status is None:
             job.status = status
+            # So another program, which has ended since, has left it.
+            job.doomed = status.reason == CANCEL_ACCEPTED
+            job.was_waiting = status.state in _WAITING
+
+    @_locked
+    def lasting_reason(self, status: JobStatus) -> str | None:
+        """The reason to write down: that of the status, or that the job is to end."""
+        job = self._jobs[status.job_id]
+        return CANCEL_ACCEPTED if job.doomed and not job.is_settled else status.reason
 
     @_locked
     def submitted(self, job_id: str, interval: float) -> None:
@@ -360,10 +372,16 @@ class Watch:
                 job.why = f"the history still calls it {status.state}"
 
     @_locked
-    def no_history(self, gone: Sequence[str], why: str, *, for_good: bool = False) -> None:
-        """There was nobody to ask how these jobs ended, and why; ``for_good``: nor will be."""
+    def no_history(
+        self, gone: Sequence[str], why: str, *, for_good: bool = False, none_kept: bool = False
+    ) -> None:
+        """There was nobody to ask how these jobs ended, and why; ``for_good``: nor will be.
+
+        ``none_kept``: the scheduler itself says that it remembers nothing.
+        """
         for one in gone:
             self._jobs[one].why = why
+            self._jobs[one].is_forgotten = none_kept
             if for_good:
                 self._jobs[one].code_until = None
 
@@ -373,8 +391,23 @@ class Watch:
         job = self._jobs[status.job_id]
         if job.gone_at is None or job.is_settled:
             return
+        if job.doomed and status.signal is not None:
+            status = status.replace(state=JobState.CANCELLED, reason=f"cancelled; {status.reason}")
         job.status = _merged(status, job.status)
         job.gone_at = None
+
+    @_locked
+    def corrected(self, status: JobStatus, scheduler: str) -> None:
+        """What a job wrote of its end, where that contradicts what the scheduler says of it."""
+        known = self._jobs[status.job_id].status
+        if known is None or known.state not in (JobState.COMPLETED, JobState.FAILED):
+            return
+        code = known.exit_code
+        if code is None and known.signal is not None:
+            code = 128 + known.signal
+        if code is not None and status.exit_code is not None and code != status.exit_code:
+            reason = f"exit status {status.exit_code} by its own record; {scheduler} says {code}"
+            self._jobs[status.job_id].status = _merged(status.replace(reason=reason), known)
 
     @_locked
     def marker_missing(self, job_id: str, why: str) -> str:
@@ -382,6 +415,11 @@ class Watch:
         job = self._jobs[job_id]
         said, job.why = job.why, f"{job.why}; {why}" if job.why else why
         job.started = why.startswith("started on ")
+        if job.doomed and job.is_forgotten:
+            waited = job.was_waiting and not job.started
+            reason = NEVER_RAN if waited else f"{CANCEL_ACCEPTED}, and it left the queue"
+            cancelled = JobStatus(job_id, JobState.CANCELLED, reason=reason, source="queue")
+            job.status, job.gone_at = _merged(cancelled, job.status), None
         return said or "no history was asked"
 
     # ------------------------------------------------------------------ what is known

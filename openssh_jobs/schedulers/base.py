@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from typing import ClassVar, NoReturn
 
@@ -39,6 +39,8 @@ from openssh_jobs.schedulers.rules import (
     rule,
 )
 from openssh_jobs.schedulers.text import (
+    MOST_ELEMENTS,
+    check_array,
     expand_array,
     first_line,
     joined_lines,
@@ -69,7 +71,7 @@ class SubmitRequest:
     number is refused, for it is minutes to some schedulers and seconds to others.  ``cpus`` are
     cores on each node for one task (``options`` can say it otherwise), ``memory`` bytes or the
     scheduler's own text, on each node; ``gpus`` on each node.  ``options`` are put last, after all
-    others, and win.
+    others, and win.  ``max_array``: the most elements of an array.
     """
 
     script: str
@@ -93,6 +95,7 @@ class SubmitRequest:
     #: The variables that are set around the submit command for the job; never their values.
     env_names: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    max_array: int = field(default=MOST_ELEMENTS, compare=False)
 
     def __post_init__(self) -> None:
         if not self.script:
@@ -112,6 +115,8 @@ class SubmitRequest:
             value = getattr(self, name)
             if isinstance(value, int) and (isinstance(value, bool) or value < 1):
                 raise InputError(f"{name} must be a positive number, not {value!r}")
+        if self.array is not None:
+            check_array(self.array, self.max_array)
         check_time_limit(self.time_limit)
         check_memory(self.memory)
         for word in self.options:
@@ -148,6 +153,8 @@ class Scheduler(ABC):
     #: Whether some time after a job's end nobody tells where its output lies: then that is asked
     #: for (``detail_script``) right after the submission.
     forgets_paths: ClassVar[bool] = True
+    #: Why the output of a running job may not be there yet, where the scheduler keeps it elsewhere.
+    late_output: ClassVar[str | None] = None
     #: What cancels, holds and releases the jobs whose ids follow; ``None`` where nothing does.
     cancel_command: ClassVar[str | None] = None
     hold_command: ClassVar[str | None] = None
@@ -163,6 +170,13 @@ class Scheduler(ABC):
 
         Raises ``SchedulerError`` of kind ``unsupported`` for a wish that cannot be fulfilled.
         """
+
+    def check_script(self, request: SubmitRequest, script: bytes) -> None:
+        """``InputError`` where the script's own directives contradict the request."""
+
+    def needs_script(self, request: SubmitRequest) -> bool:
+        """Whether ``check_script`` has anything to look at for this request."""
+        return False
 
     @abstractmethod
     def submitted_ids(self, stdout: str) -> list[str]:
@@ -285,6 +299,10 @@ class Scheduler(ABC):
         For a job that the scheduler has forgotten; ``None`` where there is no such rule.
         """
         return None
+
+    def names_in_directory(self, job_id: str, name: str | None) -> tuple[str, str] | None:
+        """The names of both files in a directory that is given as the place of the output."""
+        return self.usual_paths(job_id, name) if name is not None else None
 
     def actual_path(self, path: str, job_id: str, nodes: Sequence[str] | None) -> str | None:
         """The file that a path of ``parse_detail`` stands for, with what was known later put in.

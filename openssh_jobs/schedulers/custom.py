@@ -47,6 +47,7 @@ class Custom(Scheduler):
         self.own_statuses = base.own_statuses  # type: ignore[misc]
         self.noise = base.noise  # type: ignore[misc]
         self.convention = base.convention  # type: ignore[misc]
+        self.late_output = base.late_output  # type: ignore[misc]
 
     # -- submitting ----------------------------------------------------------
 
@@ -69,6 +70,18 @@ class Custom(Scheduler):
             )
         words = "".join(f" {quote(word)}" for word in request.options)
         return f"{self._commands.submit}{words} {shell_path(request.script)} </dev/null\n"
+
+    def check_script(self, request: SubmitRequest, script: bytes) -> None:
+        """That of the scheduler itself."""
+        self.base.check_script(request, script)
+
+    def needs_script(self, request: SubmitRequest) -> bool:
+        """That of the scheduler itself."""
+        return self.base.needs_script(request)
+
+    def parse_submit(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> str:
+        """The scheduler's own reading."""
+        return self.base.parse_submit(stdout, stderr=stderr, returncode=returncode)
 
     def submitted_ids(self, stdout: str) -> list[str]:
         """As the scheduler prints them."""
@@ -184,6 +197,10 @@ class Custom(Scheduler):
     def usual_paths(self, job_id: str, name: str) -> tuple[str, str] | None:
         """That of the scheduler itself."""
         return self.base.usual_paths(job_id, name)
+
+    def names_in_directory(self, job_id: str, name: str | None) -> tuple[str, str] | None:
+        """That of the scheduler itself."""
+        return self.base.names_in_directory(job_id, name)
 
     def actual_path(self, path: str, job_id: str, nodes: Sequence[str] | None) -> str | None:
         """That of the scheduler itself."""

@@ -41,6 +41,9 @@ class Convention:
 
     ``prefix``: what a directive begins with, for a scheduler of which nobody knows beforehand what
     it will run the script with; ``None`` where the first line says it.  See ``stub.py``.
+    ``brings_environment``: jobs do not get the environment of the submit command, so variables come
+    by a file beside the launcher.  ``is_better``: what the job wrote of its end is believed where
+    the scheduler says another exit code.
     """
 
     prefix: bytes | None = None
@@ -53,6 +56,8 @@ class Convention:
     members: str = "''"
     node: str = '"$(uname -n)"'
     owner: str | None = None
+    brings_environment: bool = False
+    is_better: bool = False
 
 
 SLURM_JOBS = Convention(
@@ -71,6 +76,7 @@ LSF_JOBS = Convention(
 )
 GRID_ENGINE_JOBS = Convention(
     prefix=b"#$",
+    brings_environment=True,
     # Only ``#$`` counts, but qsub -C can name another: the rest are comments.
     anywhere=re.compile(rb"#"),
     default=b"/bin/sh",
@@ -81,6 +87,8 @@ GRID_ENGINE_JOBS = Convention(
 _PBS_ID = '"${PBS_JOBID-}"'
 PBS_JOBS = Convention(
     prefix=b"#PBS",
+    brings_environment=True,
+    is_better=True,
     job=_PBS_ID,
     member='"${PBS_ARRAY_INDEX-}"',
     # One member is ``5[3].server``, the array ``5[].server``.
@@ -89,6 +97,8 @@ PBS_JOBS = Convention(
 # Slurm plays Torque, too, and its jobs know themselves by Slurm's names.
 TORQUE_JOBS = Convention(
     prefix=b"#PBS",
+    brings_environment=True,
+    is_better=True,
     job='"${SLURM_ARRAY_JOB_ID:-${SLURM_JOB_ID:-${PBS_JOBID-}}}"',
     member='"${SLURM_ARRAY_TASK_ID-${PBS_ARRAYID-}}"',
     restart='"${SLURM_RESTART_COUNT-}"',

@@ -1,75 +1,41 @@
 """PBS: OpenPBS and PBS Professional; qsub, qstat, qdel, qhold, qrls, pbsnodes.
 
-Measured: OpenPBS 23.06.  ``qstat -x`` lists ended jobs too where the server keeps a history.
-With ids, each unknown one is named on stderr and the known ones are printed (status 153), so a
-query by ids covers exactly these.  ``qdel`` gets one id a call: an own and an unknown id in one
-call crashed the server that was measured.  A job starts in the home directory unless its script
-changes to ``$PBS_O_WORKDIR``.
+Measured: OpenPBS 23.06, with and without a job history (the default is without).  ``qstat`` is
+asked in its ``dsv`` form with a delimiter that nobody can know: JSON of some builds holds the first
+of several jobs only.  Whatever id the answer leaves out, without naming it as unknown, is asked
+about again, plainly and alone.  ``qdel`` gets one id a call: an own and an unknown id in one call
+crashed the server that was measured.  A job starts in the home directory unless its script changes
+to ``$PBS_O_WORKDIR``.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import UTC, timedelta, tzinfo
+from dataclasses import replace
+from datetime import timedelta, tzinfo
 from typing import ClassVar
 
-from openssh_jobs.errors import InputError
+from openssh_jobs.errors import InputError, SchedulerError
 from openssh_jobs.jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
 from openssh_jobs.schedulers import pbs_output
-from openssh_jobs.schedulers.base import (
-    Rule,
-    Scheduler,
-    Section,
-    SubmitRequest,
-    framed,
-    read_frame,
-    rule,
-    section,
-)
+from openssh_jobs.schedulers.base import Rule, Scheduler, SubmitRequest
+from openssh_jobs.schedulers.framing import framed, read_frame, section
 from openssh_jobs.schedulers.launcher import PBS_JOBS, Convention
 from openssh_jobs.schedulers.outcomes import outcome_of_kind, outcomes_for
-from openssh_jobs.schedulers.text import (
-    chunks,
-    command_words,
-    first_line,
-    quote,
-    shell_path,
-    text_seconds,
+from openssh_jobs.schedulers.pbs_directives import check_resources, named_resources
+from openssh_jobs.schedulers.pbs_machine import default_queue, read_nodes, read_queues
+from openssh_jobs.schedulers.pbs_paths import actual_path, in_directory, usual_path
+from openssh_jobs.schedulers.pbs_query import (
+    OF_ALL,
+    OF_USER,
+    PREPARE,
+    is_id,
+    read_answer,
+    remembered,
 )
-
-RULES: tuple[Rule, ...] = (
-    # Slurm's qstat wrapper, behind its complaint about an option.
-    rule(r"^Problem loading (?:jobs|partitions)\.", "transient"),
-    rule("Connection refused|cannot connect to server|No route to host", "transient",
-         unsent=True),
-    rule(
-        r"could not connect to MOM|Server disconnected|timed? ?out|Premature end of message|"
-        r"End of File|server is (?:busy|shutting down)|Server.*not.*(?:available|responding)",
-        "transient",
-    ),
-    rule("Job has finished", "finished_see_history"),
-    rule("Unknown Job ?Id|Unknown Job Identifier", "not_found"),
-    rule("Unauthorized Request|Bad UID|not authorized|No permission|not allowed", "permission"),
-    rule(
-        r"would exceed .*limit|Maximum number of jobs already in queue|"
-        r"exceeds? .*(?:max_queued|per-user limit|jobs? .*limit)|Job rejected.*limit",
-        "limit",
-        passes=True,
-    ),
-    rule("violates queue and/or server resource limits|exceeds server or queue size limit|"
-         "exceeds queue resource limits", "limit"),
-    rule("compute nodes?|not a submit host|submit.*from this host", "not_submit_host"),
-    rule("illegal -|illegally formed|invalid option|unknown option|usage:", "invalid_request",
-         final=True),
-    rule(
-        "Unknown queue|Queue is not enabled|"
-        "Unknown resource|Illegal attribute|script file|script not a file|contains cr, lf|"
-        "name is too long|Invalid credential|"
-        "Invalid request|Job array.*(?:invalid|illegal)|Bad value|error running the Slurm sbatch",
-        "invalid_request",
-    ),
-)  # fmt: skip
+from openssh_jobs.schedulers.pbs_words import RULES, UNCERTAIN
+from openssh_jobs.schedulers.text import chunks, command_words, quote, shell_path, text_seconds
 
 
 class PBS(Scheduler):
@@ -85,11 +51,12 @@ class PBS(Scheduler):
         "qstat --version 2>&1 </dev/null | grep -i '^pbs_version'"
     )
     rules = RULES
+    uncertain: ClassVar[tuple[str, ...]] = UNCERTAIN
     # The low byte of an error number from 15001 on (pbs_error.h), as qsub ends with it.
     own_statuses: ClassVar[frozenset[int]] = frozenset(range(153, 256))
-    uncertain: ClassVar[tuple[str, ...]] = (
-        "Server disconnected|Premature end of message|End of File",
-        "Protocol .*error|Error reading|cannot read (?:server )?reply",
+    late_output: ClassVar[str | None] = (
+        "Where the job runs it is spooled, and it is delivered when the job ends; -k oed writes it "
+        "in place at once. With -R it is removed when the job has ended well."
     )
     is_torque: ClassVar[bool] = False
     cancel_command, hold_command, release_command = "qdel", "qhold", "qrls"
@@ -98,6 +65,7 @@ class PBS(Scheduler):
 
     def submit_script(self, request: SubmitRequest) -> str:
         """qsub(1B)."""
+        self._check_array(request)
         words: list[str] = []
         for option, value in (
             ("-N", request.name),
@@ -117,6 +85,26 @@ class PBS(Scheduler):
         words.extend(request.options)
         return f"LC_ALL=C qsub {self.words(*words)} {shell_path(request.script)} </dev/null\n"
 
+    def _check_array(self, request: SubmitRequest) -> None:
+        """``X-Y[:Z][%N]`` with X < Y is all that ``-J`` takes."""
+        text = request.array
+        if text is None:
+            return
+        found = re.fullmatch(r"([0-9]+)-([0-9]+)(?::[0-9]+)?(?:%[0-9]+)?", text, re.ASCII)
+        if found is None or int(found[1]) >= int(found[2]):
+            raise InputError(
+                f"PBS takes no array {text!r}",
+                advice="One range of at least two, with a step or not: 0-9, 1-99:2, 1-100%5.",
+            )
+
+    def check_script(self, request: SubmitRequest, script: bytes) -> None:
+        """``InputError`` where directives of the script contradict what was asked for."""
+        check_resources(script, request, torque=self.is_torque)
+
+    def needs_script(self, request: SubmitRequest) -> bool:
+        """Whether what was asked for may contradict the script's own directives."""
+        return bool(request.nodes or request.cpus or request.memory or request.gpus)
+
     def _array_option(self) -> str:
         return "-J"
 
@@ -131,22 +119,37 @@ class PBS(Scheduler):
             chunk.append(f"ngpus={request.gpus}")
         if len(chunk) > 1 or request.nodes:
             wishes.append(f"select={':'.join(chunk)}")
+            # Without it several chunks may lie on one node.
+            several = request.nodes is not None and str(request.nodes) != "1"
+            if several and "place" not in named_resources(b"", request.options):
+                wishes.append("place=scatter")
         limit = walltime(request.time_limit)
         if limit is not None:
             wishes.append(f"walltime={limit}")
         return wishes
 
     def _dependency(self, request: SubmitRequest) -> str | None:
-        parts = [
-            ":".join((word, *(str(JobId.parse(one)) for one in ids)))
-            for word, ids in (
-                ("afterok", request.after_ok),
-                ("afterany", request.after_any),
-                ("afternotok", request.after_failed),
-            )
-            if ids
-        ]
+        parts = []
+        for word, ids in (
+            ("afterok", request.after_ok),
+            ("afterany", request.after_any),
+            ("afternotok", request.after_failed),
+        ):
+            jobs = [JobId.parse(one) for one in ids]
+            arrays = [one for one in jobs if one.tasks == ""] if self.is_torque else []
+            others = [str(one) for one in jobs if one not in arrays]
+            if others:
+                parts.append(":".join((word, *others)))
+            if arrays:
+                # After an array by the plain word a job waits for ever.
+                parts.append(":".join((f"{word}array", *map(str, arrays))))
         return f"depend={','.join(parts)}" if parts else None
+
+    def _has_refused(self, stdout: str, stderr: str, returncode: int, found: Rule | None) -> bool:
+        # 15136: a hook of the site's said no, in whatever words it likes.
+        if returncode == 32 and not self.is_torque and stderr.strip():
+            return True
+        return super()._has_refused(stdout, stderr, returncode, found)
 
     def submitted_ids(self, stdout: str) -> list[str]:
         """``1234.server`` or ``1234[].server`` on a line of its own, banners or not."""
@@ -154,45 +157,30 @@ class PBS(Scheduler):
 
     # -- asking ------------------------------------------------------------------
 
-    #: The command that prints the ids of this user's jobs.
-    _own_ids: ClassVar[str] = 'qselect -u "$(id -un)" </dev/null'
-
-    def _says_nothing_of_unknown_ids(self, stderr: str) -> bool:
-        """True where qstat leaves out, without a word, the ids that the server does not know."""
-        return False
-
-    def _query(self, words: str) -> str:
-        """The command that prints whole records of these ids (of all jobs for no words)."""
-        return f"qstat -x -f -F json {words}"
-
-    def _query_now(self, words: str) -> str | None:
-        """The same where the server keeps no history."""
-        return f"qstat -f -F json {words}"
-
     def status_script(self, ids: Sequence[str] = (), *, all_users: bool = False) -> str:
-        """Records of these ids; without ids, of this user's (or everybody's) jobs."""
-        tag = f"qstat-{self.name}"
-        parts = ["TZ=UTC0; export TZ\n"]
-        if ids:
-            batches = [self.words(*batch) for batch in chunks(self.checked_ids(ids))]
-        elif all_users:
-            batches = [""]
-        else:
-            parts.append(f"oj_ids=$({self._own_ids})\noj_rc=$?\n")
-            parts.append(section(f"qselect-{self.name}", "(exit $oj_rc)"))
-            batches = ["$oj_ids"]
-        for batch in batches:
-            query = f"{self._query(batch)} </dev/null\noj_rc=$?\n(exit $oj_rc)"
-            body = section(tag, query)
-            now = self._query_now(batch)
-            if now is not None:
-                # Neither done, nor "unknown id" (153): perhaps there is no history to ask.
-                again = section(tag, f"{now} </dev/null")
-                body += f"case $oj_rc in 0|153|35) ;; *)\n{again};;\nesac\n"
-            if batch == "$oj_ids":
-                body = f'if [ -n "$oj_ids" ]; then\n{body}fi\n'
-            parts.append(body)
-        return framed(*parts)
+        """Records of these ids, ended ones too; without ids, the queue of this user (or all)."""
+        if not ids:
+            return framed(PREPARE, OF_ALL if all_users else OF_USER)
+        return framed(PREPARE, *self._asking(self.checked_ids(ids)))
+
+    def _asking(self, ids: Sequence[str]) -> list[str]:
+        """The lines of sh that ask about these jobs."""
+        return [f"oj_jobs {self.words(*batch)}\n" for batch in chunks(ids)]
+
+    def accounting_script(self) -> str | None:
+        """The server's own attributes: whether, and for how long, it remembers ended jobs."""
+        return framed(section(f"server-{self.name}", "qstat -B -f </dev/null"))
+
+    def parse_accounting(
+        self, stdout: str, *, stderr: str = "", returncode: int = 0
+    ) -> bool | None:
+        """A history counts that outlives a day: who asks later than that finds nothing."""
+        try:
+            text = self.one_text(stdout, stderr, returncode)
+        except SchedulerError:
+            return None
+        kept = remembered(text, torque=self.is_torque)
+        return None if kept is None else kept >= timedelta(days=1)
 
     def parse_status(
         self,
@@ -206,68 +194,57 @@ class PBS(Scheduler):
     ) -> Snapshot:
         """qstat in all its forms, pasted or asked for."""
         wanted = None if requested is None else [str(JobId.parse(one)) for one in requested]
-        sections = read_frame(stdout)
-        zone = UTC if sections is not None else timezone
-        framed_answer = sections is not None
-        if sections is None:
-            sections = [Section("qstat", stdout, returncode, "")]
-        known: dict[str, JobStatus] = {}
-        unparsed: list[str] = []
-        # Each id that the server does not know is named, once for each query.
-        gone = [JobId.parse(one) for one in _GONE.findall(stderr) if _is_id(one)]
-        failed, answered = None, False
-        is_silent = framed_answer and self._says_nothing_of_unknown_ids(stderr)
-        reader = pbs_output.Reader(torque=self.is_torque, zone=zone)
-        for one in sections:
-            if one.name.startswith("qselect"):
-                if one.returncode != 0:
-                    raise self.error("", stderr, one.returncode)
-                answered = answered or len(sections) == 1
-                continue
-            is_empty = not one.text.strip()
-            if is_silent and is_empty and one.returncode == 153:
-                answered = True
-                continue
-            if one.returncode not in (0, 153, 35) or (one.returncode and is_empty and not gone):
-                failed = self.error("", stderr, one.returncode)
-                continue
-            rows = reader.read(one.text) if not is_empty else pbs_output.Rows()
-            asked = framed_answer or bool(command_words(command, ("qstat",)))
-            if rows is None or (is_empty and not asked):
-                raise self.error(
-                    stdout,
-                    stderr,
-                    returncode,
-                    kind="parse_error" if returncode == 0 else None,
-                    message=f"this is no listing of {self.name}: {first_line(one.text)!r}",
-                )
-            answered = True
-            known.update(rows.known)
-            unparsed.extend(rows.unparsed)
-        if not answered:
-            raise failed or self.error(stdout, stderr, returncode)
-        if wanted is None and gone and not known and not framed_answer:
-            raise self.error("", stderr, returncode)
-        snapshot = Snapshot(
-            known=known,
-            unparsed=tuple(unparsed),
-            error=failed if not known and not is_silent else None,
+        answer = read_answer(
+            self,
+            stdout,
+            stderr,
+            returncode,
+            torque=self.is_torque,
+            zone=timezone,
+            asked=bool(command_words(command, ("qstat",))),
         )
+        known = answer.rows.settled()
+        if wanted is None and answer.gone and not known and not answer.framed:
+            raise self.error("", answer.errors, returncode)
+        left_out = answer.left_out() if wanted is None else []
+        error = answer.failed if not known else None
+        if left_out:
+            error = SchedulerError(
+                f"the answer leaves out {len(left_out)} jobs that qselect names: "
+                f"{', '.join(left_out[:5])}",
+                kind="transient", stdout=stdout, stderr=stderr,
+            )  # fmt: skip
+        snapshot = Snapshot(known=known, unparsed=tuple(answer.rows.unparsed), error=error)
         if wanted is None:
             return snapshot
-        is_whole = is_silent and not unparsed
+        snapshot = replace(snapshot, known=_without_parts(known, wanted))
         return snapshot.select(
-            wanted, covered=lambda one: is_whole or any(one.matches(it) for it in gone)
+            wanted, covered=lambda one: any(one.matches(it) for it in answer.gone)
         )
 
     def detail_script(self, job_id: str) -> str:
-        return self.status_script([job_id])
+        (one,) = self.checked_ids([job_id])
+        asked = section("asked", f"printf '%s\\n' {quote(one)}")
+        return framed(asked, PREPARE, *self._asking([one]))
 
     def parse_detail(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> JobStatus:
+        asked = next((one.text.strip() for one in read_frame(stdout) or [] if one.name == "asked"),
+                     None)  # fmt: skip
         snapshot = self.parse_status(stdout, stderr=stderr, returncode=returncode)
-        if not snapshot.known:
-            raise self.error("", stderr, returncode, kind="not_found")
-        return next(iter(snapshot.known.values()))
+        for text, status in snapshot.known.items():
+            if asked is None or JobId.parse(text).matches(JobId.parse(asked)):
+                return status
+        raise self.error("", stderr, returncode, kind="not_found")
+
+    def usual_paths(self, job_id: str, name: str) -> tuple[str, str]:
+        out, err = (usual_path(job_id, name, letter, torque=self.is_torque) for letter in "oe")
+        return out, err
+
+    def names_in_directory(self, job_id: str, name: str | None) -> tuple[str, str] | None:
+        return in_directory(job_id, "o"), in_directory(job_id, "e")
+
+    def actual_path(self, path: str, job_id: str, nodes: Sequence[str] | None) -> str | None:
+        return actual_path(path, job_id, torque=self.is_torque)
 
     # -- acting ----------------------------------------------------------------------
 
@@ -297,7 +274,7 @@ class PBS(Scheduler):
         text = f"{stderr}\n{stdout}"
         for line in text.splitlines():
             last = line.split()[-1:] or [""]
-            if last[0][:1].isdigit() and _is_id(last[0]) and self.find_rule(line) is not None:
+            if last[0][:1].isdigit() and is_id(last[0]) and self.find_rule(line) is not None:
                 said[last[0]] = self._outcome(line, 1)
         if returncode != 0 and not said:
             raise self.error(stdout, stderr, returncode)
@@ -317,16 +294,22 @@ class PBS(Scheduler):
         return framed(section(f"pbsnodes-{self.name}", "pbsnodes -a </dev/null"))
 
     def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
-        nodes = pbs_output.read_nodes(self.one_text(stdout, stderr, returncode))
+        nodes = read_nodes(self.one_text(stdout, stderr, returncode))
         if not nodes:
             raise self.error(stdout, stderr, returncode, kind="parse_error")
         return nodes
 
     def queues_script(self) -> str:
-        return framed(section(f"qstat-{self.name}-Q", "qstat -Q -f </dev/null"))
+        return framed(
+            section(f"qstat-{self.name}-Q", "qstat -Q -f </dev/null"),
+            section(f"server-{self.name}", "qstat -B -f </dev/null"),
+        )
 
     def parse_queues(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Queue]:
-        queues = pbs_output.read_queues(self.one_text(stdout, stderr, returncode))
+        text = self.one_text(stdout, stderr, returncode)
+        server = next((one.text for one in read_frame(stdout) or [] if one.name.startswith("serv")),
+                      "")  # fmt: skip
+        queues = read_queues(text, default_queue(server))
         if not queues:
             raise self.error(stdout, stderr, returncode, kind="parse_error")
         return queues
@@ -340,15 +323,24 @@ class PBS(Scheduler):
 _SUBMITTED = re.compile(
     r"^[ \t]*([0-9]+(?:\[\])?(?:\.[A-Za-z][A-Za-z0-9_.\-]*)?)[ \t\r]*$", re.MULTILINE | re.ASCII
 )
-_GONE = re.compile(r"Unknown Job ?(?:Id|Identifier)(?: Error)?:? +(\S+)", re.IGNORECASE)
 
+def _without_parts(
+    known: dict[str, JobStatus], wanted: Sequence[str]
+) -> dict[str, JobStatus]:
+    """The jobs without members of arrays that are asked for and not listed themselves.
 
-def _is_id(text: str) -> bool:
-    try:
-        JobId.parse(text)
-    except InputError:
-        return False
-    return True
+    Some members say nothing of the others, which may run.
+    """
+    arrays = [one for one in map(JobId.parse, wanted) if one.tasks == ""]
+    if not arrays:
+        return known
+    ids = {text: JobId.parse(text) for text in known}
+    lost = [one for one in arrays if not any(one.matches(it) for it in ids.values())]
+    return {
+        text: status
+        for text, status in known.items()
+        if text in wanted or not any(one.contains(ids[text]) for one in lost)
+    }
 
 
 def memory_text(value: int | str) -> str:

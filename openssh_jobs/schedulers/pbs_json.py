@@ -2,7 +2,8 @@
 
 Seen in public reports of PBS Pro 18 to OpenPBS 20 (openpbs/openpbs 830, 1255, 2049, 2541): a
 backslash before a comma or a quote, quotes that are not escaped, ``005`` as a number, shell
-functions with bare line ends among the variables.  One such job would hide all others.
+functions with bare line ends among the variables.  One such job would hide all others.  Before
+18.1.2 (pull request 585) each of several ids begins with ``"Jobs":{`` and the braces do not close.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ _BACKSLASH = re.compile(rf"({_GOOD_ESCAPE})|\\")
 _KEY = re.compile(r'\s*"[^"\\]*"\s*:')
 _TEXT = re.compile(rf'"({_GOOD_ESCAPE}|[^"\\])*"', re.DOTALL)
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re.ASCII)
+_HEAD = re.compile(r'^[ \t]*"Jobs"[ \t]*:[ \t]*\{[ \t]*$', re.MULTILINE)
 _VARIABLES = re.compile(r'(\s*)"Variable_List"\s*:\s*\{\s*')
 _WORKDIR = re.compile(r'\s*"PBS_O_WORKDIR"\s*:\s*"((?:[^"\\])*)"')
 
@@ -28,6 +30,8 @@ def load(text: str) -> Any:
 
     Of a key that stands twice in one object nobody knows which is meant: its value is ``None``.
     """
+    if len(_HEAD.findall(text)) > 1:
+        return _load_several(text)
     try:
         return _loads(text)
     except ValueError:
@@ -36,6 +40,23 @@ def load(text: str) -> Any:
         return _loads(_with_good_escapes(text))
     except ValueError:
         return _loads("\n".join(_mended_lines(text)))
+
+
+def _load_several(text: str) -> Any:
+    """``"Jobs":{`` before each id, and no or too few braces behind the last."""
+    first = _HEAD.search(text)
+    if first is None:
+        raise ValueError("no jobs")
+    inside = re.sub(r",[ \t]*\n\s*,", ",\n", _HEAD.sub(",", text[first.end() :]))
+    body = re.sub(r"[\s},]*\Z", "", inside)
+    error: ValueError | None = None
+    # The braces of the last job, of those that its attributes nest, of "Jobs" and of the whole.
+    for count in (3, 4):
+        try:
+            return load(text[: first.end()] + body + "\n}" * count)
+        except ValueError as one:
+            error = one
+    raise error or ValueError("no jobs")
 
 
 def _loads(text: str) -> Any:

@@ -1,28 +1,26 @@
 """What the PBS family's qstat and pbsnodes print.  Pure.
 
 Read: ``qstat`` (plain, ``-w``, ``-a``, ``-s``, ``-n1``), ``-f``, ``-F json``, ``-F dsv``, Torque's
-``-x``.  Facts: OpenPBS 23.06 measured; exit codes below 0 from PBS' and Torque's job.h.
+``-x``.  Measured: OpenPBS 23.06, Torque 6 (its last master).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta, tzinfo
 from typing import Any
 
 from openssh_jobs.errors import SchedulerError
 from openssh_jobs.jobid import MAX_ID
-from openssh_jobs.jobs import JobState, JobStatus, Node, Queue
+from openssh_jobs.jobs import JobState, JobStatus
 from openssh_jobs.schedulers.markup import elements, fields
+from openssh_jobs.schedulers.pbs_array import array_of, is_array, members_of
 from openssh_jobs.schedulers.pbs_json import load
-from openssh_jobs.schedulers.text import (
-    parse_duration,
-    parse_size,
-    parse_time,
-    whole_number,
-)
+from openssh_jobs.schedulers.pbs_paths import told_paths, variable
+from openssh_jobs.schedulers.pbs_words import below_zero
+from openssh_jobs.schedulers.text import parse_duration, parse_time, whole_number
 
 _S = JobState
 NO_LETTER = "qstat says U, which may be any state"
@@ -38,10 +36,6 @@ _LETTERS = {
     "M": _S.UNKNOWN,
 }
 _ENDED = frozenset("FXC")
-# Exit_status below 0: the server or MOM ended the job.
-_PBS_CODES = {-26: _S.OUT_OF_MEMORY, -27: _S.OUT_OF_MEMORY, -28: _S.TIMEOUT, -29: _S.TIMEOUT}
-_TORQUE_CODES = {-10: _S.OUT_OF_MEMORY, -11: _S.TIMEOUT, -12: _S.TIMEOUT}
-
 _ID = re.compile(
     r"[0-9]{1,18}(?:\[[0-9,:\-]*\])?(?:\.[0-9]*[A-Za-z][A-Za-z0-9_.\-]*(?:@[A-Za-z0-9_.\-]+)?)?",
     re.ASCII,
@@ -58,12 +52,32 @@ class Rows:
 
     known: dict[str, JobStatus] = field(default_factory=dict)
     unparsed: list[str] = field(default_factory=list)
+    # The attributes of whole arrays, whose states take those of their members to tell.
+    arrays: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
-    def add(self, status: JobStatus | None, text: str) -> None:
-        if status is not None:
-            self.known[status.job_id] = status
-        elif text.strip():
-            self.unparsed.append(text[:1000])
+    def add(
+        self, status: JobStatus | None, text: str, said: Mapping[str, str] | None = None
+    ) -> None:
+        if status is None:
+            if text.strip():
+                self.unparsed.append(text[:1000])
+            return
+        self.known[status.job_id] = status
+        if said is not None and is_array(status.job_id, said):
+            self.arrays[status.job_id] = said
+
+    def update(self, others: Rows) -> None:
+        """Take in what another part of the answer says."""
+        self.known.update(others.known)
+        self.unparsed.extend(others.unparsed)
+        self.arrays.update(others.arrays)
+
+    def settled(self) -> dict[str, JobStatus]:
+        """All jobs; of an array, what its own record and those of its members say together."""
+        known = dict(self.known)
+        for one, said in self.arrays.items():
+            known[one] = array_of(known[one], said, members_of(one, known))
+        return known
 
 
 class Reader:
@@ -90,6 +104,7 @@ class Reader:
         is_final = state.is_final
         told, number = _exit(code) if is_final and state is not _S.CANCELLED else (None, None)
         elapsed = parse_duration(said.get("resources_used.walltime"), bare="seconds")
+        stdout_path, stderr_path = told_paths(job_id, said, torque=self.torque)
         facts: dict[str, Any] = {
             "raw_state": letter,
             "reason": reason or said.get("comment"),
@@ -98,7 +113,7 @@ class Reader:
             "queue": said.get("queue"),
             "account": said.get("Account_Name") or said.get("account"),
             "nodes": nodes if nodes != ("",) else None,
-            "cpus": whole_number(said.get("Resource_List.ncpus")),
+            "cpus": _cpus(said),
             "exit_code": told,
             "signal": number,
             "submitted": parse_time(said.get("qtime") or said.get("ctime"), self.zone),
@@ -109,10 +124,10 @@ class Reader:
             "elapsed": elapsed,
             "time_limit": parse_duration(said.get("Resource_List.walltime"), bare="seconds"),
             "source": "accounting" if letter in _ENDED else "queue",
-            "directory": _variable(said.get("Variable_List"), "PBS_O_WORKDIR"),
-            "stdout_path": _path(said.get("Output_Path")),
-            "stderr_path": _path(said.get("Error_Path")),
-            "restarts": _restarts(said.get("run_count")),
+            "directory": variable(said.get("Variable_List"), "PBS_O_WORKDIR"),
+            "stdout_path": stdout_path,
+            "stderr_path": stderr_path,
+            "restarts": _restarts(said.get("run_count") or said.get("start_count")),
         }
         return JobStatus(job_id, state, **facts)
 
@@ -120,37 +135,55 @@ class Reader:
         self, letter: str, code: int | None, said: Mapping[str, str]
     ) -> tuple[JobState | None, str | None]:
         if letter not in _ENDED:
-            if letter == "U":
-                # PBS: suspended for the owner of the machine.  Slurm's qstat: anything it lacks a
-                # letter for, ended (out of memory, DEADLINE) or not.
-                return (_S.UNKNOWN, NO_LETTER) if self.torque else (_S.SUSPENDED, None)
-            state = _LETTERS.get(letter)
-            if state is _S.HELD and said.get("Hold_Types", "") == "s" and "depend" in said:
-                return _S.PENDING, None
-            return state, None
+            return self._active(letter, said)
         comment = said.get("comment", "")
-        if comment == "Subjob finished" and said.get("substate") == "91":
+        has_run = bool(said.get("exec_host"))
+        if comment == "Subjob finished" and said.get("substate") == "91" and code is not None:
             # Deleting an array rewrites the records of elements that had ended before.
             return _S.UNKNOWN, "the array was deleted: how this element ended is lost"
         if said.get("substate") == "91":
-            return _S.CANCELLED, comment or None
+            number = f"Exit_status {code}" if code is not None and code < 0 else ""
+            return _S.CANCELLED, "; ".join(filter(None, (comment, number))) or None
         if code is None:
-            if "substate" in said and not said.get("exec_host"):
-                return _S.CANCELLED, comment or "deleted before it started"
+            # Torque shows substate to managers only; Slurm's qstat, which knows of no end how it
+            # was, shows none of its other attributes.
+            if not has_run and ("substate" in said or {"Checkpoint", "server"} <= said.keys()):
+                return _S.CANCELLED, comment or "it never started: it was deleted while it waited"
             return _S.UNKNOWN, "ended, and nobody says how"
+        return self._ended(code, comment, said)
+
+    def _active(
+        self, letter: str, said: Mapping[str, str]
+    ) -> tuple[JobState | None, str | None]:
+        if letter == "U":
+            # PBS: suspended for the owner of the machine.  Slurm's qstat: anything it lacks a
+            # letter for, ended (out of memory, DEADLINE) or not.
+            return (_S.UNKNOWN, NO_LETTER) if self.torque else (_S.SUSPENDED, None)
+        state = _LETTERS.get(letter)
+        waits = ",".join(
+            part for part in said.get("depend", "").split(",") if part.startswith("after")
+        )
+        if state is _S.HELD and said.get("Hold_Types", "") == "s" and waits:
+            return _S.PENDING, said.get("comment") or f"it waits for {waits}"
+        return state, None
+
+    def _ended(
+        self, code: int, comment: str, said: Mapping[str, str]
+    ) -> tuple[JobState, str | None]:
         over = _OVER.search(comment) if code else None
         if over is not None:
             what = over[1] or over[2]
             kind = _S.OUT_OF_MEMORY if what in ("mem", "vmem", "pmem", "pvmem") else _S.TIMEOUT
-            return kind, comment
+            return kind, comment if code > 0 else f"{comment}; Exit_status {code}"
         if code - 256 in (9, 15) and _is_used_up(said):
             # Older servers end an overdue job by a plain signal, as qdel does.
             return _S.TIMEOUT, comment or "the walltime was used up"
-        if self.torque and code == 271:
-            return _S.CANCELLED, comment or None
         if code < 0:
-            codes = _TORQUE_CODES if self.torque else _PBS_CODES
-            return codes.get(code, _S.FAILED), comment or f"Exit_status {code}"
+            state, what = below_zero(code, torque=self.torque)
+            return state, f"{what}; {comment}" if comment else what
+        if self.torque and code == 271:
+            # TERM is what qdel sends, and what anybody may send: nothing tells them apart.
+            return _S.UNKNOWN, "ended by TERM (exit_status 271): deleted, or killed by its own user"
         return (_S.COMPLETED if code == 0 else _S.FAILED), comment or None
 
     # -- answers --------------------------------------------------------------------
@@ -179,7 +212,7 @@ class Reader:
         rows = Rows()
         for job_id, job in jobs.items():
             said = _flat(job) if isinstance(job, dict) else {}
-            rows.add(self.status(job_id, said), f"{job_id}: {job!r}")
+            rows.add(self.status(job_id, said), f"{job_id}: {job!r}", said)
         return rows
 
     def _xml(self, text: str) -> Rows:
@@ -193,42 +226,26 @@ class Reader:
                 for inner in elements(record, group):
                     said.update({f"{group}.{key}": one[0] for key, one in fields(inner).items()})
             said.update({key: one[0] for key, one in fields(record).items() if len(one) == 1})
-            rows.add(self.status(said.get("Job_Id", ""), said), record)
+            rows.add(self.status(said.get("Job_Id", ""), said), record, said)
         return rows
 
     def _full(self, text: str) -> Rows:
         rows = Rows()
+        twice: set[str] = set()
         for record in re.split(r"^(?=Job Id:)", text, flags=re.MULTILINE):
-            if record.strip():
-                rows.add(self._record(record), record)
+            if not record.strip():
+                continue
+            job_id, said = _record(record)
+            status = self.status(job_id, said)
+            if status is not None and job_id in rows.known:
+                # Text of one job that looks like the record of another.
+                twice.add(job_id)
+            rows.add(status, record, said)
+        for one in twice:
+            rows.add(None, f"more than one record of {one}")
+            del rows.known[one]
+            rows.arrays.pop(one, None)
         return rows
-
-    def _record(self, record: str) -> JobStatus | None:
-        head = record[:400]  # an id and its delimiter
-        dsv = re.match(r"Job Id: ([0-9\[\]]+[^\s|;,]*?)([^\w.\[\]\-])Job_Name=", head)
-        pairs: list[tuple[str, str]] = []
-        if dsv is not None:
-            job_id = dsv[1]
-            for part in re.split(rf"(?<!\\){re.escape(dsv[2])}", record.rstrip("\n"))[1:]:
-                key, equals, value = part.partition("=")
-                if equals:
-                    pairs.append((key, value.replace(f"\\{dsv[2]}", dsv[2])))
-        else:
-            lines = record.split("\n")
-            job_id = lines[0].partition(":")[2].strip()
-            first = next((line for line in lines[1:] if line.strip()), "")
-            # PBS: attributes behind four blanks, the rest of a long one behind a tab.
-            indent = "\t" if first.startswith("\t") else "    "
-            for line in lines[1:]:
-                key, equals, value = line.partition(" = ")
-                if line.startswith(indent) and equals and " " not in key.strip():
-                    pairs.append((key.strip(), value))
-                elif line.startswith("\t") and pairs:
-                    pairs[-1] = (pairs[-1][0], pairs[-1][1] + line[1:])
-        names = [key for key, _ in pairs]
-        if any(names.count(one) > 1 for one in ("job_state", "Exit_status", "exit_status")):
-            return None  # an attribute's text that looks like attributes
-        return self.status(job_id, dict(pairs))
 
     def _table(self, text: str) -> Rows | None:
         rows = Rows()
@@ -260,6 +277,53 @@ class Reader:
         return rows if at is not None else None
 
 
+_DSV = re.compile(r"Job Id: ([0-9\[\]]+[^\s|;,]*?)([^\w.\[\]\-@\s][^=\n]{0,80}?)?Job_Name=")
+_FED = {"n": "\n", "t": "\t", "r": "\r", "v": "\v", "f": "\f", "b": "\b", "a": "\a"}
+
+
+def _record(record: str) -> tuple[str, dict[str, str]]:
+    """The id and the attributes of a record of ``-f``; empty where a text looks like attributes."""
+    dsv = _DSV.match(record[:400])  # an id and its delimiter
+    pairs: list[tuple[str, str]] = []
+    if dsv is not None and dsv[2]:
+        job_id = dsv[1]
+        for part in _split(record.rstrip("\n")[len(f"Job Id: {job_id}{dsv[2]}") :], dsv[2]):
+            key, equals, value = part.partition("=")
+            if equals:
+                value = re.sub(r"\\(.)", lambda one: _FED.get(one[1], one[1]), value)
+                pairs.append((key, value))
+    else:
+        lines = record.split("\n")
+        job_id = lines[0].partition(":")[2].strip()
+        first = next((line for line in lines[1:] if line.strip()), "")
+        # PBS: attributes behind four blanks, the rest of a long one behind a tab.
+        indent = "\t" if first.startswith("\t") else "    "
+        for line in lines[1:]:
+            key, equals, value = line.partition(" = ")
+            if line.startswith(indent) and equals and " " not in key.strip():
+                pairs.append((key.strip(), value))
+            elif line.startswith("\t") and pairs:
+                pairs[-1] = (pairs[-1][0], pairs[-1][1] + line[1:])
+    names = [key for key, _ in pairs]
+    if any(names.count(one) > 1 for one in ("job_state", "Exit_status", "exit_status")):
+        return job_id, {}
+    return job_id, dict(pairs)
+
+
+def _split(text: str, delimiter: str) -> list[str]:
+    """The parts between delimiters; one behind an odd number of backslashes is a part's own."""
+    parts: list[str] = []
+    kept = ""
+    for piece in text.split(delimiter):
+        kept += piece
+        if (len(piece) - len(piece.rstrip("\\"))) % 2:
+            kept += delimiter
+        else:
+            parts.append(kept)
+            kept = ""
+    return [*parts, kept] if kept else parts
+
+
 _PLAIN = {"name": 1, "user": 2, "queue": 5}
 _ATTRIBUTES = {"name": "Job_Name", "user": "Job_Owner", "queue": "queue"}
 
@@ -277,8 +341,11 @@ def _flat(job: Mapping[str, Any]) -> dict[str, str]:
             continue
         if isinstance(value, dict):
             if key == "Variable_List":
-                work = value.get("PBS_O_WORKDIR")
-                said[key] = f"PBS_O_WORKDIR={work}" if isinstance(work, str) else ""
+                said[key] = ",".join(
+                    f"{name}={value[name]}"
+                    for name in ("PBS_O_WORKDIR", "PBS_O_HOME")
+                    if isinstance(value.get(name), str)
+                )
             else:
                 said.update({f"{key}.{name}": str(one) for name, one in value.items()})
         else:
@@ -293,148 +360,27 @@ def _exit(code: int | None) -> tuple[int | None, int | None]:
     return (None, code - 256) if 256 < code < 384 else (code, None)
 
 
-def _variable(text: str | None, name: str) -> str | None:
-    found = re.search(rf"(?:^|,){name}=([^,]*)", text) if text else None
-    return found[1] if found is not None else None
+_PLACES = re.compile(r"(?:([0-9]{1,6})|[^:+]+)((?::[^+]*)?)")
 
 
-def _path(text: str | None) -> str | None:
-    """``host:/path`` without the host."""
-    if not text:
-        return None
-    host, colon, path = text.partition(":")
-    return path if colon and "/" not in host else text
+def _cpus(said: Mapping[str, str]) -> int | None:
+    """The cores of a job: PBS counts them, Torque says ``nodes=2:ppn=4`` (and ``ncpus`` of one)."""
+    spec = said.get("Resource_List.nodes")
+    if spec is None or "Resource_List.select" in said:
+        return whole_number(said.get("Resource_List.ncpus"))
+    total = 0
+    for part in spec.split("+"):
+        found = _PLACES.match(part)
+        if found is None:
+            return None
+        each = re.search(r":ppn=([0-9]{1,6})(?![0-9])", found[2])
+        total += int(found[1] or 1) * (int(each[1]) if each is not None else 1)
+    return total
 
 
 def _restarts(text: str | None) -> int | None:
     count = whole_number(text)
     return max(0, count - 1) if count is not None else None
-
-
-# --------------------------------------------------------------------------- the machine
-
-_NODE_STATES = {
-    "free": "idle",
-    "job-busy": "allocated",
-    "job-exclusive": "allocated",
-    "busy": "allocated",
-    "resv-exclusive": "reserved",
-    "reserve": "reserved",
-    "provisioning": "reserved",
-    "wait-provisioning": "reserved",
-    "sleep": "idle",
-    "offline": "drained",
-    "offline_by_mom": "drained",
-    "down": "down",
-    "stale": "down",
-    "state-unknown": "down",
-    "unknown": "unknown",
-}
-_WORST = ("down", "drained", "reserved", "allocated", "idle", "unknown")
-
-
-def _node_records(text: str) -> Iterator[tuple[str, dict[str, str]]]:
-    name: str | None = None
-    said: dict[str, str] = {}
-    for line in text.splitlines():
-        if line and not line[0].isspace():
-            if name is not None and said:
-                yield name, said
-            name, said = line.strip(), {}
-        elif " = " in line:
-            key, _, value = line.strip().partition(" = ")
-            said.setdefault(key, value)
-    if name is not None and said:
-        yield name, said
-
-
-def read_nodes(text: str) -> list[Node]:
-    """``pbsnodes -a`` of PBS and Torque."""
-    nodes: list[Node] = []
-    for name, said in _node_records(text):
-        if "state" not in said:
-            continue
-        words = [word.strip() for word in said["state"].split(",")]
-        states = {_NODE_STATES.get(word, "unknown") for word in words}
-        state = next(one for one in _WORST if one in states)
-        cpus = whole_number(
-            said.get("resources_available.ncpus") or said.get("pcpus") or said.get("np")
-        )
-        used = whole_number(said.get("resources_assigned.ncpus"))
-        if state == "idle" and used:
-            state = "mixed"
-        nodes.append(
-            Node(
-                name=name,
-                state=state,
-                raw_state=said["state"],
-                cpus=cpus,
-                cpus_used=used,
-                memory=parse_size(said.get("resources_available.mem")),
-                gpus=whole_number(said.get("resources_available.ngpus") or said.get("gpus")),
-                queues=(said["queue"],) if "queue" in said else (),
-                reason=said.get("comment") or said.get("note"),
-            )
-        )
-    return nodes
-
-
-def read_queues(text: str) -> list[Queue]:
-    """``qstat -Q``; and ``qstat -Q -f``, which also knows the limits."""
-    queues: list[Queue] = []
-    if text.lstrip().startswith("Queue:"):
-        for record in re.split(r"^Queue:", text, flags=re.MULTILINE)[1:]:
-            lines = record.split("\n")
-            if not lines[0].strip():
-                continue
-            said = {
-                key.strip(): value
-                for key, equals, value in (line.partition(" = ") for line in lines[1:])
-                if equals
-            }
-            is_up = said.get("enabled") == "True" and said.get("started") == "True"
-            queues.append(
-                Queue(
-                    name=lines[0].strip(),
-                    state="up" if is_up else _queue_state(said),
-                    time_limit=parse_duration(said.get("resources_max.walltime"), bare="seconds"),
-                    nodes=None,
-                    running=_count(said.get("state_count"), "Running"),
-                    pending=_count(said.get("state_count"), "Queued"),
-                )
-            )
-        return queues
-    header: list[str] = []
-    for line in text.splitlines():
-        cells = line.split()
-        if cells[:2] == ["Queue", "Max"] and {"Ena", "Str"} <= set(cells):
-            header = cells
-        elif header and len(cells) == len(header) and not line.startswith("-"):
-            said = dict(zip(header, cells, strict=True))
-            flags = {"enabled": said["Ena"] == "yes", "started": said["Str"] == "yes"}
-            queues.append(
-                Queue(
-                    name=cells[0],
-                    state="up"
-                    if all(flags.values())
-                    else _queue_state({key: str(value) for key, value in flags.items()}),
-                    running=whole_number(said.get("Run")),
-                    pending=whole_number(said.get("Que")),
-                )
-            )
-    return queues
-
-
-def _queue_state(said: Mapping[str, str]) -> str:
-    """Enabled takes jobs, started runs them."""
-    if said.get("enabled") == "False" and said.get("started") == "False":
-        return "inactive"
-    return "drained" if said.get("enabled") == "False" else "down"
-
-
-def _count(text: str | None, name: str) -> int | None:
-    found = re.search(rf"\b{name}:\s*([0-9]{{1,18}})", text) if text else None
-    return int(found[1]) if found is not None else None
 
 
 LOOKS_LIKE = re.compile(
@@ -449,4 +395,4 @@ def seconds(delta: timedelta) -> int:
     return -(-delta // timedelta(seconds=1))
 
 
-__all__ = ["LOOKS_LIKE", "Reader", "Rows", "read_nodes", "read_queues", "seconds"]
+__all__ = ["LOOKS_LIKE", "Reader", "Rows", "seconds"]

@@ -29,10 +29,12 @@ from openssh_jobs.schedulers.launcher import (
 )
 from openssh_jobs.schedulers.text import quote
 
-__all__ = ["Files", "stub_files"]
+__all__ = ["ENVIRONMENT", "Files", "stub_files"]
 
 SCRIPT, LOOK, LAUNCH = (f"{BODY}/{name}" for name in ("body", "look", "launch"))
 """Where, beside the stub, lie the script, the first of the two lines and the second."""
+ENVIRONMENT = f"{BODY}/env"
+"""Where variables for the job lie, ``NAME=value`` with a zero byte behind each."""
 
 # Within single quotes these are nothing special to any shell, nor to Python and Perl.
 _PLAIN = re.compile(r"[^\x00-\x1f'\\!\x7f]{1,900}\Z")
@@ -232,20 +234,29 @@ else
   [ -n "$oj_run" ] || exec 8<"$oj_body"
   [ -x "$oj_exe" ] || oj_exe=${SHELL:-/bin/sh}
 fi
-oj_hand='open F,"<&=7"or exit 127;local$/;$_=<F>;close F;%ENV=()if$_;for(split/\0/){
-  my($k,$v)=split/=/,$_,2;$ENV{$k}=$v if defined$v}
+oj_hand='my$m=shift;local$/;for my$n("<&=7",$m?"<$m":()){open F,$n or exit 127;$_=<F>;close F;
+  for(split/\0/){my($k,$v)=split/=/,$_,2;$ENV{$k}=$v if defined$v}}
   $SIG{INT}=$SIG{QUIT}="DEFAULT";my$p=shift;exec{$p}@ARGV;exit 127'
-oj_shell='f=$1 e=() p=$2; shift 2
+oj_shell='m=$1 b=$2 f=$3 e=() p=$4; shift 4
   while IFS= read -r -d "" w <&7; do case $w in -*) ;; *=*) e+=("$w") ;; esac; done
-  exec 7<&- env -i $f "${e[@]}" "$BASH" -p -c '\''exec -a "$1" "$0" "${@:2}"'\'' "$p" "$@"'
+  exec 7<&- env $b $f "${e[@]}" "$BASH" -p -c '\''if [ -n "$1" ]; then
+    while IFS= read -r -d "" w; do export "$w"; done <"$1"; fi
+    exec -a "$2" "$0" "${@:3}"'\'' "$p" "$m" "$@"'
 oj_flag=
 case $oj_reset in 'env '*) oj_flag=${oj_reset#env } ;; esac
-oj_bare=
+oj_bare= oj_more=
+[ ! -s @PLACE@/env ] || oj_more=@PLACE@/env
 if [ -s "$oj_seen.env" ]; then oj_bare='env -i'; exec 7<"$oj_seen.env"; else exec 7</dev/null; fi
 if $oj_bare /usr/bin/perl -e 1; then
-  set -- $oj_bare /usr/bin/perl -e "$oj_hand" "$oj_exe" "$@"
-elif [ -n "$oj_bare" ] && [ -x /bin/bash ]; then
-  set -- env -i /bin/bash -p -c "$oj_shell" sh "$oj_flag" "$oj_exe" "$@"
+  set -- $oj_bare /usr/bin/perl -e "$oj_hand" "$oj_more" "$oj_exe" "$@"
+elif [ -n "$oj_bare$oj_more" ] && [ -x /bin/bash ]; then
+  set -- "$oj_flag" "$oj_exe" "$@"
+  set -- ${oj_bare:-env} /bin/bash -p -c "$oj_shell" sh "$oj_more" "${oj_bare#env}" "$@"
+elif [ -n "$oj_more" ]; then
+  echo 'openssh_jobs: this node has neither perl nor bash to set the variables of env=' >&9
+  oj_write exit "127 $(date +%s)"
+  kill -9 "$oj_still"
+  exit 127
 else
   oj_word=$1
   shift

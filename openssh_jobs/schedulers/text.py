@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from email.utils import parsedate_tz
 
 __all__ = [
+    "check_array",
     "chunks",
     "command_words",
     "epoch",
@@ -238,6 +239,35 @@ def _expand(text: str, room: int) -> list[str]:
         for number in range(int(low), int(last) + 1):
             names.extend(f"{found[1]}{number:0{width}d}{tail}" for tail in tails)
     return names
+
+
+# Slurm takes 1,001 elements unless told otherwise, PBS 10,000, Grid Engine 75,000; a Torque server
+# that was asked for 200,000 never came back.
+MOST_ELEMENTS = 100_000
+_ELEMENTS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([0-9]{1,9}))?)?", re.ASCII)
+
+
+def check_array(text: str, most: int = MOST_ELEMENTS) -> None:
+    """``InputError`` for what is no array, or one of more than ``most`` elements."""
+    body, percent, limit = text.partition("%")
+    if percent and (not is_number(limit) or int(limit) < 1):
+        raise InputError(f"array: {text!r} has no number of at least 1 behind the %")
+    count = 0
+    for part in body.split(","):
+        found = _ELEMENTS.fullmatch(part)
+        if found is None:
+            raise InputError(
+                f"no array: {text!r}", advice="Write it like 0-9, 1-99:2, 3,5,7-9 or 0-99%10."
+            )
+        low, high, step = int(found[1]), int(found[2] or found[1]), int(found[3] or 1)
+        if high < low or step < 1:
+            raise InputError(f"array: {part!r} of {text!r} has no elements")
+        count += (high - low) // step + 1
+    if count > most:
+        raise InputError(
+            f"array: {text!r} has {count} elements, more than {most}",
+            advice="Submit several arrays, or raise max_array of this host in servers.toml.",
+        )
 
 
 def expand_array(text: str) -> list[int]:

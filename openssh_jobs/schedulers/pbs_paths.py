@@ -1,0 +1,88 @@
+"""Where the PBS family puts the output of a job, by the attributes of its record.  Pure.
+
+Measured on OpenPBS 23.06 and Torque 6: qsub(1B) under ``-o``, ``-e``, ``-j``, ``-k``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from openssh_jobs.jobid import JobId
+from openssh_jobs.schedulers.text import is_number
+
+__all__ = ["actual_path", "in_directory", "told_paths", "usual_path", "variable"]
+
+INDEX = "^array_index^"
+
+
+def variable(text: str | None, name: str) -> str | None:
+    """A variable of ``Variable_List``."""
+    found = re.search(rf"(?:^|,){name}=([^,]*)", text) if text else None
+    return found[1] if found is not None else None
+
+
+def told_paths(
+    job_id: str, said: Mapping[str, str], *, torque: bool
+) -> tuple[str | None, str | None]:
+    """Where stdout and stderr of a job go; a directory ends in ``/``."""
+    found = [
+        _told(job_id, said, letter, key, torque=torque)
+        for letter, key in (("o", "Output_Path"), ("e", "Error_Path"))
+    ]
+    join = said.get("Join_Path")
+    if join == "oe":
+        return found[0], found[0]
+    if join == "eo":
+        return found[1], found[1]
+    return found[0], found[1]
+
+
+def _told(
+    job_id: str, said: Mapping[str, str], letter: str, key: str, *, torque: bool
+) -> str | None:
+    keep = said.get("Keep_Files", "n")
+    name = said.get("Job_Name")
+    home = said.get("jobdir") or variable(said.get("Variable_List"), "PBS_O_HOME")
+    if letter in keep and "d" not in keep and name and home and home.startswith("/"):
+        # Kept where the job ran: in the home directory there, whatever -o says.
+        return f"{home.rstrip('/')}/{usual_path(job_id, name, letter, torque=torque)}"
+    path = without_host(said.get(key))
+    if path and path.endswith("/"):
+        # A directory; of an array, one file in it a member.
+        path += in_directory(job_id.replace("[]", f"[{INDEX}]"), letter)
+    return actual_path(path, job_id, torque=torque) or path if path else None
+
+
+def without_host(text: str | None) -> str | None:
+    """``host:/path`` without the host."""
+    if not text:
+        return None
+    host, colon, path = text.partition(":")
+    return path if colon and "/" not in host else text
+
+
+def usual_path(job_id: str, name: str, letter: str, *, torque: bool) -> str:
+    """The file of a job that names none, from the directory that it was submitted from."""
+    one = JobId.parse(job_id)
+    if torque:
+        # Members are called NAME-INDEX, their files NAME.oNUMBER-INDEX.
+        bare = name.removesuffix(f"-{one.tasks}") if one.tasks else name
+        return f"{bare}.{letter}{one.number}" + (f"-{one.tasks}" if one.tasks else "")
+    index = one.tasks or (INDEX if one.tasks is not None else None)
+    return f"{name}.{letter}{one.number}" + (f".{index}" if index else "")
+
+
+def in_directory(job_id: str, letter: str) -> str:
+    """The file of a job in a directory that ``-o`` or ``-e`` names: ``12.server.OU``."""
+    return f"{job_id}.{'OU' if letter == 'o' else 'ER'}"
+
+
+def actual_path(path: str, job_id: str, *, torque: bool) -> str | None:
+    """A path with what stands for the job put in; ``None`` for one file a member."""
+    one = JobId.parse(job_id)
+    if INDEX in path:
+        if one.tasks is None or not is_number(one.tasks):
+            return None
+        path = path.replace(INDEX, one.tasks)
+    return path
