@@ -61,9 +61,7 @@ def wants_launcher(asker: Asker, record_exit: bool | str) -> bool:
     return record_exit is True or _keeps_accounting(asker) is False
 
 
-def brings_environment(
-    asker: Asker, env: Mapping[str, str], record_exit: bool | str
-) -> bool:
+def brings_environment(asker: Asker, env: Mapping[str, str], record_exit: bool | str) -> bool:
     """Whether the launcher has to bring the job its ``env``: qsub hands on none of its own.
 
     ``SchedulerError`` of kind ``unsupported`` where there is to be no launcher.

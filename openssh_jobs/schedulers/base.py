@@ -171,7 +171,7 @@ class Scheduler(ABC):
         Raises ``SchedulerError`` of kind ``unsupported`` for a wish that cannot be fulfilled.
         """
 
-    def check_script(self, request: SubmitRequest, script: bytes) -> None:
+    def check_script(self, request: SubmitRequest, script: bytes) -> None:  # noqa: B027
         """``InputError`` where the script's own directives contradict the request."""
 
     def needs_script(self, request: SubmitRequest) -> bool:

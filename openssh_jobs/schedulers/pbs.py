@@ -11,7 +11,7 @@ to ``$PBS_O_WORKDIR``.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta, tzinfo
 from typing import ClassVar
@@ -29,11 +29,11 @@ from openssh_jobs.schedulers.pbs_paths import actual_path, in_directory, usual_p
 from openssh_jobs.schedulers.pbs_query import (
     OF_ALL,
     OF_USER,
-    PREPARE,
     is_id,
     read_answer,
     remembered,
 )
+from openssh_jobs.schedulers.pbs_query import PBS as OF_PBS
 from openssh_jobs.schedulers.pbs_words import RULES, UNCERTAIN
 from openssh_jobs.schedulers.text import chunks, command_words, quote, shell_path, text_seconds
 
@@ -157,11 +157,14 @@ class PBS(Scheduler):
 
     # -- asking ------------------------------------------------------------------
 
+    #: The lines of sh that the queries of this dialect are made of.
+    query: ClassVar[str] = OF_PBS
+
     def status_script(self, ids: Sequence[str] = (), *, all_users: bool = False) -> str:
         """Records of these ids, ended ones too; without ids, the queue of this user (or all)."""
         if not ids:
-            return framed(PREPARE, OF_ALL if all_users else OF_USER)
-        return framed(PREPARE, *self._asking(self.checked_ids(ids)))
+            return framed(self.query, OF_ALL if all_users else OF_USER)
+        return framed(self.query, *self._asking(self.checked_ids(ids)))
 
     def _asking(self, ids: Sequence[str]) -> list[str]:
         """The lines of sh that ask about these jobs."""
@@ -207,7 +210,7 @@ class PBS(Scheduler):
         if wanted is None and answer.gone and not known and not answer.framed:
             raise self.error("", answer.errors, returncode)
         left_out = answer.left_out() if wanted is None else []
-        error = answer.failed if not known else None
+        error = answer.failed if not known and not answer.silent else None
         if left_out:
             error = SchedulerError(
                 f"the answer leaves out {len(left_out)} jobs that qselect names: "
@@ -217,15 +220,25 @@ class PBS(Scheduler):
         snapshot = Snapshot(known=known, unparsed=tuple(answer.rows.unparsed), error=error)
         if wanted is None:
             return snapshot
-        snapshot = replace(snapshot, known=_without_parts(known, wanted))
-        return snapshot.select(
-            wanted, covered=lambda one: any(one.matches(it) for it in answer.gone)
+        # Some members of an array say nothing of the others, which may run.
+        lost = [one for one in wanted if _is_left_out(one, known)]
+        is_whole = answer.silent and not answer.rows.unparsed
+
+        def is_gone(one: JobId) -> bool:
+            return is_whole or any(one.matches(it) for it in answer.gone)
+
+        found = snapshot.select([one for one in wanted if one not in lost], covered=is_gone)
+        gone = tuple(one for one in lost if is_gone(JobId.parse(one)))
+        return replace(
+            found,
+            absent=(*found.absent, *gone),
+            unknown=(*found.unknown, *(one for one in lost if one not in gone)),
         )
 
     def detail_script(self, job_id: str) -> str:
         (one,) = self.checked_ids([job_id])
         asked = section("asked", f"printf '%s\\n' {quote(one)}")
-        return framed(asked, PREPARE, *self._asking([one]))
+        return framed(asked, self.query, *self._asking([one]))
 
     def parse_detail(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> JobStatus:
         asked = next((one.text.strip() for one in read_frame(stdout) or [] if one.name == "asked"),
@@ -324,23 +337,11 @@ _SUBMITTED = re.compile(
     r"^[ \t]*([0-9]+(?:\[\])?(?:\.[A-Za-z][A-Za-z0-9_.\-]*)?)[ \t\r]*$", re.MULTILINE | re.ASCII
 )
 
-def _without_parts(
-    known: dict[str, JobStatus], wanted: Sequence[str]
-) -> dict[str, JobStatus]:
-    """The jobs without members of arrays that are asked for and not listed themselves.
 
-    Some members say nothing of the others, which may run.
-    """
-    arrays = [one for one in map(JobId.parse, wanted) if one.tasks == ""]
-    if not arrays:
-        return known
-    ids = {text: JobId.parse(text) for text in known}
-    lost = [one for one in arrays if not any(one.matches(it) for it in ids.values())]
-    return {
-        text: status
-        for text, status in known.items()
-        if text in wanted or not any(one.contains(ids[text]) for one in lost)
-    }
+def _is_left_out(job_id: str, known: Mapping[str, JobStatus]) -> bool:
+    """Whether this is a whole array without a record of its own."""
+    one = JobId.parse(job_id)
+    return one.tasks == "" and not any(one.matches(JobId.parse(it)) for it in known)
 
 
 def memory_text(value: int | str) -> str:

@@ -33,16 +33,14 @@ def is_array(job_id: str, said: Mapping[str, str]) -> bool:
     return "[]" in job_id and "[]" in job_id.partition(".")[0] and "job_state" in said
 
 
-def array_of(
-    status: JobStatus, said: Mapping[str, str], members: Sequence[JobStatus]
-) -> JobStatus:
+def array_of(status: JobStatus, said: Mapping[str, str], members: Sequence[JobStatus]) -> JobStatus:
     """The array's status; ``members``: those of its members that the answer holds.
 
     It is over only where its own record says so and no member is active.
     """
     asked = said.get("array_indices_submitted") or said.get("job_array_request") or ""
     size = len(expand_array(asked))
-    told = _counts(said.get("array_state_count")) if not members else None
+    told = _counts(said.get("array_state_count")) if len(members) < size or not size else None
     reason = told or _count(members, size)
     active = [one for one in members if one.state.is_active]
     if said["job_state"] not in _OVER or active:
@@ -53,8 +51,7 @@ def array_of(
         return status.replace(
             state=state, reason=reason or status.reason, exit_code=None, signal=None, ended=None
         )
-    own = _own_end(said)
-    state, why = _end(own, members, size)
+    state, why = _end(_own_end(said), members, size)
     comment = said.get("comment")
     codes = [one.exit_code for one in members if one.exit_code]
     code = 0 if state is _S.COMPLETED else max(codes, default=None) if codes else None

@@ -23,9 +23,10 @@ __all__ = ["check_resources", "named_resources"]
 
 # What belongs to a chunk of hosts: beside select it is refused, or replaced by it.
 _OF_PBS = frozenset(
-    "select place nodes ncpus mem vmem ngpus mpiprocs ompthreads naccelerators host vnode arch".split()
-)
-_OF_TORQUE = frozenset("nodes ncpus procs select size proc_bitmap".split())
+    ("select", "place", "nodes", "ncpus", "mem", "vmem", "ngpus", "mpiprocs", "ompthreads",
+     "naccelerators", "host", "vnode", "arch")
+)  # fmt: skip
+_OF_TORQUE = frozenset(("nodes", "ncpus", "procs", "select", "size", "proc_bitmap"))
 
 
 def named_resources(script: bytes, options: Sequence[str] = ()) -> dict[str, str]:

@@ -126,9 +126,7 @@ def read_queues(text: str, default: str | None = None) -> list[Queue]:
             unfolded = "\n".join(lines[1:]).replace("\n\t", "")
             said = {
                 key.strip(): value.strip()
-                for key, equals, value in (
-                    line.partition(" = ") for line in unfolded.split("\n")
-                )
+                for key, equals, value in (line.partition(" = ") for line in unfolded.split("\n"))
                 if equals
             }
             is_up = said.get("enabled") == "True" and said.get("started") == "True"

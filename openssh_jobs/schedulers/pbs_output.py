@@ -152,9 +152,7 @@ class Reader:
             return _S.UNKNOWN, "ended, and nobody says how"
         return self._ended(code, comment, said)
 
-    def _active(
-        self, letter: str, said: Mapping[str, str]
-    ) -> tuple[JobState | None, str | None]:
+    def _active(self, letter: str, said: Mapping[str, str]) -> tuple[JobState | None, str | None]:
         if letter == "U":
             # PBS: suspended for the owner of the machine.  Slurm's qstat: anything it lacks a
             # letter for, ended (out of memory, DEADLINE) or not.

@@ -12,7 +12,7 @@ from datetime import UTC, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
 from openssh_jobs.errors import InputError, SchedulerError
-from openssh_jobs.jobs import JobId
+from openssh_jobs.jobs import JobId, array_status
 from openssh_jobs.schedulers.framing import Section, read_frame
 from openssh_jobs.schedulers.pbs_output import Reader, Rows
 from openssh_jobs.schedulers.pbs_words import NO_HISTORY
@@ -21,30 +21,34 @@ from openssh_jobs.schedulers.text import first_line, is_number, parse_duration
 if TYPE_CHECKING:
     from openssh_jobs.schedulers.base import Scheduler
 
-__all__ = ["OF_ALL", "OF_USER", "PREPARE", "Answer", "is_id", "read_answer", "remembered"]
+__all__ = [
+    "OF_ALL", "OF_USER", "PBS", "TORQUE", "Answer", "is_id", "read_answer", "remembered",
+]  # fmt: skip
 
 _MOST_ALONE = 200  # asked one by one; the rest stays unknown
 
 # set -f: an id of an array is a pattern to the shell.  oj_text: the lines of stderr, then the
 # answer, which the inner substitution has taken whole by then.  oj_left: what of the ids is in
 # neither.  oj_over: whole arrays that have ended.
-PREPARE = rf"""set -f
+_COMMON = rf"""set -f
 TZ=UTC0; export TZ
+oj_x=
 oj_ask() {{
-  printf 'OJ:%s begin qstat-pbs\n' "$oj"
-  oj_text=$({{ oj_said=$(qstat $oj_x -f -F dsv -D "|$oj|" "$@" </dev/null); oj_rc=$?
+  printf 'OJ:%s begin qstat-%s\n' "$oj" $oj_kind
+  oj_text=$({{ oj_said=$(qstat $oj_form "$@" </dev/null); oj_rc=$?
     printf '\n%s\n%s\n' "$oj_said" "$oj_rc"; }} 2>&1)
   oj_rc=${{oj_text##*
 }}
   oj_text=${{oj_text%
 *}}
-  printf '%s\n\nOJ:%s end qstat-pbs %d\n' "$oj_text" "$oj" "$oj_rc"
+  printf '%s\n\nOJ:%s end qstat-%s %d\n' "$oj_text" "$oj" $oj_kind "$oj_rc"
 }}
 oj_left() {{
-  {{ printf 'ask %s\n' "$@"; printf '%s\n' "$oj_text"; }} | awk '
+  {{ printf 'ask %s\n' "$@"; printf '%s\n' "$oj_text" | oj_lines; }} | awk '
   /^ask / && !begun {{ asked[++n] = $2; next }}
   {{ begun = 1; id = "" }}
-  /^Job Id: / {{ id = $3 }}
+  /^Job Id:/ {{ id = $3 }}
+  /^[0-9].*<\/Job_Id$/ {{ id = $1; sub(/<.*/, "", id) }}
   /^qstat: Unknown Job I/ {{ id = $NF }}
   /^qstat: [0-9].* Job has finished/ {{ id = $2 }}
   id != "" {{ sub(/[|.].*/, "", id); seen[id] = 1 }}
@@ -58,37 +62,86 @@ oj_alone() {{
     printf '\nOJ:%s end alone %d\n' "$oj" "$?"
   done
 }}
-oj_jobs() {{
-  oj_x=-x
-  [ $# -le 20 ] || case $(qstat -x -f "$1" 2>&1 </dev/null) in *'{NO_HISTORY}'*) oj_x= ;; esac
-  oj_ask "$@"
-  case $oj_x$oj_rc:$oj_text in
-    *'{NO_HISTORY}'*) oj_x=; oj_ask "$@" ;;
-    -x0:*'Job Id: '*|-x153:*|-x35:*|[0-9]*) ;;
-    *) oj_x=; oj_ask "$@" ;;
-  esac
-  oj_alone "$@"
-  oj_over=$(printf '%s\n' "$oj_text" | awk '
-  /^Job Id: [0-9]+\[\][|.]/ && /[|]job_state=[FXC][|]/ {{ sub(/[|].*/, "", $3); print $3 }}')
-  [ -z "$oj_over" ] || oj_ask -t $oj_over
-}}
 oj_listing() {{
-  printf 'OJ:%s begin qselect-pbs\n' "$oj"
-  oj_ids=$(qselect "$@" </dev/null)
+  printf 'OJ:%s begin qselect-%s\n' "$oj" $oj_kind
+  oj_ids=$(oj_select "$@")
   oj_rc=$?
-  printf '%s\n\nOJ:%s end qselect-pbs %d\n' "$oj_ids" "$oj" "$oj_rc"
+  printf '%s\n\nOJ:%s end qselect-%s %d\n' "$oj_ids" "$oj" $oj_kind "$oj_rc"
   oj_x=
   [ $oj_rc = 0 ] && [ -n "$oj_ids" ]
 }}
 """
+PBS = (
+    _COMMON
+    + rf"""oj_kind=pbs
+oj_lines() {{ cat; }}
+oj_select() {{ qselect "$@" </dev/null; }}
+oj_asking() {{
+  oj_form="$oj_x -f -F dsv -D |$oj|"
+  oj_ask "$@"
+}}
+oj_jobs() {{
+  oj_x=-x
+  [ $# -le 20 ] || case $(qstat -x -f "$1" 2>&1 </dev/null) in *'{NO_HISTORY}'*) oj_x= ;; esac
+  oj_asking "$@"
+  case $oj_x$oj_rc:$oj_text in
+    *'{NO_HISTORY}'*) oj_x=; oj_asking "$@" ;;
+    -x0:*'Job Id: '*|-x153:*|-x35:*|[0-9]*) ;;
+    *) oj_x=; oj_asking "$@" ;;
+  esac
+  oj_alone "$@"
+  oj_over=$(printf '%s\n' "$oj_text" | awk '
+  /^Job Id: [0-9]+\[\][|.]/ && /[|]job_state=[FXC][|]/ {{ sub(/[|].*/, "", $3); print $3 }}')
+  [ -z "$oj_over" ] || oj_asking -t $oj_over
+}}
+"""
+)
+# Slurm's commands, which play Torque's, have no qselect and no -x, and their qstat calls an empty
+# list an error, silently.  The record of a whole array comes with those of
+# all jobs of the server (6.1), and its members without it: it is asked for when they are over.
+TORQUE = (
+    _COMMON
+    + r"""oj_kind=torque
+oj_lines() { tr '>' '\012'; }
+oj_select() {
+  if command -v qselect >/dev/null; then qselect "$@" </dev/null; return; fi
+  oj_list=$(qstat "$@" 2>&1 </dev/null)
+  oj_rc=$?
+  if [ $oj_rc = 153 ] && [ -z "$oj_list" ]; then oj_rc=0; fi
+  [ $oj_rc = 0 ] || printf '%s\n' "$oj_list" >&2
+  printf '%s\n' "$oj_list" | sed -n 's/^\([0-9][^ ]*\) .*/\1/p'
+  return $oj_rc
+}
+oj_asking() {
+  oj_form=-x
+  oj_ask "$@"
+  case $oj_rc in 0|153|35) ;; *) oj_form=-f; oj_ask "$@" ;; esac
+}
+oj_jobs() {
+  oj_asking "$@"
+  oj_alone "$@"
+}
+oj_array() {
+  printf 'OJ:%s begin alone\n%s\n' "$oj" "$1"
+  oj_text=$(qstat -t -f "$1" </dev/null)
+  oj_rc=$?
+  printf '%s\n' "$oj_text"
+  case $oj_text in *'Job Id: '*)
+    printf '%s\n' "$oj_text" | grep '^    job_state = [^C]' >/dev/null ||
+    qstat -f "$1" </dev/null | awk -v id="Job Id: $1" '
+    BEGIN { RS = ""; ORS = "\n\n" } index($0, id) == 1' ;;
+  esac
+  printf '\nOJ:%s end alone %d\n' "$oj" "$oj_rc"
+}
+"""
+)
 OF_USER = """if oj_listing -u "$(id -un)"; then
-set -- $oj_ids
-oj_ask "$@"
-oj_alone "$@"
+oj_asking $oj_ids
+oj_alone $oj_ids
 fi
 """
 OF_ALL = """if oj_listing; then
-oj_ask
+oj_asking
 oj_alone $oj_ids
 fi
 """
@@ -97,7 +150,7 @@ _GONE = re.compile(
     r"(?:Unknown Job ?(?:Id|Identifier)(?: Error)?:?|nonexistent job id:) +(\S+)", re.IGNORECASE
 )
 _FINISHED = re.compile(r"^qstat: +(\S+) Job has finished", re.MULTILINE)
-_BODY = re.compile(r"^(?:Job Id:|Job [iI]d |\s*[{<]|[^:\n]*:\s*$)", re.MULTILINE)
+_BODY = re.compile(r"^(?:Job [iI]d\b|[ \t]*[{<])", re.MULTILINE)
 
 
 def is_id(text: str) -> bool:
@@ -115,6 +168,7 @@ class Answer:
 
     ``gone``: ids that the server does not know.  ``finished``: ids of which it says that they have
     ended, and no more.  ``listed``: what qselect named.  ``failed``: why a part is no answer.
+    ``silent``: of unknown ids nothing is said at all (Slurm's wrapper).
     """
 
     rows: Rows = field(default_factory=Rows)
@@ -124,6 +178,7 @@ class Answer:
     errors: str = ""
     failed: SchedulerError | None = None
     framed: bool = False
+    silent: bool = False
 
     def left_out(self) -> list[str]:
         """Of the ids that qselect named, those of which the answer says nothing."""
@@ -164,6 +219,12 @@ def read_answer(
     answer.errors = "\n".join(filter(None, (stderr, *(errors for errors, _ in parts))))
     answer.gone = [JobId.parse(one) for one in _GONE.findall(answer.errors) if is_id(one)]
     answer.finished = [JobId.parse(one) for one in _FINISHED.findall(answer.errors) if is_id(one)]
+    answer.silent = (
+        torque
+        and answer.framed
+        and "Unknown option: x" in answer.errors
+        and "Problem loading" not in answer.errors
+    )
     has_answered = False
     for one, (errors, body) in zip(sections, parts, strict=True):
         said = errors or stderr
@@ -175,9 +236,13 @@ def read_answer(
             answer.listed = [JobId.parse(it) for it in body.split() if is_id(it)]
             has_answered = has_answered or not body.strip()
             continue
+        name = ""
+        if one.name == "alone":
+            name, _, body = body.partition("\n")
         is_empty = not body.strip()
-        if is_empty and not one.returncode and NO_HISTORY in said:
-            answer.failed = scheduler.error("", said, one.returncode, kind="transient")
+        if answer.silent and is_empty and one.returncode == 153:
+            has_answered = True
+            answer.gone += [JobId.parse(name)] if name else []
             continue
         if one.returncode not in (0, 153, 35) or (
             one.returncode
@@ -187,13 +252,16 @@ def read_answer(
         ):
             answer.failed = scheduler.error("", said, one.returncode)
             continue
-        rows = _rows(reader, one, body)
+        rows = _rows(reader, name, body)
         if rows is None or (is_empty and not (answer.framed or asked)):
             raise scheduler.error(
                 stdout, stderr, returncode,
                 kind="parse_error" if returncode == 0 else None,
                 message=f"this is no listing of {scheduler.name}: {first_line(body)!r}",
             )  # fmt: skip
+        if not one.returncode and NO_HISTORY in said and not (rows.known or rows.unparsed):
+            answer.failed = scheduler.error("", said, one.returncode, kind="transient")
+            continue
         has_answered = True
         answer.rows.update(rows)
     if not has_answered:
@@ -203,25 +271,28 @@ def read_answer(
 
 def _parted(one: Section, *, framed: bool) -> tuple[str, str]:
     """The lines of stderr in a part, and what follows."""
-    if not framed or not one.name.startswith("qstat") or "qstat: " not in one.text[:4096]:
+    if not framed or not one.name.startswith("qstat"):
         return "", one.text
     found = _BODY.search(one.text)
     at = found.start() if found is not None else len(one.text)
     return one.text[:at], one.text[at:]
 
 
-def _rows(reader: Reader, one: Section, body: str) -> Rows | None:
-    if one.name != "alone":
-        return reader.read(body) if body.strip() else Rows()
-    text, _, rest = body.partition("\n")
-    rows = (reader.read(rest) if rest.strip() else Rows()) or Rows()
-    wanted = JobId.parse(text.strip())
+def _rows(reader: Reader, name: str, body: str) -> Rows | None:
+    rows = reader.read(body) if body.strip() else Rows()
+    if not name or rows is None:
+        return rows
+    wanted = JobId.parse(name)
     for it in list(rows.known):
         # A text that one job's owner chose may look like the record of another job.
         job_id = JobId.parse(it)
         if not (wanted.matches(job_id) or wanted.contains(job_id)):
             del rows.known[it]
             rows.arrays.pop(it, None)
+    if wanted.tasks == "" and not any(wanted.matches(JobId.parse(it)) for it in rows.known):
+        active = array_status(name, list(rows.known.values()))
+        if active is not None and active.state.is_active:
+            rows.known[name] = active
     return rows
 
 
@@ -237,4 +308,3 @@ def remembered(text: str, *, torque: bool) -> timedelta | None:
         return timedelta(0)
     kept = said.get("job_history_duration")
     return parse_duration(kept, bare="seconds") if kept is not None else timedelta(days=14)
-

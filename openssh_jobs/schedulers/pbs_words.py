@@ -25,10 +25,10 @@ RULES: tuple[Rule, ...] = (
          r"No free connections|Server connection table full|munge executable not found",
          "transient", unsent=True),
     rule(
-        r"could not connect to MOM|Server disconnected|timed? ?out|Premature end of (?:message|file)|"
-        r"End of File|server is (?:busy|shutting down)|Server.*not.*(?:available|responding)|"
-        r"Server shutting down|too busy|Checkpoint busy|temporarily|Batch protocol error|"
-        r"Delete already in progress",
+        r"could not connect to MOM|Server disconnected|timed? ?out|End of File|"
+        r"Premature end of (?:message|file)|server is (?:busy|shutting down)|"
+        r"Server.*not.*(?:available|responding)|Server shutting down|too busy|"
+        r"Checkpoint busy|temporarily|Batch protocol error|Delete already in progress",
         "transient",
     ),
     rule("Job has finished|Job already in exit state|state for job - (?:COMPLETE|EXITING)|"

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
 from email.utils import parsedate_tz
 
+from openssh_jobs.errors import InputError
+
 __all__ = [
     "check_array",
     "chunks",

@@ -1,18 +1,22 @@
 """Torque: qsub, qstat -x (XML), qdel, qhold, qrls, pbsnodes.
 
-Also reads what Slurm's qstat wrapper (slurm-wlm-torque) prints, whose letters are lossy: ``C`` is
-any end, ``U`` anything else.  A server forgets ended jobs after ``keep_completed`` seconds.
+Measured: Torque 6 (its last master).  A server forgets ended jobs after ``keep_completed`` seconds
+(300 unless told otherwise).  Also reads what Slurm's qstat wrapper (slurm-wlm-torque) prints, whose
+letters are lossy: ``C`` is any end, ``U`` anything else.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import ClassVar
 
-from openssh_jobs.jobs import JobId
+from openssh_jobs.jobs import CancelOutcome, JobId
 from openssh_jobs.schedulers.base import SubmitRequest
 from openssh_jobs.schedulers.launcher import TORQUE_JOBS, Convention
 from openssh_jobs.schedulers.pbs import PBS, memory_text, walltime
+from openssh_jobs.schedulers.pbs_query import TORQUE as OF_TORQUE
+from openssh_jobs.schedulers.text import chunks
 
 
 class Torque(PBS):
@@ -27,9 +31,16 @@ class Torque(PBS):
     )
     is_torque: ClassVar[bool] = True
     convention: ClassVar[Convention | None] = TORQUE_JOBS
+    late_output: ClassVar[str | None] = (
+        "Where the job runs it is spooled, and it is delivered when the job ends; -k oe keeps it "
+        "in the home directory from the start."
+    )
 
     def _array_option(self) -> str:
         return "-t"
+
+    def _check_array(self, request: SubmitRequest) -> None:
+        """What an array may be anywhere is what ``-t`` takes."""
 
     def _resources(self, request: SubmitRequest) -> list[str]:
         wishes: list[str] = []
@@ -48,29 +59,21 @@ class Torque(PBS):
         # In one word: Slurm's wrapper heeds the last -l only.
         return [",".join(wishes)] if wishes else []
 
-    def _query(self, words: str) -> str:
-        return f"qstat -x {words}"
-
-    def _query_now(self, words: str) -> str | None:
-        """Slurm's wrapper knows no ``-x``."""
-        return f"qstat -f {words}"
-
     # Slurm's wrappers have no qselect, and their qstat calls an empty list an error, silently.
-    _own_ids: ClassVar[str] = (
-        'if command -v qselect >/dev/null; then qselect -u "$(id -un)" </dev/null\n'
-        'else oj_list=$(qstat -u "$(id -un)" 2>&1 </dev/null)\noj_rc=$?\n'
-        'if [ $oj_rc = 153 ] && [ -z "$oj_list" ]; then oj_rc=0; fi\n'
-        "[ $oj_rc = 0 ] || printf '%s\\n' \"$oj_list\" >&2\n"
-        "printf '%s\\n' \"$oj_list\" | sed -n 's/^\\([0-9][^ ]*\\) .*/\\1/p'\n"
-        "(exit $oj_rc)\nfi"
-    )
+    query: ClassVar[str] = OF_TORQUE
 
-    def _says_nothing_of_unknown_ids(self, stderr: str) -> bool:
-        return "Unknown option: x" in stderr and "Problem loading" not in stderr
+    def _asking(self, ids: Sequence[str]) -> list[str]:
+        arrays = [one for one in ids if JobId.parse(one).tasks == ""]
+        others = [one for one in ids if one not in arrays]
+        return [
+            *(f"oj_jobs {self.words(*batch)}\n" for batch in chunks(others)),
+            *(f"oj_array {self.words(one)}\n" for one in arrays),
+        ]
 
-    def usual_paths(self, job_id: str, name: str) -> tuple[str, str]:
-        number = JobId.parse(job_id).number
-        return f"{name}.o{number}", f"{name}.e{number}"
+    def _outcome(self, text: str, returncode: int) -> CancelOutcome:
+        if returncode == 153 and not text.strip():
+            return CancelOutcome.NOT_FOUND  # qhold says nothing of an unknown job
+        return super()._outcome(text, returncode)
 
     def recognises(self, stdout: str, stderr: str = "", command: str | None = None) -> bool:
         return _LOOKS_LIKE.search(stdout) is not None
