@@ -257,7 +257,7 @@ class PBS(Scheduler):
         return in_directory(job_id, "o"), in_directory(job_id, "e")
 
     def actual_path(self, path: str, job_id: str, nodes: Sequence[str] | None) -> str | None:
-        return actual_path(path, job_id, torque=self.is_torque)
+        return actual_path(path, job_id)
 
     # -- acting ----------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from openssh_jobs.jobid import JobId
 from openssh_jobs.jobs import JobState, JobStatus, array_status
 from openssh_jobs.schedulers.text import expand_array, is_number
 
-__all__ = ["array_of", "is_array"]
+__all__ = ["array_of", "array_of_members", "is_array", "members_of"]
 
 _S = JobState
 _OVER = frozenset("FXC")
@@ -132,6 +132,23 @@ def _count(members: Iterable[JobStatus], size: int) -> str | None:
     if size > len(states):
         parts.append(f"{size - len(states)} not listed")
     return f"{max(size, len(states))} members: {', '.join(parts)}"
+
+
+def array_of_members(job_id: str, members: Sequence[JobStatus]) -> JobStatus | None:
+    """An array without a record of its own; ``None`` where none of these members is active."""
+    found = array_status(job_id, members)
+    if found is None or not any(one.state.is_active for one in members):
+        return None
+    first = members[0]
+    end = f"-{JobId.parse(first.job_id).tasks}"
+    paths = {
+        key: f"{path.removesuffix(end)}-^array_index^"
+        for key in ("stdout_path", "stderr_path")
+        if (path := getattr(first, key)) is not None and path.endswith(end)
+    }
+    state = found.state if found.state.is_active else JobState.RUNNING
+    name = first.name.removesuffix(end) if first.name else None
+    return found.replace(state=state, reason=_count(members, 0), name=name, **paths)
 
 
 def members_of(job_id: str, known: Mapping[str, JobStatus]) -> list[JobStatus]:

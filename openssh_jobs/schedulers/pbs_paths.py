@@ -43,15 +43,29 @@ def _told(
 ) -> str | None:
     keep = said.get("Keep_Files", "n")
     name = said.get("Job_Name")
+    one = JobId.parse(job_id)
     home = said.get("jobdir") or variable(said.get("Variable_List"), "PBS_O_HOME")
     if letter in keep and "d" not in keep and name and home and home.startswith("/"):
         # Kept where the job ran: in the home directory there, whatever -o says.
-        return f"{home.rstrip('/')}/{usual_path(job_id, name, letter, torque=torque)}"
+        if not torque:
+            return f"{home.rstrip('/')}/{usual_path(job_id, name, letter, torque=False)}"
+        index = f"-{INDEX}" if one.tasks == "" else ""
+        return f"{home.rstrip('/')}/{name}{index}.{letter}{one.number}"
     path = without_host(said.get(key))
-    if path and path.endswith("/"):
+    if path is None:
+        return None
+    is_whole = one.tasks == ""
+    whole_id = job_id.replace("[]", f"[{INDEX}]")
+    if torque:
+        # MOM puts these in; the files of members end in their index.
+        for variable_name, value in (("PBS_JOBID", whole_id), ("PBS_ARRAYID", one.tasks or INDEX)):
+            if one.tasks is not None or variable_name == "PBS_JOBID":
+                path = re.sub(rf"\$(?:{variable_name}\b|\{{{variable_name}\}})", value, path)
+        return f"{path}-{INDEX}" if is_whole else path
+    if path.endswith("/"):
         # A directory; of an array, one file in it a member.
-        path += in_directory(job_id.replace("[]", f"[{INDEX}]"), letter)
-    return actual_path(path, job_id, torque=torque) or path if path else None
+        path += in_directory(whole_id, letter)
+    return actual_path(path, job_id) or path
 
 
 def without_host(text: str | None) -> str | None:
@@ -78,7 +92,7 @@ def in_directory(job_id: str, letter: str) -> str:
     return f"{job_id}.{'OU' if letter == 'o' else 'ER'}"
 
 
-def actual_path(path: str, job_id: str, *, torque: bool) -> str | None:
+def actual_path(path: str, job_id: str) -> str | None:
     """A path with what stands for the job put in; ``None`` for one file a member."""
     one = JobId.parse(job_id)
     if INDEX in path:

@@ -12,8 +12,9 @@ from datetime import UTC, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
 from openssh_jobs.errors import InputError, SchedulerError
-from openssh_jobs.jobs import JobId, array_status
+from openssh_jobs.jobs import JobId
 from openssh_jobs.schedulers.framing import Section, read_frame
+from openssh_jobs.schedulers.pbs_array import array_of_members
 from openssh_jobs.schedulers.pbs_output import Reader, Rows
 from openssh_jobs.schedulers.pbs_words import NO_HISTORY
 from openssh_jobs.schedulers.text import first_line, is_number, parse_duration
@@ -123,15 +124,15 @@ oj_jobs() {
 }
 oj_array() {
   printf 'OJ:%s begin alone\n%s\n' "$oj" "$1"
-  oj_text=$(qstat -t -f "$1" </dev/null)
+  oj_text=$(qstat -t -x "$1" </dev/null)
   oj_rc=$?
-  printf '%s\n' "$oj_text"
-  case $oj_text in *'Job Id: '*)
-    printf '%s\n' "$oj_text" | grep '^    job_state = [^C]' >/dev/null ||
-    qstat -f "$1" </dev/null | awk -v id="Job Id: $1" '
-    BEGIN { RS = ""; ORS = "\n\n" } index($0, id) == 1' ;;
-  esac
-  printf '\nOJ:%s end alone %d\n' "$oj" "$oj_rc"
+  printf '%s\n\nOJ:%s end alone %d\n' "$oj_text" "$oj" "$oj_rc"
+  case $oj_text in *'<Job_Id>'*) ;; *) return ;; esac
+  if printf '%s\n' "$oj_text" | oj_lines | grep '^[^C]</job_state$' >/dev/null; then return; fi
+  printf 'OJ:%s begin alone\n%s\n' "$oj" "$1"
+  qstat -f "$1" </dev/null | awk -v id="Job Id: $1" '
+  BEGIN { RS = ""; ORS = "\n\n" } index($0, id) == 1'
+  printf '\nOJ:%s end alone 0\n' "$oj"
 }
 """
 )
@@ -290,8 +291,8 @@ def _rows(reader: Reader, name: str, body: str) -> Rows | None:
             del rows.known[it]
             rows.arrays.pop(it, None)
     if wanted.tasks == "" and not any(wanted.matches(JobId.parse(it)) for it in rows.known):
-        active = array_status(name, list(rows.known.values()))
-        if active is not None and active.state.is_active:
+        active = array_of_members(name, list(rows.known.values()))
+        if active is not None:
             rows.known[name] = active
     return rows
 
