@@ -20,12 +20,18 @@ from tests.test_schedulers_transcripts import DATA, status_of
 TORQUE = get("torque")
 
 
-def _records() -> list[dict[str, Any]]:
-    with (DATA / "torque-real.jsonl").open(encoding="utf-8") as lines:
+def _records(name: str) -> list[dict[str, Any]]:
+    with (DATA / f"{name}.jsonl").open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 
 
-REAL = _records()
+REAL = _records("torque-real")
+# The answers to this library's own queries.
+FRAMES = {one["id"].partition("/")[2]: one for one in _records("torque-frames")}
+
+
+def answer(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: record[key] for key in ("stdout", "stderr", "returncode")}
 
 
 def real(number: str) -> dict[str, Any]:
@@ -61,8 +67,47 @@ def test_the_record_of_an_array_says_nothing_of_its_end() -> None:
     assert (held.state, held.reason) == (JobState.HELD, "2 members")
 
 
+def test_the_answer_to_our_own_query() -> None:
+    record = FRAMES["status"]
+    found = TORQUE.parse_status(**answer(record), requested=record["requested"])
+    assert {one: str(job.state) for one, job in found.known.items()} == record["expected"]
+    assert (found.absent, found.unknown, found.unparsed) == (("99999",), (), ())
+    array = found["61[]"]
+    assert (array.exit_code, array.reason) == (7, "3 members: 2 completed, 1 failed")
+    assert found["62[]"].reason == "3 members: 1 failed, 2 running"
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("array", "/home/hpcalice/pbs/ok.sh.o63-^array_index^"),
+        ("kept", "/home/hpcalice/kept-1.o66"),
+        ("variable", "/home/hpcalice/pbs/f.67.trq1"),
+    ],
+)
+def test_where_the_output_goes(name: str, path: str) -> None:
+    detail = TORQUE.parse_detail(**answer(FRAMES[f"detail-{name}"]))
+    assert detail.stdout_path == path
+    assert detail.name in ("ok.sh", "kept-1", "s.sh")
+    assert TORQUE.actual_path("a.o63-^array_index^", "63[2].trq1", None) == "a.o63-2"
+    assert TORQUE.usual_paths("63[2]", "ok.sh") == ("ok.sh.o63-2", "ok.sh.e63-2")
+
+
+@pytest.mark.parametrize("name", ["cancel", "hold"])
+def test_what_is_over_or_unknown_is_not_asked_to_end_again(name: str) -> None:
+    record = FRAMES[name]
+    said = TORQUE.parse_cancel(**answer(record), requested=record["requested"])
+    assert [str(one) for one in said.values()] == ["not_found", "already_finished"]
+
+
+def test_the_servers_own_word() -> None:
+    assert TORQUE.parse_accounting(**answer(FRAMES["accounting"])) is False
+    (queue,) = TORQUE.parse_queues(**answer(FRAMES["queues"]))
+    assert (queue.name, queue.is_default) == ("batch", True)
+
+
 FAKE = """case "$*" in
-  "-t -f "*) cat "$DATA/members" ;;
+  "-t -x "*) cat "$DATA/members" ;;
   "-f "*) cat "$DATA/all" ;;
   *) echo "qstat: Unknown Job Id Error $2" >&2; exit 153 ;;
 esac
@@ -76,7 +121,9 @@ esac
 def test_an_array_is_told_by_its_members(
     tmp_path: Path, members: str, state: JobState, code: int | None
 ) -> None:
-    text = real("022")["stdout"].replace("job_state = C", f"job_state = {members}", 1)
+    text = next(part for part in FRAMES["status"]["stdout"].split("OJ:") if "<Job_Id>61[1]" in part)
+    text = "<?xml" + text.partition("<?xml")[2].replace("61[", "124[").rstrip()
+    text = text.replace("<job_state>C<", f"<job_state>{members}<", 1)
     (tmp_path / "members").write_text(text)
     own = real("028")["stdout"].replace("179[]", "124[]")
     # What another user's text may hold does not get in between.

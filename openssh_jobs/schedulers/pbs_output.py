@@ -148,7 +148,8 @@ class Reader:
             # Torque shows substate to managers only; Slurm's qstat, which knows of no end how it
             # was, shows none of its other attributes.
             if not has_run and ("substate" in said or {"Checkpoint", "server"} <= said.keys()):
-                return _S.CANCELLED, comment or "it never started: it was deleted while it waited"
+                why = "it never started: it was deleted while it waited"
+                return _S.CANCELLED, why if comment.startswith("Not Running") else comment or why
             return _S.UNKNOWN, "ended, and nobody says how"
         return self._ended(code, comment, said)
 
