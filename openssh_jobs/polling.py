@@ -350,7 +350,9 @@ class Poller:
         script = scheduler.history_script(gone, since=since)
         if script is None:
             why = f"{scheduler.name} keeps no history"
-            self.watch.no_history(gone, why, for_good=True)
+            # Of others nobody has looked yet what their silence means.
+            none_kept = scheduler.accounting_script() is not None
+            self.watch.no_history(gone, why, for_good=True, none_kept=none_kept)
             return
         try:
             done = self._asker.ask(script)

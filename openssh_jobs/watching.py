@@ -415,7 +415,9 @@ class Watch:
         job = self._jobs[job_id]
         said, job.why = job.why, f"{job.why}; {why}" if job.why else why
         job.started = why.startswith("started on ")
-        if job.doomed and job.is_forgotten:
+        # One that is still listed, as ended somehow, may have ended by itself, unless a signal did.
+        is_listed = job.status is not None and _ended_somehow(job.status)
+        if job.doomed and job.is_forgotten and (not is_listed or _was_killed(job)):
             waited = job.was_waiting and not job.started
             reason = NEVER_RAN if waited else f"{CANCEL_ACCEPTED}, and it left the queue"
             cancelled = JobStatus(job_id, JobState.CANCELLED, reason=reason, source="queue")
@@ -497,6 +499,10 @@ class Watch:
             taken_at=self._taken,
             unlisted=frozenset(one for one in absent if self._jobs[one].status is None),
         )
+
+
+def _was_killed(job: _Followed) -> bool:
+    return job.status is not None and job.status.signal is not None
 
 
 def _ended_somehow(status: JobStatus) -> bool:

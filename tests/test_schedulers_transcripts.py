@@ -324,7 +324,7 @@ def test_torques_xml() -> None:
     assert (status.state, status.exit_code, status.name) == (JobState.FAILED, 3, "a&b")
     assert (status.elapsed, status.time_limit) == (timedelta(seconds=65), timedelta(hours=1))
     assert snapshot["13"].state is JobState.TIMEOUT
-    assert snapshot["14"].state is JobState.UNKNOWN  # ended by TERM, and nothing says by whose
+    assert snapshot["14"].state is JobState.CANCELLED
     assert snapshot["15"].state is JobState.RUNNING
     assert snapshot["16"].state is JobState.UNKNOWN
     with pytest.raises(SchedulerError):

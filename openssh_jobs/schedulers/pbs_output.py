@@ -103,6 +103,8 @@ class Reader:
         )
         is_final = state.is_final
         told, number = _exit(code) if is_final and state is not _S.CANCELLED else (None, None)
+        if state is _S.UNKNOWN and code == 256 + 15:
+            number = 15
         elapsed = parse_duration(said.get("resources_used.walltime"), bare="seconds")
         stdout_path, stderr_path = told_paths(job_id, said, torque=self.torque)
         facts: dict[str, Any] = {
@@ -173,13 +175,16 @@ class Reader:
         if over is not None:
             what = over[1] or over[2]
             kind = _S.OUT_OF_MEMORY if what in ("mem", "vmem", "pmem", "pvmem") else _S.TIMEOUT
-            return kind, comment if code > 0 else f"{comment}; Exit_status {code}"
+            return kind, comment if code > 0 else f"Exit_status {code}: {comment}"
         if code - 256 in (9, 15) and _is_used_up(said):
             # Older servers end an overdue job by a plain signal, as qdel does.
             return _S.TIMEOUT, comment or "the walltime was used up"
         if code < 0:
             state, what = below_zero(code, torque=self.torque)
             return state, f"{what}; {comment}" if comment else what
+        was_deleted = not said.get("exec_host") or "deleted because" in comment
+        if self.torque and code == 271 and was_deleted:
+            return _S.CANCELLED, comment or "it never started: it was deleted while it waited"
         if self.torque and code == 271:
             # TERM is what qdel sends, and what anybody may send: nothing tells them apart.
             return _S.UNKNOWN, "ended by TERM (exit_status 271): deleted, or killed by its own user"

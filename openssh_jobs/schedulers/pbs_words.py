@@ -28,7 +28,7 @@ RULES: tuple[Rule, ...] = (
         r"could not connect to MOM|Server disconnected|timed? ?out|End of File|"
         r"Premature end of (?:message|file)|server is (?:busy|shutting down)|"
         r"Server.*not.*(?:available|responding)|Server shutting down|too busy|"
-        r"Checkpoint busy|temporarily|Batch protocol error|Delete already in progress",
+        r"Checkpoint busy|Batch protocol error|Delete already in progress",
         "transient",
     ),
     rule("Job has finished|Job already in exit state|state for job - (?:COMPLETE|EXITING)|"
