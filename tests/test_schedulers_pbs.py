@@ -16,7 +16,13 @@ from typing import Any
 import pytest
 
 from openssh_jobs import parser
-from openssh_jobs.errors import InputError, SchedulerError, SubmitLimit, SubmitRejected
+from openssh_jobs.errors import (
+    InputError,
+    SchedulerError,
+    SubmitLimit,
+    SubmitRejected,
+    SubmitUnknown,
+)
 from openssh_jobs.jobs import JobState
 from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.base import SubmitRequest
@@ -334,6 +340,26 @@ def test_all_lines_of_a_hook_are_told() -> None:
     # Whatever words it chooses.
     with pytest.raises(SubmitRejected):
         PBS.parse_submit("", stderr="qsub: the license check timed out\n", returncode=32)
+
+
+def test_of_the_error_tables_only_lost_answers_are_uncertain() -> None:
+    lines = (DATA / "pbs-errors.txt").read_text(encoding="utf-8").splitlines()[1:]
+    uncertain: dict[str, list[str]] = {"pbs": [], "torque": []}
+    counts = {"pbs": 0, "torque": 0}
+    for name, text in (line.split("\t") for line in lines):
+        counts[name] += 1
+        form = "qsub: %s\n" if name == "pbs" else "qsub: submit error (%s)\n"
+        try:
+            get(name).parse_submit("", stderr=form % text, returncode=170)
+        except SubmitRejected:
+            continue
+        except SubmitUnknown:
+            uncertain[name].append(text)
+    assert counts["pbs"] > 200
+    assert counts["torque"] > 150
+    assert uncertain["pbs"] == ["Batch protocol error", "Resource temporarily unavailable"]
+    assert len(uncertain["torque"]) == 12
+    assert {"Time out", "Premature End of File", "Socket close detected"} <= {*uncertain["torque"]}
 
 
 def test_a_limit_passes() -> None:
