@@ -23,7 +23,7 @@ def watch(state: JobState, reason: str | None = None) -> Watch:
 def leave(found: Watch, *, ever: bool = True, why: str = NO_MARKER) -> JobStatus:
     found.took(Snapshot(absent=("1",)), datetime.now(UTC), time.monotonic())
     assert found.gone(["1"]) == ["1"]
-    found.no_history(["1"], "pbs keeps no history", ever=ever)
+    found.no_history(["1"], "pbs keeps no history", none_kept=ever)
     found.marker_missing("1", why)
     return found.status("1")
 
@@ -62,7 +62,7 @@ def test_what_ended_without_a_word_but_is_listed_may_have_ended_by_itself() -> N
         found.cancelled(["1"])
         ended = JobStatus("1", JobState.UNKNOWN, reason="?", signal=signal, source="accounting")
         found.took(Snapshot(known={"1": ended}), datetime.now(UTC), time.monotonic())
-        found.no_history(["1"], "torque keeps no history")
+        found.no_history(["1"], "torque keeps no history", none_kept=True)
         found.marker_missing("1", NO_MARKER)
         assert found.status("1").state is state
 
