@@ -32,7 +32,8 @@ class JobId:
     heterogeneous Slurm job, ``proc`` HTCondor's process (or a Grid Engine task, or ``4-10:2``),
     ``server`` the PBS server, ``cluster`` the Slurm cluster.  What the id lacks is ``None``.
 
-    ``==`` compares the whole text.  ``matches`` also lets the server or cluster be left out.
+    ``==`` compares the whole text.  ``matches`` also lets the server or cluster be left out, and
+    the server be named without its domain.
     """
 
     text: str
@@ -103,7 +104,7 @@ class JobId:
     def _same_place(self, other: JobId) -> bool:
         return (
             self.number == other.number
-            and (self.server == other.server or not self.server or not other.server)
+            and _same_server(self.server or "", other.server or "")
             and (self.cluster == other.cluster or not self.cluster or not other.cluster)
         )
 
@@ -144,3 +145,9 @@ def _in_ranges(index: int, tasks: str) -> bool:
         if low <= index <= high and (index - low) % step == 0:
             return True
     return False
+
+
+def _same_server(one: str, other: str) -> bool:
+    """Whether two names can be those of one PBS server: Torque's tables leave out its domain."""
+    shorter, longer = sorted((one, other), key=len)
+    return not shorter or longer == shorter or longer.startswith(f"{shorter}.")

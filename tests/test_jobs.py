@@ -68,6 +68,9 @@ def test_what_is_no_id_is_an_input_error(text: object) -> None:
         ("23;lab", "23;other", False),
         ("88", "88.0", False),
         ("123+0", "123+1", False),
+        ("6058223.brown-adm", "6058223.brown-adm.rcac.example.edu", True),
+        ("6058223.brown-adm", "6058223.brown-adm2.example.edu", False),
+        ("1.a.example.edu", "1.b.example.edu", False),
     ],
 )
 def test_ids_compare_whole(one: str, other: str, is_same: bool) -> None:

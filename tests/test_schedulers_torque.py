@@ -222,3 +222,27 @@ def test_queues_are_read_over_folded_lines() -> None:
     queues = {one.name: one for one in parser.parse_queues(real("062")["stdout"], "torque")}
     states = {name: queues[name].state for name in ("short", "off", "stopped")}
     assert states == {"short": "up", "off": "drained", "stopped": "down"}
+
+
+def test_a_table_without_the_domain_of_the_server() -> None:
+    head = "Job ID                    Name             User            Time Use S Queue\n"
+    rule = "------------------------- ---------------- --------------- -------- - -----\n"
+    row = "6058223.brown-adm         x                alice                  0 Q debug\n"
+    asked = "6058223.brown-adm.rcac.example.edu"
+    snapshot = parser.parse_status(
+        f"\n{head}{rule}{row}", "torque", command=f"qstat {asked}", requested=[asked]
+    )
+    assert {key: str(one.state) for key, one in snapshot.known.items()} == {asked: "pending"}
+
+
+@pytest.mark.parametrize(
+    "text", ["qsub: Invalid credential", "qsub: submit error (Invalid credential)"]
+)
+def test_a_credential_that_munge_did_not_give_passes(text: str) -> None:
+    with pytest.raises(SubmitRejected) as caught:
+        parser.parse_submit("", "torque", stderr=f"{text}\n", returncode=173)
+    assert caught.value.kind == "transient"
+
+
+def test_the_server_of_a_new_job_may_begin_with_a_digit() -> None:
+    assert parser.parse_submit("4711.10gbe-srv\n", "torque") == "4711.10gbe-srv"

@@ -334,7 +334,8 @@ class PBS(Scheduler):
 
 
 _SUBMITTED = re.compile(
-    r"^[ \t]*([0-9]+(?:\[\])?(?:\.[A-Za-z][A-Za-z0-9_.\-]*)?)[ \t\r]*$", re.MULTILINE | re.ASCII
+    r"^[ \t]*([0-9]+(?:\[\])?(?:\.[0-9]*[A-Za-z][A-Za-z0-9_.\-]*)?)[ \t\r]*$",
+    re.MULTILINE | re.ASCII,
 )
 
 

@@ -28,7 +28,9 @@ RULES: tuple[Rule, ...] = (
         r"could not connect to MOM|Server disconnected|timed? ?out|End of File|"
         r"Premature end of (?:message|file)|server is (?:busy|shutting down)|"
         r"Server.*not.*(?:available|responding)|Server shutting down|too busy|"
-        r"Checkpoint busy|Batch protocol error|Delete already in progress",
+        r"Checkpoint busy|Batch protocol error|Delete already in progress|"
+        # munge under load; the same request goes through a moment later.
+        r"Invalid credential",
         "transient",
     ),
     rule("Job has finished|Job already in exit state|state for job - (?:COMPLETE|EXITING)|"
@@ -54,7 +56,7 @@ RULES: tuple[Rule, ...] = (
         "Unknown queue|Queue is not enabled|No default queue|Request invalid for state|"
         "can't be set from the job's current state|sub state does not allow|"
         "Unknown resource|Illegal attribute|Undefined attribute|Cannot set attribute|script|"
-        "name is too long|Invalid (?:credential|request|Account|Job Dependency)|syntax invalid|"
+        "name is too long|Invalid (?:request|Account|Job Dependency)|syntax invalid|"
         "Job array.*(?:invalid|illegal)|Bad (?:value|Job Array)|error running the Slurm sbatch",
         "invalid_request",
     ),
