@@ -306,12 +306,13 @@ _WORST_FIRST = (
 
 
 def array_status(
-    job_id: str, elements: Iterable[JobStatus], *, whole: bool = False
+    job_id: str, elements: Iterable[JobStatus], *, whole: bool = False, over: bool = False
 ) -> JobStatus | None:
     """The status of a whole array (or cluster of jobs) from those of its elements.
 
-    ``whole`` says that these are all its elements.  ``None`` where they do not settle it: all that
-    are listed have completed, but one that is listed no more, or not yet, may have failed.
+    ``whole`` says that these are all its elements, ``over`` that all others have ended.  ``None``
+    where they do not settle it: all that are listed have ended, but another one may run, or (of an
+    array that is over) all that are listed have completed, but another one may have failed.
     """
     found = tuple(elements)
     if not found:
@@ -321,7 +322,7 @@ def array_status(
         state = JobState.UNKNOWN
     elif states <= _FINAL:
         state = next((worst for worst in _WORST_FIRST if worst in states), JobState.COMPLETED)
-        if state is JobState.COMPLETED and not whole:
+        if not whole and (state is JobState.COMPLETED or not over):
             return None
     elif JobState.RUNNING in states or states & _FINAL:
         state = JobState.RUNNING
@@ -427,7 +428,8 @@ class Snapshot:
         """The same answer for these ids only, each under the text it was asked by.
 
         ``covered`` says of an id whether this answer would have listed it: then a missing one is
-        absent, else unknown.
+        absent, else unknown.  What a queue covers and does not list runs no more, so that the
+        listed elements of an array without an active one may tell that it has failed.
         """
         known: dict[str, JobStatus] = {}
         absent: list[str] = []
@@ -440,11 +442,15 @@ class Snapshot:
                 job_id = JobId.parse(one)
                 text = str(job_id)
                 index = index if index is not None else _index(self.known)
-                exact = _find(job_id, index.get(job_id.number, ()), whole=self.whole_arrays)
+                candidates = index.get(job_id.number, ())
+                exact = _find(job_id, candidates, whole=self.whole_arrays)
                 if exact is None:
                     is_covered = covered if isinstance(covered, bool) else covered(job_id)
-                    (absent if is_covered else unknown).append(text)
-                    continue
+                    if is_covered and self.source == "queue":
+                        exact = _find(job_id, candidates, whole=self.whole_arrays, over=True)
+                    if exact is None:
+                        (absent if is_covered else unknown).append(text)
+                        continue
             known[text] = exact
         return replace(self, known=known, absent=tuple(absent), unknown=tuple(unknown))
 
@@ -463,7 +469,11 @@ def _index(known: Mapping[str, JobStatus]) -> dict[str, list[tuple[JobId, JobSta
 
 
 def _find(
-    wanted: JobId, candidates: Iterable[tuple[JobId, JobStatus]], *, whole: bool
+    wanted: JobId,
+    candidates: Iterable[tuple[JobId, JobStatus]],
+    *,
+    whole: bool,
+    over: bool = False,
 ) -> JobStatus | None:
     """The one status that answers for an id; ``None`` where there is none or more than one."""
     listed = list(candidates)
@@ -480,4 +490,4 @@ def _find(
     if len(around) == 1 and around[0].state.is_active:
         return around[0].replace(job_id=str(wanted))
     elements = [status for job_id, status in listed if wanted.contains(job_id)]
-    return array_status(str(wanted), elements, whole=whole)
+    return array_status(str(wanted), elements, whole=whole, over=over)

@@ -214,9 +214,12 @@ def test_absent_and_unknown_are_told_apart() -> None:
         (["completed", "pending"], False, "running"),
         (["failed", "running"], False, "running"),
         (["completed", "unknown"], False, "unknown"),
-        (["completed", "failed"], False, "failed"),
-        (["timeout", "failed", "cancelled"], False, "timeout"),
+        (["completed", "failed"], True, "failed"),
+        (["timeout", "failed", "cancelled"], True, "timeout"),
         (["completed", "completed"], True, "completed"),
+        # An element that is not listed may run.
+        (["completed", "failed"], False, None),
+        (["cancelled"], False, None),
         # A queue forgets: nobody knows whether an element that is not listed has failed.
         (["completed", "completed"], False, None),
         ([], False, None),
@@ -228,6 +231,41 @@ def test_an_array_is_what_its_elements_are(
     elements = [JobStatus(f"9_{number}", state) for number, state in enumerate(states)]
     found = array_status("9", elements, whole=whole)
     assert (found.state if found is not None else None) == expected
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        (["completed", "failed"], "failed"),
+        (["completed", "completed"], None),
+        (["failed", "running"], "running"),
+        (["failed", "unknown"], "unknown"),
+    ],
+)
+def test_an_array_that_is_over_has_failed_with_any_element(
+    states: list[str], expected: str | None
+) -> None:
+    elements = [JobStatus(f"9_{number}", state) for number, state in enumerate(states)]
+    found = array_status("9", elements, over=True)
+    assert (found.state if found is not None else None) == expected
+
+
+@pytest.mark.parametrize("source", ["queue", "accounting"])
+@pytest.mark.parametrize("covered", [True, False])
+def test_listed_elements_end_an_array_only_where_the_others_are_over(
+    source: str, covered: bool
+) -> None:
+    ended = {"9_1": JobStatus("9_1", "failed"), "9_2": JobStatus("9_2", "completed")}
+    answer = Snapshot(known=ended, source=source)
+    with pytest.raises(KeyError):
+        answer["9"]
+    found = answer.select(["9"], covered=covered)
+    # A history lists what is over: what it leaves out may run.
+    if covered and source == "queue":
+        assert found["9"].state is JobState.FAILED
+    else:
+        assert not found.known
+        assert (found.absent, found.unknown) == ((("9",), ()) if covered else ((), ("9",)))
 
 
 def test_nodes_and_queues_pickle() -> None:

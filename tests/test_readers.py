@@ -65,13 +65,28 @@ def test_an_array_and_a_heterogeneous_job_by_their_own_ids(command: str | None) 
         "205_[2-51]|PENDING|0:0\n12+0|COMPLETED|0:0\n12+1|COMPLETED|0:0\n"
     )
     found = pasted(text, "204", "205", "12", "12+1", "99", command=command)
-    assert found["204"].state is JobState.FAILED
-    assert found["204"].reason == "2 elements: 1 completed, 1 failed"
+    if command:
+        assert found["204"].state is JobState.FAILED
+        assert found["204"].reason == "2 elements: 1 completed, 1 failed"
     assert found["205"].reason == "51 elements: 1 completed, 50 pending"
     assert found["12+1"].state is JobState.COMPLETED
     # Without the command nobody knows whether all of its parts are listed.
     assert found["12"].state is (JobState.COMPLETED if command else JobState.UNKNOWN)
+    assert found.unknown == (() if command else ("204", "12", "99"))
     assert found.absent == (("99",) if command else ())
+
+
+def test_a_history_that_nobody_understands_in_full_ends_no_array() -> None:
+    rows = "".join(
+        "|ab|".join((f"204_{task}", f"20{task}", "FAILED", "1:0", *[""] * 10, "x", "\n"))
+        for task in (1, 2)
+    )
+    for odd, state in (("", JobState.FAILED), ("204_3|ab|RUN", None)):
+        text = f"OJ+ab\nOJ:ab begin sacct@\n{rows}{odd}\nOJ:ab end sacct@ 0\nOJ-ab\n"
+        found = get("slurm").parse_history(text, requested=["204", "204_1"])
+        assert found["204_1"].exit_code == 1
+        assert found["204"].state is (state or JobState.UNKNOWN)
+        assert found.unknown == (() if state else ("204",))
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 import pytest
 
+from openssh_jobs.errors import InputError
 from openssh_jobs.jobs import JobState, JobStatus, Snapshot
 from openssh_jobs.schedulers import get
+from openssh_jobs.schedulers.base import SubmitRequest
 from openssh_jobs.watching import Watch
 
 SGE = get("sge")
@@ -147,7 +150,7 @@ def watched(*rows: str) -> Watch:
     watch.follow("15")
     for row in (*rows, ""):
         snapshot = SGE.parse_status(frame(qstat=listing(row)), requested=["15"])
-        watch.took(snapshot, datetime.now(UTC), 0.0)
+        watch.took(snapshot, datetime.now(UTC), time.monotonic())
     assert watch.gone(["15"]) == (["15"] if not watch.is_settled("15") else [])
     return watch
 
@@ -168,7 +171,7 @@ def test_the_record_of_a_failed_try_ends_no_job_that_is_tried_again() -> None:
 def test_a_failed_try_is_the_end_of_one_that_was_seen_no_more() -> None:
     watch = Watch(grace=600)
     watch.told(JobStatus("15", JobState.PENDING, source="journal"))
-    watch.took(Snapshot(absent=("15",)), datetime.now(UTC), 0.0)
+    watch.took(Snapshot(absent=("15",)), datetime.now(UTC), time.monotonic())
     watch.took_history(accounted(NOT_STARTED), ["15"])
     one = watch.status("15")
     assert (one.state, one.reason) == (JobState.FAILED, "opening input/output file")
@@ -183,11 +186,57 @@ def test_cancelled_while_it_waited_to_run_again() -> None:
         watch = Watch(grace=600)
         watch.follow("15")
         seen = SGE.parse_status(frame(qstat=listing(listed(15, waiting))), requested=["15"])
-        watch.took(seen, datetime.now(UTC), 0.0)
+        watch.took(seen, datetime.now(UTC), time.monotonic())
         watch.cancelled(["15"])
-        watch.took(Snapshot(absent=("15",)), datetime.now(UTC), 0.0)
+        watch.took(Snapshot(absent=("15",)), datetime.now(UTC), time.monotonic())
         watch.took_history(accounted(said), ["15"])
         assert watch.status("15").state is JobState.CANCELLED
+
+
+GONE = "OJ:ab begin left 15\nFollowing jobs do not exist: \n15\nOJ:ab end left 15 1\n"
+LISTED = "OJ:ab begin left 15\n\nOJ:ab end left 15 0\n"
+SILENT = "OJ:ab begin left 15\nerror: commlib error: got select error\nOJ:ab end left 15 1\n"
+
+
+@pytest.mark.parametrize(
+    ("codes", "left", "state"),
+    [
+        ("07", GONE, "failed"),
+        ("07", LISTED, None),
+        ("07", SILENT, None),
+        ("07", "", None),
+        # The record of a task that ended last comes late.
+        ("00", GONE, None),
+    ],
+)
+def test_an_array_has_failed_when_the_queue_has_no_task_of_it(
+    codes: str, left: str, state: str | None
+) -> None:
+    """The accounting has only tasks that are over; others may run."""
+    records = [record(15, "0", code, taskid=str(at)) for at, code in enumerate(codes, 1)]
+    text = frame(qacct_15="".join(records)).replace("OJ-ab", f"{left}OJ-ab")
+    found = SGE.parse_history(text, requested=["15", "15.2", "15.1-3:1"])
+    assert found["15.2"].exit_code == int(codes[1])
+    told = {one: status.state for one, status in found.known.items() if one != "15.2"}
+    assert told == (dict.fromkeys(("15", "15.1-3:1"), state) if state else {})
+    assert found.absent == (() if state else ("15", "15.1-3:1"))
+
+
+def test_only_arrays_are_looked_for_in_the_queue() -> None:
+    assert "qstat -j 15 " in SGE.history_script(["15", "16.2"])
+    assert "qstat -j 16 " not in SGE.history_script(["15", "16.2"])
+
+
+@pytest.mark.parametrize("text", ["1,3,5", "1-9%2", "0-9", "0", "1-3,5"])
+def test_arrays_that_grid_engine_would_refuse(text: str) -> None:
+    with pytest.raises(InputError, match="Grid Engine takes no array") as caught:
+        SGE.submit_script(SubmitRequest(script="x", array=text))
+    assert "-tc" in str(caught.value.advice)
+
+
+@pytest.mark.parametrize("text", ["5", "1-9", "2-10:2", "7-7"])
+def test_arrays_that_grid_engine_takes(text: str) -> None:
+    assert f" -t {text} " in SGE.submit_script(SubmitRequest(script="x", array=text))
 
 
 # -- the queue ----------------------------------------------------------------------------------

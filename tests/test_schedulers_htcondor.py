@@ -121,6 +121,15 @@ def test_a_job_that_two_batches_list_is_counted_in_both() -> None:
     assert CONDOR.parse_status(answer, requested=["88.0", "99"]).absent == ("99",)
 
 
+def test_a_member_that_is_over_does_not_end_its_cluster() -> None:
+    """Others may have left the queue in another way, or be still to come (max_materialize)."""
+    answer = frame(("condor_q", json.dumps([ad(88, 0, 4, ExitCode=5)]), 0), totals(1))
+    snapshot = CONDOR.parse_status(answer, requested=["88", "88.0", "88.1"])
+    assert snapshot["88.0"].state is JobState.FAILED
+    assert list(snapshot.known) == ["88.0"]
+    assert (snapshot.absent, snapshot.unknown) == (("88.1",), ("88",))
+
+
 @pytest.mark.parametrize("bad", ["5[1]", "5_1", "5.server", "5.0-4"])
 def test_an_id_of_another_scheduler_is_not_sent(bad: str) -> None:
     for build in (CONDOR.status_script, CONDOR.history_script, CONDOR.cancel_script):

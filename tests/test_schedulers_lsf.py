@@ -136,6 +136,15 @@ def test_an_array_is_over_when_the_queue_has_no_member_that_is_not() -> None:
     running = f"{rows}123|3|RUN|alice|normal|h|-|1|-\n"
     snapshot = LSF.parse_status(frame(("bjobs", HEAD + running, 0)), requested=["123"])
     assert snapshot["123"].state is JobState.RUNNING
+    failed = f"{HEAD}{rows}123|3|EXIT|alice|normal|h|2|1|-\n"
+    snapshot = LSF.parse_status(frame(("bjobs", failed, 0)), requested=["123"])
+    assert snapshot["123"].state is JobState.FAILED
+    # A row that nobody understands may be that of a member which runs.
+    for text in (failed, HEAD + rows):
+        odd = frame(("bjobs", f"{text}123|4|R\n", 0))
+        snapshot = LSF.parse_status(odd, requested=["123"])
+        assert snapshot.unparsed
+        assert (dict(snapshot.known), snapshot.unknown) == ({}, ("123",))
 
 
 def test_a_range_of_an_array_stands_for_its_members() -> None:

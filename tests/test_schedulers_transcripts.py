@@ -264,11 +264,13 @@ def test_details_of_grid_engine() -> None:
 def test_an_array_of_grid_engine_is_not_done_because_some_of_it_is() -> None:
     # qacct lists ended elements only: what is not there may be running.
     snapshot = status_of(capture("sge/250"), "sge")
-    assert snapshot["78"].state is JobState.FAILED
-    completed = status_of(capture("sge/250"), "sge").known["78.1"]
-    only = Snapshot(known={"78.1": completed})
-    with pytest.raises(KeyError):
-        only["78"]
+    states = [snapshot[f"78.{task}"].state for task in range(1, 6)]
+    assert states == ["completed", "failed", "completed", "failed", "failed"]
+    for known in (snapshot.known, {"78.1": snapshot["78.1"]}, {"78.2": snapshot["78.2"]}):
+        with pytest.raises(KeyError):
+            Snapshot(known=known)["78"]
+    asked = status_of(capture("sge/250"), "sge", requested=["78"])
+    assert (dict(asked.known), asked.unknown) == ({}, ("78",))
 
 
 def test_details_of_pbs() -> None:

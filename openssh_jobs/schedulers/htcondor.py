@@ -216,11 +216,17 @@ class HTCondor(Scheduler):
             known=known,
             unparsed=tuple(unparsed),
             source="accounting" if is_history else "queue",
-            whole_arrays=is_history and is_framed,
+            whole_arrays=is_history and is_complete and not unparsed,
         )
         if wanted is None:
             return snapshot
-        return snapshot.select(wanted, covered=is_complete and not unparsed)
+        # Members that are over say nothing of those that the schedd has yet to make of a cluster.
+        begun = set() if is_history else {JobId.parse(one).number for one in known}
+
+        def covered(one: JobId) -> bool:
+            return is_complete and not unparsed and (one.proc is not None or one.number not in begun)
+
+        return snapshot.select(wanted, covered=covered)
 
     def _read_section(
         self,

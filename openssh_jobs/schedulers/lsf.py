@@ -267,7 +267,7 @@ class LSF(Scheduler):
             known=known,
             unparsed=tuple(unparsed),
             source="accounting" if is_history else "queue",
-            whole_arrays=is_history,
+            whole_arrays=is_history and not unparsed,
         )
         if wanted is None:
             return snapshot
@@ -281,7 +281,7 @@ class LSF(Scheduler):
                 status for job_id, status in members.get(one.number, ()) if one.contains(job_id)
             ]
             if inside:
-                return all(status.is_final for status in inside)
+                return not unparsed and all(status.is_final for status in inside)
             return is_framed and not answered and none_at_all is not None
 
         return snapshot.select(wanted, covered=covered)

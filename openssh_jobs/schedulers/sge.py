@@ -20,7 +20,14 @@ from typing import ClassVar
 
 from openssh_jobs.errors import InputError, SchedulerError
 from openssh_jobs.jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
-from openssh_jobs.schedulers import sge_limits, sge_machine, sge_output, sge_paths, sge_scripts
+from openssh_jobs.schedulers import (
+    sge_array,
+    sge_limits,
+    sge_machine,
+    sge_output,
+    sge_paths,
+    sge_scripts,
+)
 from openssh_jobs.schedulers.base import (
     Scheduler,
     Section,
@@ -131,6 +138,7 @@ class GridEngine(Scheduler):
         """
         if request.after_ok or request.after_failed:
             self.unsupported("after_ok and after_failed (-hold_jid waits for any end)")
+        sge_array.check_array(request.array)
         words = ["-terse", "-cwd"]
         has_pe = "-pe" in request.options
         if (request.cpus or 1) > 1 and not has_pe:
@@ -262,11 +270,19 @@ class GridEngine(Scheduler):
         return {"yes": True, "no": False}.get(answer)
 
     def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:
-        """One qacct for each job (it takes only one); the queues of those that hit some limit."""
+        """One qacct for each job (it takes only one); the queues of those that hit some limit.
+
+        Of an array also whether the queue has any task of it left.
+        """
         parts = [sge_scripts.TIDY, "oj_queues=\n"]
-        for number in dict.fromkeys(JobId.parse(one).number for one in self.checked_ids(ids)):
+        asked_for = [JobId.parse(one) for one in self.checked_ids(ids)]
+        whole = {one.number for one in asked_for if not is_number(one.proc or "")}
+        for number in dict.fromkeys(one.number for one in asked_for):
             asked = f"oj_jobs=$(qacct -j {number} 2>&1 </dev/null)\n{sge_scripts.PRINT}"
             parts += [section(f"qacct {number}", asked), sge_scripts.NOTE_QUEUES]
+            if number in whole:
+                left = section(f"left {number}", f"qstat -j {number} 2>&1 >/dev/null </dev/null")
+                parts.append(sge_scripts.OF_ARRAY.replace("@LEFT@", left))
         limits = section("limits", sge_scripts.LIMITS)
         return framed(*parts, f'if [ -n "$oj_queues" ]; then\n{limits}fi\n')
 
@@ -290,9 +306,12 @@ class GridEngine(Scheduler):
         failed: SchedulerError | None = None
         early = since - timedelta(hours=1) if since is not None else None
         limits = next((one.text for one in sections if one.name == "limits"), "")
+        over: set[str] = set()
         for one in sections:
             word, _, number = one.name.partition(" ")
-            if word == "limits":
+            if word == "left" and one.returncode != 0 and _GONE.search(one.text):
+                over.add(number)
+            if word != "qacct":
                 continue
             if one.returncode != 0:
                 if "not found" in one.text or "no jobs running since startup" in one.text:
@@ -320,7 +339,11 @@ class GridEngine(Scheduler):
         )
         if requested is None:
             return snapshot
-        return snapshot.select(requested, covered=lambda one: one.number in asked and not unparsed)
+        wanted = [JobId.parse(one) for one in requested]
+        if not unparsed:
+            ended = [one for one in wanted if one.number in over and one.text not in known]
+            known.update(sge_array.arrays_over(ended, known))
+        return snapshot.select(wanted, covered=lambda one: one.number in asked and not unparsed)
 
     def detail_script(self, job_id: str) -> str:
         """``qstat -j``, which does not tell that a job is held; and which of its owner's are."""

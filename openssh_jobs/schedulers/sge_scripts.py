@@ -41,6 +41,11 @@ case $oj_jobs in
   oj_queues="$oj_queues $(printf '%s\n' "$oj_jobs" | awk '$1 == "qname" {{ print $2 }}')";;
 esac
 """
+# The accounting has only tasks that are over: whether others are not, the queue says.
+OF_ARRAY = """
+if printf '%s\\n' "$oj_jobs" | grep '^taskid *[0-9]' >/dev/null; then
+@LEFT@fi
+"""
 LIMITS = r"""
 SGE_SINGLE_LINE=1; export SGE_SINGLE_LINE
 set -f

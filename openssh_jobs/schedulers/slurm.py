@@ -309,7 +309,7 @@ class Slurm(Scheduler):
             unparsed=tuple(rows.unparsed),
             error=failed,
             source="accounting",
-            whole_arrays=failed is None,
+            whole_arrays=failed is None and not rows.unparsed,
             submitted_per_run=True,
         )
         if requested is None:
