@@ -7,6 +7,7 @@ asked about again, in another form and alone, and only its own record counts in 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, timedelta, tzinfo
 from typing import TYPE_CHECKING
@@ -217,23 +218,14 @@ def read_answer(
     if sections is None:
         sections = [Section("qstat", stdout, returncode, "")]
     parts = [_parted(one, framed=answer.framed) for one in sections]
-    answer.errors = "\n".join(filter(None, (stderr, *(errors for errors, _ in parts))))
-    answer.gone = [JobId.parse(one) for one in _GONE.findall(answer.errors) if is_id(one)]
-    answer.finished = [JobId.parse(one) for one in _FINISHED.findall(answer.errors) if is_id(one)]
-    answer.silent = (
-        torque
-        and answer.framed
-        and "Unknown option: x" in answer.errors
-        and "Problem loading" not in answer.errors
-    )
+    _read_errors(answer, (stderr, *(errors for errors, _ in parts)), torque=torque)
     has_answered = False
     for one, (errors, body) in zip(sections, parts, strict=True):
-        said = errors or stderr
         if one.name == "asked" or one.name.startswith("server"):
             continue
         if one.name.startswith("qselect"):
             if one.returncode != 0:
-                raise scheduler.error("", said, one.returncode)
+                raise scheduler.error("", errors or stderr, one.returncode)
             answer.listed = [JobId.parse(it) for it in body.split() if is_id(it)]
             has_answered = has_answered or not body.strip()
             continue
@@ -245,13 +237,8 @@ def read_answer(
             has_answered = True
             answer.gone += [JobId.parse(name)] if name else []
             continue
-        if one.returncode not in (0, 153, 35) or (
-            one.returncode
-            and is_empty
-            and not answer.gone
-            and not (answer.framed and answer.finished)
-        ):
-            answer.failed = scheduler.error("", said, one.returncode)
+        if _is_refusal(one.returncode, answer, is_empty=is_empty):
+            answer.failed = scheduler.error("", errors or stderr, one.returncode)
             continue
         rows = _rows(reader, name, body)
         if rows is None or (is_empty and not (answer.framed or asked)):
@@ -260,14 +247,36 @@ def read_answer(
                 kind="parse_error" if returncode == 0 else None,
                 message=f"this is no listing of {scheduler.name}: {first_line(body)!r}",
             )  # fmt: skip
-        if not one.returncode and NO_HISTORY in said and not (rows.known or rows.unparsed):
-            answer.failed = scheduler.error("", said, one.returncode, kind="transient")
+        is_told = one.returncode or rows.known or rows.unparsed
+        if not is_told and NO_HISTORY in (errors or stderr):
+            answer.failed = scheduler.error("", errors or stderr, one.returncode, kind="transient")
             continue
         has_answered = True
         answer.rows.update(rows)
     if not has_answered:
         raise answer.failed or scheduler.error(stdout, answer.errors, returncode)
     return answer
+
+
+def _read_errors(answer: Answer, errors: Iterable[str], *, torque: bool) -> None:
+    """What the lines of stderr say of ids."""
+    answer.errors = "\n".join(filter(None, errors))
+    answer.gone = [JobId.parse(one) for one in _GONE.findall(answer.errors) if is_id(one)]
+    answer.finished = [JobId.parse(one) for one in _FINISHED.findall(answer.errors) if is_id(one)]
+    answer.silent = (
+        torque
+        and answer.framed
+        and "Unknown option: x" in answer.errors
+        and "Problem loading" not in answer.errors
+    )
+
+
+def _is_refusal(returncode: int, answer: Answer, *, is_empty: bool) -> bool:
+    """Whether qstat failed with more than ids that it does not know or that have finished."""
+    if returncode not in (0, 153, 35):
+        return True
+    has_named = answer.gone or (answer.framed and answer.finished)
+    return bool(returncode and is_empty and not has_named)
 
 
 def _parted(one: Section, *, framed: bool) -> tuple[str, str]:
