@@ -224,7 +224,8 @@ class HTCondor(Scheduler):
         begun = set() if is_history else {JobId.parse(one).number for one in known}
 
         def covered(one: JobId) -> bool:
-            return is_complete and not unparsed and (one.proc is not None or one.number not in begun)
+            is_begun = one.proc is None and one.number in begun
+            return is_complete and not unparsed and not is_begun
 
         return snapshot.select(wanted, covered=covered)
 
