@@ -11,6 +11,7 @@ from . import settings
 from .asking import QUERY_TIMEOUT, Asker
 from .connection import Connection
 from .errors import ConfigurationError, InputError, SchedulerError
+from .evidence import CANCEL_ACCEPTED
 from .job import Job, with_paths
 from .jobs import CancelOutcome, JobState, JobStatus, Node, Queue, Snapshot
 from .journal import Journal
@@ -18,7 +19,7 @@ from .marking import check_choice
 from .polling import Poller
 from .specification import Specification, job_ids
 from .submission import Submission, open_submission
-from .watching import CANCEL_ACCEPTED, Watch
+from .watching import Watch
 
 if TYPE_CHECKING:
     from .journal import Row

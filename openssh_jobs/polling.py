@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import settings
 from .errors import (
@@ -28,8 +27,7 @@ from .errors import (
 )
 from .jobs import JobStatus, Snapshot
 from .marking import look_for_markers
-from .openssh import forking, locks
-from .remote.command import Scope
+from .query import Late, Queries
 from .schedulers.base import Scheduler
 from .watching import FIRST_LOOK, Watch, rest_after
 
@@ -43,17 +41,9 @@ _QUICKEST, _SLOWEST = 0.2, 60.0
 # A query is given up with these; a wait only where the next one, some time later, says the same.
 _FINAL = frozenset(("permission", "scheduler_missing", "invalid_request", "unsupported"))
 _FINAL_REST = 2.0
-_SLACK = 0.5
-"""Seconds beyond the end of a wait for which the answer of a query at work is waited for."""
-_LONGEST_QUERY = 900.0
-_STEP = 0.5
 _NO_ANSWER = (ConnectionLost, CommandTimeout, SessionLimit, CommandFailed)
 # Ways of not getting through that pass by themselves, once the host was reached before.
 _PASSING = (HostUnreachable, Throttled, JumpHostFailed)
-
-
-class _Late(Exception):
-    """The caller's time is over; the query goes on."""
 
 
 class _Listing(NamedTuple):
@@ -63,53 +53,6 @@ class _Listing(NamedTuple):
     good_for: float
     changes: int
     statuses: list[JobStatus]
-
-
-class _Query:
-    """A query at work in a thread of its own, so that each caller waits as long as it wants to."""
-
-    def __init__(self, key: Hashable, work: Callable[[], Any], scope: Scope) -> None:
-        self.key = key
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.over = False
-        self.callers = 0
-        self.thread = 0
-        self._work = work
-        self._scope = scope
-        # Held while the query is at work.  Not an Event: a signal handler may wait, too.
-        self._busy = threading.Lock()
-        self._busy.acquire()
-
-    def run(self) -> None:
-        """Do the work; its error is kept for who waits, until ``finish``."""
-        self.thread = threading.get_ident()
-        try:
-            with self._scope.entered():
-                self.result = self._work()
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-            self.error = error
-
-    def finish(self) -> None:
-        """Let those go on who wait."""
-        self.over = True
-        self._busy.release()
-
-    def wait(self, deadline: float) -> bool:
-        """Wait for the end; false at the deadline (``time.monotonic``)."""
-        while not self.over:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            # In steps, because what this interrupts may be about to give the lock back.
-            if self._busy.acquire(timeout=min(left, _STEP)):
-                self._busy.release()
-        return True
-
-    def end(self) -> None:
-        """Nobody waits for the answer any more: end what runs on the host."""
-        if not self.over:
-            self._scope.end()
 
 
 class Poller:
@@ -129,12 +72,7 @@ class Poller:
         self._listed: dict[bool, _Listing] = {}
         self._answer: tuple[float, CommandResult[str]] | None = None
         self.queries = 0
-        self._after_fork()
-        forking.renew(self)
-
-    def _after_fork(self) -> None:
-        self._state = locks.StateLock()
-        self._query: _Query | None = None
+        self._queries = Queries(asker.connection, asker.host)
 
     @property
     def interval(self) -> float:
@@ -150,101 +88,31 @@ class Poller:
     @property
     def is_asking(self) -> bool:
         """Whether a query is at work."""
-        return self._query is not None
+        return self._queries.at_work is not None
 
     def close(self) -> None:
         """End a query that nobody waits for."""
-        query = self._query
-        if query is not None and query.callers == 0:
-            query.end()
-
-    # ------------------------------------------------------------------ one query at a time
-
-    def _ask(
-        self, key: Hashable, work: Callable[[], Any], deadline: float | None = None
-    ) -> tuple[_Query, bool]:
-        """Have a query made, or wait for the one that is at work; whether it was made for this.
-
-        Raises what the query raised, if it was of the same kind, and ``_Late`` at the deadline.
-        """
-        # The query's thread may need what this thread holds.
-        locks.refuse_inside("a question to the scheduler", self.host)
-        with self._state:
-            query = self._query
-            mine = query is None
-            if query is None:
-                query = self._query = _Query(key, work, Scope(self._asker.connection._commands))
-                threaded = self._start(query)
-            query.callers += 1
-        try:
-            if mine and not threaded:
-                self._run(query)
-            elif query.thread == threading.get_ident():
-                raise locks.interrupted("a question to the scheduler", self.host)
-            until = time.monotonic() + _LONGEST_QUERY
-            if not query.wait(until if deadline is None else min(until, deadline + _SLACK)):
-                if deadline is not None:
-                    raise _Late
-                raise SchedulerError(
-                    f"the query is still at work after {_LONGEST_QUERY:g} s",
-                    kind="transport",
-                    host=self.host,
-                )
-        except (Exception, GeneratorExit):
-            query.callers -= 1
-            raise
-        except BaseException:
-            # Ctrl-C: what runs on the host ends with its last caller.
-            query.callers -= 1
-            if query.callers == 0:
-                query.end()
-            raise
-        query.callers -= 1
-        if query.error is not None and (mine or query.key == key):
-            raise query.error
-        return query, mine
-
-    def _start(self, query: _Query) -> bool:
-        """Begin a query in a thread; false where there can be none: at the end of the program."""
-        try:
-            thread = threading.Thread(
-                target=self._run, args=(query,), name="openssh-jobs-query", daemon=True
-            )
-            thread.start()
-        except RuntimeError:
-            return False
-        except BaseException:
-            self._query = None
-            raise
-        return True
-
-    def _run(self, query: _Query) -> None:
-        query.run()
-        # First of all the next one may begin: who goes on must not meet this one again.
-        with self._state:
-            if self._query is query:
-                self._query = None
-        query.finish()
+        self._queries.close()
 
     @staticmethod
     def _sleep(seconds: float, deadline: float | None) -> None:
-        """Rest, with nothing held; ``_Late`` where the caller's time is over before that."""
+        """Rest, with nothing held; ``Late`` where the caller's time is over before that."""
         left = seconds if deadline is None else deadline - time.monotonic()
         if left <= 0:
-            raise _Late
+            raise Late
         time.sleep(min(seconds, left))
 
     # ------------------------------------------------------------------ these jobs
 
     def status(self, wanted: Sequence[str], deadline: float | None = None) -> Snapshot:
-        """See ``Cluster.status``; ``_Late`` where a query is at work at ``deadline``."""
+        """See ``Cluster.status``; ``Late`` where a query is at work at ``deadline``."""
         if not wanted:
             raise InputError("no job ids given", host=self.host)
         self.watch.follow(*wanted)
         while (pause := self.watch.seconds_until(wanted, self.interval)) is not None:
             if pause > 0 and not self._is_answered(wanted):
                 self._sleep(pause, deadline)
-            query, mine = self._ask("status", partial(self._serve, wanted), deadline)
+            query, mine = self._queries.ask("status", partial(self._serve, wanted), deadline)
             if mine and query.result:
                 break
         return self.watch.snapshot(wanted)
@@ -412,7 +280,7 @@ class Poller:
                 and time.monotonic() - listed.ended < listed.good_for
             ):
                 return list(listed.statuses)
-            query, mine = self._ask(("jobs", all_users), partial(self._list, all_users))
+            query, mine = self._queries.ask(("jobs", all_users), partial(self._list, all_users))
             if mine:
                 return list(query.result)
 
@@ -457,7 +325,7 @@ class Poller:
             try:
                 self.status(pending, deadline)
                 trouble = trouble if self.watch.is_failing else None
-            except _Late:
+            except Late:
                 pass
             except (OpenSSHJobsError, OSError) as error:
                 trouble = self._not_the_end(error, trouble)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from .errors import SchedulerError
+from .evidence import CANCEL_ACCEPTED, WAITING, JobEvidence, ended_somehow
 from .jobid import JobId
 from .jobs import LEFT_QUEUE, NOT_LISTED, JobState, JobStatus, Snapshot
 from .openssh import forking
@@ -22,65 +22,9 @@ FIRST_LOOK = 2.0
 """Seconds from a submission to the first look, and the least between two early looks."""
 _ORDINARY = 1.0  # seconds that a query may take without being followed by a longer rest
 _SLOWEST_RETRY = 300.0
-NEVER_RAN = "cancelled before it ran"
-CANCEL_ACCEPTED = "its cancellation was accepted"
-_WAITING = frozenset((JobState.PENDING, JobState.HELD))
-# ``direct`` still shows a job whose processes are gone without a word; such a listing is no news.
-_LOST = frozenset(("gone", "restarted", "waiting"))
-
-_HAS_EXIT_CODE = frozenset(
-    (JobState.FAILED, JobState.TIMEOUT, JobState.OUT_OF_MEMORY, JobState.NODE_FAIL)
-)
-# What stays true of a job whatever becomes of it; a reason or a start is of one moment or run.
-_LASTING = (
-    "name", "user", "queue", "account", "nodes", "cpus", "submitted", "time_limit", "directory",
-    "stdout_path", "stderr_path", "command", "raw_id",
-)  # fmt: skip
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class _Followed:
-    """One job under watch."""
-
-    since: float
-    status: JobStatus | None = None
-    # When the queue was first and last seen without it, or with nothing but its remains.
-    gone_at: float | None = None
-    gone_seen: float = 0.0
-    # Until when an exit code that nobody has told yet is asked for.
-    code_until: float | None = None
-    remains: bool = False
-    why: str = ""
-    started: bool = False  # whether ``why`` holds the trace of a start without an end
-    # Whether the queue was asked about it at all, and whether the last try got no answer.
-    asked: bool = False
-    unsure: bool = False
-    fresh: bool = False  # submitted by this program: that it is pending needs no question
-    # The scheduler accepted our wish to cancel it, and whether it was waiting then.
-    doomed: bool = False
-    was_waiting: bool = False
-    # The scheduler keeps no history: nobody will tell more than is known.
-    is_forgotten: bool = False
-
-    @property
-    def is_settled(self) -> bool:
-        return self.status is not None and self.status.is_final
-
-    @property
-    def awaits_code(self) -> bool:
-        return self.code_until is not None and time.monotonic() < self.code_until
-
-    @property
-    def is_done(self) -> bool:
-        return self.is_settled and not self.awaits_code
-
-    def is_gone_now(self) -> None:
-        now = time.monotonic()
-        self.gone_at = now if self.gone_at is None else self.gone_at
-        self.gone_seen = now
 
 
 def rest_after(duration: float, interval: float, failures: int = 0) -> float:
@@ -112,7 +56,7 @@ class Watch:
     def __init__(self, grace: float) -> None:
         self.grace = grace
         self._lock = StateLock()
-        self._jobs: dict[str, _Followed] = {}
+        self._jobs: dict[str, JobEvidence] = {}
         self._ended = -1e9
         self._duration = 0.0
         self._failures = 0
@@ -133,7 +77,7 @@ class Watch:
         """Watch these jobs from now on."""
         for one in ids:
             if one not in self._jobs:
-                self._jobs[one] = _Followed(time.monotonic())
+                self._jobs[one] = JobEvidence(time.monotonic())
 
     @_locked
     def told(self, status: JobStatus) -> None:
@@ -144,7 +88,7 @@ class Watch:
             job.status = status
             # So another program, which has ended since, has left it.
             job.doomed = status.reason == CANCEL_ACCEPTED
-            job.was_waiting = status.state in _WAITING
+            job.was_waiting = status.state in WAITING
 
     @_locked
     def lasting_reason(self, status: JobStatus) -> str | None:
@@ -176,7 +120,7 @@ class Watch:
             wished = any(wish.matches(this) or wish.contains(this) for wish in wishes)
             if wished and not job.is_settled:
                 job.doomed = True
-                job.was_waiting = job.status is not None and job.status.state in _WAITING
+                job.was_waiting = job.status is not None and job.status.state in WAITING
 
     @property
     def has_answered(self) -> bool:
@@ -279,24 +223,8 @@ class Watch:
 
     def _learn(self, job_id: str, status: JobStatus) -> None:
         job = self._jobs.get(job_id)
-        if job is None:
-            return
-        job.asked, job.unsure = True, False
-        before = job.status
-        if before is not None and before.is_final and not status.state.is_active:
-            if status.state is before.state and job.awaits_code and _has_code(status):
-                job.status, job.code_until = _merged(status, before), None
-            return
-        if status.state is JobState.UNKNOWN and before is not None and not status.reason:
-            return
-        job.remains = status.state is JobState.UNKNOWN and status.raw_state in _LOST
-        if not job.remains and not _ended_somehow(status):
-            job.gone_at = None
-        else:
-            job.is_gone_now()
-        job.status = _merged(status, before)
-        wanting = status.state in _HAS_EXIT_CODE and not _has_code(status)
-        job.code_until = time.monotonic() + self.grace if wanting else None
+        if job is not None:
+            job.learn(status, self.grace)
 
     @_locked
     def failed(self, error: SchedulerError, ids: Iterable[str], began: float) -> None:
@@ -337,39 +265,7 @@ class Watch:
     def took_history(self, found: Snapshot, gone: Sequence[str]) -> None:
         """The history answered for jobs that left the queue, or that ended."""
         for one in gone:
-            status = found.known.get(one)
-            job = self._jobs[one]
-            if job.is_settled and (status is None or not status.is_final):
-                continue
-            # The queue had it for another try, whose record is still to come.
-            is_try = one in found.tries and _seen_active(job.status)
-            never_ran = job.doomed and job.was_waiting and (is_try or one in found.absent)
-            if never_ran and not job.is_settled:
-                # Some keep no record of a job that never ran; it is in the queue no more.
-                cancelled = JobStatus(one, JobState.CANCELLED, reason=NEVER_RAN, source="queue")
-                job.status, job.gone_at = _merged(cancelled, job.status), None
-            elif is_try or (found.submitted_per_run and _is_older(status, job.status)):
-                job.why = "the history only knows an earlier run (yet)"
-            elif status is None:
-                job.why = "the history does not know it (yet)"
-                if found.error is not None:
-                    job.why = f"the history did not answer: {found.error.message}"
-            elif status.is_final:
-                if job.doomed and status.state is JobState.FAILED and status.signal is not None:
-                    # Grid Engine's record of a deletion is that of a kill by anybody.
-                    why = f"cancelled; {status.reason}" if status.reason else "cancelled"
-                    status = status.replace(state=JobState.CANCELLED, reason=why)
-                if job.status is not None and job.status.state is status.state:
-                    # The queue saw this end, too, and may have said why.
-                    status = status.filled_from(job.status)
-                job.status = _merged(status, job.status)
-                # A record without an exit code is all that there will be.
-                job.gone_at = job.code_until = None
-            elif status.state.is_active and status.source == "queue":
-                self._learn(one, status)  # a closer look found it: it was only not listed
-            else:
-                # The queue says it is gone: an unfinished record is the history running late.
-                job.why = f"the history still calls it {status.state}"
+            self._jobs[one].take_history(one, found, self.grace)
 
     @_locked
     def no_history(
@@ -388,41 +284,17 @@ class Watch:
     @_locked
     def took_marker(self, status: JobStatus) -> None:
         """A job that left the queue wrote down how it ended."""
-        job = self._jobs[status.job_id]
-        if job.gone_at is None or job.is_settled:
-            return
-        if job.doomed and status.signal is not None:
-            status = status.replace(state=JobState.CANCELLED, reason=f"cancelled; {status.reason}")
-        job.status = _merged(status, job.status)
-        job.gone_at = None
+        self._jobs[status.job_id].take_record(status)
 
     @_locked
     def corrected(self, status: JobStatus, scheduler: str) -> None:
         """What a job wrote of its end, where that contradicts what the scheduler says of it."""
-        known = self._jobs[status.job_id].status
-        if known is None or known.state not in (JobState.COMPLETED, JobState.FAILED):
-            return
-        code = known.exit_code
-        if code is None and known.signal is not None:
-            code = 128 + known.signal
-        if code is not None and status.exit_code is not None and code != status.exit_code:
-            reason = f"exit status {status.exit_code} by its own record; {scheduler} says {code}"
-            self._jobs[status.job_id].status = _merged(status.replace(reason=reason), known)
+        self._jobs[status.job_id].correct(status, scheduler)
 
     @_locked
     def marker_missing(self, job_id: str, why: str) -> str:
         """A job that left the queue left no word either; what the history had said."""
-        job = self._jobs[job_id]
-        said, job.why = job.why, f"{job.why}; {why}" if job.why else why
-        job.started = why.startswith("started on ")
-        # One that is still listed, as ended somehow, may have ended by itself, unless a signal did.
-        is_listed = job.status is not None and _ended_somehow(job.status)
-        if job.doomed and job.is_forgotten and (not is_listed or _was_killed(job)):
-            waited = job.was_waiting and not job.started
-            reason = NEVER_RAN if waited else f"{CANCEL_ACCEPTED}, and it left the queue"
-            cancelled = JobStatus(job_id, JobState.CANCELLED, reason=reason, source="queue")
-            job.status, job.gone_at = _merged(cancelled, job.status), None
-        return said or "no history was asked"
+        return self._jobs[job_id].lack_record(job_id, why)
 
     # ------------------------------------------------------------------ what is known
 
@@ -441,7 +313,7 @@ class Watch:
         if job.gone_at is not None and not job.remains:
             known = job.status or JobStatus(job_id, JobState.UNKNOWN)
             reason = LEFT_QUEUE if job.status is not None else NOT_LISTED
-            if job.status is not None and _ended_somehow(job.status) and job.status.reason:
+            if job.status is not None and ended_somehow(job.status) and job.status.reason:
                 reason = job.status.reason
             if job.why and (job.started or self.is_over(job_id)):
                 reason = f"{reason}; {job.why}"
@@ -499,46 +371,3 @@ class Watch:
             taken_at=self._taken,
             unlisted=frozenset(one for one in absent if self._jobs[one].status is None),
         )
-
-
-def _was_killed(job: _Followed) -> bool:
-    return job.status is not None and job.status.signal is not None
-
-
-def _ended_somehow(status: JobStatus) -> bool:
-    """Listed as ended, and not how: for that others are asked, as for one that left the queue."""
-    return status.state is JobState.UNKNOWN and status.source == "accounting"
-
-
-def _has_code(status: JobStatus) -> bool:
-    return status.exit_code is not None or status.signal is not None
-
-
-def _seen_active(seen: JobStatus | None) -> bool:
-    return seen is not None and seen.source == "queue" and seen.state.is_active
-
-
-def _is_older(record: JobStatus | None, seen: JobStatus | None) -> bool:
-    """Whether a record was submitted before what the queue showed of this job.
-
-    The journal's time of submission is by another clock.
-    """
-    if record is None or seen is None or seen.source != "queue":
-        return False
-    if None in (seen.submitted, record.submitted):
-        return False
-    return bool(record.submitted < seen.submitted)  # type: ignore[operator]
-
-
-def _merged(status: JobStatus, before: JobStatus | None) -> JobStatus:
-    """A new status, with what it does not say and what cannot have changed from the old one."""
-    kept: dict[str, Any] = {}
-    if before is not None:
-        kept = {
-            name: getattr(before, name)
-            for name in _LASTING
-            if getattr(status, name) is None and getattr(before, name) is not None
-        }
-    if status.state is JobState.COMPLETED and status.exit_code is None:
-        kept["exit_code"] = 0  # what completed means, to every scheduler
-    return status.replace(**kept) if kept else status

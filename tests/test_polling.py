@@ -37,6 +37,7 @@ class Queue:
     """A scheduler and the client that asks it.  ``answers`` are taken in turn, the last stays."""
 
     name = "fake"
+    convention = None
     poll_floor = 0.0
     host = "hpc"
 
@@ -51,6 +52,8 @@ class Queue:
         self._commands = self
 
     def by_job(self, *_: object) -> None: ...
+
+    def accounting_script(self) -> None: ...
 
     def scheduler(self) -> Queue:
         return self
@@ -370,7 +373,7 @@ def test_ctrl_c_ends_the_query_that_nobody_else_waits_for() -> None:
     one = poller(queue, interval=10)
 
     def interrupt(*_: object) -> None:
-        query = one._query
+        query = one._queries.at_work
         assert query is not None
         query._scope._at_work.add(type("Running", (), {"group": 4711})())  # type: ignore[arg-type]
         raise KeyboardInterrupt

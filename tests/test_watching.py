@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from openssh_jobs import watching
+from openssh_jobs import evidence, watching
 from openssh_jobs.errors import SchedulerError
 from openssh_jobs.jobs import JobState, JobStatus, Snapshot
 from openssh_jobs.watching import Watch
@@ -29,7 +29,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(watching, "time", clock)
+    for module in (evidence, watching):
+        monkeypatch.setattr(module, "time", clock)
     return clock
 
 

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from openssh_jobs.evidence import CANCEL_ACCEPTED
 from openssh_jobs.jobs import JobState, JobStatus, Snapshot
-from openssh_jobs.watching import CANCEL_ACCEPTED, Watch
+from openssh_jobs.watching import Watch
 
 NO_MARKER = "no marker was written: it never started"
 
