@@ -15,6 +15,7 @@ from openssh_jobs.errors import (
     CommandTimeout,
     ConfigurationError,
     ConnectionLost,
+    InvalidAnswer,
     OpenSSHJobsError,
 )
 from tests.real import parts
@@ -120,6 +121,32 @@ def test_an_account_for_something_else(
     with connect(host, backend) as c:
         try:
             assert_never_begins(c, host, tmp_path, words)
+        finally:
+            c.close(stop_master=True)
+
+
+@pytest.mark.parametrize(
+    "rc", ["exec </dev/null\n", "exec >/dev/null\n", "exec 1>&2\n", "exec >&-\n", "exec 2>&1\n"]
+)
+def test_an_rc_file_that_moves_a_stream_is_found_before_anything_is_believed(
+    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, tmp_path: Path, backend: str,
+    rc: str,
+) -> None:  # fmt: skip
+    """No empty output of success, and no wait for an answer that goes elsewhere."""
+    host = make_sshd(files={".bashrc": rc})
+    expect_logins(1)
+    with connect(host, backend, START) as c:
+        try:
+            calls = every_call(c, tmp_path)
+            for name in ("exists", "put a tree"):
+                with pytest.raises(CommandNotStarted):
+                    calls[name]()
+            with pytest.raises(OpenSSHJobsError):
+                calls["write_bytes"]()
+            if rc != "exec </dev/null\n":
+                with pytest.raises((CommandNotStarted, InvalidAnswer)):
+                    c.run("echo hi")
+            assert c.check()
         finally:
             c.close(stop_master=True)
 

@@ -12,7 +12,13 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CommandFailed, CommandTimeout, ConnectionLost, OpenSSHJobsError
+from ..errors import (
+    CommandFailed,
+    CommandTimeout,
+    ConnectionLost,
+    InvalidAnswer,
+    OpenSSHJobsError,
+)
 from ..openssh import mux
 from . import limits, wrapper
 from .exchange import Exchange
@@ -269,6 +275,14 @@ class Commands:
             status = running.status()
             if status is None:
                 raise self.no_status(running, result(NO_STATUS))
+            if running.takes_stdout and running.out_marks.holds:
+                raise InvalidAnswer(
+                    f"the output of `{plan.what}` did not come: something there (an rc file?) gave "
+                    f"the login shell another stdout; it ended with status {status}",
+                    host=self.host,
+                    command=plan.what,
+                    sent="yes",
+                )
             self.sessions.confirmed()
             return result(status)
         finally:

@@ -103,6 +103,7 @@ class Running:
         self.group: int | None = None
         self.session: Session
         self.out = -1
+        self.takes_stdout = False
         self.err = -1
         self.inp = -1
         self.nonce = wrapper.new_nonce()
@@ -156,6 +157,7 @@ class Running:
                 theirs.append(stdin)
             if stdout is None:
                 self.out, stdout = os.pipe()
+                self.takes_stdout = True
                 theirs.append(stdout)
             self.err, stderr = os.pipe()
             theirs.append(stderr)

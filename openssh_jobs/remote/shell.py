@@ -53,6 +53,7 @@ class _Held:
         self._out = bytearray()
         self._err = bytearray()
         self._nonce = wrapper.new_nonce()
+        self.answered = False
         theirs: list[int] = []
         self.inp = self.out = self.err = -1
         try:
@@ -79,14 +80,14 @@ class _Held:
         """
         sessions = commands.sessions
         marks = wrapper.Marks(self._nonce, hold=True, host=commands.host)
+        out_marks = wrapper.Marks(self._nonce, hold=True, host=commands.host)
         deadline = time.monotonic() + commands.start_timeout
         try:
-            while marks.number(wrapper.START, 2**31 - 1) is None:
+            while marks.number(wrapper.START, 2**31 - 1) is None or out_marks.holds:
                 self._read(deadline)
-                marks.feed(bytes(self._err))
-                self._err.clear()
-                if len(self._out) > limits.NOISE:
-                    raise InvalidAnswer(f"more than {limits.NOISE} bytes on stdout")
+                for stream, kept in ((marks, self._err), (out_marks, self._out)):
+                    stream.feed(bytes(kept))
+                    kept.clear()
         except TimeoutError:
             why = f"{SILENT} {commands.start_timeout:g} s"
             if not sessions.round_trip(self.link):
@@ -95,14 +96,24 @@ class _Held:
             why = f"spoke on and on ({error.message})"
         except _Ended:
             marks.feed(bytes(self._err))
+            out_marks.feed(bytes(self._out))
             why = self._why_it_ended(sessions, marks.noise)
         else:
             words = marks.value(wrapper.START) or []
             return words[1] if len(words) > 1 else b"other"
         raise not_started(
-            sessions, what, why=why, status=self.session.status, out=bytes(self._out),
+            sessions, what, why=why, status=self.session.status, out=out_marks.noise,
             err=marks.noise,
         ) from None  # fmt: skip
+
+    def read_nothing(self, sessions: Sessions) -> int | None:
+        """The status of a shell that ended at its first command: an rc file gave it another stdin.
+
+        ``None`` where it answered before, or where the link may have been lost.
+        """
+        if self.answered or not self.session.wait(5.0) or not sessions.still_answers(self.link):
+            return None
+        return self.session.status
 
     def _why_it_ended(self, sessions: Sessions, said: bytes) -> str:
         self.session.wait(5.0)
@@ -154,6 +165,7 @@ class _Held:
             bytes(err[begin_err + len(head) : -length - 2]),
         )
         self._out, self._err = bytearray(), bytearray()
+        self.answered = True
         return answer
 
     def _send(self, text: bytes, deadline: float) -> None:
@@ -282,7 +294,11 @@ class ControlShell:
                 host = self._commands.host
                 raise InvalidAnswer(message, host=host, command=what) from None
             except _Ended:
+                status = held.read_nothing(self._sessions)
                 self._drop()
+                if status == 0:
+                    why = "ended with status 0 and read no command"
+                    raise not_started(self._sessions, what, why=why, status=0) from None
                 lost = self._sessions.master.lost(held.link, what)
                 if last:
                     self._sessions.forget(held.link)

@@ -262,6 +262,8 @@ def _around(
 def control_shell(nonce: bytes) -> bytes:
     """The line that starts a shell which reads commands; its mark tells its pid and the family.
 
+    A second mark, on stdout, proves that answers come back.
+
     Its stdin may be used only when the mark has come: until then it is nobody knows whose.
     """
     # All words that csh or fish could read in their own way are octal, inside single quotes.
@@ -269,7 +271,8 @@ def control_shell(nonce: bytes) -> bytes:
         b'f=other; [ "$1$2" = "$(printf "\\134\\134\\134\\041")" ] && f=sh; '
         b"LC_ALL=C; export LC_ALL; unset CDPATH ENV BASH_ENV; "
         + OWN_PATH
-        + mark(nonce, START, b"$$", b"$f").replace(b"'", b'"') + b" >&2 && exec /bin/sh +vx -s"
+        + mark(nonce, START, b"$$", b"$f").replace(b"'", b'"') + b" >&2 && "
+        + mark(nonce).replace(b"'", b'"') + b" && exec /bin/sh +vx -s"
     )  # fmt: skip
     return b"exec /bin/sh -c '" + script + b"' sh " + FAMILY_WORDS
 
