@@ -30,7 +30,7 @@ CAN = {
     (7, 4): {"dump_configuration", "proxy_jump"},
     (8, 0): {"dump_configuration", "proxy_jump", "remote_command", "set_env"},
     (8, 4): {"askpass_prompt", "askpass_require"},
-    (8, 5): {"persist_frees_stderr"},
+    (8, 5): {"log_verbose", "persist_frees_stderr"},
     (9, 2): {"scp_sftp_mode", "scp_sftp_default"},
     (9, 6): {"mux_connect_timeout", "percent_j"},
 }

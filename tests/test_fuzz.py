@@ -33,7 +33,7 @@ def test_what_was_found_stays_mended(path: Path) -> None:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("call", hosts.CALLS)
 def test_a_host_that_lies(call: str, tmp_path: Path) -> None:
-    """The truth, an empty answer, and some of the other lies; ``scripts/fuzz`` tries them all."""
-    some = Random(call).sample([lie for lie in hosts.LIES if lie not in ("truth", "empty")], 4)
+    """The truth, an empty answer, and one of the other lies; ``scripts/fuzz`` tries them all."""
+    some = Random(call).sample([lie for lie in hosts.LIES if lie not in ("truth", "empty")], 1)
     found = {lie: hosts.play(call, lie, 1, tmp_path) for lie in ("truth", "empty", *some)}
     assert {lie: problem for lie, problem in found.items() if problem} == {}

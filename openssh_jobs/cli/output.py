@@ -15,6 +15,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
+from ..errors import printable as printable
+
 _NARROWEST = 6
 _STYLES = {
     "running": "green",
@@ -41,16 +43,8 @@ _STYLES = {
 # --------------------------------------------------------------------------- words
 
 
-def printable(text: object) -> str:
-    """Text without anything that a terminal would obey: control characters are spelled out."""
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode("ascii")
-        for one in str(text)
-    )
-
-
 def one_line(text: object) -> str:
-    """The same on one line."""
+    """Text on one line, with all spelled out that a terminal would obey."""
     return printable(" ".join(str(text).split()))
 
 
