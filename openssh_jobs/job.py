@@ -27,7 +27,7 @@ from .jobs import CancelOutcome, JobId, JobState, JobStatus
 from .remote import host_names
 from .remote.oserrors import error_of
 from .remote.private_directory import PRIVATE
-from .remote.quoting import quote_path, to_bytes, to_text
+from .remote.quoting import quote, quote_path, to_bytes, to_text
 from .submission import remove_private
 
 if TYPE_CHECKING:
@@ -327,7 +327,7 @@ class Job:
         """
         script = b"f=%b; " % quote_path(output.path)
         if output.names:
-            names = b" ".join(map(quote_path, output.names))
+            names = b" ".join(map(quote, output.names))
             script += (
                 b'if [ -d "$f" ]; then d=$f; for n in %b; do f=$d/$n; [ ! -f "$f" ] || break; '
                 b"done; fi; " % names
@@ -338,7 +338,9 @@ class Job:
             % (offset + 1, _TAIL_CHUNK, _NO_FILE)
         )
         answer = self._cluster.connection._shell.call(script, again=True)
-        path = to_text(answer.stdout) if answer.stdout and answer.status else output.path
+        path = output.path
+        if answer.stdout and answer.status:
+            path = to_text(answer.stdout).removeprefix("./")  # what quote_path put there
         if answer.status == _NO_FILE:
             raise InputError(
                 f"the output of job {self.id} goes to {path}, which is no file: nothing that was "

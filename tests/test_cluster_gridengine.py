@@ -70,7 +70,7 @@ def test_a_name_that_it_does_not_take_makes_no_job(
 
 def test_directives_and_wishes_arrive(room: Room, gridengine: GridEngineLab) -> None:
     job = room.submit(
-        "#$ -q short.q\nsleep 300",
+        '#$ -q short.q\necho "$COLOUR"; sleep 300',
         time_limit=timedelta(minutes=2),
         memory="300M",
         name="wishes",
@@ -81,7 +81,8 @@ def test_directives_and_wishes_arrive(room: Room, gridengine: GridEngineLab) -> 
     assert "h_rt=120" in said
     assert "h_vmem=300M" in said
     assert "short.q" in said
-    assert "COLOUR=b'l ue" in said
+    assert "b'l ue" not in said, "everybody can read this"
+    assert next(job.tail(follow=True)) == "b'l ue\n"
 
 
 def test_a_queue_that_is_none_is_refused(room: Room) -> None:
