@@ -112,7 +112,10 @@ class JobEvidence:
                 why = f"cancelled; {status.reason}" if status.reason else "cancelled"
                 status = status.replace(state=JobState.CANCELLED, reason=why)
             if self.status is not None and self.status.state is status.state:
-                # The queue saw this end, too, and may have said why.
+                # The queue saw this end, too, and may have said why.  The record of a job that
+                # could not start only names the kind of trouble.
+                if job_id in found.tries and self.status.reason:
+                    status = status.replace(reason=self.status.reason)
                 status = status.filled_from(self.status)
             self._left(status)
             # A record without an exit code is all that there will be.

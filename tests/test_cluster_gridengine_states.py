@@ -142,9 +142,13 @@ def test_jobs_that_cannot_start(room: Room, gridengine: GridEngineLab) -> None:
         room.until_state(job, JobState.FAILED)
         assert gridengine.letters(JobId.parse(job.id).number) == "Eqw"
         assert reason in str(job.reason)
-    for job, (number, _) in tries.items():
+    for job, (number, reason) in tries.items():
         room.until(job, lambda one=job: gridengine.accounting(one.id), "record")  # type: ignore[misc]
         assert gridengine.own_word(job.id)[0] == number
+        # The record only names the kind of trouble.
+        room.until(job, lambda one=job: one.status().source == "accounting", "its end")  # type: ignore[misc]
+        assert job.last.state is JobState.FAILED
+        assert reason in str(job.reason)
     (room.path / "missing").mkdir()
     (room.path / "missing").chmod(0o777)
     for job in (mute, shy):
@@ -276,6 +280,8 @@ def test_a_master_and_a_host_that_are_away_end_no_job(room: Room, daemons: GridE
     assert until((room.path / "first").exists)
     lab.host.stop(number=signal.SIGKILL)
     lab.start_master()
+    # Who did not answer is left alone for a while.
+    room.until(first, lambda: room.cluster.status(jobs).error is None, "an answer")
     for job in jobs:
         status = job.status()
         assert (status.state, status.raw_state) == (JobState.UNKNOWN, "r")

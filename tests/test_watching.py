@@ -283,6 +283,14 @@ def test_what_the_queue_gave_as_the_reason_of_an_end_stays(watch: Watch, answer:
     watch.took_history(Snapshot(known=known), ["1", "2"])
     assert (watch.status("1").reason, watch.status("1").source) == ("TimeLimit", "accounting")
     assert watch.status("2").reason is None, "of another end it is none"
+    # The record of a job that could not start says less: only which step it was.
+    watch.follow("3", "4")
+    answer(status("3", "failed", reason="no such directory: /nowhere"), status("4", "failed"))
+    record = {one: status(one, "failed", source="accounting", reason="cd") for one in "34"}
+    watch.took_history(Snapshot(known=record, tries=frozenset("34")), ["3", "4"])
+    assert watch.status("3").reason == "no such directory: /nowhere"
+    assert [watch.status(one).source for one in "34"] == ["accounting"] * 2
+    assert watch.status("4").reason == "cd", "where the queue said nothing"
 
 
 def test_the_time_of_submission_has_to_be_known_of_all(watch: Watch, answer: Answer) -> None:
