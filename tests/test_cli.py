@@ -10,17 +10,20 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from openssh_jobs import __version__
+from openssh_jobs import Connection, __version__
 from openssh_jobs.cli import app, main
 from openssh_jobs.cli.app import _parse
 from openssh_jobs.cli.private_sshd import free_port, make_key
 from tests.cli import PROGRAM, on_terminal, program, started, stop_master, without_colour
 from tests.real import namespaces
 from tests.real.site import Host
+
+pytest_plugins = ("tests.fixtures",)
 
 COMMANDS = [
     *("exec", "put", "get", "submit", "status", "cancel", "tail", "fetch", "nodes", "queues"),
@@ -363,7 +366,7 @@ def test_sentences_do_not_obey_the_host() -> None:
 
 
 def test_a_debug_log_does_not_obey_the_host(capsys: pytest.CaptureFixture[str]) -> None:
-    with app._logging(debug=True):
+    with app._logging(app.Ui(debug=True)):
         logging.getLogger("openssh_jobs.test").debug("said %s", "\x1b]0;x\x07 \u202e\nsecond")
     first, second = capsys.readouterr().err.splitlines()
     assert first.endswith(r"said \x1b]0;x\x07 \u202e")
@@ -410,6 +413,27 @@ def test_a_terminal_gets_the_same_sentence(cold: Path) -> None:
     assert done.code == 3
     (line,) = without_colour(done.out).splitlines()
     assert "ssh does not know this host" in line
+
+
+def test_a_person_hears_who_holds_all_sessions(
+    make_sshd: Callable[..., Host],
+    connect: Callable[..., Connection],
+    expect_logins: Callable[..., None],
+) -> None:
+    """A terminal is told once, soon, and by name; a program and ``-q`` wait silently."""
+    host = make_sshd(max_sessions=1)
+    expect_logins(1)
+    words = (*at(host), "--", "echo", "done")
+    with connect(host).popen("exec sleep 9"), ThreadPoolExecutor() as pool:
+        silent = pool.submit(program, "exec", *words)
+        quiet = pool.submit(on_terminal, "exec", "-q", *words)
+        done = on_terminal("exec", *words)
+    said = without_colour(done.out).splitlines()
+    assert (done.code, len(said), said[-1]) == (0, 2, "done"), said
+    assert re.search(rf"MaxSessions\) are in use; they are held by .*\b{os.getpid()}\b", said[0])
+    assert said[0].endswith("; waiting for one to end")
+    assert (silent.result().out, silent.result().err) == ("done\n", "")
+    assert quiet.result().out == "done\n"
 
 
 def test_the_program_is_quick_to_leave(sshd: Host) -> None:

@@ -122,7 +122,7 @@ def run(words: list[str]) -> int:
     ui.debug = getattr(args, "debug", False)
     ending = _Ending(ui)
     try:
-        with _logging(ui.debug), ending:
+        with _logging(ui), ending:
             code = _run(args, ui, ending)
     except KeyboardInterrupt:  # at the very end
         code = ending.code
@@ -269,20 +269,41 @@ class _Debug(logging.Formatter):
         return "\n".join(printable(line) for line in super().format(record).split("\n"))
 
 
+class _Once(logging.Filter):
+    """The first record alone: a wait is not told again for every session that waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        passed, self._passed = self._passed, True
+        return not passed
+
+
 @contextlib.contextmanager
-def _logging(debug: bool) -> Iterator[None]:
-    """Warnings of the library as sentences on stderr; with ``--debug`` all it logs."""
+def _logging(ui: Ui) -> Iterator[None]:
+    """Warnings of the library as sentences on stderr; with ``--debug`` all it logs.
+
+    A person on a terminal also hears why nothing happens while all sessions are in use.
+    """
     logger = logging.getLogger("openssh_jobs")
+    waits, once = logging.getLogger("openssh_jobs.sessions.waits"), _Once()
     handler = logging.StreamHandler(sys.stderr)
-    if debug:
+    if not ui.debug and not ui.quiet and sys.stderr.isatty():
+        waits.setLevel(logging.INFO)
+        waits.addFilter(once)
+    if ui.debug:
         handler.setFormatter(_Debug())
     else:
         handler.setFormatter(_Plain())
     level = logger.level
-    logger.setLevel(logging.DEBUG if debug else logging.WARNING)
+    logger.setLevel(logging.DEBUG if ui.debug else logging.WARNING)
     logger.addHandler(handler)
     try:
         yield
     finally:
         logger.removeHandler(handler)
+        waits.removeFilter(once)
+        waits.setLevel(logging.NOTSET)
         logger.setLevel(level)

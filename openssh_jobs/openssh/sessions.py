@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .master import Link, Master
 
 log = logging.getLogger("openssh_jobs.sessions")
+waits = logging.getLogger("openssh_jobs.sessions.waits")
+"""What a person is to hear who waits for a session; at INFO, because programs may wait silently."""
 
 Backend = Literal["mux", "process"]
 T = TypeVar("T")
@@ -283,14 +285,16 @@ class Sessions:
                 if self.silent is not None:
                     # Those that hang there are what holds the sessions: no use in waiting.
                     raise copy.copy(self.silent) from error
-                nested = self.slots.callers[threading.get_ident()] > 0
+                # One of them is this call's own.
+                nested = self.slots.callers[threading.get_ident()] > 1
                 if patience.left(self.slots.freed_at) <= 0 or (
                     nested and patience.spent > NESTED_TIMEOUT
                 ):
                     raise self._no_session(what, FULL, patience) from error
                 if patience.spent > 3.0 and not said:
                     said = True
-                    log.info("%s", self._no_session(what, FULL, patience))
+                    full = self._no_session(what, FULL, patience)
+                    waits.info("%s: %s; waiting for one to end", self._host, full.message)
                 self.slots.refused()
                 self._wish(link)
                 self._reclaim()
