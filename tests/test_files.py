@@ -240,6 +240,18 @@ def test_contents_come_back_the_same(c: Connection, work: Path, size: int) -> No
     assert os.listdir(work) == ["f"]
 
 
+def test_a_small_file_is_one_round_trip(c: Connection, work: Path) -> None:
+    """Whatever bytes it holds; no session is opened for it."""
+    c.is_dir(str(work))
+    before = c.stats()
+    data = b"-n %s\\101\\c" + bytes(range(256)) * 12
+    c.write_bytes(str(work / "f"), data)
+    after = c.stats()
+    assert (work / "f").read_bytes() == data
+    assert (after.sessions, after.commands) == (before.sessions, before.commands)
+    assert after.control_calls == before.control_calls + 1
+
+
 def test_text_and_modes(c: Connection, userland: Host, work: Path) -> None:
     path = str(work / "f")
     c.write_text(path, "ä\n\udcff", encoding="utf-8")
@@ -281,6 +293,10 @@ def test_a_full_disk_leaves_the_old_file(c: Connection, userland: Host, work: Pa
         error = fails(errno.ENOSPC, c.write_bytes, str(small / "f"), bytes(1_000_000))
         assert isinstance(error, NoSpace)
         assert os.listdir(small) == ["f"]
+        assert (small / "f").read_bytes() == b"old"
+        (small / "rest").write_bytes(bytes(shutil.disk_usage(small).free))
+        fails(errno.ENOSPC, c.write_bytes, str(small / "f"), b"x" * 8192)
+        assert sorted(os.listdir(small)) == ["f", "rest"]
         assert (small / "f").read_bytes() == b"old"
     finally:
         subprocess.run(["umount", small], check=True, timeout=20)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import posixpath
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidAnswer
-from . import limits, streams
+from . import limits
 from .oserrors import error_of
 from .quoting import quote_path, to_bytes
-from .transfer import part_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from .command import Commands
     from .file_stat import FileStat
     from .files import DirEntry, DiskUsage, Files
+    from .shell import ControlShell
 
 
 class FileCalls:
@@ -27,8 +27,17 @@ class FileCalls:
     """
 
     host: str
-    _files: Files
     _commands: Commands
+    _shell: ControlShell
+
+    # What moves files is imported when the first of them is asked for: who only runs commands
+    # pays nothing for it.
+
+    @cached_property
+    def _files(self) -> Files:
+        from .files import Files
+
+        return Files(self._shell, self.host)
 
     def read_bytes(self, path: str) -> bytes:
         """The contents of a file on the host.
@@ -66,9 +75,10 @@ class FileCalls:
 
     def write_bytes(self, path: str, data: bytes) -> int:
         """Write a file on the host, whole or not at all; its mode stays where it existed."""
+        from .writing import write_file
+
         target = to_bytes(self._files.absolute(path))
-        part = posixpath.join(posixpath.dirname(target), part_name())
-        streams.write_file(self._commands, part, target, bytes(data), self.host)
+        write_file(self._commands, self._shell, target, bytes(data), self.host)
         return len(data)
 
     def write_text(

@@ -20,6 +20,7 @@ _BARE = re.compile(rb"[A-Za-z0-9_@%+=:,./-]+\Z")
 _NEUTRAL = frozenset(
     b'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 _@+=:,./-;|&<>()[]{}*?#~"'
 )
+_SPELLED = [bytes([one]) if one in _NEUTRAL else b"\\%03o" % one for one in range(256)]
 MAX_COMMAND_BYTES = 128 * 1024 - 512
 """One argument of execve(2) holds 128 KiB on Linux (MAX_ARG_STRLEN); the rest is our envelope."""
 
@@ -106,13 +107,7 @@ def quote_for_any_shell(data: bytes) -> bytes:
     Only for ``eval "$(printf …)"``: what is not neutral in every shell becomes a backslash and
     three octal digits, which also keeps ``!`` from csh's history and newlines off its lines.
     """
-    out = bytearray()
-    for byte in data:
-        if byte in _NEUTRAL:
-            out.append(byte)
-        else:
-            out += b"\\%03o" % byte
-    return bytes(out)
+    return b"".join(map(_SPELLED.__getitem__, data))
 
 
 def envelope(script: bytes) -> bytes:

@@ -11,7 +11,6 @@ import errno
 import fcntl
 import logging
 import os
-import posixpath
 import select
 import shutil
 import threading
@@ -23,7 +22,7 @@ from ..errors import InvalidAnswer, OpenSSHJobsError, TransferError
 from . import limits
 from .exchange import Exchange, close_fd
 from .oserrors import error_of
-from .quoting import quote_path, to_bytes, to_text, visible
+from .quoting import quote_path, to_text
 from .watching import Watch
 
 if TYPE_CHECKING:
@@ -311,26 +310,3 @@ def remove_local(path: bytes) -> None:
     except OSError as error:
         if os.path.lexists(path):
             log.warning("left behind: %s (%s)", os.fsdecode(path), error)
-
-
-def write_file(commands: Commands, part: bytes, target: bytes, data: bytes, host: str) -> None:
-    """Bytes onto a file on the host: written beside it, counted, and renamed over it."""
-    part_word, word = quote_path(part), quote_path(target)
-    script = (
-        b"set -C; p=%b; t=%b; if [ -d \"$t\" ]; then echo 'Is a directory' >&2; exit 1; fi; "
-        b'm=; if [ -f "$t" ]; then m=$(stat -c %%a -- "$t" 2>/dev/null || '
-        b'stat -f %%Lp -- "$t" 2>/dev/null); fi; '
-        b'{ cat > "$p" && n=$(wc -c < "$p") && [ $n -eq %d ] && '
-        b'{ [ -z "$m" ] || chmod "$m" "$p"; } && mv -f -- "$p" "$t" && echo done; } || '
-        b'{ s=$?; rm -f -- "$p"; ls -d %b >/dev/null; exit $s; }'
-        % (part_word, word, len(data), quote_path(posixpath.dirname(part) + b"/."))
-    )
-    # Without the bytes, which come when it has begun, it is none of the right length.
-    plan = commands.plan(b"LC_ALL=C; export LC_ALL; " + script, prologue="", inert=True)
-    done = commands.run_bytes(plan, data=data, most=limits.WORDS)
-    if done.returncode != 0:
-        raise error_of(to_text(done.stderr), to_bytes(target), host=host)
-    if done.stdout != b"done\n":
-        raise InvalidAnswer(
-            f"{visible(target)!r} was not said to be written", host=host, command="write"
-        )
