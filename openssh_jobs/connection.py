@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import settings
@@ -16,12 +17,9 @@ from .remote import limits
 from .remote.calls import FileCalls
 from .remote.command import Commands, Scope
 from .remote.exchange import line_splitter
-from .remote.files import Files
-from .remote.popen import RemoteProcess
 from .remote.result import CommandResult
 from .remote.sftp import Sftp
 from .remote.shell import ControlShell
-from .remote.transfer import Options, Transfer, TransferResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,6 +27,8 @@ if TYPE_CHECKING:
     from .openssh.forwards import Forward
     from .openssh.prompts import Prompt
     from .remote.features import Features
+    from .remote.popen import RemoteProcess
+    from .remote.transfer import Transfer, TransferResult
 
     Command = str | bytes | Sequence[str | bytes]
 
@@ -137,9 +137,7 @@ class Connection(FileCalls):
         self._commands = Commands(self._sessions, prologue=prologue, start_timeout=start_timeout)
         self._shell = ControlShell(self._sessions, self._commands)
         self._commands.aside = self._aside
-        self._files = Files(self._shell, host)
         self._sftp = Sftp(self._sessions, start_timeout=start_timeout)
-        self._transfer = Transfer(self._commands, self._shell, self._sftp, self._files, host)
         forking.renew(self)
 
     def __repr__(self) -> str:
@@ -439,6 +437,8 @@ class Connection(FileCalls):
         running = self._commands.launch(plan, keep_stdin=True)
         if stdin is None:
             running.close_stdin()
+        from .remote.popen import RemoteProcess
+
         return RemoteProcess(
             self._commands,
             running,
@@ -450,6 +450,12 @@ class Connection(FileCalls):
         )
 
     # ------------------------------------------------------------------ transfers
+
+    @cached_property
+    def _transfer(self) -> Transfer:
+        from .remote.transfer import Transfer
+
+        return Transfer(self._commands, self._shell, self._sftp, self._files, self.host)
 
     def put(
         self, local: str | os.PathLike[str], remote: str, *, method: str = "auto", **options: Any
@@ -466,10 +472,14 @@ class Connection(FileCalls):
         from another thread).  ``method``: ``auto``, ``sftp``, ``tar``, ``rsync``, or ``scp`` for
         single files.  Raises ``OSError`` kinds, ``TransferError``.  docs/files.rst has the rest.
         """
+        from .remote.transfer import Options
+
         return self._transfer.put(local, remote, Options(method=method, **options))
 
     def get(
         self, remote: str, local: str | os.PathLike[str], *, method: str = "auto", **options: Any
     ) -> TransferResult:
         """Copy a file or tree of the host here; whole or absent.  Options as for ``put``."""
+        from .remote.transfer import Options
+
         return self._transfer.get(remote, local, Options(method=method, **options))

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ConfigurationError, UnsupportedOpenSSH
@@ -63,6 +62,8 @@ def parse_version(text: str) -> SshVersion:
 
 def find(program: str) -> str:
     """The path of ``ssh``, ``sftp``… on PATH; ``UnsupportedOpenSSH`` where there is none."""
+    import shutil
+
     path = shutil.which(program)
     if path is None:
         raise UnsupportedOpenSSH(

@@ -20,7 +20,7 @@ from ..errors import (
     MasterRequired,
     Sent,
 )
-from . import diagnosis, features, locks, mux, owner, route, sockets
+from . import features, locks, mux, owner, route, sockets
 
 if TYPE_CHECKING:
     from .prompts import Responder
@@ -383,6 +383,8 @@ class Master:
 
     def lost(self, link: Link, what: str, *, sent: Sent = "maybe", why: str = "") -> ConnectionLost:
         """The error for a call during which the link died, with the master's last words."""
+        from . import diagnosis
+
         tail = diagnosis.words_of(self.master_log(link.path)) if link.ours else []
         words = [text for text in (why, tail[-1] if tail else "") if text]
         reason = f" ({'; '.join(words)})" if words else ""

@@ -8,7 +8,6 @@ messages, because what ssh says is read by ``diagnosis``.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -97,6 +96,8 @@ def _with_usual_signals(argv: Sequence[StrOrBytesPath]) -> Sequence[Any]:
         )
     if not any(signal.getsignal(number) is signal.SIG_IGN for number in _USUAL):
         return argv
+    import shutil
+
     if not sys.executable or shutil.which(os.fsdecode(argv[0])) is None:
         return argv
     return [sys.executable, "-I", "-S", "-c", _RESET, *argv]

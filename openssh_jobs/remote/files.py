@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import InvalidAnswer, remote_oserror
 from . import features as found
-from . import host_names, limits
+from . import limits
 from .file_stat import FileStat, parse_stat
-from .host_names import HostNames
-from .options import part_name
 from .oserrors import error_of, refused
 from .quoting import RENAME, quote, quote_glob, quote_path, to_bytes, to_text, visible
 
@@ -229,6 +227,8 @@ class Files:
 
     def _names(self, paths: Sequence[bytes]) -> list[str]:
         """The last parts of what ``find`` printed: one entry each, none twice."""
+        from .host_names import HostNames
+
         names = HostNames(self._host, "the directory")
         return [to_text(names.entry(path.rpartition(b"/")[2])) for path in paths]
 
@@ -278,6 +278,8 @@ class Files:
             asked = to_bytes(self.features.home) + b"/" + asked[2:].lstrip(b"/")
         elif not asked.startswith(b"/"):
             paths = [path.removeprefix(b"./") for path in paths]
+        from . import host_names
+
         return [to_text(path) for path in host_names.matching(paths, asked, host=self._host)]
 
     def readlink(self, path: str | bytes) -> str:
@@ -305,6 +307,8 @@ class Files:
             b"if command -v realpath >/dev/null; then realpath %b; else readlink -f -- %b; fi"
             % (where, where)
         )
+        from . import host_names
+
         found = to_bytes(self._line("realpath", path, script))
         return to_text(host_names.absolute(found, host=self._host, call="realpath"))
 
@@ -437,6 +441,8 @@ class Files:
 
     def copy(self, source: str | bytes, target: str | bytes) -> None:
         """Copy a file on the host, mode and all; it appears whole under its new name."""
+        from .options import part_name
+
         self._refuse_precious(target, "replacing")
         one, two = quote_path(source), quote_path(target)
         script = (

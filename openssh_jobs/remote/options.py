@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ConfigurationError
 from ..openssh import owner
-from . import trees
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from . import trees
     from .command import Commands
     from .files import Files
     from .sftp import Sftp
@@ -75,6 +75,8 @@ class Options:
     @property
     def filter(self) -> trees.Filter:
         """The patterns of ``only`` and ``exclude``."""
+        from . import trees
+
         return trees.Filter(self.only, self.exclude)
 
     @property

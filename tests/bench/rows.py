@@ -138,7 +138,8 @@ def import_time(bench: Bench) -> Iterator[Comparison]:
     """A fresh process that imports us as pip installed us, against one that imports subprocess."""
 
     def fresh(name: str) -> Callable[[], None]:
-        return lambda: call([bench.installed, "-c", f"import {name}"])
+        # -P: the directory we stand in is the checkout, which is not what was installed.
+        return lambda: call([bench.installed, "-P", "-c", f"import {name}"])
 
     for name, most, what in _IMPORTS:
         ours, theirs = pairs(fresh(name), fresh("subprocess"), 5 * bench.times)
@@ -499,9 +500,8 @@ def memory(bench: Bench) -> Iterator[Comparison]:
     def peak(name: str) -> float:
         # Not ru_maxrss: that is inherited from the process that started this one.
         code = f"import {name}; print(open('/proc/self/status').read())"
-        done = subprocess.run(
-            [bench.installed, "-c", code], capture_output=True, check=True, timeout=LIMIT, text=True
-        )
+        argv = [bench.installed, "-P", "-c", code]
+        done = subprocess.run(argv, capture_output=True, check=True, timeout=LIMIT, text=True)
         (line,) = (line for line in done.stdout.splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) / 1e3
 
