@@ -198,7 +198,7 @@ def look_for_markers(asker: Asker, ids: Iterable[str]) -> dict[str, JobStatus | 
     for one in ids:
         row = _row_of(asker, JobId.parse(one))
         if row is None:
-            found[one] = "it was not submitted from here: nobody knows of a marker"
+            found[one] = "it was not submitted from here: its record cannot be found"
         elif row.scheduler != "direct":
             rows[one] = JobId.parse(one), row
     if not rows:

@@ -448,7 +448,7 @@ class Submission:
 
     def _unknown(self, why: str, error: SchedulerError | None = None) -> SubmitUnknown:
         return SubmitUnknown(
-            f"nobody knows whether the job was submitted: {why}",
+            f"it is not known whether the job was submitted: {why}",
             token=self.token,
             kind=error.kind if error is not None else "transport",
             stdout=error.stdout if error is not None else "",

@@ -114,7 +114,7 @@ def test_a_submission_without_an_answer_stays_open(
     assert len(own_jobs(slurm, sshd)) == len(set(own_jobs(slurm, sshd)))
     before = set(own_jobs(slurm, sshd))
     frozen()
-    with pytest.raises(SubmitUnknown, match="nobody knows whether the job was submitted") as caught:
+    with pytest.raises(SubmitUnknown, match="not known whether the job was submitted") as caught:
         room.submit("true", token="open-1")
     assert (caught.value.token, caught.value.sent) == ("open-1", "maybe")
     assert "open-1" in str(caught.value)

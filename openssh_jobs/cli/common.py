@@ -35,7 +35,7 @@ exit codes:
   2  used wrongly; nothing was sent
   3  the host could not be reached, or the login failed
   4  the scheduler said no
-  5  nobody knows (no complete answer came)
+  5  unknown (no complete answer came)
   130 after Ctrl-C (143 after SIGTERM, 129 after SIGHUP)"""
 
 # Kinds of SchedulerError that leave it open what is true; the others are an answer.

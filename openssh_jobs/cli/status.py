@@ -45,7 +45,7 @@ def _add_status(commands: Any) -> None:
         usage="[options] [HOST [JOB...]]",
         examples="""\
   openssh-jobs status hpc 4711 4712
-      these jobs, one query for all; 1 if one of them went wrong, 5 if nobody knows of one
+      these jobs, one query for all; 1 if one of them went wrong, 5 if one is unknown
   openssh-jobs status hpc
       all your jobs that the scheduler has now
   openssh-jobs status
@@ -111,7 +111,7 @@ def _told(now: JobStatus, before: JobStatus) -> JobStatus:
 
 
 def _say_unanswered(snapshot: Snapshot, before: dict[str, JobStatus], host: str, ui: Ui) -> None:
-    """Why nobody knows, and what was known when somebody did."""
+    """Why a state is unknown, and what was known last."""
     assert snapshot.error is not None
     heard = [
         f"{one} was {before[one].state}"

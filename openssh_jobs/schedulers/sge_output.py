@@ -441,7 +441,7 @@ def _ended(
     elif failed == 0 and code == 0 and not _has_run(said):
         # ``qdel -f`` by a manager: written at once, without a word of the job's host.
         state, told = JobState.CANCELLED, 0
-        why = "deleted by force: nobody knows whether and how its processes ended"
+        why = "deleted by force: whether and how its processes ended is not known"
     elif failed == 0 and code == 0:
         state = JobState.COMPLETED
     if failed in (37, 100) and code > 128:
