@@ -274,8 +274,8 @@ def test_what_rc_files_do_to_a_shell_is_survived(
     (tmp_path / "file").write_bytes(os.urandom(200_000))
     with Connection(host.alias, ssh_config=host.config, exec_backend=backend) as c:
         try:
-            for _ in range(2):
-                done = c.run("echo hi; exit 3")
+            for timeout in (30, None):
+                done = c.run("echo hi; exit 3", timeout=timeout)
                 assert (done.returncode, done.stdout) == (3, "hi\n")
             assert (
                 c.run("read line; echo $line $A", input="in\n", env={"A": "a"}).stdout == "in a\n"

@@ -229,7 +229,9 @@ def build(
 # outside.  In steps, because a shell cannot end its own sleep without a race: what is left of the
 # watch after a command looks around within a second and goes.
 _WATCH = (
-    b"(i=%d; while [ $i -gt 0 ]; do kill -s 0 $$ || exit; sleep 1; i=$((i-1)); done; trap '' TERM; "
+    b"(PATH=${PATH-}:/usr/bin:/bin; i=%d; while [ $i -gt 0 ]; do kill -s 0 $$ || exit; "
+    # Without a sleep the time would be over at once.
+    b"sleep 1 || exit; i=$((i-1)); done; trap '' TERM; "
     b"kill -s TERM -- -$$; sleep 1; kill -s KILL -- -$$) </dev/null 3>&- 4>&- & w=$!; "
 )
 
