@@ -86,7 +86,9 @@ class JobEvidence:
         else:
             self.is_gone_now()
         self.status = _merged(status, before)
-        wanting = status.state in _HAS_EXIT_CODE and not _has_code(status)
+        # An array that is known by its elements (no word of its own) has no exit code of its own.
+        has_one = status.state in _HAS_EXIT_CODE and bool(status.raw_state)
+        wanting = has_one and not _has_code(status)
         self.code_until = time.monotonic() + grace if wanting else None
 
     def take_history(self, job_id: str, found: Snapshot, grace: float) -> None:

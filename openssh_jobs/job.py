@@ -278,8 +278,8 @@ class Job:
         Read in pieces by offset: nothing is held open on the host between two looks.  Raises
         ``FileNotFoundError`` where the job is over (or ``follow`` is false) and there is no file,
         ``InputError`` where nobody knows which file it is, or where it goes to a device or pipe.
-        With ``follow`` a file that is not there yet is waited for; a warning of the logger says so,
-        and why.
+        With ``follow`` a file that is not there yet is waited for; where the scheduler keeps it
+        elsewhere meanwhile, a warning of the logger says so.
         """
         output = self._output(stream)
         has_warned = False
@@ -289,8 +289,10 @@ class Job:
             over = not follow or self._is_over()
             found = self._read_from(output, offset, must_exist=over)
             if found is None and not has_warned:
+                # Of a job that waits or has just begun that is no news; a spool is.
                 late = self._late_output()
-                log.warning("job %s: its %s is not there yet. %s", self.id, stream, late or "")
+                level = logging.WARNING if late else logging.INFO
+                log.log(level, "job %s: its %s is not there yet. %s", self.id, stream, late or "")
                 has_warned = True
             size, data = found or (0, b"")
             if size < offset:

@@ -241,7 +241,6 @@ def test_a_refused_job_leaves_nothing(room: Room, tmp_path: Path) -> None:
         ({"time_limit": "nonsense"}, "Invalid --time specification"),
         ({"memory": "999T"}, "Memory specification can not be satisfied"),
         ({"options": ["--nosuchoption"]}, "unrecognized option '--nosuchoption'"),
-        ({"array": "x-y"}, "Invalid job array specification"),
         ({"nodes": "many"}, "is not a valid node count"),
         ({"queue": "nosuch"}, "invalid partition specified: nosuch"),
     ],

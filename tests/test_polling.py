@@ -90,7 +90,11 @@ class Queue:
             if one:
                 state, _, code = state.partition("=")
                 known[one] = JobStatus(
-                    one, JobState(state), exit_code=int(code) if code else None, source="queue"
+                    one,
+                    JobState(state),
+                    exit_code=int(code) if code else None,
+                    source="queue",
+                    raw_state=state,
                 )
         snapshot = Snapshot(known=known)
         return snapshot if requested is None else snapshot.select(requested)

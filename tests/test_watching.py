@@ -10,7 +10,7 @@ import pytest
 
 from openssh_jobs import evidence, watching
 from openssh_jobs.errors import SchedulerError
-from openssh_jobs.jobs import JobState, JobStatus, Snapshot
+from openssh_jobs.jobs import JobState, JobStatus, Snapshot, array_status
 from openssh_jobs.watching import Watch
 
 DOWN = SchedulerError("controller down", kind="transient")
@@ -40,7 +40,7 @@ def watch(clock: Clock) -> Watch:
 
 
 def status(job_id: str, state: str, **facts: object) -> JobStatus:
-    return JobStatus(job_id, state, **{"source": "queue", **facts})  # type: ignore[arg-type]
+    return JobStatus(job_id, state, **{"source": "queue", "raw_state": state, **facts})  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -441,3 +441,14 @@ def test_threads_may_follow_while_others_look(watch: Watch) -> None:
         thread.join(60)
     assert trouble == []
     assert len(watch.unsettled()) == 1200
+
+
+def test_an_array_that_is_known_by_its_elements_waits_for_no_exit_code(
+    watch: Watch, answer: Callable[..., None]
+) -> None:
+    watch.follow("7")
+    whole = array_status("7", [status("7_1", "completed"), status("7_2", "failed")], whole=True)
+    assert whole is not None
+    answer(whole)
+    assert watch.is_over("7")
+    assert watch.without_exit_code(["7"]) == []
