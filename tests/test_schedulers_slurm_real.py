@@ -214,7 +214,7 @@ def test_refusals_are_told_apart(alice: Account) -> None:
     for wish, kind in (
         ({"queue": "nosuch"}, "invalid_request"),
         ({"options": ("--no-such-option",)}, "invalid_request"),
-        ({"array": "zzz"}, "invalid_request"),
+        ({"options": ("--array=zzz",)}, "invalid_request"),
         ({"memory": "9999999G"}, "invalid_request"),
     ):
         with pytest.raises(SubmitRejected) as caught:
