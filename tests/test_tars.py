@@ -13,7 +13,7 @@ import pytest
 
 from openssh_jobs import Connection
 from openssh_jobs.errors import ConfigurationError, TransferError
-from openssh_jobs.remote import tars
+from openssh_jobs.remote import command, tars, wrapper
 from openssh_jobs.remote.trees import Member
 from tests.conftest import LEDGER
 from tests.helpers import facts, hidden, make_tree, tar_in
@@ -165,9 +165,12 @@ def test_a_host_that_lacks_a_command_is_told_so(
     expect_logins: Callable[..., None],
     lab_directory: Path,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its shell says "not found", which is not about the file."""
     parts.require("busybox")
+    for module in (command, wrapper):  # the tar of this machine would be found behind the PATH
+        monkeypatch.setattr(module, "OWN_PATH", b"")
     applets = lab_directory / "no-tar"
     applets.mkdir()
     busybox = str(shutil.which("busybox"))
