@@ -67,7 +67,8 @@ def accounts(
     directory.mkdir(mode=0o755)
     yield Account(lab, directory, ALICE), Account(lab, directory, BOB)
     command = "scancel" if isinstance(lab, SlurmLab) else "qdel"
-    lab.command(command, "-u", f"{ALICE},{BOB}", check=False)
+    for user in (ALICE, BOB):
+        lab.command(command, "-u", user, check=False)
 
 
 # What each scheduler lets a user write into a job of his.

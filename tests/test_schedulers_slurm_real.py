@@ -26,7 +26,8 @@ def accounts(slurm: SlurmLab, lab_directory: Path) -> Iterator[tuple[Account, Ac
     directory = lab_directory / "schedulers"
     directory.mkdir(mode=0o755)
     yield Account(slurm, directory, ALICE), Account(slurm, directory, BOB)
-    slurm.command("scancel", "-u", f"{ALICE},{BOB}", check=False)
+    for user in (ALICE, BOB):
+        slurm.command("scancel", "-u", user, check=False)
 
 
 @pytest.fixture

@@ -158,7 +158,7 @@ def test_a_login_shell_that_never_begins(
     """Only what needs a login shell is an error; a submission knows that there is no job."""
     host = make_sshd(files={".bash_profile": profile})
     expect_logins(1)
-    with connect(host, backend) as c:
+    with connect(host, backend, 5) as c:
         try:
             with pytest.raises(CommandNotStarted) as caught:
                 c.run("touch ~/RAN; exit 7", login_shell=True, check=True)
