@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import arc, errors, parser
     from .arc import SSHClient
-    from .cluster import Cluster, Job
+    from .cluster.cluster import Cluster, Job
+    from .commands.remote_process import RemoteProcess
+    from .commands.result import CommandResult
     from .connection import Connection, Liveness
+    from .files.stat import FileStat
     from .jobs import JobId, JobState, JobStatus, Node, Queue, Snapshot
-    from .remote.file_stat import FileStat
-    from .remote.popen import RemoteProcess
-    from .remote.result import CommandResult
-    from .remote.transfer import TransferResult
+    from .transfer.transfer import TransferResult
 
 __version__ = "0.1.0"
 
@@ -45,9 +45,9 @@ __all__ = [
 
 _HOME = {
     "Cluster": "cluster",
-    "CommandResult": "remote.result",
+    "CommandResult": "commands.result",
     "Connection": "connection",
-    "FileStat": "remote.file_stat",
+    "FileStat": "files.stat",
     "Job": "cluster",
     "JobId": "jobs",
     "JobState": "jobs",
@@ -55,10 +55,10 @@ _HOME = {
     "Liveness": "connection",
     "Node": "jobs",
     "Queue": "jobs",
-    "RemoteProcess": "remote.popen",
+    "RemoteProcess": "commands.remote_process",
     "SSHClient": "arc",
     "Snapshot": "jobs",
-    "TransferResult": "remote.transfer",
+    "TransferResult": "transfer.options",
 }
 
 

@@ -8,27 +8,27 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import settings
+from .commands import limits
+from .commands.control_shell import ControlShell
+from .commands.result import CommandResult
+from .commands.runner import Commands, Scope
+from .commands.stdio import line_splitter
 from .errors import ConfigurationError, ConnectError, OpenSSHJobsError
-from .openssh import forking
+from .files.file_calls import FileCalls
+from .openssh import at_fork
+from .openssh.destination import Target
 from .openssh.master import Master
-from .openssh.sessions import Sessions
-from .openssh.target import Target
-from .remote import limits
-from .remote.calls import FileCalls
-from .remote.command import Commands, Scope
-from .remote.exchange import line_splitter
-from .remote.result import CommandResult
-from .remote.sftp import Sftp
-from .remote.shell import ControlShell
+from .transfer.sftp import Sftp
+from .transport.sessions import Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from .openssh.forwards import Forward
+    from .commands.host_tools import Features
+    from .commands.remote_process import RemoteProcess
     from .openssh.prompts import Prompt
-    from .remote.features import Features
-    from .remote.popen import RemoteProcess
-    from .remote.transfer import Transfer, TransferResult
+    from .transfer.transfer import Transfer, TransferResult
+    from .transport.forwards import Forward
 
     Command = str | bytes | Sequence[str | bytes]
 
@@ -138,7 +138,7 @@ class Connection(FileCalls):
         self._shell = ControlShell(self._sessions, self._commands)
         self._commands.aside = self._aside
         self._sftp = Sftp(self._sessions, start_timeout=start_timeout)
-        forking.renew(self)
+        at_fork.renew(self)
 
     def __repr__(self) -> str:
         return f"Connection({self.host!r})"
@@ -228,7 +228,7 @@ class Connection(FileCalls):
         A context manager with ``.local_port``, a free one where none is given; taken back at its
         end.  Raises ``ConnectError`` that names a port which is taken here.
         """
-        from .openssh import forwards
+        from .transport import forwards
 
         return forwards.local(
             self._sessions,
@@ -251,7 +251,7 @@ class Connection(FileCalls):
         A context manager with ``.remote_port``; with 0 the host chooses one.  ``remote_host`` is
         the address to listen on over there.  Raises ``ConnectError`` where the host refuses.
         """
-        from .openssh import forwards
+        from .transport import forwards
 
         return forwards.remote(
             self._sessions,
@@ -437,7 +437,7 @@ class Connection(FileCalls):
         running = self._commands.launch(plan, keep_stdin=True)
         if stdin is None:
             running.close_stdin()
-        from .remote.popen import RemoteProcess
+        from .commands.remote_process import RemoteProcess
 
         return RemoteProcess(
             self._commands,
@@ -453,7 +453,7 @@ class Connection(FileCalls):
 
     @cached_property
     def _transfer(self) -> Transfer:
-        from .remote.transfer import Transfer
+        from .transfer.transfer import Transfer
 
         return Transfer(self._commands, self._shell, self._sftp, self._files, self.host)
 
@@ -472,7 +472,7 @@ class Connection(FileCalls):
         from another thread).  ``method``: ``auto``, ``sftp``, ``tar``, ``rsync``, or ``scp`` for
         single files.  Raises ``OSError`` kinds, ``TransferError``.  docs/files.rst has the rest.
         """
-        from .remote.transfer import Options
+        from .transfer.transfer import Options
 
         return self._transfer.put(local, remote, Options(method=method, **options))
 
@@ -480,6 +480,6 @@ class Connection(FileCalls):
         self, remote: str, local: str | os.PathLike[str], *, method: str = "auto", **options: Any
     ) -> TransferResult:
         """Copy a file or tree of the host here; whole or absent.  Options as for ``put``."""
-        from .remote.transfer import Options
+        from .transfer.transfer import Options
 
         return self._transfer.get(remote, local, Options(method=method, **options))

@@ -12,11 +12,11 @@ import re
 from collections.abc import Iterable
 from datetime import tzinfo
 
-from openssh_jobs.errors import SchedulerError
-from openssh_jobs.jobs import CancelOutcome, Node, Queue, Snapshot
-from openssh_jobs.schedulers import available, get
-from openssh_jobs.schedulers.base import Scheduler
-from openssh_jobs.schedulers.text import first_line
+from .errors import SchedulerError
+from .jobs import CancelOutcome, Node, Queue, Snapshot
+from .schedulers import available, get
+from .schedulers.base import Scheduler
+from .schedulers.fields import first_line
 
 __all__ = [
     "detect",

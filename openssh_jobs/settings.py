@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import private_directory
+from . import permissions
 from .errors import ConfigurationError
 
 APP = "openssh_jobs"
@@ -40,7 +40,7 @@ def read_config() -> dict[str, Any]:
     try:
         # A fifo that somebody has put there would keep us waiting.
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as handle:
-            if not private_directory.is_trusted_file(os.fstat(handle.fileno())):
+            if not permissions.is_trusted_file(os.fstat(handle.fileno())):
                 raise ConfigurationError(
                     f"{path} belongs to somebody else, or others can write it",
                     advice="Use a copy of your own (chmod go-w).",

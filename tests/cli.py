@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from openssh_jobs import Connection
-from tests.real.site import Host
+from tests.lab.site import Host
 
 # The console script as pip installed it, and the same where warnings count, too.
 _SCRIPT = str(Path(sys.executable).with_name("openssh-jobs"))

@@ -1,6 +1,6 @@
 """Every test runs against real programs, in an environment of its own.
 
-Run by root, pytest starts itself again inside namespaces of its own (tests/real/namespaces.py), so
+Run by root, pytest starts itself again inside namespaces of its own (tests/lab/namespaces.py), so
 that a real Slurm, real users and real cables can come and go without the machine noticing.
 ``OPENSSH_JOBS_LAB=none`` leaves that out; a plain user has no choice, and what needs it is skipped.
 """
@@ -22,16 +22,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from tests.real import leaks, namespaces, parts
-from tests.real.gridengine import GridEngineLab
-from tests.real.ledger import Ledger
-from tests.real.site import Host, Site
-from tests.real.slurm import SlurmLab
-from tests.real.sshd import Sshd
+from tests.lab import leaks, namespaces, parts
+from tests.lab.gridengine import GridEngineLab
+from tests.lab.ledger import Ledger
+from tests.lab.site import Host, Site
+from tests.lab.slurm import SlurmLab
+from tests.lab.sshd import Sshd
 
 if TYPE_CHECKING:
     from openssh_jobs import Connection
-    from tests.real.interactive import InteractiveServer
+    from tests.lab.interactive import InteractiveServer
 
 LEDGER = Ledger()
 _REAL_HOME = Path(pwd.getpwuid(os.geteuid()).pw_dir)
@@ -395,7 +395,7 @@ def make_sshd(lab_directory: Path) -> Iterator[Callable[..., Host]]:
 @pytest.fixture
 def asking(cold: Path) -> Iterator[Callable[..., InteractiveServer]]:
     """``asking("alias", steps=[...]) -> InteractiveServer``: a server that asks for secrets."""
-    from tests.real.interactive import InteractiveServer
+    from tests.lab.interactive import InteractiveServer
 
     parts.require("ssh")
     started: list[InteractiveServer] = []

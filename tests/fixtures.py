@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from openssh_jobs import Connection
-from tests.real.site import Host
+from tests.lab.site import Host
 
 _numbers = itertools.count()
 

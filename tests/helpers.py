@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.real import parts
-from tests.real.site import Host
+from tests.lab import parts
+from tests.lab.site import Host
+from tests.paths import CHECKOUT
 
-_CHECKOUT = Path(__file__).parent.parent
 # Warnings count in children, too: a socket or a process that is left behind says so there.
 PYTHON = [sys.executable, "-W", "error", "-X", "dev", "-c"]
 _OPEN = """\
@@ -38,7 +38,7 @@ def start_client(code: str, host: Host, backend: str = "auto") -> subprocess.Pop
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=_CHECKOUT,
+        cwd=CHECKOUT,
     )
 
 
@@ -51,7 +51,7 @@ def run_client(code: str, host: Host, backend: str = "auto", *, input: str = "")
         text=True,
         timeout=60,
         check=False,
-        cwd=_CHECKOUT,
+        cwd=CHECKOUT,
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     return done.stdout

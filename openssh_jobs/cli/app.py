@@ -13,18 +13,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from . import (
-    common,
-    demo,
-    doctor,
-    files,
-    forward,
-    login,
-    machine,
-    results,
-    status,
-    submit,
-)
+from . import demo, doctor, files, forward, login, machine, options, results, status, submit
 from .output import Ui, one_line, printable
 
 _UNATTENDED_PATIENCE = 10.0
@@ -54,12 +43,12 @@ examples:
 """
 
 
-def build_parser() -> common.Parser:
+def build_parser() -> options.Parser:
     """The whole command line."""
-    parser = common.Parser(
+    parser = options.Parser(
         prog="openssh-jobs",
         description=_DESCRIPTION,
-        epilog=_EPILOG + common.EXIT_CODES,
+        epilog=_EPILOG + options.EXIT_CODES,
         usage="openssh-jobs COMMAND [options]",
     )
     parser.add_argument("-V", "--version", action="store_true", help="say which version this is")
@@ -82,16 +71,16 @@ def _parse(words: list[str]) -> argparse.Namespace:
     if strange:
         name = f"openssh-jobs {args.command}" if args.command else "openssh-jobs"
         said = " ".join(strange)
-        raise common.WrongUse(f"{name}: unrecognized arguments: {said}. See `{name} --help`.")
+        raise options.WrongUse(f"{name}: unrecognized arguments: {said}. See `{name} --help`.")
     if args.command is None:
-        raise common.WrongUse(
+        raise options.WrongUse(
             "openssh-jobs: name a command, such as `openssh-jobs demo`; `openssh-jobs --help` "
             "lists them."
         )
     if args.command == "exec":
         if args.words:
             # Or `exec hpc ls -l x` would log in as the user x.
-            raise common.WrongUse(
+            raise options.WrongUse(
                 "openssh-jobs exec: put -- before the command: "
                 f"`openssh-jobs exec {shlex.quote(args.host)} -- ls -l`."
             )
@@ -115,7 +104,7 @@ def run(words: list[str]) -> int:
         except OSError as error:
             return _failed(error, ui)
         return int(done.code or 0)
-    except common.WrongUse as error:
+    except options.WrongUse as error:
         return _failed(error, ui)
     ui.quiet = getattr(args, "quiet", False)
     ui.json = getattr(args, "json", False)
@@ -138,12 +127,12 @@ def _run(args: argparse.Namespace, ui: Ui, ending: _Ending) -> int:
     except BaseException as error:
         if ending.number is not None or isinstance(error, KeyboardInterrupt):
             # Whatever was raised on the way out, this is why.
-            common.end_commands()
+            options.end_commands()
             _interrupted(ui)
             return ending.code
         if isinstance(error, BrokenPipeError):
             _drop_output(sys.stdout)  # whoever read it has seen enough
-            return common.BROKEN_PIPE
+            return options.BROKEN_PIPE
         if not isinstance(error, Exception):
             raise
         if ui.debug:
@@ -170,12 +159,12 @@ def _drop_output(stream: Any) -> None:
 def _failed(error: BaseException, ui: Ui) -> int:
     try:
         if ui.json:
-            ui.data(common.as_data(error))
+            ui.data(options.as_data(error))
         sys.stdout.flush()
     except OSError:  # a full disk, most likely what failed before
         _drop_output(sys.stdout)
-    ui.note(common.sentence(error))
-    return common.exit_code(error)
+    ui.note(options.sentence(error))
+    return options.exit_code(error)
 
 
 # --------------------------------------------------------------------------- signals

@@ -14,18 +14,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import common, molecule
+from . import molecule, options
 from .output import count, printable
 from .progress import Line, bar
 
 if TYPE_CHECKING:
     import argparse
 
-    from ..cluster import Cluster, Job
+    from ..cluster.cluster import Cluster, Job
     from ..connection import Connection
     from ..jobs import JobStatus
+    from ..testing.sshd import PrivateSshd
     from .output import Ui
-    from .private_sshd import PrivateSshd
 
 _ALIAS = "demo"
 _PATIENCE = 20.0
@@ -39,7 +39,7 @@ _BAD_IN_DIRECTORY = frozenset("%${}\"' \t\n\\")
 
 def add_commands(commands: Any) -> None:
     """Add ``demo`` to the command line."""
-    parser = common.add_command(
+    parser = options.add_command(
         commands,
         "demo",
         run_demo,
@@ -56,7 +56,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--keep", action="store_true", help="with --host: keep the directory there")
     parser.add_argument("--queue", metavar="NAME", help="with --host: queue (Slurm: partition)")
     parser.add_argument("--account", metavar="NAME", help="with --host: account that pays")
-    common.add_scheduler_options(parser)
+    options.add_scheduler_options(parser)
 
 
 def run_demo(args: argparse.Namespace, ui: Ui) -> int:
@@ -66,9 +66,9 @@ def run_demo(args: argparse.Namespace, ui: Ui) -> int:
         return _on_users_host(args, ui)
     given = (args.ssh_config, args.jump, args.identity_file, args.port, args.user)
     if any(one is not None for one in given) or args.ssh_options or args.keep:
-        raise common.WrongUse("openssh-jobs demo: this option goes with --host only.")
+        raise options.WrongUse("openssh-jobs demo: this option goes with --host only.")
     if args.scheduler not in ("auto", "direct"):
-        raise common.WrongUse(
+        raise options.WrongUse(
             f"openssh-jobs demo: the private server has no {args.scheduler}; name a host of "
             f"yours: `openssh-jobs demo --host HOST --scheduler {args.scheduler}`."
         )
@@ -79,9 +79,9 @@ def run_demo(args: argparse.Namespace, ui: Ui) -> int:
 
 
 def _on_private_server(ui: Ui) -> int:
-    from ..cluster import Cluster
+    from ..cluster.cluster import Cluster
     from ..connection import Connection
-    from .private_sshd import PrivateSshd
+    from ..testing.sshd import PrivateSshd
 
     ui.goes_on = "all of the demo was removed"
     with _own_directory() as top, PrivateSshd(top / "server", alias=_ALIAS) as server:
@@ -108,7 +108,7 @@ def _on_users_host(args: argparse.Namespace, ui: Ui) -> int:
     directory = f"openssh-jobs-demo-{secrets.token_hex(4)}"
     ui.goes_on = f"look on {args.host} for the directory {directory}"
     wishes = {"queue": args.queue, "account": args.account}
-    with tempfile.TemporaryDirectory(prefix="oj-demo-") as top, common.cluster(args) as cluster:
+    with tempfile.TemporaryDirectory(prefix="oj-demo-") as top, options.cluster(args) as cluster:
         story = _Story(ui, args)
         connection = cluster.connection
         story.open(connection)
@@ -210,7 +210,7 @@ class _Story:
         # The private server is gone before anybody could type this; why show the way to it.
         same = shlex.join(["openssh-jobs", *words])
         self.tell("")
-        self.tell(f"$ {same if self._args is None else common.again(self._args, *words)}")
+        self.tell(f"$ {same if self._args is None else options.again(self._args, *words)}")
 
     def open(self, connection: Connection) -> None:
         """Log in."""
@@ -281,7 +281,7 @@ class _Story:
         if self._ui.json:
             self._ui.data(self.facts)
         well = well and self.facts.get("agrees") is True
-        return common.WELL if well else common.NOT_WELL
+        return options.WELL if well else options.NOT_WELL
 
 
 class _Watcher:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import common
+from . import options
 from .login import span
 from .output import count, one_line
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import argparse
 
     from ..connection import Connection
-    from ..openssh.keys import AgentAnswer, Certificate
+    from ..openssh.destination import Target
+    from ..openssh.identities import AgentAnswer, Certificate
     from ..openssh.master import Link, Master
-    from ..openssh.target import Target
     from .output import Ui
 
 Level = Literal["ok", "warn", "FAIL"]
@@ -37,7 +37,7 @@ class Finding:
     check: str
     text: str
     mend: str = ""
-    code: int = common.WELL
+    code: int = options.WELL
 
 
 def ok(check: str, text: str) -> Finding:
@@ -50,7 +50,7 @@ def warn(check: str, text: str, mend: str = "") -> Finding:
     return Finding(level="warn", check=check, text=text, mend=mend)
 
 
-def fail(check: str, text: str, mend: str = "", code: int = common.NOT_WELL) -> Finding:
+def fail(check: str, text: str, mend: str = "", code: int = options.NOT_WELL) -> Finding:
     """Something does not work."""
     return Finding(level="FAIL", check=check, text=text, mend=mend, code=code)
 
@@ -59,8 +59,8 @@ def of_error(check: str, error: Exception) -> Finding:
     """An error as a finding: its advice is how to mend it."""
     message = getattr(error, "message", None)
     if message is None:
-        return fail(check, f"{type(error).__name__}: {error}", code=common.exit_code(error))
-    return fail(check, message, getattr(error, "advice", None) or "", common.exit_code(error))
+        return fail(check, f"{type(error).__name__}: {error}", code=options.exit_code(error))
+    return fail(check, message, getattr(error, "advice", None) or "", options.exit_code(error))
 
 
 # --------------------------------------------------------------------------- the command
@@ -68,7 +68,7 @@ def of_error(check: str, error: Exception) -> Finding:
 
 def add_commands(commands: Any) -> None:
     """Add ``doctor`` to the command line."""
-    parser = common.add_command(
+    parser = options.add_command(
         commands,
         "doctor",
         run_doctor,
@@ -77,8 +77,8 @@ def add_commands(commands: Any) -> None:
         examples="  openssh-jobs doctor hpc\n  openssh-jobs doctor hpc --json",
     )
     parser.add_argument("host", metavar="HOST", help="any name that ssh takes")
-    common.add_connection_options(parser)
-    common.add_output_options(parser)
+    options.add_connection_options(parser)
+    options.add_output_options(parser)
 
 
 def run_doctor(args: argparse.Namespace, ui: Ui) -> int:
@@ -101,7 +101,7 @@ def run_doctor(args: argparse.Namespace, ui: Ui) -> int:
         else:
             said = count(warnings, "warning") if warnings else "all is well"
             ui.line(f"{said}, nothing stands in the way" if warnings else said)
-    return broken[0].code if broken else common.WELL
+    return broken[0].code if broken else options.WELL
 
 
 def examine(args: argparse.Namespace) -> Iterator[Finding]:
@@ -111,7 +111,7 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
 
     try:
         yield _binary()
-        target = common.target(args, args.host)
+        target = options.target(args, args.host)
         master = Master(target)
         yield _way(target, master)
     except OpenSSHJobsError as error:
@@ -123,7 +123,7 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
         yield of_error("sockets", error)
         return
     yield from _guarded("keys", lambda: _keys(master))
-    connection = common.connection(args)
+    connection = options.connection(args)
     try:
         login, link = _login(connection, master)
         yield login
@@ -151,18 +151,18 @@ def _guarded(check: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Find
 
 
 def _binary() -> Finding:
-    from ..openssh import features
+    from ..openssh import ssh_config
 
-    version = features.ssh_version()
-    return ok("openssh", f"{version.text} at {features.find('ssh')}")
+    version = ssh_config.ssh_version()
+    return ok("openssh", f"{version.text} at {ssh_config.find('ssh')}")
 
 
 def _way(target: Target, master: Master) -> Finding:
-    from ..openssh import masters, route
+    from ..openssh import jump_hosts, masters
 
     resolved = master.resolved
     text = f"{target.host} → {masters.route_text(resolved)}"
-    hops = route.hops(target, resolved)
+    hops = jump_hosts.hops(target, resolved)
     if hops:
         names = [f"{hop.name} ({masters.route_text(hop.resolved)})" for hop in hops]
         text += f", through {', then '.join(names)}"
@@ -174,22 +174,22 @@ def _way(target: Target, master: Master) -> Finding:
 
 
 def _directory() -> Finding:
-    from ..openssh import sockets
+    from ..openssh import runtime_directory
 
-    path = sockets.prepare_directory()
+    path = runtime_directory.prepare_directory()
     used = len(os.fsencode(path)) + 1 + 12
     return ok(
         "sockets",
-        f"socket directory {path}, private, {used} of {sockets.MAX_SOCKET_BYTES} bytes",
+        f"socket directory {path}, private, {used} of {runtime_directory.MAX_SOCKET_BYTES} bytes",
     )
 
 
 def _keys(master: Master) -> Iterator[Finding]:
-    from ..openssh import keys
+    from ..openssh import identities
 
     resolved, now = master.resolved, datetime.now(UTC)
-    agent = keys.ask_agent(resolved)
-    certificates = keys.certificates(resolved, agent)
+    agent = identities.ask_agent(resolved)
+    certificates = identities.certificates(resolved, agent)
     for one in certificates:
         if one.expired(now):
             yield warn(
@@ -199,7 +199,7 @@ def _keys(master: Master) -> Iterator[Finding]:
             )
     yield _agent(agent, certificates, now, only=resolved.get("identitiesonly") == "yes")
     held = agent.keys if agent else ()
-    locked = [key.path for key in keys.key_files(resolved) if keys.is_locked(key, held)]
+    locked = [key.path for key in identities.key_files(resolved) if identities.is_locked(key, held)]
     if locked:
         yield warn(
             "keys",
@@ -279,7 +279,7 @@ def _kept(link: Link) -> str:
 def _no_session(master: Master) -> Finding | None:
     """The error of whoever wants a session now, where none is free: nothing else can be tried."""
     from ..errors import OpenSSHJobsError
-    from ..openssh.sessions import Sessions
+    from ..transport.sessions import Sessions
 
     sessions = Sessions(master)
     with open(os.devnull, "r+b") as nothing:
@@ -308,12 +308,12 @@ def _on_the_host(connection: Connection, link: Link) -> Iterator[Finding]:
 
 def _guest(link: Link, program: str, words: list[str], data: bytes | None = None) -> Any:
     """Run ``ssh`` or ``sftp`` as a guest on the master; it cannot dial."""
-    from ..openssh import features, process
+    from ..openssh import process, ssh_config
 
-    options = ["-F", "none", "-o", "ControlMaster=no", "-o", "ProxyCommand=false"]
+    arguments = ["-F", "none", "-o", "ControlMaster=no", "-o", "ProxyCommand=false"]
     path = link.path.replace("%", "%%")
-    options += ["-o", "BatchMode=yes", "-o", f'ControlPath="{path}"']
-    return process.run([features.find(program), *options, *words], timeout=30, input=data)
+    arguments += ["-o", "BatchMode=yes", "-o", f'ControlPath="{path}"']
+    return process.run([ssh_config.find(program), *arguments, *words], timeout=30, input=data)
 
 
 def _shell(link: Link) -> Iterator[Finding]:
@@ -343,16 +343,16 @@ def _shell(link: Link) -> Iterator[Finding]:
 
 
 def _files(connection: Connection, link: Link) -> Iterator[Finding]:
-    features = connection.features
+    tools = connection.features
     sftp = _guest(link, "sftp", ["-q", "-b", "-", "none"], b"pwd\n")
     have = [
         "sftp" if sftp.returncode == 0 else "",
-        "GNU tar" if features.gnu_tar else "tar" if features.tar else "",
-        _version("rsync", features.rsync),
-        features.sha256,
+        "GNU tar" if tools.gnu_tar else "tar" if tools.tar else "",
+        _version("rsync", tools.rsync),
+        tools.sha256,
     ]
     text = ", ".join(one for one in have if one) or "nothing to copy with"
-    usage = connection.disk_usage(features.home)
+    usage = connection.disk_usage(tools.home)
     text += f"; {_room(usage.free)} free in the home directory"
     if sftp.returncode != 0:
         said = sftp.stderr.decode("utf-8", "replace").strip().splitlines()
@@ -361,7 +361,7 @@ def _files(connection: Connection, link: Link) -> Iterator[Finding]:
             f"no sftp ({said[-1] if said else 'no reason given'}); files go another way",
             "The server lacks `Subsystem sftp`, or the start files of the shell print something.",
         )
-    if not features.tar:
+    if not tools.tar:
         yield warn("tar", "no tar: directories are copied file by file", "Ask the site for one.")
     if usage.total and usage.free < min(usage.total // 50, 10**9):
         yield warn("files", text, "Make room there: job directories usually lie in the home.")

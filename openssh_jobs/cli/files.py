@@ -10,15 +10,15 @@ import threading
 import time
 from typing import IO, TYPE_CHECKING, Any
 
-from . import common
+from . import options
 from .output import count, size
 from .progress import Progress
 
 if TYPE_CHECKING:
     import argparse
 
-    from ..remote.popen import RemoteProcess
-    from ..remote.transfer import TransferResult
+    from ..commands.remote_process import RemoteProcess
+    from ..transfer.transfer import TransferResult
     from .output import Ui
 
 _CHUNK = 65536
@@ -37,7 +37,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _add_exec(commands: Any) -> None:
-    parser = common.add_command(
+    parser = options.add_command(
         commands,
         "exec",
         run_exec,
@@ -67,22 +67,22 @@ exit codes:
     parser.add_argument(
         "-n", "--no-stdin", action="store_true", help="do not read standard input (in loops)"
     )
-    common.add_connection_options(parser)
-    common.add_output_options(parser)
+    options.add_connection_options(parser)
+    options.add_output_options(parser)
 
 
 def run_exec(args: argparse.Namespace, ui: Ui) -> int:
     """Run a remote command with our streams; its exit code."""
     if (args.shell is None) == (not args.words):
-        raise common.WrongUse(
+        raise options.WrongUse(
             "openssh-jobs exec: give either a command behind -- or a script with -s. "
             "See `openssh-jobs exec --help`."
         )
     if args.timeout is not None and not args.timeout > 0:
-        raise common.WrongUse("openssh-jobs exec: --timeout wants a number of seconds above 0.")
+        raise options.WrongUse("openssh-jobs exec: --timeout wants a number of seconds above 0.")
     command = args.words if args.shell is None else args.shell
     ui.goes_on = f"the command on {args.host} may still run"
-    with common.connection(args) as host:
+    with options.connection(args) as host:
         if ui.json:
             return _exec_as_data(host, command, args, ui)
         process = host.popen(
@@ -102,7 +102,7 @@ def run_exec(args: argparse.Namespace, ui: Ui) -> int:
                 ui.note(
                     f"{args.host}: the command was not over after {args.timeout:g} s and {where}."
                 )
-                return common.TIMED_OUT
+                return options.TIMED_OUT
             raise
         finally:
             process.close()
@@ -120,8 +120,8 @@ def _exec_as_data(host: Any, command: Any, args: argparse.Namespace, ui: Ui) -> 
             command, input=data, timeout=args.timeout, login_shell=args.login_shell or None
         )
     except CommandTimeout as error:
-        ui.note(common.sentence(error))
-        done, code = error.result, common.TIMED_OUT
+        ui.note(options.sentence(error))
+        done, code = error.result, options.TIMED_OUT
     ui.data(
         {
             "host": host.host,
@@ -201,7 +201,7 @@ def split_remote(text: str) -> tuple[str, str]:
     An empty path is the home directory.
     """
     if text.startswith("ssh://"):
-        raise common.WrongUse(
+        raise options.WrongUse(
             f"{text!r} is a URL: write HOST:PATH, and the port as -p N.",
         )
     found = _BRACKETED.fullmatch(text)
@@ -210,7 +210,7 @@ def split_remote(text: str) -> tuple[str, str]:
     else:
         host, colon, path = text.partition(":")
         if not (host and colon) or "/" in host or "[" in host:
-            raise common.WrongUse(f"{text!r} is no HOST:PATH, such as hpc:runs/relax-7.")
+            raise options.WrongUse(f"{text!r} is no HOST:PATH, such as hpc:runs/relax-7.")
     if path in ("", ".", "~"):
         return host, "~/"
     return host, path + "/" if path.rpartition("/")[2] in (".", "..") else path
@@ -246,7 +246,7 @@ def add_transfer_options(parser: Any) -> None:
 
 
 def _add_put(commands: Any) -> None:
-    parser = common.add_command(
+    parser = options.add_command(
         commands,
         "put",
         run_put,
@@ -268,12 +268,12 @@ def _add_put(commands: Any) -> None:
     parser.add_argument("local", metavar="LOCAL", help="a file or directory here")
     parser.add_argument("remote", metavar="HOST:PATH", help="its name there")
     add_transfer_options(parser)
-    common.add_connection_options(parser)
-    common.add_output_options(parser)
+    options.add_connection_options(parser)
+    options.add_output_options(parser)
 
 
 def _add_get(commands: Any) -> None:
-    parser = common.add_command(
+    parser = options.add_command(
         commands,
         "get",
         run_get,
@@ -290,13 +290,13 @@ def _add_get(commands: Any) -> None:
     parser.add_argument("remote", metavar="HOST:PATH", help="a file or directory there")
     parser.add_argument("local", metavar="LOCAL", nargs="?", default=".", help="its name here")
     add_transfer_options(parser)
-    common.add_connection_options(parser)
-    common.add_output_options(parser)
+    options.add_connection_options(parser)
+    options.add_output_options(parser)
 
 
 def transfer_options(args: argparse.Namespace) -> dict[str, Any]:
     """The options of ``put`` and ``get`` as the library takes them."""
-    from ..remote.options import Options
+    from ..transfer.options import Options
 
     names = ("only", "exclude", "merge", "update", "resume", "preserve", "verify",
              "follow_symlinks", "method")  # fmt: skip
@@ -310,15 +310,15 @@ def run_put(args: argparse.Namespace, ui: Ui) -> int:
     args.host, path = split_remote(args.remote)
     ui.goes_on = f"what was at {args.remote} before is unchanged"
     if not args.local or not os.path.exists(args.local):
-        raise common.WrongUse(f"there is no {args.local!r} here.")
-    options = transfer_options(args)
-    with common.connection(args) as host, Progress(ui, f"to {args.remote}") as progress:
+        raise options.WrongUse(f"there is no {args.local!r} here.")
+    moving = transfer_options(args)
+    with options.connection(args) as host, Progress(ui, f"to {args.remote}") as progress:
         try:
-            moved = host.put(args.local, path, progress=progress, **options)
+            moved = host.put(args.local, path, progress=progress, **moving)
         except OSError as error:
             raise with_hint(error, path) from error
     tell_transfer(ui, moved, args.local, args.remote, args.host)
-    return common.WELL
+    return options.WELL
 
 
 def run_get(args: argparse.Namespace, ui: Ui) -> int:
@@ -329,16 +329,16 @@ def run_get(args: argparse.Namespace, ui: Ui) -> int:
         local += "/"
     nameless = path.rstrip("/").rpartition("/")[2] in ("~", "", ".", "..")
     if nameless and local.endswith("/"):
-        raise common.WrongUse(f"{args.remote!r} has no name of its own: give LOCAL a name.")
+        raise options.WrongUse(f"{args.remote!r} has no name of its own: give LOCAL a name.")
     ui.goes_on = f"what was at {args.local} before is unchanged"
-    options = transfer_options(args)
-    with common.connection(args) as host, Progress(ui, f"from {args.remote}") as progress:
+    moving = transfer_options(args)
+    with options.connection(args) as host, Progress(ui, f"from {args.remote}") as progress:
         try:
-            moved = host.get(path, local, progress=progress, **options)
+            moved = host.get(path, local, progress=progress, **moving)
         except OSError as error:
             raise with_hint(error, args.local) from error
     tell_transfer(ui, moved, args.remote, args.local, args.host)
-    return common.WELL
+    return options.WELL
 
 
 def with_hint(error: OSError, target: str) -> Exception:
@@ -354,7 +354,7 @@ def with_hint(error: OSError, target: str) -> Exception:
     if isinstance(error, RemoteOSError):
         error.advice = hint
         return error
-    return common.WrongUse(f"{target!r} exists on this machine. {hint}")
+    return options.WrongUse(f"{target!r} exists on this machine. {hint}")
 
 
 def tell_transfer(ui: Ui, moved: TransferResult, source: str, target: str, host: str) -> None:

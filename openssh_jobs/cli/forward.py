@@ -7,13 +7,13 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import common
+from . import options
 
 if TYPE_CHECKING:
     import argparse
 
     from ..connection import Connection
-    from ..openssh.forwards import Forward
+    from ..transport.forwards import Forward
     from .output import Ui
 
 _LOOK_EVERY = 2.0
@@ -39,7 +39,7 @@ def parse_spec(text: str) -> Spec:
     if found is None or any(
         int(found[name] or 1) not in range(1, 65536) for name in ("listen", "port")
     ):
-        raise common.WrongUse(
+        raise options.WrongUse(
             f"forward wants 8888:node01:8888 (port here, host and port there), 8888:localhost:80 "
             f"or just 8888; not {text!r}."
         )
@@ -56,7 +56,7 @@ def parse_spec(text: str) -> Spec:
 
 def add_commands(commands: Any) -> None:
     """Add ``forward`` to the command line."""
-    parser = common.add_command(
+    parser = options.add_command(
         commands,
         "forward",
         run_forward,
@@ -77,14 +77,14 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "-R", "--remote", action="store_true", help="the other way: listen there, lead here"
     )
-    common.add_connection_options(parser)
-    common.add_output_options(parser)
+    options.add_connection_options(parser)
+    options.add_output_options(parser)
 
 
 def run_forward(args: argparse.Namespace, ui: Ui) -> int:
     """Forward until Ctrl-C; forwards that went with a lost connection are made again."""
     specs = [parse_spec(text) for text in args.specs]
-    connection = common.connection(args)
+    connection = options.connection(args)
     made: list[Forward] = []
     with ExitStack() as stack:
         try:
@@ -104,7 +104,7 @@ def run_forward(args: argparse.Namespace, ui: Ui) -> int:
             stack.close()
             if not ui.quiet and not ui.json:
                 ui.note(f"{args.host}: no longer forwarded.")
-    return common.WELL
+    return options.WELL
 
 
 def _all(

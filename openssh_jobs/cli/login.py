@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from . import common
+from . import options
 from .output import Column, duration, moment, printable
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def seconds(text: str) -> int | None:
     found = re.fullmatch(r"(\d+)([smhd]?)", text)
     number = int(found[1]) * _UNITS[found[2] or "s"] if found else 0
     if not 0 < number < 1 << 31:
-        raise common.WrongUse(
+        raise options.WrongUse(
             f"--persist wants a time such as 12h, 30m or 2d, or forever; not {text!r}."
         )
     return number
@@ -55,7 +55,7 @@ def span(number: float) -> str:
 
 
 def _add_login(commands: Any) -> None:
-    parser = common.add_command(
+    parser = options.add_command(
         commands,
         "login",
         run_login,
@@ -70,8 +70,8 @@ def _add_login(commands: Any) -> None:
         metavar="TIME",
         help="how long the connection stays after its last use: 12h (default), 30m, 2d, forever",
     )
-    common.add_connection_options(parser)
-    common.add_output_options(parser)
+    options.add_connection_options(parser)
+    options.add_output_options(parser)
 
 
 def run_login(args: argparse.Namespace, ui: Ui) -> int:
@@ -80,13 +80,13 @@ def run_login(args: argparse.Namespace, ui: Ui) -> int:
     try:
         terminal = os.fdopen(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY), "w", encoding="utf-8")
     except OSError:
-        raise common.WrongUse(
+        raise options.WrongUse(
             f"{args.host}: to log in, somebody has to answer, and there is no terminal here. Type "
-            f"`{common.again(args, 'login', args.host)}` in one; programs give "
+            f"`{options.again(args, 'login', args.host)}` in one; programs give "
             "Connection(responder=...)."
         ) from None
     with terminal:
-        connection = common.connection(args, responder=Asker(terminal), persist=persist)
+        connection = options.connection(args, responder=Asker(terminal), persist=persist)
         alive = connection.check()
         if not alive:
             connection.reconnect()
@@ -108,7 +108,7 @@ def run_login(args: argparse.Namespace, ui: Ui) -> int:
         else:
             stays = "until logout" if persist is None else f"{span(persist)} after its last use"
             ui.line(f"{args.host}: logged in; the connection stays {stays}.")
-    return common.WELL
+    return options.WELL
 
 
 class Asker:
@@ -156,7 +156,7 @@ class Asker:
 
 
 def _add_logout(commands: Any) -> None:
-    parser = common.add_command(
+    parser = options.add_command(
         commands,
         "logout",
         run_logout,
@@ -165,13 +165,13 @@ def _add_logout(commands: Any) -> None:
         examples="  openssh-jobs logout hpc",
     )
     parser.add_argument("host", metavar="HOST", help="any name that ssh takes")
-    common.add_connection_options(parser)
-    common.add_output_options(parser)
+    options.add_connection_options(parser)
+    options.add_output_options(parser)
 
 
 def run_logout(args: argparse.Namespace, ui: Ui) -> int:
     """End our master; one that the user opened is left alone, and that is said."""
-    connection = common.connection(args)
+    connection = options.connection(args)
     ended: list[int] = []
     while True:
         alive = connection.check()
@@ -199,7 +199,7 @@ def run_logout(args: argparse.Namespace, ui: Ui) -> int:
             f"{args.host}: master {left} is your own (its socket is that of your ControlPath) and "
             f"was left alone; `ssh -O exit {args.host}` ends it."
         )
-    return common.NOT_WELL if left is not None and not ended else common.WELL
+    return options.NOT_WELL if left is not None and not ended else options.WELL
 
 
 # --------------------------------------------------------------------------- masters
@@ -218,7 +218,7 @@ _COLUMNS = (
 
 
 def _add_masters(commands: Any) -> None:
-    parser = common.add_command(
+    parser = options.add_command(
         commands,
         "masters",
         run_masters,
@@ -229,8 +229,8 @@ def _add_masters(commands: Any) -> None:
     parser.add_argument(
         "hosts", metavar="HOST", nargs="*", help="only these, and what your ControlPath has"
     )
-    common.add_connection_options(parser)
-    common.add_output_options(parser)
+    options.add_connection_options(parser)
+    options.add_output_options(parser)
 
 
 def run_masters(args: argparse.Namespace, ui: Ui) -> int:
@@ -240,11 +240,11 @@ def run_masters(args: argparse.Namespace, ui: Ui) -> int:
     found = _of_hosts(args) if args.hosts else masters.every()
     if ui.json:
         ui.data({"masters": found})
-        return common.WELL
+        return options.WELL
     ui.table(_COLUMNS, [_row(one) for one in found])
     if not found:
         ui.say("No connection is open.")
-    return common.WELL if found or not args.hosts else common.NOT_WELL
+    return options.WELL if found or not args.hosts else options.NOT_WELL
 
 
 def _of_hosts(args: argparse.Namespace) -> list[MasterFacts]:
@@ -253,7 +253,7 @@ def _of_hosts(args: argparse.Namespace) -> list[MasterFacts]:
 
     found: list[MasterFacts] = []
     for host in args.hosts:
-        master = Master(common.target(args, host))
+        master = Master(options.target(args, host))
         for path, ours in master.candidates():
             route = masters.route_text(master.resolved)
             one = masters.facts(path, ours=ours, host=host, route=route)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import common
+from . import options
 from .output import Column, duration, size
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _text(value: object) -> str:
 
 
 def _add_nodes(commands: Any) -> None:
-    parser = common.add_command(
+    parser = options.add_command(
         commands,
         "nodes",
         run_nodes,
@@ -59,16 +59,16 @@ def _add_nodes(commands: Any) -> None:
         examples="  openssh-jobs nodes hpc\n  openssh-jobs nodes hpc --json",
     )
     parser.add_argument("host", metavar="HOST")
-    common.add_scheduler_options(parser)
+    options.add_scheduler_options(parser)
 
 
 def run_nodes(args: argparse.Namespace, ui: Ui) -> int:
     """List the nodes."""
-    with common.cluster(args) as cluster:
+    with options.cluster(args) as cluster:
         nodes = cluster.nodes()
     if ui.json:
         ui.data({"host": args.host, "nodes": nodes})
-        return common.WELL
+        return options.WELL
     ui.table(
         _NODES,
         [
@@ -87,11 +87,11 @@ def run_nodes(args: argparse.Namespace, ui: Ui) -> int:
             for node in nodes
         ],
     )
-    return common.WELL
+    return options.WELL
 
 
 def _add_queues(commands: Any) -> None:
-    parser = common.add_command(
+    parser = options.add_command(
         commands,
         "queues",
         run_queues,
@@ -100,16 +100,16 @@ def _add_queues(commands: Any) -> None:
         examples="  openssh-jobs queues hpc\n  openssh-jobs queues hpc --json",
     )
     parser.add_argument("host", metavar="HOST")
-    common.add_scheduler_options(parser)
+    options.add_scheduler_options(parser)
 
 
 def run_queues(args: argparse.Namespace, ui: Ui) -> int:
     """List the queues."""
-    with common.cluster(args) as cluster:
+    with options.cluster(args) as cluster:
         queues = cluster.queues()
     if ui.json:
         ui.data({"host": args.host, "queues": queues})
-        return common.WELL
+        return options.WELL
     ui.table(
         _QUEUES,
         [
@@ -128,4 +128,4 @@ def run_queues(args: argparse.Namespace, ui: Ui) -> int:
             for queue in queues
         ],
     )
-    return common.WELL
+    return options.WELL

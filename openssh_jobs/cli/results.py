@@ -6,7 +6,7 @@ import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from . import common
+from . import options
 from .files import add_transfer_options, tell_transfer, transfer_options, with_hint
 from .progress import Progress
 
@@ -24,7 +24,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _add_tail(commands: Any) -> None:
-    parser = common.add_command(
+    parser = options.add_command(
         commands,
         "tail",
         run_tail,
@@ -40,46 +40,46 @@ def _add_tail(commands: Any) -> None:
     parser.add_argument("-f", "--follow", action="store_true", help="until the job is over")
     parser.add_argument("-n", "--lines", type=int, metavar="N", help="only the last N lines so far")
     parser.add_argument("--stderr", action="store_true", help="standard error, not output")
-    common.add_scheduler_options(parser)
+    options.add_scheduler_options(parser)
 
 
 def run_tail(args: argparse.Namespace, ui: Ui) -> int:
     """Print a job's output."""
     if args.lines is not None and (args.lines < 0 or args.follow):
-        raise common.WrongUse(
+        raise options.WrongUse(
             "openssh-jobs tail: -n wants a number from 0 on, and no -f beside it."
         )
     if args.follow and ui.json:
-        raise common.WrongUse("openssh-jobs tail: --json tells of what is there now, without -f.")
+        raise options.WrongUse("openssh-jobs tail: --json tells of what is there now, without -f.")
     stream = "stderr" if args.stderr else "stdout"
     if args.follow:
-        more = common.again(args, "tail", args.host, args.job, "-f")
+        more = options.again(args, "tail", args.host, args.job, "-f")
         ui.goes_on = f"job {args.job} goes on; `{more}` shows it again"
-    with common.cluster(args) as cluster:
+    with options.cluster(args) as cluster:
         job = cluster.job(args.job)
         lines: Iterable[str] = job.tail(stream, follow=args.follow)
         if args.lines is not None:
             lines = deque(lines, maxlen=args.lines)
         if ui.json:
             ui.data({"host": args.host, "job_id": job.id, stream: "".join(lines)})
-            return common.WELL
+            return options.WELL
         for line in lines:
             # As it was written: the file's bytes, not our idea of them.
             sys.stdout.flush()
             sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape"))
             sys.stdout.buffer.flush()
         if not args.follow:
-            return common.WELL
+            return options.WELL
         last = job.last
     if last.state == "completed":
-        return common.WELL
+        return options.WELL
     ended = f" with exit code {last.exit_code}" if last.state == "failed" and last.exit_code else ""
     ui.note(f"{args.host}: job {args.job}: {last.state}{ended}")
-    return common.NOT_WELL if last.is_final else common.UNKNOWN
+    return options.NOT_WELL if last.is_final else options.UNKNOWN
 
 
 def _add_fetch(commands: Any) -> None:
-    parser = common.add_command(
+    parser = options.add_command(
         commands,
         "fetch",
         run_fetch,
@@ -94,19 +94,19 @@ def _add_fetch(commands: Any) -> None:
     parser.add_argument("job", metavar="JOB")
     parser.add_argument("local", metavar="LOCAL", help="a new directory here")
     add_transfer_options(parser)
-    common.add_scheduler_options(parser)
+    options.add_scheduler_options(parser)
 
 
 def run_fetch(args: argparse.Namespace, ui: Ui) -> int:
     """Copy a job's directory to this machine."""
     ui.goes_on = f"what was at {args.local} before is unchanged"
-    options = transfer_options(args)
-    with common.cluster(args) as cluster:
+    moving = transfer_options(args)
+    with options.cluster(args) as cluster:
         job = cluster.job(args.job)
         with Progress(ui, f"from {args.host}, job {args.job}") as progress:
             try:
-                moved = job.fetch(args.local, progress=progress, **options)
+                moved = job.fetch(args.local, progress=progress, **moving)
             except OSError as error:
                 raise with_hint(error, args.local) from error
         tell_transfer(ui, moved, f"{args.host}:{job.directory}", args.local, args.host)
-    return common.WELL
+    return options.WELL

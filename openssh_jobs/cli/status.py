@@ -7,7 +7,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from . import common
+from . import options
 from .output import Column, duration, moment
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _STATUS = (
 
 
 def _add_status(commands: Any) -> None:
-    parser = common.add_command(
+    parser = options.add_command(
         commands,
         "status",
         run_status,
@@ -57,14 +57,14 @@ def _add_status(commands: Any) -> None:
     parser.add_argument("host", metavar="HOST", nargs="?")
     parser.add_argument("jobs", metavar="JOB", nargs="*")
     parser.add_argument("-a", "--all-users", action="store_true", help="with HOST: all users' jobs")
-    common.add_scheduler_options(parser)
+    options.add_scheduler_options(parser)
 
 
 def run_status(args: argparse.Namespace, ui: Ui) -> int:
     """Statuses of jobs: of these, of all at a host, or of all known here."""
     if args.host is None:
         return _status_from_journal(ui)
-    with common.cluster(args) as cluster:
+    with options.cluster(args) as cluster:
         if not args.jobs:
             listed = cluster.jobs(all_users=args.all_users)
             if ui.json:
@@ -73,7 +73,7 @@ def run_status(args: argparse.Namespace, ui: Ui) -> int:
                 ui.table(_STATUS, [_row(one) for one in listed])
                 if not listed:
                     ui.say(f"{args.host}: {cluster.scheduler} has no jobs of yours.")
-            return common.WELL
+            return options.WELL
         before = {job.id: job.last for job in map(cluster.job, args.jobs)}
         with _told_once():
             snapshot = cluster.status(args.jobs)
@@ -86,8 +86,8 @@ def run_status(args: argparse.Namespace, ui: Ui) -> int:
             _say_unanswered(snapshot, before, args.host, ui)
     states = {one.state for one in statuses.values()}
     if any(state.is_final and state != "completed" for state in states):
-        return common.NOT_WELL
-    return common.UNKNOWN if "unknown" in states or snapshot.error else common.WELL
+        return options.NOT_WELL
+    return options.UNKNOWN if "unknown" in states or snapshot.error else options.WELL
 
 
 @contextlib.contextmanager
@@ -129,13 +129,13 @@ def _snapshot_data(host: str, snapshot: Snapshot, statuses: dict[str, JobStatus]
         "absent": snapshot.absent,
         "unknown": snapshot.unknown,
         "unparsed": snapshot.unparsed,
-        "error": None if snapshot.error is None else common.as_data(snapshot.error)["error"],
+        "error": None if snapshot.error is None else options.as_data(snapshot.error)["error"],
         "taken_at": snapshot.taken_at,
     }
 
 
 def _status_from_journal(ui: Ui) -> int:
-    from ..journal import Journal
+    from ..cluster.journal import Journal
 
     journal = Journal()
     try:
@@ -153,7 +153,7 @@ def _status_from_journal(ui: Ui) -> int:
                 ]
             }
         )
-        return common.WELL
+        return options.WELL
     ui.table(
         _STATUS,
         [
@@ -175,7 +175,7 @@ def _status_from_journal(ui: Ui) -> int:
         if rows
         else "Nothing was submitted from this machine; `openssh-jobs status HOST` asks a host."
     )
-    return common.WELL
+    return options.WELL
 
 
 def _time(seconds: float | None) -> datetime | None:
@@ -213,7 +213,7 @@ def _row(status: JobStatus) -> tuple[str, ...]:
 
 
 def _add_cancel(commands: Any) -> None:
-    parser = common.add_command(
+    parser = options.add_command(
         commands,
         "cancel",
         run_cancel,
@@ -225,33 +225,33 @@ def _add_cancel(commands: Any) -> None:
     )
     parser.add_argument("host", metavar="HOST")
     parser.add_argument("jobs", metavar="JOB", nargs="+")
-    common.add_scheduler_options(parser)
+    options.add_scheduler_options(parser)
 
 
 _OUTCOMES = {
-    "requested": (common.WELL, "is being cancelled"),
-    "already_finished": (common.WELL, "was over already"),
-    "not_found": (common.NOT_WELL, "is not known there"),
-    "permission": (common.REFUSED, "is not yours to cancel"),
-    "invalid_request": (common.REFUSED, "cannot be cancelled: the scheduler refused"),
-    "transient": (common.UNKNOWN, "may not be cancelled: the scheduler did not answer; ask again"),
-    "unknown": (common.UNKNOWN, "may not be cancelled: the scheduler's answer was not understood"),
+    "requested": (options.WELL, "is being cancelled"),
+    "already_finished": (options.WELL, "was over already"),
+    "not_found": (options.NOT_WELL, "is not known there"),
+    "permission": (options.REFUSED, "is not yours to cancel"),
+    "invalid_request": (options.REFUSED, "cannot be cancelled: the scheduler refused"),
+    "transient": (options.UNKNOWN, "may not be cancelled: the scheduler did not answer; ask again"),
+    "unknown": (options.UNKNOWN, "may not be cancelled: the scheduler's answer was not understood"),
 }
 
 
 def run_cancel(args: argparse.Namespace, ui: Ui) -> int:
     """Cancel jobs; the worst outcome is the exit code."""
-    from ..jobs import NOT_LISTED
+    from ..jobs.status import NOT_LISTED
 
-    with common.cluster(args) as cluster:
+    with options.cluster(args) as cluster:
         outcomes = cluster.cancel(args.jobs)
-    code = common.WELL
+    code = options.WELL
     for job_id, outcome in outcomes.items():
         its, words = _OUTCOMES[outcome]
         if outcome == "not_found":
             words = f"{words}: {NOT_LISTED}"
         code = max(code, its)
-        tell = ui.say if its == common.WELL else ui.note
+        tell = ui.say if its == options.WELL else ui.note
         tell(f"{args.host}: job {job_id} {words}")
     if ui.json:
         ui.data({"host": args.host, "outcomes": outcomes})

@@ -6,14 +6,14 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from . import common
+from . import options
 from .output import count, size
 from .progress import Progress
 
 if TYPE_CHECKING:
     import argparse
 
-    from ..cluster import Cluster, Job
+    from ..cluster.cluster import Cluster, Job
     from .output import Ui
 
 _TAKEN_OVER = (
@@ -36,7 +36,7 @@ _RECORD_EXIT: dict[str, bool | str] = {"auto": "auto", "yes": True, "no": False}
 
 def add_commands(commands: Any) -> None:
     """Add ``submit`` to the command line."""
-    parser = common.add_command(
+    parser = options.add_command(
         commands,
         "submit",
         run_submit,
@@ -105,13 +105,13 @@ Where a program reads, only the job's id is printed.""",
         choices=tuple(_RECORD_EXIT),
         help="the job writes down itself how it ended (auto: where the host keeps no accounting)",
     )
-    common.add_scheduler_options(parser)
+    options.add_scheduler_options(parser)
 
 
 def _which_script(args: argparse.Namespace) -> dict[str, Any]:
     """The script as ``Cluster.submit`` takes it; checked here as far as it lies here."""
     if (args.script is None) == (args.remote_script is None):
-        raise common.WrongUse(
+        raise options.WrongUse(
             "openssh-jobs submit: name the batch script with --script FILE (here) or "
             "--remote-script PATH (on the host)."
         )
@@ -124,9 +124,9 @@ def _which_script(args: argparse.Namespace) -> dict[str, Any]:
     if os.path.isfile(args.script):
         return {"script_file": args.script}
     if os.path.isdir(args.script):
-        raise common.WrongUse(f"the script {args.script!r} is a directory.")
+        raise options.WrongUse(f"the script {args.script!r} is a directory.")
     where = "here" if args.upload is None else f"in {args.upload!r} nor here"
-    raise common.WrongUse(
+    raise options.WrongUse(
         f"there is no script {args.script!r} {where}; one that lies on {args.host} is named with "
         "--remote-script."
     )
@@ -137,18 +137,18 @@ def run_submit(args: argparse.Namespace, ui: Ui) -> int:
     if args.upload == "":
         args.upload = args.directory
     if args.upload is not None and not os.path.isdir(args.upload):
-        raise common.WrongUse(f"there is no directory {args.upload!r} here to upload.")
+        raise options.WrongUse(f"there is no directory {args.upload!r} here to upload.")
     env = {}
     for text in args.env:
         key, separator, value = text.partition("=")
         if not separator:
-            raise common.WrongUse(f"openssh-jobs submit: --env wants KEY=VALUE, not {text!r}.")
+            raise options.WrongUse(f"openssh-jobs submit: --env wants KEY=VALUE, not {text!r}.")
         env[key] = value
     wanted = {name: getattr(args, name) for name in _TAKEN_OVER} | _which_script(args)
     ui.goes_on = (
-        f"if the job was submitted already, it is in `{common.again(args, 'status', args.host)}`"
+        f"if the job was submitted already, it is in `{options.again(args, 'status', args.host)}`"
     )
-    with common.cluster(args) as cluster:
+    with options.cluster(args) as cluster:
         what = f"submitting to {args.host}"
         if args.upload is not None:
             what = f"uploading {args.upload}  {_contents(args.upload)}"
@@ -169,7 +169,7 @@ def run_submit(args: argparse.Namespace, ui: Ui) -> int:
                 _say_more(error, args, cluster)
                 raise
         _tell_submitted(job, args, ui, cluster)
-    return common.WELL
+    return options.WELL
 
 
 def _tell_submitted(job: Job, args: argparse.Namespace, ui: Ui, cluster: Cluster) -> None:

@@ -13,18 +13,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ..errors import (
-    ConfigurationError,
-    ConnectError,
-    ConnectionLost,
-    MasterRequired,
-    Sent,
-)
-from . import features, locks, mux, owner, route, sockets
+from ..errors import ConfigurationError, ConnectError, ConnectionLost, MasterRequired, Sent
+from . import jump_hosts, locks, mux_protocol, pid_file, runtime_directory, ssh_config
 
 if TYPE_CHECKING:
+    from .destination import Target
     from .prompts import Responder
-    from .target import Target
 
 log = logging.getLogger("openssh_jobs.master")
 
@@ -75,34 +69,34 @@ class Master:
         self.responder = responder
         self.dials_per_hour = dials_per_hour
         self.logins = 0
-        self._resolved: features.Resolved | None = None
+        self._resolved: ssh_config.Resolved | None = None
         self._name: str | None = None
 
     # ------------------------------------------------------------------ where
 
     @property
-    def resolved(self) -> features.Resolved:
+    def resolved(self) -> ssh_config.Resolved:
         """What ``ssh -G`` says of the target; asked once."""
         if self._resolved is None:
-            features.ssh_version()
-            self._resolved = features.resolve(self.target)
+            ssh_config.ssh_version()
+            self._resolved = ssh_config.resolve(self.target)
         return self._resolved
 
     @property
     def name(self) -> str:
         """The name of this route's socket."""
         if self._name is None:
-            self._name = sockets.route_name(self.target, self.resolved)
+            self._name = runtime_directory.route_name(self.target, self.resolved)
         return self._name
 
     def candidates(self) -> list[tuple[str, bool]]:
         """Sockets to look at, with whether they are ours, in order of preference."""
         found: list[tuple[str, bool]] = []
         if self.policy != "user":
-            for directory in sockets.directories():
-                paths = sockets.places(os.path.join(directory, self.name))
+            for directory in runtime_directory.directories():
+                paths = runtime_directory.places(os.path.join(directory, self.name))
                 there = [path for path in paths if os.path.lexists(path)]
-                problem = sockets.problem_with(directory) if there else None
+                problem = runtime_directory.problem_with(directory) if there else None
                 if problem:
                     log.warning("%s: not used: %s %s", self.target.host, directory, problem)
                 else:
@@ -119,10 +113,10 @@ class Master:
         """
         for path, ours in self.candidates():
             try:
-                pid = mux.alive(path, timeout=ALIVE_TIMEOUT)
-            except mux.NoMaster:
+                pid = mux_protocol.alive(path, timeout=ALIVE_TIMEOUT)
+            except mux_protocol.NoMaster:
                 continue
-            except mux.MuxError as error:
+            except mux_protocol.MuxError as error:
                 if not ours:
                     log.warning("%s: %s: %s", self.target.host, path, error)
                     continue
@@ -151,7 +145,7 @@ class Master:
             return link
         if self.policy != "own":
             raise self._required()
-        directory = sockets.prepare_directory()
+        directory = runtime_directory.prepare_directory()
         path = os.path.join(directory, self.name)
         with self._locked(path, needs=self.login_time):
             return self._open_locked(path, override=override)
@@ -170,7 +164,7 @@ class Master:
         Who waits for it waits as long as a login of the one that holds it may take.
         """
         patience = self.connect_timeout * 2 + 10 + LOCK_SLACK
-        lock = sockets.lock_of(path)
+        lock = runtime_directory.lock_of(path)
         return locks.locked(lock, host=self.target.host, timeout=patience, needs=needs)
 
     def _required(self) -> MasterRequired:
@@ -190,17 +184,21 @@ class Master:
             link, silent = None, True
         if link is not None:
             return link
-        free = [place for place in sockets.places(path) if self._remove_dead(place, silent=silent)]
+        free = [
+            place
+            for place in runtime_directory.places(path)
+            if self._remove_dead(place, silent=silent)
+        ]
         if not free:
             self._remove_dead(path, silent=True)
         path = free[0] if free else path
         # Most programs find the master that is there, and need none of this.
-        from . import dialing, masters
+        from . import login, masters
 
-        said = dialing.dial(self, path, override=override)
+        said = login.dial(self, path, override=override)
         try:
-            pid = mux.alive(path, timeout=ALIVE_TIMEOUT)
-        except mux.MuxError as error:
+            pid = mux_protocol.alive(path, timeout=ALIVE_TIMEOUT)
+        except mux_protocol.MuxError as error:
             raise ConnectError(
                 f"ssh logged in but left no master behind ({error})",
                 host=self.target.host,
@@ -208,7 +206,7 @@ class Master:
                 advice=f"See `ssh -v {self.target.host}`.",
             ) from error
         self.logins += 1
-        owner.write(path, owner.identify(pid))
+        pid_file.write(path, pid_file.identify(pid))
         masters.write(path, self.target, self.resolved, persist=self.persist)
         log.info("%s: opened master %d on %s", self.target.host, pid, path)
         return Link(path, pid, True)
@@ -219,19 +217,19 @@ class Master:
         ``silent``: it accepts, but does not answer.  False where a master that cannot be reached
         still serves somebody: at its end it will remove the file of this name, whosoever it is.
         """
-        before = owner.read(path)
-        if before is not None and owner.is_master(before, path):
+        before = pid_file.read(path)
+        if before is not None and pid_file.is_master(before, path):
             # A master whose socket file was deleted or replaced can be reached by nobody any
             # more, but what runs on it runs on, and ControlPersist ends it after that.
-            serves = owner.has_sessions(path)
+            serves = pid_file.has_sessions(path)
             for_ever = serves is None and self.persist is None
             if silent or serves is False or for_ever:
                 log.warning("%s: ending master %d out of reach", self.target.host, before.pid)
-                owner.end(before)
+                pid_file.end(before)
             else:
                 log.warning("%s: master %d has lost its socket", self.target.host, before.pid)
                 return False
-        owner.forget(path)
+        pid_file.forget(path)
         try:
             os.unlink(path)
         except FileNotFoundError:
@@ -251,18 +249,18 @@ class Master:
         """
         timeout = max(1, round(self.connect_timeout))
         persist = "yes" if self.persist is None else str(self.persist)
-        argv = [features.find("ssh"), "-M", "-N", "-f", "-T", "-S", path.replace("%", "%%")]
+        argv = [ssh_config.find("ssh"), "-M", "-N", "-f", "-T", "-S", path.replace("%", "%%")]
         argv += ["-E", path + ".log"]
         asking = ["BatchMode=no", "NumberOfPasswordPrompts=1"] if attended else ["BatchMode=yes"]
         # Whatever the configuration says of logs: the reason of a failure stands there (since 9.8
         # a part of it only with VERBOSE), each message in its plain form.
         speaking = ["LogLevel=VERBOSE"]
-        if features.ssh_version().has("log_verbose"):
+        if ssh_config.ssh_version().has("log_verbose"):
             speaking.append("LogVerbose=none")
         # The limits: ssh_options may set others, a forgotten line of the configuration file
         # (Debian: ServerAliveInterval 300 with BatchMode) may not.
         limits = ["ServerAliveInterval=15", "ServerAliveCountMax=3", f"ConnectTimeout={timeout}"]
-        proxy = route.proxy_command(
+        proxy = jump_hosts.proxy_command(
             self.target,
             self.resolved,
             options=[*asking, *speaking, *limits],
@@ -280,7 +278,7 @@ class Master:
             *asking,
             *speaking,
         ]
-        if features.ssh_version().has("remote_command"):
+        if ssh_config.ssh_version().has("remote_command"):
             guard.append("RemoteCommand=none")
         for option in guard:
             argv += ["-o", option]
@@ -310,13 +308,13 @@ class Master:
             return
         path = link.path
         # Before the lock: a wait for it must not let a stranger take the number.
-        meant = owner.identify(link.pid)
+        meant = pid_file.identify(link.pid)
         with self._locked(path):
-            now = owner.read(path)
+            now = pid_file.read(path)
             if now is not None and now.pid != link.pid:
                 return  # somebody has replaced it already
-            if owner.is_master(meant, path):
-                owner.end(meant)
+            if pid_file.is_master(meant, path):
+                pid_file.end(meant)
             self._clean_up(path)
 
     def discard_silent(self) -> None:
@@ -325,17 +323,17 @@ class Master:
             if ours:
                 with self._locked(path):
                     try:
-                        mux.alive(path, timeout=ALIVE_TIMEOUT)
-                    except mux.MuxError:
+                        mux_protocol.alive(path, timeout=ALIVE_TIMEOUT)
+                    except mux_protocol.MuxError:
                         self._remove_dead(path, silent=True)
 
     def _clean_up(self, path: str) -> None:
         """Under the lock: remove what an ended master left, unless another one is there by now."""
         try:
-            mux.alive(path, timeout=ALIVE_TIMEOUT)
-        except mux.NoMaster:
+            mux_protocol.alive(path, timeout=ALIVE_TIMEOUT)
+        except mux_protocol.NoMaster:
             pass
-        except mux.MuxError:
+        except mux_protocol.MuxError:
             return
         else:
             return
@@ -352,40 +350,44 @@ class Master:
         """
         if not link.ours:
             return False
-        meant = owner.identify(link.pid)
+        meant = pid_file.identify(link.pid)
         with self._locked(link.path):
             ending = [meant, *self._out_of_reach(link.path)]
-            if not owner.is_master(meant, link.path):
+            if not pid_file.is_master(meant, link.path):
                 return True
             # From here on it has no socket, and is nobody's orphan all the same: it drains.
-            owner.forget(link.path)
+            pid_file.forget(link.path)
             try:
-                mux.stop(link.path, timeout=ALIVE_TIMEOUT)
-            except mux.NoMaster:
+                mux_protocol.stop(link.path, timeout=ALIVE_TIMEOUT)
+            except mux_protocol.NoMaster:
                 pass
-            except mux.MuxError as error:
+            except mux_protocol.MuxError as error:
                 log.warning("%s: the master took no stop request: %s", self.target.host, error)
             # Whoever holds an idle session gives it back when somebody wants one.
-            sockets.wish(link.path)
+            runtime_directory.wish(link.path)
         deadline = time.monotonic() + drain
         for one in ending:
-            if not owner.wait(one, deadline - time.monotonic()):
-                owner.end(one)
+            if not pid_file.wait(one, deadline - time.monotonic()):
+                pid_file.end(one)
         with self._locked(link.path):
             self._clean_up(link.path)
         return True
 
     @staticmethod
-    def _out_of_reach(path: str) -> list[owner.Owner]:
+    def _out_of_reach(path: str) -> list[pid_file.Owner]:
         """Masters of the same route that have lost their sockets."""
-        noted = [(place, owner.read(place)) for place in sockets.places(path) if place != path]
-        return [one for place, one in noted if one is not None and owner.is_master(one, place)]
+        noted = [
+            (place, pid_file.read(place))
+            for place in runtime_directory.places(path)
+            if place != path
+        ]
+        return [one for place, one in noted if one is not None and pid_file.is_master(one, place)]
 
     def lost(self, link: Link, what: str, *, sent: Sent = "maybe", why: str = "") -> ConnectionLost:
         """The error for a call during which the link died, with the master's last words."""
-        from . import diagnosis
+        from . import ssh_errors
 
-        tail = diagnosis.words_of(self.master_log(link.path)) if link.ours else []
+        tail = ssh_errors.words_of(self.master_log(link.path)) if link.ours else []
         words = [text for text in (why, tail[-1] if tail else "") if text]
         reason = f" ({'; '.join(words)})" if words else ""
         return ConnectionLost(

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SessionLimit
-from . import mux, sockets
+from . import mux_protocol, runtime_directory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .features import Resolved
+    from .destination import Target
     from .master import Link
-    from .target import Target
+    from .ssh_config import Resolved
 
 _NAME = re.compile(r"[0-9a-f]{12}\+?\Z")
 _TIMEOUT = 2.0
@@ -86,10 +86,10 @@ def facts(path: str, *, ours: bool, host: str = "", route: str = "") -> MasterFa
     pid, trouble = None, ""
     riding = sessions(path)  # before the question, which rides it too
     try:
-        pid = mux.alive(path, timeout=_TIMEOUT)
-    except mux.NoMaster:
+        pid = mux_protocol.alive(path, timeout=_TIMEOUT)
+    except mux_protocol.NoMaster:
         return None
-    except mux.MuxError as error:
+    except mux_protocol.MuxError as error:
         trouble = str(error)
     noted = read(path) if ours else {}
     opened, persist = noted.get("opened"), noted.get("persist")
@@ -114,8 +114,8 @@ def facts(path: str, *, ours: bool, host: str = "", route: str = "") -> MasterFa
 def every(directories: Sequence[str] | None = None) -> list[MasterFacts]:
     """All masters whose sockets lie in directories of ours; asks the local processes only."""
     found = []
-    for directory in directories if directories is not None else sockets.directories():
-        if sockets.problem_with(directory) is not None:
+    for directory in directories if directories is not None else runtime_directory.directories():
+        if runtime_directory.problem_with(directory) is not None:
             continue
         for name in sorted(os.listdir(directory)):
             if _NAME.match(name):

@@ -22,7 +22,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ConfigurationError
-from . import diagnosis, process
+from . import process, ssh_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -416,7 +416,7 @@ class _Conversation:
             text = log.text()
             new += text[self._at[number] :]
             self._at[number] = len(text)
-        self._partial = diagnosis.was_partial(new)
+        self._partial = ssh_errors.was_partial(new)
         self.result.said += new
         return new
 

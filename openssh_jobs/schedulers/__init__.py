@@ -11,12 +11,12 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from openssh_jobs.errors import ConfigurationError
+from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-    from openssh_jobs.schedulers.base import Scheduler
+    from .base import Scheduler
 
 __all__ = ["available", "detection_script", "get", "parse_detection"]
 
@@ -26,9 +26,9 @@ GROUP = "openssh_jobs.schedulers"
 # scheduler can still start a process by itself.  Also what makes a bare checkout work.
 _BUILT_IN = {
     "slurm": "openssh_jobs.schedulers.slurm:Slurm",
-    "torque": "openssh_jobs.schedulers.torque:Torque",
+    "torque": "openssh_jobs.schedulers.pbs.torque:Torque",
     "pbs": "openssh_jobs.schedulers.pbs:PBS",
-    "sge": "openssh_jobs.schedulers.sge:GridEngine",
+    "sge": "openssh_jobs.schedulers.gridengine:GridEngine",
     "lsf": "openssh_jobs.schedulers.lsf:LSF",
     "htcondor": "openssh_jobs.schedulers.htcondor:HTCondor",
     "direct": "openssh_jobs.schedulers.direct:Direct",
@@ -54,7 +54,7 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 @cache
 def _load(name: str) -> Scheduler:
-    from openssh_jobs.schedulers.base import Scheduler
+    from .base import Scheduler
 
     try:
         if name in _BUILT_IN:
@@ -95,7 +95,7 @@ def get(name: str) -> Scheduler:
 
 def detection_script(names: tuple[str, ...] | None = None) -> str:
     """A framed script that asks the host which of these schedulers it has (all, if not given)."""
-    from openssh_jobs.schedulers.base import framed, section
+    from .base import framed, section
 
     # Each in a shell of its own: a probe may exit.
     return framed(
@@ -108,9 +108,9 @@ def parse_detection(stdout: str) -> dict[str, str]:
 
     Raises ``SchedulerError`` for an answer that is cut off.
     """
-    from openssh_jobs.errors import SchedulerError
-    from openssh_jobs.schedulers.base import read_frame
-    from openssh_jobs.schedulers.text import first_line
+    from ..errors import SchedulerError
+    from .base import read_frame
+    from .fields import first_line
 
     sections = read_frame(stdout)
     if sections is None:

@@ -18,34 +18,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from typing import ClassVar, NoReturn
 
-from openssh_jobs.errors import (
-    InputError,
-    SchedulerError,
-    SubmitLimit,
-    SubmitRejected,
-    SubmitUnknown,
-)
-from openssh_jobs.jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
-from openssh_jobs.schedulers.framing import Section, framed, read_frame, section
-from openssh_jobs.schedulers.launcher import Convention
-from openssh_jobs.schedulers.limits import check_memory, check_time_limit
-from openssh_jobs.schedulers.outcomes import outcome_of_kind
-from openssh_jobs.schedulers.rules import (
-    FINAL_KINDS,
-    Rule,
-    ends,
-    find_rule,
-    is_uncertain,
-    rule,
-)
-from openssh_jobs.schedulers.text import (
-    MOST_ELEMENTS,
-    check_array,
-    expand_array,
-    first_line,
-    joined_lines,
-    quote,
-)
+from ..errors import InputError, SchedulerError, SubmitLimit, SubmitRejected, SubmitUnknown
+from ..jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
+from .fields import MOST_ELEMENTS, check_array, expand_array, first_line, joined_lines, quote
+from .framing import Section, framed, read_frame, section
+from .launcher.launcher import Convention
+from .limits import check_memory, check_time_limit
+from .outcomes import outcome_of_kind
+from .rules import FINAL_KINDS, Rule, ends, find_rule, is_uncertain, rule
 
 __all__ = [
     "Rule",

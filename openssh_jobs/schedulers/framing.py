@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from openssh_jobs.errors import SchedulerError
-from openssh_jobs.schedulers.text import is_number
+from ..errors import SchedulerError
+from .fields import is_number
 
 __all__ = ["Section", "framed", "read_frame", "section"]
 

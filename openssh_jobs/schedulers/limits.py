@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from typing import Any, NoReturn
 
-from openssh_jobs.errors import InputError
+from ..errors import InputError
 
 __all__ = ["check_memory", "check_time_limit"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from openssh_jobs.jobs import CancelOutcome, JobId
+from ..jobs import CancelOutcome, JobId
 
 Sentences = Sequence[tuple[re.Pattern[str], CancelOutcome]]
 """Patterns whose first group is a job's id, and what a line that fits means."""

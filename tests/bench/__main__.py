@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from openssh_jobs.cli.private_sshd import PrivateSshd
+from openssh_jobs.testing.sshd import PrivateSshd
 from tests.bench import peers, rows
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from openssh_jobs.cli.private_sshd import PrivateSshd
+from openssh_jobs.testing.sshd import PrivateSshd
 
 
 class Paramiko:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from openssh_jobs import Connection, parser
-from openssh_jobs.cli.private_sshd import PrivateSshd
+from openssh_jobs.testing.sshd import PrivateSshd
 from tests.bench import libraries
 from tests.bench.peers import SlowLink
+from tests.paths import CHECKOUT
 
 LIMIT = 300
-CHECKOUT = Path(__file__).parents[2]
 
 # Modules, the goal as a ratio to `import subprocess`, and what the row is called.
 _IMPORTS: tuple[tuple[str, float | None, str], ...] = (

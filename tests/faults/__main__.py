@@ -12,8 +12,8 @@ import sys
 
 from tests.faults.table import FAULTS
 from tests.faults.trial import FLIGHTS, HEADER, run_trial
-from tests.real import namespaces
-from tests.real.site import Site
+from tests.lab import namespaces
+from tests.lab.site import Site
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from openssh_jobs import Connection
-from tests.real.site import Host, Site
+from tests.lab.site import Host, Site
 
 
 @dataclass(slots=True)

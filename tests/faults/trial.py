@@ -14,8 +14,8 @@ import pytest
 from openssh_jobs import Connection
 from openssh_jobs.errors import ConnectionLost, OpenSSHJobsError
 from tests.faults.table import Fault, World
-from tests.real import leaks
-from tests.real.site import Site
+from tests.lab import leaks
+from tests.lab.site import Site
 
 TRANSFERS = ("get", "put", "sftp-get", "sftp-put", "tree")
 FLIGHTS = ("command", "shell", *TRANSFERS, "nothing")
@@ -80,7 +80,7 @@ def run_trial(
     before = host.logins()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENSSH_JOBS_RUNTIME_DIR", str(runtime))
-        patch.setattr("openssh_jobs.openssh.sessions.WATCH_INTERVAL", 1.0)
+        patch.setattr("openssh_jobs.transport.sessions.WATCH_INTERVAL", 1.0)
         connection = Connection(
             host.alias,
             ssh_config=host.config,

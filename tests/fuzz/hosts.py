@@ -24,7 +24,7 @@ from typing import Any
 from openssh_jobs import Connection
 from openssh_jobs.errors import OpenSSHJobsError
 from openssh_jobs.openssh.master import Link
-from openssh_jobs.remote import sftp
+from openssh_jobs.transfer import sftp
 
 SFTP_SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server")
 # A mark on a line of its own, as both streams have them.

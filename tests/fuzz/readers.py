@@ -12,10 +12,10 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from openssh_jobs import parser
+from openssh_jobs.commands import host_tools, os_errors
 from openssh_jobs.errors import (
     SCHEDULER_ERROR_KINDS,
     InputError,
@@ -25,14 +25,16 @@ from openssh_jobs.errors import (
     UnsafeName,
     printable,
 )
+from openssh_jobs.files import host_names, stat
 from openssh_jobs.jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
-from openssh_jobs.openssh import diagnosis
-from openssh_jobs.openssh import features as ssh_features
-from openssh_jobs.remote import features, file_stat, host_names, oserrors, tar_stream, trees
-from openssh_jobs.schedulers import available, get, launcher, parse_detection
+from openssh_jobs.openssh import ssh_config as ssh_features
+from openssh_jobs.openssh import ssh_errors
+from openssh_jobs.schedulers import available, get, parse_detection
+from openssh_jobs.schedulers.launcher import launcher
+from openssh_jobs.transfer import listing, tar_stream
 from tests.hostile.archives import FORMS, archive
+from tests.paths import DATA
 
-DATA = Path(__file__).parents[1] / "data"
 TRANSCRIPTS = {
     "slurm": "slurm",
     "sge": "sge",
@@ -202,7 +204,7 @@ def of_ids(data: bytes) -> None:
 def of_ssh(data: bytes) -> None:
     text = data[1:].decode("utf-8", "replace")
     choice = data[0] if data else 0
-    error = diagnosis.connect_error(
+    error = ssh_errors.connect_error(
         text,
         host="h",
         login="openssh-jobs login h",
@@ -216,7 +218,7 @@ def of_ssh(data: bytes) -> None:
     # A banner, even in the same stream, does not change what ssh says at last.
     last = f"alice@h: Permission denied ({'password' if choice & 8 else 'publickey'}).\r\n"
     right, lied = (
-        diagnosis.connect_error(said, host="h", login="l", attended=bool(choice & 2))
+        ssh_errors.connect_error(said, host="h", login="l", attended=bool(choice & 2))
         for said in (last, f"{text}\n{last}")
     )
     assert (type(lied), str(lied)) == (type(right), str(right))
@@ -232,16 +234,16 @@ def of_files(data: bytes) -> None:
     try:
         match (choice[0] if choice else 0) % 4:
             case 0:
-                features.parse(rest)
+                host_tools.parse(rest)
             case 1:
-                for member in trees.parse_find(rest):
+                for member in listing.parse_find(rest):
                     assert member.kind in "fdlo"
                     assert member.size >= 0
                     assert host_names.fault(member.name) is None
             case 2:
-                assert file_stat.parse_stat(text).st_size is not None
+                assert stat.parse_stat(text).st_size is not None
             case _:
-                assert str(oserrors.error_of(text, "/x", host="h"))
+                assert str(os_errors.error_of(text, "/x", host="h"))
     except UnsafeName as error:
         _printable(error)
     except ValueError:
@@ -254,7 +256,11 @@ def _printable(error: OpenSSHJobsError) -> None:
 
 def of_archives(data: bytes) -> None:
     """What comes from a tar there; what goes on is no more than what came."""
-    listed = [trees.Member(b"x", "f", 1), trees.Member(b"d", "d", 0), trees.Member(b"l", "l", 0)]
+    listed = [
+        listing.Member(b"x", "f", 1),
+        listing.Member(b"d", "d", 0),
+        listing.Member(b"l", "l", 0),
+    ]
     reader = tar_stream.Reader(listed, "h", b"/nowhere", plain=data[:1] == b"\0")
     try:
         assert data[1:].startswith(reader.feed(data[1:]))

@@ -15,7 +15,7 @@ from tests.helpers import tar_in
 from tests.hostile.host import Hostile
 from tests.hostile.trial import play
 from tests.hostile.variants import METHODS, variants
-from tests.real import namespaces
+from tests.lab import namespaces
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from openssh_jobs import Connection
 from tests.hostile.archives import unpacked
-from tests.real.sshd import Sshd
+from tests.lab.sshd import Sshd
 
 TOOLS = ("find", "tar", "stat", "readlink", "realpath", "rsync", "scp", "sftp-server", "ls")
 _REAL = {"sftp-server": "/usr/lib/openssh/sftp-server", "tar": "/bin/tar"}

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from openssh_jobs import Connection
-from openssh_jobs.job import Job
+from openssh_jobs.cluster.job import Job
 from openssh_jobs.jobs import JobState, JobStatus
 from tests.hostile.archives import FORMS, REST, START, TAR, evil_archives, packed
 from tests.hostile.names import PLACES, SPELLINGS

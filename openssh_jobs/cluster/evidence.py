@@ -1,0 +1,205 @@
+"""What is known of one job, and what each answer adds: queue, history, its own exit record.
+
+Which of them wins where they differ, and what ends a job, is said here.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from ..jobs import JobState, JobStatus, Snapshot
+
+__all__ = ["CANCEL_ACCEPTED", "NEVER_RAN", "WAITING", "JobEvidence", "ended_somehow"]
+
+NEVER_RAN = "cancelled before it ran"
+CANCEL_ACCEPTED = "its cancellation was accepted"
+WAITING = frozenset((JobState.PENDING, JobState.HELD))
+# ``direct`` still shows a job whose processes are gone without a word; such a listing is no news.
+_LOST = frozenset(("gone", "restarted", "waiting"))
+
+_HAS_EXIT_CODE = frozenset(
+    (JobState.FAILED, JobState.TIMEOUT, JobState.OUT_OF_MEMORY, JobState.NODE_FAIL)
+)
+# What stays true of a job whatever becomes of it; a reason or a start is of one moment or run.
+_LASTING = (
+    "name", "user", "queue", "account", "nodes", "cpus", "submitted", "time_limit", "directory",
+    "stdout_path", "stderr_path", "command", "raw_id",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class JobEvidence:
+    """One job under watch."""
+
+    since: float
+    status: JobStatus | None = None
+    # When the queue was first and last seen without it, or with nothing but its remains.
+    gone_at: float | None = None
+    gone_seen: float = 0.0
+    # Until when an exit code that nobody has told yet is asked for.
+    code_until: float | None = None
+    remains: bool = False
+    why: str = ""
+    started: bool = False  # whether ``why`` holds the trace of a start without an end
+    # Whether the queue was asked about it at all, and whether the last try got no answer.
+    asked: bool = False
+    unsure: bool = False
+    fresh: bool = False  # submitted by this program: that it is pending needs no question
+    # The scheduler accepted our wish to cancel it, and whether it was waiting then.
+    doomed: bool = False
+    was_waiting: bool = False
+    # The scheduler keeps no history: nobody will tell more than is known.
+    is_forgotten: bool = False
+
+    @property
+    def is_settled(self) -> bool:
+        return self.status is not None and self.status.is_final
+
+    @property
+    def awaits_code(self) -> bool:
+        return self.code_until is not None and time.monotonic() < self.code_until
+
+    @property
+    def is_done(self) -> bool:
+        return self.is_settled and not self.awaits_code
+
+    def is_gone_now(self) -> None:
+        now = time.monotonic()
+        self.gone_at = now if self.gone_at is None else self.gone_at
+        self.gone_seen = now
+
+    def learn(self, status: JobStatus, grace: float) -> None:
+        """The queue listed it.  ``grace``: seconds for which a missing exit code is asked for."""
+        self.asked, self.unsure = True, False
+        before = self.status
+        if before is not None and before.is_final and not status.state.is_active:
+            if status.state is before.state and self.awaits_code and _has_code(status):
+                self.status, self.code_until = _merged(status, before), None
+            return
+        if status.state is JobState.UNKNOWN and before is not None and not status.reason:
+            return
+        self.remains = status.state is JobState.UNKNOWN and status.raw_state in _LOST
+        if not self.remains and not ended_somehow(status):
+            self.gone_at = None
+        else:
+            self.is_gone_now()
+        self.status = _merged(status, before)
+        # An array that is known by its elements (no word of its own) has no exit code of its own.
+        has_one = status.state in _HAS_EXIT_CODE and bool(status.raw_state)
+        wanting = has_one and not _has_code(status)
+        self.code_until = time.monotonic() + grace if wanting else None
+
+    def take_history(self, job_id: str, found: Snapshot, grace: float) -> None:
+        """The history answered for this job, which left the queue or ended."""
+        status = found.known.get(job_id)
+        if self.is_settled and (status is None or not status.is_final):
+            return
+        # The queue had it for another try, whose record is still to come.
+        is_try = job_id in found.tries and _seen_active(self.status)
+        never_ran = self.doomed and self.was_waiting and (is_try or job_id in found.absent)
+        if never_ran and not self.is_settled:
+            # Some keep no record of a job that never ran; it is in the queue no more.
+            self._left(JobStatus(job_id, JobState.CANCELLED, reason=NEVER_RAN, source="queue"))
+        elif is_try or (found.submitted_per_run and _is_older(status, self.status)):
+            self.why = "the history only knows an earlier run (yet)"
+        elif status is None:
+            self.why = "the history does not know it (yet)"
+            if found.error is not None:
+                self.why = f"the history did not answer: {found.error.message}"
+        elif status.is_final:
+            if self.doomed and status.state is JobState.FAILED and status.signal is not None:
+                # Grid Engine's record of a deletion is that of a kill by anybody.
+                why = f"cancelled; {status.reason}" if status.reason else "cancelled"
+                status = status.replace(state=JobState.CANCELLED, reason=why)
+            if self.status is not None and self.status.state is status.state:
+                # The queue saw this end, too, and may have said why.  The record of a job that
+                # could not start only names the kind of trouble.
+                if job_id in found.tries and self.status.reason:
+                    status = status.replace(reason=self.status.reason)
+                status = status.filled_from(self.status)
+            self._left(status)
+            # A record without an exit code is all that there will be.
+            self.code_until = None
+        elif status.state.is_active and status.source == "queue":
+            self.learn(status, grace)  # a closer look found it: it was only not listed
+        else:
+            # The queue says it is gone: an unfinished record is the history running late.
+            self.why = f"the history still calls it {status.state}"
+
+    def take_record(self, status: JobStatus) -> None:
+        """A job that left the queue wrote down how it ended."""
+        if self.gone_at is None or self.is_settled:
+            return
+        if self.doomed and status.signal is not None:
+            status = status.replace(state=JobState.CANCELLED, reason=f"cancelled; {status.reason}")
+        self._left(status)
+
+    def correct(self, status: JobStatus, scheduler: str) -> None:
+        """What a job wrote of its end, where that contradicts what the scheduler says of it."""
+        known = self.status
+        if known is None or known.state not in (JobState.COMPLETED, JobState.FAILED):
+            return
+        code = known.exit_code
+        if code is None and known.signal is not None:
+            code = 128 + known.signal
+        if code is not None and status.exit_code is not None and code != status.exit_code:
+            reason = f"exit status {status.exit_code} by its own record; {scheduler} says {code}"
+            self.status = _merged(status.replace(reason=reason), known)
+
+    def lack_record(self, job_id: str, why: str) -> str:
+        """A job that left the queue left no word either; what the history had said."""
+        said, self.why = self.why, f"{self.why}; {why}" if self.why else why
+        self.started = why.startswith("started on ")
+        # One that is still listed, as ended somehow, may have ended by itself, unless a signal did.
+        is_listed = self.status is not None and ended_somehow(self.status)
+        was_killed = self.status is not None and self.status.signal is not None
+        if self.doomed and self.is_forgotten and (not is_listed or was_killed):
+            waited = self.was_waiting and not self.started
+            reason = NEVER_RAN if waited else f"{CANCEL_ACCEPTED}, and it left the queue"
+            self._left(JobStatus(job_id, JobState.CANCELLED, reason=reason, source="queue"))
+        return said or "no history was asked"
+
+    def _left(self, status: JobStatus) -> None:
+        """It ended so: that it left the queue needs no more looking into."""
+        self.status, self.gone_at = _merged(status, self.status), None
+
+
+def ended_somehow(status: JobStatus) -> bool:
+    """Listed as ended, and not how: for that others are asked, as for one that left the queue."""
+    return status.state is JobState.UNKNOWN and status.source == "accounting"
+
+
+def _has_code(status: JobStatus) -> bool:
+    return status.exit_code is not None or status.signal is not None
+
+
+def _seen_active(seen: JobStatus | None) -> bool:
+    return seen is not None and seen.source == "queue" and seen.state.is_active
+
+
+def _is_older(record: JobStatus | None, seen: JobStatus | None) -> bool:
+    """Whether a record was submitted before what the queue showed of this job.
+
+    The journal's time of submission is by another clock.
+    """
+    if record is None or seen is None or seen.source != "queue":
+        return False
+    if None in (seen.submitted, record.submitted):
+        return False
+    return bool(record.submitted < seen.submitted)  # type: ignore[operator]
+
+
+def _merged(status: JobStatus, before: JobStatus | None) -> JobStatus:
+    """A new status, with what it does not say and what cannot have changed from the old one."""
+    kept: dict[str, Any] = {}
+    if before is not None:
+        kept = {
+            name: getattr(before, name)
+            for name in _LASTING
+            if getattr(status, name) is None and getattr(before, name) is not None
+        }
+    if status.state is JobState.COMPLETED and status.exit_code is None:
+        kept["exit_code"] = 0  # what completed means, to every scheduler
+    return status.replace(**kept) if kept else status

@@ -1,0 +1,133 @@
+"""Which scheduler a host has, and how its scripts are run there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..commands.quoting import quote
+from ..errors import SchedulerError
+from ..openssh import at_fork
+from ..openssh.locks import CallLock
+from ..schedulers import available, detection_script, get, parse_detection
+from ..schedulers.base import Scheduler
+
+if TYPE_CHECKING:
+    from ..commands.result import CommandResult
+    from ..connection import Connection
+    from .journal import Journal
+
+log = logging.getLogger("openssh_jobs.cluster")
+
+QUERY_TIMEOUT = 180.0
+"""Seconds for one answer of a scheduler; Slurm's own clients give up after 60 to 100."""
+
+
+class Asker:
+    """Runs a scheduler's scripts on a host.  ``scheduler``: a name, an object or ``auto``."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        journal: Journal,
+        host: str,
+        scheduler: str | Scheduler,
+        *,
+        login_shell: bool,
+        prologue: str,
+    ) -> None:
+        self.connection = connection
+        self.journal = journal
+        self.host = host
+        self._finds = scheduler == "auto"
+        self.known: Scheduler | None = None
+        if not self._finds:
+            self.known = get(scheduler) if isinstance(scheduler, str) else scheduler
+        self._login_shell = login_shell
+        self._prologue = prologue.encode("utf-8", "surrogateescape")
+        self._skew: float | None = None
+        self._after_fork()
+        at_fork.renew(self)
+
+    def _after_fork(self) -> None:
+        self._lock = CallLock("the search for the scheduler", self.host)
+
+    def run(self, script: bytes, timeout: float, *, once: bool = False) -> CommandResult[str]:
+        """Run shell text where the scheduler's commands are found.
+
+        ``once``: an error before it began says for certain that nothing was run (``.sent``).
+        """
+        before = self._prologue + b"\n" if self._prologue else b""
+        if once:
+            return self.connection._run_once(
+                before + script, login_shell=self._login_shell, timeout=timeout
+            )
+        return self.connection.run(before + script, login_shell=self._login_shell, timeout=timeout)
+
+    def ask(self, script: str, timeout: float = QUERY_TIMEOUT) -> CommandResult[str]:
+        """Run a scheduler's script; what it says is the parser's to judge."""
+        return self.run_sh(script.encode("utf-8", "surrogateescape"), timeout)
+
+    def run_sh(self, script: bytes, timeout: float, *, once: bool = False) -> CommandResult[str]:
+        """Run a POSIX script as ``run`` does, and look at the host's clock on the way."""
+        mark = f"OJT+{os.urandom(8).hex()}"
+        clock = f'printf "{mark} %s\\n" "$(date +%s 2>/dev/null)"\n'.encode()
+        began = time.time()
+        done = self.run(b"exec /bin/sh -c " + quote(clock + script), timeout, once=once)
+        said = re.search(rf"^{re.escape(mark)} (\d*)\n", done.stdout, re.MULTILINE)
+        if said is None:
+            return done
+        if said[1] and len(said[1]) < 13:
+            ended = time.time()
+            skew = int(said[1]) - (began + ended) / 2
+            # Within the round trip, and the second that is not told, the clocks may be equal.
+            self._skew = skew if abs(skew) > (ended - began) / 2 + 1 else 0.0
+        return replace(done, stdout=done.stdout[: said.start()] + done.stdout[said.end() :])
+
+    def host_time(self) -> float:
+        """Now, in seconds since 1970 by the host's clock as far as it was seen, else by ours."""
+        return time.time() + (self._skew or 0.0)
+
+    def scheduler(self) -> Scheduler:
+        """The host's scheduler; finds out which the first time.
+
+        Raises ``SchedulerError`` of kind ``scheduler_missing`` where none is found.
+        """
+        known = self.known
+        if known is not None:
+            return known
+        with self._lock:
+            if self.known is None:
+                name = self.journal.scheduler_of(self.host)
+                self.known = get(name) if name in available() else self._find()
+            return self.known
+
+    def _find(self) -> Scheduler:
+        done = self.ask(detection_script())
+        found = parse_detection(done.stdout)
+        name = next((name for name in available() if name in found), None)
+        if name is None:
+            raise SchedulerError(
+                "no scheduler was found",
+                kind="scheduler_missing",
+                host=self.host,
+                stdout=done.stdout,
+                stderr=done.stderr,
+                advice="Name it with scheduler=, or give a prologue that sets PATH.",
+            )
+        log.info("%s: %s (%s)", self.host, name, found[name])
+        self.journal.remember_scheduler(self.host, name)
+        return get(name)
+
+    def placed(self, error: SchedulerError) -> SchedulerError:
+        """The parser's error with the host in front; a lost scheduler is looked for anew."""
+        if error.host is None:
+            error.host = self.host
+        if error.kind == "scheduler_missing" and self._finds:
+            self.journal.remember_scheduler(self.host, None)
+            self.known = None
+        return error

@@ -1,0 +1,1 @@
+"""Commands on a host: ``run`` and ``popen``, the held control shell, quoting."""

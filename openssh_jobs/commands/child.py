@@ -1,0 +1,368 @@
+"""One command at work on the host: its session, our ends of its pipes, and how it began."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import errno
+import os
+import select
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import CommandNotStarted, InvalidAnswer, remote_oserror
+from ..openssh import mux_protocol
+from ..transport.sessions import failure_of
+from . import command_line, limits
+from .quoting import to_text, visible
+from .result import NO_STATUS, CommandResult
+from .stdio import close_fd
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..errors import Sent
+    from ..openssh.master import Link
+    from ..transport.sessions import Session, Sessions, Slot
+    from .runner import Commands
+
+STATUS_WAIT = 15.0
+"""Seconds for a session to end after its streams have."""
+SILENT = "was silent for"
+_BEGIN_WAIT = 3.0
+_CHUNK = 65536
+_LARGEST_PID = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to run and how, before a session is there.
+
+    ``by_stdin``: the script travels on stdin, so that nothing but our shell can have run it.
+    ``inert``: without what comes on its stdin the script does nothing.
+    """
+
+    script: bytes
+    what: str
+    cwd: str | bytes | None = None
+    env: Mapping[str, str] | None = None
+    login_shell: bool = False
+    errors: command_line.Errors = "pipe"
+    limit: int | None = None
+    by_stdin: bool = False
+    inert: bool = False
+
+
+class StartTimeout(Exception):
+    """The caller's own timeout came before the command had begun."""
+
+    def __init__(self, confirmed: bool, sent: Sent) -> None:
+        super().__init__(confirmed, sent)
+        self.confirmed = confirmed
+        self.sent = sent
+
+
+def not_started(
+    sessions: Sessions,
+    what: str,
+    *,
+    why: str,
+    status: int | None = None,
+    out: bytes = b"",
+    err: bytes = b"",
+    sent: Sent = "no",
+) -> CommandNotStarted:
+    """The error where a session stands, and the login shell did not begin with what was asked."""
+    host = sessions.master.target.host
+    words = visible(out[: limits.MARK] + b" " + err[: limits.MARK], limits.SAID).strip()
+    code = NO_STATUS if status is None else status
+    result = CommandResult(what, code, to_text(out[:_CHUNK]), to_text(err[:_CHUNK]), host)
+    error = CommandNotStarted(
+        f"the login shell {why} without starting the command; it said: {words or 'nothing'}",
+        host=host,
+        command=what,
+        sent=sent,
+        result=result,
+        advice=f"See what `{sessions.master.target.shell_command()} true` does: an rc file that "
+        "starts another program or exits must leave sessions without a terminal alone, and an "
+        "account for sftp or one command only runs nothing else.",
+    )
+    if why.startswith(SILENT):
+        sessions.silent = copy.copy(error)
+        sessions.silent.sent = "no"
+    return error
+
+
+class Running:
+    """A command at work on the host, seen from here: the session and our ends of its pipes."""
+
+    def __init__(self, commands: Commands, plan: Plan, *, keep_stdin: bool = False) -> None:
+        self.plan = plan
+        self.link: Link
+        self.group: int | None = None
+        self.session: Session
+        self.out = -1
+        self.takes_stdout = False
+        self.err = -1
+        self.inp = -1
+        self.nonce = command_line.new_nonce()
+        self.out_marks = command_line.Marks(self.nonce, hold=True, host=commands.host)
+        self.err_marks = command_line.Marks(self.nonce, hold=False, host=commands.host)
+        self.early_out = b""
+        self.early_err = b""
+        self.preamble = b""
+        self.sent_input = 0
+        self._commands = commands
+        self._keep_stdin = keep_stdin
+        self.slot: Slot | None = None
+
+    # ------------------------------------------------------------------ start
+
+    def start(
+        self,
+        link: Link,
+        data: bytes,
+        stdin: int | None,
+        stdout: int | None,
+        until: float | None = None,
+    ) -> None:
+        """Open the session and wait until the script has begun; then stdin may be used.
+
+        ``stdin`` and ``stdout`` are descriptors to hand over instead of pipes: nothing may be in
+        that stdin yet.  Raises ``mux.MuxError`` where no session came up, ``CommandNotStarted``,
+        and ``StartTimeout`` at ``until`` (``time.monotonic``).
+        """
+        sessions = self._commands.sessions
+        self.link = link
+        line = command_line.build(
+            self.plan.script,
+            self.nonce,
+            family=self._commands.family,
+            cwd=self.plan.cwd,
+            env=self.plan.env,
+            login_shell=self.plan.login_shell,
+            errors=self.plan.errors,
+            # Where a second session is to be had, commands are ended from outside.
+            limit=None if sessions.slots.wide else self.plan.limit,
+            by_stdin=self.plan.by_stdin,
+        )
+        self.preamble = line.preamble
+        if stdin is not None and line.preamble:
+            raise ValueError("a command that needs its stdin for itself cannot be given a file")
+        theirs: list[int] = []
+        try:
+            if stdin is None:
+                stdin, self.inp = os.pipe()
+                theirs.append(stdin)
+            if stdout is None:
+                self.out, stdout = os.pipe()
+                self.takes_stdout = True
+                theirs.append(stdout)
+            self.err, stderr = os.pipe()
+            theirs.append(stderr)
+            if not (line.preamble or data or self._keep_stdin):
+                # An rc file that reads gets its end of file, and so does whatever it starts.
+                self.close_stdin()
+            self.session = sessions.open(link, line.command, (stdin, stdout, stderr))
+            while theirs:
+                close_fd(theirs.pop())
+            self._await_start(until)
+            if self.inp >= 0:
+                os.set_blocking(self.inp, False)
+                if self._keep_stdin:
+                    self._write_preamble()
+        except BaseException as error:
+            while theirs:
+                close_fd(theirs.pop())
+            if not isinstance(error, Exception) and hasattr(self, "session"):
+                self._end_begun()
+            self.close()
+            raise
+
+    @property
+    def _sent(self) -> Sent:
+        """Whether something can have been run, where the script did not tell that it runs."""
+        return "no" if self.preamble or self.plan.inert else "maybe"
+
+    def _end_begun(self) -> None:
+        """Interrupted while the shell was beginning: what has begun there is ended."""
+        with contextlib.suppress(Exception):
+            self._await_start(time.monotonic() + _BEGIN_WAIT)
+        self.end()
+
+    def _write_preamble(self) -> None:
+        """The script or the environment, before the caller's own bytes."""
+        deadline = time.monotonic() + limits.CALL
+        os.set_blocking(self.inp, False)
+        poll = select.poll()
+        poll.register(self.inp, select.POLLOUT)
+        while self.sent_input < len(self.preamble):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise mux_protocol.MuxTimeout("the host does not read the command", sent="maybe")
+            poll.poll(left * 1000)
+            try:
+                piece = self.preamble[self.sent_input : self.sent_input + _CHUNK]
+                self.sent_input += os.write(self.inp, piece)
+            except BlockingIOError:
+                continue
+            except BrokenPipeError:
+                return  # ended already; its status says how
+
+    def _await_start(self, until: float | None) -> None:
+        began = time.monotonic()
+        deadline = began + self._commands.start_timeout
+        if until is not None:
+            deadline = min(deadline, until)
+        poll = select.poll()
+        poll.register(self.err, select.POLLIN)
+        if self.out >= 0:
+            poll.register(self.out, select.POLLIN)
+        while not self._has_begun():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                self._too_late(time.monotonic() - began, timed_out=deadline == until)
+            for fd, _ in poll.poll(max(0.0, left) * 1000):
+                data = os.read(fd, _CHUNK)
+                if fd == self.err and not data:
+                    self._failed_to_start()
+                elif not data:
+                    poll.unregister(fd)
+                try:
+                    self._take_early(fd, data)
+                except InvalidAnswer as error:
+                    raise self._not_started(f"spoke on and on ({error.message})") from None
+
+    def _take_early(self, fd: int, data: bytes) -> None:
+        if fd == self.out:
+            self.early_out += self.out_marks.feed(data)
+            return
+        self.early_err += self.err_marks.feed(data)
+        if len(self.early_err) > limits.NOISE:
+            raise InvalidAnswer(f"more than {limits.NOISE} bytes on stderr")
+        word = command_line.SHELL if self.plan.login_shell else command_line.START
+        told = self.err_marks.value(word)
+        if told is not None and self.group is None:
+            self.group = self.err_marks.number(word, _LARGEST_PID)
+            if self.group is not None and len(told) > 1:
+                self._commands.learned(told[1])
+
+    def _has_begun(self) -> bool:
+        if self.err_marks.number(command_line.START, _LARGEST_PID) is not None:
+            return True
+        asked_for = self.err_marks.value(command_line.BEGIN) is not None
+        if asked_for and self.preamble and not self.sent_input:
+            # A csh: the outer shell, which is ours, reads the script and hands it on.
+            self._write_preamble()
+        return False
+
+    def _not_started(self, why: str, status: int | None = None) -> CommandNotStarted:
+        return not_started(
+            self._commands.sessions,
+            self.plan.what,
+            why=why,
+            status=status,
+            out=self.out_marks.noise,
+            err=self.early_err + self.err_marks.rest(),
+            sent=self._sent,
+        )
+
+    def _too_late(self, waited: float, *, timed_out: bool) -> None:
+        """Nothing told that the script began; the shell may still be at its rc files."""
+        if timed_out:
+            raise StartTimeout(self.end(), self._sent)
+        if not self._commands.sessions.round_trip(self.link):
+            raise mux_protocol.MuxTimeout("the host's shell did not begin", sent=self._sent)
+        self.end()
+        raise self._not_started(f"{SILENT} {waited:.0f} s")
+
+    def _failed_to_start(self) -> None:
+        sessions = self._commands.sessions
+        self.session.wait(STATUS_WAIT)
+        status = self.session.status
+        if sessions.backend == "process" and (status is None or status < 0 or status == 255):
+            failure = failure_of(self.early_err + self.err_marks.rest())
+            refused = isinstance(failure, mux_protocol.SessionRefused)
+            if refused or not sessions.still_answers(self.link):
+                if isinstance(failure, mux_protocol.MuxLost):
+                    failure.sent = self._sent
+                raise failure
+        elif status is None and not sessions.still_answers(self.link):
+            raise mux_protocol.MuxLost(
+                "the session ended before the command began", sent=self._sent
+            )
+        if self.out >= 0:
+            os.set_blocking(self.out, False)
+            try:
+                self.out_marks.feed(os.read(self.out, _CHUNK))
+            except OSError:
+                pass
+        told = command_line.exit_status(self.err_marks)
+        status = status if told is None else told
+        ending = "ended" if status is None else f"ended with status {status}"
+        raise self._not_started(ending, status)
+
+    # ------------------------------------------------------------------ end
+
+    def status(self) -> int | None:
+        """The exit status that the waiting shell told; ``None`` where it told none.
+
+        Where our stdout was closed early its last word may be lost: then the session's own status
+        counts, which is the same shell's.  255 from ``ssh -S`` may be ssh's own.
+        """
+        told = command_line.exit_status(self.err_marks)
+        if told is not None:
+            return told
+        status = self.session.status
+        if self._commands.sessions.backend == "process" and status is not None:
+            return status if 0 <= status < 255 else None
+        return status
+
+    def refusal(self) -> OSError | CommandNotStarted | None:
+        """Why the command was not run after all: its directory, or a script that came cut off."""
+        if self.err_marks.value(command_line.CUT_SHORT) is not None:
+            return self._not_started("read the command only in part")
+        told = self.err_marks.value(command_line.CWD_FAILED)
+        if not told or self.plan.cwd is None:
+            return None
+        number = {b"ENOENT": errno.ENOENT, b"ENOTDIR": errno.ENOTDIR}.get(told[0], errno.EACCES)
+        cwd = self.plan.cwd if isinstance(self.plan.cwd, str) else to_text(self.plan.cwd)
+        return remote_oserror(
+            number, cwd, host=self._commands.host, detail="the command was not run"
+        )
+
+    def signal(self, name: str) -> bool:
+        """Send a signal to the remote process group; true where that was confirmed."""
+        return self.group is not None and self._commands.signal_group(self.group, name)
+
+    def end(self) -> bool:
+        """End the remote process group (TERM, then KILL); true where it was seen to be gone."""
+        return self.group is not None and self._commands.end_group(self.group)
+
+    def _close_pipes(self) -> None:
+        # Forgotten first: a number that is closed twice may be another thread's by then.
+        fds = (self.inp, self.out, self.err)
+        self.inp = self.out = self.err = -1
+        for fd in fds:
+            close_fd(fd)
+
+    def close_stdin(self) -> None:
+        """The command gets no (more) input."""
+        inp, self.inp = self.inp, -1
+        close_fd(inp)
+
+    def abandon(self) -> None:
+        """In a forked child: let go of the parent's command without a word."""
+        self._close_pipes()
+        if hasattr(self, "session"):
+            self.session.abandon()
+        self.slot = None
+
+    def close(self) -> None:
+        """Let go of everything on this side."""
+        self._close_pipes()
+        if hasattr(self, "session"):
+            self.session.close()
+        if self.slot is not None:
+            self.slot.release()

@@ -1,0 +1,325 @@
+"""``RemoteProcess``: a command at work on the host, in the manner of ``subprocess.Popen``."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import threading
+import time
+from typing import IO, TYPE_CHECKING, Any
+
+from ..errors import CommandTimeout, OpenSSHJobsError
+from ..openssh.locks import CallLock
+from .result import NO_STATUS
+from .stdio import close_fd
+
+if TYPE_CHECKING:
+    from .child import Running
+    from .command_line import Marks
+    from .runner import Commands
+
+_CHUNK = 65536
+_FOREVER = 1e9
+_CLOSING = 5.0
+
+
+class _MarkedReader(io.RawIOBase):
+    """The host's bytes without the marks of the wrapper."""
+
+    def __init__(self, fd: int, marks: Marks, early: bytes) -> None:
+        self._fd = fd
+        self._marks = marks
+        self._ready = bytearray(early)
+        self._ended = False
+        # The thread that reads and the one that waits for the status may meet here.
+        self._lock = threading.Lock()
+
+    def readable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def _fill(self) -> None:
+        with self._lock:
+            if self._ended:
+                return
+            data = os.read(self._fd, _CHUNK)
+            if data:
+                self._ready += self._marks.feed(data)
+            else:
+                self._ended = True
+                self._ready += self._marks.rest()
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready and not self._ended:
+            self._fill()
+        with self._lock:
+            count = min(len(buffer), len(self._ready))
+            buffer[:count] = self._ready[:count]
+            del self._ready[:count]
+        return count
+
+    def drain(self, *, keep: bool = True) -> None:
+        """Read to the end: the wrapper's last mark is there."""
+        while not self._ended and not self.closed:
+            self._fill()
+            if not keep:
+                self._ready.clear()
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        close_fd(fd)
+        super().close()
+
+
+class RemoteProcess:
+    """A running command: ``stdin``, ``stdout`` and ``stderr`` are files, ``args`` what was asked.
+
+    As with ``subprocess``, reading one pipe while the other fills can block both: ``communicate``
+    reads them together.  Leaving a ``with`` block closes the pipes and waits.
+    """
+
+    def __init__(
+        self,
+        commands: Commands,
+        running: Running,
+        args: Any,
+        *,
+        text: bool,
+        encoding: str,
+        errors: str,
+        with_stderr: bool,
+    ) -> None:
+        self.args = args
+        self.host = commands.host
+        self.returncode: int | None = None
+        self._commands = commands
+        self._running = running
+        self._text = (text, encoding, errors)
+        self._lock = CallLock("a wait for a command", self.host)
+        self._ended_by: int | None = None
+        self._helpers: list[threading.Thread] = []
+        self._results: dict[str, Any] = {}
+        self._err_raw = _MarkedReader(running.err, running.err_marks, running.early_err)
+        self._out_raw = _MarkedReader(running.out, running.out_marks, running.early_out)
+        self._in_raw: io.FileIO | None = None
+        self.stdin: IO[Any] | None = None
+        if running.inp >= 0:
+            os.set_blocking(running.inp, True)
+            self._in_raw = io.FileIO(running.inp, "wb")
+            self.stdin = self._wrap_writer(self._in_raw)
+        self.stdout: IO[Any] | None = self._wrap_reader(self._out_raw)
+        self.stderr: IO[Any] | None = self._wrap_reader(self._err_raw) if with_stderr else None
+        running.inp = running.out = running.err = -1
+        commands.took_over(self)
+
+    def _wrap_reader(self, raw: _MarkedReader) -> IO[Any]:
+        buffered = io.BufferedReader(raw)
+        text, encoding, errors = self._text
+        if not text:
+            return buffered
+        return io.TextIOWrapper(buffered, encoding=encoding, errors=errors, newline="\n")
+
+    def _wrap_writer(self, raw: io.FileIO) -> IO[Any]:
+        text, encoding, errors = self._text
+        buffered = io.BufferedWriter(raw)
+        if not text:
+            return buffered
+        # A line that is written is sent: a conversation needs no flush().
+        return io.TextIOWrapper(
+            buffered, encoding=encoding, errors=errors, newline="\n", line_buffering=True
+        )
+
+    # ------------------------------------------------------------------ waiting
+
+    def poll(self) -> int | None:
+        """The exit status if the command is over, else ``None``; never blocks."""
+        if self._lock.is_mine or not self._lock.acquire(blocking=False):
+            return self.returncode  # somebody waits for it
+        try:
+            return self._wait(0)
+        except CommandTimeout:
+            return None
+        finally:
+            self._lock.release()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end; ``CommandTimeout`` after ``timeout`` seconds (the command goes on).
+
+        Raises ``ConnectionLost`` where the link died, ``CommandFailed`` where no status came, the
+        ``OSError`` of ``cwd``.
+        """
+        if not self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            raise self._not_over(timeout)
+        try:
+            return self._wait(timeout)
+        finally:
+            self._lock.release()
+
+    def _wait(self, timeout: float | None) -> int:
+        if self.returncode is None:
+            if not self._running.session.wait(_FOREVER if timeout is None else timeout):
+                raise self._not_over(timeout)
+            self._finish()
+        assert self.returncode is not None
+        return self.returncode
+
+    def _not_over(self, timeout: float | None) -> CommandTimeout:
+        what = self._running.plan.what
+        return CommandTimeout(
+            f"`{what}` was not over after {timeout or 0:g} s; it goes on",
+            host=self.host,
+            command=what,
+            timeout=timeout or 0,
+        )
+
+    def _finish(self) -> None:
+        """The session is over: find out how."""
+        running = self._running
+        self._err_raw.drain()  # the last marks; no more than a pipe holds
+        status = running.status()
+        running.session.close()
+        if running.slot is not None:
+            running.slot.release()
+        if status is None and self._ended_by is not None:
+            # Our own signal took the waiting shell along with the command.
+            status = 128 + self._ended_by
+        self.returncode = NO_STATUS if status is None else status
+        failed = running.refusal()
+        if failed is not None:
+            raise failed
+        if status is None:
+            raise self._commands.no_status(running)
+
+    def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:
+        """Send ``input``, read both streams to their ends and wait; returns (stdout, stderr).
+
+        After a ``CommandTimeout`` nothing is lost: call it again, without ``input``.
+        """
+        deadline = time.monotonic() + (_FOREVER if timeout is None else timeout)
+        if not self._helpers:
+            self._start_helpers(input)
+        for helper in self._helpers:
+            helper.join(max(0.0, min(deadline - time.monotonic(), threading.TIMEOUT_MAX)))
+            if helper.is_alive():
+                raise self._not_over(timeout)
+        self.wait(None if timeout is None else max(0.0, deadline - time.monotonic()))
+        empty = "" if self._text[0] else b""
+        err = self._results.get("err", empty) if self.stderr is not None else None
+        return self._results.get("out", empty), err
+
+    def _start_helpers(self, input: Any) -> None:
+        def read(name: str, stream: IO[Any]) -> None:
+            try:
+                self._results[name] = stream.read()
+            except (OSError, ValueError):
+                pass  # closed under us, after a timeout
+
+        def write(stream: IO[Any]) -> None:
+            try:
+                if input:
+                    stream.write(input)
+                stream.close()
+            except (OSError, ValueError):
+                pass  # as with subprocess: a command need not read what it is given
+
+        for name, stream in (("out", self.stdout), ("err", self.stderr)):
+            if stream is not None:
+                self._helpers.append(threading.Thread(target=read, args=(name, stream)))
+        if self.stdin is not None and not self.stdin.closed:
+            self._helpers.append(threading.Thread(target=write, args=(self.stdin,)))
+        for helper in self._helpers:
+            helper.daemon = True
+            helper.start()
+
+    # ------------------------------------------------------------------ ending
+
+    def send_signal(self, name: str) -> bool:
+        """Send a signal (``TERM``, ``USR1``…) to the remote process group; true if confirmed."""
+        short = name.upper().removeprefix("SIG")
+        number = getattr(signal, f"SIG{short}", None)
+        if number is None:
+            raise ValueError(f"{name!r} is no signal")
+        if short in ("TERM", "KILL", "INT", "HUP"):
+            self._ended_by = int(number)
+        return self._running.signal(short)
+
+    def terminate(self) -> bool:
+        """TERM to the remote process group; true where that was confirmed."""
+        return self.send_signal("TERM")
+
+    def kill(self) -> bool:
+        """KILL to the remote process group; true where that was confirmed."""
+        return self.send_signal("KILL")
+
+    def end(self) -> bool:
+        """TERM, then KILL; true where no process of the group is left."""
+        self._ended_by = int(signal.SIGTERM)
+        return self._running.end()
+
+    def close(self) -> None:
+        """Close the pipes and let go of the session, without waiting and without a signal."""
+        self._close_quietly(self.stdin)
+        # The session first: its end is the end of what a thread of ours may be reading, and no
+        # descriptor is closed under a reader.
+        self._running.close()
+        for helper in self._helpers:
+            if helper is not threading.current_thread():
+                helper.join(_CLOSING)
+        for stream in (self.stdout, self.stderr, self._out_raw, self._err_raw):
+            self._close_quietly(stream)
+
+    @staticmethod
+    def _close_quietly(stream: IO[Any] | io.RawIOBase | None) -> None:
+        if stream is not None:
+            try:
+                stream.close()
+            except (OSError, ValueError):
+                pass
+
+    def abandon(self) -> None:
+        """In a forked child: close our copies of the pipes; what is buffered stays the parent's."""
+        for raw in (self._in_raw, self._out_raw, self._err_raw):
+            if raw is not None:
+                raw.close()
+        self._running.abandon()
+        # One that another thread held is held for ever here.
+        self._lock = CallLock("a wait for a command", self.host)
+
+    def __del__(self) -> None:
+        if getattr(self, "_running", None) is not None:
+            self.close()
+
+    def __enter__(self) -> RemoteProcess:
+        return self
+
+    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
+        try:
+            if kind is not None and self.returncode is None:
+                self.end()
+            for stream in (self.stdin, self.stdout):
+                if stream is not None:
+                    try:
+                        stream.close()
+                    except BrokenPipeError:
+                        pass
+            if self.returncode is None:
+                self._wait_at_exit(failed=kind is not None)
+        finally:
+            self.close()
+
+    def _wait_at_exit(self, *, failed: bool) -> None:
+        # Nobody reads stderr any more, but the status comes at its end (backend "process").
+        drain = threading.Thread(target=self._err_raw.drain, kwargs={"keep": False}, daemon=True)
+        drain.start()
+        self._helpers.append(drain)
+        try:
+            self.wait(timeout=5 if failed else None)
+        except OpenSSHJobsError:
+            if not failed:
+                raise
+
+    def __repr__(self) -> str:
+        return f"<RemoteProcess {self._running.plan.what!r} on {self.host}: {self.returncode}>"

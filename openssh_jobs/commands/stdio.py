@@ -1,0 +1,201 @@
+"""Feeding and reading a command's three streams at once."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import os
+import select
+import time
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InvalidAnswer
+from . import limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from . import command_line
+    from .child import Running
+
+_CHUNK = 65536
+
+
+def close_fd(fd: int) -> None:
+    """Close a descriptor; -1 and closed ones are no error."""
+    if fd >= 0:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+
+class _Stream:
+    """What comes on one stream: kept, handed on, or both."""
+
+    def __init__(
+        self,
+        name: str,
+        running: Running,
+        marks: command_line.Marks,
+        tell: Callable[[bytes], object] | None,
+        *,
+        keep: bool,
+        most: int | None,
+    ) -> None:
+        self.marks = marks
+        self.pieces: list[bytes] = []
+        self._name = name
+        self._running = running
+        self._tell = tell
+        self._keep = keep or tell is None
+        self._most = most
+        self._length = 0
+
+    def take(self, data: bytes) -> None:
+        """The next bytes, without marks."""
+        if not data:
+            return
+        self._length += len(data)
+        if self._most is not None and self._length > self._most:
+            raise InvalidAnswer(
+                f"more than {self._most} bytes came on {self._name}",
+                host=self._running.out_marks.host,
+                command=self._running.plan.what,
+            )
+        if self._keep:
+            self.pieces.append(data)
+        if self._tell is not None:
+            self._tell(data)
+
+
+class Exchange:
+    """Feeds stdin and collects stdout and stderr at once, so that no side waits for the other.
+
+    ``keep=False``: a stream that has a function to tell is not kept.  ``most``: bytes of stdout
+    from which on it is no answer to what was asked (``InvalidAnswer``); stderr then has
+    ``limits.WORDS``.
+    """
+
+    def __init__(
+        self,
+        running: Running,
+        data: bytes,
+        on_stdout: Callable[[bytes], object] | None = None,
+        on_stderr: Callable[[bytes], object] | None = None,
+        *,
+        keep: bool = True,
+        most: int | None = None,
+    ) -> None:
+        self._running = running
+        self._data = memoryview(running.preamble + data if running.preamble else data)
+        self._at = running.sent_input
+        self._out = _Stream("stdout", running, running.out_marks, on_stdout, keep=keep, most=most)
+        self._err = _Stream(
+            "stderr",
+            running,
+            running.err_marks,
+            on_stderr,
+            keep=keep,
+            most=None if most is None else limits.NOISE + limits.WORDS,
+        )
+        early, running.early_out = running.early_out, b""
+        self._out.take(early)
+        early, running.early_err = running.early_err, b""
+        self._err.take(early)
+        self.moved_at = time.monotonic()
+
+    def output(self) -> tuple[bytes, bytes]:
+        """What has come so far on stdout and stderr."""
+        return b"".join(self._out.pieces), b"".join(self._err.pieces)
+
+    def run(self, deadline: float | None, *, silence: float | None = None) -> bool:
+        """Until both streams end; false at the deadline (``time.monotonic``).
+
+        ``silence``: seconds in which nothing moved after which it is false, too.
+        """
+        running = self._running
+        poll = select.poll()
+        for fd in (running.out, running.err):
+            if fd >= 0:
+                poll.register(fd, select.POLLIN)
+        if running.inp >= 0:
+            poll.register(running.inp, select.POLLOUT)
+        while running.out >= 0 or running.err >= 0:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return False
+            if silence is not None and time.monotonic() - self.moved_at > silence:
+                return False
+            # In steps of a minute, so that a signal handler of the caller's gets its turn.
+            for fd, _ in poll.poll(min(60.0, 60.0 if left is None else left) * 1000):
+                self.moved_at = time.monotonic()
+                if fd == running.inp:
+                    self._write(poll)
+                elif fd == running.out:
+                    running.out = self._read(poll, fd, self._out)
+                elif fd == running.err:
+                    running.err = self._read(poll, fd, self._err)
+        return True
+
+    def _write(self, poll: select.poll) -> None:
+        running = self._running
+        try:
+            self._at += os.write(running.inp, self._data[self._at : self._at + _CHUNK])
+        except BlockingIOError:
+            return
+        except OSError:
+            # The command reads no more (EPIPE); as with subprocess that is its own affair.
+            self._at = len(self._data)
+        if self._at >= len(self._data):
+            poll.unregister(running.inp)
+            close_fd(running.inp)
+            running.inp = -1
+
+    @staticmethod
+    def _read(poll: select.poll, fd: int, stream: _Stream) -> int:
+        data = os.read(fd, _CHUNK)
+        if data:
+            stream.take(stream.marks.feed(data))
+            return fd
+        stream.take(stream.marks.rest())
+        poll.unregister(fd)
+        close_fd(fd)
+        return -1
+
+
+def line_splitter(
+    tell: Callable[[Any], object], text: bool, encoding: str, errors: str
+) -> tuple[Callable[[bytes], object], Callable[[], object]]:
+    """Two functions, for the next bytes and for the end, that call ``tell`` line by line.
+
+    A line of more than ``limits.LINE`` comes in pieces: there may be no end of it.
+    """
+    decoder: Any = codecs.getincrementaldecoder(encoding)(errors) if text else None
+    newline: Any = "\n" if text else b"\n"
+    kept: list[Any] = []
+    length = 0
+
+    def feed(data: bytes) -> None:
+        nonlocal length
+        piece = decoder.decode(data) if text else data
+        while piece:
+            at = piece.find(newline)
+            if at < 0:
+                kept.append(piece)
+                length += len(piece)
+                if length < limits.LINE:
+                    return
+                at = len(piece)
+                tell(piece[:0].join(kept))
+            else:
+                tell((piece[:0]).join([*kept, piece[: at + 1]]))
+            kept.clear()
+            length = 0
+            piece = piece[at + 1 :]
+
+    def end() -> None:
+        last = decoder.decode(b"", True) if text else b""
+        if kept or last:
+            tell(last[:0].join([*kept, last]))
+            kept.clear()
+
+    return feed, end

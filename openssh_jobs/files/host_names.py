@@ -1,0 +1,291 @@
+"""The one door for names that a host gives: nothing else is joined to a local path.
+
+A listing, an archive, a glob, a home directory, a link: whatever a host answers is text that it
+may choose freely.  A name passes where it leads to one place below the top and nowhere else, and
+is refused, before anything is made or read here, where it
+
+* is empty or absolute, holds a NUL, or has a part that is empty, ``.`` or ``..``,
+* came before in the same answer,
+* lies below something that is no directory by the same answer,
+* means the same as another name to the file system that it is meant for (case, Unicode).
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+from typing import TYPE_CHECKING, Protocol
+
+from ..commands.quoting import to_bytes, to_text
+from ..errors import UnsafeName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+class Named(Protocol):
+    """A member of a tree, as far as its name goes (``trees.Member``)."""
+
+    @property
+    def name(self) -> bytes:
+        """Its path below the top."""
+
+    @property
+    def kind(self) -> str:
+        """One of ``f d l o``."""
+
+
+_KINDS = {"f": "a file", "d": "a directory", "l": "a link", "o": "a fifo or a device"}
+
+
+def refused(name: bytes | str, why: str, *, host: str, call: str) -> UnsafeName:
+    """The error for a name: host, call, the name with its control characters escaped."""
+    return UnsafeName(
+        f"{call} gave the name {to_text(to_bytes(name))!r}, which {why}: nothing was changed",
+        host=host,
+        sent="yes",
+    )
+
+
+def fault(name: bytes) -> str | None:
+    """What is wrong with a name below a directory, taken by itself; ``None`` where nothing is."""
+    if not name:
+        return "is empty"
+    if b"\0" in name:
+        return "holds a NUL"
+    if name.startswith(b"/"):
+        return "is absolute"
+    for part in name.split(b"/"):
+        if part in (b"", b".", b".."):
+            return f"has the part {to_text(part)!r}"
+    return None
+
+
+def last_part(path: bytes, *, host: str) -> bytes:
+    """The last part of a path on the host, for a name below a local directory.
+
+    The home directory, which stands for ``~``, is the host's to choose.  Raises ``UnsafeName``
+    where the path ends in no name of its own.
+    """
+    name = posixpath.basename(path.rstrip(b"/"))
+    if fault(name) is not None:
+        error = refused(path, "ends in no name of its own", host=host, call="the source")
+        error.advice = "Give the local target a name."
+        raise error
+    return name
+
+
+def absolute(path: bytes, *, host: str, call: str) -> bytes:
+    """A path on the host that is absolute and goes nowhere up.  Raises ``UnsafeName``."""
+    why = None
+    if b"\0" in path or not path.startswith(b"/"):
+        why = "is not absolute"
+    elif b".." in path.split(b"/"):
+        why = "has the part '..'"
+    if why is not None:
+        raise refused(path, why, host=host, call=call)
+    return path
+
+
+def matching(paths: Iterable[bytes], pattern: bytes, *, host: str) -> list[bytes]:
+    """Paths that came for a shell pattern: they have the parts that the pattern has.
+
+    Parts without ``* ? [`` have to be those of the pattern.  ``.`` and ``..``, which some shells
+    find for ``.*``, are left out.  Raises ``UnsafeName``.
+    """
+    asked = pattern.split(b"/")
+    call = f"the pattern {to_text(pattern)!r}"
+    found: list[bytes] = []
+    for path in paths:
+        got = path.split(b"/")
+        pairs = list(zip(got, asked, strict=False))
+        if len(got) != len(asked) or any(
+            one != two and not any(sign in two for sign in (b"*", b"?", b"[")) for one, two in pairs
+        ):
+            raise refused(path, "does not match", host=host, call=call)
+        changed = [(one, two) for one, two in pairs if one != two]
+        if any(one in (b".", b"..") and two.startswith(b".") for one, two in changed):
+            continue
+        for one, _ in changed:
+            if fault(one) is not None:
+                raise refused(path, "goes elsewhere", host=host, call=call)
+        if path in found[-1:]:
+            raise refused(path, "came twice", host=host, call=call)
+        found.append(path)
+    return found
+
+
+class HostNames:
+    """The names of one answer (``call`` says of which), with the kinds that it gave them."""
+
+    def __init__(self, host: str, call: str) -> None:
+        self.host = host
+        self.call = call
+        self.kinds: dict[bytes, str] = {}
+        self._has_top = False
+
+    def refuse(self, name: bytes, why: str) -> UnsafeName:
+        """The error for a name of this answer."""
+        return refused(name, why, host=self.host, call=self.call)
+
+    def add(self, name: bytes, kind: str) -> bytes | None:
+        """A name as ``find .`` prints it, without its ``./``; ``None`` for the top itself."""
+        if name in (b".", b"./", b"./."):
+            if self._has_top:
+                raise self.refuse(name, "came twice")
+            if kind != "d":
+                raise self.refuse(name, "is no directory")
+            self._has_top = True
+            return None
+        plain = self.check(name.removeprefix(b"./"))
+        if plain in self.kinds:
+            raise self.refuse(plain, "came twice")
+        self.kinds[plain] = kind
+        return plain
+
+    def check(self, name: bytes) -> bytes:
+        """A name that leads below the top, taken by itself."""
+        why = fault(name)
+        if why is not None:
+            raise self.refuse(name, why)
+        return name
+
+    def entry(self, name: bytes) -> bytes:
+        """The name of one entry of a directory, which came once."""
+        if b"/" in self.check(name):
+            raise self.refuse(name, "holds a slash")
+        self.add(name, "")
+        return name
+
+    def close(self) -> None:
+        """The answer is at its end.  Raises ``UnsafeName`` where it does not hold together."""
+        if not self._has_top:
+            raise self.refuse(b".", "is missing")
+        for name in self.kinds:
+            self.check_parent(name)
+
+    def check_parent(self, name: bytes) -> None:
+        """Raise ``UnsafeName`` unless what a name lies below is a directory by this answer."""
+        parent = posixpath.dirname(name)
+        if parent and self.kinds.get(parent) != "d":
+            what = _KINDS.get(self.kinds.get(parent, ""), "not there")
+            raise self.refuse(name, f"lies below {to_text(parent)!r}, which is {what}")
+
+
+# --------------------------------------------------------------------------- where they will lie
+
+
+def alike(name: bytes) -> str:
+    """The same text for all names that some file system could take for one.
+
+    Coarser than any of them (case, composed and decomposed letters, signs without a width, dots
+    and blanks at the end): what shares it is tried for real.
+    """
+    from unicodedata import category, normalize
+
+    text = normalize("NFKD", normalize("NFKD", to_text(name)).upper().casefold())
+    kept = "".join(sign for sign in text if category(sign) not in ("Cf", "Mn", "Me"))
+    return kept.rstrip(" .")
+
+
+def groups(names: Iterable[bytes]) -> list[list[bytes]]:
+    """Names of one directory that could fall together, in groups of two and more."""
+    everything = list(names)
+    if any(b"~" in name for name in everything):
+        # A short name of FAT (NAME~1) is like none of the long ones.
+        return [everything] if len(everything) > 1 else []
+    found: dict[str, list[bytes]] = {}
+    for name in everything:
+        found.setdefault(alike(name), []).append(name)
+    return [group for group in found.values() if len(group) > 1]
+
+
+def fall_together(directory: bytes, names: Sequence[bytes]) -> tuple[bytes, bytes] | None:
+    """Two of these names that are one to the file system of a local directory, else ``None``.
+
+    Found by making them all, in a directory of our own that is removed again.
+    """
+    import tempfile
+
+    probe = tempfile.mkdtemp(dir=directory, prefix=b".oj-", suffix=b".part")
+    made: list[bytes] = []
+    try:
+        for name in names:
+            path = os.path.join(probe, name)
+            try:
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+            except FileExistsError:
+                return name, _same_file(probe, name, made)
+            made.append(name)
+    finally:
+        for name in made:
+            os.unlink(os.path.join(probe, name))
+        os.rmdir(probe)
+    return None
+
+
+def _same_file(probe: bytes, name: bytes, made: list[bytes]) -> bytes:
+    facts = os.lstat(os.path.join(probe, name))
+    for other in made:
+        if os.path.samestat(facts, os.lstat(os.path.join(probe, other))):
+            return other
+    return made[-1]
+
+
+def _by_directory(members: Iterable[Named]) -> dict[bytes, list[bytes]]:
+    found: dict[bytes, list[bytes]] = {}
+    for member in members:
+        parent, _, name = member.name.rpartition(b"/")
+        found.setdefault(parent, []).append(name)
+    return found
+
+
+def check_apart(directory: bytes, members: Iterable[Named], *, host: str) -> None:
+    """Raise ``UnsafeName`` where members are one to the file system of an empty directory."""
+    for parent, names in _by_directory(members).items():
+        for group in groups(names):
+            _try(directory, parent, group, host)
+
+
+def check_target(target: bytes, members: Sequence[Named], *, host: str) -> None:
+    """What is to be moved into a local directory goes there, and through no link.
+
+    Raises ``UnsafeName`` where a name is, to the file system there, another one of the members or
+    of what lies there, ``NotADirectoryError`` for a link or a file in the place of a directory,
+    ``IsADirectoryError`` for a directory in the place of a file.
+    """
+    refuse_in_the_way(target, members)
+    for parent, names in _by_directory(members).items():
+        place = os.path.join(target, parent) if parent else target
+        if not os.path.isdir(place):
+            for group in groups(names):
+                _try(target, parent, group, host)
+            continue
+        wanted = set(names)
+        for group in groups({*names, *os.listdir(place)}):
+            if wanted.intersection(group):
+                _try(place, parent, sorted(group), host)
+
+
+def _try(directory: bytes, parent: bytes, group: list[bytes], host: str) -> None:
+    pair = fall_together(directory, group)
+    if pair is not None:
+        one, two = (to_text(posixpath.join(parent, name)) for name in pair)
+        raise refused(one, f"is the same as {two!r} to the file system here", host=host,
+                      call="the listing")  # fmt: skip
+
+
+def refuse_in_the_way(target: bytes, members: Iterable[Named]) -> None:
+    """Raise for a local thing of another kind, which a merge neither follows nor replaces."""
+    for member in members:
+        place = os.path.join(target, member.name)
+        try:
+            mode = os.lstat(place).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if member.kind == "d" and not stat.S_ISDIR(mode):
+            detail = "Not a directory (a link is not followed)"
+            raise NotADirectoryError(20, detail, os.fsdecode(place))
+        if member.kind != "d" and stat.S_ISDIR(mode):
+            raise IsADirectoryError(21, "Is a directory", os.fsdecode(place))

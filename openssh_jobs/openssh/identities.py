@@ -1,0 +1,259 @@
+"""What the user could log in with: agent, key files, certificates.  Asks no host.
+
+``ssh-add`` and ``ssh-keygen -L`` are asked; a key file is only looked at to see whether it wants
+a passphrase (PROTOCOL.key of OpenSSH), because ssh gives no hint of that in batch mode.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+import re
+import struct
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from . import process, ssh_config
+from .login_record import Keys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .ssh_config import Resolved
+
+_TIMEOUT = 10.0
+_MAGIC = b"openssh-key-v1\0"
+_VALID = re.compile(
+    r"^\s*Valid:\s+(?:forever|(?:from|after) (?P<start>[\dT:-]+)(?: to (?P<end>[\dT:-]+))?"
+    r"|before (?P<before>[\dT:-]+))",
+    re.MULTILINE,
+)
+_BEGINS = re.compile(r"^(?P<name>\S.*):\s*$", re.MULTILINE)
+
+
+class KeyFile(NamedTuple):
+    """A private key on disk; ``encrypted`` is ``None`` where that could not be seen."""
+
+    path: str
+    encrypted: bool | None
+    public: bytes
+
+
+class Certificate(NamedTuple):
+    """A certificate: where it was found and until when it counts (``None``: for ever)."""
+
+    where: str
+    valid_from: datetime | None
+    valid_until: datetime | None
+
+    def expired(self, now: datetime) -> bool:
+        """Whether its time is over."""
+        return self.valid_until is not None and self.valid_until <= now
+
+
+class AgentAnswer(NamedTuple):
+    """What the agent said: ``trouble`` is empty where it answered; ``keys``: public key lines."""
+
+    socket: str
+    keys: tuple[str, ...]
+    trouble: str
+
+
+# --------------------------------------------------------------------------- files
+
+
+def key_files(resolved: Resolved) -> list[KeyFile]:
+    """The private keys that ssh would try and that exist."""
+    found = []
+    for name in resolved.values.get("identityfile", ()):
+        path = os.path.expanduser(name)
+        if name.lower() != "none" and os.path.isfile(path):
+            found.append(read_key(path))
+    return found
+
+
+def read_key(path: str) -> KeyFile:
+    """Look at one private key file without opening its secret."""
+    try:
+        with open(path, "rb") as handle:
+            data = handle.read(1 << 16)
+    except OSError:
+        return KeyFile(path, None, b"")
+    public = _public_half(path)
+    if b"BEGIN OPENSSH PRIVATE KEY" not in data:
+        encrypted = b"ENCRYPTED" in data if b"PRIVATE KEY" in data else None
+        return KeyFile(path, encrypted, public)
+    body = b"".join(line for line in data.splitlines() if not line.startswith(b"-----"))
+    try:
+        blob = base64.b64decode(body)
+        if not blob.startswith(_MAGIC):
+            return KeyFile(path, None, public)
+        cipher, at = _string(blob, len(_MAGIC))
+        for _ in range(2):  # the key derivation and its options
+            _, at = _string(blob, at)
+        inside, _ = _string(blob, at + 4)
+    except (binascii.Error, struct.error, ValueError):
+        return KeyFile(path, None, public)
+    return KeyFile(path, cipher != b"none", inside)
+
+
+def _string(blob: bytes, at: int) -> tuple[bytes, int]:
+    (length,) = struct.unpack_from(">I", blob, at)
+    return blob[at + 4 : at + 4 + length], at + 4 + length
+
+
+def _public_half(path: str) -> bytes:
+    try:
+        with open(path + ".pub", "rb") as handle:
+            return base64.b64decode(handle.read(1 << 16).split()[1])
+    except (OSError, IndexError, binascii.Error):
+        return b""
+
+
+def is_locked(key: KeyFile, agent_keys: Iterable[str]) -> bool:
+    """Whether a key can only be used by somebody who types its passphrase."""
+    public = base64.b64encode(key.public).decode()
+    return bool(key.encrypted) and all(public not in line.split(" ") for line in agent_keys)
+
+
+# --------------------------------------------------------------------------- the agent
+
+
+def agent_socket(resolved: Resolved) -> str | None:
+    """The socket of the agent that ssh would ask; ``None`` where it would ask none."""
+    named = (resolved.values.get("identityagent") or ("SSH_AUTH_SOCK",))[0]
+    if named.lower() == "none":
+        return None
+    if named == "SSH_AUTH_SOCK":
+        return os.environ.get("SSH_AUTH_SOCK") or None
+    if named.startswith("$"):
+        return os.environ.get(named.strip("${}")) or None
+    return os.path.expanduser(named)
+
+
+def ask_agent(resolved: Resolved) -> AgentAnswer | None:
+    """The keys that the agent holds now; ``None`` where ssh would ask no agent."""
+    path = agent_socket(resolved)
+    if path is None:
+        return None
+    argv = [ssh_config.find("ssh-add"), "-L"]
+    done = process.run(argv, timeout=_TIMEOUT, env={"SSH_AUTH_SOCK": path})
+    if done.timed_out:
+        return AgentAnswer(path, (), "does not answer")
+    said = done.stdout.decode("utf-8", "replace")
+    if done.returncode == 0:
+        return AgentAnswer(path, tuple(line for line in said.splitlines() if line), "")
+    if done.returncode == 1 and b"no identities" in done.stdout:
+        return AgentAnswer(path, (), "")
+    words = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    return AgentAnswer(path, (), words[-1] if words else f"ssh-add ended with {done.returncode}")
+
+
+# --------------------------------------------------------------------------- certificates
+
+
+def certificates(resolved: Resolved, agent: AgentAnswer | None = None) -> list[Certificate]:
+    """The certificates that ssh would offer, from files and from the agent."""
+    paths = [os.path.expanduser(name) for name in resolved.values.get("certificatefile", ())]
+    for name in resolved.values.get("identityfile", ()):
+        paths.append(os.path.expanduser(name) + "-cert.pub")
+    found = []
+    for path in dict.fromkeys(paths):
+        if os.path.isfile(path):
+            found += _read_certificates(["-f", path], path, None)
+    lines = [line for line in (agent.keys if agent else ()) if "-cert-v0" in line.split(" ")[0]]
+    for line in lines:
+        comment = line.split(" ", 2)[2] if line.count(" ") > 1 else "a certificate"
+        where = f"{comment} in the agent"
+        found += _read_certificates(["-f", "-"], where, line.encode() + b"\n")
+    return found
+
+
+def _read_certificates(words: list[str], where: str, data: bytes | None) -> list[Certificate]:
+    argv = [ssh_config.find("ssh-keygen"), "-L", *words]
+    done = process.run(argv, timeout=_TIMEOUT, input=data)
+    return parse_certificates(done.stdout.decode("utf-8", "replace"), where)
+
+
+def parse_certificates(text: str, where: str) -> list[Certificate]:
+    """Read what ``ssh-keygen -L`` prints; its times are those of this machine's time zone."""
+    found = []
+    for match in _VALID.finditer(text):
+        start = _moment(match["start"])
+        end = _moment(match["end"] or match["before"])
+        found.append(Certificate(where, start, end))
+    return found
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text).astimezone() if text else None
+
+
+# --------------------------------------------------------------------------- what it amounts to
+
+
+def fingerprint(*everybody: Resolved) -> Keys:
+    """Changes when agent, key files, certificates, tickets or the configuration change.
+
+    ``everybody``: the host, and the jump hosts before it.
+    """
+    whole = hashlib.sha256()
+    for resolved in everybody:
+        for keyword, values in sorted(resolved.values.items()):
+            whole.update(repr((keyword, values)).encode("utf-8", "surrogateescape"))
+        _count(whole, _what_counts(resolved))
+        agent = ask_agent(resolved)
+        if agent is not None:
+            # A passing trouble of the agent and its being empty are two things.
+            whole.update(repr((sorted(agent.keys), agent.trouble)).encode())
+    own = whole.hexdigest()[:16]
+    for resolved in everybody:
+        _count(whole, _known_hosts(resolved))
+    return Keys(own, whole.hexdigest()[:16])
+
+
+def _count(whole: hashlib._Hash, paths: Iterable[str]) -> None:
+    for path in paths:
+        try:
+            facts = os.stat(path)
+        except OSError:
+            continue
+        whole.update(repr((path, facts.st_mtime_ns, facts.st_size, facts.st_ino)).encode())
+
+
+def _known_hosts(resolved: Resolved) -> Iterable[str]:
+    for keyword in ("userknownhostsfile", "globalknownhostsfile"):
+        for value in resolved.values.get(keyword, ()):
+            # ssh -G quotes nothing: several names, or one with blanks in it.
+            for name in (value, *value.split()):
+                yield os.path.expanduser(name.strip('"'))
+
+
+def _what_counts(resolved: Resolved) -> Iterable[str]:
+    for name in resolved.values.get("identityfile", ()):
+        path = os.path.expanduser(name)
+        yield path
+        yield path + "-cert.pub"
+    for name in resolved.values.get("certificatefile", ()):
+        yield os.path.expanduser(name)
+    cache = os.environ.get("KRB5CCNAME", f"/tmp/krb5cc_{os.geteuid()}")  # noqa: S108 - only looked at
+    yield cache.removeprefix("FILE:")
+
+
+def hints(resolved: Resolved, now: datetime) -> tuple[list[str], bool]:
+    """Why a login may have failed, and whether a passphrase would have been asked for."""
+    agent = ask_agent(resolved)
+    said = [
+        f"The certificate {one.where} expired on {one.valid_until:%Y-%m-%d at %H:%M}."
+        for one in certificates(resolved, agent)
+        if one.expired(now)
+    ]
+    held = agent.keys if agent else ()
+    locked = [key.path for key in key_files(resolved) if is_locked(key, held)]
+    if locked:
+        said.append(f"The key {' and '.join(locked)} has a passphrase and is not in the agent.")
+    if agent is not None and agent.trouble:
+        said.append(f"The agent at {agent.socket} {agent.trouble}.")
+    return said, bool(locked)

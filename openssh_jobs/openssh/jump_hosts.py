@@ -1,0 +1,111 @@
+"""The hosts on the way to a target, as ``ssh`` itself would resolve them.  Dials nothing."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import ConfigurationError
+from . import ssh_config
+from .destination import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .ssh_config import Resolved
+
+_DEEPEST = 8
+_HOP = re.compile(
+    r"(?:ssh://)?(?:(?P<user>.*)@)?(?P<host>\[[^\]]+\]|[^:\[\]]+)(?::(?P<port>\d+))?/?\Z"
+)
+
+
+class Hop(NamedTuple):
+    """One jump host: its name as it is configured, and what ssh makes of it."""
+
+    name: str
+    resolved: Resolved
+
+
+def hops(target: Target, resolved: Resolved) -> list[Hop]:
+    """The jump hosts, the first to be dialed first; empty where there are none.
+
+    A ``ProxyCommand`` of the user's own is no jump host that could be named.  Raises
+    ``ConfigurationError`` for names that cannot be meant, and ways that go round in circles.
+    """
+    return _before(target, resolved, 0)
+
+
+def _before(target: Target, resolved: Resolved, depth: int) -> list[Hop]:
+    names = resolved.get("proxyjump")
+    if names is None:
+        return []
+    if depth >= _DEEPEST:
+        raise ConfigurationError("the ProxyJump goes round in circles", host=target.host)
+    found: list[Hop] = []
+    for number, name in enumerate(names.split(",")):
+        hop = _target(name.strip(), target)
+        its = ssh_config.resolve(hop)
+        if number == 0:
+            # ssh gives the others a -J of its own; only the first goes by its configuration.
+            found += _before(hop, its, depth + 1)
+        found.append(Hop(name.strip(), its))
+    return found
+
+
+def _target(name: str, behind: Target) -> Target:
+    found = _HOP.match(name)
+    if found is None:
+        raise ConfigurationError(f"{name!r} is no name of a jump host", host=behind.host)
+    return Target(
+        host=found["host"].strip("[]"),
+        user=found["user"] or None,
+        port=int(found["port"]) if found["port"] else None,
+        # Nothing else of the command line reaches the ssh of a jump host.
+        ssh_config=behind.config_path,
+    )
+
+
+def proxy_command(
+    target: Target, resolved: Resolved, *, options: Sequence[str], log: str, stderr: str
+) -> str | None:
+    """What ``ssh`` makes of a ProxyJump (ssh.c), with options for the ssh to each jump host too.
+
+    ssh gives those to nobody but itself: the one to a jump host would ask three times, wait for
+    ever on a dead link, and with ControlPersist its words are thrown away; here their own go to
+    the file ``log``, and the rest (banners) to ``stderr``.  ``None`` where there is no ProxyJump.
+    """
+    line = None
+    for hop in hops(target, resolved):
+        line = _through(hop.name, target, line, [*options], log=log, stderr=stderr)
+    return line
+
+
+def _through(
+    name: str, target: Target, before: str | None, options: list[str], *, log: str, stderr: str
+) -> str:
+    """The command that goes on from one jump host, reached by the command ``before``."""
+    hop = _target(name, target)
+    argv = [ssh_config.find("ssh"), "-E", log]
+    if target.config_path is not None:
+        argv += ["-F", target.config_path]
+    if hop.user:
+        argv += ["-l", hop.user]
+    if hop.port:
+        argv += ["-p", str(hop.port)]
+    if before is not None:
+        options.insert(0, f"ProxyCommand={before}")
+    for option in options:
+        argv += ["-o", option]
+    argv = [word.replace("%", "%%") for word in argv]
+    line = shlex.join([*argv, "-W", "[%h]:%p", "--", hop.host.replace("%", "%%")])
+    # The user's shell runs this line, and not every shell knows 2>>.
+    redirected = f"exec {line} 2>>{shlex.quote(stderr.replace('%', '%%'))}"
+    return f"/bin/sh -c {shlex.quote(redirected)}"
+
+
+def called(name: str, target: Target, resolved: Resolved) -> int:
+    """How many hosts on the way, the target too, have this name or address: they ask alike."""
+    everybody = [resolved, *(hop.resolved for hop in hops(target, resolved))]
+    return sum(name in (one.get("hostname"), one.get("hostkeyalias")) for one in everybody)

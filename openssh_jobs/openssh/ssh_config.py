@@ -1,0 +1,145 @@
+"""What the installed OpenSSH is and can do, and what it makes of a host name.
+
+``ssh -V`` and ``ssh -G`` are the only sources: no configuration file is parsed here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import ConfigurationError, UnsupportedOpenSSH
+from . import process
+
+if TYPE_CHECKING:
+    from .destination import Target
+
+_VERSION = re.compile(
+    r"OpenSSH_(?:for_(?P<windows>Windows)_)?(?P<major>\d{1,4})\.(?P<minor>\d{1,4})"
+)
+
+# First release that has it, from the release notes and the tags of openssh-portable.
+SINCE = {
+    "dump_configuration": (6, 8),  # ssh -G
+    "proxy_jump": (7, 3),
+    "remote_command": (7, 6),  # RemoteCommand, StrictHostKeyChecking=accept-new
+    "set_env": (7, 8),
+    "askpass_prompt": (8, 2),
+    "askpass_require": (8, 4),
+    "persist_frees_stderr": (8, 5),
+    "log_verbose": (8, 5),
+    "scp_sftp_mode": (8, 7),  # scp -s / -O, SessionType, ForkAfterAuthentication
+    "scp_sftp_default": (9, 0),
+    "mux_connect_timeout": (9, 4),
+    "percent_j": (9, 6),
+}
+OLDEST = (7, 4)
+
+
+class SshVersion(NamedTuple):
+    """The version of an ssh binary, as ``ssh -V`` gives it."""
+
+    major: int
+    minor: int
+    text: str
+    windows: bool = False
+
+    def has(self, feature: str) -> bool:
+        """Whether this release has a feature of ``SINCE`` (``KeyError`` for an unknown name)."""
+        return (self.major, self.minor) >= SINCE[feature]
+
+
+def parse_version(text: str) -> SshVersion:
+    """Read what ``ssh -V`` printed.  An unknown form counts as new: nothing is held back."""
+    line = text.strip().splitlines()[0].strip() if text.strip() else ""
+    found = _VERSION.search(line)
+    if found is None:
+        return SshVersion(99, 0, line)
+    return SshVersion(
+        int(found["major"]), int(found["minor"]), line.split(",")[0], bool(found["windows"])
+    )
+
+
+def find(program: str) -> str:
+    """The path of ``ssh``, ``sftp``… on PATH; ``UnsupportedOpenSSH`` where there is none."""
+    import shutil
+
+    path = shutil.which(program)
+    if path is None:
+        raise UnsupportedOpenSSH(
+            f"there is no {program} on the PATH",
+            advice="Install the OpenSSH client (Debian: openssh-client).",
+        )
+    return path
+
+
+_versions: dict[str, SshVersion] = {}
+
+
+def ssh_version() -> SshVersion:
+    """The version of the ``ssh`` on PATH, asked once per binary.
+
+    Raises ``UnsupportedOpenSSH`` for one that is too old or has no connection sharing.
+    """
+    ssh = find("ssh")
+    if ssh not in _versions:
+        done = process.run([ssh, "-V"], timeout=10)
+        version = parse_version((done.stderr or done.stdout).decode("utf-8", "replace"))
+        if version.windows:
+            raise UnsupportedOpenSSH(
+                "the Windows build of OpenSSH has no ControlMaster",
+                advice="Use the ssh of WSL.",
+            )
+        if (version.major, version.minor) < OLDEST:
+            raise UnsupportedOpenSSH(
+                f"{version.text} is too old: connection sharing here needs OpenSSH "
+                f"{OLDEST[0]}.{OLDEST[1]} or newer"
+            )
+        _versions[ssh] = version
+    return _versions[ssh]
+
+
+class Resolved(NamedTuple):
+    """What ``ssh -G`` says about a target: keyword (lower case) to its values, in order."""
+
+    values: dict[str, tuple[str, ...]]
+
+    def get(self, keyword: str) -> str | None:
+        """The first value of a keyword, ``None`` where it is unset or ``none``."""
+        found = self.values.get(keyword)
+        if not found or found[0].lower() == "none":
+            return None
+        return found[0]
+
+
+def parse_resolved(text: str) -> Resolved:
+    """Read the output of ``ssh -G``: a keyword and its value a line, repeated ones in order."""
+    values: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        keyword, _, value = line.strip().partition(" ")
+        if keyword:
+            values.setdefault(keyword.lower(), []).append(value.strip())
+    return Resolved({keyword: tuple(found) for keyword, found in values.items()})
+
+
+def resolve(target: Target, *, timeout: float = 30.0) -> Resolved:
+    """What the user's own configuration makes of a target (runs ``Match exec``, dials nothing).
+
+    Raises ``ConfigurationError`` with ssh's own words for a configuration it cannot read.
+    """
+    argv = [find("ssh"), "-G", *target.arguments(), "--", target.host]
+    done = process.run(argv, timeout=timeout)
+    said = done.stderr.decode("utf-8", "replace").replace("\r", "").strip()
+    if done.timed_out:
+        raise ConfigurationError(
+            f"ssh did not resolve the name within {timeout:.0f} s",
+            host=target.host,
+            advice="A `Match exec` of the ssh configuration may hang.",
+        )
+    if done.returncode != 0:
+        raise ConfigurationError(
+            f"ssh does not accept its configuration: {said or 'no reason given'}",
+            host=target.host,
+            advice=f"See what `ssh -G {target.host}` says.",
+        )
+    return parse_resolved(done.stdout.decode("utf-8", "surrogateescape"))

@@ -1,1 +1,0 @@
-"""What is done on a host over a master: short calls, commands, files."""

@@ -1,0 +1,414 @@
+"""No scheduler: a job is a detached process group with a directory of its own.
+
+On the host, ``~/.openssh_jobs/direct/ID/`` holds what is known of job ID, a plain number:
+
+======== =====================================================================================
+job      name, script, paths of the output, time limit, time of submission (written first)
+start    node, boot id, pid of the launcher, pid of the script, when each began (by rename)
+exit     exit code and time of the end (by rename, last): the marker
+cancel   somebody asked for an end; written before anybody is killed
+timeout  the time limit was reached; written before anybody is killed
+======== =====================================================================================
+
+``launch`` runs the script with the interpreter of its first line (no executable bit is needed;
+``/bin/sh`` without one) in the directory it was submitted from, standard output and error in
+``job-ID.out`` and ``job-ID.err`` there, input empty, ``OPENSSH_JOBS_ID`` and
+``OPENSSH_JOBS_DIRECTORY`` set.  It passes TERM on to the script's process group, ends the group at
+the time limit, and writes the marker.  A process is taken for the recorded one only if node, boot
+id and start time agree: a pid alone may be somebody else's by now.
+
+The scripts run in dash, bash and BusyBox, with or without setsid(1).
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta, tzinfo
+from typing import Any, ClassVar
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from ...errors import InputError, SchedulerError
+from ...jobs import CancelOutcome, JobId, JobState, JobStatus, Node, Snapshot
+from ..base import Scheduler, Section, SubmitRequest, framed, read_frame, rule, section
+from ..fields import (
+    command_words,
+    epoch,
+    first_line,
+    is_number,
+    quote,
+    shell_path,
+    spent,
+    text_seconds,
+    whole_number,
+)
+from ..outcomes import outcomes_for
+from . import scripts as shell
+
+_REASONS: Mapping[str, str] = {
+    "waiting": "not started yet",
+    "gone": "no exit marker: killed, or the node lost it",
+    "restarted": "no exit marker: the node was restarted",
+    "orphan": "its launcher was killed: there will be no exit code",
+}
+
+
+class Direct(Scheduler):
+    """A process group of its own on the host itself."""
+
+    name: ClassVar[str] = "direct"
+    aliases: ClassVar[tuple[str, ...]] = ("local",)
+    probe: ClassVar[str] = 'printf "%s\\n" "$(uname -s -r)"'
+    forgets_paths: ClassVar[bool] = False
+    poll_floor: ClassVar[float] = 0.0
+    rules = (
+        rule("openssh_jobs: refused: no directory", "permission", unsent=True, final=True),
+        rule("openssh_jobs: refused: the job cannot be", "transient", unsent=True),
+        rule("openssh_jobs: refused:", "invalid_request", unsent=True),
+        rule("HOME: parameter|No space left|Disk quota exceeded", "transient"),
+    )
+
+    # -- submitting ------------------------------------------------------------
+
+    def submit_script(self, request: SubmitRequest) -> str:
+        """Starts the job and ends; what needs a scheduler is refused by name.
+
+        ``cpus``, ``memory`` and ``gpus`` are wishes that nobody here enforces.
+        """
+        for what, is_wanted in (
+            ("array", request.array is not None),
+            ("hold", request.hold),
+            ("after_ok", bool(request.after_ok)),
+            ("after_any", bool(request.after_any)),
+            ("after_failed", bool(request.after_failed)),
+            ("queue", request.queue is not None),
+            ("account", request.account is not None),
+            ("options", bool(request.options)),
+            ("nodes", request.nodes not in (None, 1, "1")),
+        ):
+            if is_wanted:
+                self.unsupported(what)
+        seconds = 0
+        if request.time_limit is not None:
+            limit = text_seconds(request.time_limit)
+            if limit is None or limit <= timedelta(0):
+                raise InputError(f"time_limit is no duration: {request.time_limit!r}")
+            seconds = -(-limit // timedelta(seconds=1))
+        name = request.name or posixpath.basename(request.script)
+        out = request.stdout_path or "job-%j.out"
+        err = request.stderr_path or (out if request.stdout_path else "job-%j.err")
+        facts = {
+            "name": _encode(name),
+            "script": _encode(request.script),
+            "out": _encode(out),
+            "err": _encode(err),
+            "limit": str(seconds),
+            "token": _encode(request.token or ""),
+        }
+        parts = {
+            "@SCRIPT@": shell_path(request.script),
+            "@FACTS@": self.words(*(f"{key} {value}" for key, value in facts.items())),
+            "@LIMIT@": str(seconds),
+            "@OUT@": _with_id(out),
+            "@ERR@": _with_id(err),
+            "@LAUNCH@": shell.LAUNCH.strip(),
+        }
+        # In one pass: what a name holds is not looked into again.
+        body = re.sub(r"@[A-Z]+@", lambda found: parts[found[0]], shell.CLAIM)
+        return f"{shell.RECORDS}{body}"
+
+    def submitted_ids(self, stdout: str) -> list[str]:
+        return re.findall(r"^openssh_jobs: started job ([0-9]+)$", stdout, re.MULTILINE)
+
+    # -- asking ------------------------------------------------------------------
+
+    def status_script(self, ids: Sequence[str] = (), *, all_users: bool = False) -> str:
+        """One record a job.  The jobs of others are in their homes: ``all_users`` sees no more."""
+        if ids:
+            which = self._numbers(ids)
+            loop = f'for oj_one in {" ".join(which)}; do oj_show "$oj_one"; done\n'
+        else:
+            loop = (
+                'for oj_d in "$oj_base"/[0-9]*; do\n'
+                "  oj_one=${oj_d##*/}\n"
+                '  case $oj_one in *[!0-9]*) ;; *) oj_show "$oj_one";; esac\n'
+                "done\n"
+            )
+        return shell.LOOK + framed(shell.STATUS, section("direct", f"{loop}:"))
+
+    def _numbers(self, ids: Iterable[str]) -> list[str]:
+        found = self.checked_ids(ids)
+        for one in found:
+            if not is_number(one):
+                raise InputError(f"the id of a job without a scheduler is a number: {one!r}")
+        return [str(int(one)) for one in found]
+
+    def parse_status(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+        command: str | None = None,
+        timezone: tzinfo | None = None,
+    ) -> Snapshot:
+        """The answer to ``status_script``; a pasted ``ps`` with a header gives processes."""
+        sections = read_frame(stdout)
+        wanted = None if requested is None else [str(JobId.parse(one)) for one in requested]
+        if sections is None:
+            return self._ps(stdout, stderr, returncode, wanted)
+        known: dict[str, JobStatus] = {}
+        unparsed: list[str] = []
+        seen: set[str] = set()
+        for one in sections:
+            for record in one.text.split(f"{one.mark}|")[1:]:
+                status, job_id = _read_record(record, one)
+                if job_id is None:
+                    unparsed.append(record[:1000])
+                    continue
+                seen.add(job_id)
+                if status is not None:
+                    known[job_id] = status
+        snapshot = Snapshot(known=known, unparsed=tuple(unparsed))
+        if wanted is None:
+            return snapshot
+        return snapshot.select(wanted, covered=lambda one: one.text in seen)
+
+    def _ps(self, stdout: str, stderr: str, returncode: int, wanted: list[str] | None) -> Snapshot:
+        lines = stdout.splitlines()
+        header = lines[0].split() if lines else []
+        state_at = next(
+            (header.index(one) for one in ("STAT", "S", "STATE") if one in header), None
+        )
+        if "PID" not in header or state_at is None:
+            raise self.error(
+                stdout,
+                stderr,
+                returncode,
+                kind="parse_error" if returncode == 0 else None,
+                message=None if returncode else f"no answer of direct: {first_line(stdout)!r}",
+            )
+        pid_at = header.index("PID")
+        known: dict[str, JobStatus] = {}
+        unparsed: list[str] = []
+        for line in lines[1:]:
+            cells = line.split(None, len(header) - 1)
+            is_whole = len(cells) > max(state_at, pid_at)
+            state = _PS_STATES.get(cells[state_at][:1]) if is_whole else None
+            pid = cells[pid_at] if is_whole else ""
+            if state is None or not is_number(pid):
+                unparsed.append(line[:1000])
+                continue
+            known[pid] = JobStatus(
+                pid,
+                state,
+                raw_state=cells[state_at],
+                name=cells[-1] if len(cells) == len(header) else None,
+                source="queue",
+            )
+        snapshot = Snapshot(known=known, unparsed=tuple(unparsed))
+        # ps may have been asked for anything: it covers nothing.
+        return snapshot if wanted is None else snapshot.select(wanted, covered=False)
+
+    def detail_script(self, job_id: str) -> str:
+        return self.status_script([job_id])
+
+    def parse_detail(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> JobStatus:
+        snapshot = self.parse_status(stdout, stderr=stderr, returncode=returncode)
+        if len(snapshot.known) != 1:
+            raise SchedulerError("there is no such job", kind="not_found", stdout=stdout)
+        return next(iter(snapshot.known.values()))
+
+    # -- acting ----------------------------------------------------------------------
+
+    def cancel_script(self, ids: Sequence[str]) -> str:
+        """TERM to the script's process group, KILL after five seconds."""
+        body = shell.CANCEL.replace("@IDS@", " ".join(self._numbers(ids)))
+        return shell.LOOK + framed(section("direct", body))
+
+    def cleanup_script(self, ids: Sequence[str]) -> str:
+        """Removes what is kept of these jobs, where they have ended."""
+        body = shell.CLEAN.replace("@IDS@", " ".join(self._numbers(ids)))
+        return f"{shell.RECORDS}{body}"
+
+    def parse_cancel(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+    ) -> dict[str, CancelOutcome]:
+        sections = read_frame(stdout)
+        if not sections:
+            raise self.error(stdout, stderr, returncode, kind="transport")
+        said: dict[str, CancelOutcome] = {}
+        for line in sections[0].text.splitlines():
+            words = line.split()
+            if len(words) == 3 and words[1] in CancelOutcome.__members__.values():
+                said[words[0]] = CancelOutcome(words[1])
+        return outcomes_for(requested, said, CancelOutcome.UNKNOWN)
+
+    # -- the machine -------------------------------------------------------------------
+
+    def nodes_script(self) -> str:
+        return framed(section("nodes", shell.NODES))
+
+    def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
+        """The host itself."""
+        sections = read_frame(stdout)
+        if not sections:
+            raise self.error(stdout, stderr, returncode, kind="transport")
+        said: dict[str, str] = {}
+        for line in sections[0].text.splitlines():
+            key, _, value = line.partition(" ")
+            said[key] = value.strip()
+        if not said.get("name"):
+            raise self.error(stdout, stderr, returncode, kind="parse_error")
+        load = re.match(r"[0-9.]+", said.get("load", ""))
+        return [
+            Node(
+                name=said["name"],
+                state="idle",
+                cpus=whole_number(said.get("cpus")),
+                memory=_kib(said.get("memory")) or whole_number(said.get("bytes")),
+                memory_free=_kib(said.get("free")),
+                load=float(load[0]) if load is not None and load[0] != "." else None,
+            )
+        ]
+
+    # -- recognising -------------------------------------------------------------------
+
+    def recognises(self, stdout: str, stderr: str = "", command: str | None = None) -> bool:
+        if command_words(command, ("ps",)):
+            return True
+        return _LOOKS_LIKE.search(stdout) is not None
+
+
+_LOOKS_LIKE = re.compile(
+    r"^OJ:[0-9a-f]+ begin direct$|^ *PID .*\b(?:STAT|S|CMD)\b|^\S+ +PID .*STAT", re.MULTILINE
+)
+_PS_STATES = {
+    **dict.fromkeys("RSDIWKLUP", JobState.RUNNING),
+    **dict.fromkeys("Tt", JobState.SUSPENDED),
+    **dict.fromkeys("ZX", JobState.COMPLETING),
+}
+
+
+def _kib(text: str | None) -> int | None:
+    number = whole_number((text or "").partition(" ")[0])
+    return number * 1024 if number is not None else None
+
+
+def _encode(text: str) -> str:
+    """Any text as one word of ASCII without blanks."""
+    return quote_from_bytes(text.encode("utf-8", "surrogateescape"), safe="/.,:=+@_-")
+
+
+def _decode(text: str) -> str:
+    data = text.encode("utf-8", "surrogateescape")
+    return unquote_to_bytes(data).decode("utf-8", "surrogateescape")
+
+
+def _with_id(path: str) -> str:
+    """A path as a shell word in which ``%j`` is the id of the job."""
+    path = f"./{path}" if path.startswith("-") else path
+    return '"$oj_id"'.join(quote(part) if part else "" for part in path.split("%j")) or "''"
+
+
+def _read_record(record: str, one: Section) -> tuple[JobStatus | None, str | None]:
+    """(status, id) of a record; no status for a job that is not there, no id for nonsense."""
+    text, _, directory = record.partition(f"{one.mark}>")
+    head, _, body = text.partition("\n")
+    cells = head.split("|")
+    if len(cells) != 3 or not is_number(cells[0]):
+        return None, None
+    job_id, verdict, now = cells
+    if verdict == "absent":
+        return None, job_id
+    said: dict[str, str] = {}
+    for line in body.split("\n"):
+        key, _, value = line.partition(" ")
+        said[key] = value
+    state, reason = _judge(verdict, said, whole_number(now))
+    if state is None:
+        return None, None
+    code = whole_number(said.get("code"))
+    started, ended = whole_number(said.get("started")), whole_number(said.get("ended"))
+    until = ended if ended is not None else whole_number(now)
+    elapsed = None
+    if started is not None and until is not None and (state.is_final or state.is_active):
+        elapsed = spent(max(0, until - started))
+    folder = directory.removesuffix("\n") or None
+    limit = whole_number(said.get("limit"))
+    facts: dict[str, Any] = {
+        "raw_state": verdict if code is None else "ended",
+        "reason": reason,
+        "name": _decode(said["name"]) if "name" in said else None,
+        "nodes": (said["node"],) if said.get("node") else None,
+        "exit_code": code if state.is_final else None,
+        "submitted": epoch(whole_number(said.get("submitted"))),
+        "started": epoch(started),
+        "ended": epoch(ended),
+        "elapsed": elapsed,
+        "time_limit": spent(limit) if limit else None,
+        "source": "marker" if code is not None else "queue",
+        "directory": folder,
+        "stdout_path": _path(folder, said.get("out"), job_id),
+        "stderr_path": _path(folder, said.get("err"), job_id),
+        "command": _decode(said["script"]) if "script" in said else None,
+    }
+    return JobStatus(job_id, state, **facts), job_id
+
+
+def _path(folder: str | None, text: str | None, job_id: str) -> str | None:
+    if not text:
+        return None
+    path = _decode(text).replace("%j", job_id)
+    return posixpath.join(folder, path) if folder else path
+
+
+# Nobody needs that long from the claim of an id to the start of the launcher.
+_START_WITHIN = 60
+
+
+def _judge(
+    verdict: str, said: Mapping[str, str], now: int | None
+) -> tuple[JobState | None, str | None]:
+    """What the files and a look at the processes say together.
+
+    The processes were looked at before the marker was read, so a job that ended in between is
+    seen as ended.
+    """
+    if "code" in said:
+        code = whole_number(said["code"])
+        if code is None:
+            return None, None
+        if said.get("why"):
+            return JobState.FAILED, said["why"]
+        if "cancelled" in said:
+            return JobState.CANCELLED, "cancelled"
+        if "timed_out" in said:
+            return JobState.TIMEOUT, "time limit"
+        if code == 0:
+            return JobState.COMPLETED, None
+        told = f"exit status {code}"
+        return JobState.FAILED, f"{told} (128 + signal {code - 128})" if 128 < code < 193 else told
+    if verdict == "waiting":
+        since = whole_number(said.get("submitted"))
+        if now is not None and since is not None and now - since > _START_WITHIN:
+            return JobState.UNKNOWN, "never started: its launcher left no trace"
+        return JobState.PENDING, _REASONS[verdict]
+    if verdict == "elsewhere":
+        return JobState.UNKNOWN, f"runs on the node {said.get('node')}: only that one can tell"
+    if verdict in ("gone", "restarted"):
+        if "cancelled" in said:
+            return JobState.CANCELLED, "cancelled"
+        return JobState.UNKNOWN, _REASONS[verdict]
+    if verdict in ("alive", "orphan"):
+        if "cancelled" in said:
+            return JobState.COMPLETING, "being cancelled"
+        return JobState.RUNNING, _REASONS.get(verdict)
+    return None, None

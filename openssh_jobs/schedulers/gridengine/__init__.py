@@ -1,0 +1,5 @@
+"""``GridEngine`` is in scheduler.py, what its commands print in the files beside it.  Pure."""
+
+from .scheduler import GridEngine
+
+__all__ = ["GridEngine"]

@@ -1,0 +1,456 @@
+"""Grid Engine: Sun's, Son of, Univa's, Altair's; qsub, qstat, qacct, qdel, qhold, qrls, qhost.
+
+Measured: SGE 8.1.9.  Manual pages: qsub(1), qstat(1), accounting(5).
+
+* ``qstat -r -xml``: the plain table cuts names at ten letters, and ``-r`` names the jobs that a
+  job waits for, which tells a dependency from a hold (both are ``hqw``).
+* Times are printed in the client's zone without saying so: asked for with ``TZ=UTC``.
+* ``qacct`` takes one id a call.  The accounting is written late (15 s by default).
+* A job that was deleted while it ran leaves the same record as one that killed itself with 9
+  (``failed 100``, exit 137), except in versions that write ``deleted_by``; one that was deleted
+  while it waited leaves none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import ClassVar
+
+from ...errors import InputError, SchedulerError
+from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
+from ..base import Scheduler, Section, SubmitRequest, framed, read_frame, rule, section
+from ..fields import command_words, first_line, is_number, shell_path, text_seconds
+from ..launcher.launcher import GRID_ENGINE_JOBS, Convention
+from ..outcomes import Sentences, outcomes_by_line, outcomes_for
+from . import array, limits, machine, output, paths, scripts
+
+
+class GridEngine(Scheduler):
+    """Grid Engine, 6.2 to 8.x."""
+
+    name: ClassVar[str] = "sge"
+    aliases: ClassVar[tuple[str, ...]] = ("oge", "uge", "gridengine")
+    directive: ClassVar[str | None] = "#$"
+    convention: ClassVar[Convention | None] = GRID_ENGINE_JOBS
+    element_form: ClassVar[str] = "{number}.{index}"
+    probe: ClassVar[str] = (
+        "command -v qconf >/dev/null 2>&1 || exit 1\n"
+        "command -v qsub >/dev/null 2>&1 || exit 1\n"
+        "qstat -help 2>/dev/null | sed -n '1p' | grep -i -E 'GE|Grid Engine'"
+    )
+    noise: ClassVar[re.Pattern[str] | None] = re.compile(r"^Exiting\.$")
+    # Texts of sge_gdi_packet_internal.c and commlib (msg_gdilib.h, msg_commlistslib.h): when a
+    # request could not be sent or its answer not be read, the client looks whether the master
+    # lives and says "unable to contact" in both cases.  "got read error" is that of a connection
+    # that was there; a connection that was refused from the start says so and nothing else.
+    uncertain: ClassVar[tuple[str, ...]] = (
+        r"\bgot (?:\w+ ){1,3}(?:error|timeout)|couldn't (?:read|write) all data|closing \"",
+        "unable to (?:send message to|contact) qmaster|failed (?:sending|receiving) gdi",
+        "error unpacking gdi|GDI mismatch|format error while unpacking|is not acknowledged",
+        "connection is going down|general connection state error|handle shutdown in progress",
+        "can't (?:receive message from|send .*message to) commproc|Error reading answer list",
+        "Unable to wait for job|Interrupted!|Your immediate job",
+    )
+    rules = (
+        rule(
+            'got read error|closing "|receive timeout|failed receiving gdi|got timeout|'
+            "Error reading answer list",
+            "transient",
+        ),
+        rule(
+            r"Connection refused\)|commlib error: can't connect|"
+            "Unable to initialize environment because of error: .*qmaster",
+            "transient",
+            unsent=True,
+        ),
+        rule(
+            "commlib error|unable to (?:send message to|contact) qmaster|got send error|"
+            "got select error|qmaster .*not alive|failed sending gdi",
+            "transient",
+        ),
+        rule(
+            'jobs do not exist|[Jj]ob "?[^"]{1,40}"? (?:of user.* )?does not exist|'
+            "job id .* not found",
+            "not_found",
+        ),
+        rule(
+            "only [0-9]+ jobs are allowed per user|maximum.*jobs.*(?:exceeded|reached)|"
+            "exceed.*quota|max_u_jobs|max_jobs",
+            "limit",
+            passes=True,
+        ),
+        rule("more than [0-9]+ tasks|max_aj", "limit"),
+        rule(
+            "no submit host|neither submit nor admin host|SGE_ROOT|SGE_CELL|"
+            "can't determine path to qmaster|unable to read .*act_qmaster",
+            "not_submit_host",
+        ),
+        rule(
+            "no permission|necessary privileges|must be at least owner|lower than minimum|"
+            "access denied|not allowed to|no access to",
+            "permission",
+        ),
+        rule("no jobs running since startup", "not_found"),
+        rule(
+            "Unable to run job: (?:job rejected|denied|unknown resource|attribute|error: no suit|"
+            "Job was rejected|can't resolve|Script length|.*not allowed in objectname|"
+            "warning|job .*cannot run)|Unable to read script|no suitable queues|"
+            "invalid task",
+            "invalid_request",
+        ),
+        rule(
+            "invalid option argument|argument to -|ERROR! |Unknown option",
+            "invalid_request",
+            final=True,
+        ),
+    )
+    cancel_command, hold_command, release_command = "qdel", "qhold", "qrls"
+
+    # -- submitting ------------------------------------------------------------
+
+    def submit_script(self, request: SubmitRequest) -> str:
+        """qsub(1).  ``after_any`` is ``-hold_jid``; Grid Engine knows no other dependency.
+
+        Several cores need a parallel environment, whose name only the site knows: ``options``.
+        """
+        if request.after_ok or request.after_failed:
+            self.unsupported("after_ok and after_failed (-hold_jid waits for any end)")
+        array.check_array(request.array)
+        words = ["-terse", "-cwd"]
+        has_pe = "-pe" in request.options
+        if (request.cpus or 1) > 1 and not has_pe:
+            self.unsupported("cpus without options=('-pe', NAME, N)")
+        if request.nodes not in (None, 1, "1") and not has_pe:
+            self.unsupported("nodes without options=('-pe', NAME, N)")
+        if request.gpus is not None:
+            self.unsupported("gpus (a resource of the site's: options=('-l', 'gpu=1'))")
+        limit = _seconds(request.time_limit)
+        for option, value in (
+            ("-N", request.name),
+            ("-t", request.array),
+            ("-q", request.queue),
+            ("-P", request.account),
+            ("-l", f"h_rt={limit}" if limit else None),
+            ("-l", f"h_vmem={request.memory}" if request.memory else None),
+            ("-o", _path(request.stdout_path)),
+            ("-e", _path(request.stderr_path)),
+            ("-hold_jid", ",".join(JobId.parse(one).number for one in request.after_any) or None),
+        ):
+            if value is not None:
+                words += [option, str(value)]
+        if request.hold:
+            words.append("-h")
+        words.extend(request.options)
+        return f"LC_ALL=C qsub {self.words(*words)} {shell_path(request.script)} </dev/null\n"
+
+    def submitted_ids(self, stdout: str) -> list[str]:
+        """``Your job 5 ("x") has been submitted``, ``Your job-array 16.2-8:3 …``, or ``-terse``."""
+        spoken = _SUBMITTED.findall(stdout)
+        return spoken or _TERSE.findall(stdout)[-1:]
+
+    # -- asking ------------------------------------------------------------------
+
+    def status_script(self, ids: Sequence[str] = (), *, all_users: bool = False) -> str:
+        """One qstat for all jobs of this user (or of everybody).
+
+        Where any of them runs, another one for the queues whose hosts are silent: the first goes
+        on calling their jobs running.  Where any waits for another one, one for those that are
+        also held.  Where any did not start, some for the reasons.
+        """
+        mine = {JobId.parse(one).number for one in self.checked_ids(ids)} if ids else ()
+        who = "'*'" if all_users else '"$(id -un)"'
+        # An error stays until somebody clears it: who asks for few jobs is told of those.
+        wanted = "|".join(sorted(mine)) if 0 < len(mine) <= scripts.FEW else "[0-9]+"
+        silent = section("silent", f"qstat -f -qs u -u {who} -xml 2>/dev/null </dev/null")
+        held = section("held", scripts.HELD.replace("@WHO@", who))
+        reasons = section("reasons", scripts.EACH)
+        return framed(
+            scripts.TIDY,
+            section("qstat", f"oj_jobs=$(qstat -u {who} -r -xml </dev/null)\n{scripts.PRINT}"),
+            f"case $oj_jobs in *'<job_list state=\"running\">'*)\n{silent};; esac\n",
+            f"case $oj_jobs in *'<predecessor_jobs'*)\n{held};; esac\n",
+            scripts.FAILED.replace("@WANTED@", wanted),
+            f'if [ -n "$oj_ids" ]; then\n{reasons}fi\n',
+        )
+
+    def parse_status(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+        command: str | None = None,
+        timezone: tzinfo | None = None,
+    ) -> Snapshot:
+        """qstat (plain, -ext, -f, -r, -xml, -j) and qacct -j, pasted or asked for."""
+        wanted = None if requested is None else [str(JobId.parse(one)) for one in requested]
+        sections = read_frame(stdout)
+        if sections is not None:
+            if not sections or sections[0].returncode != 0:
+                raise self.error("", stderr, sections[0].returncode if sections else 1)
+            rows = output.read(sections[0].text, UTC)
+            if rows is None or not sections[0].text.strip():
+                raise self.error(
+                    sections[0].text, stderr, 0, kind="parse_error", message="no listing of qstat"
+                )
+            is_whole = not rows.unparsed
+            self._add_more(rows, sections[1:])
+        else:
+            rows = output.read(stdout, timezone)
+            words = command_words(command, ("qstat", "qacct"))
+            if returncode != 0 and _GONE.search(stderr) and wanted is not None:
+                gone = set(re.findall(r"[0-9]+", stderr.partition("exist")[2]))
+                known = rows.known if rows is not None else {}
+                return Snapshot(known=known).select(wanted, covered=lambda one: one.number in gone)
+            if returncode != 0 and (rows is None or not rows.known):
+                raise self.error(stdout, stderr, returncode)
+            # An empty queue prints nothing at all; that counts only if qstat was really asked.
+            if rows is None or (not stdout.strip() and not words):
+                raise self.error(
+                    stdout,
+                    stderr,
+                    returncode,
+                    kind="parse_error",
+                    message=f"this is no listing of Grid Engine: {first_line(stdout)!r}",
+                )
+            is_whole = False
+        snapshot = Snapshot(known=rows.known, unparsed=tuple(rows.unparsed), source=rows.source)
+        gone = rows.gone
+        if wanted is None:
+            return snapshot
+        return snapshot.select(wanted, covered=lambda one: is_whole or one.number in gone)
+
+    def _add_more(self, rows: output.Rows, more: Sequence[Section]) -> None:
+        for one in more:
+            if one.name == "reasons":
+                for piece in one.text.split(f"{one.mark}>")[1:]:
+                    number, _, details = piece.partition("\n")
+                    output.add_reasons(rows, details, number)
+            if one.name == "held" and one.returncode == 0:
+                output.hold(rows, one.text)
+            if one.name == "silent" and one.returncode == 0:
+                silent = machine.read_unheard(one.text)
+                for job_id, status in rows.known.items():
+                    rows.known[job_id] = machine.unheard(status, silent)
+
+    def accounting_script(self) -> str:
+        """Whether the file that qacct reads is there and may be read (accounting(5))."""
+        return framed(section("accounting", scripts.ACCOUNTING))
+
+    def parse_accounting(
+        self, stdout: str, *, stderr: str = "", returncode: int = 0
+    ) -> bool | None:
+        """No where many sites keep it: with the master alone, or not for all to read."""
+        sections = read_frame(stdout)
+        answer = sections[0].text.strip() if sections else ""
+        return {"yes": True, "no": False}.get(answer)
+
+    def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:
+        """One qacct for each job (it takes only one); the queues of those that hit some limit.
+
+        Of an array also whether the queue has any task of it left.
+        """
+        parts = [scripts.TIDY, "oj_queues=\n"]
+        asked_for = [JobId.parse(one) for one in self.checked_ids(ids)]
+        whole = {one.number for one in asked_for if not is_number(one.proc or "")}
+        for number in dict.fromkeys(one.number for one in asked_for):
+            asked = f"oj_jobs=$(qacct -j {number} 2>&1 </dev/null)\n{scripts.PRINT}"
+            parts += [section(f"qacct {number}", asked), scripts.NOTE_QUEUES]
+            if number in whole:
+                left = section(f"left {number}", f"qstat -j {number} 2>&1 >/dev/null </dev/null")
+                parts.append(scripts.OF_ARRAY.replace("@LEFT@", left))
+        asked = section("limits", scripts.LIMITS)
+        return framed(*parts, f'if [ -n "$oj_queues" ]; then\n{asked}fi\n')
+
+    def parse_history(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+        since: datetime | None = None,
+    ) -> Snapshot:
+        """The answer to ``history_script``: the last run of each job that the accounting has."""
+        sections = read_frame(stdout)
+        if not sections:
+            raise self.error(stdout, stderr, returncode, kind="transport")
+        known: dict[str, JobStatus] = {}
+        unparsed: list[str] = []
+        asked: set[str] = set()
+        tries: set[str] = set()
+        failed: SchedulerError | None = None
+        early = since - timedelta(hours=1) if since is not None else None
+        told = next((one.text for one in sections if one.name == "limits"), "")
+        over: set[str] = set()
+        for one in sections:
+            word, _, number = one.name.partition(" ")
+            if word == "left" and one.returncode != 0 and _GONE.search(one.text):
+                over.add(number)
+            if word != "qacct":
+                continue
+            if one.returncode != 0:
+                if "not found" in one.text or "no jobs running since startup" in one.text:
+                    asked.add(number)
+                else:
+                    failed = self.error(one.text, stderr, one.returncode)
+                continue
+            rows = output.read_accounting(one.text, UTC, limits.read_limits(told), asked=number)
+            unparsed.extend(rows.unparsed)
+            asked.add(number)
+            tries |= rows.tries
+            for job_id, status in rows.known.items():
+                if early is None or status.submitted is None or status.submitted >= early:
+                    known[job_id] = status
+        if failed is not None and not asked:
+            raise failed
+        snapshot = Snapshot(
+            known=known,
+            unparsed=tuple(unparsed),
+            error=failed,
+            source="accounting",
+            tries=frozenset(tries & known.keys()),
+        )
+        if requested is None:
+            return snapshot
+        wanted = [JobId.parse(one) for one in requested]
+        if not unparsed:
+            ended = [one for one in wanted if one.number in over and one.text not in known]
+            known.update(array.arrays_over(ended, known))
+        return snapshot.select(wanted, covered=lambda one: one.number in asked and not unparsed)
+
+    def detail_script(self, job_id: str) -> str:
+        """``qstat -j``, which does not tell that a job is held; and which of its owner's are."""
+        number = JobId.parse(job_id).number
+        asked = f"oj_jobs=$(qstat -j {number} </dev/null)\n{scripts.PRINT}"
+        held = section("held", scripts.HELD.replace("@WHO@", '"${oj_who:-$(id -un)}"'))
+        return framed(scripts.TIDY, section(f"qstat-j {number}", asked), scripts.OWNER, held)
+
+    def parse_detail(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> JobStatus:
+        sections = read_frame(stdout)
+        if not sections:
+            raise self.error(stdout, stderr, returncode, kind="transport")
+        first, *more = sections
+        found = re.search("[0-9]+", first.name)
+        number = found[0] if found is not None else ""
+        status = output.read_detail(first.text, number, UTC)
+        if first.returncode != 0 or status is None:
+            raise self.error(first.text, stderr, first.returncode)
+        rows = output.Rows({status.job_id: status})
+        self._add_more(rows, more)
+        return rows.known[status.job_id]
+
+    def usual_paths(self, job_id: str, name: str) -> tuple[str, str]:
+        one = JobId.parse(job_id)
+        stdout, stderr = (paths.usual_path(one.number, one.proc, name, letter) for letter in "oe")
+        return stdout, stderr
+
+    def actual_path(self, path: str, job_id: str, nodes: Sequence[str] | None) -> str | None:
+        """Grid Engine's variables that only the node knows: $HOSTNAME, and $TASK_ID."""
+        task = JobId.parse(job_id).proc
+        is_one = task is not None and is_number(task)
+        return paths.actual_path(path, task if is_one else None, nodes[0] if nodes else None)
+
+    # -- acting ----------------------------------------------------------------------
+
+    def act_script(self, command: str, ids: Sequence[str]) -> str:
+        words: list[str] = []
+        for one in self.checked_ids(ids):
+            job_id = JobId.parse(one)
+            words.append(f"{job_id.number}.{job_id.proc}" if job_id.proc else job_id.number)
+        return framed(section("act", f"{command} {self.words(*words)} 2>&1 </dev/null"))
+
+    def parse_cancel(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+    ) -> dict[str, CancelOutcome]:
+        """qdel says it all on stdout, errors too."""
+        sections = read_frame(stdout)
+        if sections is None:
+            sections = [Section("act", f"{stdout}\n{stderr}", returncode, "")]
+        text = "\n".join(one.text for one in sections)
+        said = outcomes_by_line(text, _OUTCOMES)
+        if not said:
+            code = max((one.returncode for one in sections), default=1)
+            error = self.error(text, "", code, asks=False)
+            if error.kind == "transient" and requested is not None:
+                return outcomes_for(requested, {}, CancelOutcome.TRANSIENT)
+            raise error
+        whole = {JobId.parse(key).number: value for key, value in said.items()}
+        if requested is None:
+            return said
+        found_all = outcomes_for(requested, said, CancelOutcome.UNKNOWN)
+        for job_id, outcome in found_all.items():
+            if outcome is CancelOutcome.UNKNOWN:
+                found_all[job_id] = whole.get(JobId.parse(job_id).number, outcome)
+        return found_all
+
+    # -- the machine -------------------------------------------------------------------
+
+    def nodes_script(self) -> str:
+        return framed(section("qhost", "qhost -q </dev/null"))
+
+    def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
+        nodes = machine.read_nodes(self.one_text(stdout, stderr, returncode))
+        if not nodes:
+            raise self.error(stdout, stderr, returncode, kind="parse_error")
+        return nodes
+
+    def queues_script(self) -> str:
+        return framed(section("qstat-g", "qstat -g c </dev/null"))
+
+    def parse_queues(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Queue]:
+        queues = machine.read_queues(self.one_text(stdout, stderr, returncode))
+        if not queues:
+            raise self.error(stdout, stderr, returncode, kind="parse_error")
+        return queues
+
+    def recognises(self, stdout: str, stderr: str = "", command: str | None = None) -> bool:
+        return output.LOOKS_LIKE.search(stdout) is not None or bool(
+            re.search("qmaster|SGE_ROOT|Following jobs do not exist", stderr)
+        )
+
+
+_SUBMITTED = re.compile(
+    r'(?:^|[^\w\n])Your job(?:-array)? ([0-9]+)(?:\.[0-9,:\-]+)? \(".*"\)', re.MULTILINE | re.ASCII
+)
+_TERSE = re.compile(r"^([0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)?[ \t\r]*$", re.MULTILINE | re.ASCII)
+_GONE = re.compile(r"Following jobs do not exist")
+_O = CancelOutcome
+_OUTCOMES: Sentences = tuple(
+    (re.compile(pattern), outcome)
+    for pattern, outcome in (
+        (r'denied: job "([0-9.]+)" does not exist', _O.NOT_FOUND),
+        (r"[Tt]he job ([0-9.]+) of user.* does not exist", _O.NOT_FOUND),
+        (r'(?:privileges|permission) to (?:delete|modify) the job "([0-9.]+)"', _O.PERMISSION),
+        (r'no permission to \w+ job "([0-9.]+)"', _O.PERMISSION),
+        (r"must be at least \w+ (?:of|for) job ([0-9.]+)", _O.PERMISSION),
+        (r"has registered the job(?:-array task)? ([0-9.]+) for deletion", _O.REQUESTED),
+        (r"has deleted job(?:-array task)? ([0-9.]+)", _O.REQUESTED),
+        (r"has deleted job-array tasks .* of job ([0-9]+)", _O.REQUESTED),
+        (r"forced the deletion of job ([0-9.]+)", _O.REQUESTED),
+        (r"job ([0-9.]+) is already in deletion", _O.REQUESTED),
+        (r"modified hold of job(?:-array task)? ([0-9.]+)", _O.REQUESTED),
+    )
+)
+
+
+def _seconds(value: timedelta | str | None) -> int | None:
+    if value is None:
+        return None
+    limit = text_seconds(value)
+    if limit is None or limit <= timedelta(0):
+        raise InputError(f"time_limit is no duration: {value!r}")
+    return -(-limit // timedelta(seconds=1))
+
+
+def _path(path: str | None) -> str | None:
+    """Grid Engine takes what is before a colon for a host's name."""
+    return f":{path}" if path is not None and ":" in path else path

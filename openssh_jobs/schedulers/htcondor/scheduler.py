@@ -1,0 +1,409 @@
+"""HTCondor: condor_submit, condor_q, condor_history, condor_rm, condor_hold, condor_release.
+
+Sources: the manual pages of condor_q, condor_history and condor_submit; job ClassAd attributes
+(JobStatus, ExitBySignal, HoldReasonCode) in the manual's appendix.  Not run against a real pool.
+
+A submission is a cluster of jobs (``2267``), its members ``2267.0`` and so on; a whole cluster is
+what its members are.  Jobs leave the queue when they end: how, the history says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta, tzinfo
+from typing import ClassVar
+
+from ...errors import InputError
+from ...jobs import CancelOutcome, JobId, JobState, JobStatus, Node, Snapshot
+from ..base import Scheduler, Section, SubmitRequest, framed, read_frame, rule, section
+from ..fields import chunks, command_words, first_line, shell_path
+from ..outcomes import Sentences, outcome_of_kind, outcomes_by_line, outcomes_for
+from .classads import json_list, members, number_of
+from .output import read
+
+_ATTRIBUTES = (
+    "ClusterId,ProcId,JobStatus,Owner,QDate,JobStartDate,JobCurrentStartDate,CompletionDate,"
+    "EnteredCurrentStatus,ExitCode,ExitBySignal,ExitSignal,HoldReason,HoldReasonCode,RemoveReason,"
+    "RemoteHost,LastRemoteHost,RequestCpus,Iwd,Out,Err,Cmd,JobBatchName,NumJobStarts,"
+    "RemoteWallClockTime,AccountingGroup,TotalSubmitProcs"
+)
+
+
+class HTCondor(Scheduler):
+    """HTCondor, 8.4 to 24."""
+
+    name: ClassVar[str] = "htcondor"
+    aliases: ClassVar[tuple[str, ...]] = ("condor",)
+    element_form: ClassVar[str] = "{number}.{index}"
+    probe: ClassVar[str] = (
+        "command -v condor_submit >/dev/null 2>&1 || exit 1\n"
+        "condor_version 2>/dev/null </dev/null | sed -n '1p'"
+    )
+    noise: ClassVar[re.Pattern[str] | None] = re.compile(
+        r"^(?:Submitting job\(s\)|WARNING|-- Schedd|\.+$)"
+    )
+    # submit.cpp and qmgmt_send_stubs.cpp of HTCondor 25: all is one transaction of the schedd, and
+    # all errors but one come before its end was asked for.  The commit itself names a reason
+    # (ErrorReason) where the schedd has answered; without one the answer was lost.
+    uncertain: ClassVar[tuple[str, ...]] = (
+        r"Failed to commit job submission into the queue\.\s*(?:\Z|(?!\s*ERROR: ))",
+        "Failed to spool job files",  # the job is there, held until they come
+    )
+    own_statuses: ClassVar[frozenset[int]] = frozenset((255,))  # exit(-1)
+    rules = (
+        # The connection comes first; what it fails by (SECMAN, AUTHENTICATE, CEDAR) follows it.
+        rule(r"Failed to connect to (?:local )?queue manager.*(?:\n.*)*?(?:AUTHENTICATE|"
+             "SECMAN:2010)|Failed to connect to .*not authorized|DENIED authorization",
+             "permission", unsent=True, final=True),
+        rule("Failed to connect to (?:local )?queue manager|Can't find address of |"
+             "Could not connect to schedd|Unable to locate", "transient", unsent=True),
+        rule("MAX_JOBS_PER_SUBMISSION|SUBMIT_MAX_PROCS_IN_CLUSTER|-maxjobs|-single-cluster",
+             "limit"),
+        rule("MAX_JOBS_PER_OWNER|MAX_JOBS_SUBMITTED|MAX_RUNNING_SCHEDULER_JOBS_PER_OWNER|"
+             "Number of submitted jobs would exceed|limit on number of", "limit", passes=True),
+        rule('SECMAN:2010|Received "DENIED" from server', "permission", final=True),
+        rule("Failed to (?:fetch ads|end classad)|CEDAR:|SECMAN|Can't (?:connect|contact)|"
+             "communication error|Failed to commit [^\\n]*\\s*\\Z|Failed to receive remote ad|"
+             "Client and server do not agree", "transient"),
+        rule("not authorized|DENIED|Permission denied|User is disabled|not allowed to own jobs|"
+             "Unknown User|User \\S+ is disabled|No credential stored", "permission", final=True),
+        rule("Can't find configuration|Neither the environment variable CONDOR_CONFIG",
+             "not_submit_host", unsent=True, final=True),
+        rule("There are no jobs in the queue|not found", "not_found"),
+        rule("^openssh_jobs: refused: |Unknown option|unknown or ambiguous|Unrecognized|"
+             "requires another argument|can not be used|Cannot (?:print as|use more than)|"
+             "-- Parse error in constraint|Unsupported query option", "invalid_request",
+             unsent=True, final=True),
+        rule("ERROR: (?!Failed)|Failed to parse|Can't open|does not exist|No 'executable'|"
+             "on Line [0-9]+ of ", "invalid_request"),
+    )  # fmt: skip
+    cancel_command, hold_command, release_command = "condor_rm", "condor_hold", "condor_release"
+
+    # -- submitting ------------------------------------------------------------
+
+    def submit_script(self, request: SubmitRequest) -> str:
+        """condor_submit(1) of a submit description file."""
+        for what, is_wanted in (
+            ("array (the description's own queue statement makes several jobs)", request.array),
+            ("after_ok, after_any, after_failed (that is DAGMan's work)",
+             request.after_ok or request.after_any or request.after_failed),
+            ("queue", request.queue),
+            ("time_limit", request.time_limit),
+            ("nodes", request.nodes not in (None, 1, "1")),
+        ):  # fmt: skip
+            if is_wanted:
+                self.unsupported(what)
+        if request.env_names and any(map(_ENVIRONMENT.match, request.options)):
+            self.unsupported("env beside an option that sets getenv or environment")
+        words: list[str] = []
+        if request.name is not None:
+            words += ["-batch-name", request.name]
+        for key, value in (
+            ("accounting_group", request.account),
+            ("request_cpus", request.cpus),
+            ("request_memory", _memory(request.memory)),
+            ("request_gpus", request.gpus),
+            ("output", request.stdout_path),
+            ("error", request.stderr_path),
+            ("hold", "true" if request.hold else None),
+            ("getenv", ", ".join(request.env_names) or None),
+        ):
+            if value is not None:
+                if re.search(r"[\n\r]", str(value)):
+                    raise InputError(f"{key} holds a newline: {value!r}")
+                words += ["-append", f"{key} = {value}"]
+        words.extend(request.options)
+        path = shell_path(request.script)
+        line = f"LC_ALL=C condor_submit {self.words(*words)} {path} </dev/null\n"
+        return _ENV_CHECK.replace("SCRIPT", path) + line if request.env_names else line
+
+    def submitted_ids(self, stdout: str) -> list[str]:
+        """``1 job(s) submitted to cluster 2267.``, or ``2267.0 - 2267.4`` (``-terse``)."""
+        spoken = re.findall(r"^[ \t]*[0-9]+ job\(s\) submitted to cluster ([0-9]+)\.", stdout, re.M)
+        return spoken or re.findall(r"^([0-9]+)\.[0-9]+ - [0-9]+\.[0-9]+[ \t\r]*$", stdout, re.M)
+
+    # -- asking ------------------------------------------------------------------
+
+    def checked_ids(self, ids: Iterable[str]) -> list[str]:
+        found = super().checked_ids(ids)
+        for one in found:
+            if not re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", one):
+                raise InputError(f"{one!r} is no job id of HTCondor (88 or 88.0)")
+        return found
+
+    def status_script(self, ids: Sequence[str] = (), *, all_users: bool = False) -> str:
+        """One condor_q; a job that it was asked for by number and does not list has left."""
+        if ids:
+            batches = [self.words(*batch) for batch in chunks(self.checked_ids(ids))]
+        else:
+            batches = ["-allusers" if all_users else '"$(id -un)"']
+        parts: list[str] = []
+        for one in batches:
+            ask = f"condor_q {one} -json -attributes {_ATTRIBUTES} </dev/null"
+            parts.append(section("condor_q", ask))
+            # No job is no text at all, with the status 0: how many there are proves it complete.
+            parts.append(section("condor_q-totals", f"condor_q {one} -totals </dev/null"))
+        return framed(*parts)
+
+    def parse_status(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+        command: str | None = None,
+        timezone: tzinfo | None = None,
+    ) -> Snapshot:
+        """condor_q, condor_history: ``-json``, ``-jsonl``, ``-xml``, ``-long``, ``-af``, tables.
+
+        An id that the answer leaves out is absent only where the totals say that nothing is left
+        out.
+        """
+        wanted = None if requested is None else [str(JobId.parse(one)) for one in requested]
+        sections = read_frame(stdout)
+        words = command_words(command, ("condor_q", "condor_history"))
+        is_framed = sections is not None
+        if sections is None:
+            is_history = bool(words) and words[0].endswith("condor_history")
+            name = "condor_history" if is_history else "condor_q"
+            sections = [Section(name, stdout, returncode, "")]
+        known: dict[str, JobStatus] = {}
+        unparsed: list[str] = []
+        is_complete = is_framed
+        counted = 0
+        for one in sections:
+            if one.name == "condor_q-totals":
+                total = _total(one)
+                is_complete = is_complete and total is not None and counted >= total
+                if total is None and not counted:
+                    why = "condor_q listed no job and no total of jobs"
+                    raise self.error(
+                        one.text, stderr, one.returncode, kind="transient", message=why
+                    )
+                continue
+            found: dict[str, JobStatus] = {}
+            self._read_section(one, stderr, found, unparsed, words, is_framed=is_framed)
+            counted = len(found)
+            for job_id, status in found.items():
+                known.setdefault(job_id, status)
+        is_history = any(one.name == "condor_history" for one in sections)
+        if is_history:
+            is_complete = is_complete and _COMPLAINT.search(stderr) is None
+        elif not any(one.name == "condor_q-totals" for one in sections):
+            is_complete = False
+        snapshot = Snapshot(
+            known=known,
+            unparsed=tuple(unparsed),
+            source="accounting" if is_history else "queue",
+            whole_arrays=is_history and is_complete and not unparsed,
+        )
+        if wanted is None:
+            return snapshot
+        # Members that are over say nothing of those that the schedd has yet to make of a cluster.
+        begun = set() if is_history else {JobId.parse(one).number for one in known}
+
+        def covered(one: JobId) -> bool:
+            is_begun = one.proc is None and one.number in begun
+            return is_complete and not unparsed and not is_begun
+
+        return snapshot.select(wanted, covered=covered)
+
+    def _read_section(
+        self,
+        one: Section,
+        stderr: str,
+        known: dict[str, JobStatus],
+        unparsed: list[str],
+        words: list[str],
+        *,
+        is_framed: bool,
+    ) -> None:
+        is_empty = not one.text.strip()
+        if one.returncode != 0 or (is_empty and not is_framed and not words):
+            raise self.error(one.text, stderr, one.returncode)
+        # An error text with status 0 is an error all the same.
+        if is_empty and _COMPLAINT.search(stderr):
+            raise self.error(one.text, stderr, one.returncode)
+        source = "accounting" if one.name == "condor_history" else "queue"
+        if not read(one.text, source, known, unparsed, words) and not is_empty:
+            raise self.error(
+                one.text,
+                stderr,
+                one.returncode,
+                kind="parse_error",
+                message=f"this is no listing of HTCondor: {first_line(one.text)!r}",
+            )
+
+    def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:
+        return framed(
+            *(
+                section(
+                    "condor_history",
+                    f"condor_history {self.words(*batch)} -json -attributes {_ATTRIBUTES} "
+                    "</dev/null",
+                )
+                for batch in chunks(self.checked_ids(ids))
+            )
+        )
+
+    def parse_history(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+        since: datetime | None = None,
+    ) -> Snapshot:
+        """How jobs ended.  A cluster of which members are missing has not ended in any way."""
+        sections = read_frame(stdout)
+        if sections is None:
+            raise self.error(stdout, stderr, returncode, kind="transport")
+        whole = self.parse_status(stdout, stderr=stderr, returncode=returncode)
+        early = since - timedelta(hours=1) if since is not None else None
+        known = {
+            job_id: one
+            for job_id, one in whole.known.items()
+            if early is None or one.submitted is None or one.submitted >= early
+        }
+        asked = None if requested is None else list(requested)
+        clusters = {JobId.parse(one).number for one in asked or ()}
+        for cluster, (listed, total) in members("\n".join(one.text for one in sections)).items():
+            if cluster in clusters and listed < total:
+                reason = f"the history has {listed} of {total} jobs of the cluster"
+                known[cluster] = JobStatus(
+                    cluster, JobState.UNKNOWN, reason=reason, source="accounting"
+                )
+        snapshot = replace(whole, known=known)
+        if asked is None:
+            return snapshot
+        covered = not whole.unparsed and _COMPLAINT.search(stderr) is None
+        return snapshot.select(asked, covered=covered)
+
+    # -- acting ----------------------------------------------------------------------
+
+    def parse_cancel(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+    ) -> dict[str, CancelOutcome]:
+        """One sentence a job or cluster (the texts are those of dc_schedd.cpp)."""
+        sections = read_frame(stdout)
+        text = f"{stdout}\n{stderr}" if sections is None else "".join(s.text for s in sections)
+        said = outcomes_by_line(text, _OUTCOMES)
+        # Why it could not, other lines say; without any the cluster has no such jobs.
+        rest = "\n".join(line for line in text.split("\n") if not _WHOLE_CLUSTER.search(line))
+        found = self.find_rule(rest)
+        for cluster in _WHOLE_CLUSTER.findall(text):
+            why = _O.INVALID_REQUEST if rest.strip() else _O.NOT_FOUND
+            said[cluster] = outcome_of_kind(found.kind) if found is not None else why
+        if not said:
+            raise self.error(text, stderr, returncode)
+        return outcomes_for(requested, said, CancelOutcome.TRANSIENT)
+
+    # -- the machine -------------------------------------------------------------------
+
+    def nodes_script(self) -> str:
+        wanted = "Machine,State,Activity,Cpus,Memory,TotalLoadAvg,GPUs,SlotType"
+        return framed(
+            section("condor_status", f"condor_status -json -attributes {wanted} </dev/null")
+        )
+
+    def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
+        """Slots, added up to machines."""
+        text = self.one_text(stdout, stderr, returncode)
+        slots = json_list(text)
+        if slots is None:
+            raise self.error(text, stderr, returncode, kind="parse_error")
+        nodes: dict[str, Node] = {}
+        for slot in slots:
+            name = slot.get("Machine")
+            if not isinstance(name, str):
+                continue
+            before = nodes.get(name, Node(name=name, state="idle", cpus=0, cpus_used=0, memory=0))
+            cpus, memory = number_of(slot.get("Cpus")) or 0, number_of(slot.get("Memory")) or 0
+            is_used = slot.get("State") in ("Claimed", "Preempting")
+            used = (before.cpus_used or 0) + (cpus if is_used else 0)
+            total = (before.cpus or 0) + cpus
+            state = "idle" if not used else "allocated" if used >= total else "mixed"
+            if slot.get("State") in ("Owner", "Drained", "Delete"):
+                state = "drained" if not used else "draining"
+            nodes[name] = replace(
+                before,
+                state=state,
+                raw_state=str(slot.get("State")),
+                cpus=total,
+                cpus_used=used,
+                memory=(before.memory or 0) + memory * 2**20,
+            )
+        return list(nodes.values())
+
+    def recognises(self, stdout: str, stderr: str = "", command: str | None = None) -> bool:
+        if command_words(command, ("condor_q", "condor_history")):
+            return True
+        return _LOOKS_LIKE.search(stdout) is not None or bool(
+            re.search(r"condor_|schedd", stderr, re.IGNORECASE)
+        )
+
+
+_LOOKS_LIKE = re.compile(
+    r"^-- (?:Schedd|Submitter|Quill):|^ *ID +OWNER +SUBMITTED|^OWNER +BATCH_NAME|\"ClusterId\""
+    r"|^ClusterId = |<classads>|job\(s\) submitted to cluster|^OJ:[0-9a-f]+ begin condor_",
+    re.MULTILINE,
+)
+_O = CancelOutcome
+_OUTCOMES: Sentences = tuple(
+    (re.compile(pattern), outcome)
+    for pattern, outcome in (
+        (r"[Jj]ob ([0-9.]+) not found", _O.NOT_FOUND),
+        (r"Permission denied to [\w -]+ job ([0-9.]+)", _O.PERMISSION),
+        (r"Job ([0-9.]+) already marked for (?:forced )?removal", _O.REQUESTED),
+        (r"Job ([0-9.]+) (?:marked for removal|removed|held|released|already held)", _O.REQUESTED),
+        (r"No result found for job ([0-9.]+[0-9])", _O.TRANSIENT),
+        (r"All jobs in cluster ([0-9]+) have been \w+", _O.REQUESTED),
+        (r"Cluster ([0-9]+) has been \w+", _O.REQUESTED),
+        (r"Job ([0-9.]+) already completed", _O.ALREADY_FINISHED),
+        # "not held to be released", "cannot be released again", "Invalid result": all else.
+        (r"\b[Jj]ob ([0-9]+\.[0-9]+)\b", _O.INVALID_REQUEST),
+    )
+)
+_WHOLE_CLUSTER = re.compile(r"Couldn't find/[\w-]+ all (?:held )?jobs in cluster ([0-9]{1,18})")
+# What condor_q and condor_history begin an error with (queue.cpp, history.cpp).
+_COMPLAINT = re.compile(
+    r"^(?:-- )?(?:Error|Failed|Unable to|Parse error|Unsupported query|Remote side had|"
+    r"Client and server do not agree)",
+    re.MULTILINE | re.IGNORECASE,
+)
+_TOTAL = re.compile(r"^(?:Total for query: )?([0-9]{1,18}) jobs;", re.MULTILINE | re.ASCII)
+_ENVIRONMENT = re.compile(r"\s*(?:[+]|MY[.])?(?:get_?)?env(?:ironment)?2?\s*=", re.IGNORECASE)
+# condor_submit takes the last word on getenv, and environment wins over it: one of the two would
+# be lost without a word.
+_ENV_CHECK = (
+    "if grep -Eiq '^[[:space:]]*([+]|MY[.])?(getenv|get_env|get_environment|env|environment2?)"
+    "[[:space:]]*=' SCRIPT; then\n"
+    "echo 'openssh_jobs: refused: the submit description has a line getenv or environment: put "
+    "the variables of env= there, or take that line out' >&2; exit 1\nfi\n"
+)
+
+
+def _total(one: Section) -> int | None:
+    found = _TOTAL.findall(one.text) if one.returncode == 0 else []
+    return int(found[-1]) if found else None
+
+
+def _memory(value: int | str | None) -> str | None:
+    """With its unit: some pools refuse a bare number."""
+    if value is None or isinstance(value, int):
+        return None if value is None else f"{-(-value // 2**20)}MB"
+    if re.fullmatch(r"[0-9.]+", value.strip()):
+        raise InputError(
+            f"memory={value!r} names no unit: HTCondor takes it for megabytes",
+            advice="Write 2048MB or 2GB, or give a number of bytes.",
+        )
+    return value

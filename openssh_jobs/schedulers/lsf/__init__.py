@@ -1,0 +1,5 @@
+"""``LSF`` is in scheduler.py, what its commands print in the files beside it.  Pure."""
+
+from .scheduler import LSF
+
+__all__ = ["LSF"]

@@ -1,0 +1,484 @@
+"""IBM Spectrum LSF (and OpenLava): bsub, bjobs, bhist, bkill, bstop, bresume, bhosts, bqueues.
+
+Sources: the manual pages of bsub(1), bjobs(1), bhist(1), bkill(1) of 10.1; the errors' texts, and
+which of them come before a request is sent, from lsb.err.c, lsb.comm.c and cmd.sub.c of OpenLava
+(the public descendant of LSF 4).  Not run against a real LSF.
+``bjobs -a`` lists ended jobs for CLEAN_PERIOD (an hour by default); ``-o`` is there since 9.1,
+``-json`` since 10.1.0.2, the wide table is what older versions (and OpenLava) answer with.
+
+States come from fields that hold no user's text; names, paths and commands from a second listing,
+in JSON, which counts only where it is in order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta, tzinfo
+from typing import ClassVar
+
+from ...errors import InputError
+from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
+from ..base import Scheduler, Section, SubmitRequest, framed, read_frame, rule, section
+from ..fields import (
+    chunks,
+    command_words,
+    expand_array,
+    first_line,
+    quote,
+    shell_path,
+    text_seconds,
+    whole_number,
+)
+from ..launcher.launcher import LSF_JOBS, Convention
+from ..outcomes import outcomes_for
+from .output import (
+    GONE,
+    NONE,
+    add_details,
+    columns_of_command,
+    members_by_number,
+    read,
+    read_history,
+)
+
+_FIELDS = "jobid jobindex stat user queue exec_host exit_code slots exit_reason"
+_DETAILS = "jobid jobindex stat pend_reason project sub_cwd output_file error_file command job_name"
+_HISTORIES = 64
+"""The most jobs that are asked for each by itself."""
+# Reasons of LSLIB that come before a connection (lib.err.c: LSE_LIM_DOWN, LSE_MASTR_UNKNW,
+# LSE_EAUTH, LSE_BAD_ENV); all others may be those of a connection that broke.
+_BEFORE = (
+    "LIM is down|(?:Slave |Master )?LIM (?:configuration|is) (?:is )?not ready|"
+    "Slave LIM configuration is not ready|Cannot locate master LIM|Master LIM is down|"
+    "External authentication failed|Configuration file error|Host is not used by LSF"
+)
+# Set in a profile, the first two keep bsub from naming the job, the third from making one.
+_LOUD = "unset BSUB_QUIET BSUB_QUIET2 BSUB_CHK_RESREQ\n"
+
+
+class LSF(Scheduler):
+    """Spectrum LSF, 9 and 10."""
+
+    name: ClassVar[str] = "lsf"
+    directive: ClassVar[str | None] = "#BSUB"
+    element_form: ClassVar[str] = "{number}[{index}]"
+    probe: ClassVar[str] = (
+        "command -v bsub >/dev/null 2>&1 || exit 1\n"
+        "command -v bjobs >/dev/null 2>&1 || exit 1\n"
+        "lsid 2>/dev/null </dev/null | grep -v '^$' | sed -n '1p'"
+    )
+    convention: ClassVar[Convention | None] = LSF_JOBS
+    # bsub ends with exit(-1).
+    own_statuses: ClassVar[frozenset[int]] = frozenset((255,))
+    # callmbd() in lsb.comm.c: what fails while connecting is tried again or given up before
+    # anything is sent; from then on an error of the channel is LSBE_LSLIB, one of the answer
+    # LSBE_XDR or LSBE_PROTOCOL.  bsub says "Job not submitted" in all cases: that proves nothing.
+    uncertain: ClassVar[tuple[str, ...]] = (
+        "Failed in (?:an LSF library call|sending)|System call failed|Batch library internal error",
+        "XDR encode/decode error|Batch protocol error|Communication time ?out|End of file",
+        "LSF is down|still trying|Operation is in progress|Cannot allocate memory",
+        "Child process died|Unknown batch system error",
+    )
+    rules = (
+        rule(rf"Failed in an LSF library call(?!:? *(?:{_BEFORE}))", "transient"),
+        rule(rf"Failed in an LSF library call:? *(?:{_BEFORE})|Timeout on connect call to server|"
+             "Connection refused by server|Fail to bind to an appropriate port|"
+             "Batch service not registered", "transient", unsent=True),
+        rule("(?:batch|LSF) (?:system )?daemon|LSF is down|LIM is down|LIM.*not responding|"
+             "still trying|Failed in sending|System call failed|Batch library internal|XDR encode|"
+             "Batch protocol|Communication time ?out|Server connection|Server is not connected|"
+             "mbatchd .*(?:restart|busy)|Unable to contact|Operation is in progress", "transient"),
+        rule("Pending (?:job|slot) threshold|job slot limit|job limit .*reached|"
+             "reached .*job limit|exceeds .*MAX_(?:PEND_)?JOBS|Too many (?:jobs|pending)|"
+             "reached .*max(?:imum)?\\b.*jobs|enough (?:per-\\w+ )?job slots|"
+             "No job Id can be used now", "limit", passes=True),
+        rule("exceeds? .*limit|above the hard limit|Requested.*exceed|Cannot exceed queue|"
+             "Too (?:many|few) processors", "limit"),
+        rule("Request from non-LSF host|not a? ?(?:submission|client) host|ls_initdebug|"
+             "Cannot open lsf\\.conf|Bad host name", "not_submit_host"),
+        rule("Permission denied|User cannot use|not (?:a )?authorized|Operation not permitted|"
+             "does not have permission|Root job submission is disabled|Unknown user|"
+             "User not in the specified|Invoker is not in", "permission", final=True),
+        rule("is not found|No matching job", "not_found"),
+        rule("Usage:|Bad argument|(?:Illegal|invalid|unrecognized) option|You cannot use the|"
+             "^openssh_jobs: refused: ", "invalid_request", final=True),
+        rule("Job not submitted|Request aborted by esub|Bad resource|"
+             "No such (?:queue|file|project)|Illegal|Empty job|Invalid", "invalid_request"),
+    )  # fmt: skip
+    cancel_command, hold_command, release_command = "bkill", "bstop", "bresume"
+
+    # -- submitting ------------------------------------------------------------
+
+    def submit_script(self, request: SubmitRequest) -> str:
+        """bsub(1), with the script as its input: only then are ``#BSUB`` lines read."""
+        words: list[str] = []
+        if request.name is not None and re.search(r"[\[\]\n]", request.name):
+            raise InputError(
+                f"name={request.name!r} holds a bracket or a newline: LSF takes [...] for an array",
+                advice="Ask for an array by array=.",
+            )
+        if request.array is not None:
+            wish, percent, slots = request.array.partition("%")
+            if not expand_array(wish) or (percent and not re.fullmatch("[1-9][0-9]{0,8}", slots)):
+                raise InputError(f"array is no list of indices: {request.array!r}")
+            if 0 in expand_array(wish):
+                raise InputError(f"array={request.array!r}: LSF counts from 1")
+            limit = f"%{slots}" if percent else ""
+            words += ["-J", f"{request.name or 'array'}[{wish}]{limit}"]
+        elif request.name is not None:
+            words += ["-J", request.name]
+        slots_, span = self._slots(request)
+        for option, value in (
+            ("-q", request.queue),
+            ("-P", request.account),
+            ("-W", _minutes(request.time_limit)),
+            ("-n", slots_),
+            ("-R", span),
+            ("-M", _memory(request.memory)),
+            ("-gpu", f"num={request.gpus}" if request.gpus else None),
+            ("-o", request.stdout_path),
+            ("-e", request.stderr_path),
+            ("-w", _dependency(request)),
+        ):
+            if value is not None:
+                words += [option, str(value)]
+        if request.hold:
+            words.append("-H")
+        words.extend(request.options)
+        path = shell_path(request.script)
+        line = f"LC_ALL=C bsub {self.words(*words)} <{path}\n"
+        checks = self._environment_check(request, path)
+        if span is not None:
+            # What stands on the command line wins, and the whole of the script's -R is lost.
+            why = f"-R, which {span} for nodes= or cpus= would replace; write both in options="
+            checks += _refuse_directive("R", path, why)
+        return checks + _LOUD + line
+
+    def _slots(self, request: SubmitRequest) -> tuple[int | None, str | None]:
+        """(-n, -R): so many slots, on one host or on as many different hosts as asked for."""
+        nodes = whole_number(str(request.nodes)) if request.nodes is not None else 1
+        if nodes is None or nodes < 1:
+            self.unsupported(f"nodes={request.nodes!r}, which is no number")
+        if nodes == 1:
+            return request.cpus, "span[hosts=1]" if (request.cpus or 1) > 1 else None
+        cpus = request.cpus or 1
+        return nodes * cpus, f"span[ptile={cpus}]"
+
+    def _environment_check(self, request: SubmitRequest, path: str) -> str:
+        """bsub(1) hands the environment on, but for what -env and -L (and LSF itself) leave out."""
+        if not request.env_names:
+            return ""
+        lost = [one for one in request.env_names if re.match(r"HOME\Z|LSB?_|LSF_", one)]
+        if lost:
+            self.unsupported(f"env with {', '.join(lost)}: LSF sets these itself")
+        if any(re.match(r"-(?:env|L)\b", one) for one in request.options):
+            self.unsupported("env beside the option -env or -L, which may leave it out")
+        why = "-env or -L, which may leave out the variables of env="
+        return _refuse_directive("env|L", path, why)
+
+    def submitted_ids(self, stdout: str) -> list[str]:
+        """``Job <930> is submitted to default queue <normal>.``"""
+        return re.findall(r"^[ \t]*Job <([0-9]+)> is submitted to .*", stdout, re.MULTILINE)
+
+    # -- asking ------------------------------------------------------------------
+
+    def checked_ids(self, ids: Iterable[str]) -> list[str]:
+        found = super().checked_ids(ids)
+        for one in found:
+            if not re.fullmatch(r"[0-9]+(?:\[[0-9,:\-]+\])?", one):
+                raise InputError(f"{one!r} is no job id of LSF (123, 123[4] or 123[1-10])")
+        return found
+
+    def status_script(self, ids: Sequence[str] = (), *, all_users: bool = False) -> str:
+        """bjobs by ids (anybody's), else of this user (or all)."""
+        if ids:
+            batches = [f"-u all {self.words(*batch)}" for batch in chunks(self.checked_ids(ids))]
+        else:
+            batches = ["-u all" if all_users else ""]
+        parts: list[str] = []
+        for one in batches:
+            parts.append(
+                f"oj_text=$(bjobs -a -o '{_FIELDS} delimiter=\"|\"' {one} </dev/null)\noj_rc=$?\n"
+            )
+            shown = "printf '%s\\n' \"$oj_text\"\n(exit $oj_rc)"
+            parts.append(section("bjobs", shown))
+            again = section("bjobs-w", f"bjobs -a -w {one} </dev/null")
+            more = f"bjobs -a -json -o '{_DETAILS}' {one} </dev/null 2>/dev/null"
+            details = section("bjobs-json", more)
+            parts.append(
+                f"case $oj_text in *JOBID*)\n{details};;\n*) case $oj_rc in 0) ;; *)\n{again};;\n"
+                "esac;;\nesac\n"
+            )
+        return framed(*parts)
+
+    def parse_status(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+        command: str | None = None,
+        timezone: tzinfo | None = None,
+    ) -> Snapshot:
+        """bjobs: table, ``-w``, ``-l``, ``-UF``, ``-json``, ``-o`` with a header; bhist ``-l``.
+
+        An id is absent only where LSF says so of this id, or lists its array without a member
+        that is not over.
+        """
+        wanted = None if requested is None else [str(JobId.parse(one)) for one in requested]
+        sections = read_frame(stdout)
+        is_framed = sections is not None
+        if sections is None:
+            sections = [Section("bjobs", stdout, returncode, "")]
+        # In an answer of ours the listings hold users' texts: what LSF says itself is on stderr.
+        said = stderr if is_framed else f"{stderr}\n{stdout}"
+        gone = [JobId.parse(one) for one in GONE.findall(said)]
+        none_at_all = NONE.search(said)
+        columns = columns_of_command(command_words(command, ("bjobs",)))
+        known: dict[str, JobStatus] = {}
+        unparsed: list[str] = []
+        answered = self._read_sections(sections, known, unparsed, gone, columns)
+        if not answered and not gone and none_at_all is None:
+            is_silent = returncode == 0 and not stderr.strip()
+            raise self.error(
+                "" if is_framed else stdout,
+                stderr,
+                returncode or max((one.returncode for one in sections), default=0),
+                kind="parse_error" if is_silent else None,
+                message=f"this is no listing of LSF: {first_line(stdout)!r}" if is_silent else None,
+            )
+        if is_framed:
+            for one in gone:  # a name in the wide table can look like the row of such a job
+                known.pop(str(one), None)
+        if not known and gone and wanted is None:
+            raise self.error(stdout, stderr, returncode, kind="not_found")
+        is_history = any(one.name.startswith("bhist") for one in sections)
+        snapshot = Snapshot(
+            known=known,
+            unparsed=tuple(unparsed),
+            source="accounting" if is_history else "queue",
+            whole_arrays=is_history and not unparsed,
+        )
+        if wanted is None:
+            return snapshot
+        members = members_by_number(known) if is_framed else {}
+
+        def covered(one: JobId) -> bool:
+            if any(other.matches(one) or other.contains(one) for other in gone):
+                return True
+            # An array of which the queue lists no member that is not over has left it.
+            inside = [
+                status for job_id, status in members.get(one.number, ()) if one.contains(job_id)
+            ]
+            if inside:
+                return not unparsed and all(status.is_final for status in inside)
+            return is_framed and not answered and none_at_all is not None
+
+        return snapshot.select(wanted, covered=covered)
+
+    def _read_sections(
+        self,
+        sections: Sequence[Section],
+        known: dict[str, JobStatus],
+        unparsed: list[str],
+        gone: list[JobId],
+        columns: tuple[list[str], str] | None,
+    ) -> bool:
+        answered = False
+        for one in sections:
+            if one.name == "bjobs-json":
+                add_details(one.text, known)
+                continue
+            if one.name.startswith("bhist"):
+                asked = one.name.partition(" ")[2]
+                answered = read_history(one.text, asked, known, unparsed, gone) or answered
+                continue
+            answered = read(one.text, known, unparsed, columns) or answered
+        return answered
+
+    def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:
+        """bhist over all event logs that are kept (``-n 0``), of each job by itself.
+
+        Its long form is free text: the command of one job can look like the record of another.
+        Of more than 64 ids the others are asked for together; each costs a look through the logs.
+        """
+        checked = self.checked_ids(ids)
+        parts = [
+            section(f"bhist {one}", f"bhist -n 0 -l {self.words(one)} 2>&1 </dev/null")
+            for one in checked[:_HISTORIES]
+        ]
+        for batch in chunks(checked[_HISTORIES:]):
+            ask = f"bhist -n 0 -l {self.words(*batch)} 2>&1 </dev/null"
+            parts.append(section("bhist", ask))
+        return framed(*parts)
+
+    def parse_history(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+        since: datetime | None = None,
+    ) -> Snapshot:
+        if read_frame(stdout) is None:
+            raise self.error(stdout, stderr, returncode, kind="transport")
+        return self.parse_status(stdout, stderr=stderr, returncode=returncode, requested=requested)
+
+    # -- acting ----------------------------------------------------------------------
+
+    def parse_cancel(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+    ) -> dict[str, CancelOutcome]:
+        """``Job <N> is being terminated``, ``Job <N>: Job has already finished`` and so on."""
+        sections = read_frame(stdout)
+        text = f"{stdout}\n{stderr}" if sections is None else "".join(s.text for s in sections)
+        said: dict[str, CancelOutcome] = {}
+        for job_id, told in re.findall(r"Job <([0-9]+(?:\[[0-9,:\-]+\])?)>:? (.*)", text):
+            said[job_id] = self._outcome(told)
+        if not said:
+            raise self.error(text, stderr, returncode)
+        return outcomes_for(requested, said, CancelOutcome.TRANSIENT)
+
+    def _outcome(self, told: str) -> CancelOutcome:
+        if re.match(r"is being (?:terminated|stopped|resumed|killed|signaled)", told):
+            return CancelOutcome.REQUESTED
+        if "already finished" in told:
+            return CancelOutcome.ALREADY_FINISHED
+        # Words that no rule knows are an answer, and the same words will come again.
+        if self.find_rule(told) is None:
+            return CancelOutcome.INVALID_REQUEST
+        return self.outcome_of(told)
+
+    # -- the machine -------------------------------------------------------------------
+
+    def nodes_script(self) -> str:
+        return framed(section("bhosts", "bhosts -w </dev/null"))
+
+    def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
+        nodes: list[Node] = []
+        for cells in self._rows(stdout, stderr, returncode, "HOST_NAME"):
+            slots, jobs = whole_number(cells.get("MAX")), whole_number(cells.get("NJOBS"))
+            raw = cells.get("STATUS", "")
+            state = "unknown"
+            if raw == "ok":
+                state = "mixed" if jobs else "idle"
+            elif raw.startswith("closed"):
+                is_busy = raw in ("closed_Full", "closed_Excl", "closed_Busy", "closed")
+                state = "allocated" if is_busy and jobs else "drained"
+            elif raw.startswith(("unavail", "unreach", "unlicensed")):
+                state = "down"
+            nodes.append(
+                Node(
+                    name=cells["HOST_NAME"],
+                    state=state,
+                    raw_state=raw or None,
+                    cpus=slots,
+                    cpus_used=jobs,
+                )
+            )
+        return nodes
+
+    def queues_script(self) -> str:
+        return framed(section("bqueues", "bqueues -w </dev/null"))
+
+    def parse_queues(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Queue]:
+        queues: list[Queue] = []
+        for cells in self._rows(stdout, stderr, returncode, "QUEUE_NAME"):
+            opened, _, active = cells.get("STATUS", "").partition(":")
+            state = "up"
+            if opened == "Closed":
+                state = "inactive" if active == "Inact" else "drained"
+            elif active == "Inact":
+                state = "down"
+            queues.append(
+                Queue(
+                    name=cells["QUEUE_NAME"],
+                    state=state if opened else "unknown",
+                    raw_state=cells.get("STATUS"),
+                    running=whole_number(cells.get("RUN")),
+                    pending=whole_number(cells.get("PEND")),
+                )
+            )
+        return queues
+
+    def _rows(
+        self, stdout: str, stderr: str, returncode: int, first: str
+    ) -> list[Mapping[str, str]]:
+        sections = read_frame(stdout)
+        if sections:
+            stdout, returncode = sections[0].text, sections[0].returncode
+        rows: list[Mapping[str, str]] = []
+        header: list[str] = []
+        for line in stdout.splitlines():
+            words = line.split()
+            if words[:1] == [first]:
+                header = words
+            elif header and len(words) == len(header):
+                rows.append(dict(zip(header, words, strict=True)))
+        if returncode != 0 or not rows:
+            raise self.error(stdout, stderr, returncode, kind=None if returncode else "parse_error")
+        return rows
+
+    def recognises(self, stdout: str, stderr: str = "", command: str | None = None) -> bool:
+        if command_words(command, ("bjobs", "bhist")):
+            return True
+        return _LOOKS_LIKE.search(stdout) is not None or bool(
+            re.search(r"^Job <[0-9]+> is not found|No (?:unfinished )?job found|LSF", stderr, re.M)
+        )
+
+
+_LOOKS_LIKE = re.compile(
+    r"^JOBID +USER +STAT|^ *Job <[0-9]+(?:\[[0-9]+\])?>, |\"COMMAND\" *: *\"bjobs\""
+    r"|^(?:JOBID[^A-Za-z0-9_\s]\S*STAT|STAT[^A-Za-z0-9_\s]\S*JOBID)\b"
+    r"|^OJ:[0-9a-f]+ begin b(?:jobs|hist)",
+    re.MULTILINE,
+)
+
+
+def _refuse_directive(option: str, path: str, why: str) -> str:
+    """sh that ends without bsub where a ``#BSUB`` line of the script has this option."""
+    pattern = f"^[[:space:]]*#[[:space:]]*BSUB.*[[:space:]]-({option})([^[:alnum:]]|$)"
+    said = f"openssh_jobs: refused: the script has #BSUB {why}"
+    return f"if grep -Eq {quote(pattern)} <{path}; then echo {quote(said)} >&2; exit 1; fi\n"
+
+
+def _minutes(value: timedelta | str | None) -> int | None:
+    if value is None:
+        return None
+    limit = text_seconds(value)
+    if limit is None or limit <= timedelta(0):
+        raise InputError(f"time_limit is no duration: {value!r}")
+    return -(-limit // timedelta(minutes=1))
+
+
+def _memory(value: int | str | None) -> str | None:
+    """With its unit: a bare number means what the site has configured (LSF_UNIT_FOR_LIMITS)."""
+    if value is None or isinstance(value, int):
+        return None if value is None else f"{-(-value // 2**20)}MB"
+    if not re.fullmatch(r"[0-9]+(?:\.[0-9]+)?[KMGTPE]B?", value.strip(), re.IGNORECASE):
+        raise InputError(
+            f"memory={value!r} names no unit of LSF",
+            advice="Write 512MB or 8GB (K, M, G, T, P, E), or give a number of bytes.",
+        )
+    return value
+
+
+def _dependency(request: SubmitRequest) -> str | None:
+    parts = [
+        f"{word}({JobId.parse(one).text})"
+        for word, ids in (
+            ("done", request.after_ok),
+            ("ended", request.after_any),
+            ("exit", request.after_failed),
+        )
+        for one in ids
+    ]
+    return " && ".join(parts) or None

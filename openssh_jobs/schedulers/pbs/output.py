@@ -1,0 +1,402 @@
+"""What the PBS family's qstat and pbsnodes print.  Pure.
+
+Read: ``qstat`` (plain, ``-w``, ``-a``, ``-s``, ``-n1``), ``-f``, ``-F json``, ``-F dsv``, Torque's
+``-x``.  Measured: OpenPBS 23.06, Torque 6 (its last master).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta, tzinfo
+from typing import Any
+
+from ...errors import SchedulerError
+from ...jobs import JobState, JobStatus
+from ...jobs.job_id import MAX_ID
+from ..fields import parse_duration, parse_time, whole_number
+from ..markup import elements, fields
+from .array import array_of, is_array, members_of
+from .json_output import load
+from .paths import told_paths, variable
+from .states import below_zero
+
+_S = JobState
+NO_LETTER = "qstat says U, which may be any state"
+_LETTERS = {
+    "Q": _S.PENDING,
+    "W": _S.PENDING,
+    "T": _S.PENDING,
+    "H": _S.HELD,
+    "R": _S.RUNNING,
+    "B": _S.RUNNING,
+    "E": _S.COMPLETING,
+    "S": _S.SUSPENDED,
+    "M": _S.UNKNOWN,
+}
+_ENDED = frozenset("FXC")
+_ID = re.compile(
+    r"[0-9]{1,18}(?:\[[0-9,:\-]*\])?(?:\.[0-9]*[A-Za-z][A-Za-z0-9_.\-]*(?:@[A-Za-z0-9_.\-]+)?)?",
+    re.ASCII,
+)
+
+_OVER = re.compile(
+    r"exceeded resource (\w+)|\b(walltime|cput|mem|vmem|pmem|pvmem) \S+ exceeded limit"
+)
+
+
+@dataclass(slots=True)
+class Rows:
+    """What was read so far."""
+
+    known: dict[str, JobStatus] = field(default_factory=dict)
+    unparsed: list[str] = field(default_factory=list)
+    # The attributes of whole arrays, whose states take those of their members to tell.
+    arrays: dict[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def add(
+        self, status: JobStatus | None, text: str, said: Mapping[str, str] | None = None
+    ) -> None:
+        if status is None:
+            if text.strip():
+                self.unparsed.append(text[:1000])
+            return
+        self.known[status.job_id] = status
+        if said is not None and is_array(status.job_id, said):
+            self.arrays[status.job_id] = said
+
+    def update(self, others: Rows) -> None:
+        """Take in what another part of the answer says."""
+        self.known.update(others.known)
+        self.unparsed.extend(others.unparsed)
+        self.arrays.update(others.arrays)
+
+    def settled(self) -> dict[str, JobStatus]:
+        """All jobs; of an array, what its own record and those of its members say together."""
+        known = dict(self.known)
+        for one, said in self.arrays.items():
+            known[one] = array_of(known[one], said, members_of(one, known))
+        return known
+
+
+class Reader:
+    """One dialect: ``pbs`` or ``torque``."""
+
+    def __init__(self, *, torque: bool, zone: tzinfo | None) -> None:
+        self.torque = torque
+        self.zone = zone
+
+    # -- one job's attributes ----------------------------------------------------
+
+    def status(self, job_id: str, said: Mapping[str, str]) -> JobStatus | None:
+        """A job from its attributes, as ``-f`` names them."""
+        letter = said.get("job_state", "")
+        if len(job_id) > MAX_ID or _ID.fullmatch(job_id) is None or len(letter) != 1:
+            return None
+        code = whole_number(said.get("Exit_status", said.get("exit_status")))
+        state, reason = self._judge(letter, code, said)
+        if state is None:
+            return None
+        nodes = tuple(
+            dict.fromkeys(part.partition("/")[0] for part in said.get("exec_host", "").split("+"))
+        )
+        is_final = state.is_final
+        told, number = _exit(code) if is_final and state is not _S.CANCELLED else (None, None)
+        if state is _S.UNKNOWN and code == 256 + 15:
+            number = 15
+        elapsed = parse_duration(said.get("resources_used.walltime"), bare="seconds")
+        stdout_path, stderr_path = told_paths(job_id, said, torque=self.torque)
+        facts: dict[str, Any] = {
+            "raw_state": letter,
+            "reason": reason or said.get("comment"),
+            "name": said.get("Job_Name"),
+            "user": said.get("Job_Owner", "").rpartition("@")[0] or said.get("Job_Owner"),
+            "queue": said.get("queue"),
+            "account": said.get("Account_Name") or said.get("account"),
+            "nodes": nodes if nodes != ("",) else None,
+            "cpus": _cpus(said),
+            "exit_code": told,
+            "signal": number,
+            "submitted": parse_time(said.get("qtime") or said.get("ctime"), self.zone),
+            "started": parse_time(said.get("stime") or said.get("start_time"), self.zone),
+            "ended": parse_time(said.get("obittime") or said.get("comp_time"), self.zone)
+            if is_final
+            else None,
+            "elapsed": elapsed,
+            "time_limit": parse_duration(said.get("Resource_List.walltime"), bare="seconds"),
+            "source": "accounting" if letter in _ENDED else "queue",
+            "directory": variable(said.get("Variable_List"), "PBS_O_WORKDIR"),
+            "stdout_path": stdout_path,
+            "stderr_path": stderr_path,
+            "restarts": _restarts(said.get("run_count") or said.get("start_count")),
+        }
+        return JobStatus(job_id, state, **facts)
+
+    def _judge(
+        self, letter: str, code: int | None, said: Mapping[str, str]
+    ) -> tuple[JobState | None, str | None]:
+        if letter not in _ENDED:
+            return self._active(letter, said)
+        comment = said.get("comment", "")
+        has_run = bool(said.get("exec_host"))
+        if comment == "Subjob finished" and said.get("substate") == "91" and code is not None:
+            # Deleting an array rewrites the records of elements that had ended before.
+            return _S.UNKNOWN, "the array was deleted: how this element ended is lost"
+        if said.get("substate") == "91":
+            number = f"Exit_status {code}" if code is not None and code < 0 else ""
+            return _S.CANCELLED, "; ".join(filter(None, (comment, number))) or None
+        if code is None:
+            # Torque shows substate to managers only; Slurm's qstat, which knows of no end how it
+            # was, shows none of its other attributes.
+            if not has_run and ("substate" in said or {"Checkpoint", "server"} <= said.keys()):
+                why = "it never started: it was deleted while it waited"
+                return _S.CANCELLED, why if comment.startswith("Not Running") else comment or why
+            return _S.UNKNOWN, "ended, and nobody says how"
+        return self._ended(code, comment, said)
+
+    def _active(self, letter: str, said: Mapping[str, str]) -> tuple[JobState | None, str | None]:
+        if letter == "U":
+            # PBS: suspended for the owner of the machine.  Slurm's qstat: anything it lacks a
+            # letter for, ended (out of memory, DEADLINE) or not.
+            return (_S.UNKNOWN, NO_LETTER) if self.torque else (_S.SUSPENDED, None)
+        state = _LETTERS.get(letter)
+        waits = ",".join(
+            part for part in said.get("depend", "").split(",") if part.startswith("after")
+        )
+        if state is _S.HELD and said.get("Hold_Types", "") == "s" and waits:
+            return _S.PENDING, said.get("comment") or f"it waits for {waits}"
+        return state, None
+
+    def _ended(
+        self, code: int, comment: str, said: Mapping[str, str]
+    ) -> tuple[JobState, str | None]:
+        over = _OVER.search(comment) if code else None
+        if over is not None:
+            what = over[1] or over[2]
+            kind = _S.OUT_OF_MEMORY if what in ("mem", "vmem", "pmem", "pvmem") else _S.TIMEOUT
+            return kind, comment if code > 0 else f"Exit_status {code}: {comment}"
+        if code - 256 in (9, 15) and _is_used_up(said):
+            # Older servers end an overdue job by a plain signal, as qdel does.
+            return _S.TIMEOUT, comment or "the walltime was used up"
+        if code < 0:
+            state, what = below_zero(code, torque=self.torque)
+            return state, f"{what}; {comment}" if comment else what
+        was_deleted = not said.get("exec_host") or "deleted because" in comment
+        if self.torque and code == 271 and was_deleted:
+            return _S.CANCELLED, comment or "it never started: it was deleted while it waited"
+        if self.torque and code == 271:
+            # TERM is what qdel sends, and what anybody may send: nothing tells them apart.
+            return _S.UNKNOWN, "ended by TERM (exit_status 271): deleted, or killed by its own user"
+        return (_S.COMPLETED if code == 0 else _S.FAILED), comment or None
+
+    # -- answers --------------------------------------------------------------------
+
+    def read(self, text: str) -> Rows | None:
+        """Any listing; ``None`` for text that is none."""
+        head = text.lstrip()
+        if head.startswith("{"):
+            return self._json(text)
+        if head.startswith("<") and ("<Data>" in text or "<Job>" in text):
+            return self._xml(text)
+        if head.startswith("Job Id:"):
+            return self._full(text)
+        return self._table(text)
+
+    def _json(self, text: str) -> Rows:
+        try:
+            answer = load(text)
+        except ValueError as error:
+            raise SchedulerError(
+                f"no valid JSON: {error}", kind="parse_error", stdout=text
+            ) from None
+        jobs = answer.get("Jobs", {}) if isinstance(answer, dict) else None
+        if not isinstance(jobs, dict) or not isinstance(answer, dict) or "pbs_server" not in answer:
+            raise SchedulerError("JSON without jobs of PBS", kind="parse_error", stdout=text)
+        rows = Rows()
+        for job_id, job in jobs.items():
+            said = _flat(job) if isinstance(job, dict) else {}
+            rows.add(self.status(job_id, said), f"{job_id}: {job!r}", said)
+        return rows
+
+    def _xml(self, text: str) -> Rows:
+        jobs = elements(text, "Job")
+        if not text.rstrip().endswith("</Data>") or len(jobs) != text.count("<Job>"):
+            raise SchedulerError("the answer is cut off", kind="transport", stdout=text)
+        rows = Rows()
+        for record in jobs:
+            said: dict[str, str] = {}
+            for group in ("Resource_List", "resources_used"):
+                for inner in elements(record, group):
+                    said.update({f"{group}.{key}": one[0] for key, one in fields(inner).items()})
+            said.update({key: one[0] for key, one in fields(record).items() if len(one) == 1})
+            rows.add(self.status(said.get("Job_Id", ""), said), record, said)
+        return rows
+
+    def _full(self, text: str) -> Rows:
+        rows = Rows()
+        twice: set[str] = set()
+        for record in re.split(r"^(?=Job Id:)", text, flags=re.MULTILINE):
+            if not record.strip():
+                continue
+            job_id, said = _record(record)
+            status = self.status(job_id, said)
+            if status is not None and job_id in rows.known:
+                # Text of one job that looks like the record of another.
+                twice.add(job_id)
+            rows.add(status, record, said)
+        for one in twice:
+            rows.add(None, f"more than one record of {one}")
+            del rows.known[one]
+            rows.arrays.pop(one, None)
+        return rows
+
+    def _table(self, text: str) -> Rows | None:
+        rows = Rows()
+        at: int | None = None
+        names: dict[str, int] = {}
+        width = 0
+        for line in text.split("\n"):
+            lower = line.lower()
+            if lower.startswith("job id") and "name" in lower:
+                # Plain: id name user time S queue.  -a: id user queue name session nodes …
+                is_all = "username" in lower and "queue" in lower and "sessid" in lower
+                at, names = (9, {"user": 1, "queue": 2, "name": 3}) if is_all else (4, _PLAIN)
+                continue
+            if line.startswith("---"):
+                width = len(line.split(" ", 1)[0])
+                continue
+            if at is None or not line.strip() or line[0] in " \t" or line.rstrip().endswith(":"):
+                continue
+            cells = line.split()
+            said = {"job_state": cells[at] if len(cells) > at else ""}
+            for name, place in names.items():
+                if len(cells) > place:
+                    said[_ATTRIBUTES[name]] = cells[place]
+            job_id = cells[0]
+            if job_id.endswith("*") or (width and len(job_id) >= width):
+                # The column is full: the server's name behind the number may be cut.
+                job_id = job_id.partition(".")[0]
+            rows.add(self.status(job_id, said), line)
+        return rows if at is not None else None
+
+
+_DSV = re.compile(r"Job Id: ([0-9\[\]]+[^\s|;,]*?)([^\w.\[\]\-@\s][^=\n]{0,80}?)?Job_Name=")
+_FED = {"n": "\n", "t": "\t", "r": "\r", "v": "\v", "f": "\f", "b": "\b", "a": "\a"}
+
+
+def _record(record: str) -> tuple[str, dict[str, str]]:
+    """The id and the attributes of a record of ``-f``; empty where a text looks like attributes."""
+    dsv = _DSV.match(record[:400])  # an id and its delimiter
+    pairs: list[tuple[str, str]] = []
+    if dsv is not None and dsv[2]:
+        job_id = dsv[1]
+        for part in _split(record.rstrip("\n")[len(f"Job Id: {job_id}{dsv[2]}") :], dsv[2]):
+            key, equals, value = part.partition("=")
+            if equals:
+                value = re.sub(r"\\(.)", lambda one: _FED.get(one[1], one[1]), value)
+                pairs.append((key, value))
+    else:
+        lines = record.split("\n")
+        job_id = lines[0].partition(":")[2].strip()
+        first = next((line for line in lines[1:] if line.strip()), "")
+        # PBS: attributes behind four blanks, the rest of a long one behind a tab.
+        indent = "\t" if first.startswith("\t") else "    "
+        for line in lines[1:]:
+            key, equals, value = line.partition(" = ")
+            if line.startswith(indent) and equals and " " not in key.strip():
+                pairs.append((key.strip(), value))
+            elif line.startswith("\t") and pairs:
+                pairs[-1] = (pairs[-1][0], pairs[-1][1] + line[1:])
+    names = [key for key, _ in pairs]
+    if any(names.count(one) > 1 for one in ("job_state", "Exit_status", "exit_status")):
+        return job_id, {}
+    return job_id, dict(pairs)
+
+
+def _split(text: str, delimiter: str) -> list[str]:
+    """The parts between delimiters; one behind an odd number of backslashes is a part's own."""
+    parts: list[str] = []
+    kept = ""
+    for piece in text.split(delimiter):
+        kept += piece
+        if (len(piece) - len(piece.rstrip("\\"))) % 2:
+            kept += delimiter
+        else:
+            parts.append(kept)
+            kept = ""
+    return [*parts, kept] if kept else parts
+
+
+_PLAIN = {"name": 1, "user": 2, "queue": 5}
+_ATTRIBUTES = {"name": "Job_Name", "user": "Job_Owner", "queue": "queue"}
+
+
+def _is_used_up(said: Mapping[str, str]) -> bool:
+    used = parse_duration(said.get("resources_used.walltime"), bare="seconds")
+    limit = parse_duration(said.get("Resource_List.walltime"), bare="seconds")
+    return used is not None and bool(limit) and limit is not None and used >= limit
+
+
+def _flat(job: Mapping[str, Any]) -> dict[str, str]:
+    said: dict[str, str] = {}
+    for key, value in job.items():
+        if value is None:
+            continue
+        if isinstance(value, dict):
+            if key == "Variable_List":
+                said[key] = ",".join(
+                    f"{name}={value[name]}"
+                    for name in ("PBS_O_WORKDIR", "PBS_O_HOME")
+                    if isinstance(value.get(name), str)
+                )
+            else:
+                said.update({f"{key}.{name}": str(one) for name, one in value.items()})
+        else:
+            said[key] = str(value)
+    return said
+
+
+def _exit(code: int | None) -> tuple[int | None, int | None]:
+    """(exit code, signal): 256 + N is what the server writes for signal N."""
+    if code is None or code < 0:
+        return None, None
+    return (None, code - 256) if 256 < code < 384 else (code, None)
+
+
+_PLACES = re.compile(r"(?:([0-9]{1,6})|[^:+]+)((?::[^+]*)?)")
+
+
+def _cpus(said: Mapping[str, str]) -> int | None:
+    """The cores of a job: PBS counts them, Torque says ``nodes=2:ppn=4`` (and ``ncpus`` of one)."""
+    spec = said.get("Resource_List.nodes")
+    if spec is None or "Resource_List.select" in said:
+        return whole_number(said.get("Resource_List.ncpus"))
+    total = 0
+    for part in spec.split("+"):
+        found = _PLACES.match(part)
+        if found is None:
+            return None
+        each = re.search(r":ppn=([0-9]{1,6})(?![0-9])", found[2])
+        total += int(found[1] or 1) * (int(each[1]) if each is not None else 1)
+    return total
+
+
+def _restarts(text: str | None) -> int | None:
+    count = whole_number(text)
+    return max(0, count - 1) if count is not None else None
+
+
+LOOKS_LIKE = re.compile(
+    r"^Job Id:|^Job [iI][dD] +(?:Name|Username) |\"pbs_version\"|<Data><Job>|<Job_Id>"
+    r"|^OJ:[0-9a-f]+ begin (?:qstat|pbsnodes)-(?:pbs|torque)",
+    re.MULTILINE,
+)
+
+
+def seconds(delta: timedelta) -> int:
+    """Whole seconds, rounded up."""
+    return -(-delta // timedelta(seconds=1))
+
+
+__all__ = ["LOOKS_LIKE", "Reader", "Rows", "seconds"]

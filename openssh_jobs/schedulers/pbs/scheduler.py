@@ -1,0 +1,355 @@
+"""PBS: OpenPBS and PBS Professional; qsub, qstat, qdel, qhold, qrls, pbsnodes.
+
+Measured: OpenPBS 23.06, with and without a job history (the default is without).  ``qstat`` is
+asked in its ``dsv`` form with a delimiter that nobody can know: JSON of some builds holds the first
+of several jobs only.  Whatever id the answer leaves out, without naming it as unknown, is asked
+about again, plainly and alone.  ``qdel`` gets one id a call: an own and an unknown id in one call
+crashed the server that was measured.  A job starts in the home directory unless its script changes
+to ``$PBS_O_WORKDIR``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta, tzinfo
+from typing import ClassVar
+
+from ...errors import InputError, SchedulerError
+from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
+from ..base import Rule, Scheduler, SubmitRequest
+from ..fields import chunks, command_words, quote, shell_path, text_seconds
+from ..framing import framed, read_frame, section
+from ..launcher.launcher import PBS_JOBS, Convention
+from ..outcomes import outcome_of_kind, outcomes_for
+from . import output
+from .directives import check_resources, named_resources
+from .machine import default_queue, read_nodes, read_queues
+from .paths import actual_path, in_directory, usual_path
+from .query import OF_ALL, OF_USER, is_id, read_answer, remembered
+from .query import PBS as OF_PBS
+from .states import RULES, UNCERTAIN
+
+
+class PBS(Scheduler):
+    """OpenPBS and PBS Professional, 14 to 23."""
+
+    name: ClassVar[str] = "pbs"
+    aliases: ClassVar[tuple[str, ...]] = ("openpbs", "pbspro")
+    directive: ClassVar[str | None] = "#PBS"
+    convention: ClassVar[Convention | None] = PBS_JOBS
+    element_form: ClassVar[str] = "{number}[{index}]"
+    probe: ClassVar[str] = (
+        "command -v qsub >/dev/null 2>&1 || exit 1\n"
+        "qstat --version 2>&1 </dev/null | grep -i '^pbs_version'"
+    )
+    rules = RULES
+    uncertain: ClassVar[tuple[str, ...]] = UNCERTAIN
+    # The low byte of an error number from 15001 on (pbs_error.h), as qsub ends with it.
+    own_statuses: ClassVar[frozenset[int]] = frozenset(range(153, 256))
+    late_output: ClassVar[str | None] = (
+        "Where the job runs it is spooled, and it is delivered when the job ends; -k oed writes it "
+        "in place at once. With -R it is removed when the job has ended well."
+    )
+    is_torque: ClassVar[bool] = False
+    cancel_command, hold_command, release_command = "qdel", "qhold", "qrls"
+
+    # -- submitting ------------------------------------------------------------
+
+    def submit_script(self, request: SubmitRequest) -> str:
+        """qsub(1B)."""
+        self._check_array(request)
+        words: list[str] = []
+        for option, value in (
+            ("-N", request.name),
+            (self._array_option(), request.array),
+            ("-q", request.queue),
+            ("-A", request.account),
+            ("-o", request.stdout_path),
+            ("-e", request.stderr_path),
+            ("-W", self._dependency(request)),
+        ):
+            if value is not None:
+                words += [option, str(value)]
+        for wish in self._resources(request):
+            words += ["-l", wish]
+        if request.hold:
+            words.append("-h")
+        words.extend(request.options)
+        return f"LC_ALL=C qsub {self.words(*words)} {shell_path(request.script)} </dev/null\n"
+
+    def _check_array(self, request: SubmitRequest) -> None:
+        """``X-Y[:Z][%N]`` with X < Y is all that ``-J`` takes."""
+        text = request.array
+        if text is None:
+            return
+        found = re.fullmatch(r"([0-9]+)-([0-9]+)(?::[0-9]+)?(?:%[0-9]+)?", text, re.ASCII)
+        if found is None or int(found[1]) >= int(found[2]):
+            raise InputError(
+                f"PBS takes no array {text!r}",
+                advice="One range of at least two, with a step or not: 0-9, 1-99:2, 1-100%5.",
+            )
+
+    def check_script(self, request: SubmitRequest, script: bytes) -> None:
+        """``InputError`` where directives of the script contradict what was asked for."""
+        check_resources(script, request, torque=self.is_torque)
+
+    def needs_script(self, request: SubmitRequest) -> bool:
+        """Whether what was asked for may contradict the script's own directives."""
+        return bool(request.nodes or request.cpus or request.memory or request.gpus)
+
+    def _array_option(self) -> str:
+        return "-J"
+
+    def _resources(self, request: SubmitRequest) -> list[str]:
+        wishes: list[str] = []
+        chunk = [str(request.nodes or 1)]
+        if request.cpus:
+            chunk.append(f"ncpus={request.cpus}")
+        if request.memory:
+            chunk.append(f"mem={memory_text(request.memory)}")
+        if request.gpus:
+            chunk.append(f"ngpus={request.gpus}")
+        if len(chunk) > 1 or request.nodes:
+            wishes.append(f"select={':'.join(chunk)}")
+            # Without it several chunks may lie on one node.
+            several = request.nodes is not None and str(request.nodes) != "1"
+            if several and "place" not in named_resources(b"", request.options):
+                wishes.append("place=scatter")
+        limit = walltime(request.time_limit)
+        if limit is not None:
+            wishes.append(f"walltime={limit}")
+        return wishes
+
+    def _dependency(self, request: SubmitRequest) -> str | None:
+        parts = []
+        for word, ids in (
+            ("afterok", request.after_ok),
+            ("afterany", request.after_any),
+            ("afternotok", request.after_failed),
+        ):
+            jobs = [JobId.parse(one) for one in ids]
+            arrays = [one for one in jobs if one.tasks == ""] if self.is_torque else []
+            others = [str(one) for one in jobs if one not in arrays]
+            if others:
+                parts.append(":".join((word, *others)))
+            if arrays:
+                # After an array by the plain word a job waits for ever.
+                parts.append(":".join((f"{word}array", *map(str, arrays))))
+        return f"depend={','.join(parts)}" if parts else None
+
+    def _has_refused(self, stdout: str, stderr: str, returncode: int, found: Rule | None) -> bool:
+        # 15136: a hook of the site's said no, in whatever words it likes.
+        if returncode == 32 and not self.is_torque and stderr.strip():
+            return True
+        return super()._has_refused(stdout, stderr, returncode, found)
+
+    def submitted_ids(self, stdout: str) -> list[str]:
+        """``1234.server`` or ``1234[].server`` on a line of its own, banners or not."""
+        return _SUBMITTED.findall(stdout)[-1:]
+
+    # -- asking ------------------------------------------------------------------
+
+    #: The lines of sh that the queries of this dialect are made of.
+    query: ClassVar[str] = OF_PBS
+
+    def status_script(self, ids: Sequence[str] = (), *, all_users: bool = False) -> str:
+        """Records of these ids, ended ones too; without ids, the queue of this user (or all)."""
+        if not ids:
+            return framed(self.query, OF_ALL if all_users else OF_USER)
+        return framed(self.query, *self._asking(self.checked_ids(ids)))
+
+    def _asking(self, ids: Sequence[str]) -> list[str]:
+        """The lines of sh that ask about these jobs."""
+        return [f"oj_jobs {self.words(*batch)}\n" for batch in chunks(ids)]
+
+    def accounting_script(self) -> str | None:
+        """The server's own attributes: whether, and for how long, it remembers ended jobs."""
+        return framed(section(f"server-{self.name}", "qstat -B -f </dev/null"))
+
+    def parse_accounting(
+        self, stdout: str, *, stderr: str = "", returncode: int = 0
+    ) -> bool | None:
+        """A history counts that outlives a day: who asks later than that finds nothing."""
+        try:
+            text = self.one_text(stdout, stderr, returncode)
+        except SchedulerError:
+            return None
+        kept = remembered(text, torque=self.is_torque)
+        return None if kept is None else kept >= timedelta(days=1)
+
+    def parse_status(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+        command: str | None = None,
+        timezone: tzinfo | None = None,
+    ) -> Snapshot:
+        """qstat in all its forms, pasted or asked for."""
+        wanted = None if requested is None else [str(JobId.parse(one)) for one in requested]
+        answer = read_answer(
+            self,
+            stdout,
+            stderr,
+            returncode,
+            torque=self.is_torque,
+            zone=timezone,
+            asked=bool(command_words(command, ("qstat",))),
+        )
+        known = answer.rows.settled()
+        if wanted is None and answer.gone and not known and not answer.framed:
+            raise self.error("", answer.errors, returncode)
+        left_out = answer.left_out() if wanted is None else []
+        error = answer.failed if not known and not answer.silent else None
+        if left_out:
+            error = SchedulerError(
+                f"the answer leaves out {len(left_out)} jobs that qselect names: "
+                f"{', '.join(left_out[:5])}",
+                kind="transient", stdout=stdout, stderr=stderr,
+            )  # fmt: skip
+        snapshot = Snapshot(known=known, unparsed=tuple(answer.rows.unparsed), error=error)
+        if wanted is None:
+            return snapshot
+        # Some members of an array say nothing of the others, which may run.
+        lost = [one for one in wanted if _is_left_out(one, known)]
+        is_whole = answer.silent and not answer.rows.unparsed
+
+        def is_gone(one: JobId) -> bool:
+            return is_whole or any(one.matches(it) for it in answer.gone)
+
+        found = snapshot.select([one for one in wanted if one not in lost], covered=is_gone)
+        gone = tuple(one for one in lost if is_gone(JobId.parse(one)))
+        return replace(
+            found,
+            absent=(*found.absent, *gone),
+            unknown=(*found.unknown, *(one for one in lost if one not in gone)),
+        )
+
+    def detail_script(self, job_id: str) -> str:
+        (one,) = self.checked_ids([job_id])
+        asked = section("asked", f"printf '%s\\n' {quote(one)}")
+        return framed(asked, self.query, *self._asking([one]))
+
+    def parse_detail(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> JobStatus:
+        asked = next((one.text.strip() for one in read_frame(stdout) or [] if one.name == "asked"),
+                     None)  # fmt: skip
+        snapshot = self.parse_status(stdout, stderr=stderr, returncode=returncode)
+        for text, status in snapshot.known.items():
+            if asked is None or JobId.parse(text).matches(JobId.parse(asked)):
+                return status
+        raise self.error("", stderr, returncode, kind="not_found")
+
+    def usual_paths(self, job_id: str, name: str) -> tuple[str, str]:
+        out, err = (usual_path(job_id, name, letter, torque=self.is_torque) for letter in "oe")
+        return out, err
+
+    def names_in_directory(self, job_id: str, name: str | None) -> tuple[str, str] | None:
+        return in_directory(job_id, "o"), in_directory(job_id, "e")
+
+    def actual_path(self, path: str, job_id: str, nodes: Sequence[str] | None) -> str | None:
+        return actual_path(path, job_id)
+
+    # -- acting ----------------------------------------------------------------------
+
+    def act_script(self, command: str, ids: Sequence[str]) -> str:
+        return framed(
+            *(
+                section(f"act {one}", f"{command} {quote(one)} 2>&1 </dev/null")
+                for one in self.checked_ids(ids)
+            )
+        )
+
+    def parse_cancel(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+    ) -> dict[str, CancelOutcome]:
+        """Silence and status 0 is success; errors name the id."""
+        sections = read_frame(stdout)
+        said: dict[str, CancelOutcome] = {}
+        if sections is not None:
+            for one in sections:
+                said[one.name.partition(" ")[2]] = self._outcome(one.text, one.returncode)
+            return outcomes_for(requested, said, CancelOutcome.TRANSIENT)
+        text = f"{stderr}\n{stdout}"
+        for line in text.splitlines():
+            last = line.split()[-1:] or [""]
+            if last[0][:1].isdigit() and is_id(last[0]) and self.find_rule(line) is not None:
+                said[last[0]] = self._outcome(line, 1)
+        if returncode != 0 and not said:
+            raise self.error(stdout, stderr, returncode)
+        return outcomes_for(requested, said, CancelOutcome.REQUESTED)
+
+    def _outcome(self, text: str, returncode: int) -> CancelOutcome:
+        if returncode == 0:
+            return CancelOutcome.REQUESTED
+        found = self.find_rule(text)
+        if found is not None and found.kind == "finished_see_history":
+            return CancelOutcome.ALREADY_FINISHED
+        return outcome_of_kind(found.kind if found is not None else None)
+
+    # -- the machine -------------------------------------------------------------------
+
+    def nodes_script(self) -> str:
+        return framed(section(f"pbsnodes-{self.name}", "pbsnodes -a </dev/null"))
+
+    def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
+        nodes = read_nodes(self.one_text(stdout, stderr, returncode))
+        if not nodes:
+            raise self.error(stdout, stderr, returncode, kind="parse_error")
+        return nodes
+
+    def queues_script(self) -> str:
+        return framed(
+            section(f"qstat-{self.name}-Q", "qstat -Q -f </dev/null"),
+            section(f"server-{self.name}", "qstat -B -f </dev/null"),
+        )
+
+    def parse_queues(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Queue]:
+        text = self.one_text(stdout, stderr, returncode)
+        server = next((one.text for one in read_frame(stdout) or [] if one.name.startswith("serv")),
+                      "")  # fmt: skip
+        queues = read_queues(text, default_queue(server))
+        if not queues:
+            raise self.error(stdout, stderr, returncode, kind="parse_error")
+        return queues
+
+    def recognises(self, stdout: str, stderr: str = "", command: str | None = None) -> bool:
+        return output.LOOKS_LIKE.search(stdout) is not None or bool(
+            re.search(r"^q(?:stat|sub|del): (?:Unknown Job Id|cannot connect)|PBS", stderr)
+        )
+
+
+_SUBMITTED = re.compile(
+    r"^[ \t]*([0-9]+(?:\[\])?(?:\.[0-9]*[A-Za-z][A-Za-z0-9_.\-]*)?)[ \t\r]*$",
+    re.MULTILINE | re.ASCII,
+)
+
+
+def _is_left_out(job_id: str, known: Mapping[str, JobStatus]) -> bool:
+    """Whether this is a whole array without a record of its own."""
+    one = JobId.parse(job_id)
+    return one.tasks == "" and not any(one.matches(JobId.parse(it)) for it in known)
+
+
+def memory_text(value: int | str) -> str:
+    """Bytes in PBS' own unit, rounded up to KiB."""
+    return f"{-(-value // 1024)}kb" if isinstance(value, int) else value
+
+
+def walltime(value: timedelta | str | None) -> str | None:
+    """``HH:MM:SS``."""
+    if value is None:
+        return None
+    limit = text_seconds(value)
+    if limit is None or limit <= timedelta(0):
+        raise InputError(f"time_limit is no duration: {value!r}")
+    total = output.seconds(limit)
+    return f"{total // 3600:02}:{total // 60 % 60:02}:{total % 60:02}"

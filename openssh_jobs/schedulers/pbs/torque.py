@@ -1,0 +1,86 @@
+"""Torque: qsub, qstat -x (XML), qdel, qhold, qrls, pbsnodes.
+
+Measured: Torque 6 (its last master).  A server forgets ended jobs after ``keep_completed`` seconds
+(300 unless told otherwise).  Also reads what Slurm's qstat wrapper (slurm-wlm-torque) prints, whose
+letters are lossy: ``C`` is any end, ``U`` anything else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import ClassVar
+
+from ...jobs import CancelOutcome, JobId
+from ..base import SubmitRequest
+from ..fields import chunks
+from ..launcher.launcher import TORQUE_JOBS, Convention
+from .query import TORQUE as OF_TORQUE
+from .scheduler import PBS, memory_text, walltime
+
+
+class Torque(PBS):
+    """Torque, 2.5 to 6."""
+
+    name: ClassVar[str] = "torque"
+    aliases: ClassVar[tuple[str, ...]] = ()
+    probe: ClassVar[str] = (
+        "command -v qsub >/dev/null 2>&1 || exit 1\n"
+        "command -v qconf >/dev/null 2>&1 && exit 1\n"
+        "qstat --version 2>&1 </dev/null | grep -i '^ *version:'"
+    )
+    is_torque: ClassVar[bool] = True
+    convention: ClassVar[Convention | None] = TORQUE_JOBS
+    late_output: ClassVar[str | None] = (
+        "Where the job runs it is spooled, and it is delivered when the job ends; -k oe keeps it "
+        "in the home directory from the start."
+    )
+
+    def _array_option(self) -> str:
+        return "-t"
+
+    def _check_array(self, request: SubmitRequest) -> None:
+        """What an array may be anywhere is what ``-t`` takes."""
+
+    def _resources(self, request: SubmitRequest) -> list[str]:
+        wishes: list[str] = []
+        if request.nodes or request.cpus or request.gpus:
+            chunk = [f"nodes={request.nodes or 1}"]
+            if request.cpus:
+                chunk.append(f"ppn={request.cpus}")
+            if request.gpus:
+                chunk.append(f"gpus={request.gpus}")
+            wishes.append(":".join(chunk))
+        if request.memory:
+            wishes.append(f"mem={memory_text(request.memory)}")
+        limit = walltime(request.time_limit)
+        if limit is not None:
+            wishes.append(f"walltime={limit}")
+        # In one word: Slurm's wrapper heeds the last -l only.
+        return [",".join(wishes)] if wishes else []
+
+    # Slurm's wrappers have no qselect, and their qstat calls an empty list an error, silently.
+    query: ClassVar[str] = OF_TORQUE
+
+    def _asking(self, ids: Sequence[str]) -> list[str]:
+        arrays = [one for one in ids if JobId.parse(one).tasks == ""]
+        others = [one for one in ids if one not in arrays]
+        return [
+            *(f"oj_jobs {self.words(*batch)}\n" for batch in chunks(others)),
+            *(f"oj_array {self.words(one)}\n" for one in arrays),
+        ]
+
+    def _outcome(self, text: str, returncode: int) -> CancelOutcome:
+        if returncode == 153 and not text.strip():
+            return CancelOutcome.NOT_FOUND  # qhold says nothing of an unknown job
+        return super()._outcome(text, returncode)
+
+    def recognises(self, stdout: str, stderr: str = "", command: str | None = None) -> bool:
+        return _LOOKS_LIKE.search(stdout) is not None
+
+
+_LOOKS_LIKE = re.compile(
+    r"<Data><Job>|<Job_Id>|^Job Id:\t|^Job id +Name +Username|exit_status = |^    comp_time = "
+    r"|^OJ:[0-9a-f]+ begin (?:qstat|pbsnodes)-torque",
+    re.MULTILINE,
+)

@@ -1,0 +1,269 @@
+"""A known scheduler reached by a site's own commands (shell text from its settings).  Pure.
+
+The commands list, submit and cancel as the site wants it; what they print is read by the
+scheduler's own parser, in a frame that proves the answer complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, tzinfo
+
+from ..errors import SchedulerError
+from ..jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
+from .base import Scheduler, SubmitRequest, framed, read_frame, section
+from .fields import quote, shell_path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commands:
+    """Shell text of a site: each may hold ``export X=…; …``, variables and pipes.
+
+    ``status`` lists all jobs of this user, ``submit`` gets the script's name behind it,
+    ``cancel`` the ids.
+    """
+
+    status: str | None = None
+    submit: str | None = None
+    cancel: str | None = None
+    nodes: str | None = None
+
+
+class Custom(Scheduler):
+    """``base`` with some of its commands replaced."""
+
+    def __init__(self, base: Scheduler, commands: Commands) -> None:
+        self.base = base
+        self._commands = commands
+        # What the class says elsewhere is here that of the scheduler behind it.
+        self.name = base.name  # type: ignore[misc]
+        self.aliases = base.aliases  # type: ignore[misc]
+        self.probe = base.probe  # type: ignore[misc]
+        self.directive = base.directive  # type: ignore[misc]
+        self.poll_floor = base.poll_floor  # type: ignore[misc]
+        self.rules = base.rules  # type: ignore[misc]
+        self.uncertain = base.uncertain  # type: ignore[misc]
+        self.own_statuses = base.own_statuses  # type: ignore[misc]
+        self.noise = base.noise  # type: ignore[misc]
+        self.convention = base.convention  # type: ignore[misc]
+        self.late_output = base.late_output  # type: ignore[misc]
+
+    # -- submitting ----------------------------------------------------------
+
+    def submit_script(self, request: SubmitRequest) -> str:
+        """The site's command with the script behind it; wishes beyond the script are refused."""
+        if self._commands.submit is None:
+            return self.base.submit_script(request)
+        plain = SubmitRequest(
+            script=request.script,
+            directory=request.directory,
+            token=request.token,
+            options=request.options,
+        )
+        if plain != request:
+            raise SchedulerError(
+                "resources cannot be asked for through a submit command of the settings",
+                kind="unsupported",
+                sent="no",
+                advice="Put them into the script.",
+            )
+        words = "".join(f" {quote(word)}" for word in request.options)
+        return f"{self._commands.submit}{words} {shell_path(request.script)} </dev/null\n"
+
+    def check_script(self, request: SubmitRequest, script: bytes) -> None:
+        """That of the scheduler itself."""
+        self.base.check_script(request, script)
+
+    def needs_script(self, request: SubmitRequest) -> bool:
+        """That of the scheduler itself."""
+        return self.base.needs_script(request)
+
+    def parse_submit(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> str:
+        """The scheduler's own reading."""
+        return self.base.parse_submit(stdout, stderr=stderr, returncode=returncode)
+
+    def submitted_ids(self, stdout: str) -> list[str]:
+        """As the scheduler prints them."""
+        return self.base.submitted_ids(stdout)
+
+    # -- asking --------------------------------------------------------------
+
+    def status_script(self, ids: Sequence[str] = (), *, all_users: bool = False) -> str:
+        """The site's listing, framed."""
+        if self._commands.status is None or all_users:
+            return self.base.status_script(ids, all_users=all_users)
+        return framed(section("listing", f"( {self._commands.status}\n) </dev/null"))
+
+    def parse_status(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+        command: str | None = None,
+        timezone: tzinfo | None = None,
+    ) -> Snapshot:
+        """The scheduler's own reading; what a complete listing does not show is absent."""
+        sections = read_frame(stdout)
+        if not sections or sections[0].name != "listing":
+            return self.base.parse_status(
+                stdout,
+                stderr=stderr,
+                returncode=returncode,
+                requested=requested,
+                command=command,
+                timezone=timezone,
+            )
+        (one,) = sections
+        snapshot = self.base.parse_status(
+            one.text,
+            stderr=stderr,
+            returncode=one.returncode,
+            command=self._last_command(),
+            timezone=timezone,
+        )
+        if requested is None:
+            return snapshot
+        whole = snapshot.error is None and not snapshot.unparsed
+        found = snapshot.select([str(JobId.parse(one)) for one in requested], covered=whole)
+        return replace(found, unparsed=snapshot.unparsed)
+
+    def _last_command(self) -> str:
+        """The listing itself, behind what the site sets up before it."""
+        return (self._commands.status or "").rpartition(";")[2].strip()
+
+    def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str | None:
+        """The scheduler's own look at the queue, for a site's listing may leave jobs out (those
+        that are held, say), and then its history."""
+        history = self.base.history_script(ids, since=since)
+        if self._commands.status is None:
+            return history
+        parts = [section("queue", f"(\n{self.base.status_script(ids)}\n) </dev/null")]
+        if history is not None:
+            parts.append(section("history", f"(\n{history}\n) </dev/null"))
+        return framed(*parts)
+
+    def parse_history(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+        since: datetime | None = None,
+    ) -> Snapshot:
+        """What the queue itself still runs; of what is over, what the history says."""
+        wanted = None if requested is None else list(requested)
+        if self._commands.status is None:
+            return self.base.parse_history(
+                stdout, stderr=stderr, returncode=returncode, requested=wanted, since=since
+            )
+        sections = read_frame(stdout)
+        if not sections:
+            raise self.error(stdout, stderr, returncode, kind="transport")
+        known: dict[str, JobStatus] = {}
+        failed: SchedulerError | None = None
+        for one in reversed(sections):
+            facts = {"stderr": stderr, "returncode": one.returncode, "requested": wanted}
+            try:
+                if one.name == "history":
+                    found = self.base.parse_history(one.text, since=since, **facts)  # type: ignore[arg-type]
+                else:
+                    found = self.base.parse_status(one.text, **facts)  # type: ignore[arg-type]
+            except SchedulerError as error:
+                failed = failed or error
+                continue
+            failed = failed or found.error
+            for job_id, status in found.known.items():
+                # The history knows more of what is over (exit codes), nothing of what goes on.
+                if job_id not in known or status.state.is_active:
+                    known[job_id] = status
+        if failed is not None and not known:
+            raise failed
+        return Snapshot(known=known, error=failed, source="accounting")
+
+    def accounting_script(self) -> str | None:
+        """The scheduler's own."""
+        return self.base.accounting_script()
+
+    def parse_accounting(
+        self, stdout: str, *, stderr: str = "", returncode: int = 0
+    ) -> bool | None:
+        """The scheduler's own reading."""
+        return self.base.parse_accounting(stdout, stderr=stderr, returncode=returncode)
+
+    def usual_paths(self, job_id: str, name: str) -> tuple[str, str] | None:
+        """That of the scheduler itself."""
+        return self.base.usual_paths(job_id, name)
+
+    def names_in_directory(self, job_id: str, name: str | None) -> tuple[str, str] | None:
+        """That of the scheduler itself."""
+        return self.base.names_in_directory(job_id, name)
+
+    def actual_path(self, path: str, job_id: str, nodes: Sequence[str] | None) -> str | None:
+        """That of the scheduler itself."""
+        return self.base.actual_path(path, job_id, nodes)
+
+    def detail_script(self, job_id: str) -> str | None:
+        """The scheduler's own."""
+        return self.base.detail_script(job_id)
+
+    def parse_detail(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> JobStatus:
+        """The scheduler's own."""
+        return self.base.parse_detail(stdout, stderr=stderr, returncode=returncode)
+
+    # -- acting --------------------------------------------------------------
+
+    def cancel_script(self, ids: Sequence[str]) -> str:
+        """The site's command with the ids behind it."""
+        if self._commands.cancel is None:
+            return self.base.cancel_script(ids)
+        words = " ".join(quote(one) for one in self.checked_ids(ids))
+        return f"{self._commands.cancel} {words} </dev/null\n"
+
+    def parse_cancel(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+    ) -> dict[str, CancelOutcome]:
+        """The scheduler's own reading."""
+        return self.base.parse_cancel(
+            stdout, stderr=stderr, returncode=returncode, requested=requested
+        )
+
+    def cleanup_script(self, ids: Sequence[str]) -> str | None:
+        """The scheduler's own."""
+        return self.base.cleanup_script(ids)
+
+    def hold_script(self, ids: Sequence[str]) -> str:
+        """The scheduler's own."""
+        return self.base.hold_script(ids)
+
+    def release_script(self, ids: Sequence[str]) -> str:
+        """The scheduler's own."""
+        return self.base.release_script(ids)
+
+    # -- the machine -----------------------------------------------------------
+
+    def nodes_script(self) -> str:
+        """The site's listing of nodes, or the scheduler's own."""
+        if self._commands.nodes is None:
+            return self.base.nodes_script()
+        return f"{self._commands.nodes}\n"
+
+    def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
+        """The scheduler's own reading."""
+        return self.base.parse_nodes(stdout, stderr=stderr, returncode=returncode)
+
+    def queues_script(self) -> str:
+        """The scheduler's own."""
+        return self.base.queues_script()
+
+    def parse_queues(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Queue]:
+        """The scheduler's own."""
+        return self.base.parse_queues(stdout, stderr=stderr, returncode=returncode)

@@ -1,0 +1,5 @@
+"""``Slurm`` is in scheduler.py, what its commands print in the files beside it.  Pure."""
+
+from .scheduler import Slurm
+
+__all__ = ["Slurm"]

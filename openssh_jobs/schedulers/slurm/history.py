@@ -1,0 +1,100 @@
+"""Slurm's history: sacct, and scontrol for what sacct does not know (yet).  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC
+
+from ...jobs import JobId
+from ..fields import chunks, quote
+from ..framing import Section, section
+from .records import read_scontrol
+from .states import Rows
+from .tables import Table
+
+_FIELDS = (
+    "JobID", "JobIDRaw", "State", "ExitCode", "User", "Partition", "Account", "NCPUS",
+    "NodeList", "Submit", "Start", "End", "Elapsed", "Timelimit", "JobName",
+)  # fmt: skip
+_COLUMNS = (
+    "id", "raw_id", "state", "exit", "user", "queue", "account", "cpus", "nodelist",
+    "submitted", "started", "ended", "elapsed", "time_limit", "name",
+)  # fmt: skip
+
+_LOOKED_AT = 50
+"""Of more jobs at a time scontrol is not asked where sacct answers: the next query asks."""
+
+# Which jobs sacct does not know the end of: all where it failed, else those of which its record is
+# missing, or that of a job that goes on.  (Text of other jobs may make it one more than that.)
+_WITHOUT_END = """\
+oj_left=
+if [ "$oj_rc" -ne 0 ]; then oj_left=$(printf '%s ' @ALL@)
+else for oj_id in @FEW@; do
+  case "
+$oj_said" in
+    *"
+$oj_id|$oj|"*"|$oj|PENDING|$oj|"* | *"
+$oj_id|$oj|"*"|$oj|RUNNING|$oj|"* | *"
+$oj_id|$oj|"*"|$oj|REQUEUED|$oj|"*) ;;
+    *"
+$oj_id|$oj|"* | *"
+${oj_id}_"*) continue ;;
+  esac
+  oj_left="$oj_left $oj_id"
+done
+fi
+"""
+
+
+def history_parts(cluster: str, numbers: Iterable[str]) -> Iterator[str]:
+    """Parts of a framed script that asks for the ends of these jobs of one cluster.
+
+    sacct runs some seconds late, and tells nothing where there is no accounting.  No ``-S``: it
+    would hide jobs that never became eligible.
+    """
+    where = f" -M {quote(cluster)}" if cluster else ""
+    for batch in chunks(dict.fromkeys(numbers)):
+        sacct = (
+            f'oj_said=$(sacct{where} -n -X -p --delimiter="|$oj|" -o {",".join(_FIELDS)}'
+            f" -j {quote(','.join(batch))} </dev/null)\noj_rc=$?\n"
+            "printf '%s\\n' \"$oj_said\"\n(exit $oj_rc)"
+        )
+        yield section(f"sacct@{cluster}", sacct)
+        words = [quote(one) for one in batch]
+        few = " ".join(words[:_LOOKED_AT])
+        yield _WITHOUT_END.replace("@ALL@", " ".join(words)).replace("@FEW@", few)
+        each = (
+            "for oj_id in $oj_left; do\n"
+            f'  oj_out=$(scontrol{where} -a -o show job "$oj_id" 2>&1 </dev/null) && '
+            'printf \'%s>%s\\n%s\\n\' "$oj" "$oj_id" "$oj_out" && continue\n'
+            "  case $oj_out in *'Invalid job id'*) ;; *)"
+            " printf '%s\\n' \"$oj_out\" >&2; break;; esac\n"
+            "done"
+        )
+        # The ids of array elements have brackets: they are no patterns for files.
+        yield 'if [ -n "$oj_left" ]; then\nset -f\n'
+        yield section(f"scontrol@{cluster}", each)
+        yield "set +f\nfi\n"
+
+
+def read_records(one: Section, rows: Rows) -> None:
+    """What scontrol said of each job, each between marks: a comment can look like a record."""
+    for piece in one.text.split(f"{one.mark}>")[1:]:
+        job_id, _, text = piece.partition("\n")
+        found = read_scontrol(text, UTC, asked=JobId.parse(job_id))
+        rows.known.update(found.known)
+        rows.unparsed.extend(found.unparsed)
+
+
+def read_accounting(one: Section, cluster: str, rows: Rows) -> None:
+    columns = _COLUMNS
+    table = Table(columns, source="accounting", zone=UTC, cluster=cluster)
+    cells = one.text.split(f"|{one.mark}|")
+    width = len(columns)
+    for place in range(0, len(cells) - width + 1, width):
+        row = cells[place : place + width]
+        row[0] = row[0].lstrip("\n")
+        rows.add(table.status(row), " ".join(row))
+    rest = "".join(cells[len(cells) - len(cells) % width :]).strip()
+    if rest:
+        rows.unparsed.append(rest[:1000])

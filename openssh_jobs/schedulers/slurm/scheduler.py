@@ -1,0 +1,483 @@
+"""Slurm: sbatch, squeue, sacct, scontrol, scancel, sinfo.
+
+What is asked for, and why (slurm-wlm 22.05.8 measured, manual pages of 14.03 to 24.11 read):
+
+* ``squeue -u UID -t all`` for own jobs: one query serves all handles and processes, and ended jobs
+  stay in it for MinJobAge.  ``-j`` with one unknown id is an error, with two it is silence.
+* ``-o``, not ``--json``: 200 bytes a job instead of 6,000, and it is there in every version.
+* A separator that nobody could know beforehand: names may hold ``|``, newlines and all.
+* ``TZ=UTC0`` and ``SLURM_TIME_FORMAT`` with the offset: Slurm's own times do not say their zone,
+  and sacct does not heed the format.
+* ``sacct -j``, no ``-S``: a window leaves out what never became eligible.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import ClassVar
+
+from ...errors import SchedulerError
+from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
+from ..base import Rule, Scheduler, Section, SubmitRequest, framed, read_frame, section
+from ..fields import chunks, command_words, first_line, json_text, quote, shell_path
+from ..launcher.launcher import SLURM_JOBS, Convention
+from ..outcomes import outcomes_for
+from . import machine, queue
+from .history import history_parts, read_accounting, read_records
+from .records import RECORD, read_json, read_scontrol
+from .sbatch import (
+    COMPLAINT,
+    EACH,
+    LOOKS_LIKE,
+    RULES,
+    SPEAKS,
+    UNCERTAIN,
+    path_of_element,
+    plain,
+    sbatch_words,
+)
+from .states import Rows
+from .tables import columns_of_command, read_table
+
+# What the user or the site may have set for people, and what would change what is listed.
+_TIDY = (
+    "unset SQUEUE_ACCOUNT SQUEUE_ALL SQUEUE_ARRAY SQUEUE_ARRAY_UNIQUE SQUEUE_FEDERATION"
+    " SQUEUE_FORMAT SQUEUE_FORMAT2 SQUEUE_LICENSES SQUEUE_LOCAL SQUEUE_NAMES SQUEUE_PARTITION"
+    " SQUEUE_PRIORITY SQUEUE_QOS SQUEUE_SIBLING SQUEUE_SORT SQUEUE_STATES SQUEUE_USERS"
+    " SACCT_FORMAT SACCT_FEDERATION SACCT_LOCAL SINFO_ALL SINFO_FORMAT SINFO_SORT"
+    " SINFO_PARTITION SINFO_FEDERATION SCONTROL_ALL SCANCEL_INTERACTIVE SCANCEL_NAME"
+    " SCANCEL_STATE SCANCEL_USERID SCANCEL_VERBOSE\n"
+    "SLURM_BITSTR_LEN=0; SLURM_TIME_FORMAT=%Y-%m-%dT%H:%M:%S%z; TZ=UTC0\n"
+    "export SLURM_BITSTR_LEN SLURM_TIME_FORMAT TZ\n"
+)
+
+
+class Slurm(Scheduler):
+    """Slurm, 14 to 25."""
+
+    name: ClassVar[str] = "slurm"
+    directive: ClassVar[str | None] = "#SBATCH"
+    probe: ClassVar[str] = (
+        "command -v sbatch >/dev/null 2>&1 || exit 1\n"
+        "command -v squeue >/dev/null 2>&1 || exit 1\n"
+        "sbatch --version 2>/dev/null"
+    )
+    noise: ClassVar[re.Pattern[str] | None] = re.compile(r"If munged is up, restart with")
+    rules: ClassVar[tuple[Rule, ...]] = RULES
+    # sbatch ends with exit(-1) for an option that it does not take.
+    own_statuses: ClassVar[frozenset[int]] = frozenset((255,))
+    uncertain: ClassVar[tuple[str, ...]] = UNCERTAIN
+    convention: ClassVar[Convention | None] = SLURM_JOBS
+
+    # -- submitting ------------------------------------------------------------
+
+    def submit_script(self, request: SubmitRequest) -> str:
+        """sbatch(1).  ``SBATCH_WAIT`` would make it wait for the job, so it is taken away."""
+        words = sbatch_words(request)
+        return (
+            "unset SBATCH_WAIT SBATCH_DEBUG\n"
+            f"sbatch {self.words(*words)} {shell_path(request.script)} </dev/null\n"
+        )
+
+    def submitted_ids(self, stdout: str) -> list[str]:
+        """``Submitted batch job N on cluster C``, ``N``, ``N;C``; banners may stand before it."""
+        spoken = [
+            match[1] + (f";{match[2]}" if match[2] else "") for match in _SUBMITTED.finditer(stdout)
+        ]
+        if spoken:
+            return spoken
+        bare = _PARSABLE.findall(stdout)
+        return bare[-1:]
+
+    # -- asking ------------------------------------------------------------------
+
+    def status_script(self, ids: Sequence[str] = (), *, all_users: bool = False) -> str:
+        """One squeue a cluster.  Own jobs: all of them, whichever ids are asked for.
+
+        With ``all_users`` and ids: ``-j``, each id twice, since a single unknown one is an error.
+        """
+        parts = [_TIDY]
+        places = self._places(ids, array_only=True) if ids else {}
+        if ids:
+            parts.append("unset SLURM_CLUSTERS\n")
+        for cluster, numbers in (places or {"": []}).items():
+            where = f" -M {quote(cluster)}" if cluster else ""
+            name = f"squeue@{cluster}"
+            base = f'squeue{where} -h -a -t all -o "{queue.FORMAT}"'
+            if not all_users:
+                parts.append(section(name, f'{base} -u "$(id -u)" </dev/null'))
+            elif not numbers:
+                parts.append(section(name, f"{base} </dev/null"))
+            else:
+                unique = list(dict.fromkeys(numbers))
+                for batch in chunks(unique):
+                    listed = ",".join((*batch, batch[0]) if len(batch) == 1 else batch)
+                    parts.append(section(name, f"{base} -j {listed} </dev/null"))
+        return framed(*parts)
+
+    def parse_status(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+        command: str | None = None,
+        timezone: tzinfo | None = None,
+    ) -> Snapshot:
+        """squeue, sacct and scontrol in all their forms, and the answer to ``status_script``."""
+        wanted = None if requested is None else [str(JobId.parse(one)) for one in requested]
+        sections = read_frame(stdout)
+        if sections is not None:
+            return self._framed_status(sections, stdout, stderr, wanted)
+        return self._pasted_status(stdout, stderr, returncode, wanted, command, timezone)
+
+    def _framed_status(
+        self, sections: list[Section], stdout: str, stderr: str, wanted: list[str] | None
+    ) -> Snapshot:
+        rows = Rows()
+        failed: SchedulerError | None = None
+        covered: set[str] = set()
+        several = len({one.name for one in sections}) > 1
+        for one in sections:
+            cluster = one.name.partition("@")[2]
+            text = COMPLAINT.search(stderr)
+            if one.returncode != 0 or (text is not None and f"{one.mark}|" not in one.text):
+                failed = self.error("", stderr, one.returncode)
+                continue
+            covered.add(cluster)
+            queue.read_queue(one, cluster if several else "", rows)
+        if failed is not None and not covered:
+            raise failed
+        snapshot = Snapshot(
+            known=rows.known, unparsed=tuple(rows.unparsed), error=failed, source="queue"
+        )
+        if wanted is None:
+            return snapshot
+        # An odd line could be any of them.
+        return snapshot.select(
+            wanted, covered=lambda one: not rows.unparsed and (one.cluster or "") in covered
+        )
+
+    def _pasted_status(
+        self,
+        stdout: str,
+        stderr: str,
+        returncode: int,
+        wanted: list[str] | None,
+        command: str | None,
+        timezone: tzinfo | None,
+    ) -> Snapshot:
+        words = command_words(command, ("squeue", "sacct", "scontrol"))
+        program = words[0].rsplit("/", 1)[-1] if words else ""
+        complaint = returncode != 0 or COMPLAINT.search(stderr) is not None
+        rows = self._read(stdout, words, program, timezone)
+        if rows is None or (complaint and not rows.known):
+            single = wanted is not None and len(wanted) == 1 and "Invalid job id spec" in stderr
+            if single and program != "sacct" and wanted is not None:
+                return Snapshot(absent=tuple(wanted))
+            if complaint or not stdout.strip():
+                raise self.error(stdout, stderr, returncode)
+            raise self.error(
+                stdout,
+                stderr,
+                returncode,
+                kind="parse_error",
+                message=f"this is no listing of Slurm: {first_line(stdout)!r}",
+            )
+        snapshot = Snapshot(
+            known=rows.known,
+            unparsed=tuple(rows.unparsed),
+            error=self.error("", stderr, returncode) if complaint else None,
+            source=rows.source,
+        )
+        if wanted is None:
+            return snapshot
+        # A pasted listing covers an id only if it was asked for by that id.
+        asked = set(_ids_of_command(words))
+        is_whole = not complaint and not rows.unparsed
+        is_whole = is_whole and (program != "squeue" or "all" in words)
+        listed = [JobId.parse(one) for one in rows.known]
+
+        def covered(one: JobId) -> bool:
+            # Some elements of an array that are listed do not tell how the array ended.
+            is_asked = is_whole and {one.text, one.number} & asked != set()
+            return is_asked and not any(one.contains(other) for other in listed)
+
+        if is_whole and program == "sacct" and asked:
+            snapshot = replace(snapshot, whole_arrays=True)
+        return snapshot.select(wanted, covered=covered)
+
+    def _read(
+        self, stdout: str, words: Sequence[str], program: str, timezone: tzinfo | None
+    ) -> Rows | None:
+        answer = json_text(stdout, '"jobs"')
+        if answer:
+            return read_json(answer)
+        if program == "scontrol" or RECORD.search(stdout) is not None:
+            rows = read_scontrol(stdout, timezone)
+            empty = "No jobs in the system" in stdout
+            return rows if rows.known or rows.unparsed or empty else None
+        told = columns_of_command(words)
+        columns, separator = told if told is not None else (None, None)
+        rows_or_none = read_table(stdout, columns=columns, separator=separator, zone=timezone)
+        if rows_or_none is None and program in ("squeue", "sacct") and _is_bare(words):
+            # Asked for no header, and nothing to list: that is an answer.
+            return Rows() if not stdout.strip() else None
+        if rows_or_none is not None and program == "sacct":
+            rows_or_none.source = "accounting"
+            for job_id, status in rows_or_none.known.items():
+                if status.source != "accounting":
+                    rows_or_none.known[job_id] = status.replace(source="accounting")
+        return rows_or_none
+
+    # -- the history ---------------------------------------------------------------
+
+    def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:
+        """sacct, and scontrol for what it does not know; ``parse_history`` looks at ``since``."""
+        parts = [_TIDY, "unset SLURM_CLUSTERS\n"]
+        for cluster, numbers in self._places(ids).items():
+            parts.extend(history_parts(cluster, numbers))
+        return framed(*parts)
+
+    def _places(self, ids: Sequence[str], *, array_only: bool = False) -> dict[str, list[str]]:
+        """The ids as Slurm's commands take them, by cluster."""
+        places: dict[str, list[str]] = {}
+        for one in self.checked_ids(ids):
+            job_id = JobId.parse(one)
+            places.setdefault(job_id.cluster or "", []).append(plain(job_id, array_only=array_only))
+        return places
+
+    def parse_history(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+        since: datetime | None = None,
+    ) -> Snapshot:
+        """The answer to ``history_script``.  What scontrol still knows is no word on the rest."""
+        sections = read_frame(stdout)
+        if sections is None:
+            raise self.error(stdout, stderr, returncode, kind="transport")
+        rows = Rows(source="accounting")
+        failed: SchedulerError | None = None
+        covered: set[str] = set()
+        several = len({one.name.partition("@")[2] for one in sections}) > 1
+        for one in sections:
+            program, _, cluster = one.name.partition("@")
+            if program == "scontrol":
+                read_records(one, rows)
+            elif one.returncode != 0:
+                failed = self.error("", stderr, one.returncode)
+            else:
+                covered.add(cluster)
+                read_accounting(one, cluster if several else "", rows)
+        if failed is not None and not rows.known:
+            raise failed
+        known = rows.known
+        if since is not None:
+            # A cluster that was set up anew counts from 1 again: an older job of that number.
+            early = since - timedelta(hours=1)
+            known = {
+                job_id: status
+                for job_id, status in known.items()
+                if status.submitted is None or status.submitted >= early
+            }
+        # sacct -j lists every element of an array; what scontrol remembers is another matter.
+        snapshot = Snapshot(
+            known=known,
+            unparsed=tuple(rows.unparsed),
+            error=failed,
+            source="accounting",
+            whole_arrays=failed is None and not rows.unparsed,
+            submitted_per_run=True,
+        )
+        if requested is None:
+            return snapshot
+        return snapshot.select(
+            requested, covered=lambda one: not rows.unparsed and (one.cluster or "") in covered
+        )
+
+    def accounting_script(self) -> str:
+        """sacct for a job that hardly exists: it says at once where there is no accounting."""
+        return framed(_TIDY, section("sacct", "sacct -n -X -P -o JobIDRaw -j 1 </dev/null"))
+
+    def parse_accounting(
+        self, stdout: str, *, stderr: str = "", returncode: int = 0
+    ) -> bool | None:
+        """No for ``Slurm accounting storage is disabled`` and where there is no sacct."""
+        sections = read_frame(stdout)
+        if not sections:
+            return None
+        if sections[0].returncode == 0:
+            return True
+        if sections[0].returncode == 127:
+            return False
+        found = self.find_rule(stderr)
+        return False if found is not None and found.kind == "unsupported" else None
+
+    def detail_script(self, job_id: str) -> str:
+        """``scontrol -o show job``: paths, exit code and command of a job that Slurm remembers."""
+        one = JobId.parse(job_id)
+        where = f" -M {quote(one.cluster)}" if one.cluster else ""
+        asked = plain(one)
+        command = f"scontrol{where} -a -o show job {quote(asked)} </dev/null"
+        return framed(_TIDY, section(f"scontrol {asked}", command))
+
+    def parse_detail(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> JobStatus:
+        """The first job of the answer (an array has one record an element).
+
+        Where elements still wait together, it is they, by the id of the array.
+        """
+        sections = read_frame(stdout)
+        if sections is None or len(sections) != 1:
+            raise self.error(stdout, stderr, returncode, kind="transport")
+        if sections[0].returncode != 0:
+            raise self.error(sections[0].text, stderr, sections[0].returncode)
+        asked = JobId.parse(sections[0].name.partition(" ")[2])
+        rows = read_scontrol(sections[0].text, UTC, asked=asked)
+        if not rows.known:
+            raise self.error(
+                stdout,
+                stderr,
+                returncode,
+                kind="parse_error",
+                message=f"the record of job {asked} cannot be told from the text in it",
+            )
+        for status in rows.known.values():
+            if EACH in (status.stdout_path or ""):
+                one = JobId.parse(status.job_id)
+                tail = f";{one.cluster}" if one.cluster else ""
+                return status.replace(job_id=one.number + tail)
+        return next(iter(rows.known.values()))
+
+    def actual_path(self, path: str, job_id: str, nodes: Sequence[str] | None) -> str | None:
+        """The path of an element, from the one that scontrol tells of a whole array."""
+        return path_of_element(path, JobId.parse(job_id).tasks)
+
+    # -- acting ----------------------------------------------------------------------
+
+    # Without -v scancel is silent about ids that it does not know.
+    cancel_command = "scancel -v"
+    hold_command, release_command = "scontrol hold", "scontrol release"
+
+    def act_script(self, command: str, ids: Sequence[str]) -> str:
+        """One call a cluster; scontrol takes its ids in one word."""
+        parts = [_TIDY, "unset SLURM_CLUSTERS\n"]
+        program, rest = command.split(" ")
+        glue = "," if program == "scontrol" else " "
+        for cluster, numbers in self._places(ids).items():
+            where = f" -M {quote(cluster)}" if cluster else ""
+            for batch in chunks(dict.fromkeys(numbers)):
+                listed = quote(glue.join(batch)) if glue == "," else self.words(*batch)
+                parts.append(section("act", f"{program}{where} {rest} {listed} 2>&1 </dev/null"))
+        return framed(*parts)
+
+    def parse_cancel(
+        self,
+        stdout: str,
+        *,
+        stderr: str = "",
+        returncode: int = 0,
+        requested: Iterable[str] | None = None,
+    ) -> dict[str, CancelOutcome]:
+        """scancel, scontrol hold and release: silence with status 0 is success.
+
+        Raises ``SchedulerError`` where the whole command failed and names no job.
+        """
+        sections = read_frame(stdout)
+        if sections is None:
+            sections = [Section("act", f"{stdout}\n{stderr}", returncode, "")]
+        said: dict[str, CancelOutcome] = {}
+        for one in sections:
+            for line in one.text.splitlines():
+                job_id, text = _about_job(line)
+                if _CANCEL_ID.fullmatch(job_id) is not None:
+                    said[job_id] = self._outcome(text)
+            if one.returncode != 0 and not said:
+                error = self.error(one.text, stderr, one.returncode, asks=False)
+                if error.kind == "not_found" and requested is not None:
+                    return outcomes_for(requested, {}, CancelOutcome.NOT_FOUND)
+                raise error
+        return outcomes_for(requested, said, CancelOutcome.REQUESTED)
+
+    def _outcome(self, text: str) -> CancelOutcome:
+        if "already complet" in text or "completing or completed" in text:
+            return CancelOutcome.ALREADY_FINISHED
+        return self.outcome_of(text)
+
+    # -- the machine -------------------------------------------------------------------
+
+    def nodes_script(self) -> str:
+        command = f'sinfo -a -h -N -o "{machine.NODE_FORMAT}" </dev/null'
+        return framed(_TIDY, section("sinfo", command))
+
+    def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
+        """The answer to ``nodes_script``, or a pasted sinfo or ``scontrol show node``."""
+        one = self.one_section(stdout, stderr, returncode)
+        nodes = machine.read_nodes(one.text, one.mark)
+        if not nodes:
+            raise self.error(stdout, stderr, returncode, kind="parse_error")
+        return nodes
+
+    def queues_script(self) -> str:
+        command = f'sinfo -a -h -o "{machine.QUEUE_FORMAT}" </dev/null'
+        return framed(_TIDY, section("sinfo", command))
+
+    def parse_queues(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Queue]:
+        """The answer to ``queues_script``, or a pasted sinfo or ``scontrol show partition``."""
+        one = self.one_section(stdout, stderr, returncode)
+        queues = machine.read_queues(one.text, one.mark)
+        if not queues:
+            raise self.error(stdout, stderr, returncode, kind="parse_error")
+        return queues
+
+    # -- recognising ---------------------------------------------------------------------
+
+    def recognises(self, stdout: str, stderr: str = "", command: str | None = None) -> bool:
+        if command_words(command, ("squeue", "sacct", "scontrol")):
+            return True
+        if '"pbs_version"' in stdout:
+            return False
+        return LOOKS_LIKE.search(stdout) is not None or SPEAKS.search(stderr) is not None
+
+
+def _about_job(line: str) -> tuple[str, str]:
+    """(id, what is said of it) in a line of scancel or scontrol; no id where it is about none."""
+    _, found, rest = line.partition("error on job id ")
+    if found:
+        job_id, _, text = rest.partition(": ")
+        return job_id, text
+    text, found, job_id = line.rpartition(" for job ")
+    return (job_id.strip().rstrip("."), text) if found else ("", "")
+
+
+# A wrapper of the site may put words, or the colour of its terminal, around it.
+_SUBMITTED = re.compile(
+    r"(?:^|[^\w\n])Submitted batch job ([0-9]+)(?: on cluster ([\w.\-]+))?(?![\w\-])",
+    re.MULTILINE | re.ASCII,
+)
+_PARSABLE = re.compile(r"^[ \t]*([0-9]+(?:;[A-Za-z0-9_.\-]+)?)[ \t\r]*$", re.MULTILINE | re.ASCII)
+_CANCEL_ID = re.compile(r"[0-9]+(?:_(?:[0-9]+|\[[0-9,:%\-]+\]))?(?:\+[0-9]+)?", re.ASCII)
+
+
+def _is_bare(words: Sequence[str]) -> bool:
+    """True for a command that asks for no header (``-h`` of squeue, ``-n`` of sacct)."""
+    return any(re.match(r"--noheader|-[hn]", word) for word in words)
+
+
+def _ids_of_command(words: Sequence[str]) -> Iterable[str]:
+    for place, word in enumerate(words):
+        if word in ("-j", "--jobs", "--job") and place + 1 < len(words):
+            yield from words[place + 1].split(",")
+        elif word.startswith(("--jobs=", "--job=")):
+            yield from word.partition("=")[2].split(",")
+        elif re.fullmatch(r"-[a-zA-Z]*j[0-9,_]+", word):
+            yield from word[word.index("j") + 1 :].split(",")
+    if words and words[0].endswith("scontrol"):
+        yield words[-1]

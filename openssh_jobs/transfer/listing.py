@@ -1,0 +1,180 @@
+"""What a tree holds and which of it is wanted: local walks, filters, and lists for tar."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..commands.quoting import to_text
+from ..errors import TransferError
+from ..files.host_names import HostNames
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+class Member(NamedTuple):
+    """One thing in a tree: its path below the top (bytes), its kind and its size.
+
+    ``kind`` is one of ``f d l o`` (file, directory, link, other: a fifo or a device), ``blocks``
+    what it takes on its disk, in 512 bytes; -1 where that is not known.
+    """
+
+    name: bytes
+    kind: str
+    size: int
+    mode: int = 0
+    mtime_ns: int = 0
+    blocks: int = -1
+
+
+class Filter:
+    """Shell patterns that choose files: ``only`` keeps, ``exclude`` drops.
+
+    A pattern without a slash is held against the last part of a name, one with a slash against
+    the whole path below the top.  ``exclude`` also drops directories with all in them.
+    """
+
+    def __init__(self, only: Sequence[str] | None, exclude: Sequence[str] | None) -> None:
+        for name, patterns in (("only", only), ("exclude", exclude)):
+            if isinstance(patterns, str):
+                raise TypeError(f"{name} is a list of patterns, not one text")
+        self._only = [_compile(pattern) for pattern in only] if only is not None else None
+        self._exclude = [_compile(pattern) for pattern in exclude or ()]
+
+    @property
+    def passes_all(self) -> bool:
+        """Whether nothing is filtered."""
+        return self._only is None and not self._exclude
+
+    def keeps(self, member: Member) -> bool:
+        """Whether a member is wanted, apart from directories above it that are not."""
+        if any(self._matches(pattern, member.name) for pattern in self._exclude):
+            return False
+        if self._only is None or member.kind == "d":
+            return True
+        return any(self._matches(pattern, member.name) for pattern in self._only)
+
+    @staticmethod
+    def _matches(pattern: tuple[bool, re.Pattern[bytes]], name: bytes) -> bool:
+        whole, regex = pattern
+        return regex.match(name if whole else name.rpartition(b"/")[2]) is not None
+
+    def select(self, members: Iterable[Member]) -> list[Member]:
+        """The wanted members; directories that are left empty by ``only`` are dropped."""
+        kept: list[Member] = []
+        dropped: set[bytes] = set()
+        for member in sorted(members):
+            parent = member.name.rpartition(b"/")[0]
+            if parent in dropped or not self.keeps(member):
+                if member.kind == "d":
+                    dropped.add(member.name)
+                continue
+            kept.append(member)
+        if self._only is None:
+            return kept
+        needed: set[bytes] = set()
+        for member in kept:
+            if member.kind != "d":
+                parent = member.name.rpartition(b"/")[0]
+                while parent:
+                    needed.add(parent)
+                    parent = parent.rpartition(b"/")[0]
+        return [member for member in kept if member.kind != "d" or member.name in needed]
+
+
+def _compile(pattern: str) -> tuple[bool, re.Pattern[bytes]]:
+    if not pattern:
+        raise ValueError("an empty pattern matches nothing")
+    # Names are compared as bytes, each standing for one latin-1 character in the translation.
+    text = os.fsencode(pattern.rstrip("/")).decode("latin-1")
+    return "/" in text, re.compile(fnmatch.translate(text.lstrip("/")).encode("latin-1"))
+
+
+def walk(top: bytes, *, follow_symlinks: bool = False) -> list[Member]:
+    """All members of a local tree; ``OSError`` for a directory that cannot be read.
+
+    With ``follow_symlinks`` a link counts as what it points to; a loop is ``OSError`` (ELOOP).
+    """
+    found: list[Member] = []
+    pending: list[tuple[bytes, tuple[tuple[int, int], ...]]] = [(b"", ())]
+    while pending:
+        below, above = pending.pop()
+        place = os.path.join(top, below) if below else top
+        facts = os.stat(place)
+        here = (facts.st_dev, facts.st_ino)
+        if here in above:
+            raise OSError(40, "a loop of symbolic links", os.fsdecode(place))
+        with os.scandir(place) as entries:
+            for entry in entries:
+                name = os.path.join(below, entry.name) if below else entry.name
+                info = entry.stat(follow_symlinks=follow_symlinks)
+                kind = _kind(info.st_mode)
+                rest = (info.st_size, info.st_mode, info.st_mtime_ns, info.st_blocks)
+                found.append(Member(name, kind, *rest))
+                if kind == "d":
+                    pending.append((name, (*above, here)))
+    return found
+
+
+def _kind(mode: int) -> str:
+    for letter, test in (("f", stat.S_ISREG), ("d", stat.S_ISDIR), ("l", stat.S_ISLNK)):
+        if test(mode):
+            return letter
+    return "o"
+
+
+_MOST = 1 << 63
+
+
+def count_of(digits: bytes, *, signed: bool = False) -> int:
+    """A number in a host's listing; ``ValueError`` for what no file system gives."""
+    plain = digits.removeprefix(b"-") if signed else digits
+    # Not int() alone: it takes "1_0" and " 1".
+    if not plain.isdigit() or len(plain) > 19 or int(plain) >= _MOST:
+        raise ValueError(f"no number: {digits[:40]!r}")
+    return int(digits)
+
+
+def unreadable(top: bytes, error: ValueError, host: str) -> TransferError:
+    """The error for a listing that is none."""
+    return TransferError(
+        f"the host's listing of {to_text(top)!r} cannot be read ({error})", host=host, sent="yes"
+    )
+
+
+def parse_find(output: bytes, host: str = "") -> list[Member]:
+    """Read ``KIND SIZE BLOCKS ./NAME`` records, each ended by NUL, the top itself among them.
+
+    ``ValueError`` where it is no such answer, ``UnsafeName`` for a name that is refused.
+    """
+    *records, rest = output.split(b"\0")
+    if rest:
+        raise ValueError(f"it ends in the middle of {rest[:200]!r}")
+    names = HostNames(host, "the listing")
+    members = []
+    for record in records:
+        kind, size, blocks, name = record.split(b" ", 3)
+        letter = kind.decode() if kind in (b"f", b"d", b"l") else "o"
+        plain = names.add(name, letter)
+        if plain is not None:
+            number = count_of(size or b"0")
+            members.append(Member(plain, letter, number, blocks=count_of(blocks, signed=True)))
+    names.close()
+    return members
+
+
+FIND_PRINTF = rb"find . -printf '%y %s %b %p\0'"
+FIND_PLAIN = (
+    rb"""find . -exec /bin/sh -c 'for p; do s=0; if [ -L "$p" ]; then k=l; """
+    rb"""elif [ -d "$p" ]; then k=d; elif [ -f "$p" ]; then k=f; """
+    rb"""s=$(wc -c < "$p"); else k=o; fi; printf "%s %d -1 %s\0" $k $s "$p"; done' sh {} +"""
+)
+
+
+def tar_list(members: Iterable[Member]) -> bytes:
+    """Members as the NUL-separated list that ``tar --null -T -`` reads, the top itself first."""
+    return b"".join([b"./\0", *(b"./" + member.name + b"\0" for member in members)])

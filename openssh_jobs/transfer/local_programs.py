@@ -1,0 +1,148 @@
+"""Local programs (rsync, scp) that start an ssh of their own: it uses the master or fails."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from typing import TYPE_CHECKING, BinaryIO
+
+from ..commands.os_errors import errno_of, error_of, local_error
+from ..commands.quoting import to_text
+from ..errors import TransferError
+from ..openssh import process
+from ..transport.sessions import failure_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..openssh.master import Link
+    from .options import Site
+
+STEP = 0.25
+"""Seconds between two looks at a program at work."""
+_REFUSALS = ("refused by peer", "Control socket connect", "UNKNOWN port 65535",
+             "kex_exchange_identification", "read from master failed")  # fmt: skip
+_CUT = ("Connection closed", "Connection reset", "Broken pipe", "lost connection",
+        "connection unexpectedly closed", "code 255")  # fmt: skip
+# rsync: [receiver] write failed on "/x": No space left on device (28)
+_ROLE = re.compile(r"\[(?P<role>\w+)\].*?: (?P<words>[^:\n]+?) \(\d+\)\s*$", re.MULTILINE)
+
+
+def run(
+    site: Site,
+    argv_of: Callable[[Link], Sequence[str | bytes]],
+    *,
+    what: str,
+    path: bytes,
+    local: bytes,
+    sends: bool,
+    stdin: bytes = b"",
+    stdout: BinaryIO | None = None,
+    tick: Callable[[int], object] = lambda pid: None,
+) -> None:
+    """Run such a program to its end, on a session that is counted like any other.
+
+    ``tick`` is called with its pid while it is at work; ``stdout`` gets what it prints.  ``path``
+    is what an error on the host is about, ``local`` what one here is about.  Where the session was
+    refused the program is started again: it has moved nothing.
+    """
+    ended: list[tuple[int, str]] = []
+
+    def starter(link: Link) -> Link:
+        code, said = _run(argv_of(link), stdin, stdout, tick)
+        if code not in (0, 127) and any(text in said for text in _REFUSALS):
+            raise failure_of(said.encode("utf-8", "replace"))
+        ended[:] = [(code, said)]
+        return link
+
+    link, slot = site.commands.sessions.start(starter, what=what, again=True)
+    slot.release()
+    code, said = ended[0]
+    if code != 0:
+        raise _error(site, link, what, said, path, local, sends=sends)
+    site.commands.sessions.confirmed()
+
+
+def _run(
+    argv: Sequence[str | bytes],
+    stdin: bytes,
+    stdout: BinaryIO | None,
+    tick: Callable[[int], object],
+) -> tuple[int, str]:
+    import tempfile
+
+    with tempfile.TemporaryFile() as wanted, tempfile.TemporaryFile() as told:
+        wanted.write(stdin)
+        wanted.seek(0)
+        out = process.DEVNULL if stdout is None else stdout
+        child = process.spawn(argv, stdin=wanted, stdout=out, stderr=told)
+        try:
+            while not process.wait(child, STEP):
+                tick(child.pid)
+        except BaseException:
+            process.end(child)
+            raise
+        told.seek(0)
+        return child.returncode, to_text(told.read())
+
+
+def _error(
+    site: Site, link: Link, what: str, said: str, path: bytes, local: bytes, *, sends: bool
+) -> Exception:
+    said = said.strip()
+    sessions = site.commands.sessions
+    if any(text in said for text in _CUT) and not sessions.still_answers(link):
+        sessions.forget(link)
+        return sessions.master.lost(link, what)
+    # A pipe that broke is what the other side's failure looked like from here.
+    told = [one for one in _ROLE.finditer(said) if one["words"] != "Broken pipe"]
+    if told:
+        role = told[0]
+        there = (role["role"] != "sender") == sends
+        if there:
+            return error_of(role["words"], path, host=site.host)
+        return local_error(to_text(local), role["words"])
+    lines = [line for line in said.splitlines() if line.strip()]
+    if errno_of(lines[0] if lines else "") is not None:
+        if lines[0].startswith((to_text(local), f"{what}: {to_text(local)}")):
+            return local_error(to_text(local), lines[0])
+        return error_of(lines[0], path, host=site.host)
+    text = lines[0] if lines else f"{what} failed without a word"
+    advice = None
+    if "is your shell clean" in said:
+        advice = "The login shell there prints something before a command begins."
+    return TransferError(f"{what}: {text}", host=site.host, sent="yes", advice=advice)
+
+
+def read_counter(pid: int, name: str) -> int | None:
+    """Bytes that a process of ours has read (``rchar``) or written (``wchar``), where told."""
+    try:
+        with open(f"/proc/{pid}/io", "rb") as handle:
+            for line in handle:
+                key, _, value = line.partition(b":")
+                if key == name.encode():
+                    return int(value)
+    except OSError:
+        pass
+    return None
+
+
+def moved_by(pid: int, name: str) -> int:
+    """The same as a sign of life: where the system counts nothing there always is one."""
+    counted = read_counter(pid, name)
+    if counted is None and not os.path.isdir("/proc/self"):
+        return time.monotonic_ns()
+    return -1 if counted is None else counted
+
+
+def descriptor_offset(pid: int, path: bytes) -> int | None:
+    """How far a process of ours is in a file that it has open, where the system tells."""
+    try:
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            if os.readlink(os.fsencode(f"/proc/{pid}/fd/{name}")) == path:
+                with open(f"/proc/{pid}/fdinfo/{name}", "rb") as handle:
+                    return int(handle.readline().split()[1])
+    except (OSError, IndexError, ValueError):
+        pass
+    return None

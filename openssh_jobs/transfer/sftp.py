@@ -1,0 +1,455 @@
+"""The held ``sftp``: one subprocess in batch mode on the master's socket, kept for the next file.
+
+An error ends a batch (that is how sftp reports one), so a failed call costs a new process and
+nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import select
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..commands import limits
+from ..commands.child import SILENT, not_started
+from ..commands.os_errors import errno_of, error_of, local_error
+from ..commands.quoting import to_text, visible
+from ..errors import ConnectError, ConnectionLost, TransferError
+from ..openssh import mux_protocol, process, reaper, ssh_config
+from ..openssh.locks import CallLock
+from ..transport.sessions import OPEN_TIMEOUT, failure_of
+from .local_programs import read_counter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..openssh.master import Link
+    from ..transport.sessions import Sessions, Slot
+
+log = logging.getLogger("openssh_jobs.sftp")
+
+_CHUNK = 65536
+# `pwd` is answered from memory and cannot fail: its line on stdout says that all before it is done.
+_SYNC = b"pwd\n"
+_SYNC_ANSWER = b"Remote working directory: "
+_ECHO = b"sftp> "
+"""What each line of a batch is printed with when its turn comes."""
+_MAX_LINE = 8000
+"""sftp reads lines of at most 8191 bytes ("string too long")."""
+
+
+_LINK_WORDS = (b"Connection closed", b"Connection reset", b"Couldn't read packet",
+               b"Couldn't send packet", b"Broken pipe")  # fmt: skip
+# `write local "P": …`, `open local "P": …`, `stat P: …` (of what is to be put)
+_LOCAL = re.compile(r'^(?:\w+ local "|local \w+ "|\w+ on local file "|stat (?!remote))'
+                    r'(?P<path>.*?)"?: (?P<words>[^:]*)\Z', re.MULTILINE)  # fmt: skip
+
+
+class NoSubsystem(Exception):
+    """The server offers no sftp."""
+
+
+class _Failed(Exception):
+    """sftp ended: its return code and what it said."""
+
+    def __init__(self, returncode: int | None, stderr: bytes) -> None:
+        super().__init__(returncode, stderr)
+        self.returncode = returncode
+        self.stderr = stderr
+
+
+def arguments(path: str) -> list[str]:
+    """The command line of an sftp that uses the master's socket or fails."""
+    quoted = path.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
+    # For sftp -S is a program, not a socket.
+    options = ["ControlMaster=no", f'ControlPath="{quoted}"', "ProxyCommand=false", "BatchMode=yes"]
+    argv = [ssh_config.find("sftp"), "-q", "-F", "none"]
+    for option in options:
+        argv += ["-o", option]
+    return [*argv, "-b", "-", "none"]
+
+
+class _Held:
+    """One sftp at work."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.slot: Slot | None = None
+        self._stderr = b""
+        self._line = b""
+        self._begun = 0
+        self._child = process.spawn(
+            arguments(link.path), stdin=process.PIPE, stdout=process.PIPE, stderr=process.PIPE
+        )
+        for pipe in (self._child.stdin, self._child.stdout, self._child.stderr):
+            if pipe is not None:
+                os.set_blocking(pipe.fileno(), False)
+
+    def call(
+        self,
+        lines: Sequence[bytes],
+        *,
+        stall: float | None,
+        tick: Callable[[], object] | None = None,
+        moved: Callable[[], object] | None = None,
+        through: Callable[[int], object] | None = None,
+        most: float | None = None,
+    ) -> None:
+        """Run batch lines; ``_Failed`` at the first error.
+
+        ``stall``: seconds without any sign of life after which to give up, ``most``: seconds in
+        all; ``moved`` tells a number that changes while data flow.  ``through`` hears how many
+        lines are done.
+        """
+        self._begun = 0
+        began = time.monotonic()
+        stdin, stdout, stderr = self._child.stdin, self._child.stdout, self._child.stderr
+        if stdin is None or stdout is None or stderr is None:
+            raise AssertionError("sftp was started without pipes")
+        data = memoryview(b"".join(line + b"\n" for line in lines) + _SYNC)
+        poll = select.poll()
+        poll.register(stdout, select.POLLIN)
+        poll.register(stderr, select.POLLIN)
+        poll.register(stdin, select.POLLOUT)
+        last, seen = time.monotonic(), None
+        while True:
+            for fd, _ in poll.poll(250):
+                last = time.monotonic()
+                if fd == stdin.fileno():
+                    data = self._write(data, poll)
+                elif fd == stdout.fileno():
+                    if self._read_stdout():
+                        self._read_stderr()
+                        return
+                else:
+                    self._read_stderr()
+            if tick is not None:
+                tick()
+            if through is not None:
+                through(max(0, self._begun - 1))
+            if moved is not None and (now := moved()) != seen:
+                seen, last = now, time.monotonic()
+            now_at = time.monotonic()
+            if stall is not None and now_at - last > stall:
+                raise TimeoutError
+            if most is not None and now_at - began > most:
+                raise TimeoutError
+
+    def _write(self, data: memoryview, poll: select.poll) -> memoryview:
+        stdin = self._child.stdin
+        if stdin is None:
+            raise AssertionError("no stdin")
+        try:
+            data = data[os.write(stdin.fileno(), data[:_CHUNK]) :]
+        except BlockingIOError:
+            return data
+        except OSError:
+            raise self._failed() from None
+        if not data:
+            poll.unregister(stdin)
+        return data
+
+    def _read_stdout(self) -> bool:
+        """True when the answer to the last line has come."""
+        stdout = self._child.stdout
+        if stdout is None:
+            raise AssertionError("no stdout")
+        data = os.read(stdout.fileno(), _CHUNK)
+        if not data:
+            raise self._failed()
+        self._line += data
+        if len(self._line) > limits.WORDS:
+            self._line = self._line[-_CHUNK:]  # no line of sftp's own is as long
+        *lines, self._line = self._line.split(b"\n")
+        self._begun += sum(line.startswith(_ECHO) for line in lines)
+        return any(line.startswith(_SYNC_ANSWER) for line in lines)
+
+    def _read_stderr(self) -> None:
+        stderr = self._child.stderr
+        if stderr is None:
+            return
+        try:
+            data = os.read(stderr.fileno(), _CHUNK)
+        except BlockingIOError:
+            return
+        if len(self._stderr) < limits.WORDS:
+            self._stderr += data
+
+    def _failed(self) -> _Failed:
+        process.wait(self._child, 5.0)
+        self._read_stderr()
+        return _Failed(self._child.poll(), self._stderr)
+
+    @property
+    def said(self) -> bytes:
+        """What came on its stderr."""
+        return self._stderr
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._child.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._child.poll() is None
+
+    def close(self, *, grace: float = 2.0) -> None:
+        """End sftp, kindly (end of input) and then not."""
+        for pipe in (self._child.stdin, self._child.stdout, self._child.stderr):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except OSError:
+                    pass
+        if not process.wait(self._child, grace):
+            process.end(self._child)
+        if self.slot is not None:
+            self.slot.release()
+
+    def abandon(self) -> None:
+        """In a forked child: close our copies; the process is the parent's."""
+        for pipe in (self._child.stdin, self._child.stdout, self._child.stderr):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except OSError:
+                    pass
+        # It is not ours to wait for; without this Popen would warn when it is collected.
+        self._child.returncode = 0
+
+
+class Sftp:
+    """The files lane of a connection."""
+
+    def __init__(self, sessions: Sessions, *, start_timeout: float = limits.START) -> None:
+        self._sessions = sessions
+        self.start_timeout = start_timeout
+        self.started = 0
+        self.reset()
+        sessions.on_reclaim(self._reclaim)
+
+    def reset(self) -> None:
+        """Start anew, as after a fork."""
+        held = getattr(self, "_held", None)
+        if held is not None:
+            held.abandon()
+        self._held: _Held | None = None
+        # Not reentrant: a signal handler would write into the batch that it interrupts.
+        self._lock = CallLock("a command of sftp", self._host, counts=False)
+        self._used_at = 0.0
+
+    def call(
+        self,
+        lines: Sequence[bytes],
+        *,
+        path: str | bytes,
+        again: bool = True,
+        stall: float = 300.0,
+        tick: Callable[[], object] | None = None,
+        moved: Callable[[], object] | None = None,
+        through: Callable[[int], object] | None = None,
+    ) -> None:
+        """Run lines of sftp's batch language, as one batch that stops at the first error.
+
+        ``path`` is what an error is about; ``again``: a lost link is survived by one repetition.
+        ``through`` hears, four times a second and more often, how many lines are done.  ``stall``
+        are seconds in which nothing moved; ``moved`` is a number that changes while something does
+        (else what the system counts for sftp; where it counts nothing only the master's keepalives
+        tell a dead link).
+        Raises the ``OSError`` of the path, ``TransferError``, ``ConnectionLost``, ``NoSubsystem``.
+        """
+        for line in lines:
+            if len(line) > _MAX_LINE:
+                raise TransferError(
+                    f"the name is too long for sftp's batch language: {to_text(line)[:80]!r}…",
+                    host=self._host,
+                    advice='Use method="tar".',
+                )
+        with self._lock:
+            lost: ConnectionLost | None = None
+            for last in (not again, True):
+                try:
+                    held = self._hold(to_text(lines[0]))
+                except ConnectError as error:
+                    if lost is None:
+                        raise
+                    # What came first is what happened; that there is no link yet comes of it.
+                    raise lost from error
+                try:
+                    signs = moved
+                    if signs is None and read_counter(held.pid, "rchar") is not None:
+                        signs = partial(read_counter, held.pid, "rchar")
+                    limit = stall if signs is not None else None
+                    held.call(lines, stall=limit, tick=tick, moved=signs, through=through)
+                except _Failed as failed:
+                    link = self._drop_after_failure()
+                    error_now = self._error(failed, path, link)
+                    if isinstance(error_now, ConnectionLost) and not last:
+                        lost = error_now
+                        continue
+                    raise error_now from None
+                except TimeoutError:
+                    self._drop()
+                    raise ConnectionLost(
+                        f"nothing moved for {stall:g} s", host=self._host, sent="maybe"
+                    ) from None
+                except BaseException:
+                    self._drop(grace=0.0)
+                    raise
+                self._used_at = time.monotonic()
+                self._sessions.confirmed()
+                if self._sessions.wished_by_others():
+                    self._drop()
+                return
+
+    @property
+    def _host(self) -> str:
+        return self._sessions.master.target.host
+
+    def _hold(self, what: str) -> _Held:
+        if self._held is not None and self._held.alive:
+            return self._held
+        self._drop()
+
+        def starter(link: Link) -> _Held:
+            held = _Held(link)
+            try:
+                # Its answer proves that a session was granted and that an sftp server, which sent
+                # its version, is on the other side: nothing was asked of it before.
+                held.call([], stall=self.start_timeout, most=self.start_timeout)
+            except _Failed as failed:
+                held.close(grace=0.5)
+                raise self._refusal(failed) from None
+            except TimeoutError:
+                said = held.said
+                held.close(grace=0.0)
+                if not self._sessions.round_trip(link):
+                    raise mux_protocol.MuxTimeout("sftp did not begin") from None
+                raise not_started(
+                    self._sessions, what, why=f"{SILENT} {self.start_timeout:g} s", err=said
+                ) from None
+            except BaseException:
+                held.close(grace=0.0)
+                raise
+            return held
+
+        held, slot = self._sessions.start(starter, what=what, again=True)
+        held.slot = slot
+        slot.kept()
+        self._held = held
+        self.started += 1
+        reaper.watch(self)
+        return held
+
+    def _refusal(self, failed: _Failed) -> Exception:
+        """Why sftp did not begin.  -q hides ssh's own words: the session is asked about."""
+        said = to_text(failed.stderr)
+        if "subsystem request failed" in said:
+            return NoSubsystem(visible(said))
+        if "Received message too long" in said:
+            return NoSubsystem(f"the login shell prints before sftp begins: {_decode_noise(said)}")
+        link = self._sessions.link()
+        nothing = os.open(os.devnull, os.O_RDWR)
+        try:
+            session = mux_protocol.open_session(
+                link.path, b"sftp", (nothing,) * 3, timeout=OPEN_TIMEOUT, subsystem=True
+            )
+        except mux_protocol.MuxError as error:
+            return error
+        finally:
+            os.close(nothing)
+        session.wait(5.0)
+        status = session.status
+        session.close()
+        if status is None or status not in (0, 255):
+            return NoSubsystem("the server has no sftp subsystem")
+        if status == 0 or self._sessions.still_answers(link):
+            # It was granted, and what answered spoke no sftp.
+            return NoSubsystem(f"what the server starts for sftp is none: {visible(said)}")
+        return failure_of(failed.stderr)
+
+    @staticmethod
+    def _is_transport(failed: _Failed) -> bool:
+        """Whether the link ended under sftp: told by ssh, or by the signal of a broken pipe."""
+        if failed.returncode is None or failed.returncode == 255 or failed.returncode < 0:
+            return True
+        return any(text in failed.stderr for text in _LINK_WORDS)
+
+    def _error(self, failed: _Failed, path: str | bytes, link: Link | None) -> Exception:
+        said = to_text(failed.stderr).strip()
+        if self._is_transport(failed):
+            if link is not None:
+                self._sessions.forget(link)
+                return self._sessions.master.lost(link, "sftp")
+            return ConnectionLost("the connection was lost", host=self._host)
+        local = _LOCAL.search(said)
+        if local is not None:
+            return local_error(local["path"], local["words"])
+        if errno_of(said) is not None:
+            return error_of(said, path, host=self._host)
+        line = said.splitlines()[-1] if said else f"sftp ended with status {failed.returncode}"
+        return TransferError(f"{line} ({to_text(_bytes(path))!r})", host=self._host, sent="yes")
+
+    def _drop_after_failure(self) -> Link | None:
+        link = self._held.link if self._held is not None else None
+        self._drop(grace=0.5)
+        return link
+
+    def _drop(self, grace: float = 2.0) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            held.close(grace=grace)
+
+    @property
+    def pid(self) -> int | None:
+        """The process of the held sftp, if one is held."""
+        held = self._held
+        return None if held is None else held.pid
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an sftp is held now."""
+        return self._held is not None
+
+    def _reclaim(self) -> None:
+        self.give_back(idle_for=0.0)
+
+    def give_back(self, *, idle_for: float) -> bool:
+        """End the sftp if it is idle; true if none is held now."""
+        if self._lock.is_mine or not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if self._held is None:
+                return True
+            if time.monotonic() - self._used_at >= idle_for or self._sessions.wished_by_others():
+                self._drop()
+                return True
+            return False
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """Give the session back now."""
+        with self._lock:
+            self._drop()
+
+
+def _bytes(path: str | bytes) -> bytes:
+    return path if isinstance(path, bytes) else path.encode("utf-8", "surrogateescape")
+
+
+def _decode_noise(said: str) -> str:
+    """The first four bytes that the shell printed, hidden in sftp's complaint as a number."""
+    digits = "".join(
+        char for char in said.split("too long", 1)[-1].split("\n")[0] if char.isdigit()
+    )
+    try:
+        return repr(int(digits).to_bytes(4, "big").decode("ascii", "replace") + "…")
+    except (ValueError, OverflowError):
+        return "something"

@@ -1,0 +1,162 @@
+"""Trees file by file over sftp, where the host has no tar."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import posixpath
+import stat
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..commands.os_errors import error_of
+from ..commands.quoting import quote, quote_path, sftp_quote, to_text
+from ..errors import TransferError
+from ..files import write_errors
+from . import progress
+from .sftp import NoSubsystem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..commands.control_shell import ControlShell
+    from ..files.remote_files import Files
+    from . import listing
+    from .options import Options
+    from .sftp import Sftp
+
+_LINKS_AT_ONCE = 500
+
+
+class Lane(NamedTuple):
+    """What a tree by sftp needs of a connection."""
+
+    sftp: Sftp
+    shell: ControlShell
+    files: Files
+    host: str
+
+
+def no_sftp(host: str) -> TransferError:
+    """The error where only sftp was asked for, and there is none."""
+    return TransferError("the host offers no working sftp", host=host, advice='Use method="tar".')
+
+
+def _telling(
+    lines: list[listing.Member], options: Options, name: bytes
+) -> Callable[[int], object] | None:
+    """What hears how many lines of a batch, one for each of these members, are done."""
+    if options.progress is None:
+        return None
+    files = [member.kind == "f" for member in lines]
+    counts = list(itertools.accumulate(files, initial=0))
+    sums = list(itertools.accumulate((one.size * (one.kind == "f") for one in lines), initial=0))
+    last = 0.0
+
+    def through(done: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= progress.EVERY:
+            last = time.monotonic()
+            done = min(done, len(lines))
+            options.report(sums[done], sums[-1], counts[done], counts[-1], name)
+
+    return through
+
+
+def send_tree(
+    lane: Lane, source: bytes, stage: bytes, members: list[listing.Member], options: Options
+) -> None:
+    """One batch: directories, files, then links; modes of directories last, deepest first."""
+    lines, links, modes = [], [], []
+    for member in sorted(members):
+        there = posixpath.join(stage, member.name)
+        if member.kind == "d":
+            lines.append(b"mkdir " + sftp_quote(there))
+            modes.append(b"chmod %o " % stat.S_IMODE(member.mode) + sftp_quote(there))
+        elif member.kind == "f":
+            here = os.path.join(source, member.name)
+            # -p for the modes, which a tree keeps whatever the umask there is.
+            lines.append(b"put -p " + sftp_quote(here) + b" " + sftp_quote(there))
+        else:
+            link = os.readlink(os.path.join(source, member.name))
+            links.append(b"ln -s -- %b %b" % (quote(link), quote_path(there)))
+    top = stat.S_IMODE(os.stat(source).st_mode)
+    modes = [b"chmod %o " % top + sftp_quote(stage), *modes]
+    try:
+        through = _telling([one for one in sorted(members) if one.kind != "l"], options, source)
+        lane.sftp.call(lines or [b"pwd"], path=stage, again=False, through=through)
+        for start in range(0, len(links), _LINKS_AT_ONCE):
+            answer = lane.shell.call(b" && ".join(links[start : start + _LINKS_AT_ONCE]))
+            if answer.status != 0:
+                raise error_of(to_text(answer.stderr), stage, host=lane.host)
+        if not options.preserve:
+            # The times that came with the modes.
+            lane.shell.call(b"find %b -type f -exec touch -c {} +" % quote_path(stage))
+        lane.sftp.call(list(reversed(modes)), path=stage)
+    except NoSubsystem:
+        raise no_sftp(lane.host) from None
+    except TransferError as error:
+        raise write_errors.reason(lane.shell, lane.host, error, stage) from error
+
+
+def receive_tree(
+    lane: Lane, source: bytes, stage: bytes, members: list[listing.Member], options: Options
+) -> None:
+    """One batch: directories are made here, files come with their modes, links are made last.
+
+    sftp writes through whatever bears the name that it was given: while it is at work there is no
+    link in the stage.
+    """
+    lines, files = [], []
+    for member in sorted(members):
+        here = os.path.join(stage, member.name)
+        there = posixpath.join(source, member.name)
+        if member.kind == "d":
+            os.mkdir(here, 0o700)
+        elif member.kind == "f":
+            files.append(here)
+            lines.append(b"get -p " + sftp_quote(there) + b" " + sftp_quote(here))
+    try:
+        through = _telling([one for one in sorted(members) if one.kind == "f"], options, source)
+        lane.sftp.call(lines or [b"pwd"], path=source, again=False, through=through)
+    except NoSubsystem:
+        raise no_sftp(lane.host) from None
+    if not options.preserve:
+        for here in files:
+            if not os.path.lexists(here):
+                raise TransferError(
+                    f"{os.fsdecode(here)!r} did not arrive", host=lane.host, sent="yes"
+                )
+            os.utime(here, follow_symlinks=False)
+    receive_links(lane, source, stage, members)
+    _copy_directory_modes(lane, source, stage, members)
+
+
+def receive_links(
+    lane: Lane, source: bytes, stage: bytes, members: Sequence[listing.Member]
+) -> None:
+    """Make the symbolic links of a tree on the host in ``stage``, which holds all the rest."""
+    links = [member for member in members if member.kind == "l"]
+    for start in range(0, len(links), _LINKS_AT_ONCE):
+        some = links[start : start + _LINKS_AT_ONCE]
+        script = b"".join(
+            b"t=$(readlink -- %b; echo x); printf '%%s\\0' \"${t%%?x}\"; "
+            % quote_path(posixpath.join(source, link.name))
+            for link in some
+        )
+        *targets, rest = lane.shell.call(script, again=True).stdout.split(b"\0")
+        if len(targets) != len(some) or rest or not all(targets):
+            raise TransferError("a link changed meanwhile", host=lane.host, sent="yes")
+        for link, points_to in zip(some, targets, strict=True):
+            os.symlink(points_to, os.path.join(stage, link.name))
+
+
+def _copy_directory_modes(
+    lane: Lane, source: bytes, stage: bytes, members: list[listing.Member]
+) -> None:
+    names = [b"", *(member.name for member in members if member.kind == "d")]
+    facts = lane.files.stat_many([posixpath.join(source, name) for name in names])
+    for name, one in sorted(zip(names, facts, strict=True), reverse=True):
+        if one is not None:
+            # Made above, in a stage of ours, as directories.
+            os.chmod(os.path.join(stage, name), stat.S_IMODE(one.st_mode))

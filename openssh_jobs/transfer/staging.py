@@ -1,0 +1,195 @@
+"""What arrived here from a host is looked at before any of it gets its name.
+
+The second wall behind ``host_names``, for what programs of this machine made of a hostile host's
+bytes: all of it was received into a directory of its own.  What is found in there has to be what
+was listed, and linked to nothing outside.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from .. import permissions
+from ..commands.quoting import to_text
+from ..errors import TransferError
+from ..files import host_names
+from . import listing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+
+def check(
+    stage: bytes,
+    members: Sequence[listing.Member],
+    host: str,
+    *,
+    strangers: bool,
+    keep_special_modes: bool,
+) -> int:
+    """The bytes of all files that arrived; ``TransferError`` names what is wrong.
+
+    ``strangers``: whether names that were not listed may be there (files made meanwhile).  Set-id
+    bits of files are dropped unless ``keep_special_modes``: whoever runs them here runs as us.
+    """
+    arrived = listing.walk(stage)
+    found = {member.name: member for member in arrived}
+    listed = {member.name for member in members}
+    for member in members:
+        got = found.get(member.name)
+        if got is None and os.path.lexists(os.path.join(stage, member.name)):
+            why = "is the same as another one to the file system here"
+            raise host_names.refused(member.name, why, host=host, call="the listing")
+        if got is None or got.kind != member.kind:
+            raise TransferError(f"{to_text(member.name)!r} did not arrive", host=host, sent="yes")
+    unwanted = [m for m in arrived if m.name not in listed and (not strangers or m.kind == "o")]
+    if unwanted:
+        name = to_text(min(unwanted).name)
+        raise _refused(f"{name!r}, which was not asked for", host)
+    total = 0
+    counts: dict[tuple[int, int], int] = {}
+    links: dict[tuple[int, int], tuple[int, bytes]] = {}
+    special = []
+    for member in arrived:
+        if member.kind != "f":
+            continue
+        path = os.path.join(stage, member.name)
+        facts = os.lstat(path)
+        total += facts.st_size
+        if facts.st_nlink > 1:
+            key = (facts.st_dev, facts.st_ino)
+            counts[key] = counts.get(key, 0) + 1
+            links[key] = (facts.st_nlink, member.name)
+        if facts.st_mode & (stat.S_ISUID | stat.S_ISGID):
+            special.append((path, stat.S_IMODE(facts.st_mode) & ~(stat.S_ISUID | stat.S_ISGID)))
+    for key, (number, linked) in links.items():
+        if number != counts[key]:
+            raise _refused(f"{to_text(linked)!r} as a hard link to a file outside of it", host)
+    if not keep_special_modes:
+        # Only now: no file outside gets another mode.
+        for path, mode in special:
+            os.chmod(path, mode)
+    return total
+
+
+def _refused(what: str, host: str) -> TransferError:
+    return TransferError(f"the host's archive holds {what}: nothing was kept", host=host,
+                         sent="yes")  # fmt: skip
+
+
+def is_whole_file(path: bytes, host: str) -> os.stat_result:
+    """The facts of a file that arrived; ``TransferError`` where it is a link or shared."""
+    facts = os.lstat(path)
+    if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
+        why = "what arrived is no file of its own: nothing was kept"
+        raise TransferError(why, host=host, sent="yes")
+    return facts
+
+
+def finish_file(
+    part: bytes,
+    target: bytes,
+    size: int,
+    size_now: Callable[[], int],
+    *,
+    mode: int,
+    times: tuple[int, int] | None,
+    what: str,
+    host: str,
+) -> int:
+    """Look whether a file is whole, and give it its mode, times and name; its size.
+
+    ``size`` is what the host said before; ``size_now`` asks again where another arrived.
+    """
+    is_whole_file(part, host)
+    # Names in a group's directory can be swapped meanwhile; what is open stays what it is.
+    with open(part, "rb", buffering=0, opener=permissions.opener) as handle:
+        arrived = os.fstat(handle.fileno()).st_size
+        if arrived != size and size_now() != arrived:
+            raise TransferError(
+                f"{what!r} is not whole: {arrived} bytes arrived of {size}; the source may have "
+                "changed meanwhile",
+                host=host,
+                sent="yes",
+            )
+        os.fchmod(handle.fileno(), mode)
+        if times is not None:
+            os.utime(handle.fileno(), ns=times)
+    os.replace(part, target)
+    return arrived
+
+
+_PLACE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+@contextmanager
+def _inside(top: bytes, below: bytes) -> Iterator[int]:
+    """A descriptor of a directory below a local one, reached through no link."""
+    handle = os.open(top, _PLACE)
+    try:
+        for part in below.split(b"/") if below else ():
+            inner = os.open(part, _PLACE | os.O_NOFOLLOW, dir_fd=handle)
+            os.close(handle)
+            handle = inner
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def place(stage: bytes, target: bytes, *, merge: bool, host: str) -> None:
+    """Rename a whole local tree into its place, or move its members into an existing one.
+
+    A link in the place of a directory is refused, not followed: an earlier transfer from the same
+    host may have brought it.
+    """
+    target = target.rstrip(b"/") or target
+    if not merge or not os.path.lexists(target):
+        if os.path.lexists(target):
+            raise FileExistsError(17, "File exists", os.fsdecode(target))
+        os.rename(stage, target)
+        return
+    members = sorted(listing.walk(stage))
+    host_names.check_target(target, members, host=host)
+    by_parent: dict[bytes, list[listing.Member]] = {b"": []}
+    for member in members:
+        by_parent.setdefault(posixpath.dirname(member.name), []).append(member)
+    # What is to leave a directory needs it to be writable.
+    os.chmod(stage, 0o700)
+    modes = []
+    # Sorted: a directory is made in the turn of the one above it.
+    for parent, inside in sorted(by_parent.items()):
+        with _inside(target, parent) as there:
+            for member in inside:
+                name = posixpath.basename(member.name)
+                here = os.path.join(stage, member.name)
+                if member.kind != "d":
+                    os.replace(here, name, dst_dir_fd=there)
+                    continue
+                os.chmod(here, 0o700)
+                try:
+                    os.mkdir(name, 0o700, dir_fd=there)
+                except FileExistsError:
+                    continue
+                modes.append((parent, name, stat.S_IMODE(member.mode)))
+    for parent, name, number in reversed(modes):
+        with _inside(target, posixpath.join(parent, name)) as made:
+            os.chmod(".", number, dir_fd=made)  # fchmod(2) takes no descriptor of O_PATH
+
+
+def create_private(path: bytes, mode: int, preserve: bool) -> int:
+    """Make a file that nobody else may read while it is not complete; the mode that it gets then.
+
+    The kernel tells what the umask leaves of a mode: asking with umask(2) would change it for all
+    threads, and two that ask at once would leave it changed.
+    """
+    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode & 0o777)
+    try:
+        left = stat.S_IMODE(os.fstat(handle).st_mode)
+        os.fchmod(handle, 0o600)
+    finally:
+        os.close(handle)
+    return mode if preserve else left

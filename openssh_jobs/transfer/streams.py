@@ -1,0 +1,312 @@
+"""Byte streams between a file or a local tar and a command on the host.
+
+The bytes go through pipes that the system fills and empties.  Nothing flows before the command on
+the host has begun; what comes from there is looked at up to the mark that ends what rc files print.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import select
+import shutil
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from .. import permissions
+from ..commands import limits
+from ..commands.os_errors import error_of
+from ..commands.quoting import quote_path, to_text
+from ..commands.stdio import Exchange, close_fd
+from ..errors import InvalidAnswer, OpenSSHJobsError, TransferError
+from .progress import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..commands.child import Plan, Running
+    from ..commands.runner import Commands
+
+log = logging.getLogger("openssh_jobs.transfer")
+
+_CHUNK = 1 << 20
+_LOOK = 5.0
+"""Seconds between two looks whether anything moves."""
+_NO_SUCH_COMMAND = 127
+"""What a POSIX shell ends with then (XCU 2.8.2)."""
+
+
+def remote_end(
+    running: Running,
+    commands: Commands,
+    path: bytes,
+    host: str,
+    data: bytes = b"",
+    moved: Callable[[], int] | None = None,
+) -> bytes:
+    """Wait for a streaming command; its stdout, or the error of ``path`` in its stderr.
+
+    ``moved`` is a number that changes while data flow; where nothing does for ``limits.SILENCE``
+    the command is given up.
+    """
+    try:
+        exchange = Exchange(running, data, most=limits.WORDS)
+        seen, last = -1, time.monotonic()
+        while not exchange.run(time.monotonic() + _LOOK):
+            now = moved() if moved is not None else -1
+            if now != seen:
+                seen, last = now, time.monotonic()
+            if time.monotonic() - max(last, exchange.moved_at) > limits.SILENCE:
+                raise commands.sessions.master.lost(
+                    running.link,
+                    running.plan.what,
+                    why=f"nothing moved for {limits.SILENCE:.0f} s",
+                )
+        out, err = exchange.output()
+        if not running.session.wait(15.0):
+            raise commands.sessions.master.lost(running.link, running.plan.what)
+        status = running.status()
+        if status is None:
+            raise commands.no_status(running)
+        commands.sessions.confirmed()
+        if status == _NO_SUCH_COMMAND:
+            # "not found" is not about the path.
+            said = " ".join(to_text(err).split())
+            raise TransferError(f"a command is missing there: {said}", host=host, sent="yes")
+        if status != 0:
+            raise error_of(to_text(err), path, host=host)
+        return out
+    except BaseException:
+        if running.session.status is None:
+            running.end()
+        raise
+    finally:
+        running.close()
+
+
+# --------------------------------------------------------------------------- one file
+
+
+def send_file(
+    commands: Commands,
+    source: bytes,
+    part: bytes,
+    host: str,
+    tell: Callable[[int], object] | None = None,
+) -> None:
+    """A local file onto ``part`` on the host, through ``cat``; ``tell`` hears of bytes read."""
+    plan = commands.plan(
+        b"umask 077; set -C; exec cat > " + quote_path(part), prologue="", inert=True
+    )
+    with open(source, "rb", buffering=0) as handle:
+        fd = handle.fileno()
+
+        def offset() -> int:
+            return os.lseek(fd, 0, os.SEEK_CUR)
+
+        running, write_end = launch_fed(commands, plan)
+        feeder = Background(lambda: _feed(fd, write_end))
+        try:
+            with Watch(None if tell is None else lambda: tell(offset())):
+                remote_end(running, commands, part, host, moved=offset)
+        except BaseException:
+            # Whatever ended the command ended the pipe; what failed here is the reason for it.
+            feeder.join_for_oserror()
+            raise
+        feeder.join()
+
+
+def launch_fed(commands: Commands, plan: Plan) -> tuple[Running, int]:
+    """Start a command whose stdin is a wide pipe; returns our end of it, empty so far.
+
+    What is to flow begins to flow only now that the command has begun: handed over at once it
+    would be read by whatever an rc file has started instead.
+    """
+    read_end, write_end = wide_pipe()
+    try:
+        return commands.launch(plan, stdin=read_end), write_end
+    except BaseException:
+        close_fd(write_end)
+        raise
+    finally:
+        close_fd(read_end)
+
+
+def _feed(fd: int, write_end: int) -> None:
+    """A file into a pipe to its end; a command that reads no more says why itself."""
+    try:
+        if not spliced(fd, write_end):
+            while data := os.read(fd, _CHUNK):
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(write_end, view) :]
+    except BrokenPipeError:
+        pass
+    finally:
+        close_fd(write_end)
+
+
+def receive_file(
+    commands: Commands,
+    source: bytes,
+    part: bytes,
+    host: str,
+    tell: Callable[[int], object] | None = None,
+) -> None:
+    """A file of the host into the local file ``part`` (which exists), through ``cat``."""
+    plan = commands.plan(b"exec cat < " + quote_path(source), prologue="")
+    with open(part, "wb", opener=permissions.opener) as handle:
+        read_end, write_end = wide_pipe()
+        try:
+            running = commands.launch(plan, stdout=write_end)
+        except BaseException:
+            close_fd(read_end)
+            raise
+        finally:
+            close_fd(write_end)
+        fd = handle.fileno()
+        copier = Background(lambda: _copy(read_end, running, fd))
+
+        def size() -> int:
+            return os.fstat(fd).st_size
+
+        try:
+            with Watch(None if tell is None else lambda: tell(size())):
+                remote_end(running, commands, source, host, moved=size)
+        except OpenSSHJobsError:
+            # A disk that is full here broke the pipe of the command there.
+            copier.join_for_oserror()
+            raise
+        finally:
+            copier.join_quietly()
+        copier.join()
+
+
+class Background:
+    """A thread whose exception is raised where it is joined."""
+
+    def __init__(self, work: object) -> None:
+        self._work = work
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._work()  # type: ignore[operator]
+        except BaseException as error:  # noqa: BLE001 - raised again in join
+            self._error = error
+
+    @property
+    def at_work(self) -> bool:
+        """Whether the work goes on."""
+        return self._thread.is_alive()
+
+    def join_for_oserror(self) -> None:
+        """Wait for the end of the work; raises only what the system here refused."""
+        self._thread.join()
+        if isinstance(self._error, OSError):
+            raise self._error
+
+    def join_quietly(self) -> None:
+        """Wait for the end of the work, however it ended."""
+        self._thread.join()
+
+    def join(self) -> None:
+        """Wait for the end of the work."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+
+def _copy(read_end: int, running: Running, to: int) -> None:
+    """Copy what follows the mark; the pipe is closed at once where that cannot go on."""
+    try:
+        skip_to_mark(read_end, running)
+        if spliced(read_end, to):
+            return
+        while data := os.read(read_end, _CHUNK):
+            view = memoryview(data)
+            while view:
+                view = view[os.write(to, view) :]
+    finally:
+        close_fd(read_end)
+
+
+def spliced(read_end: int, to: int) -> bool:
+    """Let the system move the bytes (Linux); false where it does not, for this file system."""
+    if not hasattr(os, "splice"):
+        return False
+    moved = 0
+    while True:
+        try:
+            count = os.splice(read_end, to, _CHUNK)
+        except OSError as error:
+            if moved == 0 and error.errno in (errno.EINVAL, errno.ENOSYS):
+                return False
+            raise
+        if count == 0:
+            return True
+        moved += count
+
+
+def wide_pipe() -> tuple[int, int]:
+    """A pipe that takes a megabyte, where the system lets it: fewer turns for the same bytes."""
+    read_end, write_end = os.pipe()
+    size = getattr(fcntl, "F_SETPIPE_SZ", None)
+    if size is not None:
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(read_end, size, _CHUNK)
+    return read_end, write_end
+
+
+def skip_to_mark(read_end: int, running: Running) -> None:
+    """Read, byte by byte, up to the line of the mark, which a command that began has sent.
+
+    Raises ``InvalidAnswer`` where it does not come.
+    """
+    seen = bytearray()
+    marked = running.nonce + b"\n"
+    poll = select.poll()
+    poll.register(read_end, select.POLLIN)
+    deadline = time.monotonic() + limits.CALL
+    host, what = running.out_marks.host, running.plan.what
+    while not seen.endswith(marked):
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise InvalidAnswer("the host's answer does not begin", host=host, command=what)
+        byte = os.read(read_end, 1)
+        if not byte:
+            raise TransferError("the host's answer ended before it began", host=host)
+        seen += byte
+        if len(seen) > limits.NOISE:
+            raise InvalidAnswer(
+                f"more than {limits.NOISE} bytes came before the answer", host=host, command=what
+            )
+
+
+# --------------------------------------------------------------------------- this machine
+
+
+def remove_local(path: bytes) -> None:
+    """Remove what did not become a target; directories without permissions included."""
+
+    def mend(function: object, name: str, _: object) -> None:
+        os.chmod(os.path.dirname(name) or ".", 0o700)
+        if not os.path.islink(name):  # chmod(2) would change what it points to
+            os.chmod(name, 0o700)
+        function(name)  # type: ignore[operator]
+
+    try:
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(os.fsdecode(path), onerror=mend)
+        else:
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if os.path.lexists(path):
+            log.warning("left behind: %s (%s)", os.fsdecode(path), error)

@@ -1,0 +1,345 @@
+"""An archive from a host on its way to the tar of this machine: every header is read first.
+
+What tar(5) of libarchive describes as ustar, pax and GNU's forms passes, with members that were
+listed, of the kind that the listing gave them.  All else ends the stream before the tar here has
+seen the header: names that go elsewhere, names that came before, what lies below something that
+did not come as a directory, hard links to what did not come as a file, devices, and any header
+that two tars could read in two ways.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..commands.quoting import to_text
+from ..errors import TransferError
+from ..files import host_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+BLOCK = 512
+_CHUNK = 1 << 18
+_LONGEST_NAME = 1 << 16
+_LONGEST_RECORDS = 1 << 20
+_MOST_PADDING = 1 << 20
+"""Bytes of zeros behind the end; the widest record of any tar is half of that."""
+_KINDS = {b"0": "f", b"\0": "f", b"7": "f", b"S": "f", b"1": "h", b"2": "l", b"5": "d"}
+_SAID = {"f": "a file", "h": "a hard link", "l": "a link", "d": "a directory"}
+_USTAR, _GNU, _OLD = b"ustar\x0000", b"ustar  \0", bytes(8)
+_MAGIC, _PREFIX = slice(257, 265), slice(345, 500)
+
+
+class _Pending(NamedTuple):
+    """What headers before a member say of it: GNU's long names, and the records of pax."""
+
+    name: bytes | None = None
+    link: bytes | None = None
+    records: dict[bytes, bytes] | None = None
+
+
+class Reader:
+    """Reads an archive piece by piece; ``feed`` gives back what may go on to a tar.
+
+    ``listed``: names and kinds of all that may come.  ``strangers``: whether what was made since
+    the listing may come as well.  ``plain``: the tar that reads knows no records of pax.
+    ``directory``: an empty local directory, where names that might fall together are tried.
+    """
+
+    def __init__(
+        self,
+        listed: Iterable[host_names.Named],
+        host: str,
+        directory: bytes,
+        *,
+        strangers: bool = False,
+        plain: bool = False,
+    ) -> None:
+        self._host = host
+        self._listed = {member.name: member.kind for member in listed}
+        self._strangers = strangers
+        self._plain = plain
+        self._directory = directory
+        self._came = host_names.HostNames(host, "the archive")
+        self._alike: dict[tuple[bytes, str], list[bytes]] | None = None
+        self._kept = b""
+        self._content = 0
+        self._map = False
+        self._behind_map = 0
+        self._held: tuple[bytes, int] | None = None
+        self._body = bytearray()
+        self._pending = _Pending()
+        self.ended = False
+        self._padding = 0
+
+    # ------------------------------------------------------------------ the stream
+
+    def feed(self, data: bytes) -> bytes:
+        """The next bytes of the archive; those that are known to be harmless.
+
+        Raises ``UnsafeName``, and ``TransferError`` for what is no archive.
+        """
+        data = self._kept + data if self._kept else data
+        at, size = 0, len(data)
+        while at < size:
+            if self._content:
+                step = min(self._content, size - at)
+                if self._held is not None:
+                    self._body += data[at : at + step]
+                self._content -= step
+                at += step
+                if not self._content and self._held is not None:
+                    self._take_body()
+                continue
+            if size - at < BLOCK:
+                break
+            self._block(data[at : at + BLOCK])
+            at += BLOCK
+        self._kept = data[at:]
+        return data[:at]
+
+    def close(self) -> None:
+        """The stream is at its end.  ``TransferError`` where the archive is not."""
+        if not self.ended or self._kept:
+            raise self._wrong("it ends too early")
+
+    def _wrong(self, why: str) -> TransferError:
+        return TransferError(
+            f"the host's archive is refused: {why}: nothing was kept", host=self._host, sent="yes"
+        )
+
+    def _block(self, block: bytes) -> None:
+        if self._map:
+            self._map = block[504:505] not in (b"\0", b"0")
+            if not self._map:
+                self._content = self._behind_map
+        elif not any(block):
+            self._zeros()
+        elif self.ended:
+            raise self._wrong("something lies behind its end")
+        else:
+            self._header(block)
+
+    def _zeros(self) -> None:
+        if self._pending != _Pending():
+            raise self._wrong("it ends with the header of a member that does not follow")
+        self.ended = True
+        self._padding += BLOCK
+        if self._padding > _MOST_PADDING:
+            raise self._wrong("it does not end")
+
+    def _header(self, block: bytes) -> None:
+        self._checksum(block)
+        kind, size = block[156:157], self._number(block[124:136])
+        magic = block[_MAGIC]
+        if magic not in (_USTAR, _GNU, _OLD):
+            raise self._wrong(f"the form {magic!r} is not known")
+        if kind in (b"L", b"K", b"x", b"g"):
+            self._extension(kind, size)
+            return
+        self._member(block, kind, size, magic)
+        if kind == b"S" and block[482:483] not in (b"\0", b"0"):
+            # GNU's map of holes goes on in blocks of its own, before the content.
+            self._map, self._behind_map, self._content = True, self._content, 0
+
+    def _checksum(self, block: bytes) -> None:
+        field = block[148:156].strip(b" \0")
+        if sum(block) - sum(block[148:156]) + 8 * 32 != self._octal(field):
+            raise self._wrong("a header is damaged")
+
+    def _octal(self, field: bytes) -> int:
+        if not field:
+            return 0
+        if field.strip(b"01234567"):
+            raise self._wrong(f"a header has the number {field[:20]!r}")
+        return int(field, 8)
+
+    def _number(self, field: bytes) -> int:
+        if field[0] == 0x80:
+            return self._bounded(int.from_bytes(field[1:], "big"))
+        return self._octal(field.strip(b" \0"))
+
+    def _bounded(self, number: int) -> int:
+        if number >= 1 << 62:
+            raise self._wrong("a member is larger than any file can be")
+        return number
+
+    # ------------------------------------------------------------------ what goes before a member
+
+    def _extension(self, kind: bytes, size: int) -> None:
+        if kind in (b"x", b"g") and self._plain:
+            raise self._wrong("it has records that the tar here does not know")
+        most = _LONGEST_NAME if kind in (b"L", b"K") else _LONGEST_RECORDS
+        if not 0 < size <= most:
+            raise self._wrong(f"a header has {size} bytes of text")
+        self._held, self._body = (kind, size), bytearray()
+        self._content = -(-size // BLOCK) * BLOCK
+
+    def _take_body(self) -> None:
+        if self._held is None:
+            raise AssertionError("no header is held")
+        (kind, size), self._held = self._held, None
+        body = bytes(self._body[:size])
+        if kind in (b"L", b"K"):
+            text, _, rest = body.partition(b"\0")
+            known = self._pending.name if kind == b"L" else self._pending.link
+            if known is not None or rest.strip(b"\0"):
+                raise self._wrong("a member has two names")
+            if kind == b"L":
+                self._pending = self._pending._replace(name=text)
+            else:
+                self._pending = self._pending._replace(link=text)
+            return
+        records = self._records(body)
+        if kind == b"g":
+            if records.keys() & {b"path", b"linkpath", b"size"} or any(
+                key.startswith(b"GNU.sparse") for key in records
+            ):
+                raise self._wrong("one name is given to all members")
+            return
+        if self._pending.records is not None:
+            raise self._wrong("a member has two names")
+        self._pending = self._pending._replace(records=records)
+
+    def _records(self, body: bytes) -> dict[bytes, bytes]:
+        """``LENGTH KEY=VALUE`` lines (pax(1)); a key may stand twice only in a map of holes."""
+        found: dict[bytes, bytes] = {}
+        at = 0
+        while at < len(body):
+            digits, blank, _ = body[at : at + 20].partition(b" ")
+            if not blank or not digits.isdigit():
+                raise self._wrong("a record has no length")
+            record = body[at : at + int(digits)]
+            key, sign, value = record[len(digits) + 1 :].partition(b"=")
+            if len(record) != int(digits) or not sign or not value.endswith(b"\n"):
+                raise self._wrong("a record is damaged")
+            if key in found and key not in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
+                raise self._wrong(f"the record {to_text(key)!r} stands twice")
+            found[key] = value[:-1]
+            at += int(digits)
+        return found
+
+    # ------------------------------------------------------------------ a member
+
+    def _member(self, block: bytes, kind: bytes, size: int, magic: bytes) -> None:
+        pending, self._pending = self._pending, _Pending()
+        records = pending.records or {}
+        name, link = self._names(block, magic, pending, records)
+        if b"size" in records:
+            size = self._bounded(self._octal_ten(records[b"size"]))
+        sort = _KINDS.get(kind)
+        if sort is None:
+            raise self._came.refuse(name, f"is of the sort {kind!r}: no file, directory or link")
+        if sort == "f" and name.endswith(b"/"):
+            sort = "d"  # as the tars of 1979 wrote directories
+        if size and sort != "f":
+            raise self._wrong(f"{to_text(name)!r} is {_SAID[sort]} and has content")
+        self._check(name.rstrip(b"/") if sort == "d" else name, sort, link)
+        self._content = -(-size // BLOCK) * BLOCK
+
+    def _octal_ten(self, digits: bytes) -> int:
+        if not digits.isdigit() or len(digits) > 19:
+            raise self._wrong(f"a record has the number {digits[:20]!r}")
+        return int(digits)
+
+    def _names(
+        self, block: bytes, magic: bytes, pending: _Pending, records: dict[bytes, bytes]
+    ) -> tuple[bytes, bytes]:
+        """The name of a member and what it links to, from all the places where they may stand."""
+        name = block[:100].partition(b"\0")[0]
+        prefix = block[_PREFIX].partition(b"\0")[0]
+        if magic == _USTAR and prefix:
+            name = prefix + b"/" + name
+        elif prefix and block[156:157] != b"S":
+            raise self._wrong("a member has two names")
+        names = [pending.name, records.get(b"path")]
+        if all(one is not None for one in names):
+            raise self._wrong("a member has two names")
+        longer = [*names, records.get(b"GNU.sparse.name")]
+        if not any(one is not None and one.startswith(name) for one in longer):
+            # Else it is the beginning of the longer name, cut off wherever the field ended.
+            self._harmless(name)
+        for one in longer:
+            if one is not None:
+                name = one
+                self._harmless(name)
+        link = block[157:257].partition(b"\0")[0]
+        links = [one for one in (pending.link, records.get(b"linkpath")) if one is not None]
+        if len(links) > 1:
+            raise self._wrong("a link has two targets")
+        return name, links[0] if links else link
+
+    def _harmless(self, name: bytes) -> None:
+        plain = name.removeprefix(b"./").removesuffix(b"/")
+        if name not in (b".", b"./"):
+            self._came.check(plain)
+
+    def _check(self, name: bytes, sort: str, link: bytes) -> None:
+        kind = sort
+        if sort == "h":
+            # What it is linked to is on its way to the disk already, as a file of this archive.
+            kind = self._came.kinds.get(link.removeprefix(b"./"), "")
+            if kind not in ("f", "l"):
+                why = f"is a hard link to {to_text(link)!r}, which did not come before"
+                raise self._came.refuse(name, why)
+        elif sort == "l" and not link:
+            raise self._came.refuse(name, "is a link to nothing")
+        plain = self._came.add(name, kind)
+        if plain is None:
+            return
+        self._came.check_parent(plain)
+        wanted = self._listed.get(plain)
+        if wanted is None and not self._strangers:
+            raise self._came.refuse(plain, "was not asked for")
+        if wanted is not None and wanted != kind:
+            raise self._came.refuse(plain, f"was listed otherwise and comes as {_SAID[sort]}")
+        if wanted is None:
+            self._check_apart(plain)
+
+    def _check_apart(self, name: bytes) -> None:
+        """A name that was not listed was not tried together with the others either."""
+        if self._alike is None:
+            self._alike = {}
+            for known in (*self._listed, *self._came.kinds):
+                self._remember(known)
+        group = self._remember(name)
+        if len(group) > 1:
+            members = [_Name(one, "f") for one in dict.fromkeys(group)]
+            host_names.check_apart(self._directory, members, host=self._host)
+
+    def _remember(self, name: bytes) -> list[bytes]:
+        parent, _, last = name.rpartition(b"/")
+        if self._alike is None:
+            raise AssertionError("nothing is known yet")
+        group = self._alike.setdefault((parent, host_names.alike(last)), [])
+        if name not in group:
+            group.append(name)
+        return group
+
+
+class _Name(NamedTuple):
+    name: bytes
+    kind: str
+
+
+def pass_on(source: int, to: int, reader: Reader) -> None:
+    """Copy an archive from one descriptor to another through a reader; both are closed.
+
+    A tar that ends before its input does is no error here: it says why itself.
+    """
+    open_still = True
+    try:
+        while data := os.read(source, _CHUNK):
+            view = memoryview(reader.feed(data))
+            while view and open_still:
+                try:
+                    view = view[os.write(to, view) :]
+                except BrokenPipeError:
+                    if not reader.ended:
+                        return
+                    open_still = False  # it does not read the zeros behind the end
+    finally:
+        os.close(to)
+        os.close(source)
+    reader.close()

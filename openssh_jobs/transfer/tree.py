@@ -1,0 +1,370 @@
+"""Trees, whole: staged beside the target, compared, then renamed into place.
+
+With ``merge`` or ``update`` the members are renamed one by one over what is there.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..commands.os_errors import error_of
+from ..commands.quoting import APPEAR, RENAME, quote, quote_path, sftp_quote, to_text, visible
+from ..errors import ConfigurationError, NoSpace, RemoteOSError, TransferError, remote_oserror
+from ..files import host_names, write_errors
+from ..files.part_name import part_name
+from . import listing, resume, sftp_tree, staging, streams, tar_flavours, tar_tree
+from .options import TransferResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .options import Options, Site
+
+    Discard = Callable[[BaseException, bytes], None]
+
+_CHMODS_AT_ONCE = 500
+
+
+class TreeMoves:
+    """Moves trees between this machine and one host; ``discard`` removes a stage there."""
+
+    def __init__(self, site: Site, discard: Discard) -> None:
+        self._site = site
+        self._shell = site.shell
+        self._files = site.files
+        self._host = site.host
+        self._discard = discard
+        self._lane = sftp_tree.Lane(site.sftp, site.shell, site.files, site.host)
+
+    def _method(
+        self,
+        options: Options,
+        members: list[listing.Member],
+        sender: tar_flavours.Kind,
+        *,
+        whole: bool,
+    ) -> str:
+        """How a tree goes; ``sender`` is the tar where it comes from, ``whole``: all of it."""
+        if options.resume:
+            raise ConfigurationError(
+                "resume=True is for single files", advice="update=True goes on with a tree."
+            )
+        if options.method == "auto":
+            fits = whole or tar_flavours.reads_lists(sender)
+            both = self._files.features.tar and tar_flavours.local() is not None
+            if fits and both:
+                return "tar"
+            options = replace(options, method="sftp")
+        if options.method == "tar" and not self._files.features.tar:
+            raise TransferError("the host has no tar", host=self._host, advice='Use method="sftp".')
+        if options.method == "sftp":
+            for member in members:
+                sftp_quote(member.name)  # refuse before anything is sent
+        if options.method == "scp":
+            raise ConfigurationError(
+                'method="scp" is for single files', advice='Use method="tar" or "sftp".'
+            )
+        if options.method == "rsync":
+            from . import rsync
+
+            rsync.require(self._site)
+        return options.method
+
+    # ------------------------------------------------------------------ put
+
+    def put(self, source: bytes, target: bytes, options: Options, began: float) -> TransferResult:
+        """A local directory to the host."""
+        everything = listing.walk(source, follow_symlinks=options.follow_symlinks)
+        members = options.filter.select(everything)
+        _refuse_others(members, source)
+        there = False
+        if options.update:
+            members, there = self._changed_to_put(source, target, members, options)
+        tar = tar_flavours.local()
+        whole = len(members) == len(everything)
+        method = self._method(options, members, tar.kind if tar else "other", whole=whole)
+        if there and not members:
+            return _nothing(everything, began)
+        parent = posixpath.dirname(target.rstrip(b"/")) or b"/"
+        stage = posixpath.join(parent, part_name())
+        total, count = _sums(members)
+        # Whatever is made is made inside: an interruption may come right behind it.
+        try:
+            self._prepare(target, parent, stage, options.into_existing)
+            options.report(0, total, 0, count, source)
+            basis = target if there else None
+            self._send(method, source, stage, members, options, whole, basis)
+            self._check(stage, members)
+            if options.verify:
+                from . import checksums
+
+                names = [member.name for member in members if member.kind == "f"]
+                checksums.compare_many(self._site, source, stage, names)
+            self._place(stage, target, members, options)
+        except RemoteOSError as error:
+            self._discard(error, stage)
+            if error.path != to_text(stage):
+                raise
+            # The name that it had meanwhile means nothing to anybody.
+            raise remote_oserror(error.number, target, host=self._host) from error
+        except BaseException as error:
+            self._discard(error, stage)
+            raise
+        options.report(total, total, count, count, source)
+        return _result(everything, count, total, began)
+
+    def _changed_to_put(
+        self, source: bytes, target: bytes, members: list[listing.Member], options: Options
+    ) -> tuple[list[listing.Member], bool]:
+        from . import update
+
+        there = update.list_remote(self._site, target)
+        if there is None:
+            return members, False
+        here = update.list_local(source, follow_symlinks=options.follow_symlinks) or {}
+        members = [member for member in members if member.name in here]
+        sides = update.Sides(source, target, upwards=True)
+        by_content = options.verify
+        return update.changed(self._site, sides, members, here, there, by_content=by_content), True
+
+    def _send(
+        self,
+        method: str,
+        source: bytes,
+        stage: bytes,
+        members: list[listing.Member],
+        options: Options,
+        whole: bool,
+        basis: bytes | None,
+    ) -> None:
+        options = options.with_times()
+        if method == "tar":
+            try:
+                tar_tree.send_tree(self._site, source, stage, members, options, whole=whole)
+            except NoSpace as error:
+                # GNU tar says that it "wrote only" so much: it may be a quota as well.
+                raise write_errors.asked(self._shell, self._host, stage) or error from error
+        elif method == "rsync":
+            from . import rsync
+
+            rsync.send(self._site, source, stage, members, options, basis)
+            mode = stat.S_IMODE(os.stat(source).st_mode)
+            self._shell.call(b"chmod %o %b" % (mode, quote_path(stage)), again=True)
+        else:
+            sftp_tree.send_tree(self._lane, source, stage, members, options)
+
+    def _prepare(self, target: bytes, parent: bytes, stage: bytes, merge: bool) -> None:
+        where = quote_path(target)
+        check = b"if [ -e %b ] || [ -L %b ]; then echo 'File exists' >&2; exit 2; fi; "
+        if merge:
+            check = b"if [ -e %b ] && [ ! -d %b ]; then echo 'Not a directory' >&2; exit 2; fi; "
+        script = check % (where, where) + (
+            b"mkdir -p -- %b && mkdir -m 700 -- %b && { %b; } && echo done"
+        ) % (
+            quote_path(parent),
+            quote_path(stage),
+            resume.list_left(parent),
+        )
+        answer = self._shell.call(script)
+        if answer.status != 0:
+            path = target if answer.status == 2 else parent
+            raise error_of(to_text(answer.stderr), path, host=self._host)
+        self._files.check_done("put", target, answer)
+        resume.sweep_there(self._site, parent, answer.stdout.removesuffix(b"done\n"))
+
+    def _check(self, stage: bytes, members: list[listing.Member]) -> None:
+        """Nothing is missing on the host: the count of what is there against what was sent."""
+        script = b"cd -- %b && find . ! -name . -print0 | tr -cd '\\0' | wc -c"
+        answer = self._shell.call(script % quote_path(stage), again=True)
+        if answer.status != 0:
+            raise error_of(to_text(answer.stderr), stage, host=self._host)
+        arrived = answer.stdout.strip()
+        if arrived != b"%d" % len(members):
+            raise TransferError(
+                f"{visible(arrived) or 'none'} of {len(members)} members arrived",
+                host=self._host,
+                sent="yes",
+            )
+
+    def _place(
+        self, stage: bytes, target: bytes, members: list[listing.Member], options: Options
+    ) -> None:
+        one, two = quote_path(stage), quote_path(target)
+        if options.into_existing:
+            script = (
+                # What is to leave a directory needs it to be writable.
+                b's=%b; t=%b; [ -d "$t" ] || { mv -- "$s" "$t" && echo done; exit; }; '
+                b'chmod u+rwx "$s" && cd -- "$s" && find . -type d -exec chmod u+rwx {} + && '
+                b"find . -type d -exec /bin/sh -c 't=$1; shift; for d; do "
+                b'[ -d "$t/$d" ] || { mkdir -- "$t/$d" && printf "%%s\\0" "$d"; } || exit 1; '
+                b'done\' sh "$t" {} + && '
+                b"find . ! -type d -exec /bin/sh -c 't=$1; shift; for f; do "
+                b'if [ -d "$t/$f" ] && [ ! -L "$t/$f" ]; then echo "$f: Is a directory" >&2; '
+                b'exit 1; fi; p=$f; (t=$t/$f; %b) || exit 1; done\' sh "$t" {} + && '
+                b'cd / && rm -rf -- "$s" && echo done' % (one, two, RENAME)
+            )
+        else:
+            script = b"s=%b; t=%b; " % (one, two)
+            if options.mark is not None:
+                name = quote(b"/" + options.mark)
+                script += b'(set -C; umask 077; echo put >"$s"%b) || exit 1; ' % name
+            script += APPEAR + b" && echo done"
+        answer = self._shell.call(script)
+        if answer.status != 0:
+            raise error_of(to_text(answer.stderr), target, host=self._host)
+        self._files.check_done("put", target, answer)
+        self._give_modes(target, members, answer.stdout.split(b"\0")[:-1])
+
+    def _give_modes(self, target: bytes, members: list[listing.Member], made: list[bytes]) -> None:
+        """The modes of directories that a merge has made, deepest first."""
+        modes = {member.name: stat.S_IMODE(member.mode) for member in members}
+        lines = [
+            b"chmod %o %b" % (modes[name], quote_path(posixpath.join(target, name)))
+            for name in sorted((one.removeprefix(b"./") for one in made), reverse=True)
+            if name in modes
+        ]
+        for start in range(0, len(lines), _CHMODS_AT_ONCE):
+            script = b" && ".join(lines[start : start + _CHMODS_AT_ONCE])
+            answer = self._shell.call(script, again=True)
+            if answer.status != 0:
+                raise error_of(to_text(answer.stderr), target, host=self._host)
+
+    # ------------------------------------------------------------------ get
+
+    def get(
+        self, source: bytes, target: bytes, mode: int, options: Options, began: float
+    ) -> TransferResult:
+        """A directory of the host to this machine; ``mode`` is the directory's own."""
+        there = os.path.lexists(target)
+        if there and not options.into_existing:
+            raise FileExistsError(17, "File exists (merge=True adds to it)", os.fsdecode(target))
+        if there and not os.path.isdir(target):
+            raise NotADirectoryError(20, "Not a directory", os.fsdecode(target))
+        everything, members = self._wanted_to_get(source, target, options)
+        whole = len(members) == len(everything)
+        sender = tar_flavours.kind(self._files.features.tar)
+        method = self._method(options, members, sender, whole=whole)
+        if options.update and there and not members:
+            return _nothing(everything, began)
+        parent = os.path.dirname(os.path.abspath(target))
+        os.makedirs(parent, exist_ok=True)
+        resume.sweep_here(parent)
+        stage = os.path.join(parent, part_name())
+        total, count = _sums(members)
+        try:
+            os.mkdir(stage, 0o700)
+            # Nothing of the target is read, as a basis, or replaced through a link.
+            if there:
+                host_names.check_target(target, members, host=self._host)
+            host_names.check_apart(stage, members, host=self._host)
+            options.report(0, total, 0, count, source)
+            basis = target if options.update and there and not _links(target, members) else None
+            self._receive(method, source, stage, members, options, whole, basis)
+            got = staging.check(
+                stage,
+                members,
+                self._host,
+                # Only a tar of everything holds what was made since it was listed.
+                strangers=method == "tar" and whole and options.filter.passes_all,
+                keep_special_modes=options.preserve,
+            )
+            if options.verify:
+                from . import checksums
+
+                names = [member.name for member in members if member.kind == "f"]
+                checksums.compare_many(self._site, stage, source, names)
+            # Neither rsync nor BusyBox's tar gives the directory itself its mode.
+            os.chmod(stage, stat.S_IMODE(mode))
+            staging.place(stage, target, merge=options.into_existing, host=self._host)
+        finally:
+            streams.remove_local(stage)
+        options.report(got, got, count, count, source)
+        return _result(everything, count, got, began)
+
+    def _wanted_to_get(
+        self, source: bytes, target: bytes, options: Options
+    ) -> tuple[list[listing.Member], list[listing.Member]]:
+        """All members of a tree there, and those that are wanted here."""
+        if not options.update:
+            everything = tar_tree.list_remote(self._site, source, options.follow_symlinks)
+            members = options.filter.select(everything)
+            _refuse_others(members, source)
+            return everything, members
+        from . import update
+
+        there = (
+            update.list_remote(self._site, source, follow_symlinks=options.follow_symlinks) or {}
+        )
+        everything = update.members(there)
+        members = options.filter.select(everything)
+        _refuse_others(members, source)
+        here = update.list_local(target)
+        if here is None:
+            return everything, members
+        sides = update.Sides(target, source, upwards=False)
+        by_content = options.verify
+        members = update.changed(self._site, sides, members, there, here, by_content=by_content)
+        return everything, members
+
+    def _receive(
+        self,
+        method: str,
+        source: bytes,
+        stage: bytes,
+        members: list[listing.Member],
+        options: Options,
+        whole: bool,
+        basis: bytes | None,
+    ) -> None:
+        options = options.with_times()
+        if method == "tar":
+            tar_tree.receive_tree(self._site, source, stage, members, options, whole=whole)
+        elif method == "rsync":
+            from . import rsync
+
+            rsync.receive(self._site, source, stage, members, options, basis)
+            sftp_tree.receive_links(self._lane, source, stage, members)
+        else:
+            sftp_tree.receive_tree(self._lane, source, stage, members, options)
+
+
+def _links(target: bytes, members: list[listing.Member]) -> bool:
+    """Whether a link lies where a file is to go: a rsync that follows links would read it."""
+    paths = (os.path.join(target, member.name) for member in members if member.kind == "f")
+    return any(os.path.islink(path) for path in paths)
+
+
+def _sums(members: list[listing.Member]) -> tuple[int, int]:
+    """Bytes of all files, and the count of what is no directory."""
+    total = sum(member.size for member in members if member.kind == "f")
+    return total, sum(member.kind != "d" for member in members)
+
+
+def _result(
+    everything: list[listing.Member], count: int, moved: int, began: float
+) -> TransferResult:
+    return TransferResult(
+        files=count,
+        bytes=moved,
+        skipped=sum(member.kind != "d" for member in everything) - count,
+        elapsed=time.monotonic() - began,
+    )
+
+
+def _nothing(everything: list[listing.Member], began: float) -> TransferResult:
+    return _result(everything, 0, 0, began)
+
+
+def _refuse_others(members: list[listing.Member], top: bytes) -> None:
+    for member in members:
+        if member.kind == "o":
+            name = os.fsdecode(os.path.join(top, member.name))
+            raise TransferError(
+                f"{name!r} is a fifo, socket or device",
+                advice="Leave it out with exclude=.",
+            )

@@ -1,0 +1,1 @@
+"""Ways to a host under one interface: sessions on a master's socket, forwarded ports."""

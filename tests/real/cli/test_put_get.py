@@ -1,0 +1,250 @@
+"""``put`` and ``get`` on the command line, and the line that shows how far they are."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from openssh_jobs.cli.files import split_remote
+from openssh_jobs.cli.options import WrongUse
+from openssh_jobs.cli.output import Ui
+from openssh_jobs.cli.progress import Progress, bar
+from openssh_jobs.testing.sshd import _SFTP_SERVERS as SFTP_SERVERS
+from tests.cli import on_terminal, program, started, stop_master, without_colour
+from tests.lab.site import Host
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def there(sshd: Host) -> Iterator[str]:
+    """A directory of the test's own on the host, relative to its home."""
+    name = f"oj-files-{next(_numbers)}"
+    sshd.make_directory(name)
+    yield name
+    shutil.rmtree(sshd.home / name)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A small directory here."""
+    top = tmp_path / "basis"
+    (top / "inner").mkdir(parents=True)
+    (top / "a.inp").write_text("a")
+    (top / "b.log").write_text("bb")
+    (top / "inner" / "c.inp").write_text("ccc")
+    return top
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "path"),
+    [
+        ("hpc:runs/x", "hpc", "runs/x"),
+        ("alice@hpc:/scratch/a:b", "alice@hpc", "/scratch/a:b"),
+        ("hpc:", "hpc", "~/"),
+        ("hpc:.", "hpc", "~/"),
+        ("hpc:~", "hpc", "~/"),
+        ("hpc:~/x/", "hpc", "~/x/"),
+        ("hpc:x/..", "hpc", "x/../"),
+        ("[fe80::1]:x", "fe80::1", "x"),
+        ("me@[fe80::1]:x:y", "me@fe80::1", "x:y"),
+        ("hpc:dir[1]/x", "hpc", "dir[1]/x"),
+        ("hpc:a]b", "hpc", "a]b"),
+        ("hpc:[x]:y", "hpc", "[x]:y"),
+        ("alice@hpc:*[0-9]", "alice@hpc", "*[0-9]"),
+        ("[fe80::1%eth0]:x[1]", "fe80::1%eth0", "x[1]"),
+        ("hpc:two\nlines", "hpc", "two\nlines"),
+    ],
+)
+def test_host_and_path(text: str, host: str, path: str) -> None:
+    assert split_remote(text) == (host, path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", ":x", "/a:b", "./a:b", "ssh://h/x", "x[1]/y:z", "[::1]", "[]:x"]
+)
+def test_no_host_and_path(text: str) -> None:
+    with pytest.raises(WrongUse):
+        split_remote(text)
+
+
+def test_a_file_there_and_back(sshd: Host, there: str, tmp_path: Path) -> None:
+    source = tmp_path / "a name with blanks"
+    source.write_bytes(bytes(range(256)))
+    remote = f"{sshd.alias}:{there}/new/deep"
+    done = program("put", "-F", str(sshd.config), str(source), remote)
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert (sshd.home / there / "new" / "deep").read_bytes() == bytes(range(256))
+    done = program("get", "-F", str(sshd.config), remote, str(tmp_path / "back"))
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert (tmp_path / "back").read_bytes() == bytes(range(256))
+
+
+def test_into_a_directory_with_a_slash(
+    sshd: Host, there: str, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = program("put", "-F", str(sshd.config), f"{tree}/", f"{sshd.alias}:{there}/")
+    assert (done.code, done.err) == (0, "")
+    assert (sshd.home / there / "basis" / "inner" / "c.inp").read_text() == "ccc"
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    done = program("get", "-F", str(sshd.config), f"{sshd.alias}:{there}/basis/a.inp")
+    assert (done.code, done.err) == (0, "")
+    assert (tmp_path / "here" / "a.inp").read_text() == "a"
+    done = program("get", "-F", str(sshd.config), f"{sshd.alias}:{there}/basis", ".")
+    assert (done.code, done.err) == (0, "")
+    assert (tmp_path / "here" / "basis" / "b.log").read_text() == "bb"
+
+
+def test_only_what_changed_and_where_it_was_cut(
+    sshd: Host, there: str, tree: Path, tmp_path: Path
+) -> None:
+    remote = f"{sshd.alias}:{there}/t"
+    words = ("put", "-F", str(sshd.config), "--update", "--json", str(tree), remote)
+    assert program(*words).data["files"] == 3
+    (tree / "a.inp").write_text("changed")
+    assert (lambda facts: (facts["files"], facts["skipped"]))(program(*words).data) == (1, 2)
+    done = program(
+        *("get", "-F", str(sshd.config), "--resume", "--verify"),
+        *(f"{remote}/a.inp", str(tmp_path / "one")),
+    )
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert (tmp_path / "one").read_text() == "changed"
+    done = program("get", "-F", str(sshd.config), "--resume", remote, str(tmp_path / "two"))
+    assert done.code != 0
+    assert "single files" in done.sentence()
+
+
+def test_patterns_and_data(sshd: Host, there: str, tree: Path) -> None:
+    done = program(
+        *("put", "-F", str(sshd.config), "--only", "*.inp", "--json"),
+        *(str(tree), f"{sshd.alias}:{there}/t"),
+    )
+    assert done.code == 0
+    facts = done.data
+    assert facts.pop("elapsed") > 0
+    assert facts == {
+        "host": sshd.alias,
+        "source": str(tree),
+        "target": f"{sshd.alias}:{there}/t",
+        "files": 2,
+        "bytes": 4,
+        "skipped": 1,
+    }
+    assert not (sshd.home / there / "t" / "b.log").exists()
+
+
+def test_what_is_in_the_way(sshd: Host, there: str, tree: Path, tmp_path: Path) -> None:
+    way, remote = ("-F", str(sshd.config)), f"{sshd.alias}:{there}/t"
+    assert program("put", *way, str(tree), remote).code == 0
+    again = program("put", *way, str(tree), remote)
+    assert again.code == 1
+    assert "File exists" in again.sentence()
+    assert "Add --merge" in again.sentence()
+    assert program("put", *way, "--merge", str(tree), remote).code == 0
+    over = program("put", *way, str(tree / "a.inp"), remote)
+    assert over.code == 1
+    assert f"End the target with a slash to put it inside: '{there}/t/'" in over.sentence()
+    here = program("get", *way, remote, str(tmp_path))
+    assert here.code == 2
+    assert "exists on this machine" in here.sentence()
+    assert "--merge" in here.sentence()
+    here = program("get", *way, f"{remote}/a.inp", str(tmp_path))
+    assert here.code == 2
+    assert "with a slash" in here.sentence()
+
+
+def test_what_is_not_there(sshd: Host, there: str, tmp_path: Path) -> None:
+    way = ("-F", str(sshd.config))
+    done = program("put", *way, str(tmp_path / "nothing"), f"{sshd.alias}:{there}/x")
+    assert done.code == 2
+    assert "there is no" in done.sentence()
+    done = program("get", *way, f"{sshd.alias}:{there}/nothing", str(tmp_path / "x"))
+    assert done.code == 1
+    assert f"{sshd.alias}: No such file or directory" in done.sentence()
+    data = program("get", *way, "--json", f"{sshd.alias}:{there}/nothing", str(tmp_path / "x"))
+    assert data.data["error"]["type"] == "RemoteFileNotFoundError"
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_person_is_told_in_a_line(sshd: Host, there: str, tree: Path) -> None:
+    way, remote = ("-F", str(sshd.config)), f"{sshd.alias}:{there}/t"
+    done = on_terminal("put", *way, str(tree), remote)
+    assert done.code == 0
+    (line,) = without_colour(done.out).splitlines()
+    assert line.startswith(f"{tree} -> {remote}: 3 files, 6 B in ")
+    assert on_terminal("put", *way, "-q", "--merge", str(tree), remote).out == ""
+
+
+# -- how far it is ------------------------------------------------------------------------------
+
+
+def test_a_slow_transfer_shows_how_far_it_is(
+    make_sshd: Callable[..., Host], cold: Path, expect_logins: Callable[..., None], tmp_path: Path
+) -> None:
+    """The line comes after a second, tells a number, and is gone at the end."""
+    expect_logins(1)
+    server = next(path for path in SFTP_SERVERS if Path(path).exists())
+    host = make_sshd(sftp=False, config_extra=f"Subsystem sftp sleep 1.5; exec {server}")
+    (tmp_path / "x").write_bytes(b"123")
+    done = on_terminal("put", "-F", str(host.config), str(tmp_path / "x"), f"{host.alias}:y")
+    quiet = on_terminal("put", "-q", "-F", str(host.config), str(tmp_path / "x"), "private:y")
+    stop_master(host)
+    assert (quiet.code, quiet.out) == (0, "")
+    assert done.code == 0
+    assert (host.home / "y").read_bytes() == b"123"
+    *drawn, end, _ = without_colour(done.out).replace("\n", "\r").split("\r")
+    assert f"to {host.alias}:y  1 file  3 B  1 s" in [line.rstrip() for line in drawn]
+    assert drawn[-1].strip() == ""
+    assert " -> private:y: 1 file, 3 B in " in end
+
+
+def test_the_line_before_and_while_bytes_move() -> None:
+    progress = Progress(Ui(), "to hpc:x")
+    assert progress.text() == "to hpc:x  0 s"
+    progress(0, 1_200_000, 0, 38, "a")
+    assert progress.text() == "to hpc:x  38 files  1.2 MB  0 s"
+    progress(600_000, 1_200_000, 19, 38, "b")
+    shown = progress.text()
+    assert shown.startswith("to hpc:x  [##########----------]  19 of 38 files  600.0 kB of 1.2 MB")
+    assert shown.endswith("/s  0 s")
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "shown"),
+    [
+        (0, 10, "[----]"),
+        (5, 10, "[##--]"),
+        (10, 10, "[####]"),
+        (11, 10, "[####]"),
+        (0, 0, "[----]"),
+    ],
+)
+def test_the_bar(done: int, total: int, shown: str) -> None:
+    assert bar(done, total, 4) == shown
+
+
+def test_ctrl_c_leaves_what_was_there(sshd: Host, there: str, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("old")
+    program(
+        *("exec", "-F", str(sshd.config), sshd.alias, "-s"),
+        f"head -c 400000000 /dev/zero > {there}/big",
+    )
+    child = started("get", "-F", str(sshd.config), f"{sshd.alias}:{there}/big", str(target))
+    assert child.stderr is not None
+    assert child.stdout is not None
+    with child:
+        while not list(tmp_path.glob(".oj-*")):
+            assert child.poll() is None
+        child.send_signal(signal.SIGINT)
+        assert child.wait(20) == 130
+        said = child.stderr.read().decode()
+    assert said == f"openssh-jobs: stopped; what was at {target} before is unchanged.\n"
+    assert target.read_text() == "old"
+    assert list(tmp_path.glob(".oj-*")) == []

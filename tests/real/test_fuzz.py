@@ -1,0 +1,40 @@
+"""What the fuzzer once found (``scripts/fuzz``), and what it begins with, once more through all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.fuzz import hosts
+from tests.fuzz.readers import READERS, seeds
+from tests.paths import CHECKOUT
+
+KEPT = CHECKOUT / "tests" / "fuzz" / "kept"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("reader", READERS)
+def test_real_texts_pass_every_check(reader: str) -> None:
+    texts = list(seeds(reader))
+    assert texts
+    for text in texts:
+        READERS[reader](text)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "path", sorted(KEPT.glob("*/*")), ids=lambda path: f"{path.parent.name}-{path.name}"
+)
+def test_what_was_found_stays_mended(path: Path) -> None:
+    READERS[path.parent.name](path.read_bytes())
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("call", hosts.CALLS)
+def test_a_host_that_lies(call: str, tmp_path: Path) -> None:
+    """The truth, an empty answer, and one of the other lies; ``scripts/fuzz`` tries them all."""
+    some = Random(call).sample([lie for lie in hosts.LIES if lie not in ("truth", "empty")], 1)
+    found = {lie: hosts.play(call, lie, 1, tmp_path) for lie in ("truth", "empty", *some)}
+    assert {lie: problem for lie, problem in found.items() if problem} == {}

@@ -1,0 +1,293 @@
+"""Disks that are full or read-only, sources that change while they are read: every method."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from openssh_jobs import Connection
+from openssh_jobs.errors import NoSpace, OpenSSHJobsError, QuotaExceeded, TransferError
+from tests.helpers import until
+from tests.lab import parts
+from tests.lab.site import Host
+
+_numbers = itertools.count()
+FILES = ["sftp", "tar", "scp", "rsync"]
+TREES = ["sftp", "tar", "rsync"]
+
+
+@pytest.fixture
+def route() -> str:
+    return "direct"
+
+
+@pytest.fixture
+def backend() -> str:
+    return "mux"
+
+
+@pytest.fixture
+def there(host: Host) -> Iterator[Path]:
+    directory = host.make_directory(f"f{os.getpid()}-{next(_numbers)}")
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    (tmp_path / "here" / "tree").mkdir(parents=True)
+    (tmp_path / "here" / "tree" / "f").write_bytes(os.urandom(3_000_000))
+    return tmp_path / "here"
+
+
+@pytest.fixture
+def mounted() -> Iterator[Callable[[Path, str], None]]:
+    """``mounted(directory, options)``: a tmpfs there until the end of the test."""
+    parts.require_namespaces("a disk of its own")
+    done: list[Path] = []
+
+    def mount(directory: Path, options: str) -> None:
+        if directory not in done:
+            directory.mkdir()
+            done.append(directory)
+        argv = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)]
+        if options == "ro":
+            argv = ["mount", "-o", "remount,ro", str(directory)]
+        subprocess.run(argv, check=True, timeout=20)
+
+    yield mount
+    for directory in reversed(done):
+        # A program there whose link has just ended may be in it for a moment more.
+        argv = ["umount", str(directory)]
+        assert until(lambda argv=argv: subprocess.run(argv, timeout=20).returncode == 0)
+
+
+def wanted(kind: str, method: str) -> bool:
+    return kind == "file" or method in TREES
+
+
+CASES = [(kind, m) for kind in ("file", "tree") for m in FILES if wanted(kind, m)]
+
+
+@pytest.mark.parametrize(("kind", "method"), CASES)
+def test_a_full_disk_there_and_here(
+    connection: Connection,
+    host: Host,
+    here: Path,
+    there: Path,
+    mounted: Callable[[Path, str], None],
+    kind: str,
+    method: str,
+) -> None:
+    source = "tree" if kind == "tree" else "tree/f"
+    connection.put(here / "tree", f"{there}/tree")
+    mounted(there / "small", f"size=1m,uid={host.server.uid},mode=755")
+    mounted(here / "small", "size=1m,mode=755")
+    host.make(f"{there.name}/small/old", b"old")
+    (here / "small" / "old").write_bytes(b"old")
+    with pytest.raises((OSError, TransferError)) as caught:
+        connection.put(here / source, f"{there}/small/x", method=method)
+    assert isinstance(caught.value, NoSpace), caught.value
+    assert caught.value.host == connection.host
+    assert os.listdir(there / "small") == ["old"]
+    with pytest.raises((OSError, TransferError)) as caught:
+        connection.get(f"{there}/{source}", here / "small" / "x", method=method)
+    assert isinstance(caught.value, NoSpace) or getattr(caught.value, "errno", 0) == errno.ENOSPC
+    assert os.listdir(here / "small") == ["old"]
+
+
+@pytest.fixture
+def quota(there: Path, tmp_path: Path, host: Host) -> Iterator[Path]:
+    """A directory of the user's on the host in which all may hold one megabyte: a btrfs."""
+    parts.require("btrfs")
+    parts.require_namespaces("a disk with a quota")
+    image, disk = tmp_path / "disk", there / "disk"
+    disk.mkdir()
+    with image.open("wb") as handle:
+        handle.truncate(1 << 30)
+    subprocess.run(["mkfs.btrfs", "-q", str(image)], check=True, timeout=60, capture_output=True)
+    mount = ["mount", "-t", "btrfs", "-o", "loop", str(image), str(disk)]
+    done = subprocess.run(mount, timeout=60, check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        # A matter of the kernel, which nothing can install.
+        pytest.skip(f"no btrfs can be mounted here: {done.stderr.strip()}")
+    try:
+        small = disk / "small"
+        for words in (("quota", "enable", disk), ("subvolume", "create", small),
+                      ("qgroup", "limit", "1M", small)):  # fmt: skip
+            argv = ["btrfs", *map(str, words)]
+            subprocess.run(argv, check=True, timeout=60, capture_output=True)
+        os.chown(small, host.server.uid, -1)
+        yield small
+    finally:
+        argv = ["umount", str(disk)]
+        assert until(lambda: subprocess.run(argv, timeout=20).returncode == 0)
+
+
+def test_a_quota_that_is_used_up(
+    connection: Connection, host: Host, here: Path, there: Path, quota: Path
+) -> None:
+    """The system itself says EDQUOT; sftp alone would say "Failure"."""
+    old = host.make(f"{quota.relative_to(host.home)}/old", b"old")
+    for kind, method in CASES:
+        source = here / ("tree" if kind == "tree" else "tree/f")
+        with pytest.raises(QuotaExceeded) as caught:
+            connection.put(source, f"{quota}/x", method=method)
+        assert caught.value.errno == errno.EDQUOT, (kind, method, caught.value)
+        assert caught.value.host == connection.host
+        assert str(quota) in str(caught.value)
+        assert os.listdir(quota) == ["old"], (kind, method)
+    with pytest.raises(QuotaExceeded) as caught:
+        connection.write_bytes(str(old), os.urandom(2_000_000))
+    assert caught.value.errno == errno.EDQUOT
+    assert old.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(("kind", "method"), CASES)
+def test_a_disk_that_is_read_only(
+    connection: Connection,
+    host: Host,
+    here: Path,
+    there: Path,
+    mounted: Callable[[Path, str], None],
+    kind: str,
+    method: str,
+) -> None:
+    source = "tree" if kind == "tree" else "tree/f"
+    connection.put(here / "tree", f"{there}/tree")
+    for small in (there / "small", here / "small"):
+        mounted(small, f"size=1m,uid={host.server.uid},mode=755")
+        mounted(small, "ro")
+    with pytest.raises(OSError, match="Read-only") as caught:
+        connection.put(here / source, f"{there}/small/x", method=method)
+    assert caught.value.errno == errno.EROFS
+    assert isinstance(caught.value, OpenSSHJobsError)
+    assert caught.value.host == connection.host
+    with pytest.raises(OSError, match="Read-only") as caught:
+        connection.get(f"{there}/{source}", here / "small" / "x", method=method)
+    assert caught.value.errno == errno.EROFS
+    assert not isinstance(caught.value, OpenSSHJobsError), "it is this machine's"
+
+
+@pytest.mark.parametrize(("kind", "method"), CASES)
+def test_a_name_that_is_too_long(
+    connection: Connection, here: Path, there: Path, kind: str, method: str
+) -> None:
+    source = "tree" if kind == "tree" else "tree/f"
+    connection.put(here / "tree", f"{there}/tree")
+    with pytest.raises(OSError, match="too long") as caught:
+        connection.put(here / source, f"{there}/{'n' * 256}", method=method)
+    assert caught.value.errno == errno.ENAMETOOLONG
+    with pytest.raises(OSError, match="too long") as caught:
+        connection.get(f"{there}/{source}", here / ("n" * 256), method=method)
+    assert caught.value.errno == errno.ENAMETOOLONG
+    assert os.listdir(there) == ["tree"]
+    assert os.listdir(here) == ["tree"]
+
+
+class _Restless:
+    """Does something to a file again and again, until told to stop."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self._act = act
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.0005):
+            self._act()
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+@pytest.mark.parametrize("method", ["auto", *FILES])
+def test_a_source_that_grows_is_whole_or_refused(
+    connection: Connection, host: Host, here: Path, there: Path, method: str
+) -> None:
+    """What arrives is a beginning of what was written, as long as the file was at some moment."""
+    refusals: list[str] = []
+    grown = host.make(f"{there.name}/g", b"x" * 2_000_000)
+    for name, source in (("put", here / "tree" / "f"), ("get", grown)):
+        source.write_bytes(b"x" * 2_000_000)
+
+        def grow(path: Path = source) -> None:
+            with path.open("ab") as handle:
+                handle.write(b"y" * 1000)
+
+        with _Restless(grow):
+            assert until(lambda path=source: path.stat().st_size > 2_010_000)
+            try:
+                if name == "put":
+                    connection.put(source, f"{there}/x", method=method)
+                else:
+                    connection.get(str(source), here / "x", method=method)
+            except TransferError as error:
+                refusals.append(str(error))
+        arrived = there / "x" if name == "put" else here / "x"
+        if arrived.exists():
+            data = arrived.read_bytes()
+            assert data.startswith(b"x" * 2_000_000 + b"y" * 10_000)
+            assert set(data[2_000_000:]) == set(b"y")
+    assert all("whole" in said or "changed" in said for said in refusals), refusals
+    assert [name for name in os.listdir(there) if name.startswith(".oj-")] == []
+    assert [name for name in os.listdir(here) if name.startswith(".oj-")] == []
+
+
+@pytest.mark.parametrize("method", TREES)
+def test_a_member_that_vanishes_is_an_error_and_nothing_is_kept(
+    connection: Connection,
+    here: Path,
+    there: Path,
+    method: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was listed, and is gone when its turn comes."""
+    for number in range(5):
+        (here / "tree" / f"g{number}").write_bytes(b"x")
+    connection.put(here / "tree", f"{there}/tree")
+    moves = connection._transfer._trees
+    for name, victim in (("_send", here / "tree" / "g3"), ("_receive", there / "tree" / "g3")):
+        honest = getattr(moves, name)
+
+        def vanish(*arguments: object, path: Path = victim, then: object = honest) -> None:
+            path.unlink()
+            then(*arguments)  # type: ignore[operator]
+
+        monkeypatch.setattr(moves, name, vanish)
+        to, back = f"{there}/x", f"{there}/tree"
+        with pytest.raises((OSError, TransferError)) as caught:
+            (
+                connection.put(here / "tree", to, method=method)
+                if name == "_send"
+                else connection.get(back, here / "x", method=method)
+            )
+        assert str(caught.value)
+    assert os.listdir(there) == ["tree"]
+    assert os.listdir(here) == ["tree"]
+
+
+@pytest.mark.parametrize("method", FILES)
+def test_a_directory_in_the_way(
+    connection: Connection, host: Host, here: Path, there: Path, method: str
+) -> None:
+    host.make_directory(f"{there.name}/d")
+    host.make(f"{there.name}/f", b"x")
+    (here / "d").mkdir()
+    with pytest.raises(IsADirectoryError):
+        connection.put(here / "tree" / "f", f"{there}/d", method=method)
+    with pytest.raises(IsADirectoryError):
+        connection.get(f"{there}/f", here / "d", method=method)
+    assert os.listdir(there / "d") == os.listdir(here / "d") == []

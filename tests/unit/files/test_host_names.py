@@ -1,0 +1,227 @@
+"""The door for names of a host: what passes, what is refused, and how the refusal reads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openssh_jobs import Connection
+from openssh_jobs.errors import TransferError, UnsafeName
+from openssh_jobs.files import host_names
+from openssh_jobs.files.host_names import HostNames
+from openssh_jobs.transfer import listing, update
+from openssh_jobs.transfer.listing import Member
+from tests.lab import namespaces, parts
+from tests.lab.site import Host
+
+BAD = (b"", b"/", b"/x", b".", b"..", b"x/", b"/x/", b"x//y", b"x/./y", b"x/../y", b"../x",
+       b"x/..", b"x\0y")  # fmt: skip
+GOOD = (b"x", b"x/y", b"...", b"..x", b"x..", b" ", b"\n", b"a\n..\nb", b"\xff", b"-rf", b"~",
+        b"$HOME", b"*")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_leads_elsewhere_is_refused(name: bytes) -> None:
+    assert host_names.fault(name) is not None
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_is_only_odd_passes(name: bytes) -> None:
+    assert host_names.fault(name) is None
+
+
+@given(st.binary(max_size=40).map(lambda data: data.replace(b"x", b"/").replace(b"y", b"..")))
+def test_what_passes_stays_below_the_top(name: bytes) -> None:
+    if host_names.fault(name) is None:
+        path = os.path.normpath(b"/top/" + name)
+        assert path == b"/top/" + name
+
+
+def listed(*records: tuple[str, str]) -> bytes:
+    return b"".join(b"%b 1 8 %b\0" % (kind.encode(), name.encode()) for kind, name in records)
+
+
+def listed_long(*records: tuple[str, str]) -> bytes:
+    return b"".join(
+        b"%b 1 8 1700000000.0 %b\0\0" % (kind.encode(), name.encode()) for kind, name in records
+    )
+
+
+TOP = ("d", ".")
+
+
+@pytest.mark.parametrize(
+    ("records", "said"),
+    [
+        ([], "'.'.*missing"),
+        ([("f", "./x")], "'.'.*missing"),
+        ([TOP, TOP], "twice"),
+        ([("f", ".")], "no directory"),
+        ([TOP, ("f", "./x"), ("f", "./x")], "'x', which came twice"),
+        ([TOP, ("l", "./x"), ("f", "x")], "'x', which came twice"),
+        ([TOP, ("f", "./x"), ("f", "./x/y")], "below 'x', which is a file"),
+        ([TOP, ("l", "./x"), ("f", "./x/y")], "below 'x', which is a link"),
+        ([TOP, ("f", "./x/y")], "below 'x', which is not there"),
+        ([TOP, ("f", "./../x")], r"'\.\./x', which has the part '\.\.'"),
+        ([TOP, ("f", "/x")], "absolute"),
+    ],
+)
+def test_a_listing_holds_together(records: list[tuple[str, str]], said: str) -> None:
+    with pytest.raises(UnsafeName, match=said):
+        listing.parse_find(listed(*records), "h")
+    with pytest.raises(UnsafeName, match=said):
+        update.parse_listing(listed_long(*records), "h")
+
+
+def test_what_lies_below_may_come_first() -> None:
+    """No order is promised by find(1)."""
+    found = listing.parse_find(listed(("f", "./x/y"), ("d", "./x"), TOP), "h")
+    assert [member.name for member in found] == [b"x/y", b"x"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"f 1_0 8 ./x\0", b"f -1 8 ./x\0", b"f %b 8 ./x\0" % (b"9" * 30), b"f 1 8 ./x", b"f\0"],
+)
+def test_what_is_no_listing_is_no_value(text: bytes) -> None:
+    with pytest.raises(ValueError, match=r"number|middle|unpack"):
+        listing.parse_find(listed(TOP) + text)
+
+
+def test_the_error_names_host_call_and_name_without_control_characters() -> None:
+    error = HostNames("h", "the listing").refuse(b"\x1b[31m\n\xe2\x80\xae/..", "is bad")
+    assert isinstance(error, TransferError)
+    assert str(error).startswith("h: the listing gave the name '\\x1b[31m\\n\\u202e/..'")
+    assert str(error).isprintable()
+
+
+@pytest.mark.parametrize("path", [b"/", b"/home/..", b"/home/../", b"/home/.", b""])
+def test_a_home_without_a_name_of_its_own(path: bytes) -> None:
+    with pytest.raises(UnsafeName, match="Give the local target a name"):
+        host_names.last_part(path, host="h")
+    assert host_names.last_part(b"/home/me", host="h") == b"me"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [
+        (b"*", b"../x"),
+        (b"*", b"a/b"),
+        (b"*", b".."),
+        (b"*", b""),
+        (b"*", b"/x"),
+        (b"d/*", b"e/x"),
+        (b"d/*", b"d/.."),
+        (b"d/*", b"d/x/y"),
+        (b"/d/*", b"d/x"),
+        (b"*/x", b"../x"),
+    ],
+)
+def test_a_path_that_the_pattern_does_not_match(pattern: bytes, path: bytes) -> None:
+    with pytest.raises(UnsafeName):
+        host_names.matching([path], pattern, host="h")
+
+
+def test_a_path_that_a_pattern_matches() -> None:
+    pairs = {b"*": b"x", b"d//*": b"d//x", b"[ab]/x": b"a/x", b"x[1]": b"x[1]"}
+    for pattern, path in pairs.items():
+        assert host_names.matching([path], pattern, host="h") == [path]
+    # Some shells find these for .*, and mean no harm.
+    assert host_names.matching([b".", b"..", b".x"], b".*", host="h") == [b".x"]
+
+
+# -- names that fall together -------------------------------------------------------------------
+
+
+def members(*names: str) -> list[Member]:
+    return [Member(os.fsencode(name), "f", 0) for name in names]
+
+
+ALIKE = (
+    ("readme", "README"),
+    ("\u00e9", "e\u0301"),
+    ("stra\u00dfe", "STRASSE"),
+    ("x", "x."),
+    ("x", "x "),
+    (".git", ".g\u200cit"),
+    ("longname.txt", "LONGNA~1.TXT"),
+    ("K", "\u212a"),
+)
+
+
+@pytest.mark.parametrize(("one", "two"), ALIKE)
+def test_what_might_fall_together_is_tried(one: str, two: str) -> None:
+    assert host_names.groups([os.fsencode(one), os.fsencode(two), b"other"]) != []
+
+
+def test_a_file_system_that_keeps_names_apart(tmp_path: Path) -> None:
+    top = os.fsencode(tmp_path)
+    host_names.check_apart(top, [one for pair in ALIKE for one in members(*pair)][:4], host="h")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.fixture
+def folding(tmp_path: Path) -> Iterator[Path]:
+    """A real file system that folds case."""
+    parts.require("folding")
+    if not namespaces.inside():
+        parts.require_namespaces("a file system of its own")
+    image, disk = tmp_path / "image", tmp_path / "disk"
+    with image.open("wb") as handle:
+        handle.truncate(8 << 20)
+    disk.mkdir()
+    subprocess.run(["mkfs.exfat", str(image)], check=True, timeout=60, capture_output=True)
+    mount = ["mount", "-t", "exfat-fuse", "-o", "loop", str(image), str(disk)]
+    done = subprocess.run(mount, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"no exFAT can be mounted here: {done.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True, timeout=60)
+
+
+def test_names_that_are_one_here_are_found_by_trying(folding: Path) -> None:
+    top = os.fsencode(folding)
+    with pytest.raises(UnsafeName, match="'README', which is the same as 'readme'"):
+        host_names.check_apart(top, members("readme", "README", "x"), host="h")
+    host_names.check_apart(top, members("readme", "x"), host="h")
+    assert os.listdir(folding) == []
+    (folding / "t").mkdir()
+    (folding / "t" / "Old").write_bytes(b"old")
+    with pytest.raises(UnsafeName, match="the same as"):
+        host_names.check_target(top + b"/t", members("OLD"), host="h")
+    host_names.check_target(top + b"/t", members("Old", "new"), host="h")
+    assert os.listdir(folding / "t") == ["Old"]
+
+
+@pytest.mark.parametrize("way", ["sftp", "tar", "rsync"])
+@pytest.mark.parametrize("options", [{}, {"merge": True}, {"update": True}])
+def test_trees_with_names_that_are_one_here(
+    sshd: Host, folding: Path, way: str, options: dict[str, bool]
+) -> None:
+    """Nothing is there that was not there, and what was there is what it was."""
+    top = sshd.make_directory(f"fold {way} {len(options)}{options.get('merge')}")
+    for name in ("readme", "README", "x"):
+        sshd.make(f"{top.name}/t/{name}", b"new")
+    with Connection(sshd.alias, ssh_config=sshd.config) as connection:
+        if options:
+            (folding / "t").mkdir()
+            (folding / "t" / "Readme").write_bytes(b"old")
+        before = sorted(os.listdir(folding))
+        with pytest.raises(UnsafeName, match="is the same as"):
+            connection.get(f"{top}/t", folding / "t", method=way, **options)
+        assert sorted(os.listdir(folding)) == before
+        (top / "t" / "readme").unlink()
+        if options:
+            with pytest.raises(UnsafeName, match="is the same as"):
+                connection.get(f"{top}/t", folding / "t", method=way, **options)
+            assert (folding / "t" / "Readme").read_bytes() == b"old"
+            assert os.listdir(folding / "t") == ["Readme"]
+            (folding / "t" / "Readme").rename(folding / "t" / "Other")
+        connection.get(f"{top}/t", folding / "t", method=way, **options)
+    assert (folding / "t" / "README").read_bytes() == b"new"

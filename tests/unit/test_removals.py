@@ -1,0 +1,190 @@
+"""Every place of the package that removes or replaces something, with what guards it.
+
+A new one fails here until it stands in the list, with a guard that holds.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+
+import pytest
+
+from tests.paths import PACKAGE
+
+OURS = "made by this very call under a name of random digits, or by mkdir(1), which fails on others"
+HELD = "inside a directory held by the check for private directories, which carries our mark"
+FILE = "a file of ours (owner looked at, no link), in a directory where others could remove it too"
+ASKED = "what the caller of a public function named; precious directories are refused"
+PLACED = "gives a name to what is whole, over what the caller named"
+RUNTIME = "in the runtime directory, which is ours alone"
+DEMO = "inside a directory that this program made for itself"
+LAUNCHER = "names of its own in the submission's private directory, which nobody else can enter"
+
+# (module, function or constant): how many words that remove or replace, and what guards them.
+GUARDS: dict[tuple[str, str], tuple[int, str]] = {
+    ("arc.__init__", "SSHClient.delete_remote_check_files"): (1, ASKED),
+    ("arc.files", "FileCalls.download_file"): (1, ASKED),
+    ("cli.demo", "_clear_away"): (1, DEMO),
+    ("testing.sshd", "PrivateSshd.stop"): (1, DEMO),
+    ("testing.sshd", "PrivateSshd._launch"): (1, DEMO),
+    ("cluster.exit_record", "_put"): (1, LAUNCHER),
+    ("openssh.login", "_remove_words"): (1, RUNTIME),
+    ("openssh.login_record", "Dials._write"): (3, RUNTIME),
+    ("openssh.locks", "_say"): (1, RUNTIME),
+    ("openssh.master", "Master._remove_dead"): (1, RUNTIME),
+    ("openssh.master", "Master._clean_up"): (1, RUNTIME),
+    ("openssh.pid_file", "forget"): (1, RUNTIME),
+    ("permissions", "opener"): (1, FILE),
+    ("transfer.staging", "finish_file"): (1, PLACED),
+    ("transfer.staging", "place"): (2, PLACED),
+    ("files.file_calls", "FileCalls.remove"): (1, ASKED),
+    ("files.file_calls", "FileCalls.rmdir"): (1, ASKED),
+    ("files.file_calls", "FileCalls.rmtree"): (1, ASKED),
+    ("files.file_calls", "FileCalls.rename"): (1, ASKED),
+    ("files.file_calls", "FileCalls.replace"): (1, ASKED),
+    ("files.remote_files", "Files.remove"): (1, ASKED),
+    ("files.remote_files", "Files.rmdir"): (1, ASKED),
+    ("files.remote_files", "Files.rmtree"): (1, ASKED),
+    ("files.remote_files", "Files.replace"): (1, ASKED),
+    ("files.remote_files", "Files.copy"): (3, ASKED),
+    ("files.host_names", "fall_together"): (2, OURS),
+    ("transfer.resume", "find_remote"): (2, FILE),
+    ("transfer.resume", "Local.__init__"): (1, FILE),
+    ("transfer.resume", "Local._remove_others"): (1, FILE),
+    ("transfer.resume", "sweep_here"): (1, FILE),
+    ("transfer.resume", "sweep_there"): (2, FILE),
+    ("files.private_directory", "FUNCTIONS"): (3, HELD),
+    ("files.private_directory", "remove_script"): (1, HELD),
+    ("files.private_directory", "remove_made_script"): (1, HELD),
+    ("commands.quoting", "RENAME"): (5, PLACED),
+    ("commands.quoting", "APPEAR"): (3, PLACED),
+    ("transfer.streams", "remove_local"): (2, OURS),
+    ("transfer.transfer", "Transfer._send_by_program"): (2, OURS),
+    ("transfer.transfer", "Transfer._discard"): (1, OURS),
+    ("transfer.transfer", "Transfer._receive_by_program"): (1, OURS),
+    ("transfer.tree", "TreeMoves._place"): (2, PLACED),
+    ("files.write_errors", "asked"): (1, OURS),
+    ("files.writing", "_script"): (2, OURS),
+    ("schedulers.direct.scripts", "LAUNCH"): (2, HELD),
+    ("schedulers.direct.scripts", "CLAIM"): (2, HELD),
+    ("schedulers.direct.scripts", "CLEAN"): (2, HELD),
+    ("schedulers.launcher.launcher", "_LAUNCH"): (2, LAUNCHER),
+    ("schedulers.launcher.any_shell", "_LOOK"): (2, LAUNCHER),
+    ("schedulers.launcher.any_shell", "_COUNT"): (1, LAUNCHER),
+    ("schedulers.launcher.any_shell", "_START"): (1, LAUNCHER),
+    ("cluster.submission", "Submission._command"): (2, LAUNCHER),
+}
+
+_IN_SHELL = re.compile(
+    rb"(?:^|[\s;&|({'\"!])(?:exec |command )?(?:rm|rmdir|unlink|shred|truncate)(?= +-| +[\"$./%@'])"
+    rb"|(?:^|[\s;&|({'\"!])mv(?= +-| +[\"$./%@'])|-delete\b"
+)
+_CALLS = {
+    "unlink", "remove", "rmdir", "removedirs", "rmtree", "replace", "rename", "renames", "move",
+    "truncate", "ftruncate",
+}  # fmt: skip
+_MODULES = {"os", "shutil"}
+
+
+def found_in(module: str, source: str) -> Counter[tuple[str, str]]:
+    """How many calls and shell words that remove or replace each function of a module holds."""
+    counts: Counter[tuple[str, str]] = Counter()
+
+    def look(node: ast.AST, where: str) -> None:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            where = node.name if where == "" else f"{where}.{node.name}"
+            body = [one for one in node.body if not _is_text(one)]
+            for child in [*body, *getattr(node, "decorator_list", [])]:
+                look(child, where)
+            return
+        if where == "" and isinstance(node, ast.Assign | ast.AnnAssign):
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            where = ast.unparse(target)
+        if isinstance(node, ast.Call) and _removes(node):
+            counts[module, where] += 1
+        if isinstance(node, ast.JoinedStr):
+            text = "".join(
+                str(one.value) if isinstance(one, ast.Constant) else "@" for one in node.values
+            )
+            counts[module, where] += len(_IN_SHELL.findall(text.encode()))
+            for child in node.values:
+                if isinstance(child, ast.FormattedValue):
+                    look(child.value, where)
+            return
+        if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
+            data = node.value if isinstance(node.value, bytes) else node.value.encode(
+                "utf-8", "surrogateescape")  # fmt: skip
+            counts[module, where] += len(_IN_SHELL.findall(data))
+        for child in ast.iter_child_nodes(node):
+            look(child, where)
+
+    for node in ast.parse(source).body:
+        if not _is_text(node):
+            look(node, "")
+    return +counts
+
+
+def _is_text(node: ast.AST) -> bool:
+    """A docstring."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _removes(call: ast.Call) -> bool:
+    function = call.func
+    if isinstance(function, ast.Name):
+        return function.id in {"rmtree", "unlink", "rmdir"}
+    if not isinstance(function, ast.Attribute) or function.attr not in _CALLS:
+        return False
+    owner = ast.unparse(function.value)
+    if function.attr in ("replace", "remove", "move", "rename", "truncate"):
+        # Of texts, lists and records there are many; of files only these.
+        if owner in _MODULES or "_files" in owner or "connection" in owner:
+            return True
+        # pathlib's have one argument, those of a text two.
+        return "path" in owner.lower() and len(call.args) == 1
+    return True
+
+
+def everything() -> Counter[tuple[str, str]]:
+    counts: Counter[tuple[str, str]] = Counter()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        counts += found_in(name, path.read_text(encoding="utf-8"))
+    return counts
+
+
+def test_what_removes_or_replaces_stands_in_the_list_with_its_guard() -> None:
+    assert {key: number for key, (number, _) in GUARDS.items()} == dict(everything())
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f(p):\n    os.unlink(p)",
+        "def f(p):\n    shutil.rmtree(p)",
+        "def f(path):\n    path.unlink()",
+        "def f(path):\n    path.rename('x')",
+        "def f(p):\n    os.replace(p, 'x')",
+        "def f(connection):\n    connection.rmtree('x')",
+        "def f(p):\n    return b'rm -rf -- %b' % p",
+        "def f(p):\n    return f'cd x && rmdir {p}'",
+        "TEXT = r'''\ncd x\nmv \"$a\" \"$b\"\n'''",
+        "TEXT = 'find . -type f -delete'",
+        "def f():\n    return 'find . -exec rm -f -- {} +'",
+        "def f():\n    return '[ -e x ] || rm ./x'",
+    ],
+)
+def test_a_new_one_would_be_seen(source: str) -> None:
+    assert sum(found_in("m", source).values()) == 1
+
+
+def test_texts_that_only_speak_of_it_are_none() -> None:
+    source = 'def f():\n    """rm -rf -- x"""\n    return "removing it", "a b".replace("a", "b")\n'
+    assert not found_in("m", source)
+
+
+if __name__ == "__main__":
+    for key, number in everything().items():
+        print(f"    {key!r}: ({number}, ),")

@@ -1,0 +1,255 @@
+"""Archives read on their way: all that honest tars write passes unchanged, nothing else does."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openssh_jobs.errors import TransferError, UnsafeName
+from openssh_jobs.transfer import listing, tar_stream
+from tests.helpers import tar_in
+from tests.names import NAMES
+
+CREATE = {
+    "tar": ["--format=gnu"],
+    "tar sparse": ["-S"],
+    "tar pax": ["--format=pax"],
+    "tar pax sparse": ["-S", "--format=pax"],
+    "tar ustar": ["--format=ustar"],
+    "bsdtar pax": ["--format=pax", "--options", "hdrcharset=BINARY"],
+    "bsdtar gnu": ["--format=gnutar"],
+    "busybox": [],
+}
+
+
+@pytest.fixture
+def top(tmp_path: Path) -> Path:
+    """A tree with what is hard to say in a header."""
+    top = tmp_path / "t"
+    top.mkdir()
+    for name in NAMES:
+        (top / name).write_bytes(os.urandom(len(name)))
+    for length in range(90, 110):
+        # Cut off at the field's end the path would end in a dot or in two.
+        folder = top / ("d" * (length - 5))
+        folder.mkdir()
+        for name in (".h", "..h", "...", "x" * 150):
+            (folder / name).write_bytes(b"hidden")
+        (folder / "link").symlink_to("l" * length + "/../" + "m" * length)
+    os.link(top / "d".ljust(90, "d") / ".h", top / "hard")
+    os.link(top / ("d" * 90) / ("x" * 150), top / ("hard" * 40))
+    with (top / "holes").open("wb") as handle:
+        for number in range(60):
+            handle.seek(number << 18)
+            handle.write(b"data" * 1024)
+        handle.truncate(1 << 25)
+    (top / "empty").mkdir(mode=0o700)
+    (top / "dangling").symlink_to("/nowhere/../at all")
+    return top
+
+
+def packed(top: Path, way: str, tmp_path: Path) -> bytes:
+    program, *_ = way.split()
+    path = "tar" if program == "tar" else str(tar_in(tmp_path / "bin", program) / "tar")
+    argv = [path, "-c", "-f", "-", *CREATE[way], "."]
+    done = subprocess.run(argv, cwd=top, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0 or way == "tar ustar", done.stderr
+    return done.stdout
+
+
+def passed(data: bytes, members: list[listing.Member], stage: Path, *, step: int = 4096) -> bytes:
+    """What a reader lets through."""
+    reader = tar_stream.Reader(members, "h", os.fsencode(stage))
+    out = [reader.feed(data[at : at + step]) for at in range(0, len(data), step)]
+    reader.close()
+    return b"".join(out)
+
+
+@pytest.mark.parametrize("way", list(CREATE))
+@pytest.mark.parametrize("step", [1, 4096, 1 << 20])
+def test_what_honest_tars_write_passes_unchanged(
+    top: Path, tmp_path: Path, way: str, step: int
+) -> None:
+    if step == 1:
+        (top / "holes").unlink()
+    data = packed(top, way, tmp_path)
+    members = listing.walk(os.fsencode(top))
+    if way == "tar ustar":
+        # It left out what it cannot say.
+        names = {name.removeprefix("./") for name in _names(data)}
+        members = [member for member in members if os.fsdecode(member.name) in names]
+    assert passed(data, members, tmp_path, step=step) == data
+
+
+def _names(data: bytes) -> list[str]:
+    with tarfile.open(fileobj=io.BytesIO(data), errors="surrogateescape") as tar:
+        return tar.getnames()
+
+
+def one(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", content: bytes = b"") -> bytes:
+    """The header of a member, and its content."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size = kind, link, len(content)
+    head = info.tobuf(tarfile.GNU_FORMAT)
+    return head + content + bytes(-len(content) % 512)
+
+
+END = bytes(1024)
+TOP = one("./", tarfile.DIRTYPE)
+LISTED = [listing.Member(b"x", "f", 1), listing.Member(b"d", "d", 0), listing.Member(b"l", "l", 0)]
+
+
+def signed(header: bytes, at: int, text: bytes) -> bytes:
+    """A header with some bytes changed and its checksum right."""
+    new = bytearray(header)
+    new[at : at + len(text)] = text
+    new[148:156] = b" " * 8
+    new[148:156] = b"%06o\0 " % sum(new[:512])
+    return bytes(new)
+
+
+def pax(**records: str) -> bytes:
+    lines = b""
+    for key, value in records.items():
+        body = f" {key.replace('_', '.')}={value}\n".encode()
+        length = len(body) + len(str(len(body)))
+        length += len(str(length)) - len(str(len(body)))
+        lines += str(length).encode() + body
+    return one("./PaxHeaders/x", tarfile.XHDTYPE, content=lines)
+
+
+X = one("./x", content=b"1")
+REFUSED = {
+    "a name up": one("./../x"),
+    "an absolute name": one("/x"),
+    "not asked for": one("./y"),
+    "another kind": one("./x", tarfile.SYMTYPE, "y"),
+    "twice": X + X,
+    "the top twice": TOP,
+    "below what did not come": one("./d/x"),
+    "below a link": one("./l", tarfile.SYMTYPE, "d") + one("./l/x"),
+    "a hard link to outside": one("./x", tarfile.LNKTYPE, "/etc/passwd"),
+    "a hard link up": one("./x", tarfile.LNKTYPE, "../x"),
+    "a hard link to a directory": one("./d", tarfile.DIRTYPE) + one("./x", tarfile.LNKTYPE, "./d"),
+    "a device": one("./x", tarfile.CHRTYPE),
+    "a fifo": one("./x", tarfile.FIFOTYPE),
+    "a volume": one("./x", b"V"),
+    "a link with content": one("./l", tarfile.SYMTYPE, "d", b"1"),
+    "a directory with content": one("./d", tarfile.DIRTYPE, content=b"1"),
+    "a damaged sum": X[:150] + b"7" + X[151:],
+    "an unknown form": signed(X, 257, b"ustax"),
+    "a negative size": signed(X, 124, b"\xff" * 12),
+    "an endless size": signed(X, 124, b"\x80" + b"\xff" * 11),
+    "a size of letters": signed(X, 124, b"12x\0"),
+    "a prefix that only some read": signed(X, 345, b"../../d"),
+    "a prefix up": signed(signed(X, 257, b"ustar\x0000"), 345, b"../../d"),
+    "pax: a path up": pax(path="../x") + X,
+    "pax: an absolute path": pax(path="/x") + X,
+    "pax: a sparse name up": pax(GNU_sparse_name="../x") + X,
+    "pax: a hard link to outside": pax(linkpath="/etc/passwd") + one("./x", tarfile.LNKTYPE, "./x"),
+    "pax: two paths": pax(path="x") + pax(path="x") + X,
+    "pax: a size for a link": pax(size="512") + one("./l", tarfile.SYMTYPE, "d") + bytes(512),
+    "pax: a size of letters": pax(size="-1") + X,
+    "pax: nothing follows": pax(path="x"),
+    "pax: another name in the header": pax(path="x") + one("../x"),
+    "pax: for all members": one("g", tarfile.XGLTYPE, content=b"10 path=x\n") + X,
+    "pax: no length": one("p", tarfile.XHDTYPE, content=b"path=x\n") + X,
+    "a long name up": one("././@LongLink", b"L", content=b"./../x\0") + X,
+    "a long name with a rest": one("././@LongLink", b"L", content=b"./x\0../x\0") + X,
+    "a long name that is empty": one("././@LongLink", b"L", content=b"\0") + X,
+    "two long names": one("././@LongLink", b"L", content=b"./x\0") * 2 + X,
+    "a long link to outside": one("././@LongLink", b"K", content=b"/etc/passwd\0")
+    + one("./x", tarfile.LNKTYPE, "./x"),
+}
+
+
+@pytest.mark.parametrize("name", list(REFUSED))
+def test_it_ends_before_a_tar_sees_the_header(name: str, tmp_path: Path) -> None:
+    data = TOP + REFUSED[name] + END
+    reader = tar_stream.Reader(LISTED, "h", os.fsencode(tmp_path))
+    with pytest.raises(TransferError):
+        reader.feed(data)
+    # The same in pieces: nothing behind the header that was refused goes on.
+    reader = tar_stream.Reader(LISTED, "h", os.fsencode(tmp_path))
+    gone = []
+    pieces = iter([data[at : at + 512] for at in range(0, len(data), 512)])
+    with pytest.raises(TransferError):
+        gone.extend(map(reader.feed, pieces))
+    assert len(b"".join(gone)) <= len(data) - len(END)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "data", [b"", TOP, TOP + X, TOP + X[:700], TOP + X + bytes(100), TOP + X + bytes(512) + X + END]
+)
+def test_an_archive_without_an_end_is_none(data: bytes, tmp_path: Path) -> None:
+    with pytest.raises(TransferError):
+        passed(data, LISTED, tmp_path)
+
+
+def test_zeros_without_an_end_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TransferError, match="does not end"):
+        passed(TOP + bytes(2 << 20), LISTED, tmp_path)
+
+
+def test_a_tar_without_pax_is_given_none(tmp_path: Path) -> None:
+    reader = tar_stream.Reader(LISTED, "h", os.fsencode(tmp_path), plain=True)
+    with pytest.raises(TransferError, match="does not know"):
+        reader.feed(TOP + pax(path="x") + X + END)
+
+
+def test_what_was_made_since_the_listing_passes_where_all_is_wanted(tmp_path: Path) -> None:
+    data = TOP + X + one("./new", content=b"n") + END
+    reader = tar_stream.Reader(LISTED, "h", os.fsencode(tmp_path), strangers=True)
+    assert reader.feed(data) == data
+    with pytest.raises(UnsafeName, match="not asked for"):
+        passed(data, LISTED, tmp_path)
+
+
+HONEST = TOP + X + one("./d", tarfile.DIRTYPE) + one("./l", tarfile.SYMTYPE, "x") + END
+
+
+@settings(max_examples=300)
+@given(st.lists(st.tuples(st.integers(0, len(HONEST) - 1), st.integers(0, 255)), max_size=4))
+def test_what_passes_is_read_by_a_tar_as_what_was_listed(changes: list[tuple[int, int]]) -> None:
+    """Whatever bytes are changed (and the sums of headers put right)."""
+    data = bytearray(HONEST)
+    for at, value in changes:
+        data[at] = value
+    for start in (0, 512, 1536, 2048):
+        data[start : start + 512] = signed(bytes(data[start : start + 512]), 148, b"")
+    reader = tar_stream.Reader(LISTED, "h", b"/nowhere")
+    try:
+        through = reader.feed(bytes(data))
+        reader.close()
+    except TransferError:
+        return
+    kinds = {"x": tarfile.TarInfo.isreg, "d": tarfile.TarInfo.isdir, "l": tarfile.TarInfo.issym}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(through)) as tar:
+            members = tar.getmembers()
+    except tarfile.ReadError:
+        return  # a mode or an owner of letters: no tar takes that for anything else
+    for member in members:
+        name = member.name.removeprefix("./")
+        assert name in (".", "") or kinds[name](member)
+
+
+def test_a_tar_here_may_stop_at_the_end(tmp_path: Path) -> None:
+    """The zeros behind the end are nobody's: that is no broken pipe."""
+    data = HONEST + bytes(1 << 18)
+    source, into = os.pipe()
+    here, to = os.pipe()
+    os.close(here)
+    with os.fdopen(into, "wb") as handle:
+        handle.write(HONEST[:0])
+    tar_stream_end = tar_stream.Reader(LISTED, "h", os.fsencode(tmp_path))
+    tar_stream_end.feed(data)
+    tar_stream.pass_on(source, to, tar_stream_end)
