@@ -162,12 +162,16 @@ class HostNames:
         """The answer is at its end.  Raises ``UnsafeName`` where it does not hold together."""
         if not self._has_top:
             raise self.refuse(b".", "is missing")
+        good = {b""}
         for name in self.kinds:
-            self.check_parent(name)
+            parent = name.rpartition(b"/")[0]
+            if parent not in good:
+                self.check_parent(name)
+                good.add(parent)
 
     def check_parent(self, name: bytes) -> None:
         """Raise ``UnsafeName`` unless what a name lies below is a directory by this answer."""
-        parent = posixpath.dirname(name)
+        parent = name.rpartition(b"/")[0]
         if parent and self.kinds.get(parent) != "d":
             what = _KINDS.get(self.kinds.get(parent, ""), "not there")
             raise self.refuse(name, f"lies below {to_text(parent)!r}, which is {what}")
@@ -182,6 +186,9 @@ def alike(name: bytes) -> str:
     Coarser than any of them (case, composed and decomposed letters, signs without a width, dots
     and blanks at the end): what shares it is tried for real.
     """
+    if name.isascii():
+        # None of the rest does anything to it.
+        return name.decode().lower().rstrip(" .")
     from unicodedata import category, normalize
 
     text = normalize("NFKD", normalize("NFKD", to_text(name)).upper().casefold())

@@ -160,6 +160,14 @@ def test_what_might_fall_together_is_tried(one: str, two: str) -> None:
     assert host_names.groups([os.fsencode(one), os.fsencode(two), b"other"]) != []
 
 
+def test_plain_letters_are_alike_as_all_others_are() -> None:
+    """The short way for ASCII; a sign without a width is no ASCII, and counts for nothing."""
+    plain = "".join(map(chr, range(128)))
+    for text in (plain, *plain, "Read.Me. .", "a ", ". ."):
+        long = host_names.alike(os.fsencode(text + "\u200c"))
+        assert host_names.alike(text.encode()) == long
+
+
 def test_a_file_system_that_keeps_names_apart(tmp_path: Path) -> None:
     top = os.fsencode(tmp_path)
     host_names.check_apart(top, [one for pair in ALIKE for one in members(*pair)][:4], host="h")

@@ -242,6 +242,59 @@ def test_what_passes_is_read_by_a_tar_as_what_was_listed(changes: list[tuple[int
         assert name in (".", "") or kinds[name](member)
 
 
+DEEP = one("./d", tarfile.DIRTYPE) + one("./d/y", content=b"y" * 700) + X
+# A listing that was not looked at would be no excuse.
+ODD = [b"x/y", b"e/x", b".", b"..", b"", b"/x", b"d/", b"d/.", b"d/..", b"d//x", b"d/../x"]
+ALL_LISTED = [*LISTED, *(listing.Member(name, "f", 1) for name in (b"d/y", *ODD))]
+NAMED = [b"./" + name + b"\0" for name in (b"x", b"d", b"l", b"d/y", b"d/z", *ODD)]
+NAMED += [b"x\0", b"zzx\0", b"..x\0", b"//x\0"]
+TEXTS = [b"\0", b" ", b"/", b"d", b"0", b"1", b"2", b"5", b"7", b"8", b"L", b"x", b"_1", b"\x80"]
+TEXTS += [b"ustar\x0000", b"ustar  \0", b"ustar\0 \0"]
+FIELDS = [0, 1, 2, 3, 4, 5, 99, 124, 134, 135, 148, 154, 155, 156, 157, 257, 262, 263, 264, 345, 500]
+CHANGE = st.one_of(
+    st.tuples(st.just(0), st.sampled_from(NAMED)),
+    st.tuples(st.just(156), st.sampled_from(TEXTS)),
+    st.tuples(
+        st.sampled_from(FIELDS),
+        st.sampled_from(TEXTS) | st.binary(min_size=1, max_size=12),
+    ),
+)
+
+
+def _outcome(reader: tar_stream.Reader, data: bytes) -> tuple[bytes, str, dict[bytes, str]]:
+    try:
+        through = reader.feed(data)
+        reader.close()
+    except TransferError as error:
+        return b"", f"{type(error).__name__}: {error}", reader._came.kinds
+    return through, "", reader._came.kinds
+
+
+@settings(max_examples=1000)
+@given(st.lists(st.tuples(st.sampled_from([0, 512, 2048]), CHANGE, st.booleans()), max_size=3))
+def test_the_short_way_of_plain_files_is_no_other_answer(
+    changes: list[tuple[int, tuple[int, bytes], bool]],
+) -> None:
+    """What passes, the words of what does not, and what is known then, are those of the long."""
+    data = DEEP + END
+    for start, (at, text), right in changes:
+        header = bytearray(data[start : start + 512])
+        header[at : at + len(text)] = text
+        new = bytes(header[:512].ljust(512, b"\0"))
+        data = data[:start] + (signed(new, 0, b"") if right else new) + data[start + 512 :]
+    short = tar_stream.Reader(ALL_LISTED, "h", b"/nowhere")
+    long = tar_stream.Reader(ALL_LISTED, "h", b"/nowhere")
+    long._plain_files = lambda data, at: at  # type: ignore[method-assign]
+    assert _outcome(short, data) == _outcome(long, data)
+
+
+@pytest.mark.parametrize("byte", [0, 1, 0x7F, 0xFF])
+def test_the_sum_of_a_header_is_exact(byte: int) -> None:
+    """The largest too, which a sum modulo something would take for a smaller one."""
+    block = bytes([byte]) * 512
+    assert tar_stream._sum(block) == sum(block) - 8 * byte + 8 * 32
+
+
 def test_a_tar_here_may_stop_at_the_end(tmp_path: Path) -> None:
     """The zeros behind the end are nobody's: that is no broken pipe."""
     data = HONEST + bytes(1 << 18)
