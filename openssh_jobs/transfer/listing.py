@@ -13,7 +13,7 @@ from ..errors import TransferError
 from ..files.host_names import HostNames
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 class Member(NamedTuple):
@@ -99,7 +99,11 @@ def walk(top: bytes, *, follow_symlinks: bool = False) -> list[Member]:
 
     With ``follow_symlinks`` a link counts as what it points to; a loop is ``OSError`` (ELOOP).
     """
-    found: list[Member] = []
+    return [member for member, _ in scan(top, follow_symlinks=follow_symlinks)]
+
+
+def scan(top: bytes, *, follow_symlinks: bool = False) -> Iterator[tuple[Member, os.stat_result]]:
+    """The same one by one, each with all that the system says of it."""
     pending: list[tuple[bytes, tuple[tuple[int, int], ...]]] = [(b"", ())]
     while pending:
         below, above = pending.pop()
@@ -108,23 +112,20 @@ def walk(top: bytes, *, follow_symlinks: bool = False) -> list[Member]:
         here = (facts.st_dev, facts.st_ino)
         if here in above:
             raise OSError(40, "a loop of symbolic links", os.fsdecode(place))
+        before = below + b"/" if below else b""
         with os.scandir(place) as entries:
             for entry in entries:
-                name = os.path.join(below, entry.name) if below else entry.name
+                name = before + entry.name
                 info = entry.stat(follow_symlinks=follow_symlinks)
-                kind = _kind(info.st_mode)
-                rest = (info.st_size, info.st_mode, info.st_mtime_ns, info.st_blocks)
-                found.append(Member(name, kind, *rest))
+                mode = info.st_mode
+                kind = _KINDS.get(stat.S_IFMT(mode), "o")
+                size, blocks = info.st_size, info.st_blocks
+                yield Member(name, kind, size, mode, info.st_mtime_ns, blocks), info
                 if kind == "d":
                     pending.append((name, (*above, here)))
-    return found
 
 
-def _kind(mode: int) -> str:
-    for letter, test in (("f", stat.S_ISREG), ("d", stat.S_ISDIR), ("l", stat.S_ISLNK)):
-        if test(mode):
-            return letter
-    return "o"
+_KINDS = {stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l"}
 
 
 _MOST = 1 << 63
@@ -132,6 +133,8 @@ _MOST = 1 << 63
 
 def count_of(digits: bytes, *, signed: bool = False) -> int:
     """A number in a host's listing; ``ValueError`` for what no file system gives."""
+    if len(digits) < 19 and digits.isdigit():
+        return int(digits)
     plain = digits.removeprefix(b"-") if signed else digits
     # Not int() alone: it takes "1_0" and " 1".
     if not plain.isdigit() or len(plain) > 19 or int(plain) >= _MOST:

@@ -36,35 +36,38 @@ def check(
     ``strangers``: whether names that were not listed may be there (files made meanwhile).  Set-id
     bits of files are dropped unless ``keep_special_modes``: whoever runs them here runs as us.
     """
-    arrived = listing.walk(stage)
-    found = {member.name: member for member in arrived}
+    arrived = list(listing.scan(stage))
+    kinds = {member.name: member.kind for member, _ in arrived}
     listed = {member.name for member in members}
     for member in members:
-        got = found.get(member.name)
+        got = kinds.get(member.name)
         if got is None and os.path.lexists(os.path.join(stage, member.name)):
             why = "is the same as another one to the file system here"
             raise host_names.refused(member.name, why, host=host, call="the listing")
-        if got is None or got.kind != member.kind:
+        if got != member.kind:
             raise TransferError(f"{to_text(member.name)!r} did not arrive", host=host, sent="yes")
-    unwanted = [m for m in arrived if m.name not in listed and (not strangers or m.kind == "o")]
+    unwanted = [
+        name
+        for name, kind in kinds.items()
+        if name not in listed and (not strangers or kind == "o")
+    ]
     if unwanted:
-        name = to_text(min(unwanted).name)
+        name = to_text(min(unwanted))
         raise _refused(f"{name!r}, which was not asked for", host)
     total = 0
     counts: dict[tuple[int, int], int] = {}
     links: dict[tuple[int, int], tuple[int, bytes]] = {}
     special = []
-    for member in arrived:
+    for member, facts in arrived:
         if member.kind != "f":
             continue
-        path = os.path.join(stage, member.name)
-        facts = os.lstat(path)
         total += facts.st_size
         if facts.st_nlink > 1:
             key = (facts.st_dev, facts.st_ino)
             counts[key] = counts.get(key, 0) + 1
             links[key] = (facts.st_nlink, member.name)
         if facts.st_mode & (stat.S_ISUID | stat.S_ISGID):
+            path = os.path.join(stage, member.name)
             special.append((path, stat.S_IMODE(facts.st_mode) & ~(stat.S_ISUID | stat.S_ISGID)))
     for key, (number, linked) in links.items():
         if number != counts[key]:
