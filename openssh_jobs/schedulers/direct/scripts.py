@@ -111,7 +111,7 @@ LAUNCH = (
     FUNCTIONS
     + r"""
 oj_dir=$1 oj_id=$2 oj_umask=$3 oj_limit=$4 oj_out=$5 oj_err=$6 oj_script=$7
-trap : HUP
+trap 'oj_heard=1' HUP
 # A shell that is only just forked loses a signal: again, until it is gone.
 oj_stop() {
   oj_n=0
@@ -155,7 +155,7 @@ set -- "$oj_how"
 if [ -n "$oj_arg" ]; then set -- "$@" "$oj_arg"; fi
 set -- "$@" "$oj_script"
 oj_child=
-trap 'oj_asked=1; [ -z "$oj_child" ] || oj_signal TERM' TERM
+trap 'oj_asked=1 oj_heard=1; [ -z "$oj_child" ] || oj_signal TERM' TERM
 (
   trap - TERM HUP
   umask "$oj_umask"
@@ -206,10 +206,17 @@ if [ "$oj_limit" -gt 0 ]; then
   oj_timer=$!
 fi
 while :; do
+  oj_heard=
   wait "$oj_child"
   oj_code=$?
-  # A signal for us ends the wait too: only when the child is gone was that its code.
-  kill -0 "$oj_child" 2>/dev/null || break
+  # A signal for us ends the wait, too, and its number is not the child's code.
+  [ -n "$oj_heard" ] || break
+  if kill -0 "$oj_child" 2>/dev/null; then continue; fi
+  # The child may have ended in the same moment: the shell still knows how, or (127) said it above.
+  wait "$oj_child" 2>/dev/null
+  oj_again=$?
+  [ "$oj_again" -eq 127 ] || oj_code=$oj_again
+  break
 done
 oj_end "$oj_code" ''
 """

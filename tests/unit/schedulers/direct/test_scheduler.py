@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -20,6 +21,7 @@ from openssh_jobs.errors import InputError, SchedulerError, SubmitRejected
 from openssh_jobs.jobs import CancelOutcome, JobState, JobStatus
 from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.base import SubmitRequest
+from tests.helpers import until
 
 DIRECT = get("local")
 TOOLS = (
@@ -208,6 +210,23 @@ def test_term_reaches_the_script_and_its_children(host: Host) -> None:
     assert "caught" in (host.work / f"job-{job_id}.out").read_text()
     child = int((host.work / "child").read_text())
     assert not _is_there(child)
+
+
+def test_a_script_that_ends_while_term_is_passed_on_has_its_own_code(host: Host) -> None:
+    """The launcher's wait ends by TERM, its script at the same moment: many at once, to meet it."""
+    script = (
+        "#!/bin/sh\ntrap 'echo caught; kill $!; exit 9' TERM\n"
+        "sleep 60 & : > ready-$OPENSSH_JOBS_ID\nwait\n"
+    )
+
+    def trial(number: int) -> int | None:
+        job_id = host.submit(script, script=f"job-{number}.sh")
+        assert until(lambda: (host.work / f"ready-{job_id}").exists(), 30)
+        os.kill(int(host.start_record(job_id)["pid"]), signal.SIGTERM)
+        return host.wait(job_id).exit_code
+
+    with ThreadPoolExecutor(12) as pool:
+        assert Counter(pool.map(trial, range(24))) == {9: 24}
 
 
 def test_who_does_not_listen_is_killed_with_all_children(host: Host) -> None:
