@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .output import Ui
 
 _CHUNK = 65536
+# By what the library saw of an interrupted command: its end, that nothing was asked, neither.
+_FATES = {True: "was ended", None: "was not started", False: "may still run"}
 # [::1]:PATH and user@[::1]:PATH; brackets behind the first colon belong to the path.
 _BRACKETED = re.compile(r"([^:\[\]/]*@)?\[([^\[\]/]+)\]:(.*)", re.DOTALL)
 
@@ -81,31 +83,35 @@ def run_exec(args: argparse.Namespace, ui: Ui) -> int:
     if args.timeout is not None and not args.timeout > 0:
         raise options.WrongUse("openssh-jobs exec: --timeout wants a number of seconds above 0.")
     command = args.words if args.shell is None else args.shell
-    ui.goes_on = f"the command on {args.host} may still run"
+    ui.goes_on = f"the command on {args.host} {_FATES[None]}"
     with options.connection(args) as host:
-        if ui.json:
-            return _exec_as_data(host, command, args, ui)
-        process = host.popen(
-            command,
-            stdin=None if args.no_stdin else "pipe",
-            text=False,
-            login_shell=args.login_shell,
-        )
+        ui.goes_on = f"the command on {args.host} {_FATES[False]}"
         try:
-            return _Streams(process, args.timeout).run()
-        except BaseException as error:
-            ended = process.returncode is not None or process.end()
-            if ended:
-                ui.goes_on = f"the command on {args.host} was ended"
-            if isinstance(error, TimeoutError):
-                where = "was ended" if ended else "may still run: its end could not be confirmed"
-                ui.note(
-                    f"{args.host}: the command was not over after {args.timeout:g} s and {where}."
-                )
-                return options.TIMED_OUT
+            return (_exec_as_data if ui.json else _exec_on_streams)(host, command, args, ui)
+        except BaseException:
+            fate = _FATES[host._commands.end_at_work()]
+            ui.goes_on = f"the command on {args.host} {fate}"
             raise
-        finally:
-            process.close()
+
+
+def _exec_on_streams(host: Any, command: Any, args: argparse.Namespace, ui: Ui) -> int:
+    process = host.popen(
+        command,
+        stdin=None if args.no_stdin else "pipe",
+        text=False,
+        login_shell=args.login_shell,
+    )
+    try:
+        return _Streams(process, args.timeout).run()
+    except BaseException as error:
+        ended = process.returncode is not None or process.end()
+        if isinstance(error, TimeoutError):
+            where = "was ended" if ended else "may still run: its end could not be confirmed"
+            ui.note(f"{args.host}: the command was not over after {args.timeout:g} s and {where}.")
+            return options.TIMED_OUT
+        raise
+    finally:
+        process.close()
 
 
 def _exec_as_data(host: Any, command: Any, args: argparse.Namespace, ui: Ui) -> int:

@@ -116,6 +116,8 @@ class Running:
         self._commands = commands
         self._keep_stdin = keep_stdin
         self.slot: Slot | None = None
+        self.asked = False
+        self.ended = False
 
     # ------------------------------------------------------------------ start
 
@@ -164,7 +166,7 @@ class Running:
             if not (line.preamble or data or self._keep_stdin):
                 # An rc file that reads gets its end of file, and so does whatever it starts.
                 self.close_stdin()
-            self.session = sessions.open(link, line.command, (stdin, stdout, stderr))
+            self._open(line.command, (stdin, stdout, stderr))
             while theirs:
                 close_fd(theirs.pop())
             self._await_start(until)
@@ -175,9 +177,17 @@ class Running:
         except BaseException as error:
             while theirs:
                 close_fd(theirs.pop())
-            if not isinstance(error, Exception) and hasattr(self, "session"):
+            if not isinstance(error, Exception) and self.asked:
                 self._end_begun()
             self.close()
+            raise
+
+    def _open(self, command: bytes, fds: tuple[int, int, int]) -> None:
+        self.asked = True  # before the call: an interruption in it leaves open whether it was
+        try:
+            self.session = self._commands.sessions.open(self.link, command, fds)
+        except mux_protocol.MuxError as error:
+            self.asked = error.sent != "no"
             raise
 
     @property
@@ -338,7 +348,17 @@ class Running:
 
     def end(self) -> bool:
         """End the remote process group (TERM, then KILL); true where it was seen to be gone."""
-        return self.group is not None and self._commands.end_group(self.group)
+        if self.group is None or not self._commands.end_group(self.group):
+            return False
+        self.ended = True
+        return True
+
+    @property
+    def may_run(self) -> bool:
+        """Whether the host was asked for it, and neither its status nor its end was seen."""
+        if not self.asked or self.ended:
+            return False
+        return not hasattr(self, "session") or self.status() is None
 
     def _close_pipes(self) -> None:
         # Forgotten first: a number that is closed twice may be another thread's by then.

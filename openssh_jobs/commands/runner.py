@@ -327,18 +327,25 @@ class Commands:
         )
         return self._aside(script) == 0
 
-    def end_at_work(self) -> bool:
+    def end_at_work(self) -> bool | None:
         """End all commands that still run: their caller was interrupted and ends now.
 
-        True where none is left.
+        True where all were seen to be over, ``None`` where the host was asked for none.
         """
-        running = [getattr(one, "_running", one) for one in list(self._at_work)]
-        groups = [
-            one.group
-            for one in running
-            if one.group is not None and hasattr(one, "session") and not one.session.wait(0)
+        every = {getattr(one, "_running", one) for one in list(self._at_work)}
+        left = [
+            running
+            for running in every
+            if running.may_run and running.group is not None and not running.session.wait(0)
         ]
-        return not groups or self.end_groups(groups)
+        if left and self.end_groups([running.group for running in left]):
+            for running in left:
+                running.ended = True
+        asked = any(running.asked for running in every)
+        over = not any(running.may_run for running in every)
+        for running in every:
+            running.close()
+        return over if asked else None
 
     def _aside(self, script: bytes) -> int | None:
         """Run a short script beside a running command, with or without a free session."""

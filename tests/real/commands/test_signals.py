@@ -16,8 +16,13 @@ from typing import Any
 
 import pytest
 
+from openssh_jobs.cli import main
+from openssh_jobs.commands.child import Running
+from openssh_jobs.commands.remote_process import RemoteProcess
+from openssh_jobs.commands.runner import Commands
 from openssh_jobs.errors import ConfigurationError
 from openssh_jobs.openssh import process
+from openssh_jobs.transport.sessions import Sessions
 from tests.cli import started
 from tests.helpers import processes, run_client, start_client, until
 from tests.lab.site import Host
@@ -124,6 +129,49 @@ def test_a_second_signal_does_not_disturb_the_end(
     assert processes(mark) == []
 
 
+STEPS: dict[str, tuple[type, str, bool, str]] = {
+    "before": (Commands, "launch", False, "was not started"),
+    "asking": (Sessions, "open", False, "may still run"),
+    "asked": (Running, "_await_start", False, "was ended"),
+    "begun": (Running, "start", True, "was ended"),
+    "launched": (Commands, "launch", True, "was ended"),
+    "taken": (RemoteProcess, "__init__", True, "was ended"),
+}
+
+
+@pytest.mark.parametrize(
+    ("step", "form"),
+    # With --json there is no RemoteProcess.
+    [(s, f) for s in STEPS for f in ([], ["--json"]) if (s, f) != ("taken", ["--json"])],
+)
+def test_a_signal_while_a_command_begins_says_what_became_of_it(
+    sshd: Host,
+    mark: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    step: str,
+    form: list[str],
+) -> None:
+    """TERM arrives just before or after a call on the way from the command line to the host."""
+    owner, name, late, fate = STEPS[step]
+    real, fired = getattr(owner, name), []
+
+    def interrupted(*words: Any, **options: Any) -> Any:
+        if not late and not fired:
+            fired.append(signal.raise_signal(signal.SIGTERM))
+        result = real(*words, **options)
+        if late and not fired:
+            fired.append(signal.raise_signal(signal.SIGTERM))
+        return result
+
+    monkeypatch.setattr(owner, name, interrupted)
+    code = main(["exec", *form, "-n", *at(sshd), "-s", f"sleep {mark}; true"])
+    said = capsys.readouterr().err
+    assert code == 128 + signal.SIGTERM
+    assert said == f"openssh-jobs: stopped; the command on {sshd.alias} {fate}.\n"
+    assert until(lambda: processes(mark) == [])
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
 def test_what_was_ignored_at_the_start_stays_ignored(sshd: Host, mark: str, number: int) -> None:
     child = at_work(sshd, mark, preexec_fn=ignoring(number))
@@ -177,7 +225,7 @@ def test_a_signal_during_a_login_ends_it(
     assert until(lambda: len(processes(mark)) == 1, 30)
     code, said = end(child, number)
     assert code == 128 + number
-    assert said.startswith("openssh-jobs: stopped")
+    assert said == f"openssh-jobs: stopped; the command on {sshd.alias} was not started.\n"
     assert processes(mark) == []
 
 
