@@ -83,7 +83,7 @@ def assert_never_begins(
     [
         pytest.param("exec /bin/dash\n", "silent for|ended", (), id="another-shell"),
         pytest.param("echo Loading; exit 0\n", "status 0 .*Loading", (), id="exit"),
-        pytest.param("echo Hanging; sleep 13\n", "silent for .*Hanging", SOME, id="hangs"),
+        pytest.param("echo Hanging; sleep 6\n", "silent for .*Hanging", SOME, id="hangs"),
         pytest.param("cat >/dev/null; exit 3\n", "silent for|status 3", SOME, id="reads"),
     ],
 )
@@ -158,7 +158,7 @@ def test_a_login_shell_that_never_begins(
     """Only what needs a login shell is an error; a submission knows that there is no job."""
     host = make_sshd(files={".bash_profile": profile})
     expect_logins(1)
-    with connect(host, backend, 5) as c:
+    with connect(host, backend, 3) as c:
         try:
             with pytest.raises(CommandNotStarted) as caught:
                 c.run("touch ~/RAN; exit 7", login_shell=True, check=True)
@@ -209,7 +209,7 @@ def test_a_timeout_counts_from_the_call(
 def test_rc_files_that_are_slow_are_waited_for(
     make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, backend: str
 ) -> None:
-    host = make_sshd(files={".bashrc": "sleep 3\n"})
+    host = make_sshd(files={".bashrc": "sleep 1\n"})
     expect_logins(1)
     with Connection(host.alias, ssh_config=host.config, exec_backend=backend) as c:
         try:

@@ -484,16 +484,15 @@ def full(
     connection = Connection(host.alias, ssh_config=host.config).open()
     (path,) = (one for one in cold.iterdir() if "." not in one.name)
     child = subprocess.Popen(
-        ["ssh", "-F", "none", "-o", "ProxyCommand=false", "-S", path, "none", "echo up; sleep 60"],
-        stdin=subprocess.DEVNULL,
+        ["ssh", "-F", "none", "-o", "ProxyCommand=false", "-S", path, "none", "echo up; cat"],
+        stdin=subprocess.PIPE,  # and what runs there ends with its ssh: else the close waits
         stdout=subprocess.PIPE,
     )
     assert child.stdout is not None
     assert child.stdout.readline() == b"up\n"
     yield host, child.pid
     child.kill()
-    child.wait(10)
-    child.stdout.close()
+    child.communicate(timeout=10)
     connection.close(stop_master=True)
 
 
