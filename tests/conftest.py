@@ -64,6 +64,25 @@ def _warning_options() -> list[str]:
     return [f"-W{option}" for option in sys.warnoptions]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "run every OFth file, from the Nth on: with all N together, the whole suite"
+    parser.addoption("--share", metavar="N/OF", help=text)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Whole files, because the tests of a file share what they start."""
+    if config.option.share is None:
+        return
+    number, of = map(int, config.option.share.split("/"))
+    if not 1 <= number <= of:
+        raise pytest.UsageError(f"--share {config.option.share}: there is no such share")
+    files = list(dict.fromkeys(item.path for item in items))
+    mine = set(files[number - 1 :: of])
+    config.hook.pytest_deselected(items=[item for item in items if item.path not in mine])
+    items[:] = [item for item in items if item.path in mine]
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """A short private directory: sockets must have names of at most 90 bytes."""
     _take_usual_signals()
