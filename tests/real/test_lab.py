@@ -207,7 +207,7 @@ def test_schedulers_are_refused_outside(claim: str, what: str) -> None:
     if claim != "nothing":
         environment[namespaces.MARK] = claim
     module, name = what.split(".")
-    code = f"from tests.real.{module} import {name}; {name}(None, None)"
+    code = f"from tests.lab.{module} import {name}; {name}(None, None)"
     # Outside of the lab process 1 is not ours; a namespace more is as far away as the machine is.
     outside = ["unshare", "--pid", "--fork", "--mount-proc"] if namespaces.inside() else []
     done = subprocess.run(
