@@ -1,7 +1,7 @@
 """Commands, files and batch jobs on clusters, over the ssh you already have.
 
-The names below are loaded when they are first used, so that ``import openssh_jobs`` costs next to
-nothing in programs that may not need them.
+The public names are those of ``__all__``; ``docs/public-names.rst`` lists them.  They are loaded
+when they are first used, so that ``import openssh_jobs`` alone costs next to nothing.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import arc, errors, parser
+    from . import arc, errors, parser, testing
     from .arc import SSHClient
-    from .cluster.cluster import Cluster, Job
+    from .cluster.cluster import Cluster
+    from .cluster.job import Job
     from .commands.remote_process import RemoteProcess
     from .commands.result import CommandResult
     from .connection import Connection, Liveness
     from .files.stat import FileStat
     from .jobs import JobId, JobState, JobStatus, Node, Queue, Snapshot
-    from .transfer.transfer import TransferResult
+    from .openssh.prompts import Prompt, PromptKind
+    from .transfer.options import TransferResult
 
 __version__ = "0.1.0"
 
@@ -33,6 +35,8 @@ __all__ = [
     "JobStatus",
     "Liveness",
     "Node",
+    "Prompt",
+    "PromptKind",
     "Queue",
     "RemoteProcess",
     "SSHClient",
@@ -41,19 +45,23 @@ __all__ = [
     "arc",
     "errors",
     "parser",
+    "testing",
 ]
 
-_HOME = {
-    "Cluster": "cluster",
+_MODULES = ("arc", "errors", "parser", "testing")
+_MODULE_OF = {
+    "Cluster": "cluster.cluster",
     "CommandResult": "commands.result",
     "Connection": "connection",
     "FileStat": "files.stat",
-    "Job": "cluster",
+    "Job": "cluster.job",
     "JobId": "jobs",
     "JobState": "jobs",
     "JobStatus": "jobs",
     "Liveness": "connection",
     "Node": "jobs",
+    "Prompt": "openssh.prompts",
+    "PromptKind": "openssh.prompts",
     "Queue": "jobs",
     "RemoteProcess": "commands.remote_process",
     "SSHClient": "arc",
@@ -63,11 +71,11 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("arc", "errors", "parser"):
+    if name in _MODULES:
         return importlib.import_module(f".{name}", __name__)
-    if name not in _HOME:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    value = getattr(importlib.import_module(f".{_MODULE_OF[name]}", __name__), name)
     globals()[name] = value
     return value
 

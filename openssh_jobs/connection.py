@@ -74,8 +74,8 @@ class Connection(FileCalls):
     because all sessions of a login see what was forwarded once.
     ``start_timeout``: seconds for the login shell there to begin with what was asked (its rc files
     may be slow; ``servers.toml`` or 30); then it is ``CommandNotStarted``.
-    ``responder`` answers the questions of a login (``openssh_jobs.openssh.prompts.Prompt`` to
-    text or ``None``); without one a host that asks is ``AuthenticationNeeded``.
+    ``responder`` answers the questions of a login (``openssh_jobs.Prompt`` to text or ``None``);
+    without one a host that asks is ``AuthenticationNeeded``.
     May be shared by threads, and used after a fork.
 
     Raises ``ConfigurationError`` for what makes no sense, before anything is started.
@@ -270,6 +270,14 @@ class Connection(FileCalls):
             control_calls=self._shell.calls,
             sftp_processes=self._sftp.started,
         )
+
+    def end_commands(self) -> bool | None:
+        """End the commands that ``run`` and ``popen`` of this object still run on the host.
+
+        For a program that was interrupted and ends now.  True if all were seen to have ended,
+        ``None`` if none was sent to the host.
+        """
+        return self._commands.end_at_work()
 
     @property
     def features(self) -> Features:

@@ -3,18 +3,18 @@
 ::
 
     OpenSSHJobsError                  .host .command .advice .sent
-      ConfigurationError              the call or the settings make no sense; nothing was sent
-        UnsupportedOpenSSH            this ssh binary cannot do what was asked
-      ConnectError                    no connection came up; nothing was sent
+      ConfigurationError              an argument or a setting is wrong; nothing was sent
+        UnsupportedOpenSSH            ssh is missing, or too old for the call
+      ConnectError                    no connection could be made; nothing was sent
         HostUnreachable  HostKeyUnknown  HostKeyChanged  AuthenticationNeeded
         AuthenticationFailed  TooManyKeys  Throttled  JumpHostFailed  MasterRequired
-      ConnectionLost                  the link died under a call; .sent is "maybe"
-        InvalidAnswer                 what the host answered is no answer, or has no end
+      ConnectionLost                  the connection broke during a call; .sent is "maybe"
+        InvalidAnswer                 the host's answer is malformed or too long
       SessionLimit                    no free session on the master within the time allowed
       CommandFailed                   .result; also a subprocess.CalledProcessError
-        CommandNotStarted             the login shell there never began it
+        CommandNotStarted             the login shell of the account did not start it
       CommandTimeout                  .result .confirmed; also a subprocess.TimeoutExpired
-      TransferError                   a file did not arrive; the target is as it was
+      TransferError                   a file was not transferred; the target is unchanged
         VerifyFailed  UnrepresentableName  UnsafeName
       RemoteOSError                   .path .errno; also the builtin OSError subclass of that errno
         NoSpace  QuotaExceeded        also a TransferError
@@ -23,7 +23,7 @@
       InputError  ServerError         the names that ARC uses
 
 ``sent`` says whether the command reached the host: ``"no"``, ``"maybe"`` or ``"yes"``.  Only what
-was not sent is ever repeated without being asked.  All errors pickle and copy.
+was not sent is repeated automatically.  All errors pickle and copy.
 """
 
 from __future__ import annotations
@@ -54,21 +54,21 @@ SCHEDULER_ERROR_KINDS = (
 )
 
 
-# Not shown by a terminal although Unicode calls them letters or marks.
+# A terminal does not show these, although Unicode calls them letters or marks.
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
 
 
 def printable(text: object) -> str:
-    """Text with everything spelled out that a terminal would obey or not show.
+    """Text in which everything that a terminal would obey or not show is escaped.
 
     Control characters (C0, C1, line ends too), bidirectional controls, zero-width characters and
     undecodable bytes become ``\\x1b``, ``\\n``, ``\\u202e``, ``\\udcff``.
     """
     return "".join(
-        one
-        if (one.isprintable() or one in "\xa0\u202f\u3000") and one not in _INVISIBLE
-        else one.encode("unicode_escape").decode("ascii")
-        for one in str(text)
+        char
+        if (char.isprintable() or char in "\xa0\u202f\u3000") and char not in _INVISIBLE
+        else char.encode("unicode_escape").decode("ascii")
+        for char in str(text)
     )
 
 
@@ -77,9 +77,9 @@ def _restore(cls: type[OpenSSHJobsError], message: str, facts: dict[str, Any]) -
 
 
 class OpenSSHJobsError(Exception):
-    """Base of all errors here: what happened, where, and what to do next.
+    """Base of all errors of this package: what happened, where, and what to do next.
 
-    ``str()`` is one ``printable`` line; the attributes hold what was said, as it was said.
+    ``str()`` is one ``printable`` line; the attributes hold the original text.
     """
 
     default_sent: ClassVar[Sent] = "no"
@@ -94,7 +94,7 @@ class OpenSSHJobsError(Exception):
         sent: Sent | None = None,
         **facts: Any,
     ) -> None:
-        # Not super(): the standard classes mixed in below want other arguments.
+        # Not super(): the standard classes mixed in below take other arguments.
         Exception.__init__(self, message)
         self.message = message
         self.host = host
@@ -129,18 +129,18 @@ class OpenSSHJobsError(Exception):
 
 
 class ConfigurationError(OpenSSHJobsError, ValueError):
-    """The call, the settings or the ssh configuration make no sense; nothing was sent."""
+    """An argument, a setting or the ssh configuration is wrong; nothing was sent."""
 
 
 class UnsupportedOpenSSH(ConfigurationError):
-    """The installed OpenSSH cannot do what was asked, or there is none."""
+    """OpenSSH is not installed, or too old for the call."""
 
 
 # --------------------------------------------------------------------------- connecting
 
 
 class ConnectError(OpenSSHJobsError):
-    """No connection to the host came up.  ``stderr`` holds what ssh said."""
+    """No connection to the host could be made.  ``stderr`` is what ssh wrote."""
 
     def __init__(self, message: str, *, stderr: str = "", **facts: Any) -> None:
         self.stderr = stderr
@@ -148,11 +148,11 @@ class ConnectError(OpenSSHJobsError):
 
 
 class HostUnreachable(ConnectError):
-    """Name not known, refused, no route or no answer."""
+    """The host name is unknown, the connection was refused, or there was no route or answer."""
 
 
 class HostKeyUnknown(ConnectError):
-    """The host's key is in no known_hosts file and nobody was asked."""
+    """The host's key is in no known_hosts file, and there was no responder to accept it."""
 
 
 class HostKeyChanged(ConnectError):
@@ -160,15 +160,15 @@ class HostKeyChanged(ConnectError):
 
 
 class AuthenticationNeeded(ConnectError):
-    """The host wants a password, a code or a touch, and nobody is here to answer."""
+    """The host asks for a password, a code or a touch, and there is no responder."""
 
 
 class AuthenticationFailed(ConnectError):
-    """What was offered (keys, a password, a code) was refused."""
+    """The host refused the keys, the password or the code."""
 
 
 class TooManyKeys(ConnectError):
-    """The agent offered more keys than the server lets anyone try."""
+    """The agent offered more keys than the server allows (MaxAuthTries)."""
 
 
 class Throttled(ConnectError):
@@ -176,28 +176,28 @@ class Throttled(ConnectError):
 
 
 class JumpHostFailed(ConnectError):
-    """The way to the host broke at a jump host or proxy command."""
+    """A jump host or proxy command on the way to the host failed."""
 
 
 class MasterRequired(ConnectError):
-    """``master="existing"`` or ``"user"``, and there is no live master to use."""
+    """``master="existing"`` or ``"user"``, and no master is open."""
 
 
 # --------------------------------------------------------------------------- commands
 
 
 class ConnectionLost(OpenSSHJobsError):
-    """The link or the master died while a call was under way."""
+    """The connection or the master broke during a call."""
 
     default_sent: ClassVar[Sent] = "maybe"
 
 
 class InvalidAnswer(ConnectionLost):
-    """What the host answered makes no sense, or passed every limit; that session was given up."""
+    """The host's answer is malformed or exceeds a limit; the session was closed."""
 
 
 class SessionLimit(OpenSSHJobsError):
-    """The server's MaxSessions were all taken until the wait for one ran out."""
+    """All sessions of the server (MaxSessions) were in use until the timeout."""
 
 
 class _WithResult(OpenSSHJobsError):
@@ -244,7 +244,7 @@ class _WithResult(OpenSSHJobsError):
 
 
 class CommandFailed(_WithResult, CalledProcessError):
-    """A remote command ended with a status other than 0, or without any status."""
+    """A remote command ended with a status other than 0, or without a status."""
 
     @property
     def returncode(self) -> Any:
@@ -256,12 +256,12 @@ class CommandFailed(_WithResult, CalledProcessError):
 
 
 class CommandNotStarted(CommandFailed):
-    """The account's login shell ended, or was silent, without beginning what was asked.
+    """The account's login shell ended, or wrote nothing, without starting the command.
 
-    The connection stands, and another login helps nobody: an rc file starts another program, or
-    the account is for sftp or one command only.  ``.result`` holds what was seen.  Nothing was
-    sent on the command's stdin: ``.sent`` is ``"no"`` for what travels there (files, calls, jobs),
-    ``"maybe"`` for a command line that something else may have read.
+    The connection is open, and another login would not help: an rc file starts another program,
+    or the account is for sftp or one command only.  ``.result`` holds the output so far.  Nothing
+    was sent on stdin: ``.sent`` is ``"no"`` for what goes there (files, calls, jobs), ``"maybe"``
+    for a command line that another program may have read.
     """
 
     default_sent: ClassVar[Sent] = "maybe"
@@ -270,7 +270,7 @@ class CommandNotStarted(CommandFailed):
 class CommandTimeout(_WithResult, TimeoutExpired):
     """A remote command ran longer than its ``timeout`` (seconds).
 
-    ``confirmed`` is true where the remote process group was seen to be gone afterwards.
+    ``confirmed`` is true if the remote process group was seen to have ended.
     """
 
     def __init__(
@@ -290,23 +290,23 @@ class CommandTimeout(_WithResult, TimeoutExpired):
 
 
 class TransferError(OpenSSHJobsError):
-    """A file or tree did not arrive; the target is as it was before."""
+    """A file or tree was not transferred; the target is unchanged."""
 
 
 class VerifyFailed(TransferError):
-    """The checksums of the two sides differ."""
+    """The checksums of source and target differ."""
 
 
 class UnrepresentableName(TransferError, ValueError):
-    """A name cannot be carried by the chosen method (a newline in a batch file)."""
+    """The chosen method cannot transfer this name (a newline in a batch file of sftp)."""
 
 
 class UnsafeName(TransferError):
-    """The host gave a name that is not joined to a local path; nothing was changed here."""
+    """The host sent a name that must not be joined to a local path; nothing was changed here."""
 
 
 class RemoteOSError(OpenSSHJobsError, OSError):
-    """A file call failed on the host, with the errno that the host's tools reported."""
+    """A file operation failed on the host, with the errno that the host reported."""
 
     def __init__(
         self, message: str, *, path: Any = None, number: int = _errno.EIO, **facts: Any
@@ -330,7 +330,7 @@ class RemotePermissionError(RemoteOSError, PermissionError):
 
 
 class RemoteIsADirectoryError(RemoteOSError, IsADirectoryError):
-    """A ``IsADirectoryError`` on the host."""
+    """An ``IsADirectoryError`` on the host."""
 
 
 class RemoteNotADirectoryError(RemoteOSError, NotADirectoryError):
@@ -360,7 +360,7 @@ _BY_ERRNO: dict[int, type[RemoteOSError]] = {
 def remote_oserror(
     number: int, path: str | bytes, *, host: str | None = None, detail: str = ""
 ) -> RemoteOSError:
-    """A ``RemoteOSError`` that is also the builtin's subclass for this errno."""
+    """A ``RemoteOSError`` that is also the builtin ``OSError`` subclass of this errno."""
     cls = _BY_ERRNO.get(number, RemoteOSError)
     text = os.fsdecode(path)
     message = f"{os.strerror(number)}: {text!r}"
@@ -373,10 +373,10 @@ def remote_oserror(
 
 
 class SchedulerError(OpenSSHJobsError):
-    """A scheduler's answer is an error, or no complete answer at all.
+    """A scheduler answered with an error, or gave no complete answer.
 
     ``kind`` is one of ``SCHEDULER_ERROR_KINDS``; ``stdout``, ``stderr`` and ``returncode`` are
-    what it said.
+    those of its command.
     """
 
     default_sent: ClassVar[Sent] = "yes"
@@ -406,15 +406,15 @@ class SchedulerError(OpenSSHJobsError):
 
 
 class SubmitRejected(SchedulerError):
-    """The scheduler said no: there is no job."""
+    """The scheduler refused the submission: there is no job."""
 
 
 class SubmitLimit(SubmitRejected):
-    """The scheduler said no because of a limit that passes."""
+    """The scheduler refused the submission because of a temporary limit."""
 
 
 class SubmitUnknown(SchedulerError):
-    """Nobody knows whether the job exists.  ``token`` names the submission."""
+    """It is unknown whether the job exists.  ``token`` names the submission."""
 
     default_sent: ClassVar[Sent] = "maybe"
 
@@ -427,8 +427,8 @@ class SubmitUnknown(SchedulerError):
 
 
 class InputError(OpenSSHJobsError, ValueError):
-    """An argument is wrong (ARC's name for it); nothing was sent."""
+    """An argument is wrong (ARC's name); nothing was sent."""
 
 
 class ServerError(OpenSSHJobsError):
-    """The server could not do it (ARC's name for it)."""
+    """The server failed (ARC's name)."""

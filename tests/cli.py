@@ -107,6 +107,26 @@ def on_terminal(*words: str, columns: int = 80, timeout: float = 60, **env: str)
     return Done(code, _text(said).replace("\r\n", "\n"), "")
 
 
+def at(host: Host) -> list[str]:
+    """The options and the name with which the command line reaches a host."""
+    return ["-F", str(host.config), host.alias]
+
+
+def script(tmp_path: Path, text: str) -> str:
+    """A batch script here."""
+    path = tmp_path / "job.sh"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    return str(path)
+
+
+def submitted(direct: list[str], directory: str, path: str, *more: str) -> str:
+    """Submit; the id of the job."""
+    done = program("submit", *more, *direct, directory, "--script", path)
+    assert (done.code, done.err) == (0, ""), done
+    assert re.fullmatch(r"\d+\n", done.out)
+    return done.out.strip()
+
+
 def stop_master(host: Host) -> None:
     """End the master of a host that only one test knows."""
     Connection(host.alias, ssh_config=host.config).close(stop_master=True)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code and never raises for what a user can mend."""
+    """Run a command line; returns the exit code.  Errors become a sentence on stderr."""
     _open_closed_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     if words in (["--version"], ["-V"]):
@@ -24,9 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _open_closed_streams() -> None:
-    """Put /dev/null where stdin, stdout or stderr is closed, as ssh does.
+    """Open /dev/null in place of a closed stdin, stdout or stderr, as ssh does.
 
-    Otherwise the next socket would get the number of a standard stream and read what we print.
+    Otherwise the next socket would get the number of a standard stream, and our output.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:

@@ -1,4 +1,4 @@
-"""The parser of the command line, and what becomes of errors, signals and closed pipes."""
+"""The command line as a whole: the list of commands, errors, signals, closed pipes, the log."""
 
 from __future__ import annotations
 
@@ -6,31 +6,55 @@ import argparse
 import contextlib
 import logging
 import os
-import shlex
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from typing import Any
+from importlib import import_module
+from typing import Any, Protocol
 
-from . import demo, doctor, files, forward, login, machine, options, results, status, submit
-from .output import Ui, one_line, printable
+from . import exit_codes, options
+from .exit_codes import ExitCode, UsageError
+from .output import Output, error_data, error_sentence, one_line, printable
 
-_UNATTENDED_PATIENCE = 10.0
-"""Seconds to end in order after a signal that no person at the keyboard sent."""
+COMMANDS = {
+    "exec": "run a command on a host",
+    "put": "copy a file or a directory to a host, whole or not at all",
+    "get": "copy a file or a directory from a host, whole or not at all",
+    "submit": "submit a batch job",
+    "status": "show the states of jobs",
+    "cancel": "cancel jobs",
+    "tail": "print the output of a job",
+    "fetch": "copy a job's directory to this machine",
+    "nodes": "list the nodes of a cluster",
+    "queues": "list the queues (Slurm: partitions) of a cluster",
+    "login": "log in, answer what the host asks, and keep the connection",
+    "logout": "end the connection to a host, after what runs on it",
+    "masters": "list the connections that are open",
+    "forward": "reach a port behind a host from here, until Ctrl-C",
+    "doctor": "check every step of the way to a host, and say how to fix what is wrong",
+    "demo": "run one job from submission to result, as an example",
+}
+"""The commands in the order of the help: ``cli/NAME.py`` holds the command NAME."""
+
+_PASS_WORDS_ON = frozenset(("exec",))
+"""Commands with words after ``--`` that are not ours; argparse would interpret them."""
+
+_UNATTENDED_GRACE = 10.0
+"""Seconds to end in order after a signal that does not come from the keyboard."""
 
 _DESCRIPTION = """\
 Commands, files and batch jobs on clusters, over the ssh you already have.
 
 HOST is any name that ssh takes: an alias of your ssh configuration, user@host, or
-ssh://user@host:port. The first command logs in; all later ones, of all programs, ride
-that one connection until ten minutes after the last."""
+ssh://user@host:port. The first command logs in; later commands of all programs use
+that one connection, which ends ten minutes after the last of them."""
 
 _EPILOG = """\
 examples:
   openssh-jobs demo                                   see it work, on this machine alone
-  openssh-jobs doctor hpc                             does all of it work there?
-  openssh-jobs login hpc                              where a password or a code is asked for
+  openssh-jobs doctor hpc                             check that everything works there
+  openssh-jobs login hpc                              answer for a password or a code
   openssh-jobs exec hpc -- squeue --me
   openssh-jobs put basis/ hpc:~/basis
   openssh-jobs submit hpc runs/relax-7 --upload --script relax.sh --time-limit 2:00:00
@@ -43,76 +67,90 @@ examples:
 """
 
 
-def build_parser() -> options.Parser:
-    """The whole command line."""
+class CommandModule(Protocol):
+    """What a module of a command holds."""
+
+    @staticmethod
+    def add_command(subparsers: Any, summary: str) -> None:
+        """Add the parser of the command."""
+
+    @staticmethod
+    def run(args: argparse.Namespace, output: Output) -> int:
+        """Run the command; returns the exit code."""
+
+
+def load_command(name: str) -> CommandModule:
+    """The module of a command, imported when it is needed."""
+    module: Any = import_module(f".{name}", __package__)
+    found: CommandModule = module
+    return found
+
+
+def build_parser(command: str = "") -> options.Parser:
+    """The parser of the command line; of the commands only ``command`` gets its options."""
     parser = options.Parser(
         prog="openssh-jobs",
         description=_DESCRIPTION,
-        epilog=_EPILOG + options.EXIT_CODES,
+        epilog=_EPILOG + exit_codes.help_text(),
         usage="openssh-jobs COMMAND [options]",
     )
-    parser.add_argument("-V", "--version", action="store_true", help="say which version this is")
-    commands = parser.add_subparsers(
+    parser.add_argument("-V", "--version", action="store_true", help="print the version")
+    subparsers = parser.add_subparsers(
         title="commands", metavar="COMMAND", dest="command", prog="openssh-jobs"
     )
-    for group in (files, submit, status, results, machine, login, forward, doctor, demo):
-        group.add_commands(commands)
+    for name, summary in COMMANDS.items():
+        if name == command:
+            load_command(name).add_command(subparsers, summary)
+        else:
+            subparsers.add_parser(name, help=summary)
     return parser
 
 
-def _parse(words: list[str]) -> argparse.Namespace:
-    parser = build_parser()
-    # What follows -- belongs to the remote command to the last word; argparse would take from it.
-    rest: list[str] | None = None
-    if words[:1] == ["exec"] and "--" in words:
+def parse(words: list[str]) -> argparse.Namespace:
+    """The options of a command line.  Raises ``UsageError``, or ``SystemExit`` after a help."""
+    # No option before the command takes a value.
+    command = next((word for word in words if not word.startswith("-")), "")
+    after_dashes: list[str] | None = None
+    if command in _PASS_WORDS_ON and "--" in words:
         at = words.index("--")
-        words, rest = words[:at], words[at + 1 :]
-    args, strange = parser.parse_known_args(words)
-    if strange:
+        words, after_dashes = words[:at], words[at + 1 :]
+    args, unknown = build_parser(command).parse_known_args(words)
+    if unknown:
         name = f"openssh-jobs {args.command}" if args.command else "openssh-jobs"
-        said = " ".join(strange)
-        raise options.WrongUse(f"{name}: unrecognized arguments: {said}. See `{name} --help`.")
+        text = " ".join(unknown)
+        raise UsageError(f"{name}: unrecognized arguments: {text}. See `{name} --help`.")
     if args.command is None:
-        raise options.WrongUse(
+        raise UsageError(
             "openssh-jobs: name a command, such as `openssh-jobs demo`; `openssh-jobs --help` "
             "lists them."
         )
-    if args.command == "exec":
-        if args.words:
-            # Or `exec hpc ls -l x` would log in as the user x.
-            raise options.WrongUse(
-                "openssh-jobs exec: put -- before the command: "
-                f"`openssh-jobs exec {shlex.quote(args.host)} -- ls -l`."
-            )
-        args.words = rest or []
+    args.after_dashes = after_dashes
     return args
 
 
 def run(words: list[str]) -> int:
     """Run one command line; returns the exit code."""
     for stream in (sys.stdout, sys.stderr):
-        # A table must not fail on a terminal that has no such letter.
+        # A table must not fail on a terminal without a character of it.
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-    ui = Ui(json="--json" in words, debug="--debug" in words)
+    output = Output(json="--json" in words, debug="--debug" in words)
     try:
-        args = _parse(words)
+        args = parse(words)
     except SystemExit as done:  # --help
         try:
             sys.stdout.flush()
         except OSError as error:
-            return _failed(error, ui)
+            return _failed(error, output)
         return int(done.code or 0)
-    except options.WrongUse as error:
-        return _failed(error, ui)
-    ui.quiet = getattr(args, "quiet", False)
-    ui.json = getattr(args, "json", False)
-    ui.debug = getattr(args, "debug", False)
-    ending = _Ending(ui)
+    except UsageError as error:
+        return _failed(error, output)
+    output = Output(json=args.json, quiet=args.quiet, debug=args.debug)
+    ending = _Ending(output)
     try:
-        with _logging(ui), ending:
-            code = _run(args, ui, ending)
+        with logging_to(output), ending:
+            code = _run(args, output, ending)
     except KeyboardInterrupt:  # at the very end
         code = ending.code
     if ending.number is not None:
@@ -120,29 +158,29 @@ def run(words: list[str]) -> int:
     return code
 
 
-def _run(args: argparse.Namespace, ui: Ui, ending: _Ending) -> int:
+def _run(args: argparse.Namespace, output: Output, ending: _Ending) -> int:
     try:
-        code = int(args.run(args, ui))
+        code = int(args.run(args, output))
         sys.stdout.flush()
     except BaseException as error:
         if ending.number is not None or isinstance(error, KeyboardInterrupt):
-            # Whatever was raised on the way out, this is why.
+            # Whatever was raised on the way out, the signal is the reason.
             options.end_commands()
-            _interrupted(ui)
+            _report_interrupt(output)
             return ending.code
         if isinstance(error, BrokenPipeError):
-            _drop_output(sys.stdout)  # whoever read it has seen enough
-            return options.BROKEN_PIPE
+            _drop_output(sys.stdout)  # the reader has closed it
+            return ExitCode.BROKEN_PIPE
         if not isinstance(error, Exception):
             raise
-        if ui.debug:
+        if output.debug:
             logging.getLogger("openssh_jobs.cli").debug("failed", exc_info=True)
-        return _failed(error, ui)
+        return _failed(error, output)
     return ending.code if ending.is_settled else code
 
 
 def _flush() -> None:
-    """Write what waits in the buffers, if anybody still reads it."""
+    """Write what is left in the buffers, if there is still a reader."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -151,62 +189,62 @@ def _flush() -> None:
 
 
 def _drop_output(stream: Any) -> None:
-    """Nothing more can be written to stdout or stderr, nor what waits in its buffer."""
+    """Discard the buffer of stdout or stderr, and all that is written to it from now on."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _failed(error: BaseException, ui: Ui) -> int:
+def _failed(error: BaseException, output: Output) -> int:
     try:
-        if ui.json:
-            ui.data(options.as_data(error))
+        if output.json:
+            output.data(error_data(error))
         sys.stdout.flush()
-    except OSError:  # a full disk, most likely what failed before
+    except OSError:  # a full disk; probably what failed before
         _drop_output(sys.stdout)
-    ui.note(options.sentence(error))
-    return options.exit_code(error)
+    output.note(error_sentence(error))
+    return exit_codes.of_error(error)
 
 
 # --------------------------------------------------------------------------- signals
 
 
-def _interrupted(ui: Ui) -> None:
-    what = f"; {ui.goes_on}" if ui.goes_on else ""
+def _report_interrupt(output: Output) -> None:
+    what = f"; {output.if_interrupted}" if output.if_interrupted else ""
     try:
-        ui.note(f"openssh-jobs: stopped{what}.")
+        output.note(f"openssh-jobs: stopped{what}.")
         sys.stderr.flush()
     except (OSError, ValueError):
         _drop_output(sys.stderr)  # the terminal is gone
 
 
 class _Ending:
-    """SIGINT, SIGTERM and SIGHUP end what is under way in order, within ``ui.patience`` seconds.
+    """SIGINT, SIGTERM and SIGHUP end what is under way in order, within ``output.grace`` seconds.
 
-    A signal that was ignored when the program began (nohup, a background job) stays ignored here,
-    and is as usual in what the program starts: exec(2) resets what has a handler.
+    A signal that was ignored when the program began (nohup, a background job) stays ignored here.
+    Programs that this one starts get the default action: execve(2) resets signals with a handler.
     """
 
-    def __init__(self, ui: Ui) -> None:
+    def __init__(self, output: Output) -> None:
         self.number: int | None = None
-        self._ui = ui
+        self._output = output
         self._before: dict[int, Any] = {}
         self._watchdog: threading.Timer | None = None
 
     @property
     def code(self) -> int:
-        """The exit code that a shell gives to what this signal ended."""
+        """The exit code by which a shell reports this signal."""
         return 128 + (signal.SIGINT if self.number is None else self.number)
 
     @property
     def is_settled(self) -> bool:
-        """Whether the code of the command does not count: Ctrl-C may be how one is ended well."""
+        """Whether the signal decides the exit code; Ctrl-C may be the normal end of a command."""
         return self.number not in (None, signal.SIGINT)
 
     def __enter__(self) -> _Ending:
         if threading.current_thread() is not threading.main_thread():
             return self
         if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else no child can be waited for
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # otherwise waitpid(2) finds no child
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             ignored = signal.getsignal(number) is signal.SIG_IGN
             handler = self._ignored if ignored else self._on_signal
@@ -221,35 +259,37 @@ class _Ending:
 
     @staticmethod
     def _ignored(number: int, frame: Any) -> None:
-        """Nothing happens."""
+        """Do nothing."""
 
     def _on_signal(self, number: int, frame: Any) -> None:
         if self.number is not None:
-            return  # it is ending already, and soon
+            return  # it is ending already
         self.number = number
-        patience = self._ui.patience
+        grace = self._output.grace
         if number != signal.SIGINT:
-            patience = max(patience, _UNATTENDED_PATIENCE)
-        self._watchdog = threading.Timer(patience, self._leave)
+            grace = max(grace, _UNATTENDED_GRACE)
+        self._watchdog = threading.Timer(grace, self._leave)
         self._watchdog.daemon = True
         self._watchdog.start()
         raise KeyboardInterrupt
 
     def _leave(self) -> None:
-        _interrupted(self._ui)
+        _report_interrupt(self._output)
         os._exit(self.code)
 
 
 # --------------------------------------------------------------------------- logging
 
 
-class _Plain(logging.Formatter):
+class _PlainFormatter(logging.Formatter):
+    """A record as a sentence of the program."""
+
     def format(self, record: logging.LogRecord) -> str:
         return "openssh-jobs: " + one_line(record.getMessage())
 
 
-class _Debug(logging.Formatter):
-    """Lines of a log and of tracebacks, in which nothing that a host said is obeyed."""
+class _DebugFormatter(logging.Formatter):
+    """Lines of a log and of tracebacks; what a terminal would obey is escaped."""
 
     def __init__(self) -> None:
         super().__init__("%(relativeCreated)6d ms %(name)s: %(message)s")
@@ -258,8 +298,8 @@ class _Debug(logging.Formatter):
         return "\n".join(printable(line) for line in super().format(record).split("\n"))
 
 
-class _Once(logging.Filter):
-    """The first record alone: a wait is not told again for every session that waits."""
+class _FirstOnly(logging.Filter):
+    """Passes the first record only: a wait is reported once, not for every waiting session."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -271,28 +311,28 @@ class _Once(logging.Filter):
 
 
 @contextlib.contextmanager
-def _logging(ui: Ui) -> Iterator[None]:
-    """Warnings of the library as sentences on stderr; with ``--debug`` all it logs.
+def logging_to(output: Output) -> Iterator[None]:
+    """Print the library's warnings as sentences on stderr, with ``--debug`` all that it logs.
 
-    A person on a terminal also hears why nothing happens while all sessions are in use.
+    On a terminal it also says why nothing happens while all sessions are in use.
     """
     logger = logging.getLogger("openssh_jobs")
-    waits, once = logging.getLogger("openssh_jobs.sessions.waits"), _Once()
+    waits, first_only = logging.getLogger("openssh_jobs.sessions.waits"), _FirstOnly()
     handler = logging.StreamHandler(sys.stderr)
-    if not ui.debug and not ui.quiet and sys.stderr.isatty():
+    if not output.debug and not output.quiet and sys.stderr.isatty():
         waits.setLevel(logging.INFO)
-        waits.addFilter(once)
-    if ui.debug:
-        handler.setFormatter(_Debug())
+        waits.addFilter(first_only)
+    if output.debug:
+        handler.setFormatter(_DebugFormatter())
     else:
-        handler.setFormatter(_Plain())
+        handler.setFormatter(_PlainFormatter())
     level = logger.level
-    logger.setLevel(logging.DEBUG if ui.debug else logging.WARNING)
+    logger.setLevel(logging.DEBUG if output.debug else logging.WARNING)
     logger.addHandler(handler)
     try:
         yield
     finally:
         logger.removeHandler(handler)
-        waits.removeFilter(once)
+        waits.removeFilter(first_only)
         waits.setLevel(logging.NOTSET)
         logger.setLevel(level)

@@ -1,4 +1,4 @@
-"""``demo``: one job from submission to result, on a server of our own or on the user's cluster."""
+"""``demo``: one job from submission to result, on a private sshd or on the user's cluster."""
 
 from __future__ import annotations
 
@@ -10,85 +10,90 @@ import shlex
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import molecule, options
-from .output import count, printable
-from .progress import Line, bar
+from .exit_codes import ExitCode, UsageError
+from .output import Output, count, printable
+from .progress import ProgressLine, bar
 
 if TYPE_CHECKING:
     import argparse
 
-    from ..cluster.cluster import Cluster, Job
+    from ..cluster.cluster import Cluster
+    from ..cluster.job import Job
     from ..connection import Connection
     from ..jobs import JobStatus
-    from ..testing.sshd import PrivateSshd
-    from .output import Ui
+    from ..testing import PrivateSshd
 
 _ALIAS = "demo"
-_PATIENCE = 20.0
-_WAIT = 60.0
-_ENDING = 10.0
+_GRACE = 20.0
+"""Seconds after Ctrl-C to end the job and remove everything."""
+_JOB_TIMEOUT = 60.0
+_END_TIMEOUT = 10.0
+"""Seconds for processes that are ending before they are reported as left behind."""
 _STEP = re.compile(r"atom (\d+) of (\d+)")
-# A socket's name has at most 90 bytes, and ssh would expand some characters of it.
+# A socket's path has at most 90 bytes, and ssh would expand some characters in it.
 _LONGEST_DIRECTORY = 48
-_BAD_IN_DIRECTORY = frozenset("%${}\"' \t\n\\")
+_EXPANDED_BY_SSH = frozenset("%${}\"' \t\n\\")
 
 
-def add_commands(commands: Any) -> None:
+def add_command(subparsers: Any, summary: str) -> None:
     """Add ``demo`` to the command line."""
     parser = options.add_command(
-        commands,
+        subparsers,
         "demo",
-        run_demo,
-        "run one job from start to end, to see how it is",
+        summary,
+        run,
         usage="[options]",
         examples="""\
   openssh-jobs demo
       on this machine alone: a private sshd on a loopback port, with a key and an
       ssh_config of its own; needs openssh-server, no root; leaves nothing behind
   openssh-jobs demo --host hpc --scheduler slurm
-      on your cluster, in a new directory below your home that is removed at the end""",
+      on your cluster, in a new directory in your home that is removed at the end""",
     )
-    parser.add_argument("--host", metavar="HOST", help="a host of yours instead of a private one")
+    parser.add_argument("--host", metavar="HOST", help="use this host instead of a private sshd")
     parser.add_argument("--keep", action="store_true", help="with --host: keep the directory there")
     parser.add_argument("--queue", metavar="NAME", help="with --host: queue (Slurm: partition)")
     parser.add_argument("--account", metavar="NAME", help="with --host: account that pays")
     options.add_scheduler_options(parser)
 
 
-def run_demo(args: argparse.Namespace, ui: Ui) -> int:
-    """Run the demo; 0 where the job went well and its number is right."""
-    ui.patience = _PATIENCE
+def run(args: argparse.Namespace, output: Output) -> int:
+    """Run the demo; 0 if the job completed and its result is right."""
+    output.grace = _GRACE
     if args.host is not None:
-        return _on_users_host(args, ui)
+        return _on_users_host(args, output)
     given = (args.ssh_config, args.jump, args.identity_file, args.port, args.user)
-    if any(one is not None for one in given) or args.ssh_options or args.keep:
-        raise options.WrongUse("openssh-jobs demo: this option goes with --host only.")
+    if any(value is not None for value in given) or args.ssh_options or args.keep:
+        raise UsageError(
+            "openssh-jobs demo: options of a connection and --keep are allowed only with --host."
+        )
     if args.scheduler not in ("auto", "direct"):
-        raise options.WrongUse(
+        raise UsageError(
             f"openssh-jobs demo: the private server has no {args.scheduler}; name a host of "
             f"yours: `openssh-jobs demo --host HOST --scheduler {args.scheduler}`."
         )
-    return _on_private_server(ui)
+    return _on_private_server(output)
 
 
 # --------------------------------------------------------------------------- where
 
 
-def _on_private_server(ui: Ui) -> int:
+def _on_private_server(output: Output) -> int:
     from ..cluster.cluster import Cluster
     from ..connection import Connection
-    from ..testing.sshd import PrivateSshd
+    from ..testing import PrivateSshd
 
-    ui.goes_on = "all of the demo was removed"
+    output.if_interrupted = "all of the demo was removed"
     with _own_directory() as top, PrivateSshd(top / "server", alias=_ALIAS) as server:
-        story = _Story(ui)
+        story = _Story(output)
         where = f"{server.address} port {server.port}"
-        story.tell(f"A private sshd listens on {where}; all of it lives in")
-        story.tell(f"{top}, which is gone at the end.")
+        story.tell(f"A private sshd listens on {where}; all its files are in")
+        story.tell(f"{top}, which is removed at the end.")
         connection = Connection(_ALIAS, ssh_config=server.config)
         try:
             with Cluster(connection, scheduler="direct") as cluster:
@@ -104,34 +109,36 @@ def _on_private_server(ui: Ui) -> int:
     return story.end(well=not remains)
 
 
-def _on_users_host(args: argparse.Namespace, ui: Ui) -> int:
+def _on_users_host(args: argparse.Namespace, output: Output) -> int:
     directory = f"openssh-jobs-demo-{secrets.token_hex(4)}"
-    ui.goes_on = f"look on {args.host} for the directory {directory}"
-    wishes = {"queue": args.queue, "account": args.account}
+    output.if_interrupted = f"look on {args.host} for the directory {directory}"
+    resources = {"queue": args.queue, "account": args.account}
     with tempfile.TemporaryDirectory(prefix="oj-demo-") as top, options.cluster(args) as cluster:
-        story = _Story(ui, args)
+        story = _Story(output, args)
         connection = cluster.connection
         story.open(connection)
         try:
-            story.job(cluster, Path(top), directory, wishes)
+            story.job(cluster, Path(top), directory, resources)
         finally:
             removed = _clear_away(cluster, story.submitted, directory, keep=args.keep)
             if removed:
-                ui.goes_on = f"the job was cancelled and {directory} on {args.host} removed"
+                output.if_interrupted = (
+                    f"the job was cancelled and {directory} on {args.host} removed"
+                )
         story.facts["logins"] = connection.stats().logins
         story.counted(connection, "by this program")
         what = f"The directory {directory} on {args.host} was removed."
         if not removed:
             what = f"The directory {directory} on {args.host} stays."
-        story.tell(what + " The connection stays open for ten minutes, for the next command.")
+        story.tell(what + " The connection stays open for ten minutes.")
     return story.end(well=True)
 
 
 @contextlib.contextmanager
 def _own_directory() -> Iterator[Path]:
-    """A temporary directory that is home, state, cache and socket directory of all we start."""
+    """A temporary directory; HOME, XDG directories and sockets of all that is started lie in it."""
     base = os.path.realpath(tempfile.gettempdir())
-    if len(os.fsencode(base)) > _LONGEST_DIRECTORY or set(base) & _BAD_IN_DIRECTORY:
+    if len(os.fsencode(base)) > _LONGEST_DIRECTORY or set(base) & _EXPANDED_BY_SSH:
         base = "/tmp"  # noqa: S108 - mkdtemp makes a private directory in it
     names = {
         "HOME": "me",
@@ -162,8 +169,8 @@ def _own_directory() -> Iterator[Path]:
 
 
 def _remains(top: Path, server: PrivateSshd) -> list[str]:
-    """What is still there although it should be gone; what is just ending gets its time."""
-    deadline = time.monotonic() + _ENDING
+    """Processes and files that are left behind; waits for processes that are ending."""
+    deadline = time.monotonic() + _END_TIMEOUT
     while True:
         left = [f"process {pid}" for pid in server.remains() + server.sessions()]
         if not left or time.monotonic() > deadline:
@@ -172,7 +179,7 @@ def _remains(top: Path, server: PrivateSshd) -> list[str]:
 
 
 def _clear_away(cluster: Cluster, job: Job | None, directory: str, *, keep: bool) -> bool:
-    """Leave nothing on the user's host: end the job if it goes on, remove what was made."""
+    """End the job on the user's host and remove its directory; returns whether that is done."""
     from ..errors import OpenSSHJobsError
 
     try:
@@ -189,28 +196,30 @@ def _clear_away(cluster: Cluster, job: Job | None, directory: str, *, keep: bool
     return True
 
 
-# --------------------------------------------------------------------------- what is told
+# --------------------------------------------------------------------------- the text
 
 
 class _Story:
-    """Tells every step together with the command line that does the same."""
+    """Prints every step together with the command line that does the same."""
 
-    def __init__(self, ui: Ui, args: argparse.Namespace | None = None) -> None:
-        self._ui = ui
+    def __init__(self, output: Output, args: argparse.Namespace | None = None) -> None:
+        self._output = output
         self._args = args
         self.submitted: Job | None = None
         self.facts: dict[str, Any] = {}
 
     def tell(self, text: str) -> None:
-        """A line of what happened."""
-        if not self._ui.json:
+        """Print a line, except with ``--json``."""
+        if not self._output.json:
             print(printable(text), flush=True)
 
     def _command(self, *words: str) -> None:
-        # The private server is gone before anybody could type this; why show the way to it.
+        # The private server ends before this could be typed, so its ssh options would not help.
         same = shlex.join(["openssh-jobs", *words])
         self.tell("")
-        self.tell(f"$ {same if self._args is None else options.again(self._args, *words)}")
+        self.tell(
+            f"$ {same if self._args is None else options.advised_command(self._args, *words)}"
+        )
 
     def open(self, connection: Connection) -> None:
         """Log in."""
@@ -220,7 +229,7 @@ class _Story:
         how = "logged in" if logins else "a connection was open already"
         self.tell(f"{connection.host}: {how}, {time.monotonic() - began:.2f} s.")
 
-    def job(self, cluster: Cluster, top: Path, directory: str, wishes: dict[str, Any]) -> None:
+    def job(self, cluster: Cluster, top: Path, directory: str, resources: dict[str, Any]) -> None:
         """Submit, watch and fetch the job, and check its number."""
         host = cluster.host
         source = top / molecule.NAME
@@ -236,7 +245,7 @@ class _Story:
             directory=directory,
             name=molecule.NAME,
             time_limit="0:05:00",
-            **wishes,
+            **resources,
         )
         self.submitted = job
         self.facts |= {"host": host, "job_id": job.id, "scheduler": cluster.scheduler}
@@ -254,10 +263,10 @@ class _Story:
         self._check((top / "results" / molecule.RESULT).read_text())
 
     def _follow(self, job: Job) -> JobStatus:
-        with _Watcher(self._ui, job) as watcher:
+        with _Watcher(self._output, job) as watcher:
             for line in job.tail(follow=True):
                 watcher.line(line.rstrip("\n"), self.tell)
-        return job.wait(timeout=_WAIT)
+        return job.wait(timeout=_JOB_TIMEOUT)
 
     def _check(self, text: str) -> None:
         found, expected = float(text), molecule.energy()
@@ -269,7 +278,7 @@ class _Story:
         self.tell(f"computed again in Python:           {expected:.8f} hartree, {word}")
 
     def counted(self, connection: Connection, where: str) -> None:
-        """How often anybody logged in for all of this."""
+        """Print the number of logins and of calls."""
         stats = connection.stats()
         self.facts |= {"commands": stats.commands, "short_calls": stats.control_calls}
         calls = f"{count(stats.commands, 'command')} and {count(stats.control_calls, 'short call')}"
@@ -277,25 +286,25 @@ class _Story:
         self.tell(f"Counted {where}: {count(self.facts['logins'], 'login')}, for {calls}.")
 
     def end(self, *, well: bool) -> int:
-        """The facts as data where asked for; the exit code."""
-        if self._ui.json:
-            self._ui.data(self.facts)
+        """Print the facts with ``--json``; returns the exit code."""
+        if self._output.json:
+            self._output.data(self.facts)
         well = well and self.facts.get("agrees") is True
-        return options.WELL if well else options.NOT_WELL
+        return ExitCode.OK if well else ExitCode.FAILED
 
 
 class _Watcher:
-    """A line below the job's output that tells its state and how far it is.
+    """A line below the job's output that shows its state and how far it is.
 
-    Elsewhere than on a terminal it is printed when the state changes and at half time.
+    Without a terminal it is printed when the state changes and at half time.
     """
 
-    def __init__(self, ui: Ui, job: Job) -> None:
-        self._ui = ui
+    def __init__(self, output: Output, job: Job) -> None:
+        self._output = output
         self._job = job
-        self._line = Line(ui)
+        self._line = ProgressLine(output)
         self._step, self._steps = 0, molecule.ATOMS
-        self._told: tuple[str, bool] | None = None
+        self._printed: tuple[str, bool] | None = None
         self._began = time.monotonic()
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -308,8 +317,8 @@ class _Watcher:
         done = f"{self._step} of {self._steps} atoms"
         return f"{state}  {bar(self._step, self._steps)}  {done}  {seconds:.0f} s"
 
-    def line(self, text: str, tell: Any) -> None:
-        """A line of the job's output."""
+    def line(self, text: str, tell: Callable[[str], None]) -> None:
+        """Print a line of the job's output by ``tell``."""
         with self._lock:
             self._line.clear()
             found = _STEP.match(text)
@@ -317,9 +326,9 @@ class _Watcher:
                 self._step, self._steps = int(found[1]), int(found[2])
             tell(f"  {text}")
             stage = (str(self._job.last.state), 2 * self._step >= self._steps)
-            if not self._ui.may_draw and stage != self._told:
+            if not self._output.may_draw and stage != self._printed:
                 tell(self.text())
-            self._told = stage
+            self._printed = stage
 
     def _draw(self) -> None:
         while not self._stop.wait(0.2):
@@ -327,7 +336,7 @@ class _Watcher:
                 self._line.show(self.text())
 
     def __enter__(self) -> _Watcher:
-        if self._ui.may_draw:
+        if self._output.may_draw:
             self._thread.start()
         return self
 

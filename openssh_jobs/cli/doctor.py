@@ -1,4 +1,4 @@
-"""``doctor``: walk the way that a connection takes, and say how to mend what is in it."""
+"""``doctor``: check every step of the way to a host, and say how to fix what is wrong."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import options
-from .login import span
-from .output import count, one_line
+from . import exit_codes, options
+from .exit_codes import ExitCode
+from .output import Output, count, one_line, size, span
 
 if TYPE_CHECKING:
     import argparse
@@ -20,92 +20,90 @@ if TYPE_CHECKING:
     from ..openssh.destination import Target
     from ..openssh.identities import AgentAnswer, Certificate
     from ..openssh.master import Link, Master
-    from .output import Ui
 
 Level = Literal["ok", "warn", "FAIL"]
 _MANY_KEYS = 5
 """sshd's MaxAuthTries is 6 by default, and every key that is offered counts."""
 _FREE_WITHIN = 3.0
-"""Seconds to wait for a session; who holds one idle gives it back within one."""
+"""Seconds to wait for a session; an idle session is given back within 1 s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at: ``mend`` says what to do, ``code`` is for the exit."""
+    """The result of one check: ``mend`` says what to do, ``code`` is the exit code of a failure."""
 
     level: Level
     check: str
     text: str
     mend: str = ""
-    code: int = options.WELL
+    code: ExitCode = ExitCode.OK
 
 
 def ok(check: str, text: str) -> Finding:
-    """All is well."""
+    """The check passed."""
     return Finding(level="ok", check=check, text=text)
 
 
 def warn(check: str, text: str, mend: str = "") -> Finding:
-    """It works, but not as it might."""
+    """It works, with a drawback."""
     return Finding(level="warn", check=check, text=text, mend=mend)
 
 
-def fail(check: str, text: str, mend: str = "", code: int = options.NOT_WELL) -> Finding:
-    """Something does not work."""
+def fail(check: str, text: str, mend: str = "", code: ExitCode = ExitCode.FAILED) -> Finding:
+    """It does not work."""
     return Finding(level="FAIL", check=check, text=text, mend=mend, code=code)
 
 
 def of_error(check: str, error: Exception) -> Finding:
-    """An error as a finding: its advice is how to mend it."""
+    """An error as a finding; its advice is the fix."""
     message = getattr(error, "message", None)
     if message is None:
-        return fail(check, f"{type(error).__name__}: {error}", code=options.exit_code(error))
-    return fail(check, message, getattr(error, "advice", None) or "", options.exit_code(error))
+        return fail(check, f"{type(error).__name__}: {error}", code=exit_codes.of_error(error))
+    return fail(check, message, getattr(error, "advice", None) or "", exit_codes.of_error(error))
 
 
 # --------------------------------------------------------------------------- the command
 
 
-def add_commands(commands: Any) -> None:
+def add_command(subparsers: Any, summary: str) -> None:
     """Add ``doctor`` to the command line."""
     parser = options.add_command(
-        commands,
+        subparsers,
         "doctor",
-        run_doctor,
-        "try every step of the way to a host, and say how to mend what is wrong",
+        summary,
+        run,
         usage="[options] HOST",
         examples="  openssh-jobs doctor hpc\n  openssh-jobs doctor hpc --json",
     )
     parser.add_argument("host", metavar="HOST", help="any name that ssh takes")
     options.add_connection_options(parser)
-    options.add_output_options(parser)
 
 
-def run_doctor(args: argparse.Namespace, ui: Ui) -> int:
-    """Look at everything, never ask; 0 unless something would not work."""
+def run(args: argparse.Namespace, output: Output) -> int:
+    """Run all checks without asking anything; 0 unless one failed."""
     found: list[Finding] = []
     for finding in examine(args):
         found.append(finding)
-        if not ui.json:
-            ui.line(f"{finding.level:<4}  {one_line(finding.text)}")
+        if not output.json:
+            output.line(f"{finding.level:<4}  {one_line(finding.text)}")
             if finding.mend:
-                ui.line(f"      {one_line(finding.mend)}")
-    broken = [one for one in found if one.level == "FAIL"]
-    warnings = sum(one.level == "warn" for one in found)
-    if ui.json:
-        ui.data({"host": args.host, "works": not broken, "findings": found})
-    elif not ui.quiet:
+                output.line(f"      {one_line(finding.mend)}")
+    broken = [finding for finding in found if finding.level == "FAIL"]
+    warnings = sum(finding.level == "warn" for finding in found)
+    if output.json:
+        output.data({"host": args.host, "works": not broken, "findings": found})
+    elif not output.quiet:
         if broken:
             things = "1 thing does" if len(broken) == 1 else f"{len(broken)} things do"
-            ui.line(f"{things} not work")
+            output.line(f"{things} not work")
         else:
             said = count(warnings, "warning") if warnings else "all is well"
-            ui.line(f"{said}, nothing stands in the way" if warnings else said)
-    return broken[0].code if broken else options.WELL
+            output.line(f"{said}, nothing stands in the way" if warnings else said)
+    return broken[0].code if broken else ExitCode.OK
 
 
 def examine(args: argparse.Namespace) -> Iterator[Finding]:
-    """The findings one after the other; ends where nothing further can be looked at."""
+    """The findings one after the other; ends after a failure that prevents all further checks."""
     from ..errors import OpenSSHJobsError
     from ..openssh.master import Master
 
@@ -138,7 +136,7 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
 
 
 def _guarded(check: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """What a look finds; an error in it is a finding, and the next look follows."""
+    """The findings of one check; an error in it is a finding, and the next check follows."""
     from ..errors import OpenSSHJobsError
 
     try:
@@ -190,12 +188,13 @@ def _keys(master: Master) -> Iterator[Finding]:
     resolved, now = master.resolved, datetime.now(UTC)
     agent = identities.ask_agent(resolved)
     certificates = identities.certificates(resolved, agent)
-    for one in certificates:
-        if one.expired(now):
+    for certificate in certificates:
+        if certificate.expired(now):
             yield warn(
                 "certificate",
-                f"the certificate {one.where} expired on {one.valid_until:%Y-%m-%d at %H:%M}",
-                "Get a new one from your site.",
+                f"the certificate {certificate.where} expired on "
+                f"{certificate.valid_until:%Y-%m-%d at %H:%M}",
+                "Get a new certificate from your site.",
             )
     yield _agent(agent, certificates, now, only=resolved.get("identitiesonly") == "yes")
     held = agent.keys if agent else ()
@@ -212,7 +211,7 @@ def _agent(
     agent: AgentAnswer | None, certificates: list[Certificate], now: datetime, *, only: bool
 ) -> Finding:
     if agent is None:
-        return ok("agent", "no agent is asked; key files have to do")
+        return ok("agent", "no agent is used, only key files")
     if agent.trouble:
         return warn(
             "agent",
@@ -220,13 +219,14 @@ def _agent(
             "Start one (`eval $(ssh-agent)`), or point SSH_AUTH_SOCK at it.",
         )
     text = f"agent: {count(len(agent.keys), 'key')}"
-    ends = [one.valid_until for one in certificates if one.valid_until and one.valid_until > now]
+    ends = [item.valid_until for item in certificates if item.valid_until]
+    ends = [end for end in ends if end > now]
     if ends:
         text += f"; certificate valid for another {span((min(ends) - now).total_seconds())}"
     if len(agent.keys) > _MANY_KEYS and not only:
         return warn(
             "agent",
-            f"{text}; a server may give up before the right one is offered",
+            f"{text}; a server may refuse before the right one is offered",
             "Name the key with IdentityFile and IdentitiesOnly yes in your ssh configuration.",
         )
     return ok("agent", text)
@@ -236,7 +236,7 @@ def _agent(
 
 
 def _login(connection: Connection, master: Master) -> tuple[Finding, Link | None]:
-    """Use the master that is there, or log in unattended; never asks anybody."""
+    """Use the open master, or log in without a responder."""
     from ..errors import OpenSSHJobsError
 
     began = time.monotonic()
@@ -244,7 +244,7 @@ def _login(connection: Connection, master: Master) -> tuple[Finding, Link | None
         connection.open()
         alive = connection.check()
         if not alive:
-            connection.run("exit 0", timeout=60)  # finds out, and opens another one
+            connection.run("exit 0", timeout=60)  # notices the loss, and logs in again
             alive = connection.check()
         took = time.monotonic() - began
         link = master.find()
@@ -252,7 +252,11 @@ def _login(connection: Connection, master: Master) -> tuple[Finding, Link | None
         return of_error("login", error), None
     if link is None or not alive:
         return (
-            fail("login", f"the connection does not last: {alive.reason}", code=3),
+            fail(
+                "login",
+                f"the connection was lost again: {alive.reason}",
+                code=ExitCode.NO_CONNECTION,
+            ),
             None,
         )
     turn = f"{(alive.seconds or 0) * 1000:.0f} ms there and back"
@@ -268,16 +272,16 @@ def _kept(link: Link) -> str:
     from ..openssh import masters
 
     if not link.ours:
-        return "as long as you keep it"
+        return "until you end it"
     persist = masters.read(link.path).get("persist")
-    return span(persist) if isinstance(persist, int) else "good"
+    return span(persist) if isinstance(persist, int) else "until logout"
 
 
 # --------------------------------------------------------------------------- on the host
 
 
 def _no_session(master: Master) -> Finding | None:
-    """The error of whoever wants a session now, where none is free: nothing else can be tried."""
+    """The ``SessionLimit`` if no session is free now; then nothing else can be checked."""
     from ..errors import OpenSSHJobsError
     from ..transport.sessions import Sessions
 
@@ -306,8 +310,8 @@ def _on_the_host(connection: Connection, link: Link) -> Iterator[Finding]:
     yield from _guarded("clock", lambda: _clock(connection))
 
 
-def _guest(link: Link, program: str, words: list[str], data: bytes | None = None) -> Any:
-    """Run ``ssh`` or ``sftp`` as a guest on the master; it cannot dial."""
+def _over_master(link: Link, program: str, words: list[str], data: bytes | None = None) -> Any:
+    """Run ``ssh`` or ``sftp`` over the master; it cannot log in itself."""
     from ..openssh import process, ssh_config
 
     arguments = ["-F", "none", "-o", "ControlMaster=no", "-o", "ProxyCommand=false"]
@@ -318,7 +322,7 @@ def _guest(link: Link, program: str, words: list[str], data: bytes | None = None
 
 def _shell(link: Link) -> Iterator[Finding]:
     mark = f"oj{os.urandom(6).hex()}"
-    done = _guest(link, "ssh", ["-T", "--", "none", f"echo {mark} $SHELL"])
+    done = _over_master(link, "ssh", ["-T", "--", "none", f"echo {mark} $SHELL"])
     out = done.stdout.decode("utf-8", "replace").splitlines()
     at = next((number for number, line in enumerate(out) if line.startswith(mark)), None)
     if at is None:
@@ -344,25 +348,27 @@ def _shell(link: Link) -> Iterator[Finding]:
 
 def _files(connection: Connection, link: Link) -> Iterator[Finding]:
     tools = connection.features
-    sftp = _guest(link, "sftp", ["-q", "-b", "-", "none"], b"pwd\n")
-    have = [
+    sftp = _over_master(link, "sftp", ["-q", "-b", "-", "none"], b"pwd\n")
+    names = [
         "sftp" if sftp.returncode == 0 else "",
         "GNU tar" if tools.gnu_tar else "tar" if tools.tar else "",
         _version("rsync", tools.rsync),
         tools.sha256,
     ]
-    text = ", ".join(one for one in have if one) or "nothing to copy with"
+    text = ", ".join(filter(None, names)) or "no program to copy files with"
     usage = connection.disk_usage(tools.home)
-    text += f"; {_room(usage.free)} free in the home directory"
+    text += f"; {size(usage.free)} free in the home directory"
     if sftp.returncode != 0:
         said = sftp.stderr.decode("utf-8", "replace").strip().splitlines()
         yield warn(
             "sftp",
-            f"no sftp ({said[-1] if said else 'no reason given'}); files go another way",
+            f"no sftp ({said[-1] if said else 'no reason given'}); other methods copy the files",
             "The server lacks `Subsystem sftp`, or the start files of the shell print something.",
         )
     if not tools.tar:
-        yield warn("tar", "no tar: directories are copied file by file", "Ask the site for one.")
+        yield warn(
+            "tar", "no tar: directories are copied file by file", "Ask the site to install tar."
+        )
     if usage.total and usage.free < min(usage.total // 50, 10**9):
         yield warn("files", text, "Make room there: job directories usually lie in the home.")
     else:
@@ -372,12 +378,6 @@ def _files(connection: Connection, link: Link) -> Iterator[Finding]:
 def _version(name: str, line: str) -> str:
     words = line.split()
     return f"{name} {words[2]}" if len(words) > 2 and words[1] == "version" else line and name
-
-
-def _room(number: int) -> str:
-    from .output import size
-
-    return size(number)
 
 
 def _schedulers(connection: Connection) -> Iterator[Finding]:
@@ -395,7 +395,7 @@ def _schedulers(connection: Connection) -> Iterator[Finding]:
             yield warn(
                 "scheduler",
                 f"{lost[0]} is found without the login shell only",
-                "Something in the login files takes it from the PATH.",
+                "A login file of the account removes it from the PATH.",
             )
             return
         yield ok("scheduler", "no scheduler: jobs run directly on the host (direct)")
@@ -410,7 +410,7 @@ def _schedulers(connection: Connection) -> Iterator[Finding]:
 
 
 def _accounting(connection: Connection, name: str, text: str) -> Iterator[Finding]:
-    """Whether ended jobs are remembered, and whether the scheduler answers at all."""
+    """Whether the scheduler answers, and whether it has accounting."""
     if name != "slurm":
         yield ok("scheduler", text)
         return
@@ -427,7 +427,7 @@ def _accounting(connection: Connection, name: str, text: str) -> Iterator[Findin
         return
     broken = next((line for line in lines if line.startswith("sacct: ")), None)
     if broken:
-        yield ok("scheduler", f"{text} without accounting (jobs keep their own record)")
+        yield ok("scheduler", f"{text} without accounting (jobs write their own exit records)")
     else:
         yield ok("scheduler", f"{text} with accounting")
 
@@ -449,7 +449,7 @@ def _clock(connection: Connection) -> Iterator[Finding]:
         yield warn(
             "clock",
             f"the clocks are {text} apart (times of files and jobs will look wrong)",
-            "Let both set their clocks by NTP.",
+            "Synchronize both clocks with NTP.",
         )
     else:
         yield ok("clock", f"clocks agree within {max(0.1, apart + unsure):.1f} s")

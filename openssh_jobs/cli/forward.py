@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import options
+from .exit_codes import ExitCode, UsageError
 
 if TYPE_CHECKING:
     import argparse
 
     from ..connection import Connection
     from ..transport.forwards import Forward
-    from .output import Ui
+    from .output import Output
 
-_LOOK_EVERY = 2.0
+_CHECK_EVERY = 2.0
+"""Seconds between two looks at whether the forwards are alive."""
 _ADDRESS = r"(?:\[[^\]\s]+\]|[^:\s\[\]]+)"
 _SPEC = re.compile(
     rf"(?:(?P<bind>{_ADDRESS}|\*):(?=\d+:{_ADDRESS}:\d+\Z))?"
@@ -24,8 +27,8 @@ _SPEC = re.compile(
 )
 
 
-class Spec(NamedTuple):
-    """What to forward: listen on ``bind:listen`` (``None``: any free port), lead to host:port."""
+class ForwardSpec(NamedTuple):
+    """Listen on ``bind:listen`` (``None``: any free port) and lead to ``host:port``."""
 
     bind: str
     listen: int | None
@@ -33,20 +36,20 @@ class Spec(NamedTuple):
     port: int
 
 
-def parse_spec(text: str) -> Spec:
-    """``[[BIND:]PORT:][HOST:]PORT`` as with ``ssh -L``, shorter where that is clear."""
+def parse_spec(text: str) -> ForwardSpec:
+    """``[[BIND:]PORT:][HOST:]PORT`` as with ``ssh -L``, or shorter.  Raises ``UsageError``."""
     found = _SPEC.match(text)
     if found is None or any(
         int(found[name] or 1) not in range(1, 65536) for name in ("listen", "port")
     ):
-        raise options.WrongUse(
-            f"forward wants 8888:node01:8888 (port here, host and port there), 8888:localhost:80 "
-            f"or just 8888; not {text!r}."
+        raise UsageError(
+            "openssh-jobs forward: the ports must be 8888:node01:8888 (port here, host and port "
+            f"there), 8888:localhost:80 or 8888; {text!r} was given."
         )
     listen = int(found["listen"]) if found["listen"] else None
     if listen is None and found["host"] is None:
         listen = int(found["port"])  # a port alone: the same number here
-    return Spec(
+    return ForwardSpec(
         (found["bind"] or "127.0.0.1").strip("[]"),
         listen,
         (found["host"] or "localhost").strip("[]"),
@@ -54,13 +57,13 @@ def parse_spec(text: str) -> Spec:
     )
 
 
-def add_commands(commands: Any) -> None:
+def add_command(subparsers: Any, summary: str) -> None:
     """Add ``forward`` to the command line."""
     parser = options.add_command(
-        commands,
+        subparsers,
         "forward",
-        run_forward,
-        "reach a port behind a host from here, until Ctrl-C",
+        summary,
+        run,
         usage="[options] HOST PORT:NODE:PORT ...",
         examples="  openssh-jobs forward hpc 8888:node01:8888    a notebook on a node\n"
         "  openssh-jobs forward hpc 8888                port 8888 of the login node\n"
@@ -78,87 +81,85 @@ def add_commands(commands: Any) -> None:
         "-R", "--remote", action="store_true", help="the other way: listen there, lead here"
     )
     options.add_connection_options(parser)
-    options.add_output_options(parser)
 
 
-def run_forward(args: argparse.Namespace, ui: Ui) -> int:
-    """Forward until Ctrl-C; forwards that went with a lost connection are made again."""
+def run(args: argparse.Namespace, output: Output) -> int:
+    """Forward until Ctrl-C; opens forwards again after a lost connection."""
     specs = [parse_spec(text) for text in args.specs]
     connection = options.connection(args)
-    made: list[Forward] = []
+    opened: list[Forward] = []
     with ExitStack() as stack:
         try:
-            made = _all(connection, specs, args.remote, stack)
-            _tell(made, args, ui)
+            opened = _open_all(connection, specs, args.remote, stack)
+            _report(opened, args, output)
             while True:
-                time.sleep(_LOOK_EVERY)
-                if not all(one.alive for one in made):
-                    ui.note(f"{args.host}: the connection was lost; forwarding again.")
-                    # Where a free port was taken, it stays the same one.
-                    specs = [_again(one, args.remote) for one in made]
+                time.sleep(_CHECK_EVERY)
+                if not all(forward.alive for forward in opened):
+                    output.note(f"{args.host}: the connection was lost; forwarding again.")
+                    # A port that was free at first stays the same.
+                    specs = [_same_spec(forward, args.remote) for forward in opened]
                     stack.close()
-                    made = _all(connection, specs, args.remote, stack)
+                    opened = _open_all(connection, specs, args.remote, stack)
         except KeyboardInterrupt:
-            if not made:
+            if not opened:
                 raise
             stack.close()
-            if not ui.quiet and not ui.json:
-                ui.note(f"{args.host}: no longer forwarded.")
-    return options.WELL
+            if not output.quiet and not output.json:
+                output.note(f"{args.host}: no longer forwarded.")
+    return ExitCode.OK
 
 
-def _all(
-    connection: Connection, specs: list[Spec], remote: bool, stack: ExitStack
+def _open_all(
+    connection: Connection, specs: list[ForwardSpec], remote: bool, stack: ExitStack
 ) -> list[Forward]:
-    made = []
+    opened = []
     for spec in specs:
         if remote:
-            one = connection.forward_remote(
+            forward = connection.forward_remote(
                 spec.listen or 0, spec.port, remote_host=spec.bind, local_host=spec.host
             )
         else:
-            one = connection.forward_local(
+            forward = connection.forward_local(
                 spec.port, spec.listen, remote_host=spec.host, local_host=spec.bind
             )
-        made.append(stack.enter_context(one))
-    return made
+        opened.append(stack.enter_context(forward))
+    return opened
 
 
-def _again(one: Forward, remote: bool) -> Spec:
-    here, there = (one.local_host, one.local_port), (one.remote_host, one.remote_port)
+def _same_spec(forward: Forward, remote: bool) -> ForwardSpec:
+    here = (forward.local_host, forward.local_port)
+    there = (forward.remote_host, forward.remote_port)
     listen, lead = (there, here) if remote else (here, there)
-    return Spec(listen[0], listen[1], lead[0], lead[1])
+    return ForwardSpec(listen[0], listen[1], lead[0], lead[1])
 
 
-def _tell(made: list[Forward], args: argparse.Namespace, ui: Ui) -> None:
-    import sys
-
-    if ui.json:
-        ui.data(
+def _report(opened: list[Forward], args: argparse.Namespace, output: Output) -> None:
+    if output.json:
+        output.data(
             {
                 "host": args.host,
                 "forwards": [
                     {
-                        "local_host": one.local_host,
-                        "local_port": one.local_port,
-                        "remote_host": one.remote_host,
-                        "remote_port": one.remote_port,
+                        "local_host": forward.local_host,
+                        "local_port": forward.local_port,
+                        "remote_host": forward.remote_host,
+                        "remote_port": forward.remote_port,
                         "listens": "remote" if args.remote else "local",
                     }
-                    for one in made
+                    for forward in opened
                 ],
             }
         )
     else:
-        for one in made:
-            here = _address(one.local_host, one.local_port)
-            there = _address(one.remote_host, one.remote_port)
+        for forward in opened:
+            here = _address(forward.local_host, forward.local_port)
+            there = _address(forward.remote_host, forward.remote_port)
             if args.remote:
-                ui.line(f"{there} on {args.host} leads to {here} here")
+                output.line(f"{there} on {args.host} leads to {here} here")
             else:
-                ui.line(f"{here} leads to {there} as {args.host} sees it")
-        if not ui.quiet:
-            ui.note("Ctrl-C ends it.")
+                output.line(f"{here} leads to {there} as {args.host} sees it")
+        if not output.quiet:
+            output.note("Ctrl-C ends it.")
     sys.stdout.flush()
 
 

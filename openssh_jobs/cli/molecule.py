@@ -66,7 +66,7 @@ def energy() -> float:
     atoms = []
     for line in XYZ.splitlines()[2:]:
         symbol, *place = line.split()
-        atoms.append((_CHARGE[symbol], [float(one) / _BOHR for one in place]))
+        atoms.append((_CHARGE[symbol], [float(number) / _BOHR for number in place]))
     return math.fsum(
         charge * other / math.dist(place, its)
         for at, (charge, place) in enumerate(atoms)

@@ -1,11 +1,15 @@
-"""What all commands share: the options of a connection, and what an error means to a user."""
+"""What the commands share: their help, their options, and what these options describe."""
 
 from __future__ import annotations
 
 import argparse
+import re
+import shlex
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .output import one_line
+from . import exit_codes
+from .exit_codes import UsageError
+from .output import Output, count, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,41 +17,18 @@ if TYPE_CHECKING:
     from ..cluster.cluster import Cluster
     from ..connection import Connection
     from ..openssh.destination import Target
-    from .output import Ui
+    from ..transfer.options import TransferResult
 
-    Command = Callable[[argparse.Namespace, Ui], int]
+    Run = Callable[[argparse.Namespace, Output], int]
 
 _connections: list[Connection] = []
 
-WELL = 0
-NOT_WELL = 1
-WRONG_USE = 2
-NO_CONNECTION = 3
-REFUSED = 4
-UNKNOWN = 5
-TIMED_OUT = 124
-BROKEN_PIPE = 141
-
-EXIT_CODES = """\
-exit codes:
-  0  all is well
-  1  what was asked about is not (a job failed, a file is not there)
-  2  used wrongly; nothing was sent
-  3  the host could not be reached, or the login failed
-  4  the scheduler said no
-  5  unknown (no complete answer came)
-  130 after Ctrl-C (143 after SIGTERM, 129 after SIGHUP)"""
-
-# Kinds of SchedulerError that leave it open what is true; the others are an answer.
-_OPEN_KINDS = frozenset(("transient", "transport", "parse_error", "no_job_id"))
-
-
-class WrongUse(Exception):
-    """The command line makes no sense; the text says why and what to type."""
+# [::1]:PATH and user@[::1]:PATH; brackets behind the first colon belong to the path.
+_BRACKETED = re.compile(r"([^:\[\]/]*@)?\[([^\[\]/]+)\]:(.*)", re.DOTALL)
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaint is one sentence that names the way to the help."""
+    """A parser whose errors are one sentence that names the way to the help."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(
@@ -55,48 +36,94 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        raise WrongUse(f"{self.prog}: {message}. See `{self.prog} --help`.")
-
-
-# --------------------------------------------------------------------------- options
+        """Raise ``UsageError``; ``--timeout must be ...`` for what a type of ours refused."""
+        message = re.sub(r"^argument ([^:]+): (?=must )", r"\1 ", message)
+        raise UsageError(f"{self.prog}: {message}. See `{self.prog} --help`.")
 
 
 def add_command(
-    commands: Any,
+    subparsers: Any,
     name: str,
-    run: Command,
     summary: str,
+    run: Run,
     *,
     usage: str,
     examples: str,
-    exit_codes: str = EXIT_CODES,
+    codes: str = "",
 ) -> Parser:
-    """A command with its help; ``run(args, ui)`` gives the exit code."""
-    parser: Parser = commands.add_parser(
+    """Add a command and its help; ``codes`` replaces the usual paragraph about exit codes."""
+    parser: Parser = subparsers.add_parser(
         name,
         help=summary,
         usage=f"openssh-jobs {name} {usage}",
         description=summary[0].upper() + summary[1:] + ".",
-        epilog=f"examples:\n{examples.rstrip()}\n\n{exit_codes}",
+        epilog=f"examples:\n{examples.rstrip()}\n\n{codes or exit_codes.help_text()}",
     )
-    parser.set_defaults(run=run, parser=parser)
+    parser.set_defaults(run=run)
     return parser
 
 
-def add_output_options(parser: argparse.ArgumentParser, *, json: bool = True) -> None:
+# --------------------------------------------------------------------------- values
+
+
+def seconds(text: str) -> float:
+    """A type for argparse: seconds above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds > 0; {text!r} was given")
+    return number
+
+
+def whole_number(text: str) -> int:
+    """A type for argparse: a whole number from 0 on."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"must be a whole number >= 0; {text!r} was given")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """A type for argparse: a TCP port."""
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"must be a port from 1 to 65535; {text!r} was given")
+    return int(text)
+
+
+def split_remote(text: str) -> tuple[str, str]:
+    """``HOST:PATH`` as scp reads it; ``[::1]:PATH`` for an address with colons.
+
+    An empty path is the home directory.
+    """
+    if text.startswith("ssh://"):
+        raise UsageError(f"{text!r} is a URL; write HOST:PATH, and the port as -p N.")
+    found = _BRACKETED.fullmatch(text)
+    if found is not None:
+        host, path = (found[1] or "") + found[2], found[3]
+    else:
+        host, colon, path = text.partition(":")
+        if not (host and colon) or "/" in host or "[" in host:
+            raise UsageError(f"{text!r} is no HOST:PATH, such as hpc:runs/relax-7.")
+    if path in ("", ".", "~"):
+        return host, "~/"
+    return host, path + "/" if path.rpartition("/")[2] in (".", "..") else path
+
+
+# --------------------------------------------------------------------------- options of all
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
     """``--json``, ``--quiet`` and ``--debug``."""
     group = parser.add_argument_group("output")
-    if json:
-        group.add_argument(
-            "--json", action="store_true", help="the same facts for programs, as JSON on stdout"
-        )
+    group.add_argument("--json", action="store_true", help="print the same facts as JSON on stdout")
     group.add_argument("-q", "--quiet", action="store_true", help="no progress, no summary")
-    group.add_argument("--debug", action="store_true", help="log what is done; show tracebacks")
+    group.add_argument("--debug", action="store_true", help="log every step; show tracebacks")
 
 
 def add_connection_options(parser: argparse.ArgumentParser) -> None:
-    """The options of ssh that say how to reach the host."""
-    group = parser.add_argument_group("connection (all of it is optional: ssh's own files count)")
+    """The options of ssh that say how to reach the host, and those of all commands."""
+    group = parser.add_argument_group("connection (optional: your ssh configuration is used)")
     group.add_argument("-F", "--ssh-config", metavar="FILE", help="ssh configuration file")
     group.add_argument(
         "-o",
@@ -104,44 +131,84 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="an option of ssh_config; again for more",
+        help="an option of ssh_config(5); may be repeated",
     )
     group.add_argument("-J", "--jump", metavar="HOST", help="jump host or hosts")
     group.add_argument("-i", "--identity-file", metavar="FILE", help="private key")
-    group.add_argument("-p", "--port", type=int, metavar="N", help="port")
+    group.add_argument("-p", "--port", type=port, metavar="N", help="port")
     group.add_argument("-l", "--user", metavar="NAME", help="login name")
+    add_output_options(parser)
+
+
+def add_scheduler_options(parser: argparse.ArgumentParser) -> None:
+    """``--scheduler`` and ``--prologue``, those of a connection and those of all commands."""
+    group = parser.add_argument_group("scheduler")
+    group.add_argument(
+        "--scheduler",
+        default="auto",
+        metavar="NAME",
+        help="slurm, pbs, torque, sge, lsf, htcondor, or direct (none); default: detected",
+    )
+    group.add_argument(
+        "--prologue", default="", metavar="TEXT", help="shell text before the scheduler's commands"
+    )
+    add_connection_options(parser)
 
 
 def connection(args: argparse.Namespace, **more: Any) -> Connection:
-    """The connection that the options describe, with ``more`` of its own; not opened yet."""
+    """The connection that the options describe, with ``more`` arguments; not opened yet."""
     from ..connection import Connection
 
-    made = Connection(args.host, **_way(args), **more)
+    made = Connection(args.host, **_ssh_arguments(args), **more)
     _connections.append(made)
     return made
 
 
-def end_commands() -> None:
-    """End what still runs on the hosts: the program was told to end."""
-    for one in _connections:
-        one._commands.end_at_work()
+def cluster(args: argparse.Namespace) -> Cluster:
+    """The cluster that the options describe; sends nothing yet."""
+    from ..cluster.cluster import Cluster
+
+    return Cluster(connection(args), scheduler=args.scheduler, prologue=args.prologue)
 
 
 def target(args: argparse.Namespace, host: str) -> Target:
-    """A host by the way that the options describe."""
+    """A host with the ssh options of the command line."""
     from ..openssh.destination import Target
 
-    return Target(host=host, **_way(args))
+    return Target(host=host, **_ssh_arguments(args))
 
 
-def _way(args: argparse.Namespace) -> dict[str, Any]:
+def end_commands() -> None:
+    """End what still runs on the hosts, after this program was interrupted."""
+    for made in _connections:
+        made.end_commands()
+
+
+def advised_command(args: argparse.Namespace, *words: str) -> str:
+    """``openssh-jobs WORDS`` with the ssh options of this command line, to be typed next."""
+    ssh_words: list[str] = []
+    for flag, value in (
+        ("-F", args.ssh_config),
+        ("-J", args.jump),
+        ("-i", args.identity_file),
+        ("-p", args.port),
+        ("-l", args.user),
+    ):
+        if value is not None:
+            ssh_words += [flag, str(value)]
+    for text in args.ssh_options:
+        ssh_words += ["-o", text]
+    return shlex.join(["openssh-jobs", words[0], *ssh_words, *words[1:]])
+
+
+def _ssh_arguments(args: argparse.Namespace) -> dict[str, Any]:
     options = {}
     for text in args.ssh_options:
         key, separator, value = text.partition("=")
         if not separator:
             key, separator, value = text.partition(" ")
         if not separator:
-            raise WrongUse(f"-o wants KEY=VALUE, not {text!r}.")
+            raise UsageError(f"-o must be KEY=VALUE; {text!r} was given.")
         options[key.strip()] = value.strip()
     return {
         "user": args.user,
@@ -153,106 +220,91 @@ def _way(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def add_scheduler_options(parser: argparse.ArgumentParser) -> None:
-    """``--scheduler`` and ``--prologue``, and the options of all commands."""
-    group = parser.add_argument_group("scheduler")
+# --------------------------------------------------------------------------- transfers
+
+
+def add_transfer_options(parser: argparse.ArgumentParser) -> None:
+    """The options of ``put``, ``get`` and ``fetch``."""
+    group = parser.add_argument_group("files")
     group.add_argument(
-        "--scheduler",
-        default="auto",
-        metavar="NAME",
-        help="slurm, pbs, torque, sge, lsf, htcondor, or direct (none); default: found out",
+        "--only", metavar="PATTERN", action="append", help="only names like this; may be repeated"
     )
     group.add_argument(
-        "--prologue", default="", metavar="TEXT", help="shell text before its commands"
+        "--exclude", metavar="PATTERN", action="append", help="no names like this; may be repeated"
     )
-    add_connection_options(parser)
-    add_output_options(parser)
-
-
-def cluster(args: argparse.Namespace) -> Cluster:
-    """The scheduler that the options describe; nothing is asked yet."""
-    from ..cluster.cluster import Cluster
-
-    return Cluster(connection(args), scheduler=args.scheduler, prologue=args.prologue)
-
-
-def again(args: argparse.Namespace, *words: str) -> str:
-    """A command line for the same host by the same way, for advice: ``openssh-jobs WORDS``."""
-    import shlex
-
-    way: list[str] = []
-    for flag, value in (
-        ("-F", args.ssh_config),
-        ("-J", args.jump),
-        ("-i", args.identity_file),
-        ("-p", args.port),
-        ("-l", args.user),
-    ):
-        if value is not None:
-            way += [flag, str(value)]
-    for text in args.ssh_options:
-        way += ["-o", text]
-    return shlex.join(["openssh-jobs", words[0], *way, *words[1:]])
-
-
-# --------------------------------------------------------------------------- errors
-
-
-def exit_code(error: BaseException) -> int:
-    """What an error means as an exit code."""
-    from .. import errors
-
-    table: tuple[tuple[tuple[type[BaseException], ...], int], ...] = (
-        ((WrongUse, errors.ConfigurationError, errors.InputError), WRONG_USE),
-        ((errors.ConnectError, errors.ConnectionLost, errors.SessionLimit), NO_CONNECTION),
-        ((errors.SubmitUnknown,), UNKNOWN),
-        ((errors.CommandFailed, errors.CommandTimeout), UNKNOWN),
-        ((errors.RemoteOSError, errors.TransferError), NOT_WELL),
-        ((OSError,), WRONG_USE if _names_a_local_file(error) else NOT_WELL),
+    group.add_argument("--merge", action="store_true", help="add to a directory that exists")
+    group.add_argument(
+        "--update",
+        action="store_true",
+        help="copy only what differs in size or time, or with --verify in content",
     )
-    if isinstance(error, errors.SchedulerError) and not isinstance(error, errors.SubmitUnknown):
-        return UNKNOWN if error.kind in _OPEN_KINDS else REFUSED
-    return next((code for kinds, code in table if isinstance(error, kinds)), UNKNOWN)
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help="a single file: continue where the last attempt with --resume was interrupted",
+    )
+    group.add_argument(
+        "--preserve", action="store_true", help="keep times and the exact permissions"
+    )
+    group.add_argument("--verify", action="store_true", help="compare sha256 on both sides")
+    group.add_argument(
+        "--follow-symlinks", action="store_true", help="copy what links point to, not the links"
+    )
+    group.add_argument(
+        "--method", default="auto", metavar="auto|sftp|tar|rsync|scp", help="how to copy"
+    )
 
 
-def _names_a_local_file(error: BaseException) -> bool:
-    wrong = (FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError)
-    return isinstance(error, wrong)
+_TRANSFER_OPTIONS = (
+    *("only", "exclude", "merge", "update", "resume", "preserve", "verify", "follow_symlinks"),
+    "method",
+)
 
 
-def sentence(error: BaseException) -> str:
-    """An error as one sentence: what happened, why, and what to type next."""
-    from ..errors import OpenSSHJobsError
+def transfer_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments for ``put`` and ``get`` of the library, checked before any login."""
+    from ..transfer.options import Options
 
-    if isinstance(error, OpenSSHJobsError):
-        text = str(error) if error.host else f"openssh-jobs: {error}"
-    elif isinstance(error, WrongUse):
-        text = str(error)
-        if not text.startswith("openssh-jobs"):
-            text = f"openssh-jobs: {text}"
-    elif isinstance(error, OSError) and error.strerror:
-        name = f": {error.filename!r}" if error.filename is not None else ""
-        text = f"openssh-jobs: {error.strerror} on this machine{name}"
-    elif isinstance(error, TimeoutError):
-        text = f"openssh-jobs: {error}"
+    found = {name: getattr(args, name) for name in _TRANSFER_OPTIONS}
+    Options(**found)  # raises ConfigurationError
+    return found
+
+
+def with_transfer_advice(error: OSError, target: str) -> Exception:
+    """The same failure, with the option that avoids it."""
+    from ..errors import RemoteOSError
+
+    if isinstance(error, FileExistsError):
+        advice = f"Add --merge to put the files into it, or name another target than {target!r}."
+    elif isinstance(error, IsADirectoryError):
+        advice = f"End the target with a slash to put it inside: {target.rstrip('/') + '/'!r}."
     else:
-        text = (
-            f"openssh-jobs: this is a bug: {type(error).__name__}: {error}. "
-            "The same command with --debug shows where."
+        return error
+    if isinstance(error, RemoteOSError):
+        error.advice = advice
+        return error
+    return UsageError(f"{target!r} exists on this machine. {advice}")
+
+
+def report_transfer(
+    output: Output, moved: TransferResult, *, source: str, target: str, host: str
+) -> None:
+    """Print what was copied: JSON, or a line for a person."""
+    if output.json:
+        output.data(
+            {
+                "host": host,
+                "source": source,
+                "target": target,
+                "files": moved.files,
+                "bytes": moved.bytes,
+                "skipped": moved.skipped,
+                "elapsed": round(moved.elapsed, 6),
+            }
         )
-    text = one_line(text)
-    return text if text.endswith((".", "?", "!", "`")) else text + "."
-
-
-def as_data(error: BaseException) -> dict[str, Any]:
-    """The same for programs."""
-    found: dict[str, Any] = {
-        "type": type(error).__name__.lstrip("_"),
-        "message": sentence(error),
-        "exit_code": exit_code(error),
-    }
-    for name in ("host", "sent", "kind", "token"):
-        value = getattr(error, name, None)
-        if value is not None and value != "":
-            found[name] = value
-    return {"error": found}
+        return
+    left_out = f" ({moved.skipped} left out or there already)" if moved.skipped else ""
+    output.say(
+        f"{source} -> {target}: {count(moved.files, 'file')}{left_out}, {size(moved.bytes)} "
+        f"in {moved.elapsed:.1f} s"
+    )

@@ -1,8 +1,4 @@
-"""What a person or a program gets to see: sentences, tables, JSON.
-
-Tables go through rich where it is installed and stdout is a terminal, else they are plain aligned
-text.  Colour only repeats what a word says already.
-"""
+"""What a person or a program reads: text, JSON and the sentences of errors."""
 
 from __future__ import annotations
 
@@ -10,41 +6,20 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
+from ..errors import OpenSSHJobsError
 from ..errors import printable as printable
+from . import exit_codes
 
-_NARROWEST = 6
-_STYLES = {
-    "running": "green",
-    "completed": "green",
-    "pending": "yellow",
-    "held": "yellow",
-    "suspended": "yellow",
-    "failed": "red",
-    "timeout": "red",
-    "out_of_memory": "red",
-    "node_fail": "red",
-    "cancelled": "magenta",
-    "unknown": "magenta",
-    "up": "green",
-    "idle": "green",
-    "mixed": "green",
-    "allocated": "green",
-    "down": "red",
-    "drained": "red",
-    "draining": "yellow",
-}
-
-
-# --------------------------------------------------------------------------- words
+# --------------------------------------------------------------------------- text
 
 
 def one_line(text: object) -> str:
-    """Text on one line, with all spelled out that a terminal would obey."""
+    """Text on one line; whatever a terminal would obey is escaped."""
     return printable(" ".join(str(text).split()))
 
 
@@ -54,7 +29,7 @@ def count(number: int, thing: str) -> str:
 
 
 def size(number: float) -> str:
-    """Bytes for people, in powers of 1000."""
+    """Bytes as ``1.2 MB``, in powers of 1000."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if number < 1000 or unit == "TB":
             break
@@ -63,7 +38,7 @@ def size(number: float) -> str:
 
 
 def duration(value: timedelta | None) -> str:
-    """``0:12:03``, ``2-00:00:00`` from a day on; empty where not known."""
+    """``0:12:03``, ``2-00:00:00`` from a day on; empty for ``None``."""
     if value is None:
         return ""
     seconds = int(value.total_seconds())
@@ -72,8 +47,18 @@ def duration(value: timedelta | None) -> str:
     return f"{days}-{text.rjust(8, '0')}" if days else text
 
 
+def span(seconds: float) -> str:
+    """Seconds as ``12 h``, ``1 h 30 min``, ``40 s``: the two largest units."""
+    left, parts = round(seconds), []
+    for length, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        if left >= length:
+            parts.append(f"{left // length} {unit}")
+            left %= length
+    return " ".join(parts[:2]) or "0 s"
+
+
 def moment(value: datetime | None, today: date | None = None) -> str:
-    """A time as people say it, in the time zone here: ``today 09:14``; empty where not known."""
+    """A time in the local time zone: ``today 09:14``, ``2026-03-09 09:14``; empty for ``None``."""
     if value is None:
         return ""
     local = value.astimezone()
@@ -81,6 +66,14 @@ def moment(value: datetime | None, today: date | None = None) -> str:
     if days in (0, 1):
         return f"{('today', 'yesterday')[days]} {local:%H:%M}"
     return f"{local:%Y-%m-%d %H:%M}"
+
+
+def terminal_width() -> int:
+    """Columns of the terminal, or ``COLUMNS``; 80 if neither is known."""
+    return max(20, shutil.get_terminal_size((80, 24)).columns)
+
+
+# --------------------------------------------------------------------------- JSON
 
 
 def plain(value: Any) -> Any:
@@ -91,123 +84,78 @@ def plain(value: Any) -> Any:
         seconds = value.total_seconds()
         return int(seconds) if seconds.is_integer() else seconds
     if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(one) for one in value]
+        return [plain(item) for item in value]
     if is_dataclass(value) and not isinstance(value, type):
-        return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
+        return plain(attributes(value))
     return str(value) if isinstance(value, str) else value
 
 
-# --------------------------------------------------------------------------- tables
+def attributes(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass and their values."""
+    return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """A column: ``shrinks`` says that its cells may be cut where the terminal is narrow."""
-
-    title: str
-    right: bool = False
-    shrinks: bool = False
+# --------------------------------------------------------------------------- errors
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """A table as it will be seen: only columns that hold something, each with its width."""
-
-    heads: list[Column]
-    widths: list[int]
-    cells: list[list[str]]
-
-
-def _layout(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> _Layout:
-    kept = [at for at in range(len(columns)) if any(row[at] for row in rows)]
-    heads = [columns[at] for at in kept]
-    cells = [[printable(row[at]) for at in kept] for row in rows]
-    widths = [
-        max(len(head.title), *(len(row[at]) for row in cells)) for at, head in enumerate(heads)
-    ]
-    if width is not None:
-        _shrink(widths, heads, width)
-    return _Layout(heads, widths, cells)
-
-
-def table_lines(
-    columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None
-) -> list[str]:
-    """Aligned text; in ``width`` characters where one is given, empty columns left out."""
-    table = _layout(columns, rows, width)
-    if not table.heads:
-        return []
-    lines = []
-    for row in ([head.title for head in table.heads], *table.cells):
-        parts = []
-        for head, room, cell in zip(table.heads, table.widths, row, strict=True):
-            text = cell if len(cell) <= room else cell[: room - 1] + "…"
-            parts.append(text.rjust(room) if head.right else text.ljust(room))
-        lines.append("  ".join(parts).rstrip())
-    return lines
-
-
-def _shrink(widths: list[int], heads: Sequence[Column], width: int) -> None:
-    """Take from the widest columns that may be cut until all fit, or no more can be taken."""
-    while sum(widths) + 2 * (len(widths) - 1) > width:
-        able = [at for at, head in enumerate(heads) if head.shrinks and widths[at] > _NARROWEST]
-        if not able:
-            return
-        widths[max(able, key=lambda at: widths[at])] -= 1
-
-
-def _rich_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> bool:
-    """Draw with rich; false where that is not installed."""
-    try:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-    except ImportError:
-        return False
-    found = _layout(columns, rows, terminal_width())
-    console = Console(file=sys.stdout, width=terminal_width(), highlight=False)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for head, room in zip(found.heads, found.widths, strict=True):
-        table.add_column(
-            head.title,
-            justify="right" if head.right else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-            width=room,
+def error_sentence(error: BaseException) -> str:
+    """An error as one sentence: what happened, why, and what to type next."""
+    if isinstance(error, OpenSSHJobsError):
+        text = str(error) if error.host else f"openssh-jobs: {error}"
+    elif isinstance(error, exit_codes.UsageError):
+        text = str(error)
+        if not text.startswith("openssh-jobs"):
+            text = f"openssh-jobs: {text}"
+    elif isinstance(error, OSError) and error.strerror:
+        name = f": {error.filename!r}" if error.filename is not None else ""
+        text = f"openssh-jobs: {error.strerror} on this machine{name}"
+    elif isinstance(error, TimeoutError):
+        text = f"openssh-jobs: {error}"
+    else:
+        text = (
+            f"openssh-jobs: this is a bug: {type(error).__name__}: {error}. "
+            "The same command with --debug shows where."
         )
-    for row in found.cells:
-        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    console.print(table)
-    return True
+    text = one_line(text)
+    return text if text.endswith((".", "?", "!", "`")) else text + "."
 
 
-def terminal_width() -> int:
-    """Columns of the terminal, or ``COLUMNS``; 80 where nobody says."""
-    return max(20, shutil.get_terminal_size((80, 24)).columns)
+def error_data(error: BaseException) -> dict[str, Any]:
+    """An error for ``--json``."""
+    found: dict[str, Any] = {
+        "type": type(error).__name__.lstrip("_"),
+        "message": error_sentence(error),
+        "exit_code": int(exit_codes.of_error(error)),
+    }
+    for name in ("host", "sent", "kind", "token"):
+        value = getattr(error, name, None)
+        if value is not None and value != "":
+            found[name] = value
+    return {"error": found}
 
 
-# --------------------------------------------------------------------------- the one who talks
+# --------------------------------------------------------------------------- streams
 
 
-class Ui:
-    """Says things: data to stdout, all else to stderr.
+class Output:
+    """Writes results to stdout and everything else to stderr.
 
-    ``goes_on`` is what a Ctrl-C has to tell: what goes on, or stays as it was, without us.
-    ``patience`` is how many seconds after a Ctrl-C the program leaves whatever is under way.
+    ``if_interrupted`` is what the message after Ctrl-C adds: what goes on, or is unchanged.
+    ``grace`` is how many seconds after Ctrl-C the program leaves, whatever is still at work.
     """
 
     def __init__(self, *, json: bool = False, quiet: bool = False, debug: bool = False) -> None:
         self.json = json
         self.quiet = quiet
         self.debug = debug
-        self.goes_on = ""
-        self.patience = 0.9
+        self.if_interrupted = ""
+        self.grace = 0.9
 
     @property
     def on_terminal(self) -> bool:
-        """Whether a person reads stdout."""
+        """Whether stdout is a terminal."""
         return sys.stdout.isatty()
 
     @property
@@ -217,27 +165,18 @@ class Ui:
         return is_terminal and not (self.json or self.quiet)
 
     def data(self, value: Any) -> None:
-        """One JSON document."""
+        """Print one JSON document."""
         print(json.dumps(plain(value), indent=2, ensure_ascii=True))
 
     def line(self, text: object) -> None:
-        """A line of what was asked for."""
+        """Print a line of the result."""
         print(printable(text))
 
     def say(self, text: object) -> None:
-        """A word to a person that all went well; nothing where a program reads."""
+        """Print a confirmation for a person; nothing with ``--json``, ``--quiet`` or in a pipe."""
         if self.on_terminal and not (self.json or self.quiet):
             print(printable(text))
 
     def note(self, text: object) -> None:
-        """A sentence on stderr."""
+        """Print a sentence to stderr."""
         print(one_line(text), file=sys.stderr)
-
-    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-        """A table; nothing at all for no rows."""
-        if not rows:
-            return
-        if self.on_terminal and _rich_table(columns, rows):
-            return
-        for line in table_lines(columns, rows, terminal_width() if self.on_terminal else None):
-            print(line)

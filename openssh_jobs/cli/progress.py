@@ -1,6 +1,6 @@
-"""A line that tells how far a transfer is, drawn over itself on a terminal.
+"""A line that shows how far a transfer is, redrawn in place on a terminal.
 
-It appears after one second, never without a number, and is gone at the end.
+It appears after one second, never without a number, and is erased at the end.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from typing import TYPE_CHECKING, Self
 from .output import count, printable, size, terminal_width
 
 if TYPE_CHECKING:
-    from .output import Ui
+    from .output import Output
 
 _FIRST, _EVERY = 1.0, 0.2
 LINE_EVERY = 10.0
-"""Seconds between two lines where nothing can be drawn over."""
+"""Seconds between two lines where nothing can be redrawn."""
 _BAR = 20
 
 
 def bar(done: float, total: float, width: int = _BAR) -> str:
-    """``[#####-----]``: signs that any terminal and any screen reader has."""
+    """``[#####-----]``: in ASCII, for every terminal and screen reader."""
     filled = min(width, int(width * done / total)) if total > 0 else 0
     return f"[{'#' * filled}{'-' * (width - filled)}]"
 
 
-class Line:
-    """One line on stderr that is drawn over; nothing where that cannot be."""
+class ProgressLine:
+    """One line on stderr that is redrawn in place; draws nothing where that is impossible."""
 
-    def __init__(self, ui: Ui) -> None:
-        self._on = ui.may_draw
+    def __init__(self, output: Output) -> None:
+        self._on = output.may_draw
         self._shown = 0
 
     def show(self, text: str) -> None:
-        """Draw this instead of what was there."""
+        """Draw ``text`` in place of the previous one."""
         if not self._on:
             return
         text = printable(text)[: terminal_width() - 1]
@@ -44,7 +44,7 @@ class Line:
         self._shown = len(text)
 
     def clear(self) -> None:
-        """Take it away."""
+        """Erase the line."""
         if self._shown:
             sys.stderr.write("\r" + " " * self._shown + "\r")
             sys.stderr.flush()
@@ -52,13 +52,13 @@ class Line:
 
 
 class Progress:
-    """How far a transfer is: to be given as ``progress=`` to ``put`` and ``get``."""
+    """Shows how far a transfer is; ``put`` and ``get`` take it as ``progress=``."""
 
-    def __init__(self, ui: Ui, what: str) -> None:
+    def __init__(self, output: Output, what: str) -> None:
         self._what = what
-        self._line = Line(ui)
-        self._ui = ui
-        self._draws = ui.may_draw
+        self._line = ProgressLine(output)
+        self._output = output
+        self._draws = output.may_draw
         self._known: tuple[int, int, int, int] | None = None
         self._began = time.monotonic()
         self._stop = threading.Event()
@@ -75,7 +75,7 @@ class Progress:
             done, total, files, of = self._known
             if done:
                 parts.append(bar(done, total))
-                # Of some ways only the bytes are known before the end.
+                # With some methods only the bytes are known before the end.
                 known = f"{files} of {count(of, 'file')}" if files or of == 1 else count(of, "file")
                 parts.append(known)
                 parts.append(f"{size(done)} of {size(total)}")
@@ -89,7 +89,7 @@ class Progress:
 
     def _write_lines(self) -> None:
         while not self._stop.wait(LINE_EVERY):
-            self._ui.note(self.text())
+            self._output.note(self.text())
 
     def _run(self) -> None:
         pause = _FIRST
@@ -100,7 +100,7 @@ class Progress:
 
     def __enter__(self) -> Self:
         work = self._run if self._draws else self._write_lines
-        if self._draws or not (self._ui.json or self._ui.quiet):
+        if self._draws or not (self._output.json or self._output.quiet):
             self._thread = threading.Thread(target=work, daemon=True)
             self._thread.start()
         return self

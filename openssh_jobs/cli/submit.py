@@ -1,4 +1,4 @@
-"""``submit``: one batch job."""
+"""``submit``: submit a batch job."""
 
 from __future__ import annotations
 
@@ -7,40 +7,41 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from . import options
-from .output import count, size
+from .exit_codes import ExitCode, UsageError
+from .output import Output, count, size
 from .progress import Progress
 
 if TYPE_CHECKING:
     import argparse
 
-    from ..cluster.cluster import Cluster, Job
-    from .output import Ui
+    from ..cluster.cluster import Cluster
+    from ..cluster.job import Job
 
-_TAKEN_OVER = (
-    "name",
-    "array",
-    "hold",
-    "queue",
-    "account",
-    "time_limit",
-    "nodes",
-    "cpus",
-    "memory",
-    "gpus",
-    "token",
+# Options whose names and values are those of Cluster.submit, and their help.
+_TEXT_OPTIONS = (
+    ("name", "name of the job"),
+    ("queue", "queue (Slurm: partition)"),
+    ("account", "account that pays"),
+    ("time-limit", "as the scheduler writes it, such as 2:00:00"),
+    ("memory", "for each node, as the scheduler writes it, such as 8G"),
+    ("nodes", "number of nodes"),
+    ("gpus", "for each node"),
+    ("array", "indices of an array, such as 1-20"),
 )
-
-
+_SAME_AS_IN_SUBMIT = (
+    *(name.replace("-", "_") for name, _ in _TEXT_OPTIONS),
+    *("cpus", "hold", "token", "after_ok", "after_any", "after_failed"),
+)
 _RECORD_EXIT: dict[str, bool | str] = {"auto": "auto", "yes": True, "no": False}
 
 
-def add_commands(commands: Any) -> None:
+def add_command(subparsers: Any, summary: str) -> None:
     """Add ``submit`` to the command line."""
     parser = options.add_command(
-        commands,
+        subparsers,
         "submit",
-        run_submit,
-        "submit a batch job",
+        summary,
+        run,
         usage="[options] HOST DIRECTORY --script FILE",
         examples="""\
   openssh-jobs submit hpc runs/relax-7 --upload --script relax.sh --time-limit 2:00:00
@@ -50,16 +51,22 @@ def add_commands(commands: Any) -> None:
   openssh-jobs submit hpc runs/freq --script freq.sh --after-ok 4711
       the local file freq.sh; runs/freq is made if it is missing
   openssh-jobs submit hpc runs/freq --remote-script ../relax-7/relax.sh
-      a script that lies on the host
+      a script on the host
   echo 'hostname; date' | openssh-jobs submit hpc runs/try --script -
 
-Where a program reads, only the job's id is printed.""",
+In a pipe only the job's id is printed.""",
     )
     parser.add_argument("host", metavar="HOST")
     parser.add_argument(
         "directory", metavar="DIRECTORY", help="on the host, relative to the home directory"
     )
-    group = parser.add_argument_group("what to run (one of the two is needed)")
+    _add_script_options(parser)
+    _add_resource_options(parser)
+    options.add_scheduler_options(parser)
+
+
+def _add_script_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the script (one of the two is required), and files")
     group.add_argument(
         "--script", metavar="FILE", help="script: in the uploaded directory, or here; - for stdin"
     )
@@ -71,47 +78,90 @@ Where a program reads, only the job's id is printed.""",
         metavar="LOCAL",
         nargs="?",
         const="",
-        help="local directory that becomes DIRECTORY (without LOCAL: of the same path)",
+        help="local directory that becomes DIRECTORY (without LOCAL: the one of the same path)",
     )
+
+
+def _add_resource_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("resources and order")
-    for name, what in (
-        ("name", "name of the job"),
-        ("queue", "queue (Slurm: partition)"),
-        ("account", "account that pays"),
-        ("time-limit", "as the scheduler writes it, such as 2:00:00"),
-        ("memory", "for each node, as the scheduler writes it, such as 8G"),
-        ("nodes", "number of nodes"),
-        ("gpus", "for each node"),
-        ("array", "indices of an array, such as 1-20"),
-    ):
-        group.add_argument(f"--{name}", metavar=name.upper(), help=what)
-    group.add_argument("--cpus", type=int, metavar="N", help="cores for each node")
+    for name, text in _TEXT_OPTIONS:
+        group.add_argument(f"--{name}", metavar=name.upper(), help=text)
+    group.add_argument("--cpus", type=options.whole_number, metavar="N", help="cores for each node")
     group.add_argument("--hold", action="store_true", help="do not start before it is released")
-    for name, what in (("ok", "went well"), ("any", "ended"), ("failed", "failed")):
+    for name, text in (("ok", "completed"), ("any", "ended"), ("failed", "failed")):
         group.add_argument(
-            f"--after-{name}", metavar="JOB", action="append", help=f"start when JOB {what}"
+            f"--after-{name}", metavar="JOB", action="append", help=f"start when JOB {text}"
         )
     group.add_argument(
-        "--option", metavar="WORD", action="append", default=[], help="goes to the scheduler as is"
+        "--option",
+        metavar="WORD",
+        action="append",
+        default=[],
+        help="passed to the scheduler unchanged; may be repeated",
     )
     group.add_argument(
-        "--env", metavar="KEY=VALUE", action="append", default=[], help="for the job; kept private"
+        "--env",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="environment variable of the job, kept private; may be repeated",
     )
     group.add_argument(
-        "--token", metavar="TEXT", help="the same token again is the same job, not a second one"
+        "--token", metavar="TEXT", help="submitting with the same token again gives the same job"
     )
     group.add_argument(
         "--record-exit",
         choices=tuple(_RECORD_EXIT),
-        help="the job writes down itself how it ended (auto: where the host keeps no accounting)",
+        help="the job itself writes down how it ended (auto: if the host has no accounting)",
     )
-    options.add_scheduler_options(parser)
+
+
+def run(args: argparse.Namespace, output: Output) -> int:
+    """Submit one job."""
+    if args.upload == "":
+        args.upload = args.directory
+    if args.upload is not None and not os.path.isdir(args.upload):
+        raise UsageError(f"there is no directory {args.upload!r} on this machine to upload.")
+    env = _environment(args)
+    script = _which_script(args)
+    status = options.advised_command(args, "status", args.host)
+    output.if_interrupted = f"if the job was submitted already, `{status}` lists it"
+    with options.cluster(args) as cluster:
+        what = f"submitting to {args.host}"
+        if args.upload is not None:
+            what = f"uploading {args.upload}  {_contents(args.upload)}"
+        with Progress(output, what):
+            try:
+                job = cluster.submit(
+                    directory=args.directory,
+                    upload=args.upload,
+                    options=args.option,
+                    env=env,
+                    record_exit=_RECORD_EXIT.get(args.record_exit),
+                    **script,
+                    **{name: getattr(args, name) for name in _SAME_AS_IN_SUBMIT},
+                )
+            except Exception as error:
+                _add_advice(error, args, cluster)
+                raise
+        _report(job, args, output, cluster)
+    return ExitCode.OK
+
+
+def _environment(args: argparse.Namespace) -> dict[str, str]:
+    env = {}
+    for text in args.env:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise UsageError(f"openssh-jobs submit: --env must be KEY=VALUE; {text!r} was given.")
+        env[key] = value
+    return env
 
 
 def _which_script(args: argparse.Namespace) -> dict[str, Any]:
-    """The script as ``Cluster.submit`` takes it; checked here as far as it lies here."""
+    """The script as ``Cluster.submit`` takes it; a local one must exist."""
     if (args.script is None) == (args.remote_script is None):
-        raise options.WrongUse(
+        raise UsageError(
             "openssh-jobs submit: name the batch script with --script FILE (here) or "
             "--remote-script PATH (on the host)."
         )
@@ -124,57 +174,17 @@ def _which_script(args: argparse.Namespace) -> dict[str, Any]:
     if os.path.isfile(args.script):
         return {"script_file": args.script}
     if os.path.isdir(args.script):
-        raise options.WrongUse(f"the script {args.script!r} is a directory.")
-    where = "here" if args.upload is None else f"in {args.upload!r} nor here"
-    raise options.WrongUse(
-        f"there is no script {args.script!r} {where}; one that lies on {args.host} is named with "
+        raise UsageError(f"the script {args.script!r} is a directory.")
+    where = "here" if args.upload is None else f"in {args.upload!r} or here"
+    raise UsageError(
+        f"there is no script {args.script!r} {where}; name one that lies on {args.host} with "
         "--remote-script."
     )
 
 
-def run_submit(args: argparse.Namespace, ui: Ui) -> int:
-    """Submit one job."""
-    if args.upload == "":
-        args.upload = args.directory
-    if args.upload is not None and not os.path.isdir(args.upload):
-        raise options.WrongUse(f"there is no directory {args.upload!r} here to upload.")
-    env = {}
-    for text in args.env:
-        key, separator, value = text.partition("=")
-        if not separator:
-            raise options.WrongUse(f"openssh-jobs submit: --env wants KEY=VALUE, not {text!r}.")
-        env[key] = value
-    wanted = {name: getattr(args, name) for name in _TAKEN_OVER} | _which_script(args)
-    ui.goes_on = (
-        f"if the job was submitted already, it is in `{options.again(args, 'status', args.host)}`"
-    )
-    with options.cluster(args) as cluster:
-        what = f"submitting to {args.host}"
-        if args.upload is not None:
-            what = f"uploading {args.upload}  {_contents(args.upload)}"
-        with Progress(ui, what):
-            try:
-                job = cluster.submit(
-                    directory=args.directory,
-                    upload=args.upload,
-                    after_ok=args.after_ok,
-                    after_any=args.after_any,
-                    after_failed=args.after_failed,
-                    options=args.option,
-                    env=env,
-                    record_exit=_RECORD_EXIT.get(args.record_exit),
-                    **wanted,
-                )
-            except Exception as error:
-                _say_more(error, args, cluster)
-                raise
-        _tell_submitted(job, args, ui, cluster)
-    return options.WELL
-
-
-def _tell_submitted(job: Job, args: argparse.Namespace, ui: Ui, cluster: Cluster) -> None:
-    if ui.json:
-        ui.data(
+def _report(job: Job, args: argparse.Namespace, output: Output, cluster: Cluster) -> None:
+    if output.json:
+        output.data(
             {
                 "host": args.host,
                 "job_id": job.id,
@@ -184,11 +194,11 @@ def _tell_submitted(job: Job, args: argparse.Namespace, ui: Ui, cluster: Cluster
                 "scheduler": cluster.scheduler,
             }
         )
-    elif ui.on_terminal and not ui.quiet:
+    elif output.on_terminal and not output.quiet:
         queue = f", queue {args.queue}" if args.queue else ""
-        ui.line(f"submitted {job.id} ({job.name}) to {args.host}{queue}")
+        output.line(f"submitted {job.id} ({job.name}) to {args.host}{queue}")
     else:
-        ui.line(job.id)
+        output.line(job.id)
 
 
 def _contents(directory: str) -> str:
@@ -199,22 +209,22 @@ def _contents(directory: str) -> str:
             try:
                 total += os.lstat(os.path.join(top, name)).st_size
             except OSError:
-                pass  # it has just gone; the upload will say what matters
+                pass  # it has just been removed; the upload reports what matters
     return f"{count(files, 'file')}  {size(total)}"
 
 
-def _say_more(error: Exception, args: argparse.Namespace, cluster: Cluster) -> None:
-    """What a user would ask next: which queues there are, how to add to a directory."""
+def _add_advice(error: Exception, args: argparse.Namespace, cluster: Cluster) -> None:
+    """Add what a user would ask next: which queues exist, how to add to a directory."""
     from ..errors import OpenSSHJobsError, RemoteOSError, SubmitRejected
 
     if isinstance(error, FileExistsError) and isinstance(error, RemoteOSError):
         error.advice = (
-            "Name another DIRECTORY, or leave --upload out if what is there is to be used "
+            "Name another DIRECTORY, or leave --upload out to use what is there "
             "(`openssh-jobs put --merge` adds files to it)."
         )
     elif isinstance(error, SubmitRejected) and args.queue and error.advice is None:
-        said = error.message.lower()
-        if "partition" in said or "queue" in said:
+        reason = error.message.lower()
+        if "partition" in reason or "queue" in reason:
             try:
                 names = [queue.name for queue in cluster.queues()]
             except OpenSSHJobsError:

@@ -1,1 +1,7 @@
-"""Servers for tests of programs that use this package, and for its own."""
+"""For tests of programs that use this package: ``PrivateSshd``, a real ``sshd`` to log in to."""
+
+from __future__ import annotations
+
+from .sshd import PrivateSshd
+
+__all__ = ["PrivateSshd"]

@@ -1,9 +1,4 @@
-"""A private ``sshd`` on a loopback port: what the demo and the tests log in to.
-
-It has its own host key, its own client key, its own log and its own ssh_config; it reads nothing
-of ``/etc/ssh`` or ``~/.ssh``, and its logins live in a home directory of its own.  It needs no
-root: started by a plain user it lets that same user in.
-"""
+"""``PrivateSshd``: a real ``sshd`` on a loopback port, for the demo and for tests."""
 
 from __future__ import annotations
 
@@ -25,7 +20,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterable, Sequence
 
-# At LogLevel VERBOSE sshd also writes "Accepted key ..." lines; those are no logins.
+# At LogLevel VERBOSE sshd also writes "Accepted key ..." lines; these are not logins.
 _LOGIN = re.compile(r"^Accepted [a-z/-]+ for ", re.MULTILINE)
 _SFTP_SERVERS = (
     "/usr/lib/openssh/sftp-server",
@@ -33,8 +28,8 @@ _SFTP_SERVERS = (
     "/usr/libexec/sftp-server",
     "/usr/lib/ssh/sftp-server",
 )
-# sshd changes into the home that the password file names before anything of ours runs.  This
-# stands in for the end of a login: the private home, then the shell with the command.
+# sshd first changes into the home directory of the password file.  This is the end of a login: it
+# changes into the private home and starts the shell with the command.
 _LOGIN_SCRIPT = """\
 cd "$HOME" || exit 1
 unset OLDPWD
@@ -45,14 +40,14 @@ if [ "${SSH_ORIGINAL_COMMAND+set}" ]; then
 fi
 exec "$@"
 """
-# Root's sshd insists on /run/sshd.  An empty /run of its own leaves the machine's as it is.
+# Root's sshd requires /run/sshd.  A /run of its own leaves that of the machine unchanged.
 _OWN_RUN = "mount -t tmpfs -o mode=755 tmpfs /run && mkdir /run/sshd"
 # Without PAM sshd refuses an account whose password is locked (root's, where sudo is used).
 _OWN_SHADOW = 'mount --bind "$0/shadow" /etc/shadow'
 
 
 def find_program(name: str) -> str:
-    """The path of a program, system directories included.  Raises ``ConfigurationError``."""
+    """The path of a program, also in /usr/sbin and /sbin.  Raises ``ConfigurationError``."""
     path = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if path is None:
         package = "openssh-server" if name == "sshd" else "openssh-client"
@@ -80,6 +75,11 @@ def make_key(path: Path, comment: str) -> None:
         raise ConfigurationError(f"ssh-keygen made no key at {path}: {reason}")
 
 
+def sftp_server() -> str | None:
+    """The path of OpenSSH's sftp-server; ``None`` if it is not installed."""
+    return next((path for path in _SFTP_SERVERS if Path(path).exists()), None)
+
+
 def client_block(
     alias: str,
     *,
@@ -90,7 +90,7 @@ def client_block(
     identity: Path | None,
     extra: Iterable[str] = (),
 ) -> str:
-    """The ssh_config block of one host; without ``identity`` only an agent can answer."""
+    """The ssh_config block of a host; without ``identity`` only keys of an agent are offered."""
     lines = [
         f"Host {alias}",
         f"HostName {address}",
@@ -111,12 +111,34 @@ def client_block(
 
 
 class PrivateSshd:
-    """One ``sshd`` with everything it needs in ``directory``, made if it is missing.
+    """A real ``sshd`` on a loopback port, with all its files in ``directory``.
 
-    ``user`` must be the caller unless the caller is root.  With ``private_home`` logins find HOME
-    and all XDG directories in ``directory/home``; without it they get the user's real home.
-    ``shell`` replaces the login shell (``("tcsh", "-f")``); it implies nothing about the home.
-    ``enter`` is put before the command line of ``sshd`` (``nsenter ...``).
+    It has its own host key, client key, log and ssh_config, and reads nothing of ``/etc/ssh`` or
+    ``~/.ssh``.  It needs openssh-server, but no root: a plain user can log in as that user::
+
+        from openssh_jobs import Connection
+        from openssh_jobs.testing import PrivateSshd
+
+        def test_my_program(tmp_path):
+            with PrivateSshd(tmp_path / "sshd") as server:
+                host = Connection(server.alias, ssh_config=server.config)
+                try:
+                    assert host.run("echo ready").stdout == "ready\\n"
+                    assert server.logins() == 1
+                finally:
+                    host.close(stop_master=True)
+
+    ``directory`` is created if it is missing, and is not removed.  ``alias`` is the host's name in
+    ``config``, a file for ``ssh -F``.  ``address`` and ``port`` are where it listens (``port`` is
+    chosen if ``None``).  ``user`` must be the caller unless that is root.  With ``private_home``
+    HOME and all XDG directories of a login are in ``home`` (``directory/home``); otherwise the
+    user's real home is used.  ``shell`` replaces the login shell (``("tcsh", "-f")``).  There is
+    sftp unless ``sftp=False`` or OpenSSH's sftp-server is missing.  ``config_extra`` are lines of
+    sshd_config(5) that come first (the first value counts).  ``identity`` is a client key, created
+    if ``None``.  ``enter`` is put before the command line of ``sshd`` (``nsenter ...``).
+
+    Raises ``ConfigurationError`` if the directory's name is unusable, a program is missing or
+    ``sshd`` does not start.
     """
 
     def __init__(
@@ -136,12 +158,17 @@ class PrivateSshd:
     ) -> None:
         self.directory = Path(directory).absolute()
         if set(str(self.directory)) & set('"%$\\\n'):
-            raise ConfigurationError(f"sshd cannot live in a directory of this name: {directory!s}")
+            raise ConfigurationError(
+                f"the path of an sshd's directory must not contain \" % $ \\ or a newline; "
+                f"{str(self.directory)!r} was given"
+            )
         self.alias = alias
         try:
             account = pwd.getpwuid(os.geteuid()) if user is None else pwd.getpwnam(user)
         except KeyError as error:
-            raise ConfigurationError(f"ssh needs a user with a name: {error.args[0]}") from error
+            raise ConfigurationError(
+                f"the user must have an entry in passwd(5): {error.args[0]}"
+            ) from error
         self.user, self.uid, self.gid = account.pw_name, account.pw_uid, account.pw_gid
         self.address = address
         self.port = port or 0
@@ -166,10 +193,10 @@ class PrivateSshd:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    # -- up and down --------------------------------------------------------------------------
+    # -- start and stop --------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Write what is missing and start; returns when the port is listened on."""
+        """Create missing files and start, unless it runs; returns when ``sshd`` listens."""
         if self._server is not None:
             return
         self._write_files()
@@ -179,13 +206,13 @@ class PrivateSshd:
             self._write_sshd_config()
             if self._launch():
                 break
-            # Another program may have taken the port in between; a fixed one is not ours to change.
+            # Another program may have taken the port in between; only a port of ours may change.
             if fixed or attempt == 4:
-                raise ConfigurationError(f"sshd did not start: {self._last_words()}")
+                raise ConfigurationError(f"sshd did not start: {self._last_lines()}")
         self._write_client_files()
 
     def stop(self) -> None:
-        """End the listener, its sessions and, with a private home, all they left running."""
+        """End the listener, its sessions and, with a private home, what they left running."""
         sessions = self.sessions()
         self._stop_listener()
         left = sessions
@@ -200,17 +227,17 @@ class PrivateSshd:
                 Path("/run/sshd").rmdir()
 
     def restart(self) -> None:
-        """Restart the listener on its port; connections that stand go on, as on a real host."""
+        """Restart the listener on its port; open connections continue, as on a real host."""
         self._stop_listener()
         if not self._launch():
-            raise ConfigurationError(f"sshd did not start again: {self._last_words()}")
+            raise ConfigurationError(f"sshd did not start again: {self._last_lines()}")
 
     def _stop_listener(self) -> None:
         if self._server is None:
             return
         self._orphans = self.sessions()
         server, self._server = self._server, None
-        # Only the listener, not its group: what the sessions do is their own affair.
+        # Only the listener, not its process group: sessions continue.
         for number in (signal.SIGTERM, signal.SIGKILL):
             server.send_signal(number)
             deadline = time.monotonic() + 5
@@ -224,10 +251,10 @@ class PrivateSshd:
         with contextlib.suppress(FileNotFoundError):
             (self.directory / "sshd.pid").unlink()
         sshd = [find_program("sshd"), "-D", "-f", str(self.directory / "sshd_config")]
-        # A relative log path would lose the lines of every session: they run in another directory.
+        # An absolute log path: the processes of sessions run in another directory.
         argv = [*self.enter, *self._own_run(), *sshd, "-E", str(self.log)]
-        with self._output().open("ab") as words:
-            server = process.spawn(argv, stdout=words, stderr=words, cwd=self.directory)
+        with self._output().open("ab") as handle:
+            server = process.spawn(argv, stdout=handle, stderr=handle, cwd=self.directory)
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and server.poll() is None:
             if self.log.exists() and "Server listening on " in self._log_since(before):
@@ -238,7 +265,7 @@ class PrivateSshd:
         return False
 
     def _own_run(self) -> list[str]:
-        """What root's sshd needs of /run and /etc, in a mount namespace of its own."""
+        """The words that give root's sshd its own /run and /etc/shadow, in a mount namespace."""
         if os.geteuid() != 0:
             return []
         mounts = [] if Path("/run/sshd").is_dir() else [_OWN_RUN]
@@ -256,34 +283,34 @@ class PrivateSshd:
             if process.run([*prefix, "true"], timeout=10).returncode == 0:
                 return prefix
         if _OWN_RUN in mounts:
-            # No namespaces here (a container): the directory itself, and away with it at the end.
+            # No namespaces here (a container): make the directory itself, removed by stop.
             os.makedirs("/run/sshd", 0o755)
             self._made_run_sshd = True
         return []
 
-    # -- what it says -------------------------------------------------------------------------
+    # -- observe -------------------------------------------------------------------------
 
     def logins(self) -> int:
-        """How many logins this server has accepted since its log began."""
+        """Number of logins that this server accepted since its log was created."""
         return len(_LOGIN.findall(self.log_text()))
 
     def log_text(self) -> str:
-        """The whole log so far."""
+        """The log so far; empty before the first start."""
         return self._log_since(0)
 
     def sessions(self) -> list[int]:
-        """Process ids of the server's connections, those of before a restart included."""
+        """Process ids of the server's connections, also of those from before a restart."""
         family = list(self._orphans)
         if self._server is not None:
             family += _descendants(self._server.pid)
         return [pid for pid in family if _command_name(pid).startswith("sshd") and _alive(pid)]
 
     def kill_sessions(self, number: int = signal.SIGKILL) -> list[int]:
-        """Signal every connection's processes; returns whom."""
+        """Send a signal to the processes of all connections; returns their process ids."""
         return [pid for pid in self.sessions() if _signal(pid, number)]
 
     def remains(self) -> list[int]:
-        """Processes that a login left behind, known by the private home in their environment."""
+        """Process ids that logins left behind: the private home is HOME in their environment."""
         if not self.private_home:
             return []
         mark = f"HOME={self.home}".encode()
@@ -291,9 +318,9 @@ class PrivateSshd:
 
     @property
     def pid(self) -> int:
-        """The listener's process id."""
+        """The listener's process id.  Raises ``ConfigurationError`` if it does not run."""
         if self._server is None:
-            raise ConfigurationError("this sshd is not running")
+            raise ConfigurationError("this sshd does not run; call start() first")
         return self._server.pid
 
     def _log_since(self, offset: int) -> str:
@@ -307,16 +334,16 @@ class PrivateSshd:
     def _output(self) -> Path:
         return self.directory / "sshd.out"
 
-    def _last_words(self) -> str:
-        words = self._log_since(0) + self._output().read_text(errors="replace")
-        return "; ".join(words.splitlines()[-3:]) or "it said nothing"
+    def _last_lines(self) -> str:
+        text = self._log_since(0) + self._output().read_text(errors="replace")
+        return "; ".join(text.splitlines()[-3:]) or "no output"
 
     # -- files --------------------------------------------------------------------------------
 
     def _write_files(self) -> None:
         self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         for name in (self.directory / "host_key", self.identity):
-            # The public half is enough: the other may lie in an agent only.
+            # The public key is enough: the private one may be in an agent only.
             if not name.with_name(name.name + ".pub").exists():
                 make_key(name, name.name)
         keys = self.directory / "authorized_keys"
@@ -357,7 +384,7 @@ class PrivateSshd:
             "PrintLastLog no",
             "PermitRootLogin prohibit-password",
         ]
-        # sshd takes the first value it meets, so what the caller wants comes before the defaults.
+        # sshd uses the first value, so the caller's lines come before the defaults.
         text = self.config_extra.rstrip("\n") + "\n" + "\n".join(lines) + "\n"
         if self.private_home:
             pairs = (f'"{name}={path}"' for path, name in self._home_variables())
@@ -365,10 +392,9 @@ class PrivateSshd:
         if (self.private_home or self.shell) and "ForceCommand" not in self.config_extra:
             words = " ".join(self.shell)
             text += f"ForceCommand exec /bin/sh '{own}/login' {words}\n"
-        if self.sftp:
-            found = [path for path in _SFTP_SERVERS if Path(path).exists()]
-            if found:
-                text += f"Subsystem sftp {found[0]}\n"
+        server = sftp_server() if self.sftp else None
+        if server is not None:
+            text += f"Subsystem sftp {server}\n"
         (own / "sshd_config").write_text(text)
 
     def _write_client_files(self) -> None:
@@ -378,7 +404,7 @@ class PrivateSshd:
         self.config.write_text(self.client_block())
 
     def client_block(self, *, extra: Iterable[str] = (), with_identity: bool = True) -> str:
-        """The ssh_config block by which a client reaches this server under its alias."""
+        """The ssh_config block of this server, with ``extra`` lines; ``config`` is made of it."""
         return client_block(
             self.alias,
             address=self.address,
@@ -391,7 +417,7 @@ class PrivateSshd:
 
 
 def _is_locked(user: str) -> bool:
-    """Whether the password of an account is locked (shadow(5)); false where that is secret."""
+    """Whether an account's password is locked (shadow(5)); false if that cannot be read."""
     try:
         lines = Path("/etc/shadow").read_text(errors="replace").splitlines()
     except OSError:
@@ -399,7 +425,7 @@ def _is_locked(user: str) -> bool:
     return any(line.startswith(f"{user}:!") for line in lines)
 
 
-# -- /proc: where there is none (macOS) nothing is found, and only the listener is ended ----------
+# -- /proc: without it (macOS) nothing is found, and only the listener is ended -------------------
 
 
 def _all_processes() -> list[int]:
@@ -425,7 +451,7 @@ def _command_name(pid: int) -> str:
 
 def _parent_and_state(pid: int) -> tuple[int, str]:
     try:
-        # The name in parentheses may hold anything, even a parenthesis.
+        # The name in parentheses may contain parentheses itself.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0, "X"
@@ -437,7 +463,7 @@ def _descendants(root: int) -> list[int]:
     family, todo = [], [root]
     while todo:
         parent = todo.pop()
-        children = [pid for pid, its in parents.items() if its == parent]
+        children = [pid for pid, parent_of_it in parents.items() if parent_of_it == parent]
         family += children
         todo += children
     return family

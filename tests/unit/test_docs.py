@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 
+import openssh_jobs
 from tests.paths import CHECKOUT
 
+PUBLIC_NAMES = (CHECKOUT / "docs" / "public-names.rst").read_text()
 PAGES = sorted([*CHECKOUT.glob("*.rst"), *(CHECKOUT / "docs").glob("*.rst")])
 
 
@@ -46,3 +49,57 @@ def test_the_command_line_of_the_readme_is_the_command_line_there_is() -> None:
     text = build_parser().format_help()
     for command in named:
         assert re.search(rf"^    {command}\b", text, re.MULTILINE), command
+
+
+# -- public names -------------------------------------------------------------------------------
+
+
+def _listed(module: str) -> list[str]:
+    """The names in the first column of the table about a module."""
+    section = PUBLIC_NAMES.split(f"From ``{module}``\n", 1)[1].split("\nFrom ``", 1)[0]
+    return re.findall(r"^``(\w+)``  ", section, re.MULTILINE)
+
+
+@pytest.mark.parametrize("module", ["openssh_jobs", "openssh_jobs.testing"])
+def test_the_names_that_can_be_imported_are_those_of_the_page(module: str) -> None:
+    names = list(importlib.import_module(module).__all__)
+    assert sorted(_listed(module)) == names == sorted(names)
+    assert set(names) <= set(dir(importlib.import_module(module)))
+    for name in names:
+        assert getattr(importlib.import_module(module), name) is not None
+
+
+def test_a_name_that_is_not_public_is_no_attribute() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'Responder'"):
+        _ = openssh_jobs.Responder
+
+
+def _imports(page: str) -> list[tuple[str, str]]:
+    """What the examples of a page import of this package: (module, name)."""
+    found = [(module, "") for module in re.findall(r"^ +import (openssh_jobs[\w.]*)", page, re.M)]
+    for module, names in re.findall(
+        r"^ +from (openssh_jobs[\w.]*) import ([\w, ]+?) *(?:#.*)?$", page, re.MULTILINE
+    ):
+        found += [(module, name.strip()) for name in names.split(",")]
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_examples_import_public_names(page: Path) -> None:
+    for module, name in _imports(page.read_text()):
+        loaded = importlib.import_module(module)
+        if module == "openssh_jobs":
+            assert name in loaded.__all__, name
+        else:
+            assert f"``{module}``" in PUBLIC_NAMES, f"{module} is not in docs/public-names.rst"
+            assert not name or hasattr(loaded, name), f"{module} has no {name}"
+
+
+def test_the_examples_have_imports_that_are_looked_at() -> None:
+    found = [item for page in PAGES for item in _imports(page.read_text())]
+    assert {("openssh_jobs", "Connection"), ("openssh_jobs.testing", "PrivateSshd")} <= set(found)
+    assert ("openssh_jobs.arc", "SSHClient") in found
+    assert _imports("    from openssh_jobs.openssh.prompts import Prompt, Talk  # why\n") == [
+        ("openssh_jobs.openssh.prompts", "Prompt"),
+        ("openssh_jobs.openssh.prompts", "Talk"),
+    ]

@@ -1,76 +1,16 @@
-"""``put`` and ``get`` on the command line, and the line that shows how far they are."""
+"""``put`` and ``get``, and the line that shows how far they are."""
 
 from __future__ import annotations
 
-import itertools
-import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from openssh_jobs.cli.files import split_remote
-from openssh_jobs.cli.options import WrongUse
-from openssh_jobs.cli.output import Ui
-from openssh_jobs.cli.progress import Progress, bar
-from openssh_jobs.testing.sshd import _SFTP_SERVERS as SFTP_SERVERS
+from openssh_jobs.testing.sshd import sftp_server
 from tests.cli import on_terminal, program, started, stop_master, without_colour
 from tests.lab.site import Host
-
-_numbers = itertools.count(1)
-
-
-@pytest.fixture
-def there(sshd: Host) -> Iterator[str]:
-    """A directory of the test's own on the host, relative to its home."""
-    name = f"oj-files-{next(_numbers)}"
-    sshd.make_directory(name)
-    yield name
-    shutil.rmtree(sshd.home / name)
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """A small directory here."""
-    top = tmp_path / "basis"
-    (top / "inner").mkdir(parents=True)
-    (top / "a.inp").write_text("a")
-    (top / "b.log").write_text("bb")
-    (top / "inner" / "c.inp").write_text("ccc")
-    return top
-
-
-@pytest.mark.parametrize(
-    ("text", "host", "path"),
-    [
-        ("hpc:runs/x", "hpc", "runs/x"),
-        ("alice@hpc:/scratch/a:b", "alice@hpc", "/scratch/a:b"),
-        ("hpc:", "hpc", "~/"),
-        ("hpc:.", "hpc", "~/"),
-        ("hpc:~", "hpc", "~/"),
-        ("hpc:~/x/", "hpc", "~/x/"),
-        ("hpc:x/..", "hpc", "x/../"),
-        ("[fe80::1]:x", "fe80::1", "x"),
-        ("me@[fe80::1]:x:y", "me@fe80::1", "x:y"),
-        ("hpc:dir[1]/x", "hpc", "dir[1]/x"),
-        ("hpc:a]b", "hpc", "a]b"),
-        ("hpc:[x]:y", "hpc", "[x]:y"),
-        ("alice@hpc:*[0-9]", "alice@hpc", "*[0-9]"),
-        ("[fe80::1%eth0]:x[1]", "fe80::1%eth0", "x[1]"),
-        ("hpc:two\nlines", "hpc", "two\nlines"),
-    ],
-)
-def test_host_and_path(text: str, host: str, path: str) -> None:
-    assert split_remote(text) == (host, path)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "x", ":x", "/a:b", "./a:b", "ssh://h/x", "x[1]/y:z", "[::1]", "[]:x"]
-)
-def test_no_host_and_path(text: str) -> None:
-    with pytest.raises(WrongUse):
-        split_remote(text)
 
 
 def test_a_file_there_and_back(sshd: Host, there: str, tmp_path: Path) -> None:
@@ -181,15 +121,13 @@ def test_a_person_is_told_in_a_line(sshd: Host, there: str, tree: Path) -> None:
     assert on_terminal("put", *way, "-q", "--merge", str(tree), remote).out == ""
 
 
-# -- how far it is ------------------------------------------------------------------------------
-
-
 def test_a_slow_transfer_shows_how_far_it_is(
     make_sshd: Callable[..., Host], cold: Path, expect_logins: Callable[..., None], tmp_path: Path
 ) -> None:
     """The line comes after a second, tells a number, and is gone at the end."""
     expect_logins(1)
-    server = next(path for path in SFTP_SERVERS if Path(path).exists())
+    server = sftp_server()
+    assert server is not None
     host = make_sshd(sftp=False, config_extra=f"Subsystem sftp sleep 1.5; exec {server}")
     (tmp_path / "x").write_bytes(b"123")
     done = on_terminal("put", "-F", str(host.config), str(tmp_path / "x"), f"{host.alias}:y")
@@ -202,31 +140,6 @@ def test_a_slow_transfer_shows_how_far_it_is(
     assert f"to {host.alias}:y  1 file  3 B  1 s" in [line.rstrip() for line in drawn]
     assert drawn[-1].strip() == ""
     assert " -> private:y: 1 file, 3 B in " in end
-
-
-def test_the_line_before_and_while_bytes_move() -> None:
-    progress = Progress(Ui(), "to hpc:x")
-    assert progress.text() == "to hpc:x  0 s"
-    progress(0, 1_200_000, 0, 38, "a")
-    assert progress.text() == "to hpc:x  38 files  1.2 MB  0 s"
-    progress(600_000, 1_200_000, 19, 38, "b")
-    shown = progress.text()
-    assert shown.startswith("to hpc:x  [##########----------]  19 of 38 files  600.0 kB of 1.2 MB")
-    assert shown.endswith("/s  0 s")
-
-
-@pytest.mark.parametrize(
-    ("done", "total", "shown"),
-    [
-        (0, 10, "[----]"),
-        (5, 10, "[##--]"),
-        (10, 10, "[####]"),
-        (11, 10, "[####]"),
-        (0, 0, "[----]"),
-    ],
-)
-def test_the_bar(done: int, total: int, shown: str) -> None:
-    assert bar(done, total, 4) == shown
 
 
 def test_ctrl_c_leaves_what_was_there(sshd: Host, there: str, tmp_path: Path) -> None:

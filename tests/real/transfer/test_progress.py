@@ -5,15 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from openssh_jobs import Connection
-from openssh_jobs.cli import progress as cli_progress
-from openssh_jobs.cli.output import Ui
 from openssh_jobs.transfer import local_programs, progress
 from tests.lab.site import Host
 
@@ -115,15 +112,3 @@ def test_a_callback_that_raises_ends_the_transfer_in_order(
     with pytest.raises(RuntimeError, match="no more"):
         connection.put(tmp_path / "f", f"{there}/f", method=method, progress=tell)
     assert [name for name in connection.listdir(str(there)) if name.startswith(".oj-")] == []
-
-
-def test_lines_where_nothing_can_be_drawn(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(cli_progress, "LINE_EVERY", 0.01)
-    for ui, expected in ((Ui(), True), (Ui(quiet=True), False), (Ui(json=True), False)):
-        with cli_progress.Progress(ui, "to hpc:x") as progress:
-            progress(600, 1200, 0, 38, "a")
-            time.sleep(0.1)
-        said = capsys.readouterr().err
-        assert ("[##########----------] 38 files 600 B of 1.2 kB" in said) is expected

@@ -15,8 +15,6 @@ from typing import Any
 import pytest
 
 from openssh_jobs import Connection, errors
-from openssh_jobs.cli.forward import Spec, parse_spec
-from openssh_jobs.cli.options import WrongUse
 from tests.cli import program, started
 from tests.lab.site import Host
 
@@ -186,29 +184,6 @@ def test_a_forward_of_a_lost_master_is_over(cold: Path, make_sshd: Any, expect_l
 
 
 # -- the command --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "spec"),
-    [
-        ("8888:node01:9999", Spec("127.0.0.1", 8888, "node01", 9999)),
-        ("127.0.0.2:8888:node01:9999", Spec("127.0.0.2", 8888, "node01", 9999)),
-        ("*:8888:node01:9999", Spec("*", 8888, "node01", 9999)),
-        ("[::1]:8888:[fe80::1]:9999", Spec("::1", 8888, "fe80::1", 9999)),
-        ("8888", Spec("127.0.0.1", 8888, "localhost", 8888)),
-        ("8888:9999", Spec("127.0.0.1", 8888, "localhost", 9999)),
-        ("node01:9999", Spec("127.0.0.1", None, "node01", 9999)),
-        ("8888:10.0.0.1:80", Spec("127.0.0.1", 8888, "10.0.0.1", 80)),
-    ],
-)
-def test_what_to_forward(text: str, spec: Spec) -> None:
-    assert parse_spec(text) == spec
-
-
-@pytest.mark.parametrize("text", ["", "a", "0", "70000", "1:2:3:4:5", "8888:node 1:80", "x:"])
-def test_what_nobody_can_forward(text: str) -> None:
-    with pytest.raises(WrongUse):
-        parse_spec(text)
 
 
 def test_the_command_forwards_until_ctrl_c(sshd: Host) -> None:

@@ -1,68 +1,34 @@
-"""Tables, words and JSON of the command line, without any host."""
+"""Words, JSON and sentences of errors, without any host."""
 
 from __future__ import annotations
 
 import json
-import sys
 from datetime import UTC, date, datetime, timedelta
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from openssh_jobs import errors
-from openssh_jobs.cli import options
+from openssh_jobs.cli.exit_codes import UsageError
 from openssh_jobs.cli.output import (
-    Column,
-    Ui,
     count,
     duration,
+    error_data,
+    error_sentence,
     moment,
     one_line,
     plain,
     printable,
     size,
-    table_lines,
+    span,
 )
 from openssh_jobs.jobs import JobState, JobStatus, Node
-
-COLUMNS = (
-    Column(title="JOB"),
-    Column(title="NAME", shrinks=True),
-    Column(title="N", right=True),
-    Column(title="EMPTY"),
-)
-
-
-def test_a_table_is_aligned_and_leaves_out_what_is_empty() -> None:
-    rows = [("1", "short", "7", ""), ("4711", "a longer one", "1234", "")]
-    assert table_lines(COLUMNS, rows, None) == [
-        "JOB   NAME             N",
-        "1     short            7",
-        "4711  a longer one  1234",
-    ]
-
-
-def test_a_table_fits_by_what_may_be_cut() -> None:
-    lines = table_lines(COLUMNS, [("4711", "x" * 100, "1", "")], 30)
-    assert [len(line) for line in lines] == [30, 30]
-    assert lines[1] == "4711  " + "x" * 20 + "…  1"
-
-
-@given(
-    st.lists(st.tuples(st.text(), st.text(), st.text(), st.text()), min_size=1),
-    st.integers(20, 200),
-)
-def test_no_cell_breaks_a_table(rows: list[tuple[str, str, str, str]], width: int) -> None:
-    lines = table_lines(COLUMNS, rows, width)
-    assert len(lines) in (0, len(rows) + 1)
-    assert all(printable(line) == line for line in lines)
 
 
 @given(st.text())
 def test_printable_text_obeys_nothing_and_loses_nothing(text: str) -> None:
     shown = printable(text)
-    assert all(one.isprintable() or one in "\xa0\u202f\u3000" for one in shown)
+    assert all(char.isprintable() or char in "\xa0\u202f\u3000" for char in shown)
     if text.isascii() and text.isprintable():
         assert shown == text
 
@@ -73,6 +39,12 @@ def test_words() -> None:
     assert [count(number, "file") for number in (0, 1, 2)] == ["0 files", "1 file", "2 files"]
     assert [size(number) for number in (0, 999, 1000, 1_234_567, 4e9, 5e15)] == [
         *("0 B", "999 B", "1.0 kB", "1.2 MB", "4.0 GB", "5000.0 TB")
+    ]
+
+
+def test_spans() -> None:
+    assert [span(number) for number in (0, 40, 3600, 5400, 43200, 90061)] == [
+        *("0 s", "40 s", "1 h", "1 h 30 min", "12 h", "1 d 1 h")
     ]
 
 
@@ -104,72 +76,19 @@ def test_data_has_plain_values_under_stable_names() -> None:
     assert plain(Node(name="n1", memory=5))["memory"] == 5
 
 
-def test_rich_is_not_needed(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in [name for name in sys.modules if name.split(".")[0] == "rich"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "rich", None)
-    monkeypatch.setitem(sys.modules, "rich.console", None)
-    monkeypatch.setattr(Ui, "on_terminal", True)
-    monkeypatch.setenv("COLUMNS", "24")
-    Ui().table(COLUMNS, [("4711", "x" * 100, "1", "")])
-    assert capsys.readouterr().out == f"JOB   NAME             N\n4711  {'x' * 14}…  1\n"
-
-
-# -- errors -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (options.WrongUse("x"), 2),
-        (errors.ConfigurationError("x"), 2),
-        (errors.InputError("x"), 2),
-        (FileNotFoundError(2, "No such file or directory", "x"), 2),
-        (OSError(28, "No space left on device", "x"), 1),
-        (errors.remote_oserror(2, "x", host="h"), 1),
-        (errors.remote_oserror(28, "x", host="h"), 1),
-        (errors.TransferError("x"), 1),
-        (errors.HostUnreachable("x"), 3),
-        (errors.AuthenticationNeeded("x"), 3),
-        (errors.ConnectionLost("x"), 3),
-        (errors.SessionLimit("x"), 3),
-        (errors.SubmitRejected("x", kind="invalid_request"), 4),
-        (errors.SubmitLimit("x", kind="limit"), 4),
-        (errors.SchedulerError("x", kind="permission"), 4),
-        (errors.SchedulerError("x", kind="scheduler_missing"), 4),
-        (errors.SchedulerError("x", kind="transient"), 5),
-        (errors.SchedulerError("x", kind="parse_error"), 5),
-        (errors.SubmitUnknown("x", token="t"), 5),
-        (errors.SubmitUnknown("x", kind="permission"), 5),
-        (errors.CommandFailed("x"), 5),
-        (errors.CommandTimeout("x"), 5),
-        (ZeroDivisionError("x"), 5),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
-)
-def test_every_error_has_its_exit_code(error: Exception, code: int) -> None:
-    assert options.exit_code(error) == code
-    told = options.sentence(error)
-    assert told.isprintable()
-    assert told.endswith(".")
-    assert options.as_data(error)["error"]["exit_code"] == code
-
-
 def test_sentences() -> None:
     lost = errors.ConnectionLost("the link\nwas lost", host="hpc", advice="Type x.")
-    assert options.sentence(lost) == r"hpc: the link\nwas lost. Type x."
-    assert options.sentence(options.WrongUse("openssh-jobs put: no")) == "openssh-jobs put: no."
-    assert options.sentence(options.WrongUse("no")) == "openssh-jobs: no."
+    assert error_sentence(lost) == r"hpc: the link\nwas lost. Type x."
+    assert error_sentence(UsageError("openssh-jobs put: no")) == "openssh-jobs put: no."
+    assert error_sentence(UsageError("no")) == "openssh-jobs: no."
     gone = FileNotFoundError(2, "No such file or directory", "x\n")
-    assert options.sentence(gone) == (
+    assert error_sentence(gone) == (
         "openssh-jobs: No such file or directory on this machine: 'x\\n'."
     )
-    assert "this is a bug: ZeroDivisionError: x" in options.sentence(ZeroDivisionError("x"))
+    assert "this is a bug: ZeroDivisionError: x" in error_sentence(ZeroDivisionError("x"))
 
 
 def test_an_unknown_submission_has_its_token_as_data() -> None:
-    error = errors.SubmitUnknown("who knows", token="t1", kind="transport", host="hpc")
-    facts = options.as_data(error)["error"]
+    error = errors.SubmitUnknown("no answer", token="t1", kind="transport", host="hpc")
+    facts = error_data(error)["error"]
     assert (facts["token"], facts["kind"], facts["sent"]) == ("t1", "transport", "maybe")

@@ -1,0 +1,74 @@
+"""``tail``: print the output of a job."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from . import options
+from .exit_codes import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable
+
+    from .output import Output
+
+
+def add_command(subparsers: Any, summary: str) -> None:
+    """Add ``tail`` to the command line."""
+    parser = options.add_command(
+        subparsers,
+        "tail",
+        summary,
+        run,
+        usage="[options] HOST JOB",
+        examples="""\
+  openssh-jobs tail hpc 4711 -f
+      until the job ends; Ctrl-C does not end the job. 0 if it completed, 1 if not
+  openssh-jobs tail hpc 4711 -n 20 --stderr""",
+    )
+    parser.add_argument("host", metavar="HOST")
+    parser.add_argument("job", metavar="JOB")
+    parser.add_argument("-f", "--follow", action="store_true", help="until the job ends")
+    parser.add_argument(
+        "-n", "--lines", type=options.whole_number, metavar="N", help="only the last N lines so far"
+    )
+    parser.add_argument("--stderr", action="store_true", help="standard error, not output")
+    options.add_scheduler_options(parser)
+
+
+def run(args: argparse.Namespace, output: Output) -> int:
+    """Print a job's output; with ``--follow`` the exit code says how the job ended."""
+    if args.lines is not None and args.follow:
+        raise UsageError("openssh-jobs tail: -n cannot be combined with -f.")
+    if args.follow and output.json:
+        raise UsageError(
+            "openssh-jobs tail: --json prints what is there now; it cannot be combined with -f."
+        )
+    stream = "stderr" if args.stderr else "stdout"
+    if args.follow:
+        command = options.advised_command(args, "tail", args.host, args.job, "-f")
+        output.if_interrupted = f"job {args.job} goes on; `{command}` shows it again"
+    with options.cluster(args) as cluster:
+        job = cluster.job(args.job)
+        lines: Iterable[str] = job.tail(stream, follow=args.follow)
+        if args.lines is not None:
+            lines = deque(lines, maxlen=args.lines)
+        if output.json:
+            output.data({"host": args.host, "job_id": job.id, stream: "".join(lines)})
+            return ExitCode.OK
+        for line in lines:
+            # The bytes of the file, unchanged.
+            sys.stdout.flush()
+            sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape"))
+            sys.stdout.buffer.flush()
+        if not args.follow:
+            return ExitCode.OK
+        last = job.last
+    if last.state == "completed":
+        return ExitCode.OK
+    ended = f" with exit code {last.exit_code}" if last.state == "failed" and last.exit_code else ""
+    output.note(f"{args.host}: job {args.job}: {last.state}{ended}")
+    return ExitCode.FAILED if last.is_final else ExitCode.UNKNOWN

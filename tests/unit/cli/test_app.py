@@ -1,0 +1,202 @@
+"""The frame of the command line, without a host: help, versions, wrong usage."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from openssh_jobs import __version__
+from openssh_jobs.cli import app, main
+from openssh_jobs.cli.output import Output
+from tests.cli import PROGRAM, program
+from tests.paths import CHECKOUT, PACKAGE
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"openssh-jobs {__version__}\n"
+    assert program("-V").out == f"openssh-jobs {__version__}\n"
+
+
+def test_the_version_costs_no_imports() -> None:
+    code = (
+        "import sys; from openssh_jobs.cli import main; main(['--version']); "
+        "print(sorted({'argparse', 'logging', 'pexpect', 'rich', 'sqlite3', 'subprocess'} "
+        "& set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.splitlines()[1:] == ["[]"]
+
+
+@pytest.mark.parametrize("command", app.COMMANDS)
+def test_every_command_teaches_by_example(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([command, "--help"]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert f"  openssh-jobs {command} " in said.out or f"  openssh-jobs {command}\n" in said.out
+    assert "exit codes:" in said.out
+    assert "--json" in said.out
+    assert max(map(len, said.out.splitlines())) <= 90
+    for line in re.findall(r"^  (openssh-jobs .*?)(?:  .*)?$", said.out, re.MULTILINE):
+        understood(line)
+
+
+def understood(line: str) -> None:
+    """An example has to be a command line that we take; raises what we would complain of."""
+    program_name, *words = shlex.split(line, comments=True)
+    assert program_name == "openssh-jobs"
+    assert app.parse(words).command == words[0]
+
+
+def test_the_readme_shows_what_works() -> None:
+    readme = (CHECKOUT / "README.rst").read_text()
+    lines = re.findall(r"^    \$ (openssh-jobs .*)$", readme, re.MULTILINE)
+    shown = set()
+    for line in lines:
+        understood(line)
+        shown.add(line.split()[1])
+    assert shown >= set(app.COMMANDS) - {"demo"}
+
+
+def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().out
+    for command in app.COMMANDS:
+        assert re.search(rf"^    {command} ", said, re.MULTILINE), command
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "openssh-jobs --help"),
+        (["nope"], "invalid choice: 'nope'"),
+        (["tail", "h", "5", "--flow"], "openssh-jobs tail: unrecognized arguments: --flow"),
+        (["get", "h:x", "y", "--method", "ftp"], "method='ftp' is none of"),
+        (["fetch", "h", "5", "y", "--resume", "--method", "sftp"], "resume=True goes on by"),
+        (["exec"], "HOST"),
+        (["exec", "h"], "-s"),
+        (["exec", "h", "ls", "-l", "x"], "put -- before the command"),
+        (["exec", "h", "-s", "ls", "--", "ls"], "either"),
+        (["exec", "h", "--timeout", "5m", "--", "ls"], "--timeout must be a number of seconds > 0"),
+        (["exec", "h", "-o", "Nothing", "--", "ls"], "KEY=VALUE"),
+        (["exec", "h", "-p", "x", "--", "ls"], "-p"),
+        (["put", "only-one"], "HOST:PATH"),
+        (["put", "/etc/passwd", "no-colon"], "no HOST:PATH"),
+        (["put", "/etc/passwd", "/a/b:c"], "no HOST:PATH"),
+        (["put", "/etc/passwd", "ssh://h/x"], "URL"),
+        (["get", "h:", "."], "no name of its own"),
+        (["submit", "h", "d"], "--remote-script"),
+        (["submit", "h", "d", "--script", "/"], "directory"),
+        (["submit", "h", "d", "--script", "x", "--env", "A"], "KEY=VALUE"),
+        (["cancel", "h"], "JOB"),
+        (["tail", "h", "1", "-f", "-n", "3"], "-n"),
+        (["tail", "h", "1", "-f", "--json"], "--json"),
+        (["nodes", "h", "--scheduler", "crystal-ball"], "crystal-ball"),
+        (["demo", "-F", "/dev/null"], "--host"),
+        (["demo", "--scheduler", "slurm"], "--host HOST --scheduler slurm"),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_2(words: list[str], says: str) -> None:
+    done = program(*words)
+    assert done.code == 2
+    assert says in done.sentence()
+    if not {"--json"} & set(words):
+        assert done.out == ""
+
+
+@pytest.mark.parametrize(
+    "host", ["-oProxyCommand=touch /tmp/x", "a b", "a\nb", "h;id", "x@-oA", "", "-x@h"]
+)
+def test_a_host_that_is_none_is_refused_by_name(host: str) -> None:
+    assert main(["exec", "--", "ls"]) == 2
+    done = program("exec", "-n", f"--jump={host}", "h", "--", "ls")
+    assert done.code == 2
+    assert "host name" in done.sentence() or "user name" in done.sentence()
+
+
+def test_sentences_do_not_obey_the_host() -> None:
+    """What a host or a user names must not reach the terminal as it is."""
+    done = program("put", "/etc/passwd", "h\x1b[31m;x")
+    assert done.code == 2
+    assert "\x1b" not in done.err
+    assert "\\x1b" in done.sentence()
+
+
+def test_a_debug_log_does_not_obey_the_host(capsys: pytest.CaptureFixture[str]) -> None:
+    with app.logging_to(Output(debug=True)):
+        logging.getLogger("openssh_jobs.test").debug("said %s", "\x1b]0;x\x07 \u202e\nsecond")
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith(r"said \x1b]0;x\x07 \u202e")
+    assert second == "second"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_output_on_a_full_disk_is_one_sentence() -> None:
+    line = f"{shlex.join(PROGRAM)} masters --json >/dev/full"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, timeout=60, check=False)
+    (said,) = done.stderr.decode().splitlines()
+    assert (done.returncode, "No space left on device" in said) == (1, True), said
+
+
+# -- one file a command -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", app.COMMANDS)
+def test_a_command_is_a_file_with_two_functions(command: str) -> None:
+    module = app.load_command(command)
+    assert list(inspect.signature(module.add_command).parameters) == ["subparsers", "summary"]
+    assert list(inspect.signature(module.run).parameters) == ["args", "output"]
+
+
+def test_every_file_with_a_command_is_in_the_list() -> None:
+    files = (PACKAGE / "cli").glob("*.py")
+    held = {path.stem for path in files if "\ndef add_command(subparsers: " in path.read_text()}
+    assert held == set(app.COMMANDS)
+
+
+def loaded_by(*words: str, state: str) -> set[str]:
+    """The modules of the package that a fresh Python has loaded after a command line."""
+    code = (
+        f"import sys; from openssh_jobs.cli import main; main({list(words)!r}); "
+        "print('\\n'.join(name for name in sys.modules if name.startswith('openssh_jobs.')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env=os.environ | {"XDG_STATE_HOME": state},
+    )
+    return {line.removeprefix("openssh_jobs.") for line in done.stdout.splitlines()}
+
+
+def test_the_help_loads_no_command(tmp_path: Path) -> None:
+    loaded = loaded_by("--help", state=str(tmp_path))
+    assert loaded.isdisjoint(f"cli.{command}" for command in app.COMMANDS)
+    assert {name.split(".")[0] for name in loaded if "=" not in name} & {
+        "connection", "cluster", "openssh", "transfer",
+    } == set()  # fmt: skip
+
+
+def test_the_journal_is_shown_without_what_talks_to_hosts(tmp_path: Path) -> None:
+    loaded = loaded_by("status", state=str(tmp_path))
+    assert {"cli.status", "cluster.journal"} <= loaded
+    assert loaded.isdisjoint(
+        ("connection", "cluster.cluster", "schedulers", "transfer", "transport", "cli.submit")
+    )
+    rooms = {name.split(".")[0] for name in loaded}
+    assert rooms.isdisjoint(("connection", "schedulers", "transfer", "transport", "files"))
