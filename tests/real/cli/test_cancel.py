@@ -16,7 +16,7 @@ def test_cancel(direct: list[str], there: str, tmp_path: Path) -> None:
     listed = program("status", *direct)
     assert listed.code == 0
     assert [row.split()[0] for row in listed.out.splitlines()[1:]].count(job) == 1
-    assert job in {one["job_id"] for one in program("status", *direct, "--json").data["jobs"]}
+    assert job in {status["job_id"] for status in program("status", *direct, "--json").data["jobs"]}
     done = program("cancel", *direct, job)
     assert (done.code, done.out, done.err) == (0, "", "")
     ended = program("tail", *direct, job, "-f")

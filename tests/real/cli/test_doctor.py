@@ -18,7 +18,10 @@ from tests.lab.site import Host
 
 def findings(done: Done) -> dict[str, tuple[str, str, str]]:
     """check: (level, text, mend) of ``doctor --json``."""
-    return {one["check"]: (one["level"], one["text"], one["mend"]) for one in done.data["findings"]}
+    return {
+        finding["check"]: (finding["level"], finding["text"], finding["mend"])
+        for finding in done.data["findings"]
+    }
 
 
 def doctor(host: Any, *words: str) -> Done:

@@ -12,8 +12,7 @@ from typing import Any
 import pexpect
 import pytest
 
-from openssh_jobs import Connection, errors
-from openssh_jobs.openssh.prompts import Prompt
+from openssh_jobs import Connection, Prompt, errors
 from tests.cli import PROGRAM, program
 from tests.lab import pam, parts
 from tests.lab.interactive import MakeServer, code, config_of, duo, password
@@ -186,7 +185,7 @@ def test_logout_lets_what_runs_end(cold: Path, make_sshd: Any, expect_logins: An
         text=True,
     )
     deadline = time.monotonic() + 20
-    while not any(one["sessions"] for one in program("masters", "--json").data["masters"]):
+    while not any(master["sessions"] for master in program("masters", "--json").data["masters"]):
         assert time.monotonic() < deadline
     logout(str(host.config), host.alias)
     assert running.communicate(timeout=20)[0] == "whole\n"
@@ -271,7 +270,7 @@ def test_a_real_second_factor_with_pam(
 
     connection = Connection(host.alias, ssh_config=config, responder=person)
     assert connection.run("id -un").stdout == f"{host.user}\n"
-    assert [(one.kind.value, one.host) for one in asked] == [
+    assert [(prompt.kind.value, prompt.host) for prompt in asked] == [
         ("password", "127.0.0.1"),
         ("code", "127.0.0.1"),
     ]
@@ -283,7 +282,7 @@ def test_a_real_second_factor_with_pam(
     # The same code again is refused by the server, and tried once.
     with pytest.raises(errors.AuthenticationFailed) as caught:
         Connection(host.alias, ssh_config=config, responder=person).open()
-    assert [one.kind.value for one in asked[2:]] == ["password", "code"]
+    assert [prompt.kind.value for prompt in asked[2:]] == ["password", "code"]
     assert used not in repr(caught.value) + str(vars(caught.value))
     assert SECRET not in repr(caught.value) + str(vars(caught.value))
     # And who is not asked does not even begin.
