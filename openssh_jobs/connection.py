@@ -14,7 +14,7 @@ from .commands.result import CommandResult
 from .commands.runner import Commands, Scope
 from .commands.stdio import line_splitter
 from .errors import ConfigurationError, ConnectError, OpenSSHJobsError
-from .files.file_calls import FileCalls
+from .files.remote_files import RemoteFiles
 from .openssh import at_fork
 from .openssh.destination import Target
 from .openssh.master import Master
@@ -62,7 +62,7 @@ class Stats:
     sftp_processes: int
 
 
-class Connection(FileCalls):
+class Connection(RemoteFiles):
     """A host over the system's ssh.  Nothing is dialed before the first use.
 
     ``host`` is anything that ssh takes: an alias, ``user@host``, ``ssh://user@host:port``; it and

@@ -53,7 +53,7 @@ CUT_SHORT = b"short"
 """The script that was to come on stdin did not come whole; nothing of it was run."""
 
 
-class Line(NamedTuple):
+class CommandLine(NamedTuple):
     """What to send: the command line, and bytes that must come first on its stdin."""
 
     command: bytes
@@ -203,7 +203,7 @@ def build(
     errors: Errors = "pipe",
     limit: int | None = None,
     by_stdin: bool = False,
-) -> Line:
+) -> CommandLine:
     """The line for a POSIX script.
 
     ``nonce`` marks the beginning on both streams and the status on stderr.  Environment values
@@ -222,7 +222,7 @@ def build(
         command = _around(inner, nonce, family, limit, SHELL if login_shell else START)
         if len(command) <= MAX_COMMAND_BYTES:
             break
-    return Line(command, body.preamble)
+    return CommandLine(command, body.preamble)
 
 
 # Where MaxSessions is 1 the command itself holds the only session, and nobody could end it from

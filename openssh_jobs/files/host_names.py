@@ -1,17 +1,17 @@
-"""The one door for names that a host gives: nothing else is joined to a local path.
+"""Checks of names that a host gives: no other name is ever joined to a local path.
 
-A listing, an archive, a glob, a home directory, a link: whatever a host answers is text that it
-may choose freely.  A name passes where it leads to one place below the top and nowhere else, and
-is refused, before anything is made or read here, where it
+A host chooses freely what stands in its answers: a listing, an archive, a glob, a home directory,
+a link.  A name is refused, before anything is made or read here, if it
 
 * is empty or absolute, holds a NUL, or has a part that is empty, ``.`` or ``..``,
-* came before in the same answer,
-* lies below something that is no directory by the same answer,
-* means the same as another name to the file system that it is meant for (case, Unicode).
+* stood before in the same answer,
+* is below something that is no directory by the same answer,
+* is the same as another name to the local file system (case, Unicode).
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import stat
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Named(Protocol):
-    """A member of a tree, as far as its name goes (``trees.Member``)."""
+    """A member of a tree, as far as checks of names go (``transfer.listing.Member``)."""
 
     @property
     def name(self) -> bytes:
@@ -40,7 +40,7 @@ _KINDS = {"f": "a file", "d": "a directory", "l": "a link", "o": "a fifo or a de
 
 
 def refused(name: bytes | str, why: str, *, host: str, call: str) -> UnsafeName:
-    """The error for a name: host, call, the name with its control characters escaped."""
+    """The error for a name, with its control characters escaped."""
     return UnsafeName(
         f"{call} gave the name {to_text(to_bytes(name))!r}, which {why}: nothing was changed",
         host=host,
@@ -49,7 +49,7 @@ def refused(name: bytes | str, why: str, *, host: str, call: str) -> UnsafeName:
 
 
 def fault(name: bytes) -> str | None:
-    """What is wrong with a name below a directory, taken by itself; ``None`` where nothing is."""
+    """What is wrong with a name below a directory, seen alone; ``None`` if nothing is."""
     if not name:
         return "is empty"
     if b"\0" in name:
@@ -63,10 +63,10 @@ def fault(name: bytes) -> str | None:
 
 
 def last_part(path: bytes, *, host: str) -> bytes:
-    """The last part of a path on the host, for a name below a local directory.
+    """The last part of a path on the host, as a name below a local directory.
 
-    The home directory, which stands for ``~``, is the host's to choose.  Raises ``UnsafeName``
-    where the path ends in no name of its own.
+    The host chooses what ``~`` stands for.  Raises ``UnsafeName`` where the path ends in ``/``,
+    ``.`` or ``..``.
     """
     name = posixpath.basename(path.rstrip(b"/"))
     if fault(name) is not None:
@@ -77,7 +77,7 @@ def last_part(path: bytes, *, host: str) -> bytes:
 
 
 def absolute(path: bytes, *, host: str, call: str) -> bytes:
-    """A path on the host that is absolute and goes nowhere up.  Raises ``UnsafeName``."""
+    """Check that a path on the host is absolute and has no ``..``.  Raises ``UnsafeName``."""
     why = None
     if b"\0" in path or not path.startswith(b"/"):
         why = "is not absolute"
@@ -89,27 +89,25 @@ def absolute(path: bytes, *, host: str, call: str) -> bytes:
 
 
 def matching(paths: Iterable[bytes], pattern: bytes, *, host: str) -> list[bytes]:
-    """Paths that came for a shell pattern: they have the parts that the pattern has.
+    """Check the paths that the host gave for a shell pattern: they have as many parts as it has.
 
-    Parts without ``* ? [`` have to be those of the pattern.  ``.`` and ``..``, which some shells
-    find for ``.*``, are left out.  Raises ``UnsafeName``.
+    Parts without ``* ? [`` have to be equal.  ``.`` and ``..``, which some shells find for ``.*``,
+    are left out.  Raises ``UnsafeName``.
     """
-    asked = pattern.split(b"/")
+    wanted = pattern.split(b"/")
     call = f"the pattern {to_text(pattern)!r}"
     found: list[bytes] = []
     for path in paths:
         got = path.split(b"/")
-        pairs = list(zip(got, asked, strict=False))
-        if len(got) != len(asked) or any(
-            one != two and not any(sign in two for sign in (b"*", b"?", b"[")) for one, two in pairs
+        changed = [pair for pair in zip(got, wanted, strict=False) if pair[0] != pair[1]]
+        if len(got) != len(wanted) or any(
+            not any(sign in form for sign in (b"*", b"?", b"[")) for _, form in changed
         ):
             raise refused(path, "does not match", host=host, call=call)
-        changed = [(one, two) for one, two in pairs if one != two]
-        if any(one in (b".", b"..") and two.startswith(b".") for one, two in changed):
+        if any(part in (b".", b"..") and form.startswith(b".") for part, form in changed):
             continue
-        for one, _ in changed:
-            if fault(one) is not None:
-                raise refused(path, "goes elsewhere", host=host, call=call)
+        if any(fault(part) is not None for part, _ in changed):
+            raise refused(path, "goes elsewhere", host=host, call=call)
         if path in found[-1:]:
             raise refused(path, "came twice", host=host, call=call)
         found.append(path)
@@ -117,7 +115,7 @@ def matching(paths: Iterable[bytes], pattern: bytes, *, host: str) -> list[bytes
 
 
 class HostNames:
-    """The names of one answer (``call`` says of which), with the kinds that it gave them."""
+    """The names of one answer (``call`` names it), with the kinds that the answer gave them."""
 
     def __init__(self, host: str, call: str) -> None:
         self.host = host
@@ -126,11 +124,11 @@ class HostNames:
         self._has_top = False
 
     def refuse(self, name: bytes, why: str) -> UnsafeName:
-        """The error for a name of this answer."""
+        """The error for a name of this answer; ``why`` completes "which …"."""
         return refused(name, why, host=self.host, call=self.call)
 
     def add(self, name: bytes, kind: str) -> bytes | None:
-        """A name as ``find .`` prints it, without its ``./``; ``None`` for the top itself."""
+        """Add a name as ``find .`` prints it; returns it without ``./``, ``None`` for the top."""
         if name in (b".", b"./", b"./."):
             if self._has_top:
                 raise self.refuse(name, "came twice")
@@ -145,21 +143,21 @@ class HostNames:
         return plain
 
     def check(self, name: bytes) -> bytes:
-        """A name that leads below the top, taken by itself."""
+        """Return a name that leads below the top; raises ``UnsafeName`` for any other."""
         why = fault(name)
         if why is not None:
             raise self.refuse(name, why)
         return name
 
     def entry(self, name: bytes) -> bytes:
-        """The name of one entry of a directory, which came once."""
+        """Add the name of an entry of a directory; raises ``UnsafeName``."""
         if b"/" in self.check(name):
             raise self.refuse(name, "holds a slash")
         self.add(name, "")
         return name
 
     def close(self) -> None:
-        """The answer is at its end.  Raises ``UnsafeName`` where it does not hold together."""
+        """Check the whole answer: it holds the top, and all parents are directories."""
         if not self._has_top:
             raise self.refuse(b".", "is missing")
         good = {b""}
@@ -170,24 +168,24 @@ class HostNames:
                 good.add(parent)
 
     def check_parent(self, name: bytes) -> None:
-        """Raise ``UnsafeName`` unless what a name lies below is a directory by this answer."""
+        """Raise ``UnsafeName`` unless the parent of a name is a directory by this answer."""
         parent = name.rpartition(b"/")[0]
         if parent and self.kinds.get(parent) != "d":
             what = _KINDS.get(self.kinds.get(parent, ""), "not there")
             raise self.refuse(name, f"lies below {to_text(parent)!r}, which is {what}")
 
 
-# --------------------------------------------------------------------------- where they will lie
+# --------------------------------------------------------------------------- local file systems
 
 
 def alike(name: bytes) -> str:
-    """The same text for all names that some file system could take for one.
+    """The same text for all names that some file system could take for the same.
 
-    Coarser than any of them (case, composed and decomposed letters, signs without a width, dots
-    and blanks at the end): what shares it is tried for real.
+    Coarser than any file system (case, composed and decomposed letters, signs without a width,
+    dots and blanks at the end): names that share it are tried on the real one.
     """
     if name.isascii():
-        # None of the rest does anything to it.
+        # Nothing below changes it.
         return name.decode().lower().rstrip(" .")
     from unicodedata import category, normalize
 
@@ -197,7 +195,7 @@ def alike(name: bytes) -> str:
 
 
 def groups(names: Iterable[bytes]) -> list[list[bytes]]:
-    """Names of one directory that could fall together, in groups of two and more."""
+    """Names of one directory that could be the same, in groups of two and more."""
     everything = list(names)
     if any(b"~" in name for name in everything):
         # A short name of FAT (NAME~1) is like none of the long ones.
@@ -209,9 +207,9 @@ def groups(names: Iterable[bytes]) -> list[list[bytes]]:
 
 
 def fall_together(directory: bytes, names: Sequence[bytes]) -> tuple[bytes, bytes] | None:
-    """Two of these names that are one to the file system of a local directory, else ``None``.
+    """Two of these names that are the same to the file system of a local directory, or ``None``.
 
-    Found by making them all, in a directory of our own that is removed again.
+    Makes them all in a new directory, which is removed again.
     """
     import tempfile
 
@@ -249,18 +247,18 @@ def _by_directory(members: Iterable[Named]) -> dict[bytes, list[bytes]]:
 
 
 def check_apart(directory: bytes, members: Iterable[Named], *, host: str) -> None:
-    """Raise ``UnsafeName`` where members are one to the file system of an empty directory."""
+    """Raise ``UnsafeName`` where members are the same file in an empty local directory."""
     for parent, names in _by_directory(members).items():
         for group in groups(names):
             _try(directory, parent, group, host)
 
 
 def check_target(target: bytes, members: Sequence[Named], *, host: str) -> None:
-    """What is to be moved into a local directory goes there, and through no link.
+    """Check that members can be moved into a local directory, and through no link.
 
-    Raises ``UnsafeName`` where a name is, to the file system there, another one of the members or
-    of what lies there, ``NotADirectoryError`` for a link or a file in the place of a directory,
-    ``IsADirectoryError`` for a directory in the place of a file.
+    Raises ``UnsafeName`` where a name is the same as another member's or as that of an existing
+    file to the file system, ``NotADirectoryError`` for a link or a file in the place of a
+    directory, ``IsADirectoryError`` for a directory in the place of a file.
     """
     refuse_in_the_way(target, members)
     for parent, names in _by_directory(members).items():
@@ -278,13 +276,13 @@ def check_target(target: bytes, members: Sequence[Named], *, host: str) -> None:
 def _try(directory: bytes, parent: bytes, group: list[bytes], host: str) -> None:
     pair = fall_together(directory, group)
     if pair is not None:
-        one, two = (to_text(posixpath.join(parent, name)) for name in pair)
-        raise refused(one, f"is the same as {two!r} to the file system here", host=host,
-                      call="the listing")  # fmt: skip
+        name, other = (to_text(posixpath.join(parent, last)) for last in pair)
+        why = f"is the same as {other!r} to the file system here"
+        raise refused(name, why, host=host, call="the listing")
 
 
 def refuse_in_the_way(target: bytes, members: Iterable[Named]) -> None:
-    """Raise for a local thing of another kind, which a merge neither follows nor replaces."""
+    """Raise for a local file of another kind, which a merge neither follows nor replaces."""
     for member in members:
         place = os.path.join(target, member.name)
         try:
@@ -293,6 +291,6 @@ def refuse_in_the_way(target: bytes, members: Iterable[Named]) -> None:
             continue
         if member.kind == "d" and not stat.S_ISDIR(mode):
             detail = "Not a directory (a link is not followed)"
-            raise NotADirectoryError(20, detail, os.fsdecode(place))
+            raise NotADirectoryError(errno.ENOTDIR, detail, os.fsdecode(place))
         if member.kind != "d" and stat.S_ISDIR(mode):
-            raise IsADirectoryError(21, "Is a directory", os.fsdecode(place))
+            raise IsADirectoryError(errno.EISDIR, "Is a directory", os.fsdecode(place))

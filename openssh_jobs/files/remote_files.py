@@ -1,391 +1,272 @@
-"""The short file calls: each is one round trip over the control shell, exact in its errors."""
+"""``RemoteFiles``: the file methods of a connection, with the script that each runs on the host.
+
+A new file method is a method here: a short script, run by one of the ways of ``PathShell``.
+"""
 
 from __future__ import annotations
 
-import errno
-import re
-import stat as stat_bits
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from ..commands import host_tools as found
 from ..commands import limits
-from ..commands.os_errors import error_of, refused
-from ..commands.quoting import RENAME, quote, quote_glob, quote_path, to_bytes, to_text, visible
-from ..errors import InvalidAnswer, remote_oserror
-from .stat import FileStat, parse_stat
+from ..commands.os_errors import error_of
+from ..commands.quoting import RENAME, quote, quote_glob, quote_path, to_bytes, to_text
+from ..errors import InvalidAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..commands.control_shell import Answer, ControlShell
-    from ..errors import RemoteOSError
+    from ..commands.control_shell import ControlShell
+    from ..commands.runner import Commands
+    from .path_shell import PathShell
+    from .stat import DirEntry, DiskUsage, FileStat
 
 SMALL_FILE = 64 * 1024
-_NO_SUCH_COMMAND = 127
-# Behind a script: that it was done is said, and not taken from an answer that is empty.
-_SAY_DONE = b"\ns=$?; [ $s = 0 ] && echo done; exit $s"
-_DONE = b"done\n"
-# Behind a listing: it is complete, also where there is nothing.
-_SAY_END = b" && printf '\\0'"
-_MODE_TEXT = re.compile(r"(?:[0-7]{1,4}|[ugoa]*[-+=][rwxXst]*(?:,[ugoa]*[-+=][rwxXst]*)*)\Z")
+"""Bytes up to which a file is read by the held shell."""
+_MODE_TEXT = r"(?:[0-7]{1,4}|[ugoa]*[-+=][rwxXst]*(?:,[ugoa]*[-+=][rwxXst]*)*)\Z"
 
 
-class DirEntry(NamedTuple):
-    """One entry of ``scandir``: its name, its path, and its own facts (links not followed)."""
+class RemoteFiles:
+    """Files of one host, with the names and the errors of ``os``, ``pathlib`` and ``shutil``.
 
-    name: str
-    path: str
-    stat: FileStat
-
-
-class DiskUsage(NamedTuple):
-    """Bytes of a file system, as ``shutil.disk_usage``."""
-
-    total: int
-    used: int
-    free: int
-
-
-class Files:
-    """File calls on one host.
-
-    In paths ``~`` and ``$`` are literal, but for a leading ``~/``.  Errors are the ``OSError``
-    subclasses of their errno.
+    In paths ``~`` and ``$`` are literal, but for a leading ``~/``.  Errors are ``RemoteOSError``
+    and the builtin subclass of ``OSError`` for their errno.
     """
 
-    def __init__(self, shell: ControlShell, host: str) -> None:
-        self._shell = shell
-        self._host = host
-        self._features: found.Features | None = None
+    host: str
+    _commands: Commands
+    _shell: ControlShell
 
-    @property
-    def features(self) -> found.Features:
-        """What the host's userland can do; asked once."""
-        if self._features is None:
-            answer = self._shell.call(found.PROBE, again=True)
-            try:
-                self._features = found.parse(answer.stdout)
-            except ValueError as error:
-                raise InvalidAnswer(
-                    f"{error}; it said: {visible(answer.stderr) or 'nothing'}",
-                    host=self._host,
-                    command="features",
-                ) from error
-        return self._features
+    # What only file methods need is imported by the first of them: a program that only runs
+    # commands does not pay for it.
 
-    # ------------------------------------------------------------------ helpers
+    @cached_property
+    def _files(self) -> PathShell:
+        from .path_shell import PathShell
 
-    def _ask(
-        self, script: bytes, path: str | bytes, *, again: bool = True, most: int = limits.ANSWER
-    ) -> Answer:
-        """Run a script about a path; anything but status 0 is the error of that path."""
-        answer = self._shell.call(script, again=again, most=most)
-        if answer.status != 0:
-            raise self._failed(answer.status, to_text(answer.stderr), path)
-        return answer
+        return PathShell(self._shell, self.host)
 
-    def _failed(self, status: int, said: str, path: str | bytes) -> RemoteOSError:
-        if status == _NO_SUCH_COMMAND:
-            # "not found" is not about the path.
-            detail = f"a command is missing there: {visible(said)}"
-            return remote_oserror(errno.EIO, path, host=self._host, detail=detail)
-        return error_of(said, path, host=self._host)
+    # ------------------------------------------------------------------ contents
 
-    def _invalid(self, call: str, path: str | bytes, answer: bytes) -> InvalidAnswer:
-        """The error for an answer that is none: never taken for a success, nor for an absence."""
-        said = visible(answer) or "nothing"
-        return InvalidAnswer(
-            f"{call} of {visible(to_bytes(path))!r}: the host's answer makes no sense: {said}",
-            host=self._host,
-            command=call,
-        )
+    def read_bytes(self, path: str) -> bytes:
+        """Return the contents of a file.
 
-    def _facts(self, call: str, path: str | bytes, line: bytes) -> FileStat:
-        try:
-            return parse_stat(to_text(line))
-        except ValueError:
-            raise self._invalid(call, path, line) from None
-
-    def _list(self, call: str, path: str | bytes, script: bytes) -> list[bytes]:
-        """What a script prints, each ended by NUL, and one more NUL at the end."""
-        answer = self._ask(script + _SAY_END, path, most=limits.LISTING).stdout
-        if not answer.endswith(b"\0") or (len(answer) > 1 and answer[-2:] != b"\0\0"):
-            raise self._invalid(call, path, answer[-limits.SAID :])
-        return answer.split(b"\0")[:-2]
-
-    def _done(self, call: str, script: bytes, path: str | bytes, *, again: bool = False) -> None:
-        """Do something about a path."""
-        self.check_done(call, path, self._ask(script + _SAY_DONE, path, again=again))
-
-    def check_done(self, call: str, path: str | bytes, answer: Answer) -> None:
-        """Raise ``InvalidAnswer`` unless a script that ends in ``echo done`` came to its end."""
-        if not answer.stdout.endswith(_DONE):
-            raise self._invalid(call, path, answer.stdout)
-
-    def _stat_command(self, follow: bool) -> bytes:
-        start = b"stat -L " if follow else b"stat "
-        return start + found.STAT_ARGUMENTS[self.features.stat] + b" -- "
-
-    def absolute(self, path: str | bytes) -> str:
-        """A remote path as the host's tools will see it, links left alone; no round trip."""
-        quote_path(path)  # the checks
-        text = path if isinstance(path, str) else to_text(path)
-        if text == "~":
-            return self.features.home
-        if text.startswith("~/"):
-            return self.features.home.rstrip("/") + "/" + text[2:].lstrip("/")
-        if text.startswith("/"):
-            return text
-        return self.features.cwd.rstrip("/") + "/" + text
-
-    def _refuse_precious(self, path: str | bytes, what: str) -> None:
-        """The empty path, the root and the home directory are nobody's to remove or move."""
-        if not to_bytes(path).strip():
-            raise refused(errno.EINVAL, path, host=self._host, detail="an empty path")
-        parts = [part for part in self.absolute(path).split("/") if part not in ("", ".")]
-        # A new shell starts at home: its directory is the home with all links followed.
-        homes = [
-            [part for part in home.split("/") if part]
-            for home in (self.features.home, self.features.cwd)
-        ]
-        if ".." in parts or any(parts == home[: len(parts)] for home in homes):
-            raise refused(
-                errno.EPERM,
-                path,
-                host=self._host,
-                detail=f"{what} the root, the home directory or what holds it is refused",
-            )
-
-    # ------------------------------------------------------------------ asking
-
-    def stat(self, path: str | bytes, *, follow_symlinks: bool = True) -> FileStat:
-        """The facts of a file, of a link's target where it is one."""
-        script = self._stat_command(follow_symlinks) + quote_path(path)
-        return self._facts("stat", path, self._ask(script, path).stdout)
-
-    def stat_many(
-        self, paths: Sequence[str | bytes], *, follow_symlinks: bool = True
-    ) -> list[FileStat | None]:
-        """Facts of many files in one round trip; ``None`` for what is not there.
-
-        Any other error (no permission, a dead mount) raises, because it says nothing.
+        Raises ``InvalidAnswer`` where more or fewer bytes arrive than the file is long.
         """
-        if not paths:
-            return []
-        words = b" ".join(quote_path(path) for path in paths)
-        script = (
-            b'for p in %b; do if e=$(%b"$p" 2>&1); then printf \'0 %%s\\0\' "$e"; '
-            b"else printf '%%s %%s\\0' $? \"$e\"; fi; done"
-            % (words, self._stat_command(follow_symlinks))
-        )
-        records = self._list("stat", paths[0], script)
-        if len(records) != len(paths):
-            raise self._invalid("stat", paths[0], b"%d of %d answers" % (len(records), len(paths)))
-        return [self._one_of_many(*pair) for pair in zip(paths, records, strict=True)]
+        small = self._read_small(path)
+        return self._read_large(path) if small is None else small
 
-    def _one_of_many(self, path: str | bytes, record: bytes) -> FileStat | None:
-        status, _, rest = record.partition(b" ")
-        if status == b"0":
-            return self._facts("stat", path, rest)
-        text = to_text(rest)
-        if not status.isdigit() or len(status) > 3:
-            raise self._invalid("stat", path, record)
-        error = self._failed(int(status), text, path)
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            return None
-        raise error
-
-    def exists_many(self, paths: Sequence[str | bytes]) -> list[bool]:
-        """As ``exists`` for many paths in one round trip."""
-        return [one is not None for one in self.stat_many(paths)]
-
-    def test(self, path: str | bytes, flag: str) -> bool:
-        """``[ -FLAG path ]``; false only where nothing is there or it is something else."""
+    def _read_small(self, path: str) -> bytes | None:
+        """The bytes of a file of at most ``SMALL_FILE``; ``None`` for a larger one."""
         where = quote_path(path)
-        script = b"if [ -%b %b ]; then echo yes; else stat -L %b; fi" % (
-            flag.encode(),
+        # dash says "No such file" also of a path through a file; ls names the right reason.
+        script = (
+            b"if [ -d %b ]; then echo 'Is a directory' >&2; exit 1; fi; "
+            b"%b%b 2>/dev/null || { ls -d %b >/dev/null && echo 0; } || exit; "
+            b"head -c %d < %b || { s=$?; ls -d %b >/dev/null; exit $s; }"
+        ) % (where, self._files.size_command, where, where, SMALL_FILE + 1, where, where)
+        for last in (False, True):
+            size, newline, data = self._files.ask(script, path).stdout.partition(b"\n")
+            if not newline or not size.isdigit() or len(size) >= limits.DIGITS:
+                raise self._files.invalid("read", path, size)
+            if len(data) > SMALL_FILE:
+                return None
+            # More: it grew meanwhile, or the system makes it up as it is read.  Less: it shrank
+            # meanwhile, and is read once more.
+            if len(data) >= int(size):
+                return data
+            if last:
+                raise self._files.invalid("read", path, b"%d bytes of %b" % (len(data), size))
+        raise AssertionError("not reached")
+
+    def _read_large(self, path: str) -> bytes:
+        before = self._files.stat(path)
+        # Files that the system makes up as they are read have no size; all others have theirs.
+        sized = before.is_file() and before.st_size > 0
+        most = 2 * before.st_size + limits.ANSWER if sized else limits.LISTING
+        plan = self._commands.plan(b"exec cat < " + quote_path(path), prologue="")
+        done = self._commands.run_bytes(plan, again=True, most=most)
+        if done.returncode != 0:
+            raise error_of(done.stderr.decode("utf-8", "replace"), path, host=self.host)
+        count = len(done.stdout)
+        if sized and count != before.st_size:
+            after = self._files.stat(path).st_size
+            if not min(before.st_size, after) <= count <= max(before.st_size, after):
+                raise InvalidAnswer(
+                    f"{path!r} is {after} bytes long, and {count} arrived",
+                    host=self.host,
+                    command=plan.what,
+                )
+        return done.stdout
+
+    def read_text(
+        self, path: str, *, encoding: str = "utf-8", errors: str = "surrogateescape"
+    ) -> str:
+        """Return the contents of a file as text."""
+        return self.read_bytes(path).decode(encoding, errors)
+
+    def write_bytes(self, path: str, data: bytes) -> int:
+        """Write a file, whole or not at all, and return the count of bytes.
+
+        An existing file is replaced and keeps its mode.
+        """
+        from .writing import write_file
+
+        target = to_bytes(self._files.absolute(path))
+        write_file(self._commands, self._shell, target, bytes(data), self.host)
+        return len(data)
+
+    def write_text(
+        self, path: str, text: str, *, encoding: str = "utf-8", errors: str = "surrogateescape"
+    ) -> int:
+        """Write text as ``write_bytes`` does, and return the count of bytes."""
+        return self.write_bytes(path, text.encode(encoding, errors))
+
+    # ------------------------------------------------------------------ facts
+
+    def stat(self, path: str) -> FileStat:
+        """Return the facts of a file, links followed."""
+        return self._files.stat(path)
+
+    def lstat(self, path: str) -> FileStat:
+        """Return the facts of a file, links not followed."""
+        return self._files.stat(path, follow_symlinks=False)
+
+    def stat_many(self, paths: Sequence[str]) -> list[FileStat | None]:
+        """Return the facts of many files in one round trip; ``None`` for what does not exist."""
+        return self._files.stat_many(paths)
+
+    def exists(self, path: str) -> bool:
+        """Whether something is there, links followed; false only for ENOENT and ENOTDIR."""
+        return self._test(path, b"e")
+
+    def exists_many(self, paths: Sequence[str]) -> list[bool]:
+        """``exists`` for many paths in one round trip."""
+        return [facts is not None for facts in self._files.stat_many(paths)]
+
+    def is_file(self, path: str) -> bool:
+        """Whether it is a regular file, links followed; false only for ENOENT and ENOTDIR."""
+        return self._test(path, b"f")
+
+    def is_dir(self, path: str) -> bool:
+        """Whether it is a directory, links followed; false only for ENOENT and ENOTDIR."""
+        return self._test(path, b"d")
+
+    def _test(self, path: str, flag: bytes) -> bool:
+        """``[ -FLAG path ]``; false where nothing is there, or something of another kind."""
+        where = quote_path(path)
+        script = b"if [ -%b %b ]; then echo yes; else %b%b; fi" % (
+            flag,
             where,
-            _SIZE[self.features.stat] + b" " + where,
+            self._files.size_command,
+            where,
         )
-        answer = self._shell.call(script, again=True)
-        if answer.status == 0:
-            if answer.stdout == b"yes\n":
-                return True
-            # It is something else: its size was told.
-            if not answer.stdout.strip().isdigit():
-                raise self._invalid(f"[ -{flag} ]", path, answer.stdout)
-            return False
-        error = self._failed(answer.status, to_text(answer.stderr), path)
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            return False
-        raise error
+        answer = self._files.ask_if_there(script, path)
+        if answer == b"yes\n":
+            return True
+        # The size proves that something of another kind is there.
+        if answer is not None and not answer.strip().isdigit():
+            raise self._files.invalid(f"[ -{flag.decode()} ]", path, answer)
+        return False
 
-    def listdir(self, path: str | bytes = ".") -> list[str]:
-        """The names in a directory, in no order."""
+    def disk_usage(self, path: str = ".") -> DiskUsage:
+        """Return the total, used and free bytes of the file system that holds a path."""
+        from .stat import DiskUsage
+
+        where = quote_path(path)
+        # BusyBox's df says "can't find mount point" whatever is wrong; ls names the reason.
+        answer = self._files.ask(b"ls -d %b >/dev/null && df -Pk -- %b" % (where, where), path)
+        words = b" ".join(answer.stdout.split(b"\n")[1:2]).split()
+        numbers = [int(word) for word in words if word.isdigit() and len(word) < limits.DIGITS]
+        if len(numbers) < 3:
+            raise self._files.invalid("disk_usage", path, answer.stdout)
+        total, used, free = numbers[:3]
+        return DiskUsage(total * 1024, used * 1024, free * 1024)
+
+    # ------------------------------------------------------------------ directories
+
+    def listdir(self, path: str = ".") -> list[str]:
+        """Return the names in a directory, in no particular order."""
         script = b"find " + quote_path(path) + b"/. -mindepth 1 -maxdepth 1 -print0"
-        return self._names(self._list("listdir", path, script))
+        return self._entry_names(self._files.records("listdir", path, script))
 
-    def _names(self, paths: Sequence[bytes]) -> list[str]:
-        """The last parts of what ``find`` printed: one entry each, none twice."""
+    def _entry_names(self, paths: Sequence[bytes]) -> list[str]:
+        """The last parts of the paths that ``find`` printed for the entries of a directory."""
         from .host_names import HostNames
 
-        names = HostNames(self._host, "the directory")
+        names = HostNames(self.host, "the directory")
         return [to_text(names.entry(path.rpartition(b"/")[2])) for path in paths]
 
-    def scandir(self, path: str | bytes = ".") -> list[DirEntry]:
-        """The entries of a directory with their facts, in one round trip."""
+    def scandir(self, path: str = ".") -> list[DirEntry]:
+        """Return the entries of a directory with their facts, in one round trip."""
+        from . import stat
+
         where = quote_path(path)
-        if self.features.find_printf:
-            script = (
-                b"find %b/. -mindepth 1 -maxdepth 1 "
-                b"-printf '%%f\\0%%y %%m %%s %%U %%G %%n %%i %%D %%A@ %%T@ %%C@\\0'" % where
+        parse = stat.parse_stat
+        if self._files.features.find_printf:
+            parse = stat.parse_find
+            script = b"find %b/. -mindepth 1 -maxdepth 1 -printf '%%f\\0%b\\0'" % (
+                where,
+                stat.FIND_FORMAT,
             )
         else:
+            command = self._files.stat_command(follow_symlinks=False)
             script = (
                 b"find %b/. -mindepth 1 -maxdepth 1 -exec /bin/sh -c "
                 b'\'for p; do printf "%%s\\0%%s\\0" "$p" "$(%b"$p")"; done\' sh {} +'
-                % (where, self._stat_command(False).replace(b"'", b"'\\''"))
+                % (where, command.replace(b"'", b"'\\''"))
             )
-        fields = self._list("scandir", path, script)
+        fields = self._files.records("scandir", path, script)
         if len(fields) % 2:
-            raise self._invalid("scandir", path, fields[-1])
-        names = self._names(fields[::2])
-        base = to_text(to_bytes(path)).rstrip("/")
+            raise self._files.invalid("scandir", path, fields[-1])
+        names = self._entry_names(fields[::2])
+        base = path.rstrip("/")
         return [
-            DirEntry(name, f"{base}/{name}", self._entry_stat(path, facts))
+            stat.DirEntry(name, f"{base}/{name}", self._files.facts("scandir", path, facts, parse))
             for name, facts in zip(names, fields[1::2], strict=True)
-            if facts  # else gone between the listing and the look
+            if facts  # else it was removed between the listing and stat
         ]
 
-    def _entry_stat(self, path: str | bytes, facts: bytes) -> FileStat:
-        if self.features.find_printf:
-            kind, mode, rest = (*facts.split(b" ", 2), b"", b"")[:3]
-            if not re.match(rb"[0-7]{1,7}\Z", mode):
-                raise self._invalid("scandir", path, facts)
-            bits = _KIND_BITS.get(to_text(kind), 0) | int(mode, 8)
-            facts = b"%x %b" % (bits, rest)
-        return self._facts("scandir", path, facts)
-
     def glob(self, pattern: str) -> list[str]:
-        """Paths that match a shell pattern (``* ? [ ]``), sorted by the host; none is no error."""
+        """Return the paths that match a shell pattern (``* ? [ ]``), sorted by the host."""
+        from . import host_names
+
         script = (
             b'for p in %b; do if [ -e "$p" ] || [ -L "$p" ]; then printf \'%%s\\0\' "$p"; fi; '
             b"done" % quote_glob(pattern)
         )
-        paths = self._list("glob", pattern, script)
-        asked = to_bytes(pattern)
-        if asked.startswith(b"~/"):
-            asked = to_bytes(self.features.home) + b"/" + asked[2:].lstrip(b"/")
-        elif not asked.startswith(b"/"):
+        paths = self._files.records("glob", pattern, script)
+        wanted = to_bytes(pattern)
+        if wanted.startswith(b"~/"):
+            wanted = to_bytes(self._files.features.home) + b"/" + wanted[2:].lstrip(b"/")
+        elif not wanted.startswith(b"/"):
             paths = [path.removeprefix(b"./") for path in paths]
-        from . import host_names
+        return [to_text(path) for path in host_names.matching(paths, wanted, host=self.host)]
 
-        return [to_text(path) for path in host_names.matching(paths, asked, host=self._host)]
-
-    def readlink(self, path: str | bytes) -> str:
-        """Where a symbolic link points."""
-        where = quote_path(path)
-        script = (
-            b"if [ -L %b ]; then readlink -- %b; elif [ -e %b ]; then "
-            b"echo 'Invalid argument' >&2; exit 1; else echo 'No such file or directory' >&2; "
-            b"exit 1; fi" % (where, where, where)
-        )
-        return self._line("readlink", path, script)
-
-    def _line(self, call: str, path: str | bytes, script: bytes) -> str:
-        """One path that a program prints; it may hold newlines, and is never empty."""
-        answer = self._ask(script, path).stdout
-        if len(answer) < 2 or not answer.endswith(b"\n") or b"\0" in answer:
-            raise self._invalid(call, path, answer)
-        return to_text(answer[:-1])
-
-    def realpath(self, path: str | bytes) -> str:
-        """The path without links; all but the last part must exist."""
-        where = quote_path(path)
-        script = (
-            # No "--": BusyBox takes it for a name, and the path never begins with a dash.
-            b"if command -v realpath >/dev/null; then realpath %b; else readlink -f -- %b; fi"
-            % (where, where)
-        )
-        from . import host_names
-
-        found = to_bytes(self._line("realpath", path, script))
-        return to_text(host_names.absolute(found, host=self._host, call="realpath"))
-
-    def disk_usage(self, path: str | bytes = ".") -> DiskUsage:
-        """Total, used and free bytes of the file system that holds a path (``df -Pk``)."""
-        where = quote_path(path)
-        # BusyBox's df says "can't find mount point" of whatever is wrong.
-        answer = self._ask(b"ls -d %b >/dev/null && df -Pk -- %b" % (where, where), path)
-        words = b" ".join(answer.stdout.split(b"\n")[1:2]).split()
-        numbers = [int(word) for word in words if word.isdigit() and len(word) < limits.DIGITS]
-        if len(numbers) < 3:
-            raise self._invalid("disk_usage", path, answer.stdout)
-        total, used, free = numbers[:3]
-        return DiskUsage(total * 1024, used * 1024, free * 1024)
-
-    def read_small(self, path: str | bytes) -> bytes | None:
-        """The bytes of a file of at most ``SMALL_FILE``; ``None`` for a larger one."""
-        where = quote_path(path)
-        # dash says "No such file" also of a path through a file; ls says what is.
-        script = (
-            b"if [ -d %b ]; then echo 'Is a directory' >&2; exit 1; fi; "
-            b"stat -L %b %b 2>/dev/null || { ls -d %b >/dev/null && echo 0; } || exit; "
-            b"head -c %d < %b || { s=$?; ls -d %b >/dev/null; exit $s; }"
-        ) % (where, _SIZE[self.features.stat], where, where, SMALL_FILE + 1, where, where)
-        for last in (False, True):
-            size, newline, data = self._ask(script, path).stdout.partition(b"\n")
-            if not newline or not size.isdigit() or len(size) >= limits.DIGITS:
-                raise self._invalid("read", path, size)
-            if len(data) > SMALL_FILE:
-                return None
-            # More has come to it meanwhile, or the system makes it up as it is read; what became
-            # shorter is read once more.
-            if len(data) >= int(size):
-                return data
-            if last:
-                raise self._invalid("read", path, b"%d bytes of %b" % (len(data), size))
-        raise AssertionError("not reached")
-
-    # ------------------------------------------------------------------ changing
-
-    def mkdir(self, path: str | bytes, mode: int = 0o777) -> None:
+    def mkdir(self, path: str, mode: int = 0o777) -> None:
         """Make one directory; ``FileExistsError`` where something is there already."""
-        script = b"mkdir "
-        if mode != 0o777:
-            script += b"-m %o " % mode
-        self._done("mkdir", script + b"-- " + quote_path(path), path)
+        option = b"" if mode == 0o777 else b"-m %o " % mode
+        self._files.do("mkdir", b"mkdir " + option + b"-- " + quote_path(path), path)
 
-    def makedirs(self, path: str | bytes, *, exist_ok: bool = False) -> None:
+    def makedirs(self, path: str, *, exist_ok: bool = False) -> None:
         """Make a directory and those above it."""
         where = quote_path(path)
         script = b"mkdir -p -- " + where
         if not exist_ok:
-            script = (
-                b"if [ -e %b ] || [ -L %b ]; then echo 'File exists' >&2; exit 1; fi; "
-                % (where, where)
-                + script
-            )
-        self._done("makedirs", script, path, again=exist_ok)
+            script = _REFUSE_EXISTING % (where, where) + script
+        self._files.do("makedirs", script, path, again=exist_ok)
 
-    def remove(self, path: str | bytes) -> None:
-        """Remove a file or link, not a directory."""
-        self._refuse_precious(path, "removing")
-        where = quote_path(path)
-        script = (
-            b"if [ -d %b ] && [ ! -L %b ]; then echo 'Is a directory' >&2; exit 1; fi; "
-            b"rm -- %b" % (where, where, where)
-        )
-        self._done("remove", script, path)
+    def rmdir(self, path: str) -> None:
+        """Remove an empty directory; the root and the home directory are refused."""
+        self._files.refuse_precious(path, "removing")
+        self._files.do("rmdir", b"rmdir -- " + quote_path(path), path)
 
-    def rmdir(self, path: str | bytes) -> None:
-        """Remove an empty directory."""
-        self._refuse_precious(path, "removing")
-        self._done("rmdir", b"rmdir -- " + quote_path(path), path)
+    def rmtree(self, path: str) -> None:
+        """Remove a directory and all in it; a link to one is ``NotADirectoryError``.
 
-    def rmtree(self, path: str | bytes) -> None:
-        """Remove a directory and all in it; a link is ``NotADirectoryError``."""
-        self._refuse_precious(path, "removing")
+        The root, the home directory and its parents are refused (``PermissionError``).
+        """
+        self._files.refuse_precious(path, "removing")
         where = quote_path(path)
         script = (
             b"if [ -L %b ]; then echo 'Not a directory' >&2; exit 1; fi; "
@@ -393,79 +274,99 @@ class Files:
             b"if [ ! -d %b ]; then echo 'Not a directory' >&2; exit 1; fi; rm -rf -- %b"
             % (where, where, where, where)
         )
-        self._done("rmtree", script, path)
+        self._files.do("rmtree", script, path)
 
-    def replace(self, source: str | bytes, target: str | bytes) -> None:
-        """Rename, over an existing file; a directory is never put into another one."""
-        self._refuse_precious(source, "moving")
-        self._refuse_precious(target, "replacing")
-        one, two = quote_path(source), quote_path(target)
+    # ------------------------------------------------------------------ names
+
+    def remove(self, path: str) -> None:
+        """Remove a file or a link; a directory is ``IsADirectoryError``."""
+        self._files.refuse_precious(path, "removing")
+        where = quote_path(path)
+        script = (
+            b"if [ -d %b ] && [ ! -L %b ]; then echo 'Is a directory' >&2; exit 1; fi; "
+            b"rm -- %b" % (where, where, where)
+        )
+        self._files.do("remove", script, path)
+
+    def rename(self, source: str, target: str) -> None:
+        """Rename, over an existing file, as ``os.rename`` on Unix."""
+        self.replace(source, target)
+
+    def replace(self, source: str, target: str) -> None:
+        """Rename, over an existing file; a directory is never moved into another one."""
+        self._files.refuse_precious(source, "moving")
+        self._files.refuse_precious(target, "replacing")
+        old, new = quote_path(source), quote_path(target)
         script = (
             b"if [ ! -e %b ] && [ ! -L %b ]; then "
             b"echo 'No such file or directory' >&2; exit 1; fi; "
             b"if [ -d %b ] && [ ! -L %b ]; then if [ ! -d %b ] || [ -L %b ]; then "
             b"echo 'Is a directory' >&2; exit 2; fi; rmdir -- %b || exit 2; fi; p=%b; t=%b; "
-            % (one, one, two, two, one, one, two, one, two)
+            % (old, old, new, new, old, old, new, old, new)
         ) + RENAME
-        self._of_two("rename", script, source, target)
+        self._files.do_two("rename", script, source, target)
 
-    def _of_two(self, call: str, script: bytes, source: str | bytes, target: str | bytes) -> None:
-        """Do something about two paths; status 2 is about the second one."""
-        answer = self._shell.call(script + _SAY_DONE)
-        if answer.status != 0:
-            path = target if answer.status == 2 else source
-            raise self._failed(answer.status, to_text(answer.stderr), path)
-        self.check_done(call, target, answer)
+    def copy(self, source: str, target: str) -> None:
+        """Copy a file on the host with its mode; it appears whole under its new name."""
+        from .writing import part_name
 
-    def chmod(self, path: str | bytes, mode: int | str) -> None:
-        """Change a mode: an ``int``, octal text or symbolic text such as ``u+x,go-w``."""
-        text = mode
-        if isinstance(mode, int) and 0 <= mode <= 0o177777:
-            # What st_mode says of the kind of a file is left out, as os.chmod does.  GNU's chmod
-            # takes set-id bits from a directory only where the number has five digits.
-            text = f"{stat_bits.S_IMODE(mode):05o}"
-        elif isinstance(mode, int) or not _MODE_TEXT.match(mode):
-            raise ValueError(f"{mode!r} is no file mode")
-        # Behind "--" a mode such as -w is no option; the path never begins with a dash.
-        script = b"chmod -- " + quote(str(text)) + b" " + quote_path(path)
-        self._done("chmod", script, path, again=True)
-
-    def symlink(self, target: str | bytes, path: str | bytes) -> None:
-        """Make ``path`` a symbolic link to ``target`` (which is taken literally)."""
-        where = quote_path(path)
-        script = (
-            b"if [ -e %b ] || [ -L %b ]; then echo 'File exists' >&2; exit 1; fi; ln -s -- %b %b"
-            % (where, where, quote(target), where)
-        )
-        self._done("symlink", script, path)
-
-    def copy(self, source: str | bytes, target: str | bytes) -> None:
-        """Copy a file on the host, mode and all; it appears whole under its new name."""
-        from .part_name import part_name
-
-        self._refuse_precious(target, "replacing")
-        one, two = quote_path(source), quote_path(target)
+        self._files.refuse_precious(target, "replacing")
+        old, new = quote_path(source), quote_path(target)
         script = (
             b"if [ -d %b ]; then echo 'Is a directory' >&2; exit 1; fi; "
             b"if [ -d %b ]; then echo 'Is a directory' >&2; exit 2; fi; "
             b't=%b; d=$(dirname -- "$t"; echo x); d=${d%%?x}; p="$d/"%b; '
             b'cp -- %b "$p" || { rm -f -- "$p"; exit 1; }; '
-            b'mv -f -- "$p" "$t" || { rm -f -- "$p"; exit 2; }' % (one, two, two, part_name(), one)
+            b'mv -f -- "$p" "$t" || { rm -f -- "$p"; exit 2; }' % (old, new, new, part_name(), old)
         )
-        self._of_two("copy", script, source, target)
+        self._files.do_two("copy", script, source, target)
+
+    def symlink(self, target: str, path: str) -> None:
+        """Make ``path`` a symbolic link to ``target``, which is taken literally."""
+        where = quote_path(path)
+        script = _REFUSE_EXISTING % (where, where) + b"ln -s -- %b %b" % (quote(target), where)
+        self._files.do("symlink", script, path)
+
+    def readlink(self, path: str) -> str:
+        """Return where a symbolic link points."""
+        where = quote_path(path)
+        script = (
+            b"if [ -L %b ]; then readlink -- %b; elif [ -e %b ]; then "
+            b"echo 'Invalid argument' >&2; exit 1; else echo 'No such file or directory' >&2; "
+            b"exit 1; fi" % (where, where, where)
+        )
+        return self._files.line("readlink", path, script)
+
+    def realpath(self, path: str) -> str:
+        """Return the path without links; all but its last part must exist."""
+        from . import host_names
+
+        where = quote_path(path)
+        script = (
+            # No "--": BusyBox takes it for a name, and the path never begins with a dash.
+            b"if command -v realpath >/dev/null; then realpath %b; else readlink -f -- %b; fi"
+            % (where, where)
+        )
+        found = to_bytes(self._files.line("realpath", path, script))
+        return to_text(host_names.absolute(found, host=self.host, call="realpath"))
+
+    # ------------------------------------------------------------------ modes
+
+    def chmod(self, path: str, mode: int | str) -> None:
+        """Change a mode: an ``int``, octal text or symbolic text such as ``u+x,go-w``."""
+        import re
+        import stat
+
+        text = mode
+        if isinstance(mode, int) and 0 <= mode <= 0o177777:
+            # The kind of the file in st_mode is left out, as os.chmod does.  GNU's chmod takes
+            # set-id bits from a directory only where the number has five digits.
+            text = f"{stat.S_IMODE(mode):05o}"
+        elif isinstance(mode, int) or not re.match(_MODE_TEXT, mode):
+            raise ValueError(f"{mode!r} is no file mode")
+        # After "--" a mode such as -w is no option; the path never begins with a dash.
+        script = b"chmod -- " + quote(str(text)) + b" " + quote_path(path)
+        self._files.do("chmod", script, path, again=True)
 
 
-_SIZE: dict[found.StatFlavour, bytes] = {
-    "gnu": b"-c %s --",
-    "plain": b"-c %s --",
-    "bsd": b"-f %z --",
-}
-_KIND_BITS = {
-    "f": stat_bits.S_IFREG,
-    "d": stat_bits.S_IFDIR,
-    "l": stat_bits.S_IFLNK,
-    "p": stat_bits.S_IFIFO,
-    "s": stat_bits.S_IFSOCK,
-    "c": stat_bits.S_IFCHR,
-    "b": stat_bits.S_IFBLK,
-}
+_REFUSE_EXISTING = b"if [ -e %b ] || [ -L %b ]; then echo 'File exists' >&2; exit 1; fi; "

@@ -1,15 +1,19 @@
-"""``FileStat``: a file's facts, and the line of the host's stat(1) that tells them.  Pure."""
+"""``FileStat``, ``DirEntry``, ``DiskUsage``, and the lines of stat(1) and find(1).  Pure."""
 
 from __future__ import annotations
 
 import re
 import stat as stat_bits
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileStat:
-    """A file's facts under the names of ``os.stat_result``; times in ns as far as known."""
+    """A file's facts under the names of ``os.stat_result``.
+
+    Times are nanoseconds since 1970, to the whole second where the host's stat(1) says no more.
+    """
 
     st_mode: int
     st_size: int
@@ -50,9 +54,37 @@ class FileStat:
         return stat_bits.S_ISLNK(self.st_mode)
 
 
+class DirEntry(NamedTuple):
+    """One entry of ``scandir``: its name, its path, and its own facts (links not followed)."""
+
+    name: str
+    path: str
+    stat: FileStat
+
+
+class DiskUsage(NamedTuple):
+    """Bytes of a file system, as ``shutil.disk_usage``."""
+
+    total: int
+    used: int
+    free: int
+
+
+FIND_FORMAT = b"%y %m %s %U %G %n %i %D %A@ %T@ %C@"
+"""For ``find -printf``: the same facts, but with a letter and the permissions for ``st_mode``."""
+_FIND_KINDS = {
+    "f": stat_bits.S_IFREG,
+    "d": stat_bits.S_IFDIR,
+    "l": stat_bits.S_IFLNK,
+    "p": stat_bits.S_IFIFO,
+    "s": stat_bits.S_IFSOCK,
+    "c": stat_bits.S_IFCHR,
+    "b": stat_bits.S_IFBLK,
+}
 _WHOLE = re.compile(r"-?[0-9]{1,19}\Z")
 _TIME = re.compile(r"(-?[0-9]{1,10})(?:\.([0-9]{1,20}))?\Z")
 _MODE = re.compile(r"[0-9a-f]{1,8}\Z")
+_PERMISSIONS = re.compile(r"[0-7]{1,7}\Z")
 
 
 def _whole(text: str) -> int:
@@ -90,3 +122,11 @@ def parse_stat(text: str) -> FileStat:
         st_mtime_ns=_nanoseconds(words[8]),
         st_ctime_ns=_nanoseconds(words[9]),
     )
+
+
+def parse_find(text: str) -> FileStat:
+    """Read one record of ``FIND_FORMAT``; ``ValueError`` where it is none."""
+    kind, permissions, rest = (*text.split(" ", 2), "", "")[:3]
+    if not _PERMISSIONS.match(permissions):
+        raise ValueError(f"not a record of find: {text[:200]!r}")
+    return parse_stat(f"{_FIND_KINDS.get(kind, 0) | int(permissions, 8):x} {rest}")

@@ -1,66 +1,85 @@
-"""A file's whole content onto the host: by the held shell where it is small, else by a session."""
+"""Writing a file on the host, whole or not at all: the part, its bytes, and why it failed."""
 
 from __future__ import annotations
 
+import os
 import posixpath
 from typing import TYPE_CHECKING
 
 from ..commands import limits
-from ..commands.os_errors import error_of
+from ..commands.os_errors import errno_of, error_of
 from ..commands.quoting import quote_for_any_shell, quote_path, to_text, visible
 from ..errors import InvalidAnswer
-from .part_name import part_name
+from ..openssh import pid_file
 
 if TYPE_CHECKING:
     from ..commands.control_shell import ControlShell
     from ..commands.runner import Commands
+    from ..errors import TransferError
 
 SMALL = 16 * 1024
-"""Bytes of shell text: bash reads its script byte by byte, 16 KiB in the time that a session of
-its own takes."""
+"""Bytes of shell text: bash reads its script byte by byte, and 16 KiB take it as long as a session
+of its own takes."""
 _PIECE = 1024
 # Not where printf is a program: its arguments could be seen by all.
-_BUILTIN = b'[ "$(command -v printf)" = printf ] || exit 9; '
-_NO_BUILTIN = 9
+BUILTIN_PRINTF = b'[ "$(command -v printf)" = printf ] || exit 9; '
+"""Shell text that ends with ``NO_BUILTIN_PRINTF`` where printf is not a builtin."""
+NO_BUILTIN_PRINTF = 9
+_PROBE = 1 << 20
+"""Bytes that are written to learn why a file cannot be written."""
+
+
+def part_name() -> bytes:
+    """A name for what is not complete: short, so that the target's name may be of full length.
+
+    It names the process that makes the part, so that parts of dead processes can be found.
+    """
+    return b".oj-%b.%b.part" % (os.urandom(6).hex().encode(), pid_file.call().encode())
+
+
+# --------------------------------------------------------------------------- the bytes
 
 
 def write_file(
     commands: Commands, shell: ControlShell, target: bytes, data: bytes, host: str
 ) -> None:
-    """Bytes onto a file on the host: written beside it, counted, and renamed over it."""
-    # Of both ways it is cat that writes: it says what was wrong, as not every printf does.
-    text = _text(data)
+    """Write bytes to a part on the host, count them there, and rename the part to ``target``.
+
+    Small files go by the held shell, larger ones by a session of their own.
+    """
+    # Either way cat writes: it names the reason of a failure, which not every printf does.
+    text = shell_text(data)
     if text is not None:
-        answer = shell.call(_BUILTIN + _script(target, text + b" | cat", len(data)))
-        if answer.status != _NO_BUILTIN:
+        answer = shell.call(BUILTIN_PRINTF + write_script(target, text + b" | cat", len(data)))
+        if answer.status != NO_BUILTIN_PRINTF:
             _check(answer.status, answer.stdout, answer.stderr, target, host)
             return
-    # Without the bytes, which come when it has begun, it is none of the right length.
-    script = b"LC_ALL=C; export LC_ALL; " + _script(target, b"cat", len(data))
+    # The bytes are sent when the script has begun: without them the length is wrong.
+    script = b"LC_ALL=C; export LC_ALL; " + write_script(target, b"cat", len(data))
     plan = commands.plan(script, prologue="", inert=True)
     done = commands.run_bytes(plan, data=data, most=limits.WORDS)
     _check(done.returncode, done.stdout, done.stderr, target, host)
 
 
-def _text(data: bytes) -> bytes | None:
-    """Shell text that prints the bytes, where it is small."""
+def shell_text(data: bytes) -> bytes | None:
+    """Shell text that prints the bytes; ``None`` where it would be longer than ``SMALL``."""
     if len(data) > SMALL:
         return None
     pieces = (data[at : at + _PIECE] for at in range(0, len(data), _PIECE))
     # A format that begins with a dash would be an option.
-    formats = (quote_for_any_shell(one).replace(b"-", b"\\055") for one in pieces)
-    text = b"{ " + b"".join(b"printf '%b'; " % one for one in formats) + b":; }"
+    formats = (quote_for_any_shell(piece).replace(b"-", b"\\055") for piece in pieces)
+    text = b"{ " + b"".join(b"printf '%b'; " % form for form in formats) + b":; }"
     return text if len(text) <= SMALL else None
 
 
-def _script(target: bytes, source: bytes, size: int) -> bytes:
-    """The script around a command that prints the bytes."""
+def write_script(target: bytes, source: bytes, size: int) -> bytes:
+    """The script around ``source``, a command that prints ``size`` bytes."""
     parent = posixpath.dirname(target)
     part = posixpath.join(parent, part_name())
     return (
         b"set -C; p=%b; t=%b; if [ -d \"$t\" ]; then echo 'Is a directory' >&2; exit 1; fi; "
         b'm=; if [ -f "$t" ]; then m=$(stat -c %%a -- "$t" 2>/dev/null || '
-        # Nobody reads it meanwhile who may not read what it replaces.
+        # Who may not read the old file may not read the part meanwhile either.
         b'stat -f %%Lp -- "$t" 2>/dev/null); [ -z "$m" ] || umask 077; fi; '
         b'{ %b > "$p" && n=$(wc -c < "$p") && [ $n -eq %d ] && '
         b'{ [ -z "$m" ] || chmod "$m" "$p"; } && mv -f -- "$p" "$t" && echo done; } || '
@@ -74,5 +93,42 @@ def _check(status: int, out: bytes, err: bytes, target: bytes, host: str) -> Non
         raise error_of(to_text(err), target, host=host)
     if out != b"done\n":
         raise InvalidAnswer(
-            f"{visible(target)!r} was not said to be written", host=host, command="write"
+            f"the host did not confirm that {visible(target)!r} was written",
+            host=host,
+            command="write",
         )
+
+
+# --------------------------------------------------------------------------- why it failed
+
+
+def explain(shell: ControlShell, host: str, error: TransferError, path: bytes) -> Exception:
+    """The reason behind sftp's bare "Failure" (a full disk, a quota, …), or the error itself."""
+    if isinstance(error, OSError) or "Failure" not in error.message:
+        return error
+    return probe_host(shell, host, path) or error
+
+
+def probe_host(shell: ControlShell, host: str, path: bytes) -> OSError | None:
+    """The host's error for one megabyte more in a file or directory; ``None`` if it fits."""
+    script = b'p=%b; [ -d "$p" ] && p=$p/.oj-probe; head -c %d /dev/zero >> "$p"; s=$?; '
+    script = script % (quote_path(path), _PROBE) + b'rm -f -- "$p"; exit $s'
+    answer = shell.call(script, again=True)
+    stderr = to_text(answer.stderr)
+    if answer.status == 0 or errno_of(stderr) is None:
+        return None
+    found = error_of(stderr, path, host=host)
+    return found if isinstance(found, OSError) else None
+
+
+def probe_here(directory: bytes) -> OSError | None:
+    """The system's error for one megabyte more in a local directory; ``None`` if it fits."""
+    import tempfile
+
+    try:
+        with tempfile.TemporaryFile(dir=directory, buffering=0) as handle:
+            while handle.tell() < _PROBE:
+                handle.write(bytes(65536))
+    except OSError as error:
+        return error
+    return None

@@ -1,4 +1,4 @@
-"""sha256 on both sides: of one file, of the beginning of one, of many in one command."""
+"""``verify=True``: sha256 on both sides, of one file or of many in one command."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from ..errors import InvalidAnswer, TransferError, VerifyFailed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .options import Site
+    from .lanes import Lanes
 
 _CHUNK = 1 << 20
 _HEX = 64
 _HEXADECIMAL = re.compile(rb"[0-9a-f]{64}\Z")
 
 
-def _tool(site: Site) -> bytes:
-    program = site.files.features.sha256
+def _tool(lanes: Lanes) -> bytes:
+    program = lanes.files.features.sha256
     if not program:
-        raise TransferError("the host has no sha256sum to compare with", host=site.host)
+        raise TransferError("the host has no sha256sum to compare with", host=lanes.host)
     return {"shasum": b"shasum -a 256", "sha256": b"sha256 -q"}.get(program, b"sha256sum")
 
 
-def can_compare(site: Site) -> bool:
-    """Whether the host can tell a sha256."""
-    return bool(site.files.features.sha256)
+def can_compare(lanes: Lanes) -> bool:
+    """Whether the host has a program for sha256."""
+    return bool(lanes.files.features.sha256)
 
 
 def local(path: bytes, size: int | None = None) -> str:
@@ -48,23 +48,23 @@ def local(path: bytes, size: int | None = None) -> str:
     return digest.hexdigest()
 
 
-def remote(site: Site, path: bytes, size: int | None = None) -> str:
+def remote(lanes: Lanes, path: bytes, size: int | None = None) -> str:
     """The sha256 of a file on the host, or of its first ``size`` bytes, in hex."""
-    script = _tool(site) + b" < " + quote_path(path)
+    script = _tool(lanes) + b" < " + quote_path(path)
     if size is not None:
-        script = b"head -c %d < %b | %b" % (size, quote_path(path), _tool(site))
-    plan = site.commands.plan(script, prologue="")
-    done = site.commands.run_bytes(plan, again=True, timeout=limits.READING, most=limits.WORDS)
+        script = b"head -c %d < %b | %b" % (size, quote_path(path), _tool(lanes))
+    plan = lanes.commands.plan(script, prologue="")
+    done = lanes.commands.run_bytes(plan, again=True, timeout=limits.READING, most=limits.WORDS)
     if done.returncode != 0:
-        raise error_of(to_text(done.stderr), path, host=site.host)
-    return _sum(site, b"".join(done.stdout.split()[:1]), path)
+        raise error_of(to_text(done.stderr), path, host=lanes.host)
+    return _sum(lanes, b"".join(done.stdout.split()[:1]), path)
 
 
-def _sum(site: Site, word: bytes, path: bytes) -> str:
+def _sum(lanes: Lanes, word: bytes, path: bytes) -> str:
     if not _HEXADECIMAL.match(word):
         raise InvalidAnswer(
             f"the host's checksum of {visible(path)!r} is none: {visible(word) or 'nothing'}",
-            host=site.host,
+            host=lanes.host,
             command="checksum",
         )
     return to_text(word)
@@ -75,13 +75,13 @@ def local_many(top: bytes, names: Sequence[bytes]) -> dict[bytes, str]:
     return {name: local(os.path.join(top, name)) for name in names}
 
 
-def remote_many(site: Site, top: bytes, names: Sequence[bytes]) -> dict[bytes, str]:
+def remote_many(lanes: Lanes, top: bytes, names: Sequence[bytes]) -> dict[bytes, str]:
     """The sha256 of files on the host below ``top``, by name: one command, any names."""
     if not names:
         return {}
-    tool = _tool(site)
-    # The names travel on stdin and come back behind their sums, both ended by NUL; only GNU's
-    # -z writes them as they are.
+    tool = _tool(lanes)
+    # Names go by stdin and come back after their sums, each ended by NUL; without GNU's -z
+    # sha256sum would escape some of them.
     script = (
         b"cd -- %b || exit 1; if sha256sum -z </dev/null >/dev/null 2>&1; then "
         b"exec xargs -0 sha256sum -z; fi; exec xargs -0 /bin/sh -c 'for f; do "
@@ -89,40 +89,40 @@ def remote_many(site: Site, top: bytes, names: Sequence[bytes]) -> dict[bytes, s
         % (quote_path(top), tool)
     )
     data = b"".join(b"./" + name + b"\0" for name in names)
-    plan = site.commands.plan(script, prologue="")
-    done = site.commands.run_bytes(
+    plan = lanes.commands.plan(script, prologue="")
+    done = lanes.commands.run_bytes(
         plan, data=data, again=True, timeout=limits.READING, most=limits.LISTING
     )
     if done.returncode != 0:
-        raise error_of(to_text(done.stderr), top, host=site.host)
+        raise error_of(to_text(done.stderr), top, host=lanes.host)
     found: dict[bytes, str] = {}
     for record in done.stdout.split(b"\0")[:-1]:
         name = record[_HEX + 2 :].removeprefix(b"./")
-        found[name] = _sum(site, record[:_HEX], name)
+        found[name] = _sum(lanes, record[:_HEX], name)
     missing = set(names) - found.keys()
     if missing:
         raise TransferError(
-            f"the host told no checksum of {to_text(min(missing))!r}", host=site.host, sent="yes"
+            f"the host gave no checksum of {to_text(min(missing))!r}", host=lanes.host, sent="yes"
         )
     return found
 
 
-def compare(site: Site, here: bytes, there: bytes) -> None:
+def compare(lanes: Lanes, here: bytes, there: bytes) -> None:
     """Raise ``VerifyFailed`` unless a local file and one on the host have the same sha256."""
-    if local(here) != remote(site, there):
+    if local(here) != remote(lanes, there):
         raise VerifyFailed(
             f"the checksums of {os.fsdecode(here)!r} and {to_text(there)!r} differ",
-            host=site.host,
+            host=lanes.host,
             sent="yes",
         )
 
 
-def compare_many(site: Site, here: bytes, there: bytes, names: Sequence[bytes]) -> None:
-    """The same for files below two directories; the error names the first that differs."""
-    theirs = remote_many(site, there, names)
+def compare_many(lanes: Lanes, here: bytes, there: bytes, names: Sequence[bytes]) -> None:
+    """Compare files below two directories; ``VerifyFailed`` names the first that differs."""
+    theirs = remote_many(lanes, there, names)
     for name, ours in local_many(here, names).items():
         if theirs[name] != ours:
             both = os.fsdecode(os.path.join(here, name)), to_text(posixpath.join(there, name))
             raise VerifyFailed(
-                f"the checksums of {both[0]!r} and {both[1]!r} differ", host=site.host, sent="yes"
+                f"the checksums of {both[0]!r} and {both[1]!r} differ", host=lanes.host, sent="yes"
             )

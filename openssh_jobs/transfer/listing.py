@@ -1,26 +1,31 @@
-"""What a tree holds and which of it is wanted: local walks, filters, and lists for tar."""
+"""The members of a tree, local or on the host, and the patterns that select some of them."""
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import os
 import re
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..commands.quoting import to_text
+from ..commands import limits
+from ..commands.os_errors import error_of
+from ..commands.quoting import quote_path, to_text
 from ..errors import TransferError
 from ..files.host_names import HostNames
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from .lanes import Lanes
+
 
 class Member(NamedTuple):
-    """One thing in a tree: its path below the top (bytes), its kind and its size.
+    """One member of a tree: its path below the top (bytes), its kind and its size in bytes.
 
     ``kind`` is one of ``f d l o`` (file, directory, link, other: a fifo or a device), ``blocks``
-    what it takes on its disk, in 512 bytes; -1 where that is not known.
+    the space that it takes on its disk, in units of 512 bytes; -1 where that is not known.
     """
 
     name: bytes
@@ -32,16 +37,16 @@ class Member(NamedTuple):
 
 
 class Filter:
-    """Shell patterns that choose files: ``only`` keeps, ``exclude`` drops.
+    """Shell patterns that select files: ``only`` keeps, ``exclude`` drops.
 
-    A pattern without a slash is held against the last part of a name, one with a slash against
-    the whole path below the top.  ``exclude`` also drops directories with all in them.
+    A pattern without a slash is matched with the last part of a name, one with a slash with the
+    whole path below the top.  ``exclude`` also drops directories with all in them.
     """
 
     def __init__(self, only: Sequence[str] | None, exclude: Sequence[str] | None) -> None:
         for name, patterns in (("only", only), ("exclude", exclude)):
             if isinstance(patterns, str):
-                raise TypeError(f"{name} is a list of patterns, not one text")
+                raise TypeError(f"{name} must be a list of patterns, not a single text")
         self._only = [_compile(pattern) for pattern in only] if only is not None else None
         self._exclude = [_compile(pattern) for pattern in exclude or ()]
 
@@ -51,7 +56,7 @@ class Filter:
         return self._only is None and not self._exclude
 
     def keeps(self, member: Member) -> bool:
-        """Whether a member is wanted, apart from directories above it that are not."""
+        """Whether the patterns select a member, whatever they say of the directories above it."""
         if any(self._matches(pattern, member.name) for pattern in self._exclude):
             return False
         if self._only is None or member.kind == "d":
@@ -64,7 +69,7 @@ class Filter:
         return regex.match(name if whole else name.rpartition(b"/")[2]) is not None
 
     def select(self, members: Iterable[Member]) -> list[Member]:
-        """The wanted members; directories that are left empty by ``only`` are dropped."""
+        """The selected members; directories that ``only`` leaves empty are dropped."""
         kept: list[Member] = []
         dropped: set[bytes] = set()
         for member in sorted(members):
@@ -89,13 +94,13 @@ class Filter:
 def _compile(pattern: str) -> tuple[bool, re.Pattern[bytes]]:
     if not pattern:
         raise ValueError("an empty pattern matches nothing")
-    # Names are compared as bytes, each standing for one latin-1 character in the translation.
+    # Names are matched as bytes: each is one latin-1 character in the translation.
     text = os.fsencode(pattern.rstrip("/")).decode("latin-1")
     return "/" in text, re.compile(fnmatch.translate(text.lstrip("/")).encode("latin-1"))
 
 
 def walk(top: bytes, *, follow_symlinks: bool = False) -> list[Member]:
-    """All members of a local tree; ``OSError`` for a directory that cannot be read.
+    """List all members of a local tree; ``OSError`` for a directory that cannot be read.
 
     With ``follow_symlinks`` a link counts as what it points to; a loop is ``OSError`` (ELOOP).
     """
@@ -103,7 +108,7 @@ def walk(top: bytes, *, follow_symlinks: bool = False) -> list[Member]:
 
 
 def scan(top: bytes, *, follow_symlinks: bool = False) -> Iterator[tuple[Member, os.stat_result]]:
-    """The same one by one, each with all that the system says of it."""
+    """Yield what ``walk`` lists, each with the facts of ``os.stat``."""
     pending: list[tuple[bytes, tuple[tuple[int, int], ...]]] = [(b"", ())]
     while pending:
         below, above = pending.pop()
@@ -111,7 +116,7 @@ def scan(top: bytes, *, follow_symlinks: bool = False) -> Iterator[tuple[Member,
         facts = os.stat(place)
         here = (facts.st_dev, facts.st_ino)
         if here in above:
-            raise OSError(40, "a loop of symbolic links", os.fsdecode(place))
+            raise OSError(errno.ELOOP, "a loop of symbolic links", os.fsdecode(place))
         before = below + b"/" if below else b""
         with os.scandir(place) as entries:
             for entry in entries:
@@ -129,30 +134,32 @@ _KINDS = {stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l"}
 
 
 _MOST = 1 << 63
+LIST_TIMEOUT = 600.0
+"""Seconds for the host to list a tree."""
 
 
 def count_of(digits: bytes, *, signed: bool = False) -> int:
-    """A number in a host's listing; ``ValueError`` for what no file system gives."""
+    """A number in a host's listing; ``ValueError`` for one that no file system has."""
     if len(digits) < 19 and digits.isdigit():
         return int(digits)
     plain = digits.removeprefix(b"-") if signed else digits
     # Not int() alone: it takes "1_0" and " 1".
     if not plain.isdigit() or len(plain) > 19 or int(plain) >= _MOST:
-        raise ValueError(f"no number: {digits[:40]!r}")
+        raise ValueError(f"not a number: {digits[:40]!r}")
     return int(digits)
 
 
 def unreadable(top: bytes, error: ValueError, host: str) -> TransferError:
-    """The error for a listing that is none."""
+    """The error for a listing that ``error`` says is none."""
     return TransferError(
         f"the host's listing of {to_text(top)!r} cannot be read ({error})", host=host, sent="yes"
     )
 
 
 def parse_find(output: bytes, host: str = "") -> list[Member]:
-    """Read ``KIND SIZE BLOCKS ./NAME`` records, each ended by NUL, the top itself among them.
+    """Read ``KIND SIZE BLOCKS ./NAME`` records, each ended by NUL, one of them for the top itself.
 
-    ``ValueError`` where it is no such answer, ``UnsafeName`` for a name that is refused.
+    Raises ``ValueError`` for anything else, ``UnsafeName`` for a name that is refused.
     """
     *records, rest = output.split(b"\0")
     if rest:
@@ -176,6 +183,22 @@ FIND_PLAIN = (
     rb"""elif [ -d "$p" ]; then k=d; elif [ -f "$p" ]; then k=f; """
     rb"""s=$(wc -c < "$p"); else k=o; fi; printf "%s %d -1 %s\0" $k $s "$p"; done' sh {} +"""
 )
+
+
+def list_remote(lanes: Lanes, source: bytes, follow_symlinks: bool) -> list[Member]:
+    """List all members of a tree on the host, in one round trip."""
+    script = FIND_PRINTF if lanes.files.features.find_printf else FIND_PLAIN
+    if follow_symlinks:
+        script = script.replace(b"find .", b"find -L .", 1)
+        script = script.replace(b'if [ -L "$p" ]; then k=l; elif', b"if")
+    script = b"cd -- %b && %b" % (quote_path(source), script)
+    answer = lanes.shell.call(script, again=True, timeout=LIST_TIMEOUT, most=limits.LISTING)
+    if answer.status != 0:
+        raise error_of(to_text(answer.stderr), source, host=lanes.host)
+    try:
+        return parse_find(answer.stdout, lanes.host)
+    except ValueError as error:
+        raise unreadable(source, error, lanes.host) from error
 
 
 def tar_list(members: Iterable[Member]) -> bytes:

@@ -1,10 +1,8 @@
-"""Local programs (rsync, scp) that start an ssh of their own: it uses the master or fails."""
+"""Running local programs (rsync, scp) that start an ssh, which uses the master or fails."""
 
 from __future__ import annotations
 
-import os
 import re
-import time
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..commands.os_errors import errno_of, error_of, local_error
@@ -17,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..openssh.master import Link
-    from .options import Site
+    from .lanes import Lanes
 
 STEP = 0.25
-"""Seconds between two looks at a program at work."""
+"""Seconds between two calls of ``tick``."""
 _REFUSALS = ("refused by peer", "Control socket connect", "UNKNOWN port 65535",
              "kex_exchange_identification", "read from master failed")  # fmt: skip
 _CUT = ("Connection closed", "Connection reset", "Broken pipe", "lost connection",
@@ -30,7 +28,7 @@ _ROLE = re.compile(r"\[(?P<role>\w+)\].*?: (?P<words>[^:\n]+?) \(\d+\)\s*$", re.
 
 
 def run(
-    site: Site,
+    lanes: Lanes,
     argv_of: Callable[[Link], Sequence[str | bytes]],
     *,
     what: str,
@@ -56,12 +54,12 @@ def run(
         ended[:] = [(code, said)]
         return link
 
-    link, slot = site.commands.sessions.start(starter, what=what, again=True)
+    link, slot = lanes.commands.sessions.start(starter, what=what, again=True)
     slot.release()
     code, said = ended[0]
     if code != 0:
-        raise _error(site, link, what, said, path, local, sends=sends)
-    site.commands.sessions.confirmed()
+        raise _error(lanes, link, what, said, path, local, sends=sends)
+    lanes.commands.sessions.confirmed()
 
 
 def _run(
@@ -88,61 +86,28 @@ def _run(
 
 
 def _error(
-    site: Site, link: Link, what: str, said: str, path: bytes, local: bytes, *, sends: bool
+    lanes: Lanes, link: Link, what: str, said: str, path: bytes, local: bytes, *, sends: bool
 ) -> Exception:
     said = said.strip()
-    sessions = site.commands.sessions
+    sessions = lanes.commands.sessions
     if any(text in said for text in _CUT) and not sessions.still_answers(link):
         sessions.forget(link)
         return sessions.master.lost(link, what)
-    # A pipe that broke is what the other side's failure looked like from here.
-    told = [one for one in _ROLE.finditer(said) if one["words"] != "Broken pipe"]
-    if told:
-        role = told[0]
+    # A broken pipe on one side means that the other side failed.
+    roles = [found for found in _ROLE.finditer(said) if found["words"] != "Broken pipe"]
+    if roles:
+        role = roles[0]
         there = (role["role"] != "sender") == sends
         if there:
-            return error_of(role["words"], path, host=site.host)
+            return error_of(role["words"], path, host=lanes.host)
         return local_error(to_text(local), role["words"])
     lines = [line for line in said.splitlines() if line.strip()]
     if errno_of(lines[0] if lines else "") is not None:
         if lines[0].startswith((to_text(local), f"{what}: {to_text(local)}")):
             return local_error(to_text(local), lines[0])
-        return error_of(lines[0], path, host=site.host)
+        return error_of(lines[0], path, host=lanes.host)
     text = lines[0] if lines else f"{what} failed without a word"
     advice = None
     if "is your shell clean" in said:
         advice = "The login shell there prints something before a command begins."
-    return TransferError(f"{what}: {text}", host=site.host, sent="yes", advice=advice)
-
-
-def read_counter(pid: int, name: str) -> int | None:
-    """Bytes that a process of ours has read (``rchar``) or written (``wchar``), where told."""
-    try:
-        with open(f"/proc/{pid}/io", "rb") as handle:
-            for line in handle:
-                key, _, value = line.partition(b":")
-                if key == name.encode():
-                    return int(value)
-    except OSError:
-        pass
-    return None
-
-
-def moved_by(pid: int, name: str) -> int:
-    """The same as a sign of life: where the system counts nothing there always is one."""
-    counted = read_counter(pid, name)
-    if counted is None and not os.path.isdir("/proc/self"):
-        return time.monotonic_ns()
-    return -1 if counted is None else counted
-
-
-def descriptor_offset(pid: int, path: bytes) -> int | None:
-    """How far a process of ours is in a file that it has open, where the system tells."""
-    try:
-        for name in os.listdir(f"/proc/{pid}/fd"):
-            if os.readlink(os.fsencode(f"/proc/{pid}/fd/{name}")) == path:
-                with open(f"/proc/{pid}/fdinfo/{name}", "rb") as handle:
-                    return int(handle.readline().split()[1])
-    except (OSError, IndexError, ValueError):
-        pass
-    return None
+    return TransferError(f"{what}: {text}", host=lanes.host, sent="yes", advice=advice)

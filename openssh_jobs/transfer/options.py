@@ -1,42 +1,28 @@
-"""What ``put`` and ``get`` may be told, what they answer, and what all ways to move files need."""
+"""``Options`` and ``TransferResult``: what ``put`` and ``get`` take and return."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..commands.control_shell import ControlShell
-    from ..commands.runner import Commands
-    from ..files.remote_files import Files
     from . import listing
-    from .sftp import Sftp
 
     Progress = Callable[[int, int, int, int, str], object]
 
 METHODS = ("auto", "sftp", "scp", "tar", "rsync")
 
 
-class Site(NamedTuple):
-    """The lanes of one connection, for whatever moves files on them."""
-
-    commands: Commands
-    shell: ControlShell
-    sftp: Sftp
-    files: Files
-    host: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferResult:
-    """What a ``put`` or ``get`` moved: counts of files, bytes, and seconds.
+    """What a ``put`` or ``get`` moved: counts of files and bytes, and the seconds that it took.
 
-    ``skipped`` are files that were left out: by a pattern, or because they were there already.
+    ``skipped`` counts files that a pattern left out or that were there already.
     """
 
     files: int
@@ -47,7 +33,7 @@ class TransferResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to move files; checked before anything is touched."""
+    """How to move files.  Raises ``ConfigurationError`` for options that contradict each other."""
 
     method: str = "auto"
     only: Sequence[str] | None = None
@@ -60,14 +46,16 @@ class Options:
     follow_symlinks: bool = False
     progress: Progress | None = None
     mark: bytes | None = None
-    """A file's name: one of our own that a directory is to have when it gets its name."""
+    """The name of a file that is made in a directory before the directory gets its name."""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise ConfigurationError(f"method={self.method!r} is none of {', '.join(METHODS)}")
+            raise ConfigurationError(
+                f"method must be one of {', '.join(METHODS)}, not {self.method!r}"
+            )
         if self.resume and self.method not in ("auto", "tar"):
             raise ConfigurationError(
-                f"resume=True goes on by a stream of its own, not by method={self.method!r}",
+                f"resume=True uses a stream of its own, not method={self.method!r}",
                 advice="Leave method= out.",
             )
 
@@ -80,19 +68,19 @@ class Options:
 
     @property
     def keeps_times(self) -> bool:
-        """Whether files get the times of their sources: else an update would find them changed."""
+        """Whether files get the times of their sources; the next ``update`` compares them."""
         return self.preserve or self.update
 
     @property
     def into_existing(self) -> bool:
-        """Whether a directory that exists is added to."""
+        """Whether members are added to a directory that exists."""
         return self.merge or self.update
 
     def with_times(self) -> Options:
-        """The same for what moves trees, where ``preserve`` means the times only."""
+        """The options for a tree, where ``preserve`` means the times only."""
         return replace(self, preserve=self.keeps_times)
 
     def report(self, done: int, total: int, files: int, of: int, name: bytes) -> None:
-        """Tell ``progress``, if anybody listens."""
+        """Call ``progress``, if there is one."""
         if self.progress is not None:
             self.progress(done, total, files, of, os.fsdecode(os.path.basename(name)))

@@ -1,7 +1,7 @@
-"""One large file as several ranges at once on one connection, for links with a long round trip.
+"""One large file as several ranges at once, for connections with a long round trip.
 
 An SSH channel has a window of 2 MB, so one stream moves at most that in a round trip.  Each range
-is a ``dd`` on the host with a channel of its own; a login more would win nothing.
+is a ``dd`` on the host with a channel of its own; a second login would gain nothing.
 """
 
 from __future__ import annotations
@@ -25,39 +25,43 @@ if TYPE_CHECKING:
     from ..commands.child import Running
     from ..commands.runner import Commands
 
-LANES = 4
+RANGES = 4
 SMALLEST = 8 << 20
-"""Bytes from which on it is worth the sessions."""
+"""Size in bytes from which on several ranges are worth their sessions."""
 LONG = 0.015
 """Seconds of a round trip from which on the window is the limit, not the cipher."""
 BLOCK = 1 << 20
+"""Bytes; every range begins at a multiple of it."""
 _PIECE = 1 << 18
 
 
 class Range(NamedTuple):
-    """A part of a file: from block ``first`` on, ``size`` bytes."""
+    """A piece of a file: ``size`` bytes from block ``first`` on."""
 
     first: int
     size: int
 
 
-def split(size: int, lanes: int = LANES, begin: int = 0) -> list[Range]:
-    """A file of ``size`` bytes in at most ``lanes`` ranges that begin at whole blocks.
+def split(size: int, ranges: int = RANGES, begin: int = 0) -> list[Range]:
+    """Split a file of ``size`` bytes into at most ``ranges`` ranges.
 
-    ``begin``: a number of blocks that are left out.
+    ``begin``: the first block; those before it are left out.
     """
     blocks = -(-size // BLOCK) - begin
     found, first = [], begin
-    for lane in range(lanes):
-        count = blocks // lanes + (lane < blocks % lanes)
+    for number in range(ranges):
+        count = blocks // ranges + (number < blocks % ranges)
         if count:
             found.append(Range(first, min(count * BLOCK, size - first * BLOCK)))
             first += count
     return found
 
 
-class _Lanes:
-    """Threads, one a range; the first error ends them all."""
+class RangeThreads:
+    """One thread for each range of a file at ``path`` on the host; the first error ends them all.
+
+    ``done`` counts the bytes that have been moved.
+    """
 
     def __init__(self, commands: Commands, path: bytes, host: str) -> None:
         self._commands = commands
@@ -71,8 +75,8 @@ class _Lanes:
     def run(
         self, work: Callable[[Range], None], ranges: list[Range], tick: Callable[[], object]
     ) -> None:
-        """Do the work of all ranges; raises the first error after all threads have ended."""
-        threads = [threading.Thread(target=self._one, args=(work, one)) for one in ranges]
+        """Do ``work`` for all ranges; raises the first error after all threads have ended."""
+        threads = [threading.Thread(target=self._try, args=(work, piece)) for piece in ranges]
         for thread in threads:
             thread.start()
         try:
@@ -88,9 +92,9 @@ class _Lanes:
         if self._error is not None:
             raise self._error
 
-    def _one(self, work: Callable[[Range], None], one: Range) -> None:
+    def _try(self, work: Callable[[Range], None], piece: Range) -> None:
         try:
-            work(one)
+            work(piece)
         except BaseException as error:  # noqa: BLE001 - raised again in run
             self._fail(error)
 
@@ -99,11 +103,11 @@ class _Lanes:
             if self._error is None:
                 self._error = error
             running, self._running = self._running, []
-        for one in running:
-            one.end()
+        for command in running:
+            command.end()
 
     def started(self, running: Running) -> None:
-        """A range's command is at work."""
+        """Add the command of a range, to be ended if another range fails."""
         with self._lock:
             failed = self._error is not None
             if not failed:
@@ -112,14 +116,14 @@ class _Lanes:
             running.end()
 
     def moved(self, count: int) -> None:
-        """So many bytes more have gone through."""
+        """Count bytes that have been moved.  Raises if another range failed."""
         with self._lock:
             if self._error is not None:
                 raise TransferError("another range of the file failed", host=self._host)
             self.done += count
 
     def wait(self, fd: int, event: int) -> bool:
-        """Wait until bytes can move; an error where none do for ``limits.SILENCE``."""
+        """Wait until bytes can move; ``TransferError`` after ``limits.SILENCE`` seconds."""
         poll = select.poll()
         poll.register(fd, event)
         if not poll.poll(limits.SILENCE * 1000):
@@ -129,7 +133,7 @@ class _Lanes:
         return True
 
     def end(self, running: Running) -> None:
-        """Wait for a range's command; the error of the path where it failed."""
+        """Wait for the command of a range; raises the error of the path where it failed."""
         exchange = Exchange(running, b"", most=limits.WORDS)
         if not exchange.run(time.monotonic() + limits.SILENCE):
             raise self._commands.sessions.master.lost(running.link, running.plan.what)
@@ -139,8 +143,8 @@ class _Lanes:
         if status is None:
             raise self._commands.no_status(running)
         if status != 0:
-            _, said = exchange.output()
-            raise error_of(to_text(said), self._path, host=self._host)
+            _, stderr = exchange.output()
+            raise error_of(to_text(stderr), self._path, host=self._host)
 
 
 def send(
@@ -151,18 +155,18 @@ def send(
     host: str,
     tick: Callable[[int], object],
     *,
-    lanes: int = LANES,
+    ranges: int = RANGES,
     begin: int = 0,
 ) -> None:
-    """A local file of ``size`` bytes onto ``part`` on the host, from block ``begin`` on."""
-    at_work = _Lanes(commands, part, host)
+    """Send a local file of ``size`` bytes to ``part`` on the host, from block ``begin`` on."""
+    threads = RangeThreads(commands, part, host)
 
-    def work(one: Range) -> None:
-        # What comes short from the pipe is written short: the blocks of `seek` stay in place.
+    def work(piece: Range) -> None:
+        # dd writes a short read as a short block; the offset of `seek` counts in whole ones.
         script = b"umask 077; exec dd of=%b bs=%d seek=%d conv=notrunc" % (
             quote_path(part),
             BLOCK,
-            one.first,
+            piece.first,
         )
         read_end, write_end = os.pipe()
         try:
@@ -172,22 +176,22 @@ def send(
             finally:
                 close_fd(read_end)
             try:
-                at_work.started(running)
+                threads.started(running)
                 with open(source, "rb", buffering=0) as handle:
-                    _pump(handle.fileno(), one, write_end, at_work)
+                    _pump(handle.fileno(), piece, write_end, threads)
                 close_fd(write_end)
                 write_end = -1
-                at_work.end(running)
+                threads.end(running)
             finally:
                 running.close()
         finally:
             close_fd(write_end)
 
-    at_work.run(work, split(size, lanes, begin), lambda: tick(begin * BLOCK + at_work.done))
+    threads.run(work, split(size, ranges, begin), lambda: tick(begin * BLOCK + threads.done))
 
 
-def _pump(source: int, one: Range, to: int, lanes: _Lanes) -> None:
-    at, left = one.first * BLOCK, one.size
+def _pump(source: int, piece: Range, to: int, threads: RangeThreads) -> None:
+    at, left = piece.first * BLOCK, piece.size
     os.set_blocking(to, False)
     while left:
         data = os.pread(source, min(_PIECE, left), at)
@@ -195,14 +199,14 @@ def _pump(source: int, one: Range, to: int, lanes: _Lanes) -> None:
             raise TransferError("the file became shorter while it was read")
         view = memoryview(data)
         while view:
-            lanes.wait(to, select.POLLOUT)
+            threads.wait(to, select.POLLOUT)
             try:
                 view = view[os.write(to, view) :]
             except BlockingIOError:
                 continue
             except BrokenPipeError:
-                return  # the command there has ended: its status says why
-        lanes.moved(len(data))
+                return  # the command on the host has ended: its status says why
+        threads.moved(len(data))
         at += len(data)
         left -= len(data)
 
@@ -215,20 +219,20 @@ def receive(
     host: str,
     tick: Callable[[int], object],
     *,
-    lanes: int = LANES,
+    ranges: int = RANGES,
     begin: int = 0,
 ) -> None:
-    """A file of ``size`` bytes on the host into the local file ``part``, which exists."""
+    """Receive a file of ``size`` bytes into the local file ``part``, which exists."""
     from .streams import skip_to_mark
 
-    at_work = _Lanes(commands, source, host)
+    threads = RangeThreads(commands, source, host)
 
-    def work(one: Range) -> None:
+    def work(piece: Range) -> None:
         script = b"exec dd if=%b bs=%d skip=%d count=%d" % (
             quote_path(source),
             BLOCK,
-            one.first,
-            -(-one.size // BLOCK),
+            piece.first,
+            -(-piece.size // BLOCK),
         )
         read_end, write_end = os.pipe()
         try:
@@ -237,34 +241,34 @@ def receive(
             finally:
                 close_fd(write_end)
             try:
-                at_work.started(running)
+                threads.started(running)
                 skip_to_mark(read_end, running)
                 with open(part, "r+b", buffering=0, opener=permissions.opener) as handle:
-                    _store(read_end, one, handle.fileno(), at_work)
-                at_work.end(running)
+                    _store(read_end, piece, handle.fileno(), threads)
+                threads.end(running)
             finally:
                 running.close()
         finally:
             close_fd(read_end)
 
-    at_work.run(work, split(size, lanes, begin), lambda: tick(begin * BLOCK + at_work.done))
+    threads.run(work, split(size, ranges, begin), lambda: tick(begin * BLOCK + threads.done))
 
 
-def _store(source: int, one: Range, to: int, lanes: _Lanes) -> None:
-    at, left = one.first * BLOCK, one.size
+def _store(source: int, piece: Range, to: int, threads: RangeThreads) -> None:
+    at, left = piece.first * BLOCK, piece.size
     over = 0
-    while lanes.wait(source, select.POLLIN) and (data := os.read(source, _PIECE)):
+    while threads.wait(source, select.POLLIN) and (data := os.read(source, _PIECE)):
         over += max(0, len(data) - left)
         if over > BLOCK:
-            # dd was asked for whole blocks, and these are more.
+            # dd reads whole blocks, so one more than asked for may arrive, and no more.
             raise TransferError("a range of the file does not end", sent="yes")
         data = data[:left]  # a file that grew meanwhile is cut where it was
         view, place = memoryview(data), at
         while view:
             count = os.pwrite(to, view, place)
             view, place = view[count:], place + count
-        lanes.moved(len(data))
+        threads.moved(len(data))
         at += len(data)
         left -= len(data)
     if left:
-        raise TransferError(f"a range of the file came {left} bytes short", sent="yes")
+        raise TransferError(f"a range of the file is {left} bytes short", sent="yes")

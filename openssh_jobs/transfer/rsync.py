@@ -1,44 +1,48 @@
-"""``method="rsync"``: both sides' rsync on the master's socket, into the stage of a transfer.
+"""``method="rsync"``: the rsync of both sides on the master's socket, into the stage of a transfer.
 
-What lies at the target is the basis for its deltas (``--compare-dest``): of a large file that
-changed in part only the changes travel.
+The target is the basis for rsync's deltas (``--compare-dest``): of a large file that changed in
+part only the changes travel.
 """
 
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
-from ..commands.quoting import envelope, quote_path
+from ..commands.os_errors import error_of
+from ..commands.quoting import envelope, quote_path, to_text
 from ..errors import ConfigurationError, TransferError
+from ..files import host_names
 from ..openssh import process, ssh_config
 from ..transport.sessions import guarded_arguments
-from . import local_programs
+from . import listing, local_programs, parts, staging
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ..openssh.master import Link
-    from . import listing
-    from .options import Options, Site
+    from .lanes import Lanes
+    from .options import Options
 
 _STALL = 300
 """Seconds without a byte after which rsync gives up."""
 
 
-def require(site: Site) -> str:
-    """The rsync of this machine; an error that says on which side there is none."""
+def require(lanes: Lanes) -> str:
+    """The path of the local rsync; an error that names the side on which there is none."""
     here = shutil.which("rsync")
     if here is None:
         raise ConfigurationError(
             "there is no rsync on this machine", advice='Leave method="rsync" out.'
         )
-    if not site.files.features.rsync:
+    if not lanes.files.features.rsync:
         raise TransferError(
-            "there is no rsync on the host", host=site.host, advice='Leave method="rsync" out.'
+            "there is no rsync on the host", host=lanes.host, advice='Leave method="rsync" out.'
         )
     return here
 
@@ -65,7 +69,7 @@ def _options(options: Options, *, links: bool) -> list[str]:
 
 
 def _there(directory: bytes) -> bytes:
-    """How rsync is started on the host: inside the directory, so that no name is an argument."""
+    """``--rsync-path``: rsync inside a directory on the host, so that no name is an argument."""
     # A name among the arguments would go through rsync's own globbing.
     return envelope(b'cd -- %b && exec rsync "$0" "$@"' % quote_path(directory))
 
@@ -75,15 +79,15 @@ def _names(members: Sequence[listing.Member]) -> bytes:
     return b"".join(b"./" + member.name + b"\0" for member in members)
 
 
-# After each thing: what it was (>f+++ a file, hf a hard link, cL a link), its size, bytes moved.
-# A form with %b is printed when the thing is done.
+# For each member: what it is (>f+++ a file, hf a hard link, cL a link), its size, bytes moved.
+# rsync prints a format with %b when the member is complete.
 _FORMAT = "--out-format=%i %l %b"
 _LINE = re.compile(rb"^[<>ch.*][fL]\S* (\d+) \d+$", re.MULTILINE)
 _knows_format: dict[str, bool] = {}
 
 
-def _tells(program: str) -> bool:
-    """Whether this rsync can be asked for a line a file: that of macOS is another program."""
+def _has_format(program: str) -> bool:
+    """Whether this rsync prints a line for each file: the one of macOS is another program."""
     if program not in _knows_format:
         said = process.run([program, "--version"], timeout=10).stdout
         _knows_format[program] = b"openrsync" not in said
@@ -91,11 +95,11 @@ def _tells(program: str) -> bool:
 
 
 @contextmanager
-def _telling(
+def _reporting(
     program: str, members: Sequence[listing.Member], options: Options, name: bytes
 ) -> Iterator[tuple[list[str], BinaryIO | None, Callable[[int], object]]]:
-    """What rsync is asked to print, where, and who reads it for ``options.progress``."""
-    if options.progress is None or not _tells(program):
+    """Options for rsync's output, a file for it, and the tick that reads the file for progress."""
+    if options.progress is None or not _has_format(program):
         yield [], None, lambda pid: None
         return
     total = sum(member.size for member in members if member.kind == "f")
@@ -113,39 +117,87 @@ def _telling(
 
 
 def send(
-    site: Site,
+    lanes: Lanes,
     source: bytes,
     stage: bytes,
     members: Sequence[listing.Member],
     options: Options,
     basis: bytes | None,
 ) -> None:
-    """Members of a local directory into one on the host."""
+    """Send members of a local directory into one on the host."""
     ends = (os.path.abspath(source) + b"/", b"none:./")
-    _run(site, ends, stage, basis, members, options, source, told=(basis or stage, source))
+    _run(lanes, ends, stage, basis, members, options, source, about=(basis or stage, source))
 
 
 def receive(
-    site: Site,
+    lanes: Lanes,
     source: bytes,
     stage: bytes,
     members: Sequence[listing.Member],
     options: Options,
     basis: bytes | None,
 ) -> None:
-    """Directories and files of a directory on the host into a local one, but no links.
+    """Receive directories and files of a directory on the host into a local one, but no links.
 
-    A rsync that makes no links writes through none: they are made behind it.
+    The caller makes the links afterwards, so that rsync cannot write through one.
     """
     if not options.follow_symlinks:
         members = [member for member in members if member.kind != "l"]
     ends = (b"none:./", os.path.abspath(stage) + b"/")
     compared = None if basis is None else os.path.abspath(basis)
-    _run(site, ends, source, compared, members, options, source, told=(source, basis or stage))
+    _run(lanes, ends, source, compared, members, options, source, about=(source, basis or stage))
+
+
+def send_file(lanes: Lanes, here: bytes, part: bytes, target: bytes, options: Options) -> None:
+    """Send one local file (an absolute path) to ``part`` on the host.
+
+    rsync keeps names: the file lands in a directory of its own and is moved to the part.
+    """
+    stage, name = part + b"d", os.path.basename(here)
+    basis = posixpath.dirname(target) if posixpath.basename(target) == name else None
+    require(lanes)
+    try:
+        made = lanes.shell.call(b"mkdir -m 700 -- " + quote_path(stage))
+        if made.status != 0:
+            raise error_of(to_text(made.stderr), part, host=lanes.host)
+        members = [listing.Member(name, "f", 0)]
+        send(lanes, os.path.dirname(here), stage, members, _for_one_file(options), basis)
+        moved = b"mv -f -- %b %b" % (quote_path(posixpath.join(stage, name)), quote_path(part))
+        answer = lanes.shell.call(moved)
+        if answer.status != 0:
+            raise error_of(to_text(answer.stderr), part, host=lanes.host)
+    except BaseException as error:
+        parts.remove_remote(lanes, error, stage)
+        raise
+    lanes.shell.call(b"rmdir -- " + quote_path(stage), again=True)
+
+
+def receive_file(lanes: Lanes, source: bytes, here: bytes, target: bytes, options: Options) -> None:
+    """Receive one file into the local file ``here`` (an absolute path), as ``send_file`` sends."""
+    directory, name = posixpath.dirname(source), host_names.last_part(source, host=lanes.host)
+    require(lanes)
+    stage = here + b"d"
+    try:
+        os.mkdir(stage, 0o700)
+        basis = None
+        is_file = os.path.isfile(target) and not os.path.islink(target)
+        if os.path.basename(target) == name and is_file:
+            basis = os.path.dirname(os.path.abspath(target))
+        members = [listing.Member(name, "f", 0)]
+        receive(lanes, directory, stage, members, _for_one_file(options), basis)
+        staging.is_whole_file(os.path.join(stage, name), lanes.host)
+        os.replace(os.path.join(stage, name), here)
+    finally:
+        parts.remove_local(stage)
+
+
+def _for_one_file(options: Options) -> Options:
+    """A link to a file means the file, as with all other methods."""
+    return replace(options.with_times(), follow_symlinks=True, progress=None)
 
 
 def _run(
-    site: Site,
+    lanes: Lanes,
     ends: tuple[bytes, bytes],
     there: bytes,
     basis: bytes | None,
@@ -153,13 +205,13 @@ def _run(
     options: Options,
     name: bytes,
     *,
-    told: tuple[bytes, bytes],
+    about: tuple[bytes, bytes],
 ) -> None:
-    """rsync from one end to the other; ``there`` is where it runs on the host.
+    """Run rsync from one end to the other; ``there`` is its working directory on the host.
 
-    ``told``: the paths that errors on the host and here are about.
+    ``about``: the paths that errors on the host and here are about.
     """
-    program = require(site)
+    program = require(lanes)
     sends = ends[1] == b"none:./"
 
     def argv(link: Link) -> list[str | bytes]:
@@ -170,13 +222,13 @@ def _run(
         words += ["-e", _transport(link), b"--rsync-path=" + _there(there)]
         return [*words, "--", *ends]
 
-    with _telling(program, members, options, name) as (more, said, tick):
+    with _reporting(program, members, options, name) as (more, said, tick):
         local_programs.run(
-            site,
+            lanes,
             argv,
             what="rsync",
-            path=told[0],
-            local=told[1],
+            path=about[0],
+            local=about[1],
             sends=sends,
             stdin=_names(members),
             stdout=said,

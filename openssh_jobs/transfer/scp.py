@@ -1,7 +1,7 @@
 """``method="scp"``: single files by scp's old protocol, for hosts without an sftp subsystem.
 
-The old protocol lets the login shell there read the name, so every sign of it that could mean
-something is put behind a backslash.
+With the old protocol the login shell on the host reads the name: every character of it that could
+have a meaning gets a backslash.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from ..commands.quoting import to_text
+from ..commands.os_errors import error_of
+from ..commands.quoting import quote_path, to_text
 from ..errors import TransferError, UnrepresentableName
 from ..openssh import ssh_config
-from . import local_programs
+from . import local_programs, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..openssh.master import Link
-    from .options import Site
+    from .lanes import Lanes
 
 _SPECIAL = re.compile(rb"[^A-Za-z0-9_/.\x80-\xff-]")
 STALL = 300
@@ -29,7 +30,7 @@ _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 
 def remote_word(path: bytes) -> bytes:
-    """A path on the host as scp's old protocol wants it.
+    """Quote a path on the host for scp's old protocol.
 
     Raises ``UnrepresentableName`` for control characters: a newline ends a line of the protocol,
     and not every login shell takes the others behind a backslash.
@@ -52,9 +53,9 @@ def _argv(link: Link) -> list[str | bytes]:
 
 
 def _watched(
-    site: Site, tick: Callable[[int], object], moved: Callable[[int], int | None]
+    lanes: Lanes, tick: Callable[[int], object], moved: Callable[[int], int | None]
 ) -> Callable[[int], object]:
-    """``tick``, and an end where nothing moved for too long: scp itself would wait for ever."""
+    """``tick``, with a ``TransferError`` where nothing moves: scp itself would wait for ever."""
     seen, since = moved(0), time.monotonic()
 
     def both(pid: int) -> None:
@@ -64,40 +65,52 @@ def _watched(
         if now is None or now != seen:
             seen, since = now, time.monotonic()
         elif time.monotonic() - since > STALL:
-            raise TransferError(f"nothing moved for {STALL} s", host=site.host, sent="yes")
+            raise TransferError(f"nothing moved for {STALL} s", host=lanes.host, sent="yes")
 
     return both
 
 
-def send(
-    site: Site, source: bytes, part: bytes, tick: Callable[[int], object] = lambda pid: None
-) -> None:
-    """A local file (an absolute path) onto ``part`` on the host."""
+def send(lanes: Lanes, source: bytes, part: bytes, report: Callable[[int], object]) -> None:
+    """Send a local file (an absolute path) to ``part`` on the host.
+
+    ``report`` hears how many bytes of it scp has read.
+    """
     word = b"none:" + remote_word(part)
     if b"\n" in source:
         remote_word(source)
+
+    def tick(pid: int) -> None:
+        done = progress.descriptor_offset(pid, source)
+        if done is not None:
+            report(done)
+
+    # scp would make it with the mode of the source: nobody else may read it yet.
+    made = lanes.shell.call(b"umask 077; : > " + quote_path(part), again=True)
+    if made.status != 0:
+        raise error_of(to_text(made.stderr), part, host=lanes.host)
     local_programs.run(
-        site,
+        lanes,
         lambda link: [*_argv(link), "--", source, word],
         what="scp",
         path=part,
         local=source,
         sends=True,
-        tick=_watched(site, tick, lambda pid: local_programs.read_counter(pid, "wchar")),
+        tick=_watched(lanes, tick, lambda pid: progress.read_counter(pid, "wchar")),
     )
 
 
-def receive(
-    site: Site, source: bytes, part: bytes, tick: Callable[[int], object] = lambda pid: None
-) -> None:
-    """A file of the host into the local file ``part`` (an absolute path, which exists)."""
+def receive(lanes: Lanes, source: bytes, part: bytes, tick: Callable[[int], object]) -> None:
+    """Receive a file into the local file ``part`` (an absolute path, which exists).
+
+    ``tick`` is called with scp's pid while it is at work.
+    """
     word = b"none:" + remote_word(source)
     local_programs.run(
-        site,
+        lanes,
         lambda link: [*_argv(link), "--", word, part],
         what="scp",
         path=source,
         local=part,
         sends=False,
-        tick=_watched(site, tick, lambda pid: os.lstat(part).st_size),
+        tick=_watched(lanes, tick, lambda pid: os.lstat(part).st_size),
     )

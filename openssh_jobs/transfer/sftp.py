@@ -22,7 +22,7 @@ from ..errors import ConnectError, ConnectionLost, TransferError
 from ..openssh import mux_protocol, process, reaper, ssh_config
 from ..openssh.locks import CallLock
 from ..transport.sessions import OPEN_TIMEOUT, failure_of
-from .local_programs import read_counter
+from .progress import read_counter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Trees file by file over sftp, where the host has no tar."""
+"""A tree as one batch of the held sftp, file by file: where one side has no tar."""
 
 from __future__ import annotations
 
@@ -7,50 +7,39 @@ import os
 import posixpath
 import stat
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..commands.os_errors import error_of
 from ..commands.quoting import quote, quote_path, sftp_quote, to_text
 from ..errors import TransferError
-from ..files import write_errors
+from ..files import writing
 from . import progress
 from .sftp import NoSubsystem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..commands.control_shell import ControlShell
-    from ..files.remote_files import Files
     from . import listing
+    from .lanes import Lanes
     from .options import Options
-    from .sftp import Sftp
 
 _LINKS_AT_ONCE = 500
 
 
-class Lane(NamedTuple):
-    """What a tree by sftp needs of a connection."""
-
-    sftp: Sftp
-    shell: ControlShell
-    files: Files
-    host: str
-
-
 def no_sftp(host: str) -> TransferError:
-    """The error where only sftp was asked for, and there is none."""
+    """The error for ``method="sftp"`` where the host has none."""
     return TransferError("the host offers no working sftp", host=host, advice='Use method="tar".')
 
 
-def _telling(
+def _reporting(
     lines: list[listing.Member], options: Options, name: bytes
 ) -> Callable[[int], object] | None:
-    """What hears how many lines of a batch, one for each of these members, are done."""
+    """Reports how many lines of a batch, one for each of these members, are done."""
     if options.progress is None:
         return None
     files = [member.kind == "f" for member in lines]
     counts = list(itertools.accumulate(files, initial=0))
-    sums = list(itertools.accumulate((one.size * (one.kind == "f") for one in lines), initial=0))
+    sums = list(itertools.accumulate((m.size * (m.kind == "f") for m in lines), initial=0))
     last = 0.0
 
     def through(done: int) -> None:
@@ -64,9 +53,9 @@ def _telling(
 
 
 def send_tree(
-    lane: Lane, source: bytes, stage: bytes, members: list[listing.Member], options: Options
+    lanes: Lanes, source: bytes, stage: bytes, members: list[listing.Member], options: Options
 ) -> None:
-    """One batch: directories, files, then links; modes of directories last, deepest first."""
+    """Send a tree: directories, files, then links; modes of directories last, deepest first."""
     lines, links, modes = [], [], []
     for member in sorted(members):
         there = posixpath.join(stage, member.name)
@@ -83,28 +72,28 @@ def send_tree(
     top = stat.S_IMODE(os.stat(source).st_mode)
     modes = [b"chmod %o " % top + sftp_quote(stage), *modes]
     try:
-        through = _telling([one for one in sorted(members) if one.kind != "l"], options, source)
-        lane.sftp.call(lines or [b"pwd"], path=stage, again=False, through=through)
+        through = _reporting([m for m in sorted(members) if m.kind != "l"], options, source)
+        lanes.sftp.call(lines or [b"pwd"], path=stage, again=False, through=through)
         for start in range(0, len(links), _LINKS_AT_ONCE):
-            answer = lane.shell.call(b" && ".join(links[start : start + _LINKS_AT_ONCE]))
+            answer = lanes.shell.call(b" && ".join(links[start : start + _LINKS_AT_ONCE]))
             if answer.status != 0:
-                raise error_of(to_text(answer.stderr), stage, host=lane.host)
+                raise error_of(to_text(answer.stderr), stage, host=lanes.host)
         if not options.preserve:
-            # The times that came with the modes.
-            lane.shell.call(b"find %b -type f -exec touch -c {} +" % quote_path(stage))
-        lane.sftp.call(list(reversed(modes)), path=stage)
+            # `put -p` keeps times as well as modes.
+            lanes.shell.call(b"find %b -type f -exec touch -c {} +" % quote_path(stage))
+        lanes.sftp.call(list(reversed(modes)), path=stage)
     except NoSubsystem:
-        raise no_sftp(lane.host) from None
+        raise no_sftp(lanes.host) from None
     except TransferError as error:
-        raise write_errors.reason(lane.shell, lane.host, error, stage) from error
+        raise writing.explain(lanes.shell, lanes.host, error, stage) from error
 
 
 def receive_tree(
-    lane: Lane, source: bytes, stage: bytes, members: list[listing.Member], options: Options
+    lanes: Lanes, source: bytes, stage: bytes, members: list[listing.Member], options: Options
 ) -> None:
-    """One batch: directories are made here, files come with their modes, links are made last.
+    """Receive a tree: directories are made here, files arrive with their modes, links come last.
 
-    sftp writes through whatever bears the name that it was given: while it is at work there is no
+    sftp writes through whatever has the name that it was given: while it is at work there is no
     link in the stage.
     """
     lines, files = [], []
@@ -117,23 +106,23 @@ def receive_tree(
             files.append(here)
             lines.append(b"get -p " + sftp_quote(there) + b" " + sftp_quote(here))
     try:
-        through = _telling([one for one in sorted(members) if one.kind == "f"], options, source)
-        lane.sftp.call(lines or [b"pwd"], path=source, again=False, through=through)
+        through = _reporting([m for m in sorted(members) if m.kind == "f"], options, source)
+        lanes.sftp.call(lines or [b"pwd"], path=source, again=False, through=through)
     except NoSubsystem:
-        raise no_sftp(lane.host) from None
+        raise no_sftp(lanes.host) from None
     if not options.preserve:
         for here in files:
             if not os.path.lexists(here):
                 raise TransferError(
-                    f"{os.fsdecode(here)!r} did not arrive", host=lane.host, sent="yes"
+                    f"{os.fsdecode(here)!r} did not arrive", host=lanes.host, sent="yes"
                 )
             os.utime(here, follow_symlinks=False)
-    receive_links(lane, source, stage, members)
-    _copy_directory_modes(lane, source, stage, members)
+    receive_links(lanes, source, stage, members)
+    _copy_directory_modes(lanes, source, stage, members)
 
 
 def receive_links(
-    lane: Lane, source: bytes, stage: bytes, members: Sequence[listing.Member]
+    lanes: Lanes, source: bytes, stage: bytes, members: Sequence[listing.Member]
 ) -> None:
     """Make the symbolic links of a tree on the host in ``stage``, which holds all the rest."""
     links = [member for member in members if member.kind == "l"]
@@ -144,19 +133,19 @@ def receive_links(
             % quote_path(posixpath.join(source, link.name))
             for link in some
         )
-        *targets, rest = lane.shell.call(script, again=True).stdout.split(b"\0")
+        *targets, rest = lanes.shell.call(script, again=True).stdout.split(b"\0")
         if len(targets) != len(some) or rest or not all(targets):
-            raise TransferError("a link changed meanwhile", host=lane.host, sent="yes")
+            raise TransferError("a link changed meanwhile", host=lanes.host, sent="yes")
         for link, points_to in zip(some, targets, strict=True):
             os.symlink(points_to, os.path.join(stage, link.name))
 
 
 def _copy_directory_modes(
-    lane: Lane, source: bytes, stage: bytes, members: list[listing.Member]
+    lanes: Lanes, source: bytes, stage: bytes, members: list[listing.Member]
 ) -> None:
     names = [b"", *(member.name for member in members if member.kind == "d")]
-    facts = lane.files.stat_many([posixpath.join(source, name) for name in names])
-    for name, one in sorted(zip(names, facts, strict=True), reverse=True):
-        if one is not None:
-            # Made above, in a stage of ours, as directories.
-            os.chmod(os.path.join(stage, name), stat.S_IMODE(one.st_mode))
+    facts = lanes.files.stat_many([posixpath.join(source, name) for name in names])
+    for name, known in sorted(zip(names, facts, strict=True), reverse=True):
+        if known is not None:
+            # receive_tree made them, as directories, in a stage that is ours alone.
+            os.chmod(os.path.join(stage, name), stat.S_IMODE(known.st_mode))

@@ -1,12 +1,13 @@
-"""What arrived here from a host is looked at before any of it gets its name.
+"""Received files and trees are checked in their stage here, then renamed into place.
 
-The second wall behind ``host_names``, for what programs of this machine made of a hostile host's
-bytes: all of it was received into a directory of its own.  What is found in there has to be what
-was listed, and linked to nothing outside.
+The second wall behind ``host_names``, for what local programs made of a hostile host's bytes:
+everything is received into a directory of its own.  That has to hold what was listed, with no hard
+links to anything outside.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import stat
@@ -85,10 +86,10 @@ def _refused(what: str, host: str) -> TransferError:
 
 
 def is_whole_file(path: bytes, host: str) -> os.stat_result:
-    """The facts of a file that arrived; ``TransferError`` where it is a link or shared."""
+    """The facts of a received file; ``TransferError`` where it is a link or has hard links."""
     facts = os.lstat(path)
     if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
-        why = "what arrived is no file of its own: nothing was kept"
+        why = "what arrived is not a plain file without hard links: nothing was kept"
         raise TransferError(why, host=host, sent="yes")
     return facts
 
@@ -104,12 +105,13 @@ def finish_file(
     what: str,
     host: str,
 ) -> int:
-    """Look whether a file is whole, and give it its mode, times and name; its size.
+    """Check that a file is whole, and give it its mode, times and name; returns its size.
 
-    ``size`` is what the host said before; ``size_now`` asks again where another arrived.
+    ``size`` is what the host said before; ``size_now`` asks again where the file has another.
+    Raises ``TransferError`` where both differ.
     """
     is_whole_file(part, host)
-    # Names in a group's directory can be swapped meanwhile; what is open stays what it is.
+    # In a directory of a group names can be swapped meanwhile; an open file stays the same.
     with open(part, "rb", buffering=0, opener=permissions.opener) as handle:
         arrived = os.fstat(handle.fileno()).st_size
         if arrived != size and size_now() != arrived:
@@ -144,15 +146,15 @@ def _inside(top: bytes, below: bytes) -> Iterator[int]:
 
 
 def place(stage: bytes, target: bytes, *, merge: bool, host: str) -> None:
-    """Rename a whole local tree into its place, or move its members into an existing one.
+    """Rename a whole local tree to its target, or move its members into an existing one.
 
     A link in the place of a directory is refused, not followed: an earlier transfer from the same
-    host may have brought it.
+    host may have made it.
     """
     target = target.rstrip(b"/") or target
     if not merge or not os.path.lexists(target):
         if os.path.lexists(target):
-            raise FileExistsError(17, "File exists", os.fsdecode(target))
+            raise FileExistsError(errno.EEXIST, "File exists", os.fsdecode(target))
         os.rename(stage, target)
         return
     members = sorted(listing.walk(stage))
@@ -160,10 +162,10 @@ def place(stage: bytes, target: bytes, *, merge: bool, host: str) -> None:
     by_parent: dict[bytes, list[listing.Member]] = {b"": []}
     for member in members:
         by_parent.setdefault(posixpath.dirname(member.name), []).append(member)
-    # What is to leave a directory needs it to be writable.
+    # A directory has to be writable for its members to be moved out.
     os.chmod(stage, 0o700)
     modes = []
-    # Sorted: a directory is made in the turn of the one above it.
+    # Sorted: each directory is made while the one above it is handled.
     for parent, inside in sorted(by_parent.items()):
         with _inside(target, parent) as there:
             for member in inside:
@@ -184,10 +186,10 @@ def place(stage: bytes, target: bytes, *, merge: bool, host: str) -> None:
 
 
 def create_private(path: bytes, mode: int, preserve: bool) -> int:
-    """Make a file that nobody else may read while it is not complete; the mode that it gets then.
+    """Make a file that nobody else may read; returns the mode for it when it is complete.
 
-    The kernel tells what the umask leaves of a mode: asking with umask(2) would change it for all
-    threads, and two that ask at once would leave it changed.
+    The kernel applies the umask to a mode; reading it with umask(2) would change it for all
+    threads, and two that read it at once would leave it changed.
     """
     handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode & 0o777)
     try:

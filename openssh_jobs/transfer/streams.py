@@ -1,7 +1,7 @@
 """Byte streams between a file or a local tar and a command on the host.
 
-The bytes go through pipes that the system fills and empties.  Nothing flows before the command on
-the host has begun; what comes from there is looked at up to the mark that ends what rc files print.
+The bytes go through pipes that the system fills and empties.  Nothing is sent before the command on
+the host has begun; what arrives is skipped up to the mark that ends what rc files print.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import logging
 import os
 import select
-import shutil
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -23,7 +21,7 @@ from ..commands.os_errors import error_of
 from ..commands.quoting import quote_path, to_text
 from ..commands.stdio import Exchange, close_fd
 from ..errors import InvalidAnswer, OpenSSHJobsError, TransferError
-from .progress import Watch
+from .progress import ProgressWatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,13 +29,11 @@ if TYPE_CHECKING:
     from ..commands.child import Plan, Running
     from ..commands.runner import Commands
 
-log = logging.getLogger("openssh_jobs.transfer")
-
 _CHUNK = 1 << 20
 _LOOK = 5.0
-"""Seconds between two looks whether anything moves."""
+"""Seconds between two checks whether anything moves."""
 _NO_SUCH_COMMAND = 127
-"""What a POSIX shell ends with then (XCU 2.8.2)."""
+"""The status of a POSIX shell for a command that is not there (XCU 2.8.2)."""
 
 
 def remote_end(
@@ -48,10 +44,10 @@ def remote_end(
     data: bytes = b"",
     moved: Callable[[], int] | None = None,
 ) -> bytes:
-    """Wait for a streaming command; its stdout, or the error of ``path`` in its stderr.
+    """Wait for a streaming command; returns its stdout, or raises the error of ``path``.
 
-    ``moved`` is a number that changes while data flow; where nothing does for ``limits.SILENCE``
-    the command is given up.
+    ``moved`` returns a number that changes while data flow; after ``limits.SILENCE`` seconds
+    without a change the command is ended and ``ConnectionLost`` is raised.
     """
     try:
         exchange = Exchange(running, data, most=limits.WORDS)
@@ -76,7 +72,7 @@ def remote_end(
         if status == _NO_SUCH_COMMAND:
             # "not found" is not about the path.
             said = " ".join(to_text(err).split())
-            raise TransferError(f"a command is missing there: {said}", host=host, sent="yes")
+            raise TransferError(f"the host lacks a command: {said}", host=host, sent="yes")
         if status != 0:
             raise error_of(to_text(err), path, host=host)
         return out
@@ -96,9 +92,9 @@ def send_file(
     source: bytes,
     part: bytes,
     host: str,
-    tell: Callable[[int], object] | None = None,
+    report: Callable[[int], object] | None = None,
 ) -> None:
-    """A local file onto ``part`` on the host, through ``cat``; ``tell`` hears of bytes read."""
+    """Send a local file to ``part`` on the host, to ``cat``; ``report`` hears of bytes read."""
     plan = commands.plan(
         b"umask 077; set -C; exec cat > " + quote_path(part), prologue="", inert=True
     )
@@ -111,10 +107,10 @@ def send_file(
         running, write_end = launch_fed(commands, plan)
         feeder = Background(lambda: _feed(fd, write_end))
         try:
-            with Watch(None if tell is None else lambda: tell(offset())):
+            with ProgressWatcher(None if report is None else lambda: report(offset())):
                 remote_end(running, commands, part, host, moved=offset)
         except BaseException:
-            # Whatever ended the command ended the pipe; what failed here is the reason for it.
+            # The end of the command breaks the pipe; an error here is the reason for that end.
             feeder.join_for_oserror()
             raise
         feeder.join()
@@ -123,8 +119,8 @@ def send_file(
 def launch_fed(commands: Commands, plan: Plan) -> tuple[Running, int]:
     """Start a command whose stdin is a wide pipe; returns our end of it, empty so far.
 
-    What is to flow begins to flow only now that the command has begun: handed over at once it
-    would be read by whatever an rc file has started instead.
+    Data may be written only now that the command has begun: a program that an rc file starts
+    could read what is written earlier.
     """
     read_end, write_end = wide_pipe()
     try:
@@ -137,7 +133,7 @@ def launch_fed(commands: Commands, plan: Plan) -> tuple[Running, int]:
 
 
 def _feed(fd: int, write_end: int) -> None:
-    """A file into a pipe to its end; a command that reads no more says why itself."""
+    """Copy a file into a pipe; a command that stops reading reports the reason itself."""
     try:
         if not spliced(fd, write_end):
             while data := os.read(fd, _CHUNK):
@@ -155,9 +151,9 @@ def receive_file(
     source: bytes,
     part: bytes,
     host: str,
-    tell: Callable[[int], object] | None = None,
+    report: Callable[[int], object] | None = None,
 ) -> None:
-    """A file of the host into the local file ``part`` (which exists), through ``cat``."""
+    """Receive a file into the local file ``part`` (which exists), from ``cat``."""
     plan = commands.plan(b"exec cat < " + quote_path(source), prologue="")
     with open(part, "wb", opener=permissions.opener) as handle:
         read_end, write_end = wide_pipe()
@@ -175,10 +171,10 @@ def receive_file(
             return os.fstat(fd).st_size
 
         try:
-            with Watch(None if tell is None else lambda: tell(size())):
+            with ProgressWatcher(None if report is None else lambda: report(size())):
                 remote_end(running, commands, source, host, moved=size)
         except OpenSSHJobsError:
-            # A disk that is full here broke the pipe of the command there.
+            # A full disk here breaks the pipe of the command on the host.
             copier.join_for_oserror()
             raise
         finally:
@@ -189,7 +185,7 @@ def receive_file(
 class Background:
     """A thread whose exception is raised where it is joined."""
 
-    def __init__(self, work: object) -> None:
+    def __init__(self, work: Callable[[], object]) -> None:
         self._work = work
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -197,34 +193,34 @@ class Background:
 
     def _run(self) -> None:
         try:
-            self._work()  # type: ignore[operator]
+            self._work()
         except BaseException as error:  # noqa: BLE001 - raised again in join
             self._error = error
 
     @property
     def at_work(self) -> bool:
-        """Whether the work goes on."""
+        """Whether the thread still runs."""
         return self._thread.is_alive()
 
     def join_for_oserror(self) -> None:
-        """Wait for the end of the work; raises only what the system here refused."""
+        """Wait for the thread; raises its exception only if that is an ``OSError``."""
         self._thread.join()
         if isinstance(self._error, OSError):
             raise self._error
 
     def join_quietly(self) -> None:
-        """Wait for the end of the work, however it ended."""
+        """Wait for the thread; raises nothing."""
         self._thread.join()
 
     def join(self) -> None:
-        """Wait for the end of the work."""
+        """Wait for the thread; raises its exception."""
         self._thread.join()
         if self._error is not None:
             raise self._error
 
 
 def _copy(read_end: int, running: Running, to: int) -> None:
-    """Copy what follows the mark; the pipe is closed at once where that cannot go on."""
+    """Copy what follows the mark; closes the pipe at the end and at an error."""
     try:
         skip_to_mark(read_end, running)
         if spliced(read_end, to):
@@ -238,7 +234,7 @@ def _copy(read_end: int, running: Running, to: int) -> None:
 
 
 def spliced(read_end: int, to: int) -> bool:
-    """Let the system move the bytes (Linux); false where it does not, for this file system."""
+    """Copy with splice(2) (Linux); false where this file system does not support it."""
     if not hasattr(os, "splice"):
         return False
     moved = 0
@@ -255,7 +251,7 @@ def spliced(read_end: int, to: int) -> bool:
 
 
 def wide_pipe() -> tuple[int, int]:
-    """A pipe that takes a megabyte, where the system lets it: fewer turns for the same bytes."""
+    """A pipe that holds a megabyte, where the system allows it: fewer turns for the same bytes."""
     read_end, write_end = os.pipe()
     size = getattr(fcntl, "F_SETPIPE_SZ", None)
     if size is not None:
@@ -265,9 +261,10 @@ def wide_pipe() -> tuple[int, int]:
 
 
 def skip_to_mark(read_end: int, running: Running) -> None:
-    """Read, byte by byte, up to the line of the mark, which a command that began has sent.
+    """Read, byte by byte, up to the line of the mark, which the command prints when it begins.
 
-    Raises ``InvalidAnswer`` where it does not come.
+    Raises ``InvalidAnswer`` where none arrives in ``limits.CALL`` seconds, ``TransferError`` at
+    the end of the stream.
     """
     seen = bytearray()
     marked = running.nonce + b"\n"
@@ -286,27 +283,3 @@ def skip_to_mark(read_end: int, running: Running) -> None:
             raise InvalidAnswer(
                 f"more than {limits.NOISE} bytes came before the answer", host=host, command=what
             )
-
-
-# --------------------------------------------------------------------------- this machine
-
-
-def remove_local(path: bytes) -> None:
-    """Remove what did not become a target; directories without permissions included."""
-
-    def mend(function: object, name: str, _: object) -> None:
-        os.chmod(os.path.dirname(name) or ".", 0o700)
-        if not os.path.islink(name):  # chmod(2) would change what it points to
-            os.chmod(name, 0o700)
-        function(name)  # type: ignore[operator]
-
-    try:
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(os.fsdecode(path), onerror=mend)
-        else:
-            os.unlink(path)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        if os.path.lexists(path):
-            log.warning("left behind: %s (%s)", os.fsdecode(path), error)

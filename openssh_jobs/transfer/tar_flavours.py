@@ -1,4 +1,4 @@
-"""The tars at both ends of a stream: which they are, and what both of them understand."""
+"""GNU tar, bsdtar, BusyBox: which tar each side has, and flags that the other understands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Kind = Literal["gnu", "bsd", "other"]
 
 WORTHWHILE = 1 << 20
-"""Bytes of holes in one file from which on they are kept."""
+"""Bytes of holes in one file from which on holes are kept."""
 _BLOCK = 512
 
 
@@ -33,7 +33,7 @@ _known: dict[str, Tar] = {}
 
 
 def local() -> Tar | None:
-    """The tar on PATH, asked once what it is; ``None`` where there is none."""
+    """The tar on PATH, whose kind is found once; ``None`` where there is none."""
     path = shutil.which("tar")
     if path is None:
         return None
@@ -44,7 +44,7 @@ def local() -> Tar | None:
 
 
 def required() -> Tar:
-    """The same; ``ConfigurationError`` where there is none."""
+    """The tar on PATH.  Raises ``ConfigurationError`` where there is none."""
     found = local()
     if found is None:
         raise ConfigurationError("there is no tar on this machine", advice='Use method="sftp".')
@@ -52,7 +52,7 @@ def required() -> Tar:
 
 
 def kind(version: str) -> Kind:
-    """What a tar is, by what ``tar --version`` prints."""
+    """The kind of a tar, from what ``tar --version`` prints."""
     return "gnu" if "GNU tar" in version else "bsd" if "bsdtar" in version else "other"
 
 
@@ -62,11 +62,11 @@ def reads_lists(tar: Kind) -> bool:
 
 
 def create_flags(sender: Kind, receiver: Kind, *, holes: bool) -> list[str]:
-    """How ``sender`` writes an archive that ``receiver`` reads to the last name and byte.
+    """Flags with which ``sender`` writes an archive that ``receiver`` reads completely.
 
-    BusyBox knows neither the records of pax (long names, and bsdtar's form of files with holes)
-    nor GNU's form of files with holes; GNU's long names it does.  bsdtar's records are in UTF-8,
-    which another bsdtar refuses to turn into names of its locale: as they are they suit all.
+    BusyBox reads GNU's long names, but neither the records of pax (long names, and bsdtar's form
+    of files with holes) nor GNU's form of files with holes.  bsdtar writes records in UTF-8, which
+    another bsdtar may not be able to convert to its locale; with hdrcharset=BINARY it need not.
     """
     if sender == "bsd":
         binary = ["--format=pax", "--options", "hdrcharset=BINARY"]
@@ -77,11 +77,11 @@ def create_flags(sender: Kind, receiver: Kind, *, holes: bool) -> list[str]:
 
 
 def keeps_holes(members: Iterable[Member], is_hole: Callable[[bytes], bool]) -> bool:
-    """Whether GNU tar is to look for holes (``-S``).
+    """Whether to let GNU tar look for holes (``-S``).
 
-    It takes a file without any block for one hole and does not read it.  Where blocks are counted
-    late (Lustre, ZFS) or elsewhere (files moved to tape) that would lose what is in it.  So where
-    such a file is no hole (``is_hole``), and where blocks are not known, all holes are filled.
+    With it GNU tar does not read a file without any block, which it takes for one hole.  Where
+    blocks are counted late (Lustre, ZFS) or elsewhere (files moved to tape) the contents would be
+    lost.  So if one such file is no hole (``is_hole``), or blocks are not known, no holes are kept.
     """
     found = False
     for member in members:
@@ -93,7 +93,7 @@ def keeps_holes(members: Iterable[Member], is_hole: Callable[[bytes], bool]) -> 
 
 
 def is_local_hole(path: bytes) -> bool:
-    """Whether the system says that there are no data in a file, whatever its count of blocks."""
+    """Whether a local file has no data, by lseek(2) and not by its count of blocks."""
     if not hasattr(os, "SEEK_DATA"):
         return False
     try:

@@ -1,4 +1,8 @@
-"""Trees as one tar stream between a tar of this machine and one of the host."""
+"""A tree as one tar stream: the tar here and the tar on the host, started, fed and watched.
+
+What the two tars understand is in ``tar_flavours``; what an archive from a host may hold is in
+``tar_stream``.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +13,28 @@ import stat
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..commands import limits
-from ..commands.os_errors import error_of, local_error
+from ..commands.os_errors import local_error
 from ..commands.quoting import quote_path, to_text
 from ..commands.stdio import close_fd
 from ..errors import ConfigurationError, TransferError
-from ..files import write_errors
+from ..files import writing
 from ..openssh import process
-from . import listing, local_programs, tar_flavours, tar_stream
-from .progress import Watch
+from . import listing, progress, tar_flavours, tar_stream
 from .streams import Background, launch_fed, remote_end, skip_to_mark, wide_pipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from io import FileIO
+    from typing import BinaryIO
 
     from ..commands.child import Running
-    from .options import Options, Site
+    from .lanes import Lanes
+    from .options import Options
 
 _TAR_END = 60.0
-# What tars say of a member that leads out of the directory: the first sort is no error to them.
+"""Seconds for the local tar to end once its stream has."""
+_EXTRACT = ("-x", "-f", "-", "-o", "-p")
+# What tars print for a member that leads out of the directory; for the first kind they exit with 0.
 _STRIPPED = re.compile("[Rr]emoving leading|Removing leading|unsafe|Path contains")
 _HOSTILE = re.compile(
     r"contains '\.\.'|contains \.\.|unsafe|through (?:a )?symlink|[Cc]annot hard link|"
@@ -36,12 +42,8 @@ _HOSTILE = re.compile(
 )
 
 
-def _flags(options: Options) -> list[str]:
-    return [] if options.preserve else ["-m"]
-
-
 def send_tree(
-    site: Site,
+    lanes: Lanes,
     source: bytes,
     stage: bytes,
     members: Sequence[listing.Member],
@@ -49,47 +51,30 @@ def send_tree(
     *,
     whole: bool,
 ) -> None:
-    """Members of a local tree into the directory ``stage`` on the host, as one tar stream."""
+    """Send members of a local tree into the directory ``stage`` on the host.
+
+    ``whole``: the members are all of the tree.  Raises the ``OSError`` of the path that a tar
+    complains about, ``TransferError``, ``ConfigurationError``.
+    """
     tar = tar_flavours.required()
-    receiver = tar_flavours.kind(site.files.features.tar)
-    holes = tar_flavours.keeps_holes(
-        members, lambda name: tar_flavours.is_local_hole(os.path.join(source, name))
-    )
-    argv: list[str | bytes] = [tar.path, "-c", "-f", "-"]
-    argv += tar_flavours.create_flags(tar.kind, receiver, holes=holes)
-    if options.follow_symlinks:
-        argv.append("-h")
-    argv += ["-C", source]
-    by_list = tar_flavours.reads_lists(tar.kind)
-    if by_list:
-        argv += ["--no-recursion", "--null", "-T", "-"]
-    elif whole:
-        argv.append(".")
-    else:
-        raise ConfigurationError(
-            "the tar of this machine cannot take a list of names", advice='Use method="sftp".'
-        )
-    flags = " ".join(["-x", "-f", "-", "-o", "-p", *_flags(options)])
-    script = b"cd -- %b && exec tar %b" % (quote_path(stage), flags.encode())
-    if receiver == "other":
-        # BusyBox does not give the directory itself its mode.
-        mode = stat.S_IMODE(os.stat(source).st_mode)
-        script = b"cd -- %b && tar %b && chmod %o ." % (quote_path(stage), flags.encode(), mode)
-    plan = site.commands.plan(script, prologue="", inert=True)
-    ordered = by_list and tar.kind == "gnu"
+    receiver = tar_flavours.kind(lanes.files.features.tar)
+    argv, names = _create_here(tar, receiver, source, members, options, whole=whole)
+    script = _extract_script(receiver, source, stage, options)
+    plan = lanes.commands.plan(script, prologue="", inert=True)
+    ordered = tar.kind == "gnu"
     import tempfile
 
-    with tempfile.TemporaryFile() as wanted, tempfile.TemporaryFile() as said:
-        wanted.write(listing.tar_list(members) if by_list else b"")
-        wanted.seek(0)
-        # The tar here starts when the one there has begun.
-        running, write_end = launch_fed(site.commands, plan)
+    with tempfile.TemporaryFile() as list_file, tempfile.TemporaryFile() as stderr:
+        list_file.write(names)
+        list_file.seek(0)
+        # The tar here starts when the one on the host has begun.
+        running, write_end = launch_fed(lanes.commands, plan)
         try:
             child = process.spawn(
                 argv,
-                stdin=wanted,
+                stdin=list_file,
                 stdout=write_end,
-                stderr=said,
+                stderr=stderr,
                 # macOS would add ._ files of its own.
                 env={"COPYFILE_DISABLE": "1"},
             )
@@ -98,17 +83,61 @@ def send_tree(
             raise
         finally:
             close_fd(write_end)
+        report = _report_by_counter(child.pid, "wchar", members, options, source, ordered=ordered)
         try:
-            with Watch(_told_by_tar(child.pid, "wchar", members, options, source, ordered=ordered)):
-                moved = partial(local_programs.moved_by, child.pid, "wchar")
-                remote_end(running, site.commands, stage, site.host, moved=moved)
-            _local_end(child, said, source)
+            with progress.ProgressWatcher(report):
+                moved = partial(progress.sign_of_life, child.pid, "wchar")
+                remote_end(running, lanes.commands, stage, lanes.host, moved=moved)
+            _end_of_local_tar(child, stderr, source)
         except BaseException:
             process.end(child)
             raise
 
 
-def _told_by_tar(
+def _create_here(
+    tar: tar_flavours.Tar,
+    receiver: tar_flavours.Kind,
+    source: bytes,
+    members: Sequence[listing.Member],
+    options: Options,
+    *,
+    whole: bool,
+) -> tuple[list[str | bytes], bytes]:
+    """The command line of the local tar that writes the archive, and its list of names."""
+    holes = tar_flavours.keeps_holes(
+        members, lambda name: tar_flavours.is_local_hole(os.path.join(source, name))
+    )
+    argv: list[str | bytes] = [tar.path, "-c", "-f", "-"]
+    argv += tar_flavours.create_flags(tar.kind, receiver, holes=holes)
+    if options.follow_symlinks:
+        argv.append("-h")
+    argv += ["-C", source]
+    if tar_flavours.reads_lists(tar.kind):
+        return [*argv, "--no-recursion", "--null", "-T", "-"], listing.tar_list(members)
+    if whole:
+        return [*argv, "."], b""
+    raise ConfigurationError(
+        "the tar of this machine cannot take a list of names", advice='Use method="sftp".'
+    )
+
+
+def _extract_script(
+    receiver: tar_flavours.Kind, source: bytes, stage: bytes, options: Options
+) -> bytes:
+    """The shell text that extracts an archive from stdin into ``stage`` on the host."""
+    extract = b"tar " + " ".join([*_EXTRACT, *_times(options)]).encode()
+    if receiver != "other":
+        return b"cd -- %b && exec %b" % (quote_path(stage), extract)
+    # BusyBox does not give the directory itself its mode.
+    mode = stat.S_IMODE(os.stat(source).st_mode)
+    return b"cd -- %b && %b && chmod %o ." % (quote_path(stage), extract, mode)
+
+
+def _times(options: Options) -> list[str]:
+    return [] if options.preserve else ["-m"]
+
+
+def _report_by_counter(
     pid: int,
     counter: str,
     members: Sequence[listing.Member],
@@ -117,24 +146,25 @@ def _told_by_tar(
     *,
     ordered: bool,
 ) -> Callable[[], object] | None:
-    """How far a local tar is, by the bytes that the system counts for it; ``None``: not told.
+    """Reports how far a local tar is, by the bytes that the system counts for it.
 
-    An archive is a header of 512 bytes a member and whole blocks of 512, so that the place in the
-    stream says which members are through, where their order is known.
+    ``None`` without ``progress=``, or where the system counts nothing.  An archive is a header of
+    512 bytes for each member and whole blocks of 512, so that where the order of the members is
+    known the place in the stream says which of them are complete.
     """
-    if options.progress is None or local_programs.read_counter(pid, counter) is None:
+    if options.progress is None or progress.read_counter(pid, counter) is None:
         return None
     total = sum(member.size for member in members if member.kind == "f")
     ends, sizes, at, size = [], [0], 0, 0
-    for member in (one for one in members if one.kind != "d"):
+    for member in (other for other in members if other.kind != "d"):
         content = member.size if member.kind == "f" else 0
         at, size = at + _header(member) + -(-content // 512) * 512, size + content
         ends.append(at)
         sizes.append(size)
     headers = sum(_header(member) for member in members if member.kind == "d")
 
-    def tell() -> None:
-        seen = local_programs.read_counter(pid, counter)
+    def report() -> None:
+        seen = progress.read_counter(pid, counter)
         if seen is None:
             return
         if ordered:
@@ -144,50 +174,34 @@ def _told_by_tar(
             share = min(1.0, seen / max(1, at + headers))
             options.report(int(total * share), total, 0, len(ends), name)
 
-    return tell
+    return report
 
 
 def _header(member: listing.Member) -> int:
-    """Bytes before the content of a member: GNU's form takes more for a long name."""
+    """Bytes before the content of a member: more for a long name, in GNU's form."""
     length = len(member.name) + len(b"./") + (member.kind == "d")
     return 512 if length <= 100 else 1024 + -(-(length + 1) // 512) * 512
 
 
-def _local_end(child: process.Child, said: object, path: bytes) -> None:
-    """Wait for the local tar; an error of its is about a local path."""
+def _end_of_local_tar(child: process.Child, stderr: BinaryIO, path: bytes) -> None:
+    """Wait for the local tar; its errors are about ``path`` on this machine."""
     if not process.wait(child, _TAR_END):
         raise TransferError("the local tar does not end")
-    said.seek(0)  # type: ignore[attr-defined]
-    text = to_text(said.read())  # type: ignore[attr-defined]
+    stderr.seek(0)
+    text = to_text(stderr.read())
     if child.returncode == 0 and not _STRIPPED.search(text):
         return
-    if child.returncode == 0 or _HOSTILE.search(text):
-        line = text.strip().splitlines()[0]
-        raise TransferError(f"the archive was refused here: {line}", sent="yes")
     line = text.strip().splitlines()[0] if text.strip() else f"status {child.returncode}"
-    if "rote only" in line and (error := write_errors.asked_here(path)) is not None:
+    if child.returncode == 0 or _HOSTILE.search(text):
+        raise TransferError(f"the local tar refused the archive: {line}", sent="yes")
+    # "Wrote only 5 of 10 bytes" may be a quota as well as a full disk.
+    if "rote only" in line and (error := writing.probe_here(path)) is not None:
         line = error.strerror or line
     raise local_error(os.fsdecode(path), line)
 
 
-def list_remote(site: Site, source: bytes, follow_symlinks: bool) -> list[listing.Member]:
-    """All members of a tree on the host, in one round trip."""
-    script = listing.FIND_PRINTF if site.files.features.find_printf else listing.FIND_PLAIN
-    if follow_symlinks:
-        script = script.replace(b"find .", b"find -L .", 1)
-        script = script.replace(b'if [ -L "$p" ]; then k=l; elif', b"if")
-    script = b"cd -- %b && %b" % (quote_path(source), script)
-    answer = site.shell.call(script, again=True, timeout=600, most=limits.LISTING)
-    if answer.status != 0:
-        raise error_of(to_text(answer.stderr), source, host=site.host)
-    try:
-        return listing.parse_find(answer.stdout, site.host)
-    except ValueError as error:
-        raise listing.unreadable(source, error, site.host) from error
-
-
 def receive_tree(
-    site: Site,
+    lanes: Lanes,
     source: bytes,
     stage: bytes,
     members: Sequence[listing.Member],
@@ -195,113 +209,129 @@ def receive_tree(
     *,
     whole: bool,
 ) -> None:
-    """Members of a tree on the host into the local directory ``stage``, as one tar stream."""
-    tar_here = tar_flavours.required()
-    sender = tar_flavours.kind(site.files.features.tar)
-    holes = tar_flavours.keeps_holes(members, lambda name: False)
-    words = ["-c", "-f", "-", *tar_flavours.create_flags(sender, tar_here.kind, holes=holes)]
-    if options.follow_symlinks:
-        words.append("-h")
-    flags = " ".join(words).encode()
-    data = b""
-    if whole:
-        tar = b"tar %b ." % flags
-    elif tar_flavours.reads_lists(sender):
-        tar = b"tar %b --no-recursion --null -T -" % flags
-        data = listing.tar_list(members)
-    else:
-        raise ConfigurationError(
-            "the host's tar cannot take a list of names",
-            host=site.host,
-            advice='Use method="sftp".',
-        )
-    # Else macOS would send ._ files of its own.
-    quiet = b"COPYFILE_DISABLE=1; export COPYFILE_DISABLE; "
-    plan = site.commands.plan(
-        quiet + b"cd -- %b && exec %b" % (quote_path(source), tar), prologue=""
+    """Receive members of a tree on the host into the local directory ``stage``.
+
+    ``whole`` and the errors are those of ``send_tree``; what ``tar_stream`` refuses raises
+    ``UnsafeName`` or ``TransferError``.
+    """
+    tar = tar_flavours.required()
+    sender = tar_flavours.kind(lanes.files.features.tar)
+    script, names = _create_script(lanes, sender, tar.kind, source, members, options, whole=whole)
+    plan = lanes.commands.plan(script, prologue="")
+    argv: list[str | bytes] = [tar.path, *_EXTRACT, *_times(options), "-C", stage]
+    guard = tar_stream.Reader(
+        members,
+        lanes.host,
+        stage,
+        # Only a tar of everything holds what was made since it was listed.
+        strangers=whole and options.filter.passes_all,
+        plain=tar.kind == "other",
     )
-    argv: list[str | bytes] = [tar_here.path, "-x", "-f", "-", "-C", stage, "-o", "-p"]
-    argv += _flags(options)
+    ordered = not whole and sender == "gnu"
+
+    def report_of(pid: int) -> Callable[[], object] | None:
+        return _report_by_counter(pid, "rchar", members, options, source, ordered=ordered)
+
     read_end, write_end = wide_pipe()
     with os.fdopen(read_end, "rb", buffering=0) as pipe:
         try:
-            running = site.commands.launch(plan, data=data, stdout=write_end)
+            running = lanes.commands.launch(plan, data=names, stdout=write_end)
         finally:
             close_fd(write_end)
-        at_work: list[int] = []  # the tar here, once there is one
+        tar_pid: list[int] = []  # of the tar here, once it runs
         remote = Background(
             lambda: remote_end(
-                running, site.commands, source, site.host, data,
-                lambda: local_programs.moved_by(at_work[0], "rchar") if at_work else 0,
+                running, lanes.commands, source, lanes.host, names,
+                lambda: progress.sign_of_life(tar_pid[0], "rchar") if tar_pid else 0,
             )
         )  # fmt: skip
         try:
             skip_to_mark(read_end, running)
         except TransferError:
-            remote.join()  # the command said why on stderr
+            remote.join()  # the command's stderr names the reason
             raise
         except BaseException:
             running.session.close()
             remote.join_quietly()
             raise
-        tell = (members, options, source, not whole and sender == "gnu")
-        reader = tar_stream.Reader(
-            members,
-            site.host,
-            stage,
-            # Only a tar of everything holds what was made since it was listed.
-            strangers=whole and options.filter.passes_all,
-            plain=tar_here.kind == "other",
+        _extract_here(argv, pipe, stage, running, remote, guard, tar_pid, report_of)
+
+
+def _create_script(
+    lanes: Lanes,
+    sender: tar_flavours.Kind,
+    receiver: tar_flavours.Kind,
+    source: bytes,
+    members: Sequence[listing.Member],
+    options: Options,
+    *,
+    whole: bool,
+) -> tuple[bytes, bytes]:
+    """The shell text that writes an archive on the host, and the list of names for its stdin."""
+    holes = tar_flavours.keeps_holes(members, lambda name: False)
+    words = ["-c", "-f", "-", *tar_flavours.create_flags(sender, receiver, holes=holes)]
+    if options.follow_symlinks:
+        words.append("-h")
+    names = b""
+    if whole:
+        words.append(".")
+    elif tar_flavours.reads_lists(sender):
+        words += ["--no-recursion", "--null", "-T", "-"]
+        names = listing.tar_list(members)
+    else:
+        raise ConfigurationError(
+            "the host's tar cannot take a list of names",
+            host=lanes.host,
+            advice='Use method="sftp".',
         )
-        _extract(argv, pipe, stage, running, remote, tell, reader, at_work)
+    # Without this macOS would send ._ files of its own.
+    script = b"COPYFILE_DISABLE=1; export COPYFILE_DISABLE; cd -- %b && exec tar %b"
+    return script % (quote_path(source), " ".join(words).encode()), names
 
 
-def _extract(
+def _extract_here(
     argv: Sequence[str | bytes],
     pipe: FileIO,
     stage: bytes,
     running: Running,
     remote: Background,
-    tell: tuple[Sequence[listing.Member], Options, bytes, bool],
-    reader: tar_stream.Reader,
-    at_work: list[int],
+    guard: tar_stream.Reader,
+    tar_pid: list[int],
+    report_of: Callable[[int], Callable[[], object] | None],
 ) -> None:
-    members, options, source, ordered = tell
-
+    """Extract what comes out of ``pipe`` through the guard, by a tar of this machine."""
     import tempfile
 
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as stderr:
         here, to = wide_pipe()
         try:
-            child = process.spawn(argv, stdin=here, stderr=said)
+            child = process.spawn(argv, stdin=here, stderr=stderr)
         except BaseException:
             close_fd(to)
             raise
         finally:
-            close_fd(here)  # else a tar here that dies would leave the one there writing
+            close_fd(here)  # else a tar here that dies would leave the one on the host writing
         archive = os.dup(pipe.fileno())
         pipe.close()
-        door = Background(lambda: tar_stream.pass_on(archive, to, reader))
-        at_work.append(child.pid)
+        guarding = Background(lambda: tar_stream.pass_on(archive, to, guard))
+        tar_pid.append(child.pid)
         try:
             try:
-                with Watch(
-                    _told_by_tar(child.pid, "rchar", members, options, source, ordered=ordered)
-                ):
+                with progress.ProgressWatcher(report_of(child.pid)):
                     remote.join()
             except (OSError, TransferError):
-                # What was refused here broke the pipe of the tar there.
-                door.join()
-                # So did a tar here that failed (a full disk).
+                # A refusal of the guard breaks the pipe of the tar on the host ...
+                guarding.join()
+                # ... and so does a tar here that failed (a full disk).
                 if process.wait(child, 5.0):
-                    _local_end(child, said, stage)
+                    _end_of_local_tar(child, stderr, stage)
                 raise
-            door.join()
-            _local_end(child, said, stage)
+            guarding.join()
+            _end_of_local_tar(child, stderr, stage)
         except BaseException:
             process.end(child)
             if remote.at_work:
                 running.end()
             remote.join_quietly()
-            door.join_quietly()
+            guarding.join_quietly()
             raise

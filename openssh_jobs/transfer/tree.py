@@ -1,10 +1,11 @@
-"""Trees, whole: staged beside the target, compared, then renamed into place.
+"""A tree: staged beside its target by tar, sftp or rsync, checked, then renamed to it.
 
-With ``merge`` or ``update`` the members are renamed one by one over what is there.
+With ``merge`` and ``update`` the members are renamed one by one over what is there.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import stat
@@ -15,31 +16,26 @@ from typing import TYPE_CHECKING
 from ..commands.os_errors import error_of
 from ..commands.quoting import APPEAR, RENAME, quote, quote_path, sftp_quote, to_text, visible
 from ..errors import ConfigurationError, NoSpace, RemoteOSError, TransferError, remote_oserror
-from ..files import host_names, write_errors
-from ..files.part_name import part_name
-from . import listing, resume, sftp_tree, staging, streams, tar_flavours, tar_tree
+from ..files import host_names, writing
+from ..files.writing import part_name
+from . import listing, parts, sftp_tree, staging, tar_flavours, tar_tree
 from .options import TransferResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from .options import Options, Site
-
-    Discard = Callable[[BaseException, bytes], None]
+    from .lanes import Lanes
+    from .options import Options
 
 _CHMODS_AT_ONCE = 500
 
 
 class TreeMoves:
-    """Moves trees between this machine and one host; ``discard`` removes a stage there."""
+    """Moves trees between this machine and one host."""
 
-    def __init__(self, site: Site, discard: Discard) -> None:
-        self._site = site
-        self._shell = site.shell
-        self._files = site.files
-        self._host = site.host
-        self._discard = discard
-        self._lane = sftp_tree.Lane(site.sftp, site.shell, site.files, site.host)
+    def __init__(self, lanes: Lanes) -> None:
+        self._lanes = lanes
+        self._shell = lanes.shell
+        self._files = lanes.files
+        self._host = lanes.host
 
     def _method(
         self,
@@ -49,7 +45,7 @@ class TreeMoves:
         *,
         whole: bool,
     ) -> str:
-        """How a tree goes; ``sender`` is the tar where it comes from, ``whole``: all of it."""
+        """The method to take; ``sender`` is the source's tar, ``whole``: all of the tree goes."""
         if options.resume:
             raise ConfigurationError(
                 "resume=True is for single files", advice="update=True goes on with a tree."
@@ -72,13 +68,13 @@ class TreeMoves:
         if options.method == "rsync":
             from . import rsync
 
-            rsync.require(self._site)
+            rsync.require(self._lanes)
         return options.method
 
     # ------------------------------------------------------------------ put
 
     def put(self, source: bytes, target: bytes, options: Options, began: float) -> TransferResult:
-        """A local directory to the host."""
+        """Send a local directory; ``began`` is when the call began (``time.monotonic``)."""
         everything = listing.walk(source, follow_symlinks=options.follow_symlinks)
         members = options.filter.select(everything)
         _refuse_others(members, source)
@@ -93,7 +89,7 @@ class TreeMoves:
         parent = posixpath.dirname(target.rstrip(b"/")) or b"/"
         stage = posixpath.join(parent, part_name())
         total, count = _sums(members)
-        # Whatever is made is made inside: an interruption may come right behind it.
+        # The stage is made inside the try: an interruption may come right after.
         try:
             self._prepare(target, parent, stage, options.into_existing)
             options.report(0, total, 0, count, source)
@@ -104,16 +100,16 @@ class TreeMoves:
                 from . import checksums
 
                 names = [member.name for member in members if member.kind == "f"]
-                checksums.compare_many(self._site, source, stage, names)
+                checksums.compare_many(self._lanes, source, stage, names)
             self._place(stage, target, members, options)
         except RemoteOSError as error:
-            self._discard(error, stage)
+            parts.remove_remote(self._lanes, error, stage)
             if error.path != to_text(stage):
                 raise
-            # The name that it had meanwhile means nothing to anybody.
+            # The caller knows the target, not the stage.
             raise remote_oserror(error.number, target, host=self._host) from error
         except BaseException as error:
-            self._discard(error, stage)
+            parts.remove_remote(self._lanes, error, stage)
             raise
         options.report(total, total, count, count, source)
         return _result(everything, count, total, began)
@@ -123,14 +119,14 @@ class TreeMoves:
     ) -> tuple[list[listing.Member], bool]:
         from . import update
 
-        there = update.list_remote(self._site, target)
+        there = update.list_remote(self._lanes, target)
         if there is None:
             return members, False
         here = update.list_local(source, follow_symlinks=options.follow_symlinks) or {}
         members = [member for member in members if member.name in here]
         sides = update.Sides(source, target, upwards=True)
         by_content = options.verify
-        return update.changed(self._site, sides, members, here, there, by_content=by_content), True
+        return update.changed(self._lanes, sides, members, here, there, by_content=by_content), True
 
     def _send(
         self,
@@ -145,18 +141,18 @@ class TreeMoves:
         options = options.with_times()
         if method == "tar":
             try:
-                tar_tree.send_tree(self._site, source, stage, members, options, whole=whole)
+                tar_tree.send_tree(self._lanes, source, stage, members, options, whole=whole)
             except NoSpace as error:
-                # GNU tar says that it "wrote only" so much: it may be a quota as well.
-                raise write_errors.asked(self._shell, self._host, stage) or error from error
+                # GNU tar's "wrote only" may mean a quota as well.
+                raise writing.probe_host(self._shell, self._host, stage) or error from error
         elif method == "rsync":
             from . import rsync
 
-            rsync.send(self._site, source, stage, members, options, basis)
+            rsync.send(self._lanes, source, stage, members, options, basis)
             mode = stat.S_IMODE(os.stat(source).st_mode)
             self._shell.call(b"chmod %o %b" % (mode, quote_path(stage)), again=True)
         else:
-            sftp_tree.send_tree(self._lane, source, stage, members, options)
+            sftp_tree.send_tree(self._lanes, source, stage, members, options)
 
     def _prepare(self, target: bytes, parent: bytes, stage: bytes, merge: bool) -> None:
         where = quote_path(target)
@@ -168,17 +164,17 @@ class TreeMoves:
         ) % (
             quote_path(parent),
             quote_path(stage),
-            resume.list_left(parent),
+            parts.list_left(parent),
         )
         answer = self._shell.call(script)
         if answer.status != 0:
             path = target if answer.status == 2 else parent
             raise error_of(to_text(answer.stderr), path, host=self._host)
         self._files.check_done("put", target, answer)
-        resume.sweep_there(self._site, parent, answer.stdout.removesuffix(b"done\n"))
+        parts.sweep_there(self._lanes, parent, answer.stdout.removesuffix(b"done\n"))
 
     def _check(self, stage: bytes, members: list[listing.Member]) -> None:
-        """Nothing is missing on the host: the count of what is there against what was sent."""
+        """Compare the count of members on the host with what was sent."""
         script = b"cd -- %b && find . ! -name . -print0 | tr -cd '\\0' | wc -c"
         answer = self._shell.call(script % quote_path(stage), again=True)
         if answer.status != 0:
@@ -194,10 +190,10 @@ class TreeMoves:
     def _place(
         self, stage: bytes, target: bytes, members: list[listing.Member], options: Options
     ) -> None:
-        one, two = quote_path(stage), quote_path(target)
+        old, new = quote_path(stage), quote_path(target)
         if options.into_existing:
             script = (
-                # What is to leave a directory needs it to be writable.
+                # A directory has to be writable for its members to be moved out.
                 b's=%b; t=%b; [ -d "$t" ] || { mv -- "$s" "$t" && echo done; exit; }; '
                 b'chmod u+rwx "$s" && cd -- "$s" && find . -type d -exec chmod u+rwx {} + && '
                 b"find . -type d -exec /bin/sh -c 't=$1; shift; for d; do "
@@ -206,10 +202,10 @@ class TreeMoves:
                 b"find . ! -type d -exec /bin/sh -c 't=$1; shift; for f; do "
                 b'if [ -d "$t/$f" ] && [ ! -L "$t/$f" ]; then echo "$f: Is a directory" >&2; '
                 b'exit 1; fi; p=$f; (t=$t/$f; %b) || exit 1; done\' sh "$t" {} + && '
-                b'cd / && rm -rf -- "$s" && echo done' % (one, two, RENAME)
+                b'cd / && rm -rf -- "$s" && echo done' % (old, new, RENAME)
             )
         else:
-            script = b"s=%b; t=%b; " % (one, two)
+            script = b"s=%b; t=%b; " % (old, new)
             if options.mark is not None:
                 name = quote(b"/" + options.mark)
                 script += b'(set -C; umask 077; echo put >"$s"%b) || exit 1; ' % name
@@ -221,11 +217,11 @@ class TreeMoves:
         self._give_modes(target, members, answer.stdout.split(b"\0")[:-1])
 
     def _give_modes(self, target: bytes, members: list[listing.Member], made: list[bytes]) -> None:
-        """The modes of directories that a merge has made, deepest first."""
+        """Give the directories that a merge has made their modes, deepest first."""
         modes = {member.name: stat.S_IMODE(member.mode) for member in members}
         lines = [
             b"chmod %o %b" % (modes[name], quote_path(posixpath.join(target, name)))
-            for name in sorted((one.removeprefix(b"./") for one in made), reverse=True)
+            for name in sorted((record.removeprefix(b"./") for record in made), reverse=True)
             if name in modes
         ]
         for start in range(0, len(lines), _CHMODS_AT_ONCE):
@@ -239,12 +235,14 @@ class TreeMoves:
     def get(
         self, source: bytes, target: bytes, mode: int, options: Options, began: float
     ) -> TransferResult:
-        """A directory of the host to this machine; ``mode`` is the directory's own."""
+        """Receive a directory of the host; ``mode`` is its own, ``began`` as with ``put``."""
         there = os.path.lexists(target)
         if there and not options.into_existing:
-            raise FileExistsError(17, "File exists (merge=True adds to it)", os.fsdecode(target))
+            raise FileExistsError(
+                errno.EEXIST, "File exists (merge=True adds to it)", os.fsdecode(target)
+            )
         if there and not os.path.isdir(target):
-            raise NotADirectoryError(20, "Not a directory", os.fsdecode(target))
+            raise NotADirectoryError(errno.ENOTDIR, "Not a directory", os.fsdecode(target))
         everything, members = self._wanted_to_get(source, target, options)
         whole = len(members) == len(everything)
         sender = tar_flavours.kind(self._files.features.tar)
@@ -253,12 +251,12 @@ class TreeMoves:
             return _nothing(everything, began)
         parent = os.path.dirname(os.path.abspath(target))
         os.makedirs(parent, exist_ok=True)
-        resume.sweep_here(parent)
+        parts.sweep_here(parent)
         stage = os.path.join(parent, part_name())
         total, count = _sums(members)
         try:
             os.mkdir(stage, 0o700)
-            # Nothing of the target is read, as a basis, or replaced through a link.
+            # Nothing of the target is read (as a basis) or replaced through a link.
             if there:
                 host_names.check_target(target, members, host=self._host)
             host_names.check_apart(stage, members, host=self._host)
@@ -277,28 +275,28 @@ class TreeMoves:
                 from . import checksums
 
                 names = [member.name for member in members if member.kind == "f"]
-                checksums.compare_many(self._site, stage, source, names)
+                checksums.compare_many(self._lanes, stage, source, names)
             # Neither rsync nor BusyBox's tar gives the directory itself its mode.
             os.chmod(stage, stat.S_IMODE(mode))
             staging.place(stage, target, merge=options.into_existing, host=self._host)
         finally:
-            streams.remove_local(stage)
+            parts.remove_local(stage)
         options.report(got, got, count, count, source)
         return _result(everything, count, got, began)
 
     def _wanted_to_get(
         self, source: bytes, target: bytes, options: Options
     ) -> tuple[list[listing.Member], list[listing.Member]]:
-        """All members of a tree there, and those that are wanted here."""
+        """All members of a tree on the host, and those of them to receive."""
         if not options.update:
-            everything = tar_tree.list_remote(self._site, source, options.follow_symlinks)
+            everything = listing.list_remote(self._lanes, source, options.follow_symlinks)
             members = options.filter.select(everything)
             _refuse_others(members, source)
             return everything, members
         from . import update
 
         there = (
-            update.list_remote(self._site, source, follow_symlinks=options.follow_symlinks) or {}
+            update.list_remote(self._lanes, source, follow_symlinks=options.follow_symlinks) or {}
         )
         everything = update.members(there)
         members = options.filter.select(everything)
@@ -308,7 +306,7 @@ class TreeMoves:
             return everything, members
         sides = update.Sides(target, source, upwards=False)
         by_content = options.verify
-        members = update.changed(self._site, sides, members, there, here, by_content=by_content)
+        members = update.changed(self._lanes, sides, members, there, here, by_content=by_content)
         return everything, members
 
     def _receive(
@@ -323,24 +321,24 @@ class TreeMoves:
     ) -> None:
         options = options.with_times()
         if method == "tar":
-            tar_tree.receive_tree(self._site, source, stage, members, options, whole=whole)
+            tar_tree.receive_tree(self._lanes, source, stage, members, options, whole=whole)
         elif method == "rsync":
             from . import rsync
 
-            rsync.receive(self._site, source, stage, members, options, basis)
-            sftp_tree.receive_links(self._lane, source, stage, members)
+            rsync.receive(self._lanes, source, stage, members, options, basis)
+            sftp_tree.receive_links(self._lanes, source, stage, members)
         else:
-            sftp_tree.receive_tree(self._lane, source, stage, members, options)
+            sftp_tree.receive_tree(self._lanes, source, stage, members, options)
 
 
 def _links(target: bytes, members: list[listing.Member]) -> bool:
-    """Whether a link lies where a file is to go: a rsync that follows links would read it."""
+    """Whether a link is where a file goes: rsync as a basis would read what it points to."""
     paths = (os.path.join(target, member.name) for member in members if member.kind == "f")
     return any(os.path.islink(path) for path in paths)
 
 
 def _sums(members: list[listing.Member]) -> tuple[int, int]:
-    """Bytes of all files, and the count of what is no directory."""
+    """Bytes of all files, and the count of members that are not directories."""
     total = sum(member.size for member in members if member.kind == "f")
     return total, sum(member.kind != "d" for member in members)
 

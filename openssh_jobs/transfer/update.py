@@ -1,7 +1,8 @@
-"""``update=True``: which files differ, found by one listing of each side."""
+"""``update=True``: which members differ, found by one listing of each side."""
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,9 +15,7 @@ from ..files.host_names import HostNames
 from . import checksums, listing
 
 if TYPE_CHECKING:
-    from .options import Site
-
-_LIST_TIMEOUT = 600.0
+    from .lanes import Lanes
 
 # KIND SIZE BLOCKS SECONDS ./NAME, then where a link points to; both ended by NUL.
 _PRINTF = rb"find%b . -printf '%%y %%s %%b %%T@ %%p\0%%l\0'"
@@ -29,10 +28,10 @@ _PLAIN = (
 )
 
 
-class Entry(NamedTuple):
-    """One thing in a listing: ``seconds`` is its mtime, whole, ``link`` where a link points to.
+class MemberFacts(NamedTuple):
+    """What is compared of a member: ``seconds`` is its mtime, ``link`` where a link points to.
 
-    ``blocks`` is as with ``listing.Member``.
+    ``kind``, ``size`` and ``blocks`` are those of ``listing.Member``.
     """
 
     kind: str
@@ -43,10 +42,10 @@ class Entry(NamedTuple):
 
 
 def list_remote(
-    site: Site, top: bytes, *, follow_symlinks: bool = False
-) -> dict[bytes, Entry] | None:
-    """A tree on the host by names; ``None`` where there is nothing.  One round trip."""
-    features = site.files.features
+    lanes: Lanes, top: bytes, *, follow_symlinks: bool = False
+) -> dict[bytes, MemberFacts] | None:
+    """List a tree on the host by names, in one round trip; ``None`` where it does not exist."""
+    features = lanes.files.features
     follow = b" -L" if follow_symlinks else b""
     if features.find_printf:
         script = _PRINTF % follow
@@ -61,27 +60,27 @@ def list_remote(
         where,
         script,
     )
-    answer = site.shell.call(script, again=True, timeout=_LIST_TIMEOUT, most=limits.LISTING)
+    answer = lanes.shell.call(script, again=True, timeout=listing.LIST_TIMEOUT, most=limits.LISTING)
     if answer.status == 44:
         return None
     if answer.status != 0:
-        raise error_of(to_text(answer.stderr), top, host=site.host)
+        raise error_of(to_text(answer.stderr), top, host=lanes.host)
     try:
-        return parse_listing(answer.stdout, site.host)
+        return parse_listing(answer.stdout, lanes.host)
     except ValueError as error:
-        raise listing.unreadable(top, error, site.host) from error
+        raise listing.unreadable(top, error, lanes.host) from error
 
 
-def parse_listing(output: bytes, host: str = "") -> dict[bytes, Entry]:
-    """Read the answer to a listing, the top itself in it.
+def parse_listing(output: bytes, host: str = "") -> dict[bytes, MemberFacts]:
+    """Read the answer to a listing, which holds the top itself.
 
-    ``ValueError`` where it is none, ``UnsafeName`` for a name that is refused.
+    Raises ``ValueError`` for anything else, ``UnsafeName`` for a name that is refused.
     """
     *records, rest = output.split(b"\0")
     if rest:
         raise ValueError(f"it ends in the middle of {rest[:200]!r}")
     names = HostNames(host, "the listing")
-    found: dict[bytes, Entry] = {}
+    found: dict[bytes, MemberFacts] = {}
     for record, link in zip(records[::2], records[1::2], strict=True):
         kind, size, blocks, seconds, name = record.split(b" ", 4)
         letter = kind.decode() if kind in (b"f", b"d", b"l") else "o"
@@ -89,38 +88,40 @@ def parse_listing(output: bytes, host: str = "") -> dict[bytes, Entry]:
         if plain is not None:
             when = listing.count_of(seconds.partition(b".")[0], signed=True)
             number = listing.count_of(size)
-            found[plain] = Entry(letter, number, when, link, listing.count_of(blocks, signed=True))
+            found[plain] = MemberFacts(
+                letter, number, when, link, listing.count_of(blocks, signed=True)
+            )
     names.close()
     return found
 
 
-def list_local(top: bytes, *, follow_symlinks: bool = False) -> dict[bytes, Entry] | None:
-    """A local tree by names; ``None`` where there is nothing."""
+def list_local(top: bytes, *, follow_symlinks: bool = False) -> dict[bytes, MemberFacts] | None:
+    """List a local tree by names; ``None`` where it does not exist."""
     if not os.path.lexists(top):
         return None
     found = {}
     for member in listing.walk(top, follow_symlinks=follow_symlinks):
         link = os.readlink(os.path.join(top, member.name)) if member.kind == "l" else b""
         seconds = member.mtime_ns // 10**9
-        found[member.name] = Entry(member.kind, member.size, seconds, link)
+        found[member.name] = MemberFacts(member.kind, member.size, seconds, link)
     return found
 
 
-def members(entries: dict[bytes, Entry]) -> list[listing.Member]:
+def members(facts: dict[bytes, MemberFacts]) -> list[listing.Member]:
     """A listing as the members of a tree."""
     return [
-        listing.Member(name, one.kind, one.size, 0, one.seconds * 10**9, one.blocks)
-        for name, one in entries.items()
+        listing.Member(name, known.kind, known.size, 0, known.seconds * 10**9, known.blocks)
+        for name, known in facts.items()
     ]
 
 
-def same(one: Entry, two: Entry) -> bool:
-    """Whether two things are alike in kind, size and time to the second (links: their targets)."""
-    if one.kind != two.kind or one.kind == "o":
+def same(source: MemberFacts, target: MemberFacts) -> bool:
+    """Whether kind, size and time to the second agree (of links: their targets)."""
+    if source.kind != target.kind or source.kind == "o":
         return False
-    if one.kind == "f":
-        return one.size == two.size and one.seconds == two.seconds
-    return one.kind == "d" or one.link == two.link
+    if source.kind == "f":
+        return source.size == target.size and source.seconds == target.seconds
+    return source.kind == "d" or source.link == target.link
 
 
 class Sides(NamedTuple):
@@ -132,17 +133,18 @@ class Sides(NamedTuple):
 
 
 def changed(
-    site: Site,
+    lanes: Lanes,
     sides: Sides,
     wanted: list[listing.Member],
-    source: dict[bytes, Entry],
-    target: dict[bytes, Entry],
+    source: dict[bytes, MemberFacts],
+    target: dict[bytes, MemberFacts],
     *,
     by_content: bool,
 ) -> list[listing.Member]:
-    """The members that have to be moved, with the directories above them.
+    """The members of ``wanted`` that have to be moved, with the directories above them.
 
-    Raises the ``OSError`` of a directory that would have to become a file.
+    ``by_content``: compare the checksums of files of the same size.  Raises the ``OSError`` of a
+    directory that would have to become a file.
     """
     alike: set[bytes] = set()
     doubtful: list[bytes] = []
@@ -151,7 +153,7 @@ def changed(
         if there is None:
             continue
         if there.kind == "d" and here.kind != "d":
-            raise _in_the_way(site, sides, member.name)
+            raise _in_the_way(lanes, sides, member.name)
         if by_content and here.kind == there.kind == "f":
             if here.size == there.size:
                 doubtful.append(member.name)
@@ -159,7 +161,7 @@ def changed(
             alike.add(member.name)
     if doubtful:
         ours = checksums.local_many(sides.local, doubtful)
-        theirs = checksums.remote_many(site, sides.remote, doubtful)
+        theirs = checksums.remote_many(lanes, sides.remote, doubtful)
         alike.update(name for name in doubtful if ours[name] == theirs[name])
     needed: set[bytes] = set()
     for member in wanted:
@@ -171,7 +173,9 @@ def changed(
     return [member for member in wanted if member.name in needed]
 
 
-def _in_the_way(site: Site, sides: Sides, name: bytes) -> OSError:
+def _in_the_way(lanes: Lanes, sides: Sides, name: bytes) -> OSError:
     if sides.upwards:
-        return remote_oserror(21, posixpath.join(sides.remote, name), host=site.host)
-    return IsADirectoryError(21, "Is a directory", os.fsdecode(os.path.join(sides.local, name)))
+        return remote_oserror(errno.EISDIR, posixpath.join(sides.remote, name), host=lanes.host)
+    return IsADirectoryError(
+        errno.EISDIR, "Is a directory", os.fsdecode(os.path.join(sides.local, name))
+    )

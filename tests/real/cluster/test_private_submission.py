@@ -380,11 +380,11 @@ def test_a_part_that_others_have_made_is_not_written(
     here.mkdir()
     here.chmod(0o2777)
     facts = room.cluster.connection.stat(f"{room.here}/f")
-    name = resume._name(os.fsencode(here / "f"), facts.st_size, facts.st_mtime_ns)
+    name = resume.resumable_name(os.fsencode(here / "f"), facts.st_size, facts.st_mtime_ns)
     part = here / os.fsdecode(name)
     PLANTS[plant](part, precious)
     before = part.lstat()
-    with pytest.raises(TransferError, match=r"no part of ours"):
+    with pytest.raises(TransferError, match=r"not a plain file of yours alone"):
         room.cluster.connection.get(f"{room.here}/f", here / "f", resume=True)
     assert precious.read_text() == "precious"
     assert not (tmp_path / "new").exists()
@@ -401,11 +401,11 @@ def test_a_part_on_the_host_that_others_have_made_is_not_written(
     (tmp_path / "f").write_text("mine")
     room.make("precious", "precious")
     facts = os.stat(tmp_path / "f")
-    name = resume._name(os.fsencode(shared / "f"), facts.st_size, facts.st_mtime_ns)
+    name = resume.resumable_name(os.fsencode(shared / "f"), facts.st_size, facts.st_mtime_ns)
     part = shared / os.fsdecode(name)
     PLANTS[plant](part, room.path / "precious")
     before = part.lstat()
-    with pytest.raises(TransferError, match=r"no part of ours"):
+    with pytest.raises(TransferError, match=r"not a plain file of yours alone"):
         room.cluster.connection.put(tmp_path / "f", f"{shared}/f", resume=True)
     now = part.lstat()
     assert (now.st_ino, now.st_size, now.st_mode) == (before.st_ino, before.st_size, before.st_mode)

@@ -15,7 +15,7 @@ import pytest
 
 from openssh_jobs import Connection
 from openssh_jobs.errors import OpenSSHJobsError, TransferError
-from openssh_jobs.transfer import listing, staging, streams
+from openssh_jobs.transfer import listing, parts, staging
 from tests.helpers import tar_in
 from tests.lab.site import Host
 
@@ -240,7 +240,7 @@ def test_what_is_thrown_away_changes_nothing_outside(tmp_path: Path) -> None:
             os.setgroups([])
             os.setgid(7001)
             os.setuid(7001)
-            streams.remove_local(os.fsencode(stage))
+            parts.remove_local(os.fsencode(stage))
         finally:
             os._exit(0)
     os.waitpid(child, 0)

@@ -258,7 +258,7 @@ def test_a_member_that_vanishes_is_an_error_and_nothing_is_kept(
     for number in range(5):
         (here / "tree" / f"g{number}").write_bytes(b"x")
     connection.put(here / "tree", f"{there}/tree")
-    moves = connection._transfer._trees
+    moves = connection._transfer.trees
     for name, victim in (("_send", here / "tree" / "g3"), ("_receive", there / "tree" / "g3")):
         honest = getattr(moves, name)
 

@@ -40,7 +40,7 @@ def there(host: Host) -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """A look every few milliseconds: the link here is fast."""
-    if local_programs.read_counter(os.getpid(), "rchar") is None:
+    if progress.read_counter(os.getpid(), "rchar") is None:
         pytest.skip("the system counts no bytes of processes")
     monkeypatch.setattr(progress, "EVERY", 0.005)
     monkeypatch.setattr(local_programs, "STEP", 0.005)

@@ -188,11 +188,11 @@ def test_a_host_that_lacks_a_command_is_told_so(
         make_tree(tmp_path / "tree", ["a b"])
         features = connection.features
         assert features.tar == ""
-        connection._files._features = replace(features, tar="tar")
+        connection._files.known_features = replace(features, tar="tar")
         with pytest.raises(TransferError, match="tar: not found"):
             connection.put(tmp_path / "tree", "t")
         assert not connection.exists("t")
-        connection._files._features = features
+        connection._files.known_features = features
         connection.put(tmp_path / "tree", "t")
         assert facts(host.home / "t") == facts(tmp_path / "tree")
         connection.close(stop_master=True)

@@ -253,14 +253,14 @@ _BLOCK = parallel.BLOCK
 def cut(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """``cut[:] = [N]``: a transfer in ranges fails when N bytes have gone through."""
     limit: list[int] = []
-    moved = parallel._Lanes.moved
+    moved = parallel.RangeThreads.moved
 
-    def counting(self: parallel._Lanes, count: int) -> None:
+    def counting(self: parallel.RangeThreads, count: int) -> None:
         moved(self, count)
         if limit and self.done >= limit[0]:
             raise ConnectionLost("cut", host="host")
 
-    monkeypatch.setattr(parallel._Lanes, "moved", counting)
+    monkeypatch.setattr(parallel.RangeThreads, "moved", counting)
     return limit
 
 

@@ -84,7 +84,7 @@ def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> Non
         ([], "openssh-jobs --help"),
         (["nope"], "invalid choice: 'nope'"),
         (["tail", "h", "5", "--flow"], "openssh-jobs tail: unrecognized arguments: --flow"),
-        (["get", "h:x", "y", "--method", "ftp"], "method='ftp' is none of"),
+        (["get", "h:x", "y", "--method", "ftp"], "method must be one of"),
         (["fetch", "h", "5", "y", "--resume", "--method", "sftp"], "resume=True goes on by"),
         (["exec"], "HOST"),
         (["exec", "h"], "-s"),

@@ -24,21 +24,23 @@ def test_shells_write_the_same_bytes(shell: str, tmp_path: Path) -> None:
         pytest.skip(f"no {shell} here")
     target, data = tmp_path / "f", b"-%s\\101" + bytes(range(256)) * 12
     target.touch(0o640)
-    text = writing._text(data)
+    text = writing.shell_text(data)
     assert text is not None
-    script = writing._BUILTIN + writing._script(bytes(target), text + b" | cat", len(data))
+    script = writing.BUILTIN_PRINTF + writing.write_script(
+        bytes(target), text + b" | cat", len(data)
+    )
     env = {"LC_ALL": "C", "PATH": "/usr/bin:/bin"}
     lines = b"(\n" + script + b"\n)\n"
     done = subprocess.run(
         [*argv, "-s"], input=lines, capture_output=True, timeout=30, env=env, check=False
     )
     if not SHELLS[shell]:
-        assert (done.returncode, target.read_bytes()) == (writing._NO_BUILTIN, b"")
+        assert (done.returncode, target.read_bytes()) == (writing.NO_BUILTIN_PRINTF, b"")
         return
     assert (done.returncode, done.stdout, done.stderr) == (0, b"done\n", b"")
     assert target.read_bytes() == data
     assert target.stat().st_mode & 0o777 == 0o640
-    assert [one.name for one in tmp_path.iterdir()] == ["f"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["f"]
 
 
 @pytest.mark.parametrize(
@@ -52,4 +54,4 @@ def test_shells_write_the_same_bytes(shell: str, tmp_path: Path) -> None:
     ],
 )
 def test_what_is_small(data: bytes, small: bool) -> None:
-    assert (writing._text(data) is not None) == small
+    assert (writing.shell_text(data) is not None) == small

@@ -89,9 +89,9 @@ def test_patterns(only: list[str] | None, exclude: list[str] | None, left: list[
 
 
 def test_what_is_no_list_of_patterns_is_refused() -> None:
-    with pytest.raises(TypeError, match="only is a list"):
+    with pytest.raises(TypeError, match="only must be a list"):
         Filter("*.log", None)
-    with pytest.raises(TypeError, match="exclude is a list"):
+    with pytest.raises(TypeError, match="exclude must be a list"):
         Filter(None, "*.log")
     with pytest.raises(ValueError, match="empty pattern"):
         Filter([""], None)

@@ -1,0 +1,21 @@
+"""``Lanes``: the ways over one connection that whatever moves files may use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from ..commands.control_shell import ControlShell
+    from ..commands.runner import Commands
+    from ..files.path_shell import PathShell
+    from .sftp import Sftp
+
+
+class Lanes(NamedTuple):
+    """The lanes of one connection: sessions for commands, the held shell, the held sftp."""
+
+    commands: Commands
+    shell: ControlShell
+    sftp: Sftp
+    files: PathShell
+    host: str

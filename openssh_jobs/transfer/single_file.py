@@ -1,0 +1,366 @@
+"""One file: sent or received as a part beside its target, checked, then renamed over it.
+
+By the held sftp, by one stream, by several ranges at once, by scp or by rsync.  The bytes do not
+pass through Python, but for several ranges.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import stat
+import time
+from typing import TYPE_CHECKING
+
+from ..commands.os_errors import error_of
+from ..commands.quoting import RENAME, quote_path, sftp_quote, to_text
+from ..errors import RemoteOSError, TransferError, remote_oserror
+from ..files import writing
+from ..files.writing import part_name
+from . import parallel, parts, progress, resume, sftp_tree, staging, streams
+from .options import TransferResult
+from .sftp import NoSubsystem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..files.stat import FileStat
+    from .lanes import Lanes
+    from .options import Options
+
+_STREAMED = 8 << 20
+"""Size in bytes from which on a file goes as a stream: sftp waits for answers in between."""
+_INCOMPLETE = 3
+"""Status of the script that renames a part, where the part has another size."""
+
+
+class FileMoves:
+    """Moves single files between this machine and one host."""
+
+    def __init__(self, lanes: Lanes) -> None:
+        self._lanes = lanes
+        self._commands = lanes.commands
+        self._shell = lanes.shell
+        self._sftp = lanes.sftp
+        self._files = lanes.files
+        self._host = lanes.host
+
+    # ------------------------------------------------------------------ put
+
+    def put(
+        self,
+        source: bytes,
+        target: bytes,
+        facts: os.stat_result,
+        options: Options,
+        began: float,
+    ) -> TransferResult:
+        """Send a local file; ``began`` is when the call began (``time.monotonic``)."""
+        if options.update and self._is_current_there(source, target, facts, options):
+            return _nothing(began)
+        parent = posixpath.dirname(target) or b"/"
+        part = posixpath.join(parent, part_name())
+        self._prepare(target, parent)
+        options.report(0, facts.st_size, 0, 1, source)
+        if options.resume:
+            self._put_resumed(source, target, facts, options)
+            options.report(facts.st_size, facts.st_size, 1, 1, source)
+            return _moved(facts.st_size, began)
+        try:
+            self._send(source, part, target, facts.st_size, options)
+            if options.verify:
+                from . import checksums
+
+                checksums.compare(self._lanes, source, part)
+            self._finish(part, target, facts, options)
+        except RemoteOSError as error:
+            parts.remove_remote(self._lanes, error, part)
+            if error.path != to_text(part):
+                raise
+            # The caller knows the target, not the part.
+            raise remote_oserror(error.number, target, host=self._host) from error
+        except BaseException as error:
+            parts.remove_remote(self._lanes, error, part)
+            raise
+        options.report(facts.st_size, facts.st_size, 1, 1, source)
+        return _moved(facts.st_size, began)
+
+    def _is_current_there(
+        self, source: bytes, target: bytes, facts: os.stat_result, options: Options
+    ) -> bool:
+        """Whether an update has nothing to send: size and time agree, or the checksums."""
+        try:
+            there = self._files.stat(target, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        if not there.is_file() or there.st_size != facts.st_size:
+            return False
+        if options.verify:
+            from . import checksums
+
+            return checksums.local(source) == checksums.remote(self._lanes, target)
+        return there.st_mtime_ns // 10**9 == facts.st_mtime_ns // 10**9
+
+    def _put_resumed(
+        self, source: bytes, target: bytes, facts: os.stat_result, options: Options
+    ) -> None:
+        part = resume.find_remote(self._lanes, source, target, facts)
+        try:
+            resume.send(self._lanes, source, part, facts.st_size, options)
+            now = os.stat(source)
+            if (now.st_size, now.st_mtime_ns) != (facts.st_size, facts.st_mtime_ns):
+                raise resume.changed(source, self._host)
+            self._finish(part.path, target, facts, options)
+        except BaseException as error:
+            if resume.is_worthless(error):
+                parts.remove_remote(self._lanes, error, part.path)
+            else:
+                resume.say_how_to_go_on(error, part.path)
+            raise
+
+    def _prepare(self, target: bytes, parent: bytes) -> None:
+        """Make the directory of the target, and remove dead parts in it."""
+        script = (
+            b"if [ -d %b ]; then echo 'Is a directory' >&2; exit 2; fi; "
+            b"mkdir -p -- %b && { %b; } && echo done"
+        )
+        script %= quote_path(target), quote_path(parent), parts.list_left(parent)
+        answer = self._shell.call(script, again=True)
+        if answer.status != 0:
+            path = target if answer.status == 2 else parent
+            raise error_of(to_text(answer.stderr), path, host=self._host)
+        self._files.check_done("put", target, answer)
+        parts.sweep_there(self._lanes, parent, answer.stdout.removesuffix(b"done\n"))
+
+    def _send(self, source: bytes, part: bytes, target: bytes, size: int, options: Options) -> None:
+        """Send the bytes by the method that is asked for, or the one that suits."""
+
+        def report(done: int) -> None:
+            options.report(min(done, size), size, 0, 1, source)
+
+        here = os.path.abspath(source)
+        if options.method == "scp":
+            from . import scp
+
+            scp.send(self._lanes, here, part, report)
+        elif options.method == "rsync":
+            from . import rsync
+
+            rsync.send_file(self._lanes, here, part, target, options)
+        elif self._in_ranges(size, options):
+            parallel.send(self._commands, source, part, size, self._host, report)
+        elif not (
+            _by_sftp(options, source + part, size)
+            and self._send_by_sftp(here, part, options, report)
+        ):
+            streams.send_file(
+                self._commands, source, part, self._host, report if options.progress else None
+            )
+
+    def _send_by_sftp(
+        self, here: bytes, part: bytes, options: Options, report: Callable[[int], object]
+    ) -> bool:
+        """False where the server has no sftp and another method may be taken."""
+
+        def tick() -> None:
+            pid = self._sftp.pid
+            done = progress.descriptor_offset(pid, here) if pid is not None else None
+            if done is not None:
+                report(done)
+
+        line = b"put " + sftp_quote(here) + b" " + sftp_quote(part)
+        try:
+            self._sftp.call([line], path=part, tick=tick if options.progress else None)
+        except NoSubsystem:
+            if options.method == "sftp":
+                raise sftp_tree.no_sftp(self._host) from None
+            return False
+        except TransferError as error:
+            raise writing.explain(self._shell, self._host, error, part) from error
+        return True
+
+    def _in_ranges(self, size: int, options: Options) -> bool:
+        """Whether several ranges at once are faster: a large file over a long round trip."""
+        long = self._shell.round_trip >= parallel.LONG
+        return options.method == "auto" and long and size >= parallel.SMALLEST
+
+    def _finish(self, part: bytes, target: bytes, facts: os.stat_result, options: Options) -> None:
+        """Compare the size of a part on the host; give it its mode, times and name."""
+        mode = stat.S_IMODE(facts.st_mode)
+        number = (
+            b"%o" % mode
+            if options.preserve
+            else b"$(printf %%o $((0%o & ~0$(umask))))" % (mode & 0o777)
+        )
+        times = b""
+        if options.keeps_times:
+            stamp = time.strftime("%Y%m%d%H%M.%S", time.gmtime(facts.st_mtime)).encode()
+            times = b'TZ=UTC0 touch -t %b "$p" && ' % stamp
+        script = (
+            b't=%b; p=%b; n=$(wc -c < "$p") || exit 1; '
+            b'if [ $n -ne %d ]; then echo "$n bytes arrived" >&2; exit %d; fi; '
+            # No "--": BusyBox and the BSDs take it for a file here.  The path is absolute.
+            b'chmod %b "$p" && %b{ '
+            % (quote_path(target), quote_path(part), facts.st_size, _INCOMPLETE, number, times)
+        )
+        script += RENAME + b" && echo done; }"
+        answer = self._shell.call(script)
+        if answer.status == _INCOMPLETE:
+            raise TransferError(
+                f"{to_text(target)!r} is not whole: {to_text(answer.stderr).strip()} of "
+                f"{facts.st_size}; the source may have changed meanwhile",
+                host=self._host,
+                sent="yes",
+            )
+        if answer.status != 0:
+            raise error_of(to_text(answer.stderr), target, host=self._host)
+        self._files.check_done("put", target, answer)
+
+    # ------------------------------------------------------------------ get
+
+    def get(
+        self, source: bytes, target: bytes, facts: FileStat, options: Options, began: float
+    ) -> TransferResult:
+        """Receive a file of the host; ``began`` is when the call began (``time.monotonic``)."""
+        if options.update and self._is_current_here(source, target, facts, options):
+            return _nothing(began)
+        if os.path.isdir(target):
+            raise IsADirectoryError(errno.EISDIR, "Is a directory", os.fsdecode(target))
+        parent = os.path.dirname(target) or b"."
+        os.makedirs(parent, exist_ok=True)
+        parts.sweep_here(parent)
+        options.report(0, facts.st_size, 0, 1, source)
+        if options.resume:
+            arrived = self._get_resumed(source, target, facts, options)
+            options.report(arrived, arrived, 1, 1, source)
+            return _moved(arrived, began)
+        part = os.path.join(parent, part_name())
+        try:
+            mode = staging.create_private(part, stat.S_IMODE(facts.st_mode), options.preserve)
+            self._receive(source, part, target, facts, options)
+            if options.verify:
+                from . import checksums
+
+                checksums.compare(self._lanes, part, source)
+            arrived = self._finish_here(source, part, target, facts, mode, options)
+        except BaseException:
+            parts.remove_local(part)
+            raise
+        options.report(arrived, arrived, 1, 1, source)
+        return _moved(arrived, began)
+
+    def _is_current_here(
+        self, source: bytes, target: bytes, facts: FileStat, options: Options
+    ) -> bool:
+        """Whether an update has nothing to receive: size and time agree, or the checksums."""
+        try:
+            here = os.lstat(target)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        if not stat.S_ISREG(here.st_mode) or here.st_size != facts.st_size:
+            return False
+        if options.verify:
+            from . import checksums
+
+            return checksums.local(target) == checksums.remote(self._lanes, source)
+        return here.st_mtime_ns // 10**9 == facts.st_mtime_ns // 10**9
+
+    def _finish_here(
+        self,
+        source: bytes,
+        part: bytes,
+        target: bytes,
+        facts: FileStat,
+        mode: int,
+        options: Options,
+    ) -> int:
+        """Check a local part and give it its mode, times and name; returns its size."""
+        return staging.finish_file(
+            part,
+            target,
+            facts.st_size,
+            lambda: self._files.stat(source).st_size,
+            mode=mode,
+            times=(facts.st_atime_ns, facts.st_mtime_ns) if options.keeps_times else None,
+            what=to_text(source),
+            host=self._host,
+        )
+
+    def _get_resumed(self, source: bytes, target: bytes, facts: FileStat, options: Options) -> int:
+        probe = os.path.join(os.path.dirname(target) or b".", part_name())
+        try:
+            mode = staging.create_private(probe, stat.S_IMODE(facts.st_mode), options.preserve)
+        finally:
+            parts.remove_local(probe)
+        part = resume.LocalPart(self._lanes, source, target, facts.st_size, facts.st_mtime_ns)
+        try:
+            part.receive(self._lanes, source, facts.st_size, options)
+            now = self._files.stat(source)
+            if (now.st_size, now.st_mtime_ns) != (facts.st_size, facts.st_mtime_ns):
+                raise resume.changed(source, self._host)
+            return self._finish_here(source, part.path, target, facts, mode, options)
+        except BaseException as error:
+            if resume.is_worthless(error):
+                parts.remove_local(part.path)
+            else:
+                resume.say_how_to_go_on(error, part.path)
+            raise
+        finally:
+            part.close()
+
+    def _receive(
+        self, source: bytes, part: bytes, target: bytes, facts: FileStat, options: Options
+    ) -> None:
+        """Receive the bytes by the method that is asked for, or the one that suits."""
+        size = facts.st_size
+
+        def report(done: int) -> None:
+            options.report(min(done, size), size, 0, 1, source)
+
+        def arrived() -> int:
+            try:
+                return os.stat(part).st_size
+            except OSError:
+                return 0
+
+        here = os.path.abspath(part)
+        if options.method == "scp":
+            from . import scp
+
+            scp.receive(self._lanes, source, here, lambda pid: report(arrived()))
+            return
+        if options.method == "rsync":
+            from . import rsync
+
+            rsync.receive_file(self._lanes, source, here, target, options)
+            return
+        if self._in_ranges(size, options):
+            parallel.receive(self._commands, source, part, size, self._host, report)
+            return
+        if _by_sftp(options, source + part, size):
+            line = b"get " + sftp_quote(source) + b" " + sftp_quote(here)
+            try:
+                self._sftp.call([line], path=source, moved=arrived, tick=lambda: report(arrived()))
+                return
+            except NoSubsystem:
+                if options.method == "sftp":
+                    raise sftp_tree.no_sftp(self._host) from None
+        streams.receive_file(
+            self._commands, source, part, self._host, report if options.progress else None
+        )
+
+
+def _by_sftp(options: Options, names: bytes, size: int) -> bool:
+    """Whether to try the held sftp, whose batch language knows no newline."""
+    if options.method != "auto":
+        return options.method == "sftp"
+    return size < _STREAMED and b"\n" not in names
+
+
+def _moved(size: int, began: float) -> TransferResult:
+    return TransferResult(files=1, bytes=size, skipped=0, elapsed=time.monotonic() - began)
+
+
+def _nothing(began: float) -> TransferResult:
+    return TransferResult(files=0, bytes=0, skipped=1, elapsed=time.monotonic() - began)
