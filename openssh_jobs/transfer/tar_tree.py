@@ -1,7 +1,7 @@
 """A tree as one tar stream: the tar here and the tar on the host, started, fed and watched.
 
 What the two tars understand is in ``tar_flavours``; what an archive from a host may hold is in
-``tar_stream``.
+``tar_guard``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..commands.stdio import close_fd
 from ..errors import ConfigurationError, TransferError
 from ..files import writing
 from ..openssh import process
-from . import listing, progress, tar_flavours, tar_stream
+from . import listing, progress, tar_flavours, tar_guard
 from .streams import Background, launch_fed, remote_end, skip_to_mark, wide_pipe
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def receive_tree(
 ) -> None:
     """Receive members of a tree on the host into the local directory ``stage``.
 
-    ``whole`` and the errors are those of ``send_tree``; what ``tar_stream`` refuses raises
+    ``whole`` and the errors are those of ``send_tree``; what ``tar_guard`` refuses raises
     ``UnsafeName`` or ``TransferError``.
     """
     tar = tar_flavours.required()
@@ -219,7 +219,7 @@ def receive_tree(
     script, names = _create_script(lanes, sender, tar.kind, source, members, options, whole=whole)
     plan = lanes.commands.plan(script, prologue="")
     argv: list[str | bytes] = [tar.path, *_EXTRACT, *_times(options), "-C", stage]
-    guard = tar_stream.Reader(
+    guard = tar_guard.TarGuard(
         members,
         lanes.host,
         stage,
@@ -295,7 +295,7 @@ def _extract_here(
     stage: bytes,
     running: Running,
     remote: Background,
-    guard: tar_stream.Reader,
+    guard: tar_guard.TarGuard,
     tar_pid: list[int],
     report_of: Callable[[int], Callable[[], object] | None],
 ) -> None:
@@ -313,7 +313,7 @@ def _extract_here(
             close_fd(here)  # else a tar here that dies would leave the one on the host writing
         archive = os.dup(pipe.fileno())
         pipe.close()
-        guarding = Background(lambda: tar_stream.pass_on(archive, to, guard))
+        guarding = Background(lambda: tar_guard.pass_on(archive, to, guard))
         tar_pid.append(child.pid)
         try:
             try:

@@ -31,7 +31,7 @@ from openssh_jobs.openssh import ssh_config as ssh_features
 from openssh_jobs.openssh import ssh_errors
 from openssh_jobs.schedulers import available, get, parse_detection
 from openssh_jobs.schedulers.launcher import launcher
-from openssh_jobs.transfer import listing, tar_stream
+from openssh_jobs.transfer import listing, tar_guard
 from tests.hostile.archives import FORMS, archive
 from tests.paths import DATA
 
@@ -261,7 +261,7 @@ def of_archives(data: bytes) -> None:
         listing.Member(b"d", "d", 0),
         listing.Member(b"l", "l", 0),
     ]
-    reader = tar_stream.Reader(listed, "h", b"/nowhere", plain=data[:1] == b"\0")
+    reader = tar_guard.TarGuard(listed, "h", b"/nowhere", plain=data[:1] == b"\0")
     try:
         assert data[1:].startswith(reader.feed(data[1:]))
         reader.close()

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openssh_jobs.errors import TransferError, UnsafeName
-from openssh_jobs.transfer import listing, tar_stream
+from openssh_jobs.transfer import listing, tar_guard
 from tests.helpers import tar_in
 from tests.names import NAMES
 
@@ -66,7 +66,7 @@ def packed(top: Path, way: str, tmp_path: Path) -> bytes:
 
 def passed(data: bytes, members: list[listing.Member], stage: Path, *, step: int = 4096) -> bytes:
     """What a reader lets through."""
-    reader = tar_stream.Reader(members, "h", os.fsencode(stage))
+    reader = tar_guard.TarGuard(members, "h", os.fsencode(stage))
     out = [reader.feed(data[at : at + step]) for at in range(0, len(data), step)]
     reader.close()
     return b"".join(out)
@@ -173,11 +173,11 @@ REFUSED = {
 @pytest.mark.parametrize("name", list(REFUSED))
 def test_it_ends_before_a_tar_sees_the_header(name: str, tmp_path: Path) -> None:
     data = TOP + REFUSED[name] + END
-    reader = tar_stream.Reader(LISTED, "h", os.fsencode(tmp_path))
+    reader = tar_guard.TarGuard(LISTED, "h", os.fsencode(tmp_path))
     with pytest.raises(TransferError):
         reader.feed(data)
     # The same in pieces: nothing behind the header that was refused goes on.
-    reader = tar_stream.Reader(LISTED, "h", os.fsencode(tmp_path))
+    reader = tar_guard.TarGuard(LISTED, "h", os.fsencode(tmp_path))
     gone = []
     pieces = iter([data[at : at + 512] for at in range(0, len(data), 512)])
     with pytest.raises(TransferError):
@@ -200,14 +200,14 @@ def test_zeros_without_an_end_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_tar_without_pax_is_given_none(tmp_path: Path) -> None:
-    reader = tar_stream.Reader(LISTED, "h", os.fsencode(tmp_path), plain=True)
+    reader = tar_guard.TarGuard(LISTED, "h", os.fsencode(tmp_path), plain=True)
     with pytest.raises(TransferError, match="does not know"):
         reader.feed(TOP + pax(path="x") + X + END)
 
 
 def test_what_was_made_since_the_listing_passes_where_all_is_wanted(tmp_path: Path) -> None:
     data = TOP + X + one("./new", content=b"n") + END
-    reader = tar_stream.Reader(LISTED, "h", os.fsencode(tmp_path), strangers=True)
+    reader = tar_guard.TarGuard(LISTED, "h", os.fsencode(tmp_path), strangers=True)
     assert reader.feed(data) == data
     with pytest.raises(UnsafeName, match="not asked for"):
         passed(data, LISTED, tmp_path)
@@ -225,7 +225,7 @@ def test_what_passes_is_read_by_a_tar_as_what_was_listed(changes: list[tuple[int
         data[at] = value
     for start in (0, 512, 1536, 2048):
         data[start : start + 512] = signed(bytes(data[start : start + 512]), 148, b"")
-    reader = tar_stream.Reader(LISTED, "h", b"/nowhere")
+    reader = tar_guard.TarGuard(LISTED, "h", b"/nowhere")
     try:
         through = reader.feed(bytes(data))
         reader.close()
@@ -261,7 +261,7 @@ CHANGE = st.one_of(
 )
 
 
-def _outcome(reader: tar_stream.Reader, data: bytes) -> tuple[bytes, str, dict[bytes, str]]:
+def _outcome(reader: tar_guard.TarGuard, data: bytes) -> tuple[bytes, str, dict[bytes, str]]:
     try:
         through = reader.feed(data)
         reader.close()
@@ -282,8 +282,8 @@ def test_the_short_way_of_plain_files_is_no_other_answer(
         header[at : at + len(text)] = text
         new = bytes(header[:512].ljust(512, b"\0"))
         data = data[:start] + (signed(new, 0, b"") if right else new) + data[start + 512 :]
-    short = tar_stream.Reader(ALL_LISTED, "h", b"/nowhere")
-    long = tar_stream.Reader(ALL_LISTED, "h", b"/nowhere")
+    short = tar_guard.TarGuard(ALL_LISTED, "h", b"/nowhere")
+    long = tar_guard.TarGuard(ALL_LISTED, "h", b"/nowhere")
     long._plain_files = lambda data, at: at  # type: ignore[method-assign]
     assert _outcome(short, data) == _outcome(long, data)
 
@@ -292,7 +292,7 @@ def test_the_short_way_of_plain_files_is_no_other_answer(
 def test_the_sum_of_a_header_is_exact(byte: int) -> None:
     """The largest too, which a sum modulo something would take for a smaller one."""
     block = bytes([byte]) * 512
-    assert tar_stream._sum(block) == sum(block) - 8 * byte + 8 * 32
+    assert tar_guard.header_sum(block) == sum(block) - 8 * byte + 8 * 32
 
 
 def test_a_tar_here_may_stop_at_the_end(tmp_path: Path) -> None:
@@ -303,6 +303,6 @@ def test_a_tar_here_may_stop_at_the_end(tmp_path: Path) -> None:
     os.close(here)
     with os.fdopen(into, "wb") as handle:
         handle.write(HONEST[:0])
-    tar_stream_end = tar_stream.Reader(LISTED, "h", os.fsencode(tmp_path))
-    tar_stream_end.feed(data)
-    tar_stream.pass_on(source, to, tar_stream_end)
+    at_end = tar_guard.TarGuard(LISTED, "h", os.fsencode(tmp_path))
+    at_end.feed(data)
+    tar_guard.pass_on(source, to, at_end)

@@ -1,10 +1,10 @@
-"""An archive from a host on its way to the tar of this machine: every header is read first.
+"""Checks an archive from a host before the local tar reads it: every header, every name.
 
-What tar(5) of libarchive describes as ustar, pax and GNU's forms passes, with members that were
-listed, of the kind that the listing gave them.  All else ends the stream before the tar here has
-seen the header: names that go elsewhere, names that came before, what lies below something that
-did not come as a directory, hard links to what did not come as a file, devices, and any header
-that two tars could read in two ways.
+Archives in the forms that tar(5) of libarchive calls ustar, pax and GNU pass, with members that
+were listed, of the kind that the listing gave them.  Anything else ends the stream before the local
+tar has the header: names that lead elsewhere, names that stood before, what is below something that
+was no directory in the archive, hard links to what was no file in it, devices, and any header that
+two tars could read in two ways.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CHUNK = 1 << 18
 _LONGEST_NAME = 1 << 16
 _LONGEST_RECORDS = 1 << 20
 _MOST_PADDING = 1 << 20
-"""Bytes of zeros behind the end; the widest record of any tar is half of that."""
+"""Bytes of zeros after the end; the longest record of any tar is half of that."""
 _KINDS = {b"0": "f", b"\0": "f", b"7": "f", b"S": "f", b"1": "h", b"2": "l", b"5": "d"}
 _SAID = {"f": "a file", "h": "a hard link", "l": "a link", "d": "a directory"}
 _USTAR, _GNU, _OLD = b"ustar\x0000", b"ustar  \0", bytes(8)
@@ -36,7 +36,7 @@ _FIELDS = struct.Struct("100s 24x 11s 1s 12x 8s 1s 100x 8s 80x 1s 166x").unpack_
 
 
 class _Pending(NamedTuple):
-    """What headers before a member say of it: GNU's long names, and the records of pax."""
+    """What earlier headers say of the next member: GNU's long names, and the records of pax."""
 
     name: bytes | None = None
     link: bytes | None = None
@@ -46,8 +46,8 @@ class _Pending(NamedTuple):
 _NOTHING = _Pending()
 
 
-def _sum(block: bytes) -> int:
-    """The bytes of a header but for the checksum's own, which count as blanks."""
+def header_sum(block: bytes) -> int:
+    """The sum of the bytes of a header, those of its checksum counted as blanks."""
     # The lower half of adler32 is one more than the sum, modulo 65521: no piece of at most 256
     # bytes comes to that.
     return (
@@ -59,12 +59,13 @@ def _sum(block: bytes) -> int:
     )
 
 
-class Reader:
-    """Reads an archive piece by piece; ``feed`` gives back what may go on to a tar.
+class TarGuard:
+    """Reads an archive piece by piece; ``feed`` returns what may be passed on to a tar.
 
-    ``listed``: names and kinds of all that may come.  ``strangers``: whether what was made since
-    the listing may come as well.  ``plain``: the tar that reads knows no records of pax.
-    ``directory``: an empty local directory, where names that might fall together are tried.
+    ``listed``: names and kinds of all members that may be in it.  ``strangers``: whether members
+    that were made after the listing may be in it as well.  ``plain``: the local tar knows no
+    records of pax.  ``directory``: an empty local directory, where names that might be the same are
+    tried.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class Reader:
     # ------------------------------------------------------------------ the stream
 
     def feed(self, data: bytes) -> bytes:
-        """The next bytes of the archive; those that are known to be harmless.
+        """Read the next bytes of the archive; returns those that are known to be harmless.
 
         Raises ``UnsafeName``, and ``TransferError`` for what is no archive.
         """
@@ -124,7 +125,7 @@ class Reader:
         return data[:at]
 
     def close(self) -> None:
-        """The stream is at its end.  ``TransferError`` where the archive is not."""
+        """End the stream.  Raises ``TransferError`` where the archive is not complete."""
         if not self.ended or self._kept:
             raise self._wrong("it ends too early")
 
@@ -134,11 +135,11 @@ class Reader:
         )
 
     def _plain_files(self, data: bytes, at: int) -> int:
-        """Where the files end that begin at ``at`` and are as plain as most are.
+        """Skip the plain files that begin at ``at``; returns where they end.
 
-        A short way for nine headers of ten, never another answer: whatever is not plainly good is
-        left to ``_block``.  Good is a file that was listed as one, did not come before, lies below
-        a directory that came, and whose header says so in the most usual form.
+        A short cut for nine headers of ten, never another result: all that is not plainly good is
+        left to ``_block``.  Good is a file that was listed as one and did not stand before, below a
+        directory that did, with a header in the most usual form.
         """
         listed, kinds = self._listed, self._came.kinds
         last = len(data) - BLOCK
@@ -158,7 +159,7 @@ class Reader:
                 or listed.get(plain) != "f"
                 or blank not in (b"\0", b" ")
                 or size.strip(b"01234567")
-                or check != b"%06o\0 " % _sum(data[at : at + BLOCK])
+                or check != b"%06o\0 " % header_sum(data[at : at + BLOCK])
             ):
                 break
             kinds[plain] = "f"
@@ -178,7 +179,7 @@ class Reader:
         elif not any(block):
             self._zeros()
         elif self.ended:
-            raise self._wrong("something lies behind its end")
+            raise self._wrong("something follows its end")
         else:
             self._header(block)
 
@@ -201,12 +202,12 @@ class Reader:
             return
         self._member(block, kind, size, magic)
         if kind == b"S" and block[482:483] not in (b"\0", b"0"):
-            # GNU's map of holes goes on in blocks of its own, before the content.
+            # GNU's map of holes continues in blocks of its own, before the content.
             self._map, self._behind_map, self._content = True, self._content, 0
 
     def _checksum(self, block: bytes) -> None:
         field = block[148:156].strip(b" \0")
-        if _sum(block) != self._octal(field):
+        if header_sum(block) != self._octal(field):
             raise self._wrong("a header is damaged")
 
     def _octal(self, field: bytes) -> int:
@@ -307,7 +308,7 @@ class Reader:
     def _names(
         self, block: bytes, magic: bytes, pending: _Pending, records: dict[bytes, bytes]
     ) -> tuple[bytes, bytes]:
-        """The name of a member and what it links to, from all the places where they may stand."""
+        """The name of a member and what it links to, from all places where they may be given."""
         name = block[:100].partition(b"\0")[0]
         prefix = block[_PREFIX].partition(b"\0")[0]
         if magic == _USTAR and prefix:
@@ -315,18 +316,18 @@ class Reader:
         elif prefix and block[156:157] != b"S":
             raise self._wrong("a member has two names")
         names = [pending.name, records.get(b"path")]
-        if all(one is not None for one in names):
+        if all(name is not None for name in names):
             raise self._wrong("a member has two names")
         longer = [*names, records.get(b"GNU.sparse.name")]
-        if not any(one is not None and one.startswith(name) for one in longer):
-            # Else it is the beginning of the longer name, cut off wherever the field ended.
+        if not any(long is not None and long.startswith(name) for long in longer):
+            # Else it is the beginning of the longer name, cut off where the field ends.
             self._harmless(name)
-        for one in longer:
-            if one is not None:
-                name = one
+        for long in longer:
+            if long is not None:
+                name = long
                 self._harmless(name)
         link = block[157:257].partition(b"\0")[0]
-        links = [one for one in (pending.link, records.get(b"linkpath")) if one is not None]
+        links = [link for link in (pending.link, records.get(b"linkpath")) if link is not None]
         if len(links) > 1:
             raise self._wrong("a link has two targets")
         return name, links[0] if links else link
@@ -339,7 +340,7 @@ class Reader:
     def _check(self, name: bytes, sort: str, link: bytes) -> None:
         kind = sort
         if sort == "h":
-            # What it is linked to is on its way to the disk already, as a file of this archive.
+            # The tar here has the target already, as a file of this archive.
             kind = self._came.kinds.get(link.removeprefix(b"./"), "")
             if kind not in ("f", "l"):
                 why = f"is a hard link to {to_text(link)!r}, which did not come before"
@@ -359,14 +360,14 @@ class Reader:
             self._check_apart(plain)
 
     def _check_apart(self, name: bytes) -> None:
-        """A name that was not listed was not tried together with the others either."""
+        """Try a name that was not listed together with the others."""
         if self._alike is None:
             self._alike = {}
             for known in (*self._listed, *self._came.kinds):
                 self._remember(known)
         group = self._remember(name)
         if len(group) > 1:
-            members = [_Name(one, "f") for one in dict.fromkeys(group)]
+            members = [_Name(alike, "f") for alike in dict.fromkeys(group)]
             host_names.check_apart(self._directory, members, host=self._host)
 
     def _remember(self, name: bytes) -> list[bytes]:
@@ -384,23 +385,23 @@ class _Name(NamedTuple):
     kind: str
 
 
-def pass_on(source: int, to: int, reader: Reader) -> None:
-    """Copy an archive from one descriptor to another through a reader; both are closed.
+def pass_on(source: int, to: int, guard: TarGuard) -> None:
+    """Copy an archive from one descriptor to another through a guard; closes both.
 
-    A tar that ends before its input does is no error here: it says why itself.
+    A tar that ends before its input does is no error here: it reports the reason itself.
     """
     open_still = True
     try:
         while data := os.read(source, _CHUNK):
-            view = memoryview(reader.feed(data))
+            view = memoryview(guard.feed(data))
             while view and open_still:
                 try:
                     view = view[os.write(to, view) :]
                 except BrokenPipeError:
-                    if not reader.ended:
+                    if not guard.ended:
                         return
                     open_still = False  # it does not read the zeros behind the end
     finally:
         os.close(to)
         os.close(source)
-    reader.close()
+    guard.close()
