@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from .. import permissions
 from ..commands.quoting import quote_path, to_text
 from ..errors import ConnectionLost, OpenSSHJobsError
-from ..files.private_directory import FUNCTIONS
+from ..files.private_directory import functions
 from ..openssh import pid_file
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def sweep_there(lanes: Lanes, parent: bytes, listed: bytes) -> None:
         return
     words = b" ".join(quote_path(name) for name in names)
     lanes.shell.later(
-        FUNCTIONS.encode()
+        functions().encode()
         + b'cd -P %b && for o in %b; do [ -O "$o" ] && [ ! -L "$o" ] || continue; '
         b'if [ ! -d "$o" ]; then rm -f -- "$o"; elif (oj_check 0 all); then '
         b'chmod -R u+rwx "$o"; rm -rf -- "$o"; fi; done' % (quote_path(parent), words)
