@@ -29,10 +29,15 @@ printf 'user %s\0' "$(id -un)"
 """
 
 # st_mode in hex, size, uid, gid, links, inode, device, then access, change and status times.
-STAT_ARGUMENTS: dict[StatFlavour, bytes] = {
-    "gnu": b"-c '%f %s %u %g %h %i %d %.9X %.9Y %.9Z'",
-    "plain": b"-c '%f %s %u %g %h %i %d %X %Y %Z'",
-    "bsd": b"-f '%Xp %z %u %g %l %i %d %Fa %Fm %Fc'",
+STAT_ARGUMENTS: dict[StatFlavour, tuple[str, str]] = {
+    "gnu": ("-c", "%f %s %u %g %h %i %d %.9X %.9Y %.9Z"),
+    "plain": ("-c", "%f %s %u %g %h %i %d %X %Y %Z"),
+    "bsd": ("-f", "%Xp %z %u %g %l %i %d %Fa %Fm %Fc"),
+}
+SIZE_ARGUMENTS: dict[StatFlavour, tuple[str, str]] = {
+    "gnu": ("-c", "%s"),
+    "plain": ("-c", "%s"),
+    "bsd": ("-f", "%z"),
 }
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from ..commands import host_tools, limits
+from ..commands import host_tools, limits, scripts
 from ..commands.os_errors import error_of, refused
-from ..commands.quoting import quote_path, to_bytes, to_text, visible
+from ..commands.quoting import join, quote_path, to_bytes, to_text, visible
 from ..errors import InvalidAnswer, remote_oserror
 from .stat import FileStat, parse_stat
 
@@ -21,17 +21,14 @@ if TYPE_CHECKING:
     from ..commands.control_shell import Answer, ControlShell
     from ..errors import RemoteOSError
 
+SCRIPTS = "files/remote_files"
+"""The file of the scripts of all file methods."""
 _NO_SUCH_COMMAND = 127
 # Follows a script, so that an empty answer is never read as success.
 _SAY_DONE = b"\ns=$?; [ $s = 0 ] && echo done; exit $s"
 _DONE = b"done\n"
 # Follows a listing, so that one without entries is known to be complete.
 _SAY_END = b" && printf '\\0'"
-_SIZE: dict[host_tools.StatFlavour, bytes] = {
-    "gnu": b"stat -L -c %s -- ",
-    "plain": b"stat -L -c %s -- ",
-    "bsd": b"stat -L -f %z -- ",
-}
 
 
 class PathShell:
@@ -63,6 +60,11 @@ class PathShell:
         return self.known_features
 
     # ------------------------------------------------------------------ running a script
+
+    @staticmethod
+    def script(function: str, *paths: str | bytes, words: Sequence[scripts.Value] = ()) -> bytes:
+        """A call of a function of ``remote_files.sh``: its paths, then other words."""
+        return scripts.call(SCRIPTS, function, [scripts.path(path) for path in paths], *words)
 
     def ask(
         self, script: bytes, path: str | bytes, *, again: bool = True, most: int = limits.ANSWER
@@ -174,14 +176,14 @@ class PathShell:
     # ------------------------------------------------------------------ facts
 
     @property
-    def size_command(self) -> bytes:
-        """Shell text that prints the size of the path behind it, links followed."""
-        return _SIZE[self.features.stat]
+    def size_arguments(self) -> tuple[str, str]:
+        """Option and format with which the host's stat(1) prints a size."""
+        return host_tools.SIZE_ARGUMENTS[self.features.stat]
 
-    def stat_command(self, *, follow_symlinks: bool) -> bytes:
-        """Shell text that prints the line of ``parse_stat`` for the path behind it."""
-        start = b"stat -L " if follow_symlinks else b"stat "
-        return start + host_tools.STAT_ARGUMENTS[self.features.stat] + b" -- "
+    @property
+    def stat_arguments(self) -> tuple[str, str]:
+        """Option and format with which the host's stat(1) prints a line for ``parse_stat``."""
+        return host_tools.STAT_ARGUMENTS[self.features.stat]
 
     def facts(
         self,
@@ -190,7 +192,7 @@ class PathShell:
         line: bytes,
         parse: Callable[[str], FileStat] = parse_stat,
     ) -> FileStat:
-        """The facts in one line of ``stat_command``, or of what else ``parse`` reads."""
+        """The facts in one line of stat(1), or in what else ``parse`` reads."""
         try:
             return parse(to_text(line))
         except ValueError:
@@ -198,7 +200,8 @@ class PathShell:
 
     def stat(self, path: str | bytes, *, follow_symlinks: bool = True) -> FileStat:
         """The facts of a file; of a link's target unless ``follow_symlinks`` is false."""
-        script = self.stat_command(follow_symlinks=follow_symlinks) + quote_path(path)
+        words = ["stat", *(["-L"] if follow_symlinks else []), *self.stat_arguments, "--"]
+        script = join(words) + b" " + quote_path(path)
         return self.facts("stat", path, self.ask(script, path).stdout)
 
     def stat_many(self, paths: Sequence[str | bytes]) -> list[FileStat | None]:
@@ -208,12 +211,8 @@ class PathShell:
         """
         if not paths:
             return []
-        words = b" ".join(quote_path(path) for path in paths)
-        script = (
-            b'for p in %b; do if e=$(%b"$p" 2>&1); then printf \'0 %%s\\0\' "$e"; '
-            b"else printf '%%s %%s\\0' $? \"$e\"; fi; done"
-            % (words, self.stat_command(follow_symlinks=True))
-        )
+        words = [scripts.path(path) for path in paths]
+        script = scripts.call(SCRIPTS, "oj_stat_many", self.stat_arguments, words)
         records = self.records("stat", paths[0], script)
         if len(records) != len(paths):
             raise self.invalid("stat", paths[0], b"%d of %d answers" % (len(records), len(paths)))

@@ -1,6 +1,7 @@
-"""``RemoteFiles``: the file methods of a connection, with the script that each runs on the host.
+"""``RemoteFiles``: the file methods of a connection, each a short script on the host.
 
-A new file method is a method here: a short script, run by one of the ways of ``PathShell``.
+A new file method is a method here, which runs one command or a function of ``remote_files.sh`` by
+one of the ways of ``PathShell``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..commands import limits
 from ..commands.os_errors import error_of
-from ..commands.quoting import RENAME, quote, quote_glob, quote_path, to_bytes, to_text
+from ..commands.quoting import join, quote, quote_glob, quote_path, to_bytes, to_text
 from ..errors import InvalidAnswer
 
 if TYPE_CHECKING:
@@ -58,13 +59,9 @@ class RemoteFiles:
 
     def _read_small(self, path: str) -> bytes | None:
         """The bytes of a file of at most ``SMALL_FILE``; ``None`` for a larger one."""
-        where = quote_path(path)
-        # dash says "No such file" also of a path through a file; ls names the right reason.
-        script = (
-            b"if [ -d %b ]; then echo 'Is a directory' >&2; exit 1; fi; "
-            b"%b%b 2>/dev/null || { ls -d %b >/dev/null && echo 0; } || exit; "
-            b"head -c %d < %b || { s=$?; ls -d %b >/dev/null; exit $s; }"
-        ) % (where, self._files.size_command, where, where, SMALL_FILE + 1, where, where)
+        script = self._files.script(
+            "oj_read", path, words=(SMALL_FILE + 1, *self._files.size_arguments)
+        )
         for last in (False, True):
             size, newline, data = self._files.ask(script, path).stdout.partition(b"\n")
             if not newline or not size.isdigit() or len(size) >= limits.DIGITS:
@@ -154,13 +151,9 @@ class RemoteFiles:
 
     def _test(self, path: str, flag: bytes) -> bool:
         """``[ -FLAG path ]``; false where nothing is there, or something of another kind."""
-        where = quote_path(path)
-        script = b"if [ -%b %b ]; then echo yes; else %b%b; fi" % (
-            flag,
-            where,
-            self._files.size_command,
-            where,
-        )
+        where, size = quote_path(path), join(self._files.size_arguments)
+        script = b"if [ -%b %b ]; then echo yes; else stat -L %b -- %b; fi"
+        script %= flag, where, size, where
         answer = self._files.ask_if_there(script, path)
         if answer == b"yes\n":
             return True
@@ -201,21 +194,13 @@ class RemoteFiles:
         """Return the entries of a directory with their facts, in one round trip."""
         from . import stat
 
-        where = quote_path(path)
         parse = stat.parse_stat
         if self._files.features.find_printf:
             parse = stat.parse_find
-            script = b"find %b/. -mindepth 1 -maxdepth 1 -printf '%%f\\0%b\\0'" % (
-                where,
-                stat.FIND_FORMAT,
-            )
+            script = b"find %b/. -mindepth 1 -maxdepth 1 -printf '%%f\\0%b\\0'"
+            script %= quote_path(path), stat.FIND_FORMAT
         else:
-            command = self._files.stat_command(follow_symlinks=False)
-            script = (
-                b"find %b/. -mindepth 1 -maxdepth 1 -exec /bin/sh -c "
-                b'\'for p; do printf "%%s\\0%%s\\0" "$p" "$(%b"$p")"; done\' sh {} +'
-                % (where, command.replace(b"'", b"'\\''"))
-            )
+            script = self._files.script("oj_scandir", path, words=self._files.stat_arguments)
         fields = self._files.records("scandir", path, script)
         if len(fields) % 2:
             raise self._files.invalid("scandir", path, fields[-1])
@@ -229,12 +214,10 @@ class RemoteFiles:
 
     def glob(self, pattern: str) -> list[str]:
         """Return the paths that match a shell pattern (``* ? [ ]``), sorted by the host."""
+        from ..commands.scripts import Shell
         from . import host_names
 
-        script = (
-            b'for p in %b; do if [ -e "$p" ] || [ -L "$p" ]; then printf \'%%s\\0\' "$p"; fi; '
-            b"done" % quote_glob(pattern)
-        )
+        script = self._files.script("oj_glob", words=[Shell(quote_glob(pattern))])
         paths = self._files.records("glob", pattern, script)
         wanted = to_bytes(pattern)
         if wanted.startswith(b"~/"):
@@ -250,10 +233,9 @@ class RemoteFiles:
 
     def makedirs(self, path: str, *, exist_ok: bool = False) -> None:
         """Make a directory and those above it."""
-        where = quote_path(path)
-        script = b"mkdir -p -- " + where
-        if not exist_ok:
-            script = _REFUSE_EXISTING % (where, where) + script
+        script = self._files.script("oj_makedirs", path)
+        if exist_ok:
+            script = b"mkdir -p -- " + quote_path(path)
         self._files.do("makedirs", script, path, again=exist_ok)
 
     def rmdir(self, path: str) -> None:
@@ -267,26 +249,14 @@ class RemoteFiles:
         The root, the home directory and its parents are refused (``PermissionError``).
         """
         self._files.refuse_precious(path, "removing")
-        where = quote_path(path)
-        script = (
-            b"if [ -L %b ]; then echo 'Not a directory' >&2; exit 1; fi; "
-            b"if [ ! -e %b ]; then echo 'No such file or directory' >&2; exit 1; fi; "
-            b"if [ ! -d %b ]; then echo 'Not a directory' >&2; exit 1; fi; rm -rf -- %b"
-            % (where, where, where, where)
-        )
-        self._files.do("rmtree", script, path)
+        self._files.do("rmtree", self._files.script("oj_rmtree", path), path)
 
     # ------------------------------------------------------------------ names
 
     def remove(self, path: str) -> None:
         """Remove a file or a link; a directory is ``IsADirectoryError``."""
         self._files.refuse_precious(path, "removing")
-        where = quote_path(path)
-        script = (
-            b"if [ -d %b ] && [ ! -L %b ]; then echo 'Is a directory' >&2; exit 1; fi; "
-            b"rm -- %b" % (where, where, where)
-        )
-        self._files.do("remove", script, path)
+        self._files.do("remove", self._files.script("oj_remove", path), path)
 
     def rename(self, source: str, target: str) -> None:
         """Rename, over an existing file, as ``os.rename`` on Unix."""
@@ -296,14 +266,7 @@ class RemoteFiles:
         """Rename, over an existing file; a directory is never moved into another one."""
         self._files.refuse_precious(source, "moving")
         self._files.refuse_precious(target, "replacing")
-        old, new = quote_path(source), quote_path(target)
-        script = (
-            b"if [ ! -e %b ] && [ ! -L %b ]; then "
-            b"echo 'No such file or directory' >&2; exit 1; fi; "
-            b"if [ -d %b ] && [ ! -L %b ]; then if [ ! -d %b ] || [ -L %b ]; then "
-            b"echo 'Is a directory' >&2; exit 2; fi; rmdir -- %b || exit 2; fi; p=%b; t=%b; "
-            % (old, old, new, new, old, old, new, old, new)
-        ) + RENAME
+        script = self._files.script("oj_replace", source, target)
         self._files.do_two("rename", script, source, target)
 
     def copy(self, source: str, target: str) -> None:
@@ -311,42 +274,23 @@ class RemoteFiles:
         from .writing import part_name
 
         self._files.refuse_precious(target, "replacing")
-        old, new = quote_path(source), quote_path(target)
-        script = (
-            b"if [ -d %b ]; then echo 'Is a directory' >&2; exit 1; fi; "
-            b"if [ -d %b ]; then echo 'Is a directory' >&2; exit 2; fi; "
-            b't=%b; d=$(dirname -- "$t"; echo x); d=${d%%?x}; p="$d/"%b; '
-            b'cp -- %b "$p" || { rm -f -- "$p"; exit 1; }; '
-            b'mv -f -- "$p" "$t" || { rm -f -- "$p"; exit 2; }' % (old, new, new, part_name(), old)
-        )
+        script = self._files.script("oj_copy", source, target, words=[part_name()])
         self._files.do_two("copy", script, source, target)
 
     def symlink(self, target: str, path: str) -> None:
         """Make ``path`` a symbolic link to ``target``, which is taken literally."""
-        where = quote_path(path)
-        script = _REFUSE_EXISTING % (where, where) + b"ln -s -- %b %b" % (quote(target), where)
+        script = self._files.script("oj_symlink", path, words=[target])
         self._files.do("symlink", script, path)
 
     def readlink(self, path: str) -> str:
         """Return where a symbolic link points."""
-        where = quote_path(path)
-        script = (
-            b"if [ -L %b ]; then readlink -- %b; elif [ -e %b ]; then "
-            b"echo 'Invalid argument' >&2; exit 1; else echo 'No such file or directory' >&2; "
-            b"exit 1; fi" % (where, where, where)
-        )
-        return self._files.line("readlink", path, script)
+        return self._files.line("readlink", path, self._files.script("oj_readlink", path))
 
     def realpath(self, path: str) -> str:
         """Return the path without links; all but its last part must exist."""
         from . import host_names
 
-        where = quote_path(path)
-        script = (
-            # No "--": BusyBox takes it for a name, and the path never begins with a dash.
-            b"if command -v realpath >/dev/null; then realpath %b; else readlink -f -- %b; fi"
-            % (where, where)
-        )
+        script = self._files.script("oj_realpath", path)
         found = to_bytes(self._files.line("realpath", path, script))
         return to_text(host_names.absolute(found, host=self.host, call="realpath"))
 
@@ -367,6 +311,3 @@ class RemoteFiles:
         # After "--" a mode such as -w is no option; the path never begins with a dash.
         script = b"chmod -- " + quote(str(text)) + b" " + quote_path(path)
         self._files.do("chmod", script, path, again=True)
-
-
-_REFUSE_EXISTING = b"if [ -e %b ] || [ -L %b ]; then echo 'File exists' >&2; exit 1; fi; "

@@ -6,11 +6,12 @@ import os
 import posixpath
 from typing import TYPE_CHECKING
 
-from ..commands import limits
+from ..commands import limits, scripts
 from ..commands.os_errors import errno_of, error_of
-from ..commands.quoting import quote_for_any_shell, quote_path, to_text, visible
+from ..commands.quoting import quote_for_any_shell, to_text, visible
 from ..errors import InvalidAnswer
 from ..openssh import pid_file
+from .path_shell import SCRIPTS
 
 if TYPE_CHECKING:
     from ..commands.control_shell import ControlShell
@@ -76,16 +77,9 @@ def write_script(target: bytes, source: bytes, size: int) -> bytes:
     """The script around ``source``, a command that prints ``size`` bytes."""
     parent = posixpath.dirname(target)
     part = posixpath.join(parent, part_name())
-    return (
-        b"set -C; p=%b; t=%b; if [ -d \"$t\" ]; then echo 'Is a directory' >&2; exit 1; fi; "
-        b'm=; if [ -f "$t" ]; then m=$(stat -c %%a -- "$t" 2>/dev/null || '
-        # Who may not read the old file may not read the part meanwhile either.
-        b'stat -f %%Lp -- "$t" 2>/dev/null); [ -z "$m" ] || umask 077; fi; '
-        b'{ %b > "$p" && n=$(wc -c < "$p") && [ $n -eq %d ] && '
-        b'{ [ -z "$m" ] || chmod "$m" "$p"; } && mv -f -- "$p" "$t" && echo done; } || '
-        b'{ s=$?; rm -f -- "$p"; ls -d %b >/dev/null; exit $s; }'
-        % (quote_path(part), quote_path(target), source, size, quote_path(parent + b"/."))
-    )
+    paths = scripts.path(part), scripts.path(target)
+    script = scripts.call(SCRIPTS, "oj_write", paths, size, scripts.path(parent + b"/."))
+    return b"oj_source() { %b; }\n" % source + script
 
 
 def _check(status: int, out: bytes, err: bytes, target: bytes, host: str) -> None:
@@ -111,8 +105,7 @@ def explain(shell: ControlShell, host: str, error: TransferError, path: bytes) -
 
 def probe_host(shell: ControlShell, host: str, path: bytes) -> OSError | None:
     """The host's error for one megabyte more in a file or directory; ``None`` if it fits."""
-    script = b'p=%b; [ -d "$p" ] && p=$p/.oj-probe; head -c %d /dev/zero >> "$p"; s=$?; '
-    script = script % (quote_path(path), _PROBE) + b'rm -f -- "$p"; exit $s'
+    script = scripts.call(SCRIPTS, "oj_probe", scripts.path(path), _PROBE)
     answer = shell.call(script, again=True)
     stderr = to_text(answer.stderr)
     if answer.status == 0 or errno_of(stderr) is None:
