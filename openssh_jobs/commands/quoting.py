@@ -157,24 +157,6 @@ OWN_PATH = b"PATH=${PATH:+$PATH:}/usr/local/bin:/usr/bin:/bin; export PATH; "
 """Shell text with which the programs of the library's own commands are found, whatever an rc file
 made of PATH."""
 
-# mv moves into a directory, also one that has just appeared, or one behind a link; rename(2), which
-# -T asks for, does not.  Without -T (the BSDs, which know -h) a look has to do.
-RENAME = (
-    b'if mv -fT -- "$p" "$t" 2>/dev/null; then :; elif [ -d "$t" ] && [ ! -L "$t" ]; then '
-    b'echo "Is a directory" >&2; false; elif [ -L "$t" ] && [ -d "$t" ]; then '
-    b'mv -fh -- "$p" "$t" 2>/dev/null || { rm -f -- "$t" && mv -f -- "$p" "$t"; }; '
-    b'else mv -f -- "$p" "$t"; fi'
-)
-"""Shell text that renames ``$p`` over ``$t``; without single quotes, for scripts within scripts."""
-
-APPEAR = (
-    b'if [ -e "$t" ] || [ -L "$t" ]; then echo \'File exists\' >&2; exit 1; fi; '
-    b'mv -nT -- "$s" "$t" 2>/dev/null || [ -e "$t" ] || [ -L "$t" ] || mv -n -- "$s" "$t" || exit; '
-    b'n=${s##*/}; if [ -d "$t/$n" ]; then mv -- "$t/$n" "$s"; fi; '
-    b"if [ -e \"$s\" ]; then echo 'File exists' >&2; exit 1; fi"
-)
-"""Shell text that gives the directory ``$s`` the name ``$t``, unless something has that name."""
-
 
 # --------------------------------------------------------------------------- sftp batch lines
 

@@ -7,10 +7,11 @@ import posixpath
 import re
 from typing import TYPE_CHECKING
 
-from ..commands import limits
+from ..commands import limits, scripts
 from ..commands.os_errors import error_of
-from ..commands.quoting import quote_path, to_text, visible
+from ..commands.quoting import join, quote_path, to_text, visible
 from ..errors import InvalidAnswer, TransferError, VerifyFailed
+from .lanes import SCRIPTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,11 +23,13 @@ _HEX = 64
 _HEXADECIMAL = re.compile(rb"[0-9a-f]{64}\Z")
 
 
-def _tool(lanes: Lanes) -> bytes:
+def _tool(lanes: Lanes) -> tuple[str, ...]:
+    """The words of the host's command for the sha256 of its stdin."""
     program = lanes.files.features.sha256
     if not program:
         raise TransferError("the host has no sha256sum to compare with", host=lanes.host)
-    return {"shasum": b"shasum -a 256", "sha256": b"sha256 -q"}.get(program, b"sha256sum")
+    words = {"shasum": ("shasum", "-a", "256"), "sha256": ("sha256", "-q")}
+    return words.get(program, ("sha256sum",))
 
 
 def can_compare(lanes: Lanes) -> bool:
@@ -50,9 +53,9 @@ def local(path: bytes, size: int | None = None) -> str:
 
 def remote(lanes: Lanes, path: bytes, size: int | None = None) -> str:
     """The sha256 of a file on the host, or of its first ``size`` bytes, in hex."""
-    script = _tool(lanes) + b" < " + quote_path(path)
+    script = join(_tool(lanes)) + b" < " + quote_path(path)
     if size is not None:
-        script = b"head -c %d < %b | %b" % (size, quote_path(path), _tool(lanes))
+        script = b"head -c %d < %b | %b" % (size, quote_path(path), join(_tool(lanes)))
     plan = lanes.commands.plan(script, prologue="")
     done = lanes.commands.run_bytes(plan, again=True, timeout=limits.READING, most=limits.WORDS)
     if done.returncode != 0:
@@ -79,15 +82,7 @@ def remote_many(lanes: Lanes, top: bytes, names: Sequence[bytes]) -> dict[bytes,
     """The sha256 of files on the host below ``top``, by name: one command, any names."""
     if not names:
         return {}
-    tool = _tool(lanes)
-    # Names go by stdin and come back after their sums, each ended by NUL; without GNU's -z
-    # sha256sum would escape some of them.
-    script = (
-        b"cd -- %b || exit 1; if sha256sum -z </dev/null >/dev/null 2>&1; then "
-        b"exec xargs -0 sha256sum -z; fi; exec xargs -0 /bin/sh -c 'for f; do "
-        b'h=$(%b < "$f") || exit 1; printf "%%s  %%s\\0" "${h%%%%[!0-9a-f]*}" "$f"; done\' sh'
-        % (quote_path(top), tool)
-    )
+    script = scripts.call(SCRIPTS, "oj_checksums", scripts.path(top), _tool(lanes))
     data = b"".join(b"./" + name + b"\0" for name in names)
     plan = lanes.commands.plan(script, prologue="")
     done = lanes.commands.run_bytes(

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from .sftp import Sftp
 
 
+SCRIPTS = "transfer/transfer"
+"""The file of the scripts of transfers, for ``commands.scripts``."""
+
+
 class Lanes(NamedTuple):
     """The lanes of one connection: sessions for commands, the held shell, the held sftp."""
 

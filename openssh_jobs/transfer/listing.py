@@ -9,11 +9,12 @@ import re
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..commands import limits
+from ..commands import limits, scripts
 from ..commands.os_errors import error_of
 from ..commands.quoting import quote_path, to_text
 from ..errors import TransferError
 from ..files.host_names import HostNames
+from .lanes import SCRIPTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -177,21 +178,19 @@ def parse_find(output: bytes, host: str = "") -> list[Member]:
     return members
 
 
-FIND_PRINTF = rb"find . -printf '%y %s %b %p\0'"
-FIND_PLAIN = (
-    rb"""find . -exec /bin/sh -c 'for p; do s=0; if [ -L "$p" ]; then k=l; """
-    rb"""elif [ -d "$p" ]; then k=d; elif [ -f "$p" ]; then k=f; """
-    rb"""s=$(wc -c < "$p"); else k=o; fi; printf "%s %d -1 %s\0" $k $s "$p"; done' sh {} +"""
-)
+def list_script(*, find_printf: bool, follow_symlinks: bool = False) -> bytes:
+    """Shell text that lists the current directory for ``parse_find``."""
+    follow = "-L" if follow_symlinks else ""
+    if find_printf:
+        return rb"find %b . -printf '%%y %%s %%b %%p\0'" % follow.encode()
+    return scripts.call(SCRIPTS, "oj_list", follow)
 
 
 def list_remote(lanes: Lanes, source: bytes, follow_symlinks: bool) -> list[Member]:
     """List all members of a tree on the host, in one round trip."""
-    script = FIND_PRINTF if lanes.files.features.find_printf else FIND_PLAIN
-    if follow_symlinks:
-        script = script.replace(b"find .", b"find -L .", 1)
-        script = script.replace(b'if [ -L "$p" ]; then k=l; elif', b"if")
-    script = b"cd -- %b && %b" % (quote_path(source), script)
+    script = b"cd -- %b || exit\n" % quote_path(source) + list_script(
+        find_printf=lanes.files.features.find_printf, follow_symlinks=follow_symlinks
+    )
     answer = lanes.shell.call(script, again=True, timeout=LIST_TIMEOUT, most=limits.LISTING)
     if answer.status != 0:
         raise error_of(to_text(answer.stderr), source, host=lanes.host)

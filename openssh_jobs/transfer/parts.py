@@ -14,10 +14,13 @@ import time
 from typing import TYPE_CHECKING
 
 from .. import permissions
+from ..commands import limits, scripts
+from ..commands.os_errors import error_of
 from ..commands.quoting import quote_path, to_text
-from ..errors import ConnectionLost, OpenSSHJobsError
+from ..errors import ConnectionLost, InvalidAnswer, OpenSSHJobsError
 from ..files.private_directory import functions
 from ..openssh import pid_file
+from .lanes import SCRIPTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,14 +32,49 @@ log = logging.getLogger("openssh_jobs.transfer")
 # --------------------------------------------------------------------------- after an error
 
 
+def make_stage(lanes: Lanes, path: bytes, about: bytes) -> int:
+    """Make the directory for a tree on the host; returns its number for ``remove_stage``.
+
+    Raises the ``OSError`` of the path ``about``.
+    """
+    answer = lanes.shell.call(scripts.call(SCRIPTS, "oj_make_stage", scripts.path(path)))
+    if answer.status != 0:
+        raise error_of(to_text(answer.stderr), about, host=lanes.host)
+    return stage_number(lanes, path, answer.stdout)
+
+
+def stage_number(lanes: Lanes, path: bytes, line: bytes) -> int:
+    """The number that a script printed for the stage that it made."""
+    digits = line.strip()
+    if not digits.isdigit() or len(digits) > limits.DIGITS:
+        why = f"the host gave no number of {to_text(path)!r}"
+        raise InvalidAnswer(why, host=lanes.host, command="put")
+    return int(digits)
+
+
+def remove_stage(lanes: Lanes, error: BaseException, path: bytes, number: int | None) -> None:
+    """Remove the stage of a tree on the host after ``error``.
+
+    Without a ``number`` it was not seen to be made: nothing is in it.
+    """
+    script = b"rmdir -- " + quote_path(path)
+    if number is not None:
+        script = scripts.call(SCRIPTS, "oj_remove_stage", scripts.path(path), number)
+    _remove_now_or_later(lanes, error, path, script)
+
+
 def remove_remote(lanes: Lanes, error: BaseException, part: bytes) -> None:
-    """Remove a part on the host after ``error``; without a link, with the next call over one."""
-    script = b"chmod -R u+rwx %b; rm -rf -- %b" % (quote_path(part), quote_path(part))
+    """Remove the part of a single file on the host after ``error``."""
+    _remove_now_or_later(lanes, error, part, b"rm -f -- " + quote_path(part))
+
+
+def _remove_now_or_later(lanes: Lanes, error: BaseException, part: bytes, script: bytes) -> None:
+    """Run a script that removes a part; without a link, with the next call over one."""
     if isinstance(error, ConnectionLost):
         lanes.shell.later(script)
         return
     try:
-        lanes.shell.call(b"( %b ) 2>/dev/null" % script, again=True)
+        lanes.shell.call(b"( %b\n) 2>/dev/null" % script, again=True)
     except (OpenSSHJobsError, OSError) as problem:
         lanes.shell.later(script)
         log.warning("%s: to be removed later: %s (%s)", lanes.host, to_text(part), problem)
@@ -111,19 +149,9 @@ def sweep_here(parent: bytes) -> None:
         log.info("dead parts in %s were not removed: %s", os.fsdecode(parent), error)
 
 
-def list_left(parent: bytes) -> bytes:
-    """Shell text that prints our parts in a directory of the host, for ``sweep_there``.
-
-    Each is ``o`` (old) or ``n`` and the name, ended by NUL.
-    """
-    where = quote_path(parent.rstrip(b"/") + b"/.oj-")
-    ours = b"*-" + pid_file.call().split("-", 2)[2].encode() + b".part*"
-    return (
-        b'{ for o in %b*.part %b*.partd; do [ -O "$o" ] && [ ! -L "$o" ] || continue; a=n; '
-        b"case $o in %b) ;; "
-        b'*) f=$(find "$o" ! -mtime +%d 2>/dev/null) && [ -z "$f" ] && a=o;; esac; '
-        b'printf "%%s\\0" "$a${o##*/}"; done; :; }' % (where, where, ours, _DAYS - 1)
-    )
+def list_words() -> tuple[str, int]:
+    """Arguments of ``oj_list_parts``, whose answer is for ``sweep_there``."""
+    return pid_file.call().split("-", 2)[2], _DAYS - 1
 
 
 def sweep_there(lanes: Lanes, parent: bytes, listed: bytes) -> None:
@@ -132,10 +160,6 @@ def sweep_there(lanes: Lanes, parent: bytes, listed: bytes) -> None:
     names = [record[1:] for record in records if _is_dead(record[1:], record[:1] == b"o")]
     if not names:
         return
-    words = b" ".join(quote_path(name) for name in names)
-    lanes.shell.later(
-        functions().encode()
-        + b'cd -P %b && for o in %b; do [ -O "$o" ] && [ ! -L "$o" ] || continue; '
-        b'if [ ! -d "$o" ]; then rm -f -- "$o"; elif (oj_check 0 all); then '
-        b'chmod -R u+rwx "$o"; rm -rf -- "$o"; fi; done' % (quote_path(parent), words)
-    )
+    words = [scripts.path(name) for name in names]
+    sweep = scripts.call(SCRIPTS, "oj_sweep_parts", scripts.path(parent), words)
+    lanes.shell.later(functions().encode() + sweep)

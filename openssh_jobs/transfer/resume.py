@@ -16,11 +16,12 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import permissions
-from ..commands import limits
+from ..commands import limits, scripts
 from ..commands.os_errors import error_of
-from ..commands.quoting import quote_path, to_text
+from ..commands.quoting import to_text
 from ..errors import InvalidAnswer, OpenSSHJobsError, TransferError, VerifyFailed
 from . import checksums, parallel
+from .lanes import SCRIPTS
 
 if TYPE_CHECKING:
     from .lanes import Lanes
@@ -55,12 +56,7 @@ def find_remote(lanes: Lanes, source: bytes, target: bytes, facts: os.stat_resul
     parent = posixpath.dirname(target) or b"/"
     path = posixpath.join(parent, resumable_name(target, facts.st_size, facts.st_mtime_ns))
     begin = posixpath.join(parent, _prefix(target))
-    script = (
-        b'p=%b; for o in %b*.part; do [ "$o" = "$p" ] || [ -L "$o" ] || [ ! -O "$o" ] || '
-        b'rm -f -- "$o"; done; if [ ! -e "$p" ] && [ ! -L "$p" ]; then echo 0; else '
-        b'n=$(find "$p" -prune -type f -links 1 -user "$(id -u)" ! -perm -0020 ! -perm -0002 '
-        b'-print); [ -n "$n" ] || exit 3; wc -c < "$p"; fi' % (quote_path(path), quote_path(begin))
-    )
+    script = scripts.call(SCRIPTS, "oj_find_part", scripts.path(path), scripts.path(begin))
     answer = lanes.shell.call(script, again=True)
     if answer.status == 3:
         raise _not_ours(path, lanes.host)
@@ -76,11 +72,7 @@ def find_remote(lanes: Lanes, source: bytes, target: bytes, facts: os.stat_resul
         length = blocks * parallel.BLOCK
         if checksums.local(source, length) == checksums.remote(lanes, path, length):
             return RemotePart(path, blocks)
-    # With noclobber the part is made by this call: nobody else can have put something there.
-    script = (
-        b'p=%b; { [ ! -O "$p" ] || [ -L "$p" ] || rm -f -- "$p"; } && (umask 077; set -C; : > "$p")'
-    )
-    answer = lanes.shell.call(script % quote_path(path))
+    answer = lanes.shell.call(scripts.call(SCRIPTS, "oj_make_part", scripts.path(path)))
     if answer.status != 0:
         raise _not_ours(path, lanes.host)
     return RemotePart(path, 0)

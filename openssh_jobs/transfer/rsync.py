@@ -156,10 +156,9 @@ def send_file(lanes: Lanes, here: bytes, part: bytes, target: bytes, options: Op
     stage, name = part + b"d", os.path.basename(here)
     basis = posixpath.dirname(target) if posixpath.basename(target) == name else None
     require(lanes)
+    number = None
     try:
-        made = lanes.shell.call(b"mkdir -m 700 -- " + quote_path(stage))
-        if made.status != 0:
-            raise error_of(to_text(made.stderr), part, host=lanes.host)
+        number = parts.make_stage(lanes, stage, part)
         members = [listing.Member(name, "f", 0)]
         send(lanes, os.path.dirname(here), stage, members, _for_one_file(options), basis)
         moved = b"mv -f -- %b %b" % (quote_path(posixpath.join(stage, name)), quote_path(part))
@@ -167,7 +166,7 @@ def send_file(lanes: Lanes, here: bytes, part: bytes, target: bytes, options: Op
         if answer.status != 0:
             raise error_of(to_text(answer.stderr), part, host=lanes.host)
     except BaseException as error:
-        parts.remove_remote(lanes, error, stage)
+        parts.remove_stage(lanes, error, stage, number)
         raise
     lanes.shell.call(b"rmdir -- " + quote_path(stage), again=True)
 

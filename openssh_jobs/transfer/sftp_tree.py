@@ -9,11 +9,13 @@ import stat
 import time
 from typing import TYPE_CHECKING
 
+from ..commands import scripts
 from ..commands.os_errors import error_of
 from ..commands.quoting import quote, quote_path, sftp_quote, to_text
 from ..errors import TransferError
 from ..files import writing
 from . import progress
+from .lanes import SCRIPTS
 from .sftp import NoSubsystem
 
 if TYPE_CHECKING:
@@ -128,11 +130,8 @@ def receive_links(
     links = [member for member in members if member.kind == "l"]
     for start in range(0, len(links), _LINKS_AT_ONCE):
         some = links[start : start + _LINKS_AT_ONCE]
-        script = b"".join(
-            b"t=$(readlink -- %b; echo x); printf '%%s\\0' \"${t%%?x}\"; "
-            % quote_path(posixpath.join(source, link.name))
-            for link in some
-        )
+        paths = [scripts.path(posixpath.join(source, link.name)) for link in some]
+        script = scripts.call(SCRIPTS, "oj_read_links", paths)
         *targets, rest = lanes.shell.call(script, again=True).stdout.split(b"\0")
         if len(targets) != len(some) or rest or not all(targets):
             raise TransferError("a link changed meanwhile", host=lanes.host, sent="yes")

@@ -13,12 +13,14 @@ import stat
 import time
 from typing import TYPE_CHECKING
 
+from ..commands import scripts
 from ..commands.os_errors import error_of
-from ..commands.quoting import RENAME, quote_path, sftp_quote, to_text
+from ..commands.quoting import sftp_quote, to_text
 from ..errors import RemoteOSError, TransferError, remote_oserror
 from ..files import writing
 from ..files.writing import part_name
 from . import parallel, parts, progress, resume, sftp_tree, staging, streams
+from .lanes import SCRIPTS
 from .options import TransferResult
 from .sftp import NoSubsystem
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 _STREAMED = 8 << 20
 """Size in bytes from which on a file goes as a stream: sftp waits for answers in between."""
 _INCOMPLETE = 3
-"""Status of the script that renames a part, where the part has another size."""
+"""Status of ``oj_finish_file`` where the part has another size."""
 
 
 class FileMoves:
@@ -121,11 +123,8 @@ class FileMoves:
 
     def _prepare(self, target: bytes, parent: bytes) -> None:
         """Make the directory of the target, and remove dead parts in it."""
-        script = (
-            b"if [ -d %b ]; then echo 'Is a directory' >&2; exit 2; fi; "
-            b"mkdir -p -- %b && { %b; } && echo done"
-        )
-        script %= quote_path(target), quote_path(parent), parts.list_left(parent)
+        paths = scripts.path(target), scripts.path(parent)
+        script = scripts.call(SCRIPTS, "oj_prepare_file", paths, *parts.list_words())
         answer = self._shell.call(script, again=True)
         if answer.status != 0:
             path = target if answer.status == 2 else parent
@@ -188,23 +187,11 @@ class FileMoves:
     def _finish(self, part: bytes, target: bytes, facts: os.stat_result, options: Options) -> None:
         """Compare the size of a part on the host; give it its mode, times and name."""
         mode = stat.S_IMODE(facts.st_mode)
-        number = (
-            b"%o" % mode
-            if options.preserve
-            else b"$(printf %%o $((0%o & ~0$(umask))))" % (mode & 0o777)
-        )
-        times = b""
-        if options.keeps_times:
-            stamp = time.strftime("%Y%m%d%H%M.%S", time.gmtime(facts.st_mtime)).encode()
-            times = b'TZ=UTC0 touch -t %b "$p" && ' % stamp
-        script = (
-            b't=%b; p=%b; n=$(wc -c < "$p") || exit 1; '
-            b'if [ $n -ne %d ]; then echo "$n bytes arrived" >&2; exit %d; fi; '
-            # No "--": BusyBox and the BSDs take it for a file here.  The path is absolute.
-            b'chmod %b "$p" && %b{ '
-            % (quote_path(target), quote_path(part), facts.st_size, _INCOMPLETE, number, times)
-        )
-        script += RENAME + b" && echo done; }"
+        words = [f"{mode:o}", "exact"] if options.preserve else [f"{mode & 0o777:o}", "umask"]
+        stamp = time.strftime("%Y%m%d%H%M.%S", time.gmtime(facts.st_mtime))
+        words.append(stamp if options.keeps_times else "")
+        paths = scripts.path(part), scripts.path(target)
+        script = scripts.call(SCRIPTS, "oj_finish_file", paths, facts.st_size, words)
         answer = self._shell.call(script)
         if answer.status == _INCOMPLETE:
             raise TransferError(

@@ -13,12 +13,14 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..commands import scripts
 from ..commands.os_errors import error_of
-from ..commands.quoting import APPEAR, RENAME, quote, quote_path, sftp_quote, to_text, visible
+from ..commands.quoting import quote_path, sftp_quote, to_text, visible
 from ..errors import ConfigurationError, NoSpace, RemoteOSError, TransferError, remote_oserror
 from ..files import host_names, writing
 from ..files.writing import part_name
 from . import listing, parts, sftp_tree, staging, tar_flavours, tar_tree
+from .lanes import SCRIPTS
 from .options import TransferResult
 
 if TYPE_CHECKING:
@@ -89,9 +91,10 @@ class TreeMoves:
         parent = posixpath.dirname(target.rstrip(b"/")) or b"/"
         stage = posixpath.join(parent, part_name())
         total, count = _sums(members)
+        number = None
         # The stage is made inside the try: an interruption may come right after.
         try:
-            self._prepare(target, parent, stage, options.into_existing)
+            number = self._prepare(target, parent, stage, options.into_existing)
             options.report(0, total, 0, count, source)
             basis = target if there else None
             self._send(method, source, stage, members, options, whole, basis)
@@ -103,13 +106,13 @@ class TreeMoves:
                 checksums.compare_many(self._lanes, source, stage, names)
             self._place(stage, target, members, options)
         except RemoteOSError as error:
-            parts.remove_remote(self._lanes, error, stage)
+            parts.remove_stage(self._lanes, error, stage, number)
             if error.path != to_text(stage):
                 raise
             # The caller knows the target, not the stage.
             raise remote_oserror(error.number, target, host=self._host) from error
         except BaseException as error:
-            parts.remove_remote(self._lanes, error, stage)
+            parts.remove_stage(self._lanes, error, stage, number)
             raise
         options.report(total, total, count, count, source)
         return _result(everything, count, total, began)
@@ -154,24 +157,22 @@ class TreeMoves:
         else:
             sftp_tree.send_tree(self._lanes, source, stage, members, options)
 
-    def _prepare(self, target: bytes, parent: bytes, stage: bytes, merge: bool) -> None:
-        where = quote_path(target)
-        check = b"if [ -e %b ] || [ -L %b ]; then echo 'File exists' >&2; exit 2; fi; "
-        if merge:
-            check = b"if [ -e %b ] && [ ! -d %b ]; then echo 'Not a directory' >&2; exit 2; fi; "
-        script = check % (where, where) + (
-            b"mkdir -p -- %b && mkdir -m 700 -- %b && { %b; } && echo done"
-        ) % (
-            quote_path(parent),
-            quote_path(stage),
-            parts.list_left(parent),
+    def _prepare(self, target: bytes, parent: bytes, stage: bytes, merge: bool) -> int:
+        """Make the directory of the target and the stage in it; returns the stage's number."""
+        paths = [scripts.path(name) for name in (target, parent, stage)]
+        words = parts.list_words()
+        script = scripts.call(
+            SCRIPTS, "oj_prepare_tree", "merge" if merge else "new", paths, *words
         )
         answer = self._shell.call(script)
         if answer.status != 0:
             path = target if answer.status == 2 else parent
             raise error_of(to_text(answer.stderr), path, host=self._host)
         self._files.check_done("put", target, answer)
-        parts.sweep_there(self._lanes, parent, answer.stdout.removesuffix(b"done\n"))
+        listed, nul, rest = answer.stdout.rpartition(b"\0")
+        number = parts.stage_number(self._lanes, stage, rest.removesuffix(b"done\n"))
+        parts.sweep_there(self._lanes, parent, listed + nul)
+        return number
 
     def _check(self, stage: bytes, members: list[listing.Member]) -> None:
         """Compare the count of members on the host with what was sent."""
@@ -190,26 +191,12 @@ class TreeMoves:
     def _place(
         self, stage: bytes, target: bytes, members: list[listing.Member], options: Options
     ) -> None:
-        old, new = quote_path(stage), quote_path(target)
+        paths = scripts.path(stage), scripts.path(target)
         if options.into_existing:
-            script = (
-                # A directory has to be writable for its members to be moved out.
-                b's=%b; t=%b; [ -d "$t" ] || { mv -- "$s" "$t" && echo done; exit; }; '
-                b'chmod u+rwx "$s" && cd -- "$s" && find . -type d -exec chmod u+rwx {} + && '
-                b"find . -type d -exec /bin/sh -c 't=$1; shift; for d; do "
-                b'[ -d "$t/$d" ] || { mkdir -- "$t/$d" && printf "%%s\\0" "$d"; } || exit 1; '
-                b'done\' sh "$t" {} + && '
-                b"find . ! -type d -exec /bin/sh -c 't=$1; shift; for f; do "
-                b'if [ -d "$t/$f" ] && [ ! -L "$t/$f" ]; then echo "$f: Is a directory" >&2; '
-                b'exit 1; fi; p=$f; (t=$t/$f; %b) || exit 1; done\' sh "$t" {} + && '
-                b'cd / && rm -rf -- "$s" && echo done' % (old, new, RENAME)
-            )
+            rename = scripts.functions(SCRIPTS, "oj_rename")
+            script = scripts.call(SCRIPTS, "oj_merge", paths, rename)
         else:
-            script = b"s=%b; t=%b; " % (old, new)
-            if options.mark is not None:
-                name = quote(b"/" + options.mark)
-                script += b'(set -C; umask 077; echo put >"$s"%b) || exit 1; ' % name
-            script += APPEAR + b" && echo done"
+            script = scripts.call(SCRIPTS, "oj_place", paths, options.mark or b"")
         answer = self._shell.call(script)
         if answer.status != 0:
             raise error_of(to_text(answer.stderr), target, host=self._host)

@@ -7,25 +7,19 @@ import os
 import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..commands import limits
+from ..commands import limits, scripts
 from ..commands.os_errors import error_of
 from ..commands.quoting import quote_path, to_text
 from ..errors import remote_oserror
 from ..files.host_names import HostNames
 from . import checksums, listing
+from .lanes import SCRIPTS
 
 if TYPE_CHECKING:
     from .lanes import Lanes
 
-# KIND SIZE BLOCKS SECONDS ./NAME, then where a link points to; both ended by NUL.
-_PRINTF = rb"find%b . -printf '%%y %%s %%b %%T@ %%p\0%%l\0'"
-_PLAIN = (
-    rb"""find%b . -exec /bin/sh -c 'for p; do s=0; l=; if %b; then k=l; """
-    rb"""l=$(readlink "$p"; echo x); l=${l%%?x}; """
-    rb"""elif [ -d "$p" ]; then k=d; elif [ -f "$p" ]; then k=f; """
-    rb"""s=$(wc -c < "$p"); else k=o; fi; t=$(%b "$p") || exit 1; """
-    rb"""printf "%%s %%d -1 %%s %%s\0%%s\0" $k $s $t "$p" "$l"; done' sh {} +"""
-)
+_ABSENT = 44
+"""Status of the script where the tree does not exist."""
 
 
 class MemberFacts(NamedTuple):
@@ -46,22 +40,17 @@ def list_remote(
 ) -> dict[bytes, MemberFacts] | None:
     """List a tree on the host by names, in one round trip; ``None`` where it does not exist."""
     features = lanes.files.features
-    follow = b" -L" if follow_symlinks else b""
+    follow = "-L" if follow_symlinks else ""
     if features.find_printf:
-        script = _PRINTF % follow
+        script = rb"find %b . -printf '%%y %%s %%b %%T@ %%p\0%%l\0'" % follow.encode()
     else:
-        is_link = b"false" if follow_symlinks else b'[ -L "$p" ]'
-        stat = b"stat -f %m" if features.stat == "bsd" else b"stat -c %Y"
-        script = _PLAIN % (follow, is_link, stat + (b" -L" if follow_symlinks else b""))
+        seconds = ("-f", "%m") if features.stat == "bsd" else ("-c", "%Y")
+        script = scripts.call(SCRIPTS, "oj_list_times", follow, seconds)
     where = quote_path(top)
-    script = b"if [ -e %b ] || [ -L %b ]; then cd -- %b && %b; else exit 44; fi" % (
-        where,
-        where,
-        where,
-        script,
-    )
+    there = b"[ -e %b ] || [ -L %b ] || exit %d\ncd -- %b || exit\n"
+    script = there % (where, where, _ABSENT, where) + script
     answer = lanes.shell.call(script, again=True, timeout=listing.LIST_TIMEOUT, most=limits.LISTING)
-    if answer.status == 44:
+    if answer.status == _ABSENT:
         return None
     if answer.status != 0:
         raise error_of(to_text(answer.stderr), top, host=lanes.host)
@@ -72,9 +61,10 @@ def list_remote(
 
 
 def parse_listing(output: bytes, host: str = "") -> dict[bytes, MemberFacts]:
-    """Read the answer to a listing, which holds the top itself.
+    """Read ``KIND SIZE BLOCKS SECONDS ./NAME`` and a link's target, each ended by NUL.
 
-    Raises ``ValueError`` for anything else, ``UnsafeName`` for a name that is refused.
+    The top itself is among them.  Raises ``ValueError`` for anything else, ``UnsafeName`` for a
+    name that is refused.
     """
     *records, rest = output.split(b"\0")
     if rest:

@@ -29,8 +29,9 @@ def short(members: list[Member], *, size: bool = True) -> list[tuple[bytes, str,
     return sorted((m.name, m.kind, m.size if size and m.kind == "f" else 0) for m in members)
 
 
-@pytest.mark.parametrize("script", [listing.FIND_PRINTF, listing.FIND_PLAIN])
-def test_here_and_there_see_the_same(top: Path, script: bytes) -> None:
+@pytest.mark.parametrize("find_printf", [True, False])
+def test_here_and_there_see_the_same(top: Path, find_printf: bool) -> None:
+    script = listing.list_script(find_printf=find_printf)
     done = subprocess.run(
         ["sh", "-c", script], cwd=top, capture_output=True, timeout=20, check=True
     )

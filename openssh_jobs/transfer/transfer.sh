@@ -1,0 +1,164 @@
+# shellcheck shell=sh disable=SC2015,SC2016,SC2046,SC2086
+# SC2015: A && B || C.  SC2016: text for another sh.  SC2046, SC2086: words, and numbers with blanks.
+# The scripts of transfers, one function each.  Paths are absolute.
+# Short names of variables: bash reads a script byte by byte.
+
+# -- parts and stages ---------------------------------------------------------------------------
+
+# Prints our parts in the directory $1, each behind `o` (old) or `n` and ended by NUL.  The parts of
+# the caller, whose names hold $2, are never old, others after more than $3 days without a change.
+oj_list_parts() {
+  for p in "${1%/}"/.oj-*.part "${1%/}"/.oj-*.partd; do
+    [ -O "$p" ] && [ ! -L "$p" ] || continue
+    a=n
+    case $p in
+      *-"$2".part*) ;;
+      *) f=$(find "$p" ! -mtime "+$3" 2>/dev/null) && [ -z "$f" ] && a=o ;;
+    esac
+    printf '%s\0' "$a${p##*/}"
+  done
+  :
+}
+
+# Removes the named parts in the directory $1; trees only where nobody else could have made them.
+# Needs the functions of private_directory.sh.
+oj_sweep_parts() {
+  cd -P "$1" || return
+  shift
+  for p; do
+    [ -O "$p" ] && [ ! -L "$p" ] || continue
+    if [ ! -d "$p" ]; then rm -f -- "$p"
+    elif (oj_check 0 all); then chmod -R u+rwx "$p"; rm -rf -- "$p"
+    fi
+  done
+}
+
+# Prints the number of the current directory's inode.
+oj_number() { set -- $(ls -di .) && echo "$1"; }
+
+# Makes the directory $1 and prints its number.
+oj_make_stage() { mkdir -m 700 -- "$1" && cd -P "$1" && oj_number; }
+
+# Removes the tree $1 if its number is still $2.  In a directory where others may rename, they could
+# have put another directory of ours in its place: what is entered stays the same.
+oj_remove_stage() {
+  cd -P "$1" || { [ ! -L "$1" ] && chmod u+rwx "$1" && cd -P "$1"; } || return
+  [ "$(oj_number)" = "$2" ] || return
+  chmod -R u+rwx .
+  find . ! -name . -prune -exec rm -rf -- {} +
+  cd / && rmdir -- "$1"
+}
+
+# -- single files -------------------------------------------------------------------------------
+
+# $1: target, $2: its directory, then as for oj_list_parts.
+oj_prepare_file() {
+  [ ! -d "$1" ] || oj_fail 2 'Is a directory'
+  mkdir -p -- "$2" && oj_list_parts "$2" "$3" "$4" && echo "done"
+}
+
+# $1: part, $2: target, $3: size, $4: mode, $5: `exact`, or `umask` to apply that, $6: time or empty.
+# Status 3 where the part has another size.
+oj_finish_file() {
+  n=$(wc -c <"$1") || exit 1
+  if [ $n -ne "$3" ]; then echo $n bytes arrived >&2; exit 3; fi
+  m=$4
+  [ "$5" = exact ] || m=$(printf %o $((0$4 & ~0$(umask))))
+  # No "--": BusyBox and the BSDs take it for a file here.
+  chmod "$m" "$1" && { [ -z "$6" ] || TZ=UTC0 touch -t "$6" "$1"; } &&
+    oj_rename "$1" "$2" && echo "done"
+}
+
+# Prints the size of the part $1 to be resumed, and removes others whose names begin with $2.
+# Status 3 where it is not a plain file that only we can write to.
+oj_find_part() {
+  for p in "$2"*.part; do
+    [ "$p" = "$1" ] || [ -L "$p" ] || [ ! -O "$p" ] || rm -f -- "$p"
+  done
+  if ! oj_exists "$1"; then echo 0; return; fi
+  [ -n "$(find "$1" -prune -type f -links 1 -user "$(id -u)" ! -perm -0020 ! -perm -0002 -print)" ] ||
+    exit 3
+  wc -c <"$1"
+}
+
+# With noclobber the part is made here: nobody else can have put something in its place.
+oj_make_part() {
+  [ ! -O "$1" ] || [ -L "$1" ] || rm -f -- "$1" || return
+  (umask 077; set -C; : >"$1")
+}
+
+# -- trees --------------------------------------------------------------------------------------
+
+# $1: `merge` or `new`, $2: target, $3: its directory, $4: stage, then as for oj_list_parts.
+oj_prepare_tree() {
+  if [ "$1" = merge ]; then
+    if [ -e "$2" ] && [ ! -d "$2" ]; then oj_fail 2 'Not a directory'; fi
+  elif oj_exists "$2"; then oj_fail 2 'File exists'
+  fi
+  mkdir -p -- "$3" && oj_list_parts "$3" "$5" "$6" && (oj_make_stage "$4") && echo "done"
+}
+
+# Gives the stage $1 the name $2, unless something has that name.  $3: a file to make in it first.
+oj_place() {
+  [ -z "$3" ] || (set -C; umask 077; echo put >"$1/$3") || exit 1
+  ! oj_exists "$2" || oj_fail 1 'File exists'
+  mv -nT -- "$1" "$2" 2>/dev/null || oj_exists "$2" || mv -n -- "$1" "$2" || exit
+  n=${1##*/}
+  # Without -T it may have been moved into a directory that appeared meanwhile.
+  if [ -d "$2/$n" ]; then mv -- "$2/$n" "$1"; fi
+  [ ! -e "$1" ] || oj_fail 1 'File exists'
+  echo "done"
+}
+
+# Moves the members of the stage $1 into the directory $2; prints the directories that it makes
+# there, each ended by NUL.  $3: the text of oj_rename.
+oj_merge() {
+  if [ ! -d "$2" ]; then mv -- "$1" "$2" && echo "done"; return; fi
+  # A directory has to be writable for its members to be moved out.
+  chmod u+rwx "$1" && cd -- "$1" && find . -type d -exec chmod u+rwx {} + &&
+    find . -type d -exec /bin/sh -c 't=$1; shift; for d; do
+[ -d "$t/$d" ] || { mkdir -- "$t/$d" && printf "%s\0" "$d"; } || exit 1
+done' sh "$2" {} + &&
+    find . ! -type d -exec /bin/sh -c 'eval "$1"; t=$2; shift 2; for f; do
+if [ -d "$t/$f" ] && [ ! -L "$t/$f" ]; then echo "$f: Is a directory" >&2; exit 1; fi
+oj_rename "$f" "$t/$f" || exit 1
+done' sh "$3" "$2" {} + &&
+    find . ! -name . -prune -exec rm -rf -- {} + && cd / && rmdir -- "$1" && echo "done"
+}
+
+# Prints where links point to, each ended by NUL.
+oj_read_links() { for p; do t=$(readlink -- "$p"; echo x); printf '%s\0' "${t%?x}"; done; }
+
+# -- listings -----------------------------------------------------------------------------------
+
+# Prints KIND SIZE -1 NAME, ended by NUL, for all of the current directory, where find(1) has no
+# -printf.  $1: -L to follow links, or empty.
+oj_list() {
+  find $1 . -exec /bin/sh -c 'l=$1; shift; for p; do s=0
+if [ -z "$l" ] && [ -L "$p" ]; then k=l; elif [ -d "$p" ]; then k=d
+elif [ -f "$p" ]; then k=f; s=$(wc -c <"$p"); else k=o; fi
+printf "%s %d -1 %s\0" $k $s "$p"
+done' sh "$1" {} +
+}
+
+# The same with the time, and where a link points to.  $2 $3: option and format of stat(1).
+oj_list_times() {
+  find $1 . -exec /bin/sh -c 'f=$1 o=$2 m=$3; shift 3; for p; do s=0 l=
+if [ -z "$f" ] && [ -L "$p" ]; then k=l; l=$(readlink "$p"; echo x); l=${l%?x}
+elif [ -d "$p" ]; then k=d; elif [ -f "$p" ]; then k=f; s=$(wc -c <"$p"); else k=o; fi
+t=$(stat $f "$o" "$m" "$p") || exit 1
+printf "%s %d -1 %s %s\0%s\0" $k $s $t "$p" "$l"
+done' sh "$1" "$2" "$3" {} +
+}
+
+# Prints checksum and name, ended by NUL, of the files whose names come on stdin, below the
+# directory $1.  The rest: a command for the checksum of its stdin.  GNU's -z writes names as they
+# are; without it sha256sum would escape some.
+oj_checksums() {
+  cd -- "$1" || exit 1
+  shift
+  if sha256sum -z </dev/null >/dev/null 2>&1; then exec xargs -0 sha256sum -z; fi
+  exec xargs -0 /bin/sh -c 'c=$1; shift; for f; do h=$($c <"$f") || exit 1
+printf "%s  %s\0" "${h%%[!0-9a-f]*}" "$f"
+done' sh "$*"
+}

@@ -1,0 +1,65 @@
+"""Removing the stage of a tree, run by real local shells: what others put in its place stays."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from openssh_jobs.commands import scripts
+from openssh_jobs.transfer.lanes import SCRIPTS
+
+SHELLS = ["sh", *filter(shutil.which, ("bash", "mksh", "busybox"))]
+
+
+def run(shell: str, function: str, *words: scripts.Value) -> subprocess.CompletedProcess[bytes]:
+    argv = [shell, "sh", "-s"] if shell == "busybox" else [shell, "-s"]
+    text = b"(\n" + scripts.call(SCRIPTS, function, *words) + b"\n)\n"
+    return subprocess.run(argv, input=text, capture_output=True, timeout=30, check=False)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Path:
+    """A directory for the stage that has a name for trouble."""
+    (tmp_path / "group").mkdir()
+    return tmp_path / "group" / ".oj- 'x'\n.part"
+
+
+def made(shell: str, stage: Path) -> int:
+    number = int(run(shell, "oj_make_stage", str(stage)).stdout)
+    assert (stage.stat().st_ino, stage.stat().st_mode & 0o777) == (number, 0o700)
+    (stage / "d").mkdir()
+    (stage / "d" / "f").write_bytes(b"x")
+    (stage / ".hidden").symlink_to("/")
+    return number
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("mode", [0o700, 0o000])
+def test_a_stage_is_removed(shell: str, stage: Path, mode: int) -> None:
+    number = made(shell, stage)
+    (stage / "d").chmod(0o500)
+    stage.chmod(mode)
+    run(shell, "oj_remove_stage", str(stage), number)
+    assert os.listdir(stage.parent) == []
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("how", ["directory", "link"])
+def test_what_stands_in_its_place_stays(shell: str, stage: Path, how: str) -> None:
+    """A neighbour who may rename in the directory puts another tree of ours there."""
+    number = made(shell, stage)
+    stage.rename(stage.parent / "moved")
+    precious = stage.parent / "precious"
+    precious.mkdir()
+    (precious / "thesis").write_bytes(b"years")
+    if how == "directory":
+        precious = precious.rename(stage)
+    else:
+        stage.symlink_to("precious")
+    run(shell, "oj_remove_stage", str(stage), number)
+    assert (precious / "thesis").read_bytes() == b"years"
+    assert (stage.parent / "moved" / "d" / "f").exists()
