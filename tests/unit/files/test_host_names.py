@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openssh_jobs import Connection
 from openssh_jobs.errors import TransferError, UnsafeName
 from openssh_jobs.files import host_names
 from openssh_jobs.files.host_names import HostNames
 from openssh_jobs.transfer import listing, update
 from openssh_jobs.transfer.listing import Member
-from tests.lab import namespaces, parts
-from tests.lab.site import Host
 
 BAD = (b"", b"/", b"/x", b".", b"..", b"x/", b"/x/", b"x//y", b"x/./y", b"x/../y", b"../x",
        b"x/..", b"x\0y")  # fmt: skip
@@ -170,66 +165,7 @@ def test_plain_letters_are_alike_as_all_others_are() -> None:
 
 def test_a_file_system_that_keeps_names_apart(tmp_path: Path) -> None:
     top = os.fsencode(tmp_path)
-    host_names.check_apart(top, [one for pair in ALIKE for one in members(*pair)][:4], host="h")
+    host_names.check_apart(
+        top, [member for pair in ALIKE for member in members(*pair)][:4], host="h"
+    )
     assert os.listdir(tmp_path) == []
-
-
-@pytest.fixture
-def folding(tmp_path: Path) -> Iterator[Path]:
-    """A real file system that folds case."""
-    parts.require("folding")
-    if not namespaces.inside():
-        parts.require_namespaces("a file system of its own")
-    image, disk = tmp_path / "image", tmp_path / "disk"
-    with image.open("wb") as handle:
-        handle.truncate(8 << 20)
-    disk.mkdir()
-    subprocess.run(["mkfs.exfat", str(image)], check=True, timeout=60, capture_output=True)
-    mount = ["mount", "-t", "exfat-fuse", "-o", "loop", str(image), str(disk)]
-    done = subprocess.run(mount, capture_output=True, text=True, timeout=60, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"no exFAT can be mounted here: {done.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True, timeout=60)
-
-
-def test_names_that_are_one_here_are_found_by_trying(folding: Path) -> None:
-    top = os.fsencode(folding)
-    with pytest.raises(UnsafeName, match="'README', which is the same as 'readme'"):
-        host_names.check_apart(top, members("readme", "README", "x"), host="h")
-    host_names.check_apart(top, members("readme", "x"), host="h")
-    assert os.listdir(folding) == []
-    (folding / "t").mkdir()
-    (folding / "t" / "Old").write_bytes(b"old")
-    with pytest.raises(UnsafeName, match="the same as"):
-        host_names.check_target(top + b"/t", members("OLD"), host="h")
-    host_names.check_target(top + b"/t", members("Old", "new"), host="h")
-    assert os.listdir(folding / "t") == ["Old"]
-
-
-@pytest.mark.parametrize("way", ["sftp", "tar", "rsync"])
-@pytest.mark.parametrize("options", [{}, {"merge": True}, {"update": True}])
-def test_trees_with_names_that_are_one_here(
-    sshd: Host, folding: Path, way: str, options: dict[str, bool]
-) -> None:
-    """Nothing is there that was not there, and what was there is what it was."""
-    top = sshd.make_directory(f"fold {way} {len(options)}{options.get('merge')}")
-    for name in ("readme", "README", "x"):
-        sshd.make(f"{top.name}/t/{name}", b"new")
-    with Connection(sshd.alias, ssh_config=sshd.config) as connection:
-        if options:
-            (folding / "t").mkdir()
-            (folding / "t" / "Readme").write_bytes(b"old")
-        before = sorted(os.listdir(folding))
-        with pytest.raises(UnsafeName, match="is the same as"):
-            connection.get(f"{top}/t", folding / "t", method=way, **options)
-        assert sorted(os.listdir(folding)) == before
-        (top / "t" / "readme").unlink()
-        if options:
-            with pytest.raises(UnsafeName, match="is the same as"):
-                connection.get(f"{top}/t", folding / "t", method=way, **options)
-            assert (folding / "t" / "Readme").read_bytes() == b"old"
-            assert os.listdir(folding / "t") == ["Readme"]
-            (folding / "t" / "Readme").rename(folding / "t" / "Other")
-        connection.get(f"{top}/t", folding / "t", method=way, **options)
-    assert (folding / "t" / "README").read_bytes() == b"new"
