@@ -1,17 +1,17 @@
-"""The line that is sent for a command, and the marks by which its streams are read.  Pure.
+"""The command line that is sent for a command, and the marks in its output streams.  Pure.
 
-Around the user's script stand two shells.  The outer one is the login shell (or a /bin/sh that it
-became): it gives up its stdout and its stderr, so that neither its "Killed" nor what an EXIT trap
-prints lands in the user's, and it waits and reports.  The inner one is the user's: its ``$$`` is
-its own and a signal that ends it becomes 128+N.  sshd starts every session without a terminal as
-its own process group, so the outer shell's pid names the group of all that runs.
+Two shells run around the user's script.  The outer one is the login shell (or a /bin/sh that it
+became): it closes its stdout and stderr, so that neither its "Killed" nor the output of an EXIT
+trap gets into the user's, and it waits and reports.  The inner one runs the script: its ``$$`` is
+its own, and a signal that ends it becomes 128+N.  sshd starts every session without a terminal as
+its own process group, so the outer shell's pid is the group of everything that runs.
 
 A mark is a line that begins with a nonce.  The command line holds the nonce only as two halves,
-which ``printf`` joins, so no echo of the line is taken for a mark.  On stderr come ``start`` (the
-script is about to run: the outer shell's pid and family) and ``status`` (how it ended); where a
-login shell stands between them the outer one says ``shell``, and the inner one ``start``.  On
-stdout one mark stands before the first byte of the command.  Nothing may be sent to
-the command's stdin before ``start``: whatever reads it until then is not our script.
+which ``printf`` joins, so that an echo of the line is not taken for a mark.  The marks on stderr
+are ``start`` (the script is about to run: the outer shell's pid and family) and ``status`` (how it
+ended); with a login shell between them the outer shell prints ``shell``, and the inner one
+``start``.  On stdout there is one mark, before the first byte of the command.  Nothing may be sent
+to the command's stdin before ``start``: what reads it until then is not the script.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FAMILY_TEST = b"if [ \"$1$2\" = '\\\\\\!' ]; then f=sh; else f=other; fi; "
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
-# What becomes of the command's stderr, once the marks that stand before it are out.
+# Where the command's stderr goes, after the marks that are printed before it runs.
 _STDERR: dict[Errors, bytes] = {
     "pipe": b"exec 3>&-; ",
     "stdout": b"exec 2>&1 3>&-; ",
@@ -50,11 +50,11 @@ _STREAMS = b">&4 2>&3 3>&3 4>&-"
 SHELL, BEGIN, START, STATUS = b"shell", b"begin", b"start", b"status"
 CWD_FAILED = b"cwd"
 CUT_SHORT = b"short"
-"""The script that was to come on stdin did not come whole; nothing of it was run."""
+"""The script did not arrive whole on stdin; nothing of it was run."""
 
 
 class CommandLine(NamedTuple):
-    """What to send: the command line, and bytes that must come first on its stdin."""
+    """What to send: the command line, and bytes that must be first on its stdin."""
 
     command: bytes
     preamble: bytes
@@ -74,7 +74,7 @@ def mark(nonce: bytes, word: bytes = b"", *values: bytes) -> bytes:
 
 
 def _sentinel(nonce: bytes) -> tuple[bytes, bytes]:
-    """The end of a script that travels on stdin, in two halves as well; never a mark itself."""
+    """The end of a script that is sent on stdin, in two halves as well; never itself a mark."""
     half = len(nonce) // 2
     return nonce[half:], nonce[:half]
 
@@ -82,7 +82,7 @@ def _sentinel(nonce: bytes) -> tuple[bytes, bytes]:
 def _change_directory(cwd: str | bytes | None, nonce: bytes, to: bytes) -> bytes:
     if cwd is None:
         return b""
-    # The codes are looked at only when cd has failed, so they cost nothing otherwise.
+    # The reason is looked for only if cd fails, so that it costs nothing otherwise.
     where = quote_path(cwd)
     return (
         b"cd " + where + b" 2>/dev/null || { if [ -d " + where + b" ]; then e=EACCES; "
@@ -92,31 +92,31 @@ def _change_directory(cwd: str | bytes | None, nonce: bytes, to: bytes) -> bytes
 
 
 def exports(env: Mapping[str, str]) -> bytes:
-    """Shell text that sets environment variables; ``ValueError`` for what is no name."""
+    """Shell text that sets environment variables; ``ValueError`` for an invalid name."""
     lines = []
     for name, value in env.items():
         if not _NAME.match(name):
-            raise ValueError(f"{name!r} is no name for an environment variable")
+            raise ValueError(f"{name!r} is not a valid name of an environment variable")
         lines.append(b"export " + name.encode() + b"=" + quote(value) + b"\n")
     return b"".join(lines)
 
 
-# A subshell's PATH of its own: an rc file may have left none that leads to dd.
+# With a PATH of its own: an rc file may have set one without dd.
 _READ = b"$(PATH=${PATH-}:/usr/bin:/bin; dd bs=1 count=%d 2>/dev/null)"
-# The script's parameters are nobody's: no variable of ours is seen by what is run.
+# In a positional parameter: the script sees no variable of ours.
 _RUN_FIRST = b'eval "shift\n${1%@*}"'
 
 
 def _check(text: bytes, nonce: bytes, to: bytes) -> bytes:
-    one, two = _sentinel(nonce)
+    first, second = _sentinel(nonce)
     return (
-        b"case " + text + b" in *@" + one + b"''" + two + b") ;; *) "
+        b"case " + text + b" in *@" + first + b"''" + second + b") ;; *) "
         + mark(nonce, CUT_SHORT) + b" >&" + to + b"; exit 126;; esac; "
     )  # fmt: skip
 
 
 class _Script:
-    """The user's script as the inner shell gets it: in the line, or at the head of stdin."""
+    """The user's script for the inner shell: in the command line, or at the head of stdin."""
 
     def __init__(
         self, script: bytes, nonce: bytes, env: Mapping[str, str] | None, *, by_stdin: bool
@@ -125,24 +125,24 @@ class _Script:
         self.text = script
         self.preamble = b""
         if env or by_stdin:
-            one, two = _sentinel(nonce)
-            self.preamble = exports(env or {}) + script + b"\n@" + one + two
+            first, second = _sentinel(nonce)
+            self.preamble = exports(env or {}) + script + b"\n@" + first + second
 
     def run(self, check_to: bytes, stderr: bytes) -> bytes:
-        """Shell text that runs it after ``stderr``, a redirection."""
+        """Shell text that runs the script after ``stderr``, a redirection."""
         if not self.preamble:
             return stderr + self.text
         take = b'set -- "' + _READ % len(self.preamble) + b'"; '
         return take + _check(b"$1", self.nonce, check_to) + stderr + _RUN_FIRST
 
     def run_quoted(self, check_to: bytes, stderr: bytes) -> bytes:
-        """The same where a syntax error in it must not reach the text around it."""
+        """The same, so that a syntax error in the script does not affect the text around it."""
         if self.preamble:
             return self.run(check_to, stderr)
         return stderr + b"eval " + quote(self.text)
 
     def take_for_csh(self) -> bytes:
-        """For the outer shell: read it into the environment."""
+        """For the outer shell: read the script into the environment."""
         if not self.preamble:
             return b""
         return (
@@ -151,7 +151,7 @@ class _Script:
         )  # fmt: skip
 
     def run_from_csh(self, stderr: bytes) -> bytes:
-        """For the inner shell: run it from the environment."""
+        """For the inner shell: run the script from the environment."""
         if not self.preamble:
             return stderr + self.text
         return stderr + b'set -- "$OJ_SCRIPT"; unset OJ_SCRIPT; ' + _RUN_FIRST
@@ -162,16 +162,16 @@ def _tell(nonce: bytes, word: bytes, family: bytes) -> bytes:
 
 
 def _start(nonce: bytes, to: bytes) -> bytes:
-    """The proof that the script runs; without it nothing is run."""
+    """Shell text that prints the start mark, or exits if that fails."""
     return mark(nonce, START, b"$$") + b" >&" + to + b" || exit 126; "
 
 
 def _login_shell(script: _Script, nonce: bytes, cwd: str | bytes | None, errors: Errors) -> bytes:
-    """The user's own shell as a login shell.
+    """Shell text that runs the script in the user's own shell as a login shell.
 
-    What its rc files and its logout files print on stdout is dropped.  tcsh takes -l only alone,
-    so it reads its commands from stdin, and closes all descriptors but the first three: what comes
-    first on our stdin reaches the script in the environment.
+    What its rc files and its logout files print on stdout is dropped.  tcsh takes -l only as the
+    single argument, so it reads its commands from stdin, and it closes all descriptors but the
+    first three: what is first on our stdin gets to the script by the environment.
     """
     stderr = _STDERR[errors]
     begin = _start(nonce, b"3")
@@ -204,11 +204,11 @@ def build(
     limit: int | None = None,
     by_stdin: bool = False,
 ) -> CommandLine:
-    """The line for a POSIX script.
+    """The command line for a POSIX script.
 
-    ``nonce`` marks the beginning on both streams and the status on stderr.  Environment values
-    and scripts too long for one argument travel at the head of stdin, not in argv; ``by_stdin``
-    asks for that.  ``limit``: seconds after which the host itself ends the command.
+    ``nonce`` marks the beginning on both streams and the status on stderr.  Environment values,
+    and scripts that are too long for one argument or with ``by_stdin``, are sent at the head of
+    stdin, not in argv.  ``limit``: seconds after which the host itself ends the command.
     """
     for stdin in (by_stdin, True):
         body = _Script(script, nonce, env, by_stdin=stdin)
@@ -225,12 +225,12 @@ def build(
     return CommandLine(command, body.preamble)
 
 
-# Where MaxSessions is 1 the command itself holds the only session, and nobody could end it from
-# outside.  In steps, because a shell cannot end its own sleep without a race: what is left of the
-# watch after a command looks around within a second and goes.
+# With MaxSessions 1 the command itself holds the only session, and it cannot be ended from outside.
+# In steps of a second, because a shell cannot end its own sleep without a race: after the command
+# the watch ends within one.
 _WATCH = (
     b"(PATH=${PATH-}:/usr/bin:/bin; i=%d; while [ $i -gt 0 ]; do kill -s 0 $$ || exit; "
-    # Without a sleep the time would be over at once.
+    # Without a sleep(1) the loop would be over at once.
     b"sleep 1 || exit; i=$((i-1)); done; trap '' TERM; "
     b"kill -s TERM -- -$$; sleep 1; kill -s KILL -- -$$) </dev/null 3>&- 4>&- & w=$!; "
 )
@@ -262,13 +262,12 @@ def _around(
 
 
 def control_shell(nonce: bytes) -> bytes:
-    """The line that starts a shell which reads commands; its mark tells its pid and the family.
+    """The command line of a shell that reads commands; its mark has its pid and the family.
 
-    A second mark, on stdout, proves that answers come back.
-
-    Its stdin may be used only when the mark has come: until then it is nobody knows whose.
+    A second mark, on stdout, proves that answers arrive.  Its stdin may be used only after the
+    mark: until then something else may read it.
     """
-    # All words that csh or fish could read in their own way are octal, inside single quotes.
+    # What csh or fish could read in their own way is octal, inside single quotes.
     script = (
         b'f=other; [ "$1$2" = "$(printf "\\134\\134\\134\\041")" ] && f=sh; '
         b"LC_ALL=C; export LC_ALL; unset CDPATH ENV BASH_ENV; "
@@ -280,11 +279,11 @@ def control_shell(nonce: bytes) -> bytes:
 
 
 class Marks:
-    """Takes the lines with the nonce out of a stream, however the stream is cut into pieces.
+    """Removes the lines with the nonce from a stream that is read in pieces of any size.
 
-    ``hold=True`` keeps back what comes before the first mark and then drops it: that is what rc
-    files print.  Raises ``InvalidAnswer`` where that is more than ``limits.NOISE``, or where the
-    marks are more or longer than any command's.
+    ``hold=True`` holds back what arrives before the first mark and then drops it: rc files print
+    that.  Raises ``InvalidAnswer`` for more than ``limits.NOISE`` of it, and for more or longer
+    marks than any command has.
     """
 
     def __init__(self, nonce: bytes, *, hold: bool, host: str | None = None) -> None:
@@ -330,20 +329,20 @@ class Marks:
         return InvalidAnswer(f"the host sent {what}", host=self.host)
 
     def _partial(self, data: bytes) -> int:
-        """How many last bytes could be the beginning of the nonce."""
+        """The count of bytes at the end that could be the beginning of the nonce."""
         for length in range(min(len(self._nonce) - 1, len(data)), 0, -1):
             if self._nonce.startswith(data[len(data) - length :]):
                 return length
         return 0
 
     def rest(self) -> bytes:
-        """What is left at the end of the stream; not what came before a mark that never came."""
+        """What is left at the end of the stream, without what was held back."""
         data, self._kept = self._kept, b""
         return self._before(data)
 
     @property
     def noise(self) -> bytes:
-        """What came before the first mark."""
+        """What arrived before the first mark."""
         return bytes(self._noise)
 
     def value(self, word: bytes) -> list[bytes] | None:
@@ -355,7 +354,7 @@ class Marks:
         return None
 
     def number(self, word: bytes, most: int) -> int | None:
-        """The number after such a mark, where it is one of at most ``most``."""
+        """The number after such a mark; ``None`` where there is none of at most ``most``."""
         words = self.value(word)
         if not words or not words[0].isdigit() or len(words[0]) > limits.DIGITS:
             return None
@@ -364,9 +363,9 @@ class Marks:
 
 
 def exit_status(marks: Marks) -> int | None:
-    """The exit status that the outer shell told; ``None`` where it told none."""
-    told = marks.number(STATUS, 511)
-    if told is None or told <= 255:
-        return told
-    # After signal N ksh says 256+N and yash 384+N, where all others say 128+N.
-    return told - (256 if told >= 384 else 128)
+    """The exit status that the outer shell printed; ``None`` where it printed none."""
+    status = marks.number(STATUS, 511)
+    if status is None or status <= 255:
+        return status
+    # After signal N ksh has 256+N and yash 384+N, where all others have 128+N.
+    return status - (256 if status >= 384 else 128)

@@ -1,7 +1,7 @@
-"""How much is read from a host, and how long is waited for it: every limit in one place.
+"""Limits on the bytes that are read from a host and on the seconds that calls wait for it.
 
-All are far beyond what a host that works sends.  What the user's own command prints has no limit
-(``run`` keeps as much as it prints; ``keep=False`` keeps nothing).
+All are far above what a working host needs.  The output of the user's own command has no limit
+(``run`` keeps all of it; with ``keep=False`` none).
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from __future__ import annotations
 # --------------------------------------------------------------------------- bytes
 
 NOISE = 8 << 20
-"""What rc files may print before a command begins, on each stream."""
+"""Output of rc files before a command begins, on each stream."""
 MARK = 4096
-"""One line by which the wrapper around a command tells something."""
+"""One mark: a line of the shell around a command."""
 MARKS = 64
-"""Such lines in one stream."""
+"""Count of marks in one stream."""
 DIGITS = 20
-"""Digits of a number: 64 bits have no more."""
+"""Digits of a number of 64 bits."""
 ANSWER = 16 << 20
-"""The answer to one of the library's own commands: facts, a small file, what a tool said."""
+"""The answer to one of the library's own commands: facts, a small file, errors of a tool."""
 LISTING = 1 << 30
 """The answer of a listing: some million names."""
 WORDS = 1 << 20
-"""What a program may print that is asked for nothing: sftp, tar and cat of a transfer."""
+"""Output of a program that should print nothing: sftp, tar and cat of a transfer."""
 LINE = 16 << 20
-"""One line for ``on_stdout`` and ``on_stderr``; a longer one comes in pieces."""
+"""One line for ``on_stdout`` and ``on_stderr``; a longer one is passed in pieces."""
 SAID = 400
-"""Characters of a host's words in an error."""
+"""Characters of a host's output in an error."""
 
 # --------------------------------------------------------------------------- seconds
 
@@ -36,4 +36,4 @@ CALL = 120.0
 SILENCE = 900.0
 """For a transfer in which nothing moves in either direction."""
 READING = 24 * 3600.0
-"""For the host to read files through and tell their checksums; nothing moves meanwhile."""
+"""For the host to compute checksums of files; nothing moves meanwhile."""

@@ -1,7 +1,7 @@
-"""Which errno a tool on the host meant, from its words in the C locale.  Pure.
+"""The errno behind the error message of a program on the host, in the C locale.  Pure.
 
-mkdir, stat, mv and their kin end their line with the text of strerror(3); glibc, musl and the
-BSDs agree on these, but for the few that stand twice here.
+mkdir, stat, mv and most others end their line with the text of strerror(3).  glibc, musl and the
+BSDs have the same texts, but for a few that are here in both forms.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TEXTS = {
     "is a directory": errno.EISDIR,
     "directory not empty": errno.ENOTEMPTY,
     "no space left on device": errno.ENOSPC,
-    # GNU tar, of a write that the disk took only in part.
+    # GNU tar, for a write that the disk took only in part.
     "wrote only # of # bytes": errno.ENOSPC,
     "disk quota exceeded": errno.EDQUOT,
     "disc quota exceeded": errno.EDQUOT,
@@ -55,10 +55,10 @@ _TAIL = re.compile(r"[:(]?\s*([^:]+?)\)?\.?\s*\Z")
 
 
 def errno_of(stderr: str) -> int | None:
-    """The errno that the last telling line names, ``None`` where no line does."""
+    """The errno that the last line with a known text means; ``None`` if there is no such line."""
     for line in reversed(stderr.strip().splitlines()):
         lowered = re.sub(r"\bonly \d+ of \d+\b", "only # of #", line.strip().lower())
-        # The words stand at the end; all of a long line would be searched again and again.
+        # The text is at the end; the pattern is slow on a long line.
         found = _TAIL.search(lowered[-500:])
         if lowered.startswith('file "') and lowered.endswith('" not found.'):
             return errno.ENOENT
@@ -71,14 +71,14 @@ def errno_of(stderr: str) -> int | None:
 
 
 def refused(number: int, path: str | bytes, *, host: str, detail: str) -> RemoteOSError:
-    """The error for a path that is refused here: nothing was sent."""
+    """The error for a path that is refused on this machine: nothing was sent."""
     error = remote_oserror(number, path, host=host, detail=detail)
     error.sent = "no"
     return error
 
 
 def error_of(stderr: str, path: str | bytes, *, host: str) -> RemoteOSError:
-    """The error for what a tool said about a path; EIO with its words where they tell nothing."""
+    """The error of a path from a program's stderr; EIO with its text where no errno is known."""
     number = errno_of(stderr)
     if number is not None:
         return remote_oserror(number, path, host=host)
@@ -87,7 +87,7 @@ def error_of(stderr: str, path: str | bytes, *, host: str) -> RemoteOSError:
 
 
 def local_error(path: str, said: str) -> OSError | TransferError:
-    """The error for what a tool on this machine said about a path of this machine."""
+    """The error of a local path from the stderr of a local program."""
     number = errno_of(said)
     if number == errno.ENOSPC:
         return NoSpace(f"no space left here: {said}", path=path, number=number, sent="yes")

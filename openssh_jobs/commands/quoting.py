@@ -1,7 +1,7 @@
-"""How names and scripts are spelled for the shells and programs that will read them.  Pure.
+"""Quoting of names and scripts for the shells and programs that read them.  Pure.
 
-Text is carried as ``str`` with surrogate escapes for bytes that are no UTF-8 (as ``os.fsdecode``
-gives), so that any file name survives the way there and back.
+Text is ``str`` with surrogate escapes for bytes that are not UTF-8 (as ``os.fsdecode`` returns), so
+that any file name can be sent and received.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _BARE = re.compile(rb"[A-Za-z0-9_@%+=:,./-]+\Z")
 _NEUTRAL = frozenset(
     b'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 _@+=:,./-;|&<>()[]{}*?#~"'
 )
-_SPELLED = [bytes([one]) if one in _NEUTRAL else b"\\%03o" % one for one in range(256)]
+_ESCAPED = [bytes([code]) if code in _NEUTRAL else b"\\%03o" % code for code in range(256)]
 MAX_COMMAND_BYTES = 128 * 1024 - 512
-"""One argument of execve(2) holds 128 KiB on Linux (MAX_ARG_STRLEN); the rest is our envelope."""
+"""One argument of execve(2) holds 128 KiB on Linux (MAX_ARG_STRLEN), less our envelope."""
 
 
 def to_bytes(text: str | bytes) -> bytes:
@@ -31,18 +31,18 @@ def to_bytes(text: str | bytes) -> bytes:
 
 
 def to_text(data: bytes) -> str:
-    """The text for some bytes; what is no UTF-8 becomes surrogate escapes."""
+    """The text for some bytes, with surrogate escapes for what is not UTF-8."""
     return data.decode("utf-8", "surrogateescape")
 
 
 def check_no_nul(text: str | bytes, what: str) -> None:
-    """Raise ``ValueError`` for a NUL byte, which no argument and no path can hold."""
+    """Raise ``ValueError`` for a NUL byte, which arguments and paths cannot hold."""
     if b"\0" in to_bytes(text):
         raise ValueError(f"{what} holds a NUL byte: {text!r}")
 
 
 def quote(word: str | bytes) -> bytes:
-    """One word for a POSIX shell, whatever bytes it holds (NUL is refused with ``ValueError``)."""
+    """One word for a POSIX shell, of any bytes.  Raises ``ValueError`` for NUL."""
     check_no_nul(word, "an argument")
     data = to_bytes(word)
     if _BARE.match(data) and not data.startswith((b"~", b"=")):
@@ -60,7 +60,7 @@ def join(argv: Sequence[str | bytes]) -> bytes:
 def quote_path(path: str | bytes) -> bytes:
     """A remote path as one shell word: ``~`` and ``$`` are literal, but for a leading ``~/``.
 
-    A relative path is put behind ``./``, so that a leading dash is never taken for an option.
+    A relative path gets a leading ``./``, so that a dash is never taken for an option.
     Raises ``ValueError`` for an empty path or one with a NUL byte.
     """
     data = to_bytes(path)
@@ -104,19 +104,18 @@ def quote_glob(pattern: str) -> bytes:
 def quote_for_any_shell(data: bytes) -> bytes:
     """Text inside single quotes that bash, dash, tcsh and fish read the same, decoded by printf.
 
-    Only for ``eval "$(printf …)"``: what is not neutral in every shell becomes a backslash and
-    three octal digits, which also keeps ``!`` from csh's history and newlines off its lines.
+    Only for ``eval "$(printf …)"``: what has a meaning in any shell becomes a backslash and three
+    octal digits, also ``!`` (csh's history) and newlines (which csh does not allow in quotes).
     """
-    return b"".join(map(_SPELLED.__getitem__, data))
+    return b"".join(map(_ESCAPED.__getitem__, data))
 
 
 def envelope(script: bytes) -> bytes:
     """A command line that runs a POSIX script whatever the login shell is.
 
-    Not one of the characters that csh, tcsh or fish treat in their own way is left bare: the
-    script travels as a printf format of letters and octal escapes.  A ``%`` is an escape too,
-    so printf finds no directive in it.  Trailing newlines are lost in ``$(…)``, which no script
-    minds.
+    The script is sent as a printf format of letters and octal escapes, without any character that
+    csh, tcsh or fish treat in their own way.  ``%`` is escaped too, so that printf finds no
+    directive.  ``$(…)`` drops trailing newlines, which changes no script.
     """
     return b'exec /bin/sh -c \'eval "$(printf "' + _no_double_quotes(script) + b'")"\''
 
@@ -126,7 +125,7 @@ def _no_double_quotes(script: bytes) -> bytes:
 
 
 def join_command(command: str | bytes | Sequence[str | bytes]) -> bytes:
-    """A user's command as a POSIX script: text as it is, a sequence quoted word by word."""
+    """A user's command as a POSIX script: text unchanged, a sequence quoted word by word."""
     if isinstance(command, (str, bytes)):
         script = to_bytes(command)
         check_no_nul(script, "a command")
@@ -147,15 +146,15 @@ def describe(command: str | bytes | Sequence[str | bytes], limit: int = 200) -> 
 
 
 def visible(said: bytes | str, limit: int = 400) -> str:
-    """What a host said, on one line, without control characters, and not too long."""
+    """Output of a host for a message: one line without control characters, of limited length."""
     text = to_text(said[: 4 * limit]) if isinstance(said, bytes) else said[: 4 * limit]
     plain = printable(" ".join(text.split()))
     return plain if len(plain) <= limit else plain[: limit - 1] + "…"
 
 
 OWN_PATH = b"PATH=${PATH:+$PATH:}/usr/local/bin:/usr/bin:/bin; export PATH; "
-"""Shell text with which the programs of the library's own commands are found, whatever an rc file
-made of PATH."""
+"""Shell text with which the library's own commands find their programs, whatever PATH an rc file
+has set."""
 
 
 # --------------------------------------------------------------------------- sftp batch lines

@@ -1,4 +1,4 @@
-"""How a remote command ended."""
+"""``CommandResult``: how a remote command ended."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from .quoting import describe, to_text
 AnyText = TypeVar("AnyText", str, bytes)
 
 NO_STATUS = -1
-"""``returncode`` of a command that ended without the host saying how."""
+"""``returncode`` of a command for which no exit status arrived."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommandResult(Generic[AnyText]):
     """How a remote command ended; reads like ``subprocess.CompletedProcess``.
 
-    ``returncode`` is the remote status (128+N after signal N, -1 where none came), ``elapsed``
-    seconds, ``error`` what ``run_many`` would have raised for this command.
+    ``returncode`` is the remote status (128+N after signal N, -1 where none arrived), ``elapsed``
+    is in seconds, ``error`` is what ``run`` would have raised for this command of ``run_many``.
     """
 
     args: Any
@@ -33,7 +33,7 @@ class CommandResult(Generic[AnyText]):
     def decoded(
         self, encoding: str = "utf-8", errors: str = "surrogateescape"
     ) -> CommandResult[str]:
-        """The same with text for bytes."""
+        """Return the result with text instead of bytes."""
         return CommandResult(
             self.args,
             self.returncode,

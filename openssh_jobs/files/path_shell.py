@@ -48,7 +48,7 @@ class PathShell:
     def features(self) -> host_tools.Features:
         """What the host's userland can do; one round trip, then remembered."""
         if self.known_features is None:
-            answer = self._shell.call(host_tools.PROBE, again=True)
+            answer = self._shell.call(host_tools.probe(), again=True)
             try:
                 self.known_features = host_tools.parse(answer.stdout)
             except ValueError as error:
