@@ -64,7 +64,7 @@ class PathShell:
     @staticmethod
     def script(function: str, *paths: str | bytes, words: Sequence[scripts.Value] = ()) -> bytes:
         """A call of a function of ``remote_files.sh``: its paths, then other words."""
-        return scripts.invoke(SCRIPTS, function, [scripts.path(path) for path in paths], *words)
+        return scripts.call(SCRIPTS, function, [scripts.path(path) for path in paths], *words)
 
     def ask(
         self, script: bytes, path: str | bytes, *, again: bool = True, most: int = limits.ANSWER
@@ -212,7 +212,7 @@ class PathShell:
         if not paths:
             return []
         words = [scripts.path(path) for path in paths]
-        script = scripts.invoke(SCRIPTS, "oj_stat_many", self.stat_arguments, words)
+        script = scripts.call(SCRIPTS, "oj_stat_many", self.stat_arguments, words)
         records = self.records("stat", paths[0], script)
         if len(records) != len(paths):
             raise self.invalid("stat", paths[0], b"%d of %d answers" % (len(records), len(paths)))

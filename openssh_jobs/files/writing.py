@@ -78,7 +78,7 @@ def write_script(target: bytes, source: bytes, size: int) -> bytes:
     parent = posixpath.dirname(target)
     part = posixpath.join(parent, part_name())
     paths = scripts.path(part), scripts.path(target)
-    script = scripts.invoke(SCRIPTS, "oj_write", paths, size, scripts.path(parent + b"/."))
+    script = scripts.call(SCRIPTS, "oj_write", paths, size, scripts.path(parent + b"/."))
     return b"oj_source() { %b; }\n" % source + script
 
 
@@ -105,7 +105,7 @@ def explain(shell: ControlShell, host: str, error: TransferError, path: bytes) -
 
 def probe_host(shell: ControlShell, host: str, path: bytes) -> OSError | None:
     """The host's error for one megabyte more in a file or directory; ``None`` if it fits."""
-    script = scripts.invoke(SCRIPTS, "oj_probe", scripts.path(path), _PROBE)
+    script = scripts.call(SCRIPTS, "oj_probe", scripts.path(path), _PROBE)
     answer = shell.call(script, again=True)
     stderr = to_text(answer.stderr)
     if answer.status == 0 or errno_of(stderr) is None:

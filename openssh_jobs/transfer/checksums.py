@@ -82,7 +82,7 @@ def remote_many(lanes: Lanes, top: bytes, names: Sequence[bytes]) -> dict[bytes,
     """The sha256 of files on the host below ``top``, by name: one command, any names."""
     if not names:
         return {}
-    script = scripts.invoke(SCRIPTS, "oj_checksums", scripts.path(top), _tool(lanes))
+    script = scripts.call(SCRIPTS, "oj_checksums", scripts.path(top), _tool(lanes))
     data = b"".join(b"./" + name + b"\0" for name in names)
     plan = lanes.commands.plan(script, prologue="")
     done = lanes.commands.run_bytes(

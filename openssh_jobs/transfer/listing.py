@@ -183,7 +183,7 @@ def list_script(*, find_printf: bool, follow_symlinks: bool = False) -> bytes:
     follow = "-L" if follow_symlinks else ""
     if find_printf:
         return rb"find %b . -printf '%%y %%s %%b %%p\0'" % follow.encode()
-    return scripts.invoke(SCRIPTS, "oj_list", follow)
+    return scripts.call(SCRIPTS, "oj_list", follow)
 
 
 def list_remote(lanes: Lanes, source: bytes, follow_symlinks: bool) -> list[Member]:

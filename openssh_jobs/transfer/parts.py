@@ -37,7 +37,7 @@ def make_stage(lanes: Lanes, path: bytes, about: bytes) -> int:
 
     Raises the ``OSError`` of the path ``about``.
     """
-    answer = lanes.shell.call(scripts.invoke(SCRIPTS, "oj_make_stage", scripts.path(path)))
+    answer = lanes.shell.call(scripts.call(SCRIPTS, "oj_make_stage", scripts.path(path)))
     if answer.status != 0:
         raise error_of(to_text(answer.stderr), about, host=lanes.host)
     return stage_number(lanes, path, answer.stdout)
@@ -59,7 +59,7 @@ def remove_stage(lanes: Lanes, error: BaseException, path: bytes, number: int | 
     """
     script = b"rmdir -- " + quote_path(path)
     if number is not None:
-        script = scripts.invoke(SCRIPTS, "oj_remove_stage", scripts.path(path), number)
+        script = scripts.call(SCRIPTS, "oj_remove_stage", scripts.path(path), number)
     _remove_now_or_later(lanes, error, path, script)
 
 
@@ -161,5 +161,5 @@ def sweep_there(lanes: Lanes, parent: bytes, listed: bytes) -> None:
     if not names:
         return
     words = [scripts.path(name) for name in names]
-    sweep = scripts.invoke(SCRIPTS, "oj_sweep_parts", scripts.path(parent), words)
+    sweep = scripts.call(SCRIPTS, "oj_sweep_parts", scripts.path(parent), words)
     lanes.shell.later(functions().encode() + sweep)

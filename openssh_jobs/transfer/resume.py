@@ -56,7 +56,7 @@ def find_remote(lanes: Lanes, source: bytes, target: bytes, facts: os.stat_resul
     parent = posixpath.dirname(target) or b"/"
     path = posixpath.join(parent, resumable_name(target, facts.st_size, facts.st_mtime_ns))
     begin = posixpath.join(parent, _prefix(target))
-    script = scripts.invoke(SCRIPTS, "oj_find_part", scripts.path(path), scripts.path(begin))
+    script = scripts.call(SCRIPTS, "oj_find_part", scripts.path(path), scripts.path(begin))
     answer = lanes.shell.call(script, again=True)
     if answer.status == 3:
         raise _not_ours(path, lanes.host)
@@ -72,7 +72,7 @@ def find_remote(lanes: Lanes, source: bytes, target: bytes, facts: os.stat_resul
         length = blocks * parallel.BLOCK
         if checksums.local(source, length) == checksums.remote(lanes, path, length):
             return RemotePart(path, blocks)
-    answer = lanes.shell.call(scripts.invoke(SCRIPTS, "oj_make_part", scripts.path(path)))
+    answer = lanes.shell.call(scripts.call(SCRIPTS, "oj_make_part", scripts.path(path)))
     if answer.status != 0:
         raise _not_ours(path, lanes.host)
     return RemotePart(path, 0)

@@ -131,7 +131,7 @@ def receive_links(
     for start in range(0, len(links), _LINKS_AT_ONCE):
         some = links[start : start + _LINKS_AT_ONCE]
         paths = [scripts.path(posixpath.join(source, link.name)) for link in some]
-        script = scripts.invoke(SCRIPTS, "oj_read_links", paths)
+        script = scripts.call(SCRIPTS, "oj_read_links", paths)
         *targets, rest = lanes.shell.call(script, again=True).stdout.split(b"\0")
         if len(targets) != len(some) or rest or not all(targets):
             raise TransferError("a link changed meanwhile", host=lanes.host, sent="yes")

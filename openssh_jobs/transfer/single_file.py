@@ -124,7 +124,7 @@ class FileMoves:
     def _prepare(self, target: bytes, parent: bytes) -> None:
         """Make the directory of the target, and remove dead parts in it."""
         paths = scripts.path(target), scripts.path(parent)
-        script = scripts.invoke(SCRIPTS, "oj_prepare_file", paths, *parts.list_words())
+        script = scripts.call(SCRIPTS, "oj_prepare_file", paths, *parts.list_words())
         answer = self._shell.call(script, again=True)
         if answer.status != 0:
             path = target if answer.status == 2 else parent
@@ -191,7 +191,7 @@ class FileMoves:
         stamp = time.strftime("%Y%m%d%H%M.%S", time.gmtime(facts.st_mtime))
         words.append(stamp if options.keeps_times else "")
         paths = scripts.path(part), scripts.path(target)
-        script = scripts.invoke(SCRIPTS, "oj_finish_file", paths, facts.st_size, words)
+        script = scripts.call(SCRIPTS, "oj_finish_file", paths, facts.st_size, words)
         answer = self._shell.call(script)
         if answer.status == _INCOMPLETE:
             raise TransferError(

@@ -161,7 +161,7 @@ class TreeMoves:
         """Make the directory of the target and the stage in it; returns the stage's number."""
         paths = [scripts.path(name) for name in (target, parent, stage)]
         words = parts.list_words()
-        script = scripts.invoke(
+        script = scripts.call(
             SCRIPTS, "oj_prepare_tree", "merge" if merge else "new", paths, *words
         )
         answer = self._shell.call(script)
@@ -193,10 +193,10 @@ class TreeMoves:
     ) -> None:
         paths = scripts.path(stage), scripts.path(target)
         if options.into_existing:
-            rename = scripts.functions(scripts.COMMON, "oj_rename")
-            script = scripts.invoke(SCRIPTS, "oj_merge", paths, rename)
+            rename = scripts.functions(SCRIPTS, "oj_rename")
+            script = scripts.call(SCRIPTS, "oj_merge", paths, rename)
         else:
-            script = scripts.invoke(SCRIPTS, "oj_place", paths, options.mark or b"")
+            script = scripts.call(SCRIPTS, "oj_place", paths, options.mark or b"")
         answer = self._shell.call(script)
         if answer.status != 0:
             raise error_of(to_text(answer.stderr), target, host=self._host)

@@ -45,7 +45,7 @@ def list_remote(
         script = rb"find %b . -printf '%%y %%s %%b %%T@ %%p\0%%l\0'" % follow.encode()
     else:
         seconds = ("-f", "%m") if features.stat == "bsd" else ("-c", "%Y")
-        script = scripts.invoke(SCRIPTS, "oj_list_times", follow, seconds)
+        script = scripts.call(SCRIPTS, "oj_list_times", follow, seconds)
     where = quote_path(top)
     there = b"[ -e %b ] || [ -L %b ] || exit %d\ncd -- %b || exit\n"
     script = there % (where, where, _ABSENT, where) + script

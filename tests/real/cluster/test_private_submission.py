@@ -311,7 +311,7 @@ def test_parts_of_the_living_and_of_others_stay(room: Room, tmp_path: Path) -> N
     here = tmp_path / "here"
     here.mkdir()
     dead = subprocess.run(
-        [*PYTHON, "from openssh_jobs.openssh import owner; print(owner.call())"],
+        [*PYTHON, "from openssh_jobs.openssh import pid_file; print(pid_file.call())"],
         capture_output=True, text=True, timeout=30, check=True,
     ).stdout.strip()  # fmt: skip
     pid, _, where = pid_file.call().partition("-")
@@ -524,7 +524,7 @@ def test_a_journal_of_an_older_version_goes_on(tmp_path: Path) -> None:
 
 def test_a_call_is_known_when_it_is_over(room: Room) -> None:
     dead = run_client(
-        "from openssh_jobs.openssh import owner; print(owner.call())", room.host
+        "from openssh_jobs.openssh import pid_file; print(pid_file.call())", room.host
     ).strip()
     assert pid_file.ended(dead) is True
     assert pid_file.ended(pid_file.call()) is False

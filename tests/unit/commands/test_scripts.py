@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from openssh_jobs.commands import scripts
-from openssh_jobs.commands.scripts import Shell, Value, fill, invoke, path, read, script
+from openssh_jobs.commands.scripts import Shell, Value, call, fill, path, read, script
 from tests.paths import CHECKOUT, PACKAGE
 
 FILES = sorted(PACKAGE.rglob("*.sh"))
@@ -81,17 +81,17 @@ def test_a_function_comes_with_those_that_it_calls(
         "# why\noj_b() {\n  oj_a\n  oj_unknown\n}\n"
         "oj_c() {\n  oj_b; oj_a # oj_c\n}\noj_y() { :; }\n"
     )
-    caches = (read, scripts._needed, scripts._functions)
+    caches = (read, scripts.functions, scripts._functions)
     for cache in caches:
         cache.cache_clear()
     try:
-        assert invoke("f", "oj_c", "a b", [path("-n"), 3]) == (
+        assert call("f", "oj_c", "a b", [path("-n"), 3]) == (
             b"oj_a() { echo a; }\noj_b() {\noj_a\noj_unknown\n}\n"
             b"oj_c() {\noj_b; oj_a # oj_c\n}\noj_c 'a b' ./-n 3"
         )
-        assert invoke("f", "oj_x").endswith(b"\noj_x")
+        assert call("f", "oj_x").endswith(b"\noj_x")
         with pytest.raises(ValueError, match=r"f\.sh has no function oj_z"):
-            invoke("f", "oj_z")
+            call("f", "oj_z")
     finally:
         for cache in caches:
             cache.cache_clear()

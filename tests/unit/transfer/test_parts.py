@@ -17,7 +17,7 @@ SHELLS = ["sh", *filter(shutil.which, ("bash", "mksh", "busybox"))]
 
 def run(shell: str, function: str, *words: scripts.Value) -> subprocess.CompletedProcess[bytes]:
     argv = [shell, "sh", "-s"] if shell == "busybox" else [shell, "-s"]
-    text = b"(\n" + scripts.invoke(SCRIPTS, function, *words) + b"\n)\n"
+    text = b"(\n" + scripts.call(SCRIPTS, function, *words) + b"\n)\n"
     return subprocess.run(argv, input=text, capture_output=True, timeout=30, check=False)
 
 
