@@ -1,1 +1,1 @@
-"""The file calls of a connection, and what guards them: names from a host, private directories."""
+"""The file methods of a connection; checks of names from a host; private directories."""

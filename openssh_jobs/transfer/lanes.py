@@ -1,4 +1,4 @@
-"""``Lanes``: the ways over one connection that whatever moves files may use."""
+"""``Lanes``: what moves files needs of a connection: sessions, held shell, held sftp."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCRIPTS = "transfer/transfer"
 
 
 class Lanes(NamedTuple):
-    """The lanes of one connection: sessions for commands, the held shell, the held sftp."""
+    """The lanes of one connection."""
 
     commands: Commands
     shell: ControlShell

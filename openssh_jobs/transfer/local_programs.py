@@ -70,19 +70,19 @@ def _run(
 ) -> tuple[int, str]:
     import tempfile
 
-    with tempfile.TemporaryFile() as wanted, tempfile.TemporaryFile() as told:
+    with tempfile.TemporaryFile() as wanted, tempfile.TemporaryFile() as stderr:
         wanted.write(stdin)
         wanted.seek(0)
         out = process.DEVNULL if stdout is None else stdout
-        child = process.spawn(argv, stdin=wanted, stdout=out, stderr=told)
+        child = process.spawn(argv, stdin=wanted, stdout=out, stderr=stderr)
         try:
             while not process.wait(child, STEP):
                 tick(child.pid)
         except BaseException:
             process.end(child)
             raise
-        told.seek(0)
-        return child.returncode, to_text(told.read())
+        stderr.seek(0)
+        return child.returncode, to_text(stderr.read())
 
 
 def _error(

@@ -1,4 +1,4 @@
-"""Parts (``.oj-….part``) of what is not complete: removed after an error, and after a dead process.
+"""Removing parts (``.oj-….part``): after an error, and those of dead processes.
 
 A part of ``resume=True`` has another name and stays: see ``resume``.
 """
