@@ -23,11 +23,11 @@ from ..openssh import pid_file
 from .lanes import SCRIPTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .lanes import Lanes
 
 log = logging.getLogger("openssh_jobs.transfer")
+
+_DIRECTORY = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 # --------------------------------------------------------------------------- after an error
 
@@ -81,24 +81,68 @@ def _remove_now_or_later(lanes: Lanes, error: BaseException, part: bytes, script
 
 
 def remove_local(path: bytes) -> None:
-    """Remove a local part, also a tree with directories that nobody may enter."""
-
-    def retry(function: Callable[[str], object], name: str, _: object) -> None:
-        os.chmod(os.path.dirname(name) or ".", 0o700)
-        if not os.path.islink(name):  # chmod(2) would change what it points to
-            os.chmod(name, 0o700)
-        function(name)
-
+    """Remove the part of a single file here."""
     try:
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(os.fsdecode(path), onerror=retry)
-        else:
-            os.unlink(path)
+        os.unlink(path)
     except FileNotFoundError:
         pass
     except OSError as error:
-        if os.path.lexists(path):
-            log.warning("not removed: %s (%s)", os.fsdecode(path), error)
+        _warn_not_removed(path, error)
+
+
+def make_local_stage(path: bytes) -> int:
+    """Make the directory for a tree here; returns its number for ``remove_local_stage``."""
+    os.mkdir(path, 0o700)
+    return os.lstat(path).st_ino
+
+
+def remove_local_stage(path: bytes, number: int | None) -> None:
+    """Remove the stage of a tree here, if its inode still has this number.
+
+    From inside: others who may rename in the directory above could have put another one of the
+    user's directories in its place.  Without a number only an empty directory is removed.
+    """
+    try:
+        if number is not None and not _emptied(path, number):
+            return
+        os.rmdir(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        _warn_not_removed(path, error)
+
+
+def _emptied(path: bytes, number: int) -> bool:
+    """Remove all that a directory holds; false where it has another number."""
+    handle = os.open(path, getattr(os, "O_PATH", os.O_RDONLY) | _DIRECTORY)
+    try:
+        if os.fstat(handle).st_ino != number:
+            return False
+        if hasattr(os, "O_PATH"):
+            # The tree may have come with a mode that lets nobody in.
+            os.chmod(f"/proc/self/fd/{handle}", 0o700)
+            inner = os.open(".", os.O_RDONLY | _DIRECTORY, dir_fd=handle)
+            os.close(handle)
+            handle = inner
+        else:
+            os.fchmod(handle, 0o700)
+        for _, directories, _, place in os.fwalk(".", dir_fd=handle):
+            for name in directories:
+                if not stat.S_ISLNK(os.lstat(name, dir_fd=place).st_mode):
+                    os.chmod(name, 0o700, dir_fd=place)
+        for name in os.listdir(handle):
+            if stat.S_ISDIR(os.lstat(name, dir_fd=handle).st_mode):
+                shutil.rmtree(name, dir_fd=handle)
+            else:
+                os.unlink(name, dir_fd=handle)
+    finally:
+        os.close(handle)
+    return True
+
+
+def _warn_not_removed(path: bytes, error: OSError) -> None:
+    if os.path.lexists(path):
+        log.warning("not removed: %s (%s)", os.fsdecode(path), error)
 
 
 # --------------------------------------------------------------------------- after a dead process
@@ -144,7 +188,7 @@ def sweep_here(parent: bytes) -> None:
             if not stat.S_ISDIR(facts.st_mode):
                 os.unlink(path)
             elif permissions.problem_with(os.path.realpath(os.fsdecode(parent))) is None:
-                remove_local(path)
+                remove_local_stage(path, facts.st_ino)
     except OSError as error:
         log.info("dead parts in %s were not removed: %s", os.fsdecode(parent), error)
 

@@ -175,9 +175,9 @@ def receive_file(lanes: Lanes, source: bytes, here: bytes, target: bytes, option
     """Receive one file into the local file ``here`` (an absolute path), as ``send_file`` sends."""
     directory, name = posixpath.dirname(source), host_names.last_part(source, host=lanes.host)
     require(lanes)
-    stage = here + b"d"
+    stage, number = here + b"d", None
     try:
-        os.mkdir(stage, 0o700)
+        number = parts.make_local_stage(stage)
         basis = None
         is_file = os.path.isfile(target) and not os.path.islink(target)
         if os.path.basename(target) == name and is_file:
@@ -187,7 +187,7 @@ def receive_file(lanes: Lanes, source: bytes, here: bytes, target: bytes, option
         staging.is_whole_file(os.path.join(stage, name), lanes.host)
         os.replace(os.path.join(stage, name), here)
     finally:
-        parts.remove_local(stage)
+        parts.remove_local_stage(stage, number)
 
 
 def _for_one_file(options: Options) -> Options:

@@ -241,8 +241,9 @@ class TreeMoves:
         parts.sweep_here(parent)
         stage = os.path.join(parent, part_name())
         total, count = _sums(members)
+        number = None
         try:
-            os.mkdir(stage, 0o700)
+            number = parts.make_local_stage(stage)
             # Nothing of the target is read (as a basis) or replaced through a link.
             if there:
                 host_names.check_target(target, members, host=self._host)
@@ -267,7 +268,7 @@ class TreeMoves:
             os.chmod(stage, stat.S_IMODE(mode))
             staging.place(stage, target, merge=options.into_existing, host=self._host)
         finally:
-            parts.remove_local(stage)
+            parts.remove_local_stage(stage, number)
         options.report(got, got, count, count, source)
         return _result(everything, count, got, began)
 

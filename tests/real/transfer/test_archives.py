@@ -240,7 +240,7 @@ def test_what_is_thrown_away_changes_nothing_outside(tmp_path: Path) -> None:
             os.setgroups([])
             os.setgid(7001)
             os.setuid(7001)
-            parts.remove_local(os.fsencode(stage))
+            parts.remove_local_stage(os.fsencode(stage), stage.lstat().st_ino)
         finally:
             os._exit(0)
     os.waitpid(child, 0)

@@ -1,4 +1,4 @@
-"""Removing the stage of a tree, run by real local shells: what others put in its place stays."""
+"""Removing the stage of a tree, by real shells and here: what others put in its place stays."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from openssh_jobs.commands import scripts
+from openssh_jobs.transfer import parts
 from openssh_jobs.transfer.lanes import SCRIPTS
 
 SHELLS = ["sh", *filter(shutil.which, ("bash", "mksh", "busybox"))]
@@ -28,8 +29,14 @@ def stage(tmp_path: Path) -> Path:
     return tmp_path / "group" / ".oj- 'x'\n.part"
 
 
+HERE = "this machine"
+
+
 def made(shell: str, stage: Path) -> int:
-    number = int(run(shell, "oj_make_stage", str(stage)).stdout)
+    if shell == HERE:
+        number = parts.make_local_stage(bytes(stage))
+    else:
+        number = int(run(shell, "oj_make_stage", str(stage)).stdout)
     assert (stage.stat().st_ino, stage.stat().st_mode & 0o777) == (number, 0o700)
     (stage / "d").mkdir()
     (stage / "d" / "f").write_bytes(b"x")
@@ -37,17 +44,24 @@ def made(shell: str, stage: Path) -> int:
     return number
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+def remove(shell: str, stage: Path, number: int) -> None:
+    if shell == HERE:
+        parts.remove_local_stage(bytes(stage), number)
+    else:
+        run(shell, "oj_remove_stage", str(stage), number)
+
+
+@pytest.mark.parametrize("shell", [*SHELLS, HERE])
 @pytest.mark.parametrize("mode", [0o700, 0o000])
 def test_a_stage_is_removed(shell: str, stage: Path, mode: int) -> None:
     number = made(shell, stage)
     (stage / "d").chmod(0o500)
     stage.chmod(mode)
-    run(shell, "oj_remove_stage", str(stage), number)
+    remove(shell, stage, number)
     assert os.listdir(stage.parent) == []
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", [*SHELLS, HERE])
 @pytest.mark.parametrize("how", ["directory", "link"])
 def test_what_stands_in_its_place_stays(shell: str, stage: Path, how: str) -> None:
     """A neighbour who may rename in the directory puts another tree of ours there."""
@@ -60,6 +74,17 @@ def test_what_stands_in_its_place_stays(shell: str, stage: Path, how: str) -> No
         precious = precious.rename(stage)
     else:
         stage.symlink_to("precious")
-    run(shell, "oj_remove_stage", str(stage), number)
+    remove(shell, stage, number)
     assert (precious / "thesis").read_bytes() == b"years"
     assert (stage.parent / "moved" / "d" / "f").exists()
+
+
+def test_without_a_number_only_an_empty_stage_is_removed(stage: Path) -> None:
+    made(HERE, stage)
+    parts.remove_local_stage(bytes(stage), None)
+    assert (stage / "d" / "f").exists()
+    shutil.rmtree(stage)
+    stage.mkdir()
+    parts.remove_local_stage(bytes(stage), None)
+    parts.remove_local_stage(bytes(stage), None)
+    assert os.listdir(stage.parent) == []
