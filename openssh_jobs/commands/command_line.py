@@ -96,7 +96,7 @@ def exports(env: Mapping[str, str]) -> bytes:
     lines = []
     for name, value in env.items():
         if not _NAME.match(name):
-            raise ValueError(f"{name!r} is not a valid name of an environment variable")
+            raise ValueError(f"{name!r} is no name for an environment variable")
         lines.append(b"export " + name.encode() + b"=" + quote(value) + b"\n")
     return b"".join(lines)
 
