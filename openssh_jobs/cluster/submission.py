@@ -34,10 +34,10 @@ from ..errors import (
     SubmitUnknown,
 )
 from ..files.private_directory import (
-    FUNCTIONS,
     MADE,
-    PLACE,
     PRIVATE,
+    functions,
+    place_functions,
     remove_made_script,
     remove_script,
 )
@@ -275,7 +275,7 @@ class Submission:
             b"oj_find %b %b || { [ $? -ne 1 ] || printf '%%s\\n' \"$oj_why\" >&2; exit 0; }; "
             b"[ -f owner ] && [ ! -L owner ] && head -c 256 owner; exit 0"
         ) % (quote(row.directory), quote(row.token))
-        answer = self._connection._shell.call(FUNCTIONS.encode() + script, again=True)
+        answer = self._connection._shell.call(functions().encode() + script, again=True)
         if answer.stderr:
             log.warning("%s: %s was not read: %s", row.host, row.token, to_text(answer.stderr))
         try:
@@ -343,7 +343,7 @@ class Submission:
                 b"if [ ! -s %b ]; then exit 4; fi; cp -p -- %b %b || exit 3"
                 % (one, one, one, one, name)
             )
-        answer = self._connection._shell.call(PLACE.encode() + text)
+        answer = self._connection._shell.call(place_functions().encode() + text)
         if answer.status == 4:
             raise InputError(f"the script {script} is empty", host=self._host)
         made, place, reason, why, _ = (*map(to_text, answer.stdout.split(b"\0")), *[""] * 5)[:5]

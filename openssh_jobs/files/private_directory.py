@@ -16,7 +16,8 @@ For any POSIX sh (dash, bash, BusyBox, ksh).  ``oj_why`` says why a directory wa
 
 from __future__ import annotations
 
-from ..commands.quoting import quote
+from ..commands import scripts
+from ..commands.quoting import quote, to_text
 
 PRIVATE = ".openssh_jobs"
 """The private directory's name, in a job's directory and in the home directory."""
@@ -25,117 +26,11 @@ MARK = ".oj-mark"
 MADE = ".oj-made-"
 """Begins the name of an empty file in a job's directory that a call of ``submit`` has made."""
 
-FUNCTIONS = r"""
-oj_me=$(id -u) oj_why= oj_nl='
-'
-# Whether nobody else can change the current directory ($PWD is physical) or what leads to it.
-# $1: so many directories, from here up, take no names of others either; $2: "all" looks up to the
-# root, "home" at one more directory (whoever can replace a home has the account already), "self"
-# at no more.
-oj_check() {
-  oj_up=. oj_all= oj_strict= oj_n=0 oj_rest=$PWD
-  while :; do
-    if [ "$oj_n" -lt "$1" ]; then oj_strict="$oj_strict -o -path $oj_up"
-    elif [ "$2" = self ]; then break
-    fi
-    oj_all="$oj_all $oj_up"
-    if [ "$oj_n" -ge "$1" ] && [ "$2" = home ]; then break; fi
-    [ -n "$oj_rest" ] || break
-    oj_rest=${oj_rest%/*} oj_up=$oj_up/.. oj_n=$((oj_n + 1))
-  done
-  if [ "$1" -gt 0 ] && [ ! -O . ]; then oj_why="$PWD belongs to somebody else"; return 1; fi
-  oj_bad=$(find $oj_all -prune '(' ! -user "$oj_me" ! -user 0 -o \
-    '(' -perm -0020 -o -perm -0002 ')' '(' ! -perm -1000 $oj_strict ')' ')' -print) || {
-    oj_why="$PWD cannot be looked at"; return 1
-  }
-  [ -n "$oj_bad" ] || return 0
-  if oj_own_group; then
-    oj_bad=$(find $oj_all -prune '(' ! -user "$oj_me" ! -user 0 -o \
-      '(' -perm -0020 ! -group "$oj_gid" -o -perm -0002 ')' '(' ! -perm -1000 $oj_strict ')' ')' \
-      -print) && [ -z "$oj_bad" ] && case $(ls -ldn $oj_all) in *+\ *) false;; esac && return 0
-  fi
-  oj_bad=${oj_bad%%"$oj_nl"*}
-  oj_why="others can change $(cd -P "${oj_bad:-.}" && pwd)"
-  return 1
-}
-# Whether our group is ours alone, as where umask 002 is usual: our name, and no other member.
-oj_own_group() {
-  oj_gid=$(id -g) && oj_name=$(id -un) && [ "$(id -gn)" = "$oj_name" ] || return 1
-  case $(getent group "$oj_gid" 2>/dev/null) in
-    "$oj_name":*:"$oj_gid":|"$oj_name":*:"$oj_gid":"$oj_name") return 0;;
-  esac
-  return 1
-}
-# Into the directory $1 of the current one, through no link.
-oj_into() {
-  oj_from=${PWD%/}
-  if [ -L "$1" ]; then oj_why="$oj_from/$1 is a link"; return 1; fi
-  if [ ! -d "$1" ]; then oj_why="$oj_from/$1 is no directory"; return 1; fi
-  if cd -P "./$1" 2>/dev/null && [ "$PWD" = "$oj_from/$1" ]; then return 0; fi
-  oj_why="$oj_from/$1 cannot be entered"
-  return 1
-}
-# Makes the directory $1; what is there already is the caller's to look at.  Else 2, and why.
-oj_make() {
-  oj_out=$(umask 077; mkdir -m 700 "./$1" 2>&1) && return 0
-  if [ -e "$1" ] || [ -L "$1" ]; then return 1; fi
-  printf '%s\n' "$oj_out" >&2
-  return 2
-}
-# Whether the absolute path $1 leads through links, and their directories, of ours and root's only.
-oj_straight() {
-  oj_todo=$1 oj_path= oj_hops=0
-  while [ -n "$oj_todo" ]; do
-    oj_part=${oj_todo%%/*}
-    case $oj_todo in */*) oj_todo=${oj_todo#*/};; *) oj_todo=;; esac
-    case $oj_part in
-      ''|.) continue;;
-      ..) oj_path=${oj_path%/*}; continue;;
-    esac
-    if [ ! -L "$oj_path/$oj_part" ]; then oj_path=$oj_path/$oj_part; continue; fi
-    oj_hops=$((oj_hops + 1))
-    [ "$oj_hops" -le 40 ] && (cd -P "${oj_path:-/}" && oj_check 0 all) &&
-      [ -n "$(find "$oj_path/$oj_part" -prune '(' -user "$oj_me" -o -user 0 ')' -print)" ] &&
-      oj_link=$(readlink "$oj_path/$oj_part") || return 1
-    case $oj_link in /*) oj_path=;; esac
-    oj_todo=$oj_link/$oj_todo
-  done
-}
-# Whether the current directory carries our mark, for the job's directory $1 and the call $2, where
-# they are given.
-oj_marked() {
-  [ -f .oj-mark ] && [ ! -L .oj-mark ] && [ -O .oj-mark ] && oj_text=$(cat .oj-mark) || return 1
-  case $oj_text in 'openssh_jobs '*"$oj_nl"*"$oj_nl".) ;; *) return 1;; esac
-  [ -z "$1" ] || [ "${oj_text#*"$oj_nl"}" = "$1$oj_nl." ] || return 1
-  [ -z "${2-}" ] || [ "${oj_text%%"$oj_nl"*}" = "openssh_jobs $2" ]
-}
-# Into the directory of the submission $2 of the directory $1; 1 where it cannot be trusted (with
-# oj_why), 2 where there is none.
-oj_find() {
-  oj_why= oj_found=2
-  if cd -P "$1" 2>/dev/null && oj_there .openssh_jobs && oj_there ".openssh_jobs/$2"; then
-    if oj_into .openssh_jobs && oj_into "$2" && oj_check 2 all; then oj_top=all; return 0; fi
-    oj_found=1
-  fi
-  if [ -n "${HOME-}" ] && cd -P "$HOME" 2>/dev/null && oj_there ".openssh_jobs/$2" &&
-    oj_into .openssh_jobs && oj_into "$2" && oj_check 2 home && oj_marked "$1"
-  then oj_top=home; return 0; fi
-  return $oj_found
-}
-oj_there() { [ -e "$1" ] || [ -L "$1" ]; }
-# Empties the current directory and removes it; its name is $1.  What calls this has just looked at
-# the mark in it, and stays in it: names that are swapped meanwhile lead nowhere.
-oj_empty() {
-  find . ! -name . -prune ! -name '.oj-*' -exec rm -rf -- {} + &&
-  find . ! -name . -prune -exec rm -rf -- {} + && oj_leave "$1"
-}
-# Out of the current directory, whose name is $1, and away with it if it is empty.
-oj_leave() {
-  set -- "$1" $(ls -di .)
-  oj_number=$2
-  cd .. && set -- "$1" $(ls -di "./$1") && [ "$2" = "$oj_number" ] && rmdir "./$1"
-}
-"""
+
+def functions() -> str:
+    """The shell functions that enter, check and empty private directories."""
+    return to_text(scripts.read("files/private_directory"))
+
 
 # $1 $2 $3: directory of the job, token, call.  0: made, and we are in it; 1: it cannot be safe;
 # 2: an error, told on stderr; 3: there is one of this token already.
@@ -173,7 +68,11 @@ oj_own() {
     return 2
 }
 """
-PLACE = FUNCTIONS + _PLACE
+
+
+def place_functions() -> str:
+    """The shell functions with ``oj_place``, which makes a private directory."""
+    return functions() + _PLACE
 
 
 def remove_script(directory: str, token: str, call: str = "") -> bytes:
@@ -188,7 +87,7 @@ def remove_script(directory: str, token: str, call: str = "") -> bytes:
         b"cd .. && rmdir ./.openssh_jobs 2>/dev/null; exit 0; fi; "
         b'printf "%%s\\n" "${oj_why:-$PWD carries no mark of this package}" >&2; exit 1'
     )
-    return FUNCTIONS.encode() + script % tuple(map(quote, (directory, token, call, token)))
+    return functions().encode() + script % tuple(map(quote, (directory, token, call, token)))
 
 
 def remove_made_script(directory: str, call: str) -> bytes:
@@ -204,4 +103,4 @@ def remove_made_script(directory: str, call: str) -> bytes:
         b'if oj_check 1 self; then oj_empty "$oj_d"; exit; fi; '
         b'printf "%%s\\n" "$oj_why" >&2; exit 1'
     )
-    return FUNCTIONS.encode() + script % (quote("./" + MADE + call), quote(directory))
+    return functions().encode() + script % (quote("./" + MADE + call), quote(directory))

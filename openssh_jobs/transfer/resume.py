@@ -25,7 +25,7 @@ from ..commands import limits
 from ..commands.os_errors import error_of
 from ..commands.quoting import quote_path, to_text
 from ..errors import InvalidAnswer, OpenSSHJobsError, TransferError, VerifyFailed
-from ..files.private_directory import FUNCTIONS
+from ..files.private_directory import functions
 from ..openssh import pid_file
 from . import checksums, parallel, streams
 
@@ -289,7 +289,7 @@ def sweep_there(site: Site, parent: bytes, listed: bytes) -> None:
         return
     words = b" ".join(quote_path(name) for name in names)
     site.shell.later(
-        FUNCTIONS.encode()
+        functions().encode()
         + b'cd -P %b && for o in %b; do [ -O "$o" ] && [ ! -L "$o" ] || continue; '
         b'if [ ! -d "$o" ]; then rm -f -- "$o"; elif (oj_check 0 all); then '
         b'chmod -R u+rwx "$o"; rm -rf -- "$o"; fi; done' % (quote_path(parent), words)

@@ -37,8 +37,8 @@ FLOORS = {
     "__init__": 14,
 }
 PURE = (
-    "errors", "jobs", "parser", "schedulers", "commands.quoting", "files.private_directory",
-    "openssh.ssh_errors",
+    "errors", "jobs", "parser", "schedulers", "commands.quoting", "commands.scripts",
+    "files.private_directory", "openssh.ssh_errors",
 )  # fmt: skip
 
 STARTS_PROCESSES = "openssh.process"
@@ -89,6 +89,8 @@ ONLY = {
     "pathlib": {"PurePath", "PurePosixPath"},
 }
 READS_ENTRY_POINTS = "schedulers"
+# The package's own .sh files, and nothing else.
+READS_PACKAGE_DATA = "commands.scripts"
 IO_CALLS = {"open", "input", "print", "__import__"}
 CLOCKS = {"now", "today", "utcnow"}
 NOT_AT_IMPORT = ("pexpect", "ptyprocess", "sqlite3", "asyncio", "rich", "multiprocessing")
@@ -239,13 +241,18 @@ def pure_is_pure(name: str, source: str) -> list[str]:
     for node in nodes:
         if isinstance(node, ast.Attribute):
             owner = ast.unparse(node.value).rpartition(".")[2]
-            if owner in ONLY and node.attr not in ONLY[owner]:
+            reads_data = name == READS_PACKAGE_DATA and owner == "os" and node.attr == "path"
+            if owner in ONLY and node.attr not in ONLY[owner] and not reads_data:
                 found.append(f"{name}: uses {owner}.{node.attr}")
             if owner in ("datetime", "date") and node.attr in CLOCKS:
                 found.append(f"{name}: looks at the clock with {owner}.{node.attr}")
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in IO_CALLS:
+        elif isinstance(node, ast.Call) and _does_io(name, ast.unparse(node.func)):
             found.append(f"{name}: calls {ast.unparse(node.func)}()")
     return found
+
+
+def _does_io(name: str, function: str) -> bool:
+    return function in IO_CALLS and not (name == READS_PACKAGE_DATA and function == "open")
 
 
 # -- kept, and able to fail ---------------------------------------------------------------------

@@ -11,6 +11,7 @@ from collections import Counter
 
 import pytest
 
+from openssh_jobs.commands.scripts import read
 from tests.paths import PACKAGE
 
 OURS = "made by this very call under a name of random digits, or by mkdir(1), which fails on others"
@@ -55,7 +56,8 @@ GUARDS: dict[tuple[str, str], tuple[int, str]] = {
     ("transfer.resume", "Local._remove_others"): (1, FILE),
     ("transfer.resume", "sweep_here"): (1, FILE),
     ("transfer.resume", "sweep_there"): (2, FILE),
-    ("files.private_directory", "FUNCTIONS"): (3, HELD),
+    ("files/private_directory.sh", "oj_empty"): (2, HELD),
+    ("files/private_directory.sh", "oj_leave"): (1, HELD),
     ("files.private_directory", "remove_script"): (1, HELD),
     ("files.private_directory", "remove_made_script"): (1, HELD),
     ("commands.quoting", "RENAME"): (5, PLACED),
@@ -126,6 +128,19 @@ def found_in(module: str, source: str) -> Counter[tuple[str, str]]:
     return +counts
 
 
+def found_in_shell(file: str, text: bytes) -> Counter[tuple[str, str]]:
+    """The same of each function of a file of shell text."""
+    counts: Counter[tuple[str, str]] = Counter()
+    where = ""
+    for line in text.splitlines():
+        if start := re.match(rb"(\w+)\(\)", line):
+            where = start[1].decode()
+        counts[file, where] += len(_IN_SHELL.findall(line))
+        if line == b"}" or (start and line.endswith(b"}")):
+            where = ""
+    return +counts
+
+
 def _is_text(node: ast.AST) -> bool:
     """A docstring."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
@@ -152,6 +167,9 @@ def everything() -> Counter[tuple[str, str]]:
     for path in sorted(PACKAGE.rglob("*.py")):
         name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         counts += found_in(name, path.read_text(encoding="utf-8"))
+    for path in sorted(PACKAGE.rglob("*.sh")):
+        name = str(path.relative_to(PACKAGE))
+        counts += found_in_shell(name, read(name.removesuffix(".sh")))
     return counts
 
 
@@ -178,6 +196,11 @@ def test_what_removes_or_replaces_stands_in_the_list_with_its_guard() -> None:
 )
 def test_a_new_one_would_be_seen(source: str) -> None:
     assert sum(found_in("m", source).values()) == 1
+
+
+def test_a_new_one_would_be_seen_in_shell_text() -> None:
+    text = b"a() {\n  rm -f x\n}\nb() { rm -rf -- x; }\nmv -- a b; rmdir ./c\n"
+    assert found_in_shell("f", text) == {("f", "a"): 1, ("f", "b"): 1, ("f", ""): 2}
 
 
 def test_texts_that_only_speak_of_it_are_none() -> None:

@@ -81,7 +81,7 @@ oj_verdict() {
 # is none yet, and changes into it.
 RECORDS = (
     FUNCTIONS
-    + private_directory.FUNCTIONS
+    + private_directory.functions()
     + r"""
 oj_refuse() { printf 'openssh_jobs: refused: %s\n' "$1" >&2; exit 1; }
 oj_records() {

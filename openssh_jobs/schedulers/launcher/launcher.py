@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ...files.private_directory import FUNCTIONS
+from ...files.private_directory import functions
 from ...jobs import JobState, JobStatus
 from ..fields import epoch, quote, shell_path
 
@@ -320,7 +320,7 @@ def markers_script(places: Mapping[str, str | tuple[str, str]]) -> str:
     A place is the directory of a job and a token; what the check for private directories does not
     pass is not read.  One that is a directory itself is entered as it is.
     """
-    lines = [FUNCTIONS]
+    lines = [functions()]
     for mark, place in places.items():
         if isinstance(place, str):
             enter = f"cd -- {shell_path(place)} 2>/dev/null"

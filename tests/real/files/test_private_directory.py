@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from openssh_jobs.files.private_directory import (
-    FUNCTIONS,
     MADE,
-    PLACE,
+    functions,
+    place_functions,
     remove_made_script,
     remove_script,
 )
@@ -83,7 +83,7 @@ class Place:
 
     def place(self, directory: Path | None = None, token: str = "run1") -> tuple[int, str, str]:
         """(status, private directory, why it is not in the job's own)."""
-        script = PLACE + (
+        script = place_functions() + (
             f"oj_place '{directory or self.shared}' {token} c0ffee; oj_r=$?; "
             'printf "%s|%s" "$oj_private" "$oj_reason"; exit $oj_r'
         )
@@ -219,7 +219,7 @@ def test_a_group_of_ones_own_is_nobody_else(place: Place) -> None:
 
 def test_an_error_is_told_and_is_no_reason_to_go_elsewhere(place: Place) -> None:
     place.make(0o755)
-    script = PLACE + f"oj_place {place.shared} run1 c0ffee"
+    script = place_functions() + f"oj_place {place.shared} run1 c0ffee"
     done = place.run(script, ALICE, check=False)
     assert done.returncode == 2
     assert "ermission denied" in done.stderr
@@ -330,7 +330,12 @@ def test_odd_names_are_entered_and_removed(place: Place) -> None:
         directory = place.home / name
         directory.mkdir()
         os.chown(directory, ALICE, ALICE)
-        script = PLACE + "oj_place " + shell_word(str(directory)) + ' t c; printf %s. "$oj_private"'
+        script = (
+            place_functions()
+            + "oj_place "
+            + shell_word(str(directory))
+            + ' t c; printf %s. "$oj_private"'
+        )
         assert place.run(script, ALICE).stdout == f"{directory}/.openssh_jobs/t."
         assert place.remove(directory, "t") == 0
         assert list(directory.iterdir()) == []
@@ -341,7 +346,7 @@ def shell_word(text: str) -> str:
 
 
 def test_the_functions_say_nothing(place: Place) -> None:
-    done = place.run(FUNCTIONS, ALICE)
+    done = place.run(functions(), ALICE)
     assert (done.stdout, done.stderr) == ("", "")
 
 

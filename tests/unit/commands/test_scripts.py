@@ -1,0 +1,113 @@
+"""The package's .sh files: how values get into them, and that each file can be used."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from openssh_jobs.commands import scripts
+from openssh_jobs.commands.scripts import Shell, Value, fill, path, read, script
+from tests.paths import CHECKOUT, PACKAGE
+
+FILES = sorted(PACKAGE.rglob("*.sh"))
+SHELLS = ["/bin/sh", *filter(None, map(shutil.which, ("bash", "busybox", "mksh")))]
+HOSTILE = ["a b", "a'b", "$(touch x)", "`id`", "@B@", "-n", "", "a\nb", "~/x", "é*?[]\\", "\udcff"]
+
+
+def run(shell: str, text: bytes) -> bytes:
+    argv = [shell, "sh"] if shell.endswith("busybox") else [shell]
+    return subprocess.run(argv, input=text, capture_output=True, timeout=30, check=True).stdout
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("value", HOSTILE)
+def test_a_value_arrives_as_it_is(shell: str, value: str) -> None:
+    data = value.encode("utf-8", "surrogateescape")
+    assert run(shell, fill(b"printf %s. @A@", {"a": value})) == data + b"."
+    assert run(shell, fill(b'oj_a=@A@; printf %s. "$oj_a"', {"a": data})) == data + b"."
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (3, b"3"),
+        (["a", "b c", 4], b"a 'b c' 4"),
+        ([], b""),
+        (Shell(b"$(date)"), b"$(date)"),
+        ([Shell(b'"$HOME"'), "$x"], b"\"$HOME\" '$x'"),
+        (path("~/a b"), b"\"$HOME\"/'a b'"),
+        (path("-n"), b"./-n"),
+    ],
+)
+def test_how_a_value_is_written(value: Value, text: bytes) -> None:
+    assert fill(b"x @A_1@ @A_1@", {"a_1": value}) == b"x %b %b" % (text, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [(b"@A@", {}), (b"@A@", {"a": "x", "b": "y"}), (b"@A@ @B@", {"b": "y"}), (b"@A@", {"a": "\0"})],
+)
+def test_what_does_not_fit_is_refused(text: bytes, values: dict[str, Value]) -> None:
+    with pytest.raises(ValueError, match=r"NUL|differ: [AB]"):
+        fill(text, values)
+
+
+def test_comments_and_blank_lines_are_not_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scripts, "_PACKAGE", str(tmp_path))
+    (tmp_path / "a.sh").write_text(
+        "#!/bin/sh\n# why\n\n  # too\necho '#' \\\n  @A@ # kept\n \t\ndone\n"
+    )
+    read.cache_clear()
+    try:
+        assert script("a", a="x") == b"#!/bin/sh\necho '#' \\\n  x # kept\ndone\n"
+    finally:
+        read.cache_clear()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_a_file_is_shell_text_with_bare_placeholders(file: Path) -> None:
+    text = read(str(file.relative_to(PACKAGE).with_suffix("")))
+    assert text.endswith(b"\n")
+    for shell in SHELLS:
+        run(shell, b"set -n\n" + text)
+    for line in text.splitlines():
+        for found in re.finditer(rb"@[A-Z][A-Z0-9_]*@", line):
+            before = line[: found.start()].replace(b"\\'", b"").replace(b'\\"', b"")
+            assert before.count(b"'") % 2 == before.count(b'"') % 2 == 0, line
+
+
+def test_a_syntax_error_would_be_seen() -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        run("/bin/sh", b"set -n\nif true; then\n")
+
+
+def test_there_are_files_and_all_of_them_are_shipped(tmp_path: Path) -> None:
+    assert FILES
+    source, built = tmp_path / "source", tmp_path / "built"
+    source.mkdir()
+    shutil.copytree(PACKAGE, source / "openssh_jobs", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.cfg", "setup.py", "README.rst", "LICENSE"):
+        shutil.copy(CHECKOUT / name, source)
+    subprocess.run(
+        [sys.executable, "setup.py", "-q", "build", "--build-lib", built],
+        cwd=source, check=True, timeout=100, capture_output=True,
+    )  # fmt: skip
+    shipped = {str(file.relative_to(built)) for file in built.rglob("*.sh")}
+    assert shipped == {str(Path("openssh_jobs") / file.relative_to(PACKAGE)) for file in FILES}
+
+
+def test_importing_the_package_reads_none() -> None:
+    code = (
+        "import sys, openssh_jobs, openssh_jobs.cluster\n"
+        "scripts = sys.modules.get('openssh_jobs.commands.scripts')\n"
+        "print(scripts.read.cache_info().currsize if scripts else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=True)
+    assert done.stdout == b"0\n"
