@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from .. import permissions, settings
 from ..errors import ConfigurationError
+from ..jobs import JobId
 from ..openssh import at_fork
 from ..openssh.locks import StateLock
 
@@ -294,6 +295,16 @@ class Journal:
         """The newest submission that got this job id (schedulers begin again some day)."""
         with self._lock:
             return self._one("host = ? AND job_id = ?", (host, job_id))
+
+    def by_member(self, host: str, job_id: str) -> Row | None:
+        """The submission of a job, or of the array that the job is a member of."""
+        parsed = JobId.parse(job_id)
+        names = [str(parsed)]
+        if parsed.array is not None:
+            names.append(str(parsed.array))
+        if parsed.tasks is not None or parsed.proc is not None:
+            names.append(parsed.number)
+        return next(filter(None, (self.by_job(host, name) for name in names)), None)
 
     def rows(self, host: str | None = None) -> list[Row]:
         """All submissions, the newest first."""

@@ -27,13 +27,13 @@ from ..errors import (
 )
 from ..jobs import JobStatus, Snapshot
 from ..schedulers.base import Scheduler
-from .exit_record import look_for_markers
 from .query import Late, Queries
-from .tracker import FIRST_LOOK, Watch, rest_after
+from .tracker import FIRST_LOOK, Tracker, rest_after
 
 if TYPE_CHECKING:
     from ..commands.result import CommandResult
-    from .scheduler_client import Asker
+    from .exit_record import ExitRecords
+    from .scheduler_client import SchedulerClient
 
 log = logging.getLogger("openssh_jobs.cluster")
 
@@ -56,32 +56,39 @@ class _Listing(NamedTuple):
 
 
 class Poller:
-    """Keeps a ``Watch`` up to date.
+    """Keeps a ``Tracker`` up to date.
 
     ``interval``: the caller's least seconds between two queries, ``None`` for the scheduler's own.
     ``queries`` counts those of the queue.  Threads that want to know the same wait for one answer;
     what is known already is told without waiting.
     """
 
-    def __init__(self, asker: Asker, watch: Watch, interval: float | None) -> None:
-        self._asker = asker
-        self.host = asker.host
-        self.watch = watch
+    def __init__(
+        self,
+        client: SchedulerClient,
+        records: ExitRecords,
+        tracker: Tracker,
+        interval: float | None,
+    ) -> None:
+        self._client = client
+        self._records = records
+        self.host = client.host
+        self.tracker = tracker
         self._interval = interval
         self._site_floor: float | None = None
         self._listed: dict[bool, _Listing] = {}
         self._answer: tuple[float, CommandResult[str]] | None = None
         self.queries = 0
-        self._queries = Queries(asker.connection, asker.host)
+        self._queries = Queries(client.connection, client.host)
 
     @property
     def interval(self) -> float:
         """The least seconds between two queries of the queue, as far as the scheduler is known."""
         if self._site_floor is None:
-            self._site_floor = settings.poll_floor(self._asker.connection.host) or 0.0
+            self._site_floor = settings.poll_floor(self._client.connection.host) or 0.0
         asked = self._interval
         if asked is None:
-            known = self._asker.known
+            known = self._client.known
             asked = Scheduler.poll_floor if known is None else known.poll_floor
         return max(self._site_floor, asked)
 
@@ -108,65 +115,65 @@ class Poller:
         """See ``Cluster.status``; ``Late`` where a query is at work at ``deadline``."""
         if not wanted:
             raise InputError("no job ids given", host=self.host)
-        self.watch.follow(*wanted)
-        while (pause := self.watch.seconds_until(wanted, self.interval)) is not None:
+        self.tracker.follow(*wanted)
+        while (pause := self.tracker.seconds_until(wanted, self.interval)) is not None:
             if pause > 0 and not self._is_answered(wanted):
                 self._sleep(pause, deadline)
             query, mine = self._queries.ask("status", partial(self._serve, wanted), deadline)
             if mine and query.result:
                 break
-        return self.watch.snapshot(wanted)
+        return self.tracker.snapshot(wanted)
 
     def _is_answered(self, wanted: Sequence[str]) -> bool:
         """Whether the last answer is young enough to look for new jobs in it."""
         young = self._answer and time.monotonic() - self._answer[0] < self.interval
-        return bool(young and self.watch.strangers(wanted))
+        return bool(young and self.tracker.never_asked(wanted))
 
     def _serve(self, wanted: Sequence[str]) -> bool:
         """Find out about these jobs; false where the last answer said it, or it is not the time."""
-        scheduler = self._asker.scheduler()
+        scheduler = self._client.scheduler()
         if self._is_answered(wanted):
             self._look_at_last_answer(scheduler, wanted)
-        if self.watch.seconds_until(wanted, self.interval) != 0.0:
+        if self.tracker.seconds_until(wanted, self.interval) != 0.0:
             return False
         self._refresh(scheduler, wanted)
         return True
 
     def _look_at_last_answer(self, scheduler: Scheduler, wanted: Sequence[str]) -> None:
         """A job that came under watch since may be in the last answer already."""
-        strangers = self.watch.strangers(wanted)
+        strangers = self.tracker.never_asked(wanted)
         if strangers and self._answer is not None:
-            self.watch.also_took(_read(scheduler, self._answer[1], strangers))
-            self._ask_history(scheduler, self.watch.without_exit_code(strangers))
+            self.tracker.take_more(_read(scheduler, self._answer[1], strangers))
+            self._ask_history(scheduler, self.tracker.without_exit_code(strangers))
             self._write_down(strangers)
-            self._answer = self._answer if not self.watch.strangers(strangers) else None
+            self._answer = self._answer if not self.tracker.never_asked(strangers) else None
 
     def _refresh(self, scheduler: Scheduler, wanted: Sequence[str]) -> None:
         """One query of the queue, and one of the history for what has left it."""
-        following, changes = self.watch.unsettled(wanted), self.watch.changes
+        following, changes = self.tracker.unsettled(wanted), self.tracker.changes
         taken, began = datetime.now(UTC), time.monotonic()
         self.queries += 1
         try:
-            done = self._asker.ask(scheduler.status_script(following))
-            snapshot = _read(scheduler, done, [*following, *self.watch.settled()])
+            done = self._client.ask(scheduler.status_script(following))
+            snapshot = _read(scheduler, done, [*following, *self.tracker.settled()])
         except (*_NO_ANSWER, OSError) as error:
             self._no_answer(error, following, began)
             return
         except ConnectError as error:
             # Raised where the host never answered; otherwise what passes is only no answer.
-            if not self.watch.has_answered or not isinstance(error, _PASSING):
+            if not self.tracker.has_answered or not isinstance(error, _PASSING):
                 raise
             self._no_answer(error, following, began)
             return
         except SchedulerError as error:
-            self._asker.placed(error)
+            self._client.placed(error)
             if error.kind in _FINAL:
                 raise
             log.warning("%s: %s", self.host, error.message)
-            self.watch.failed(error, following, began)
+            self.tracker.take_failure(error, following, began)
             return
         self._answer = (began, done)
-        self.watch.took(snapshot, taken, began, changes)
+        self.tracker.take_answer(snapshot, taken, began, changes)
         self._ask_further(scheduler, following)
 
     def _no_answer(self, error: Exception, following: Sequence[str], began: float) -> None:
@@ -174,18 +181,18 @@ class Poller:
         log.warning("%s: no answer of the queue: %s", self.host, message)
         failure = SchedulerError(message, kind="transport", host=self.host)
         failure.__cause__ = error
-        self.watch.failed(failure, following, began)
+        self.tracker.take_failure(failure, following, began)
 
     def _ask_further(self, scheduler: Scheduler, following: Sequence[str]) -> None:
         """What the queue did not say: the history, and what the jobs wrote themselves."""
         open_questions = [
-            *self.watch.without_exit_code(following),
-            *self.watch.gone(following),
-            *self.watch.unclear(following),
+            *self.tracker.without_exit_code(following),
+            *self.tracker.gone(following),
+            *self.tracker.unclear(following),
         ]
         if open_questions:
             self._ask_history(scheduler, open_questions)
-            self._look_for_markers(scheduler, following)
+            self._read_exit_records(scheduler, following)
         self._compare_with_records(scheduler, following)
         self._write_down(following)
 
@@ -194,36 +201,36 @@ class Poller:
         how = scheduler.convention
         if how is None or not how.is_better:
             return
-        ended = [one for one in following if self.watch.is_settled(one)]
-        for said in look_for_markers(self._asker, ended).values():
+        ended = [one for one in following if self.tracker.is_settled(one)]
+        for said in self._records.read(ended).values():
             if not isinstance(said, str):
-                self.watch.corrected(said, scheduler.name)
+                self.tracker.correct(said, scheduler.name)
 
-    def _look_for_markers(self, scheduler: Scheduler, following: Sequence[str]) -> None:
+    def _read_exit_records(self, scheduler: Scheduler, following: Sequence[str]) -> None:
         """The last to ask: what the jobs wrote themselves."""
-        gone = self.watch.gone(following)
+        gone = self.tracker.gone(following)
         if not gone or scheduler.name == "direct":
             return
-        for one, said in look_for_markers(self._asker, gone).items():
+        for one, said in self._records.read(gone).items():
             if isinstance(said, str):
-                before = self.watch.marker_missing(one, said)
+                before = self.tracker.lack_record(one, said)
                 log.info("%s: job %s left the queue; %s; %s", self.host, one, before, said)
             else:
-                self.watch.took_marker(said)
+                self.tracker.take_record(said)
 
     def _ask_history(self, scheduler: Scheduler, gone: Sequence[str]) -> None:
         if not gone:
             return
-        since = self.watch.submitted_since(gone)
+        since = self.tracker.submitted_since(gone)
         script = scheduler.history_script(gone, since=since)
         if script is None:
             why = f"{scheduler.name} keeps no history"
             # Of others nobody has looked yet what their silence means.
             none_kept = scheduler.accounting_script() is not None
-            self.watch.no_history(gone, why, for_good=True, none_kept=none_kept)
+            self.tracker.lack_history(gone, why, for_good=True, none_kept=none_kept)
             return
         try:
-            done = self._asker.ask(script)
+            done = self._client.ask(script)
             found = scheduler.parse_history(
                 done.stdout,
                 stderr=done.stderr,
@@ -233,9 +240,9 @@ class Poller:
             )
         except (*_NO_ANSWER, ConnectError, SchedulerError) as error:
             log.info("%s: the accounting query failed: %s", self.host, error)
-            self.watch.no_history(gone, f"the history did not answer: {error.message}")
+            self.tracker.lack_history(gone, f"the history did not answer: {error.message}")
             return
-        self.watch.took_history(found, gone)
+        self.tracker.take_history(found, gone)
 
     def _write_down(self, ids: Iterable[str]) -> None:
         """Keep what changed in the journal, for the next program that asks."""
@@ -248,13 +255,13 @@ class Poller:
             log.warning("%s: the journal was not written: %s", self.host, error)
 
     def _write_rows(self, ids: Iterable[str]) -> None:
-        journal = self._asker.journal
+        journal = self._client.journal
         for one in ids:
-            status = self.watch.last(one)
+            status = self.tracker.last(one)
             if status is None:
                 continue
             row = journal.by_job(self.host, one)
-            reason = self.watch.lasting_reason(status)
+            reason = self.tracker.lasting_reason(status)
             if row is None or (row.state == status.state and row.reason == reason):
                 continue
             journal.change(
@@ -276,7 +283,7 @@ class Poller:
             listed = self._listed.get(all_users)
             if (
                 listed is not None
-                and listed.changes == self.watch.changes
+                and listed.changes == self.tracker.changes
                 and time.monotonic() - listed.ended < listed.good_for
             ):
                 return list(listed.statuses)
@@ -285,25 +292,25 @@ class Poller:
                 return list(query.result)
 
     def _list(self, all_users: bool) -> list[JobStatus]:
-        scheduler = self._asker.scheduler()
+        scheduler = self._client.scheduler()
         self.queries += 1
         # What is done from now on is not in the answer, or may not be.
-        changes = self.watch.changes
+        changes = self.tracker.changes
         taken, began = datetime.now(UTC), time.monotonic()
-        done = self._asker.ask(scheduler.status_script((), all_users=all_users))
+        done = self._client.ask(scheduler.status_script((), all_users=all_users))
         try:
             snapshot = _read(scheduler, done, None)
             if snapshot.error is not None:
                 raise snapshot.error
             if not all_users:
                 # The same answer serves all that is under watch.
-                following = self.watch.unsettled()
-                watched = _read(scheduler, done, [*following, *self.watch.settled()])
+                following = self.tracker.unsettled()
+                watched = _read(scheduler, done, [*following, *self.tracker.settled()])
                 self._answer = (began, done)
-                self.watch.took(watched, taken, began, changes)
+                self.tracker.take_answer(watched, taken, began, changes)
                 self._ask_further(scheduler, following)
         except SchedulerError as error:
-            raise self._asker.placed(error) from None
+            raise self._client.placed(error) from None
         statuses = list(snapshot.known.values())
         ended = time.monotonic()
         good_for = rest_after(ended - began, self.interval)
@@ -324,12 +331,12 @@ class Poller:
         while pending:
             try:
                 self.status(pending, deadline)
-                trouble = trouble if self.watch.is_failing else None
+                trouble = trouble if self.tracker.is_failing else None
             except Late:
                 pass
             except (OpenSSHJobsError, OSError) as error:
                 trouble = self._not_the_end(error, trouble)
-            over = [one for one in pending if self.watch.is_over(one)]
+            over = [one for one in pending if self.tracker.is_over(one)]
             for one in over:
                 pending.remove(one)
                 yield one
@@ -337,9 +344,9 @@ class Poller:
                 return
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
-                states = ", ".join(f"{one} {self.watch.status(one).state}" for one in pending[:5])
+                states = ", ".join(f"{one} {self.tracker.status(one).state}" for one in pending[:5])
                 raise TimeoutError(f"{self.host}: not over after {timeout:g} s: {states}")
-            wait = max(self.watch.seconds_until_due(self.interval), pause)
+            wait = max(self.tracker.seconds_until_due(self.interval), pause)
             if trouble is not None:
                 wait = max(wait, self.interval, _FINAL_REST)
             wait *= 1 + 0.1 * random.random()  # noqa: S311 - jitter
@@ -360,7 +367,7 @@ class Poller:
         passing = isinstance(error, (*_NO_ANSWER, *_PASSING)) or not isinstance(
             error, ConnectError | SchedulerError
         )
-        if isinstance(error, ConnectError) and not self.watch.has_answered:
+        if isinstance(error, ConnectError) and not self.tracker.has_answered:
             if not passing:
                 raise error
             passing = False

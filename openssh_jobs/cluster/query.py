@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
-from ..commands.runner import Scope
 from ..errors import SchedulerError
 from ..openssh import at_fork, locks
 
 if TYPE_CHECKING:
+    from ..commands.runner import Scope
     from ..connection import Connection
 
 _SLACK = 0.5
@@ -106,7 +106,7 @@ class Queries:
             query = self.at_work
             mine = query is None
             if query is None:
-                query = self.at_work = Query(key, work, Scope(self._connection._commands))
+                query = self.at_work = Query(key, work, self._connection.internal.scope())
                 threaded = self._start(query)
             query.callers += 1
         try:

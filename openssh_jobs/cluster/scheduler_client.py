@@ -9,7 +9,9 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..commands.quoting import quote
+from ..commands.quoting import join
+from ..commands.scripts import Shell
+from ..commands.scripts import script as shell_script
 from ..errors import SchedulerError
 from ..openssh import at_fork
 from ..openssh.locks import CallLock
@@ -27,7 +29,7 @@ QUERY_TIMEOUT = 180.0
 """Seconds for one answer of a scheduler; Slurm's own clients give up after 60 to 100."""
 
 
-class Asker:
+class SchedulerClient:
     """Runs a scheduler's scripts on a host.  ``scheduler``: a name, an object or ``auto``."""
 
     def __init__(
@@ -62,11 +64,8 @@ class Asker:
         ``once``: an error before it began says for certain that nothing was run (``.sent``).
         """
         before = self._prologue + b"\n" if self._prologue else b""
-        if once:
-            return self.connection._run_once(
-                before + script, login_shell=self._login_shell, timeout=timeout
-            )
-        return self.connection.run(before + script, login_shell=self._login_shell, timeout=timeout)
+        run = self.connection.internal.run_once if once else self.connection.run
+        return run(before + script, login_shell=self._login_shell, timeout=timeout)
 
     def ask(self, script: str, timeout: float = QUERY_TIMEOUT) -> CommandResult[str]:
         """Run a scheduler's script; what it says is the parser's to judge."""
@@ -75,9 +74,9 @@ class Asker:
     def run_sh(self, script: bytes, timeout: float, *, once: bool = False) -> CommandResult[str]:
         """Run a POSIX script as ``run`` does, and look at the host's clock on the way."""
         mark = f"OJT+{os.urandom(8).hex()}"
-        clock = f'printf "{mark} %s\\n" "$(date +%s 2>/dev/null)"\n'.encode()
+        text = shell_script("cluster/scheduler_client", mark=mark, script=Shell(script))
         began = time.time()
-        done = self.run(b"exec /bin/sh -c " + quote(clock + script), timeout, once=once)
+        done = self.run(b"exec " + join(("/bin/sh", "-c", text)), timeout, once=once)
         said = re.search(rf"^{re.escape(mark)} (\d*)\n", done.stdout, re.MULTILINE)
         if said is None:
             return done

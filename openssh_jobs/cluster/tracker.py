@@ -40,17 +40,17 @@ def rest_after(duration: float, interval: float, failures: int = 0) -> float:
 
 
 def _locked(
-    method: Callable[Concatenate[Watch, P], T],
-) -> Callable[Concatenate[Watch, P], T]:
+    method: Callable[Concatenate[Tracker, P], T],
+) -> Callable[Concatenate[Tracker, P], T]:
     @functools.wraps(method)
-    def alone(self: Watch, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def alone(self: Tracker, /, *args: P.args, **kwargs: P.kwargs) -> T:
         with self._lock:
             return method(self, *args, **kwargs)
 
     return alone
 
 
-class Watch:
+class Tracker:
     """The memory of one cluster's jobs, shared by threads.  ``grace``: seconds to look for a job
     that is gone."""
 
@@ -75,14 +75,14 @@ class Watch:
 
     @_locked
     def follow(self, *ids: str) -> None:
-        """Watch these jobs from now on."""
+        """Tracker these jobs from now on."""
         for one in ids:
             if one not in self._jobs:
                 self._jobs[one] = JobEvidence(time.monotonic())
 
     @_locked
-    def told(self, status: JobStatus) -> None:
-        """Watch this job, of which the journal says this: it stands until a host says more."""
+    def add_known(self, status: JobStatus) -> None:
+        """Tracker this job, of which the journal says this: it stands until a host says more."""
         self.follow(status.job_id)
         job = self._jobs[status.job_id]
         if job.status is None:
@@ -98,7 +98,7 @@ class Watch:
         return CANCEL_ACCEPTED if job.doomed and not job.is_settled else status.reason
 
     @_locked
-    def submitted(self, job_id: str, interval: float) -> None:
+    def add_submitted(self, job_id: str, interval: float) -> None:
         """A job was submitted: the next look may come 2 s from now, if the interval is longer."""
         self.follow(job_id)
         self._jobs[job_id].fresh = True
@@ -107,13 +107,13 @@ class Watch:
         self.changes += 1
 
     @_locked
-    def disturbed(self) -> None:
+    def outdate(self) -> None:
         """Something was done to jobs: the last answer is old."""
         self._early = time.monotonic()
         self.changes += 1
 
     @_locked
-    def cancelled(self, ids: Iterable[str]) -> None:
+    def cancel_accepted(self, ids: Iterable[str]) -> None:
         """The scheduler accepted that these jobs, or all elements of these arrays, are to end."""
         wishes = [JobId.parse(one) for one in ids]
         for one, job in self._jobs.items():
@@ -143,7 +143,7 @@ class Watch:
         return max(0.0, due - time.monotonic())
 
     @_locked
-    def strangers(self, wanted: Iterable[str]) -> list[str]:
+    def never_asked(self, wanted: Iterable[str]) -> list[str]:
         """Of these, the jobs of other programs about which nobody was asked yet."""
         jobs = ((one, self._jobs[one]) for one in wanted)
         return [one for one, job in jobs if not (job.asked or job.fresh or job.is_settled)]
@@ -161,7 +161,7 @@ class Watch:
             return None
         if self._failures:
             return None if self.seconds_until_due(interval) > 0 else 0.0
-        if self.strangers(wanted):
+        if self.never_asked(wanted):
             return max(0.0, self._ended + min(interval, FIRST_LOOK) - now)
         if self._early is not None and all(job.fresh and not job.asked for job in unsettled):
             return None if now < self._early else 0.0
@@ -188,7 +188,7 @@ class Watch:
     # ------------------------------------------------------------------ what came back
 
     @_locked
-    def took(
+    def take_answer(
         self, snapshot: Snapshot, taken: datetime, began: float, changes: int | None = None
     ) -> None:
         """The queue answered a query that began at ``taken`` (``began`` on our own clock).
@@ -217,7 +217,7 @@ class Watch:
         self._duration = self._ended - began
 
     @_locked
-    def also_took(self, snapshot: Snapshot) -> None:
+    def take_more(self, snapshot: Snapshot) -> None:
         """The last answer also names jobs that came under watch after it was taken."""
         for one, status in snapshot.known.items():
             self._learn(one, status)
@@ -228,7 +228,7 @@ class Watch:
             job.learn(status, self.grace)
 
     @_locked
-    def failed(self, error: SchedulerError, ids: Iterable[str], began: float) -> None:
+    def take_failure(self, error: SchedulerError, ids: Iterable[str], began: float) -> None:
         """There was no answer: nothing changes but the time of the next try."""
         self._asked(began)
         self._error = error
@@ -263,13 +263,13 @@ class Watch:
         return [one for one in ids if self._jobs[one].awaits_code]
 
     @_locked
-    def took_history(self, found: Snapshot, gone: Sequence[str]) -> None:
+    def take_history(self, found: Snapshot, gone: Sequence[str]) -> None:
         """The history answered for jobs that left the queue, or that ended."""
         for one in gone:
             self._jobs[one].take_history(one, found, self.grace)
 
     @_locked
-    def no_history(
+    def lack_history(
         self, gone: Sequence[str], why: str, *, for_good: bool = False, none_kept: bool = False
     ) -> None:
         """There was nobody to ask how these jobs ended, and why; ``for_good``: nor will be.
@@ -283,17 +283,17 @@ class Watch:
                 self._jobs[one].code_until = None
 
     @_locked
-    def took_marker(self, status: JobStatus) -> None:
+    def take_record(self, status: JobStatus) -> None:
         """A job that left the queue wrote down how it ended."""
         self._jobs[status.job_id].take_record(status)
 
     @_locked
-    def corrected(self, status: JobStatus, scheduler: str) -> None:
+    def correct(self, status: JobStatus, scheduler: str) -> None:
         """What a job wrote of its end, where that contradicts what the scheduler says of it."""
         self._jobs[status.job_id].correct(status, scheduler)
 
     @_locked
-    def marker_missing(self, job_id: str, why: str) -> str:
+    def lack_record(self, job_id: str, why: str) -> str:
         """A job that left the queue left no word either; what the history had said."""
         return self._jobs[job_id].lack_record(job_id, why)
 

@@ -19,6 +19,7 @@ from .quoting import quote, quote_path
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _PLACEHOLDER = re.compile(rb"@([A-Z][A-Z0-9_]*)@")
+_FUNCTION = re.compile(rb"^(\w+)\(\) \{(?:.*\}|\n(?:.*\n)*?\})\n", re.MULTILINE)
 _COMMENT = re.compile(rb"^[ \t]*(?:#(?!!).*)?\n", re.MULTILINE)
 
 
@@ -49,7 +50,7 @@ def fill(text: bytes, values: Mapping[str, Value]) -> bytes:
     return _PLACEHOLDER.sub(lambda match: words[match[1]], text)
 
 
-def _words(value: Value) -> bytes:
+def _words(value: Value | Sequence[Value]) -> bytes:
     if isinstance(value, Shell):
         return value
     if isinstance(value, int):
@@ -64,6 +65,21 @@ def read(name: str) -> bytes:
     """The text of a file: ``read("files/private_directory")``; no comments, no blank lines."""
     with open(os.path.join(_PACKAGE, f"{name}.sh"), "rb") as file:
         return _COMMENT.sub(b"", file.read())
+
+
+@cache
+def _functions(name: str) -> dict[bytes, bytes]:
+    return {found[1]: found[0] for found in _FUNCTION.finditer(read(name))}
+
+
+def functions(name: str, *wanted: str) -> bytes:
+    """Some of the functions of a file.  Each begins and ends at the begin of a line."""
+    return b"".join(_functions(name)[function.encode()] for function in wanted)
+
+
+def call(function: str, *words: Value) -> bytes:
+    """A line that calls a shell function or a program with these words, quoted."""
+    return b"%b %b\n" % (function.encode(), _words(words))
 
 
 def script(name: str, /, **values: Value) -> bytes:

@@ -210,7 +210,8 @@ def test_a_directory_that_appears_meanwhile_stays_as_it_is(
 SUBMIT = """\
 import os, sys
 from openssh_jobs import Cluster
-from openssh_jobs.cluster.scheduler_client import Asker
+from openssh_jobs.cluster.job_files import JobFiles
+from openssh_jobs.cluster.scheduler_client import SchedulerClient
 from openssh_jobs.transfer.tree import TreeMoves
 from openssh_jobs.cluster.submission import Submission
 kill = lambda *_, **__: os.kill(os.getpid(), 9)
@@ -221,7 +222,7 @@ cluster.submit("run.sh", upload=sys.argv[4], directory=sys.argv[5], token="k1")
 MOMENTS = {
     "files on their way": "TreeMoves._send = kill",
     "files there": "Submission._prepare = kill",
-    "directory made": "Submission._write_environment = Submission._send = kill",
+    "directory made": "JobFiles.write_private = Submission._send = kill",
 }
 
 
@@ -258,7 +259,7 @@ def test_a_token_can_be_used_again_where_nothing_was_sent(
 
 
 def test_a_token_stays_open_where_the_command_may_have_been_sent(room: Room, source: Path) -> None:
-    killed(room, source, "Asker.run = kill")
+    killed(room, source, "SchedulerClient.run = kill")
     with pytest.raises(SubmitUnknown, match="may exist"):
         room.cluster.submit("run.sh", upload=source, directory=f"{room.here}/work", token="k1")
     assert (room.path / "work" / "run.sh").exists()
@@ -311,7 +312,7 @@ def test_parts_of_the_living_and_of_others_stay(room: Room, tmp_path: Path) -> N
     here = tmp_path / "here"
     here.mkdir()
     dead = subprocess.run(
-        [*PYTHON, "from openssh_jobs.openssh import owner; print(owner.call())"],
+        [*PYTHON, "from openssh_jobs.openssh import pid_file; print(pid_file.call())"],
         capture_output=True, text=True, timeout=30, check=True,
     ).stdout.strip()  # fmt: skip
     pid, _, where = pid_file.call().partition("-")
@@ -524,7 +525,7 @@ def test_a_journal_of_an_older_version_goes_on(tmp_path: Path) -> None:
 
 def test_a_call_is_known_when_it_is_over(room: Room) -> None:
     dead = run_client(
-        "from openssh_jobs.openssh import owner; print(owner.call())", room.host
+        "from openssh_jobs.openssh import pid_file; print(pid_file.call())", room.host
     ).strip()
     assert pid_file.ended(dead) is True
     assert pid_file.ended(pid_file.call()) is False
