@@ -238,7 +238,7 @@ class Cluster:
         ``timeout`` seconds.
 
         A failed query ends the wait only if its error is final (no permission, no such command, a
-        login that somebody has to make) and comes twice in a row; at once if the host was never
+        login that the user has to make) and comes twice in a row; at once if the host was never
         reached.
         """
         return self.internal.wait(job_ids(jobs), timeout)
@@ -285,14 +285,14 @@ class Cluster:
 
 
 def _name_of(connection: Connection) -> str:
-    """The host as the journal knows it: two users of one host are two."""
+    """The host's name in the journal: with user and port, if given."""
     target = connection.internal.target
     name = target.host if target.user is None else f"{target.user}@{target.host}"
     return name if target.port is None else f"{name}:{target.port}"
 
 
 def _status_of(row: Row, job_id: str) -> JobStatus:
-    """What the journal says of a job."""
+    """The status of a job by the journal."""
     submitted = None if row.submitted is None else datetime.fromtimestamp(row.submitted, UTC)
     return JobStatus(
         job_id,

@@ -107,7 +107,7 @@ class Job:
         """The job's status; asks the queue unless an answer is younger than ``poll_interval``.
 
         A job that was submitted less than 2 s ago (or the interval, if that is shorter) is not
-        asked about: it is what the submission said, ``pending`` with the source ``journal``.
+        queried: it is ``pending``, with the source ``journal``.
         Where the scheduler does not answer, this is what was known before.
         """
         self._jobs.status([self.id])

@@ -1,4 +1,4 @@
-"""Asking the queue: one query for all jobs of a host, no more often than the site likes it."""
+"""``Poller``: one query for all jobs of a host, no more often than the site allows."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ if TYPE_CHECKING:
 log = logging.getLogger("openssh_jobs.cluster")
 
 _QUICKEST, _SLOWEST = 0.2, 60.0
-# A query is given up with these; a wait only where the next one, some time later, says the same.
+# Kinds of errors that end a query; they end a wait only if the next query has the same.
 _FINAL = frozenset(("permission", "scheduler_missing", "invalid_request", "unsupported"))
 _FINAL_REST = 2.0
 _NO_ANSWER = (ConnectionLost, CommandTimeout, SessionLimit, CommandFailed)
-# Ways of not getting through that pass by themselves, once the host was reached before.
+# Errors of a connection that pass by themselves, if the host was reached before.
 _PASSING = (HostUnreachable, Throttled, JumpHostFailed)
 
 
-class _Listing(NamedTuple):
-    """A listing: when its query ended, for how long it is good, and what had been done before."""
+class _CachedList(NamedTuple):
+    """A list of jobs: when its query ended, for how many seconds it is good, changes before it."""
 
     ended: float
     good_for: float
@@ -59,8 +59,8 @@ class Poller:
     """Keeps a ``Tracker`` up to date.
 
     ``interval``: the caller's least seconds between two queries, ``None`` for the scheduler's own.
-    ``queries`` counts those of the queue.  Threads that want to know the same wait for one answer;
-    what is known already is told without waiting.
+    ``queries`` counts those of the queue.  Threads that need the same answer share one query; what
+    is known already is returned without one.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Poller:
         self.tracker = tracker
         self._interval = interval
         self._site_floor: float | None = None
-        self._listed: dict[bool, _Listing] = {}
+        self._listed: dict[bool, _CachedList] = {}
         self._answer: tuple[float, CommandResult[str]] | None = None
         self.queries = 0
         self._queries = Queries(client.connection, client.host)
@@ -94,16 +94,16 @@ class Poller:
 
     @property
     def is_asking(self) -> bool:
-        """Whether a query is at work."""
+        """Whether a query is running."""
         return self._queries.at_work is not None
 
     def close(self) -> None:
-        """End a query that nobody waits for."""
+        """End a query that no thread waits for."""
         self._queries.close()
 
     @staticmethod
     def _sleep(seconds: float, deadline: float | None) -> None:
-        """Rest, with nothing held; ``Late`` where the caller's time is over before that."""
+        """Sleep, holding no lock; raises ``Late`` where the deadline comes first."""
         left = seconds if deadline is None else deadline - time.monotonic()
         if left <= 0:
             raise Late
@@ -112,7 +112,7 @@ class Poller:
     # ------------------------------------------------------------------ these jobs
 
     def status(self, wanted: Sequence[str], deadline: float | None = None) -> Snapshot:
-        """See ``Cluster.status``; ``Late`` where a query is at work at ``deadline``."""
+        """See ``Cluster.status``; raises ``Late`` if a query is still running at ``deadline``."""
         if not wanted:
             raise InputError("no job ids given", host=self.host)
         self.tracker.follow(*wanted)
@@ -127,10 +127,10 @@ class Poller:
     def _is_answered(self, wanted: Sequence[str]) -> bool:
         """Whether the last answer is young enough to look for new jobs in it."""
         young = self._answer and time.monotonic() - self._answer[0] < self.interval
-        return bool(young and self.tracker.never_asked(wanted))
+        return bool(young and self.tracker.never_queried(wanted))
 
     def _serve(self, wanted: Sequence[str]) -> bool:
-        """Find out about these jobs; false where the last answer said it, or it is not the time."""
+        """Query these jobs; false if the last answer covers them, or the interval is not over."""
         scheduler = self._client.scheduler()
         if self._is_answered(wanted):
             self._look_at_last_answer(scheduler, wanted)
@@ -140,16 +140,16 @@ class Poller:
         return True
 
     def _look_at_last_answer(self, scheduler: Scheduler, wanted: Sequence[str]) -> None:
-        """A job that came under watch since may be in the last answer already."""
-        strangers = self.tracker.never_asked(wanted)
-        if strangers and self._answer is not None:
-            self.tracker.take_more(_read(scheduler, self._answer[1], strangers))
-            self._ask_history(scheduler, self.tracker.without_exit_code(strangers))
-            self._write_down(strangers)
-            self._answer = self._answer if not self.tracker.never_asked(strangers) else None
+        """Look in the last answer for jobs that are followed only since then."""
+        new = self.tracker.never_queried(wanted)
+        if new and self._answer is not None:
+            self.tracker.take_more(_read(scheduler, self._answer[1], new))
+            self._query_history(scheduler, self.tracker.without_exit_code(new))
+            self._write_down(new)
+            self._answer = self._answer if not self.tracker.never_queried(new) else None
 
     def _refresh(self, scheduler: Scheduler, wanted: Sequence[str]) -> None:
-        """One query of the queue, and one of the history for what has left it."""
+        """Query the queue, then the history for what has left it."""
         following, changes = self.tracker.unsettled(wanted), self.tracker.changes
         taken, began = datetime.now(UTC), time.monotonic()
         self.queries += 1
@@ -174,7 +174,7 @@ class Poller:
             return
         self._answer = (began, done)
         self.tracker.take_answer(snapshot, taken, began, changes)
-        self._ask_further(scheduler, following)
+        self._query_further(scheduler, following)
 
     def _no_answer(self, error: Exception, following: Sequence[str], began: float) -> None:
         message = getattr(error, "message", str(error))
@@ -183,49 +183,49 @@ class Poller:
         failure.__cause__ = error
         self.tracker.take_failure(failure, following, began)
 
-    def _ask_further(self, scheduler: Scheduler, following: Sequence[str]) -> None:
-        """What the queue did not say: the history, and what the jobs wrote themselves."""
+    def _query_further(self, scheduler: Scheduler, following: Sequence[str]) -> None:
+        """Query what the queue did not say: the history, then the exit records."""
         open_questions = [
             *self.tracker.without_exit_code(following),
             *self.tracker.gone(following),
             *self.tracker.unclear(following),
         ]
         if open_questions:
-            self._ask_history(scheduler, open_questions)
+            self._query_history(scheduler, open_questions)
             self._read_exit_records(scheduler, following)
         self._compare_with_records(scheduler, following)
         self._write_down(following)
 
     def _compare_with_records(self, scheduler: Scheduler, following: Sequence[str]) -> None:
-        """Where a scheduler may tell a wrong exit code, the jobs' own records win."""
+        """Where a scheduler may report a wrong exit code, the exit records win."""
         how = scheduler.convention
         if how is None or not how.is_better:
             return
-        ended = [one for one in following if self.tracker.is_settled(one)]
+        ended = [job_id for job_id in following if self.tracker.is_settled(job_id)]
         for said in self._records.read(ended).values():
             if not isinstance(said, str):
                 self.tracker.correct(said, scheduler.name)
 
     def _read_exit_records(self, scheduler: Scheduler, following: Sequence[str]) -> None:
-        """The last to ask: what the jobs wrote themselves."""
+        """Read the exit records of jobs about which nothing else is known."""
         gone = self.tracker.gone(following)
         if not gone or scheduler.name == "direct":
             return
-        for one, said in self._records.read(gone).items():
+        for job_id, said in self._records.read(gone).items():
             if isinstance(said, str):
-                before = self.tracker.lack_record(one, said)
-                log.info("%s: job %s left the queue; %s; %s", self.host, one, before, said)
+                before = self.tracker.lack_record(job_id, said)
+                log.info("%s: job %s left the queue; %s; %s", self.host, job_id, before, said)
             else:
                 self.tracker.take_record(said)
 
-    def _ask_history(self, scheduler: Scheduler, gone: Sequence[str]) -> None:
+    def _query_history(self, scheduler: Scheduler, gone: Sequence[str]) -> None:
         if not gone:
             return
         since = self.tracker.submitted_since(gone)
         script = scheduler.history_script(gone, since=since)
         if script is None:
             why = f"{scheduler.name} keeps no history"
-            # Of others nobody has looked yet what their silence means.
+            # Without an accounting script, a missing history proves nothing.
             none_kept = scheduler.accounting_script() is not None
             self.tracker.lack_history(gone, why, for_good=True, none_kept=none_kept)
             return
@@ -256,11 +256,11 @@ class Poller:
 
     def _write_rows(self, ids: Iterable[str]) -> None:
         journal = self._client.journal
-        for one in ids:
-            status = self.tracker.last(one)
+        for job_id in ids:
+            status = self.tracker.last(job_id)
             if status is None:
                 continue
-            row = journal.by_job(self.host, one)
+            row = journal.by_job(self.host, job_id)
             reason = self.tracker.lasting_reason(status)
             if row is None or (row.state == status.state and row.reason == reason):
                 continue
@@ -294,7 +294,7 @@ class Poller:
     def _list(self, all_users: bool) -> list[JobStatus]:
         scheduler = self._client.scheduler()
         self.queries += 1
-        # What is done from now on is not in the answer, or may not be.
+        # What is done from now on may not be in the answer.
         changes = self.tracker.changes
         taken, began = datetime.now(UTC), time.monotonic()
         done = self._client.ask(scheduler.status_script((), all_users=all_users))
@@ -303,26 +303,26 @@ class Poller:
             if snapshot.error is not None:
                 raise snapshot.error
             if not all_users:
-                # The same answer serves all that is under watch.
+                # The same answer serves all jobs that are followed.
                 following = self.tracker.unsettled()
                 watched = _read(scheduler, done, [*following, *self.tracker.settled()])
                 self._answer = (began, done)
                 self.tracker.take_answer(watched, taken, began, changes)
-                self._ask_further(scheduler, following)
+                self._query_further(scheduler, following)
         except SchedulerError as error:
             raise self._client.placed(error) from None
         statuses = list(snapshot.known.values())
         ended = time.monotonic()
         good_for = rest_after(ended - began, self.interval)
-        self._listed[all_users] = _Listing(ended, good_for, changes, statuses)
+        self._listed[all_users] = _CachedList(ended, good_for, changes, statuses)
         return statuses
 
     # ------------------------------------------------------------------ waiting
 
     def settling(self, wanted: Sequence[str], timeout: float | None) -> Iterator[str]:
-        """Yield each id when its job is over, asking ever more slowly.
+        """Yield each id when its job is over, with ever longer pauses between queries.
 
-        ``TimeoutError`` after ``timeout`` seconds, also while a query is at work (which goes on).
+        ``TimeoutError`` after ``timeout`` seconds, also during a query (which goes on).
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         pending = list(dict.fromkeys(wanted))
@@ -336,15 +336,17 @@ class Poller:
                 pass
             except (OpenSSHJobsError, OSError) as error:
                 trouble = self._not_the_end(error, trouble)
-            over = [one for one in pending if self.tracker.is_over(one)]
-            for one in over:
-                pending.remove(one)
-                yield one
+            over = [job_id for job_id in pending if self.tracker.is_over(job_id)]
+            for job_id in over:
+                pending.remove(job_id)
+                yield job_id
             if not pending:
                 return
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
-                states = ", ".join(f"{one} {self.tracker.status(one).state}" for one in pending[:5])
+                states = ", ".join(
+                    f"{job_id} {self.tracker.status(job_id).state}" for job_id in pending[:5]
+                )
                 raise TimeoutError(f"{self.host}: not over after {timeout:g} s: {states}")
             wait = max(self.tracker.seconds_until_due(self.interval), pause)
             if trouble is not None:
@@ -356,11 +358,11 @@ class Poller:
     def _not_the_end(
         self, error: OpenSSHJobsError | OSError, before: OpenSSHJobsError | None
     ) -> OpenSSHJobsError | None:
-        """What a query raised in a wait, if it would end the wait the next time.
+        """The error of a query, if the same error ends the wait the next time.
 
-        A scheduler that is busy has many words, and some of them are final ones elsewhere: the
-        same has to be said twice, some time apart.  Raises ``error`` where it was, where the call
-        makes no sense, and where the host was never reached and somebody has to do something.
+        A busy scheduler has many messages, and some of them are final elsewhere: so the same kind
+        has to come twice, some time apart.  Raises ``error`` the second time, where the call makes
+        no sense, and where the host was never reached and the user has to act.
         """
         if isinstance(error, ConfigurationError | InputError):
             raise error

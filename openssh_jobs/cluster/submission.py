@@ -51,7 +51,7 @@ log = logging.getLogger("openssh_jobs.cluster.submission")
 
 _ENVIRONMENT = ".oj-env"
 SUBMIT_TIMEOUT = 120.0
-"""Seconds that a submit command may take; one that has no answer by then may have worked."""
+"""Seconds that a submit command may take; without an answer by then it may have worked."""
 
 
 def open_submission(row: Row) -> OpenSSHJobsError:
@@ -105,7 +105,7 @@ class Submission:
         self._marked = specification.upload is not None
 
     def submit(self) -> Row:
-        """Do it, or find that it was done: the row of the journal with the job's id.
+        """Submit, or find that this was done before: the row of the journal with the job's id.
 
         Raises ``InputError`` for a token with another specification, ``SubmitRejected`` and
         ``SubmitLimit`` where there is certainly no job, ``SubmitUnknown`` where there may be one,
@@ -119,7 +119,7 @@ class Submission:
         if script is not None and not script.startswith(("/", "~/")):
             script = posixpath.join(self.directory, script)
         self._private = posixpath.join(self.directory, PRIVATE, self.token)
-        self._text()  # refuses what the scheduler cannot do
+        self._text()  # raises for what the scheduler cannot do
         if self._scheduler.needs_script(self._request()):
             self._scheduler.check_script(self._request(), self._own_script(script))
         self._brings_env = self._records.bring_environment(wanted.env, self._record_exit)
@@ -167,7 +167,7 @@ class Submission:
         return self._connection.read_bytes(script)
 
     def _undo(self) -> None:
-        """Nothing was submitted: the same token may try again, and nothing is left on the host.
+        """Remove everything of a submission that was not sent, on the host and from the journal.
 
         What cannot be removed now is removed by the next call with this token.
         """
@@ -180,7 +180,7 @@ class Submission:
             log.info("%s: %s was not tidied up: %s", self._host, self.directory, error)
 
     def _settled(self, row: Row, new: Row) -> Row | None:
-        """What the journal knows of this token already, or the job itself has written down."""
+        """The row of a token that has a job by the journal, or by what its launcher wrote."""
         if not row.opened:
             return None
         if row.stage == ASKED and row.job_id is None and self._taken_over(row, new):
@@ -200,7 +200,7 @@ class Submission:
         return self._accepted(job_id)
 
     def _taken_over(self, row: Row, new: Row) -> bool:
-        """Go on where a call ended that had sent no submit command.  False where that one did."""
+        """Take over from a call that ended before its submit command.  False if it sent that."""
         if row.caller and not pid_file.ended(row.caller):
             raise SubmitUnknown(
                 f"another call with this token is at work (process {row.caller.partition('-')[0]})",
@@ -235,7 +235,7 @@ class Submission:
             self.token,
             job_id=job_id,
             state="pending",
-            submitted=self._client.host_time(),  # compared with times that the host tells
+            submitted=self._client.host_time(),  # compared with times by the host's clock
         )
         row = self._journal.by_token(self._host, self.token)
         if row is None:
@@ -248,7 +248,7 @@ class Submission:
     def _prepare(self, script: str | None) -> None:
         wanted = self._specification
         if wanted.upload is not None:
-            # The mark comes with the directory, so that nobody else's is ever taken for it.
+            # The mark comes with the directory, so that no other directory is taken for it.
             mark = os.fsencode(MADE + self._call)
             self._connection.put(wanted.upload, self.directory, mark=mark)
         made = self._files.create(
@@ -280,7 +280,7 @@ class Submission:
     def _send(self) -> Row:
         try:
             script = self._command()
-            # On disk before the command is on its way: from now on there may be a job.
+            # On disk before the command is sent: from now on there may be a job.
             self._journal.change(self._host, self.token, stage=SENDING, place=self._private)
         except BaseException:
             self._undo()

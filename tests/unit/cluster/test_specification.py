@@ -34,7 +34,7 @@ def test_tokens(token: str) -> None:
 
 @pytest.mark.parametrize("token", ["", ".a", "-a", "a/b", "a b", "a\n", "é", "0" * 65, "..", None])
 def test_what_is_no_token(token: Any) -> None:
-    with pytest.raises(InputError, match="no token"):
+    with pytest.raises(InputError, match="not a token"):
         check_token(token)
 
 
@@ -63,17 +63,17 @@ def test_what_is_no_id(bad: Any) -> None:
     [
         ({}, "exactly one"),
         ({"script": "a", **TEXT}, "exactly one"),
-        ({"script": ""}, "no path"),
-        ({"script": "/"}, "no path"),
-        ({"script": "a\0b"}, "no path"),
+        ({"script": ""}, "not the path"),
+        ({"script": "/"}, "not the path"),
+        ({"script": "a\0b"}, "not the path"),
         ({"script_text": ""}, "script is empty"),
         ({"script_text": " \n\t"}, "script is empty"),
         ({"script_text": "a\0b"}, "zero bytes"),
         ({**TEXT, "options": "--hold"}, "list of words"),
         ({**TEXT, "options": [3]}, "option is a text"),
         ({**TEXT, "env": {"A-B": "x"}}, "no name"),
-        ({**TEXT, "env": {"A": 3}}, "no text"),
-        ({**TEXT, "env": {"A": "x\0"}}, "no text"),
+        ({**TEXT, "env": {"A": 3}}, "must be text"),
+        ({**TEXT, "env": {"A": "x\0"}}, "must be text"),
         ({**TEXT, "env": {"": "x"}}, "no name"),
         ({**TEXT, "after_ok": "all"}, "not a job id"),
         ({**TEXT, "cpus": 0}, "positive"),

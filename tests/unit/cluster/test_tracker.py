@@ -101,7 +101,7 @@ def test_absent_counts_only_if_asked_after_the_job_was_known(watch: Tracker, clo
     watch.take_answer(Snapshot(absent=("1",)), datetime.now(UTC), before)
     assert watch.last("1") is None
     assert watch.gone(["1"]) == []
-    assert watch.never_asked(["1"]) == ["1"], "it has to be asked about still"
+    assert watch.never_queried(["1"]) == ["1"], "it has to be asked about still"
     watch.take_answer(Snapshot(absent=("1",)), datetime.now(UTC), clock.now)
     assert watch.gone(["1"]) == ["1"]
 
