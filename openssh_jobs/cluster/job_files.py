@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..commands.os_errors import error_of, refused
 from ..commands.quoting import to_text
-from ..commands.scripts import Value, call, functions, path
+from ..commands.scripts import Value, call, path
 from ..errors import InputError, SchedulerError, SubmitUnknown
 from ..files import private_directory
 from ..files.private_directory import MADE
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("openssh_jobs.cluster.job_files")
 
 WRITE_TIMEOUT = 120.0
+"""Seconds that writing a private file may take."""
+_SCRIPTS = "cluster/job_files"
 _NO_FILE = 21  # the status of oj_print_from for a device, a pipe or a directory
 
 
@@ -50,20 +52,19 @@ def made_mark(call_id: str) -> str:
     return f"./{MADE}{call_id}"
 
 
-def shell_text(*wanted: str, private: bool = True) -> bytes:
-    """Functions of ``job_files.sh``; ``private``: behind those around private directories."""
-    before = private_directory.functions().encode() if private else b""
-    return before + functions("cluster/job_files", *wanted)
+def private_script(function: str, *arguments: Value) -> bytes:
+    """A call of a function of ``job_files.sh`` that goes into private directories."""
+    return private_directory.functions().encode() + call(_SCRIPTS, function, *arguments) + b"\n"
 
 
 def remove_private_script(directory: str, token: str, call_id: str = "") -> bytes:
     """Shell text that removes a private directory; ``call_id``: only if this call has made it."""
-    return shell_text("oj_remove_private") + call("oj_remove_private", directory, token, call_id)
+    return private_script("oj_remove_private", directory, token, call_id)
 
 
 def remove_made_script(directory: str, call_id: str) -> bytes:
     """Shell text that removes a job's directory that this call has made."""
-    return shell_text("oj_remove_made") + call("oj_remove_made", directory, made_mark(call_id))
+    return private_script("oj_remove_made", directory, made_mark(call_id))
 
 
 class JobFiles:
@@ -83,10 +84,9 @@ class JobFiles:
         Raises ``OSError``, ``PermissionError`` where no place is private, ``InputError`` for an
         empty script, ``SubmitUnknown`` where this token has a private directory already.
         """
-        lines = shell_text("oj_place", "oj_own", "oj_create", "oj_copy_script")
-        lines += call("oj_create", directory, token, call_id, made_mark(call_id))
+        lines = private_script("oj_create", directory, token, call_id, made_mark(call_id))
         if script is not None:
-            lines += call("oj_copy_script", path(script), path(name))
+            lines += call(_SCRIPTS, "oj_copy_script", path(script), path(name))
         answer = self._connection.internal.call(lines)
         if answer.status == 4:
             raise InputError(f"the script {script} is empty", host=self._host)
@@ -116,7 +116,7 @@ class JobFiles:
 
     def write_private(self, file: str, data: bytes) -> None:
         """Write a new file that only its owner can read; the data travels on stdin."""
-        script = shell_text("oj_write", private=False) + call("oj_write", path(file))
+        script = call(_SCRIPTS, "oj_write", path(file))
         done = self._connection.run(script, input=data, text=False, timeout=WRITE_TIMEOUT)
         if done.returncode != 0:
             raise error_of(to_text(done.stderr), file, host=self._host)
@@ -126,14 +126,14 @@ class JobFiles:
         pairs: list[Value] = []
         for file, data in written.items():
             pairs += [path(file), data]
-        line = call("oj_wrap", path(posixpath.dirname(body)), path(script), path(body), *pairs)
-        answer = self._connection.internal.call(shell_text("oj_wrap", private=False) + line)
+        moved = (path(posixpath.dirname(body)), path(script), path(body))
+        answer = self._connection.internal.call(call(_SCRIPTS, "oj_wrap", *moved, *pairs))
         if answer.status != 0:
             raise error_of(to_text(answer.stderr), body, host=self._host)
 
     def read_private(self, directory: str, token: str, name: str) -> str:
         """The begin of a file in a submission's private directory; empty where there is none."""
-        script = shell_text("oj_print") + call("oj_print", directory, token, name)
+        script = private_script("oj_print", directory, token, name)
         answer = self._connection.internal.call(script, again=True)
         if answer.stderr:
             log.warning("%s: %s was not read: %s", self._host, token, to_text(answer.stderr))
@@ -152,8 +152,7 @@ class JobFiles:
         ``names``: where ``file`` is a directory, the first of these in it that is a file.
         Raises ``OSError``, ``NotRegular``.
         """
-        line = call("oj_print_from", path(file), offset + 1, most, *names)
-        script = shell_text("oj_print_from", private=False) + line
+        script = call(_SCRIPTS, "oj_print_from", path(file), offset + 1, most, *names)
         answer = self._connection.internal.call(script, again=True)
         found = file
         if answer.stdout and answer.status:
@@ -182,8 +181,7 @@ class JobFiles:
 
         Another run's directory of the same name carries no mark of this call.
         """
-        script = shell_text("oj_remove_private", "oj_remove_made", "oj_undo")
-        script += call("oj_undo", directory, token, call_id, made_mark(call_id))
+        script = private_script("oj_undo", directory, token, call_id, made_mark(call_id))
         answer = self._connection.internal.call(script, again=True)
         if answer.status != 0:
             why = " ".join(to_text(answer.stderr).split())

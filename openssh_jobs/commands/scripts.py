@@ -5,7 +5,8 @@ placeholder, ``@NAME@``, as a shell word of its own or a part of one, never betw
 ``fill`` quotes.  Comments and blank lines are not sent, so no such line may be a part of a quoted
 text or of a here-document; ``#!`` stays.
 
-The files are read at the first use, not at import time, and then kept.
+A file is one script, or functions of which ``call`` sends those that a script needs.  The files are
+read at the first use, not at import time, and then kept.
 """
 
 from __future__ import annotations
@@ -19,8 +20,12 @@ from .quoting import quote, quote_path
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _PLACEHOLDER = re.compile(rb"@([A-Z][A-Z0-9_]*)@")
-_FUNCTION = re.compile(rb"^(\w+)\(\) \{(?:.*\}|\n(?:.*\n)*?\})\n", re.MULTILINE)
 _COMMENT = re.compile(rb"^[ \t]*(?:#(?!!).*)?\n", re.MULTILINE)
+_FUNCTION = re.compile(rb"^(oj_\w+)\(\) \{(?:.*\}|\n(?:.*\n)*?\})\n", re.MULTILINE)
+_INDENT = re.compile(rb"^ +", re.MULTILINE)
+_NAME = re.compile(rb"\boj_\w+")
+COMMON = "commands/common"
+"""The file whose functions all others may call."""
 
 
 class Shell(bytes):
@@ -50,7 +55,7 @@ def fill(text: bytes, values: Mapping[str, Value]) -> bytes:
     return _PLACEHOLDER.sub(lambda match: words[match[1]], text)
 
 
-def _words(value: Value | Sequence[Value]) -> bytes:
+def _words(value: Value) -> bytes:
     if isinstance(value, Shell):
         return value
     if isinstance(value, int):
@@ -67,21 +72,35 @@ def read(name: str) -> bytes:
         return _COMMENT.sub(b"", file.read())
 
 
-@cache
-def _functions(name: str) -> dict[bytes, bytes]:
-    return {found[1]: found[0] for found in _FUNCTION.finditer(read(name))}
-
-
-def functions(name: str, *wanted: str) -> bytes:
-    """Some of the functions of a file.  Each begins and ends at the begin of a line."""
-    return b"".join(_functions(name)[function.encode()] for function in wanted)
-
-
-def call(function: str, *words: Value) -> bytes:
-    """A line that calls a shell function or a program with these words, quoted."""
-    return b"%b %b\n" % (function.encode(), _words(words))
-
-
 def script(name: str, /, **values: Value) -> bytes:
     """The text of a file with its values filled in."""
     return fill(read(name), values)
+
+
+def call(name: str, function: str, /, *arguments: Value) -> bytes:
+    """A call of one function of a file: its text, what it calls itself, and the arguments, quoted.
+
+    Raises ``ValueError`` for a function that the file does not have.
+    """
+    return b" ".join([functions(name, function) + function.encode(), *map(_words, arguments)])
+
+
+@cache
+def functions(name: str, wanted: str) -> bytes:
+    """The text of one function of a file, after those of the file and ``COMMON`` that it calls."""
+    known = {**_functions(COMMON), **_functions(name)}
+    if wanted.encode() not in known:
+        raise ValueError(f"{name}.sh has no function {wanted}")
+    needed: dict[bytes, None] = {}
+    pending = [wanted.encode()]
+    while pending:
+        function = pending.pop()
+        needed.pop(function, None)
+        needed[function] = None
+        pending += {*_NAME.findall(known[function])} & known.keys() - {function}
+    return _INDENT.sub(b"", b"".join(known[function] for function in reversed(needed)))
+
+
+@cache
+def _functions(name: str) -> dict[bytes, bytes]:
+    return {found[1]: found[0] for found in _FUNCTION.finditer(read(name))}

@@ -61,6 +61,7 @@ GUARDS: dict[tuple[str, str], tuple[int, str]] = {
     ("transfer.resume", "sweep_there"): (2, FILE),
     ("files/private_directory.sh", "oj_empty"): (2, HELD),
     ("files/private_directory.sh", "oj_leave"): (1, HELD),
+    ("commands/common.sh", "oj_rename"): (5, PLACED),
     ("commands.quoting", "RENAME"): (5, PLACED),
     ("commands.quoting", "APPEAR"): (3, PLACED),
     ("transfer.streams", "remove_local"): (2, OURS),

@@ -131,7 +131,7 @@ def test_files_of_another_submission_with_this_token_are_not_used(room: Room) ->
 
 
 def test_a_name_of_our_own_is_refused(room: Room) -> None:
-    with pytest.raises(InputError, match="own"):
+    with pytest.raises(InputError, match="reserved"):
         room.cluster.submit("in/.oj-mark", directory=room.here)
 
 

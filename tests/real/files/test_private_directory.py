@@ -17,8 +17,8 @@ import pytest
 from openssh_jobs.cluster.job_files import (
     remove_made_script,
     remove_private_script,
-    shell_text,
 )
+from openssh_jobs.commands import scripts
 from openssh_jobs.files.private_directory import MADE, functions
 from openssh_jobs.jobs import JobState, JobStatus
 from openssh_jobs.schedulers.launcher.launcher import judge, markers_script, read_markers
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or namespaces.MARK not in os.environ, reason="two users need the lab"
 )
 
-PLACE = os.fsdecode(shell_text("oj_place", "oj_own"))
+PLACE = functions() + os.fsdecode(scripts.functions("cluster/job_files", "oj_place"))
 Done = subprocess.CompletedProcess[str]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from openssh_jobs.commands import scripts
-from openssh_jobs.commands.scripts import Shell, Value, fill, path, read, script
+from openssh_jobs.commands.scripts import Shell, Value, call, fill, path, read, script
 from tests.paths import CHECKOUT, PACKAGE
 
 FILES = sorted(PACKAGE.rglob("*.sh"))
@@ -69,6 +69,32 @@ def test_comments_and_blank_lines_are_not_sent(
         assert script("a", a="x") == b"#!/bin/sh\necho '#' \\\n  x # kept\ndone\n"
     finally:
         read.cache_clear()
+
+
+def test_a_function_comes_with_those_that_it_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scripts, "_PACKAGE", str(tmp_path))
+    (tmp_path / "commands").mkdir()
+    (tmp_path / "commands" / "common.sh").write_text("oj_a() { echo a; }\noj_x() { echo x; }\n")
+    (tmp_path / "f.sh").write_text(
+        "# why\noj_b() {\n  oj_a\n  oj_unknown\n}\n"
+        "oj_c() {\n  oj_b; oj_a # oj_c\n}\noj_y() { :; }\n"
+    )
+    caches = (read, scripts.functions, scripts._functions)
+    for cache in caches:
+        cache.cache_clear()
+    try:
+        assert call("f", "oj_c", "a b", [path("-n"), 3]) == (
+            b"oj_a() { echo a; }\noj_b() {\noj_a\noj_unknown\n}\n"
+            b"oj_c() {\noj_b; oj_a # oj_c\n}\noj_c 'a b' ./-n 3"
+        )
+        assert call("f", "oj_x").endswith(b"\noj_x")
+        with pytest.raises(ValueError, match=r"f\.sh has no function oj_z"):
+            call("f", "oj_z")
+    finally:
+        for cache in caches:
+            cache.cache_clear()
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
