@@ -57,6 +57,14 @@ def test_what_cannot_be_removed_is_a_failure(
     assert "is left as it is" in caplog.text
 
 
+def test_a_private_directory_that_stays_is_a_failure(host: LocalHost, files: JobFiles) -> None:
+    (host.home / "job").mkdir()
+    made = files.create(str(host.home / "job"), "t1", "c1", None, "job")
+    host.program("rm", "exit 1")
+    assert not files.undo(str(host.home / "job"), "t1", "c1")
+    assert os.path.exists(made.path)
+
+
 def test_a_file_in_the_way(host: LocalHost, files: JobFiles) -> None:
     (host.home / "job").touch()
     with pytest.raises(NotADirectoryError):

@@ -179,8 +179,10 @@ def test_a_lost_link_is_unknown_until_the_launcher_has_spoken(bench: Bench) -> N
     with pytest.raises(SubmitUnknown):
         bench.submission("t1", **TEXT).submit()
     (row,) = bench.journal.rows()
-    owner = Path(row.place or "") / "owner"
-    owner.symlink_to("/etc/hostname")
+    assert row.place
+    owner = Path(row.place) / "owner"
+    (bench.host.home / "planted").write_text("9\n")
+    owner.symlink_to(bench.host.home / "planted")
     with pytest.raises(SubmitUnknown):
         bench.submission("t1", **TEXT).submit()
     owner.unlink()
