@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from . import settings
 from .commands import limits
-from .commands.control_shell import ControlShell
+from .commands.control_shell import Answer, ControlShell
 from .commands.result import CommandResult
 from .commands.runner import Commands, Scope
 from .commands.stdio import line_splitter
@@ -60,6 +60,45 @@ class Stats:
     commands: int
     control_calls: int
     sftp_processes: int
+
+
+class Internal:
+    """What ``cluster`` needs of a connection beside its public methods.
+
+    Not a public interface: it changes without notice.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @property
+    def target(self) -> Target:
+        """What ssh is called with: host, user, port and options as the caller gave them."""
+        return self._connection._master.target
+
+    def absolute(self, path: str) -> str:
+        """A path on the host as its programs see it; at most the round trip of ``features``."""
+        return self._connection._files.absolute(path)
+
+    def call(self, script: bytes, *, again: bool = False) -> Answer:
+        """Run a short script on the held shell: one round trip.
+
+        ``again``: it may be run a second time where the link was lost before its answer came.
+        """
+        return self._connection._shell.call(script, again=again)
+
+    def run_once(self, script: bytes, *, login_shell: bool, timeout: float) -> CommandResult[str]:
+        """Run shell text that travels on stdin: if its shell never begins, nothing can have run.
+
+        What else may read a command line finds no script in this one; a round trip more.
+        """
+        commands = self._connection._commands
+        plan = commands.plan(script, login_shell=login_shell, by_stdin=True)
+        return commands.run_bytes(plan, timeout=timeout).decoded()
+
+    def scope(self) -> Scope:
+        """A new scope: commands of several threads that are ended together."""
+        return Scope(self._connection._commands)
 
 
 class Connection(RemoteFiles):
@@ -138,6 +177,7 @@ class Connection(RemoteFiles):
         self._shell = ControlShell(self._sessions, self._commands)
         self._commands.aside = self._aside
         self._sftp = Sftp(self._sessions, start_timeout=start_timeout)
+        self.internal = Internal(self)
         at_fork.renew(self)
 
     def __repr__(self) -> str:
@@ -357,14 +397,6 @@ class Connection(RemoteFiles):
         if check:
             result.check_returncode()
         return result
-
-    def _run_once(self, script: bytes, *, login_shell: bool, timeout: float) -> CommandResult[str]:
-        """Run shell text that travels on stdin: if its shell never begins, nothing can have run.
-
-        What else may read a command line finds no script in this one; a round trip more.
-        """
-        plan = self._commands.plan(script, login_shell=login_shell, by_stdin=True)
-        return self._commands.run_bytes(plan, timeout=timeout).decoded()
 
     def run_many(
         self, commands: Iterable[Command], *, concurrency: int | None = None, **same: Any

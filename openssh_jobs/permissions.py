@@ -1,6 +1,6 @@
 """Private directories on this machine: where nobody else can write, nor replace what is there.
 
-The same for the host is shell text, in ``remote/private_directory.py``.
+The same for the host is shell text, in ``files/private_directory.py``.
 """
 
 from __future__ import annotations

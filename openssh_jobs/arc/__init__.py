@@ -362,7 +362,7 @@ class SSHClient(FileCalls):
             return [one for one in listed if len(one.name or "") < _CUT_NAMES]
 
         try:
-            listed = self._persist(self._cluster._own_listing, "the list of jobs")
+            listed = self._persist(self._cluster.internal.own_listing, "the list of jobs")
         except errors.ServerError as error:
             cause = error.__cause__
             if getattr(cause, "kind", "") != "scheduler_missing":

@@ -1,5 +1,23 @@
 """``Cluster`` and ``Job``: batch jobs submitted, watched and ended through a host's scheduler.
 
+The modules, each of which imports only from those above it:
+
+========================  ========================================================================
+``journal``               what was submitted from this machine, in SQLite
+``specification``         the parameters of ``submit``, checked
+``evidence``              what is known about one job, and which source wins
+``tracker``               that of all jobs, and when the queue has to be queried
+``query``                 one query of a host at a time, shared by its callers
+``scheduler_client``      which scheduler a host has; runs its scripts there
+``job_files``             a job's files on the host, by the functions of ``job_files.sh``
+``exit_record``           whether a job's launcher writes one, and what it says
+``poller``                queries queue, history and exit records for the tracker
+``output``                what a job prints
+``submission``            one submission, once
+``host_jobs``             what ``Cluster`` and ``Job`` share
+``job``, ``cluster``      the public classes
+========================  ========================================================================
+
 Imported when they are first used: a reader of the journal needs neither.
 """
 

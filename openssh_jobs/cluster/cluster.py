@@ -1,8 +1,7 @@
-"""``Cluster``: a host's scheduler; jobs submitted, watched and ended, each told truthfully."""
+"""``Cluster``: a host's scheduler; jobs submitted, watched and ended."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,21 +10,17 @@ from .. import settings
 from ..connection import Connection
 from ..errors import ConfigurationError, InputError, SchedulerError
 from ..jobs import CancelOutcome, JobState, JobStatus, Node, Queue, Snapshot
-from .evidence import CANCEL_ACCEPTED
 from .exit_record import check_choice
-from .job import Job, with_paths
+from .host_jobs import HostJobs
+from .job import Job
 from .journal import Journal
-from .poller import Poller
-from .scheduler_client import QUERY_TIMEOUT, Asker
+from .scheduler_client import SchedulerClient
 from .specification import Specification, job_ids
 from .submission import Submission, open_submission
-from .tracker import Watch
 
 if TYPE_CHECKING:
     from ..schedulers.base import Scheduler
     from .journal import Row
-
-log = logging.getLogger("openssh_jobs.cluster")
 
 __all__ = ["Cluster", "Job"]
 
@@ -33,17 +28,18 @@ __all__ = ["Cluster", "Job"]
 class Cluster:
     """The scheduler of a host.
 
-    ``scheduler``: ``auto`` finds out what the host has and remembers it.  ``poll_interval``: the
-    least seconds between two queries of the queue (default: the scheduler's own, 10 s; the site's
-    ``poll_floor`` in ``servers.toml`` is never gone below).  ``grace``: seconds for which a job
-    that left the queue is looked for before that is told as it is.  ``login_shell``: scheduler
-    commands run under the user's login shell, where PATH and modules come from; ``prologue`` is
-    shell text before each of them.  ``record_exit``: whether jobs write down themselves how they
-    ended (docs/exit-record.rst); ``auto``: only where the host keeps no accounting.  ``journal``:
-    a ``Journal`` or its path.  All other options are
-    those of ``Connection``; together with a ``Connection`` they are a ``ConfigurationError``.
+    ``scheduler``: its name, an object, or ``auto``: detect it, and remember it in the journal.
+    ``poll_interval``: the least seconds between two queries of the queue (default: the
+    scheduler's own, 10 s; never less than the site's ``poll_floor`` in ``servers.toml``).
+    ``grace``: seconds to keep querying a job that left the queue before it is reported with the
+    state ``unknown``.  ``login_shell``: run the scheduler's commands under the user's login shell,
+    where PATH and modules come from; ``prologue``: shell text before each of them.
+    ``record_exit``: whether jobs write an exit record (docs/exit-record.rst); ``auto``: only where
+    the host keeps no accounting.  ``journal``: a ``Journal`` or its path.  All other options are
+    those of ``Connection``.
 
-    Nothing is asked of the host before the first use.
+    Sends nothing to the host before the first use.  Raises ``ConfigurationError`` for options that
+    make no sense, also for those of a connection beside a ``Connection``.
     """
 
     def __init__(
@@ -72,9 +68,11 @@ class Cluster:
         check_choice(record_exit, self.host)
         self._record_exit = record_exit
         if poll_interval is not None and not poll_interval >= 0:
-            raise ConfigurationError(f"poll_interval={poll_interval!r} is no number of seconds")
+            raise ConfigurationError(
+                f"poll_interval must be a number of seconds >= 0, not {poll_interval!r}"
+            )
         self.journal = journal if isinstance(journal, Journal) else Journal(journal)
-        self._asker = Asker(
+        client = SchedulerClient(
             self.connection,
             self.journal,
             self.host,
@@ -82,8 +80,8 @@ class Cluster:
             login_shell=login_shell,
             prologue=prologue,
         )
-        self._watch = Watch(grace)
-        self._poller = Poller(self._asker, self._watch, poll_interval)
+        self.internal = HostJobs(client, grace=grace, poll_interval=poll_interval)
+        """Shared with each ``Job``.  Not a public interface."""
 
     def __repr__(self) -> str:
         return f"Cluster({self.host!r})"
@@ -95,8 +93,8 @@ class Cluster:
         self.close()
 
     def close(self) -> None:
-        """Give back what is held; jobs and the master go on."""
-        self._poller.close()
+        """Close what this object holds; jobs and the master go on."""
+        self.internal.poller.close()
         self.connection.close()
         self.journal.close()
 
@@ -105,17 +103,18 @@ class Cluster:
     @property
     def scheduler(self) -> str | None:
         """The scheduler's name, ``None`` while it is not known yet."""
-        return None if self._asker.known is None else self._asker.known.name
+        known = self.internal.client.known
+        return None if known is None else known.name
 
     @property
     def queries(self) -> int:
-        """How often this object has asked the queue."""
-        return self._poller.queries
+        """How many queries of the queue this object has made."""
+        return self.internal.poller.queries
 
     @property
     def poll_interval(self) -> float:
         """The least seconds between two queries of the queue."""
-        return self._poller.interval
+        return self.internal.poller.interval
 
     # ------------------------------------------------------------------ submitting
 
@@ -150,8 +149,8 @@ class Cluster:
         Exactly one of ``script`` (a path on the host, relative to ``directory``), ``script_file``
         (local) and ``script_text``.  ``upload``: a local directory that becomes ``directory``
         (which must not exist yet); ``directory`` is made if missing.  ``options`` come last and
-        win.  ``env`` travels in a private file and is set around the submit command, so it reaches
-        the job where that hands on its environment (sbatch does, unless told ``--export=NONE``).
+        win.  ``env`` travels in a private file and is set around the submit command; the job gets
+        it where the scheduler passes that environment on (sbatch does, without ``--export=NONE``).
         ``record_exit`` overrides that of the cluster.  The same ``token`` with the same
         specification is the same job.  Where there is no job in the end, what was put on the host
         is removed again.
@@ -159,52 +158,39 @@ class Cluster:
         Raises ``InputError`` and ``OSError`` before anything is sent, ``SubmitRejected`` or
         ``SubmitLimit`` where there is no job, ``SubmitUnknown`` where there may be one.
         """
-        if record_exit is None:
-            record_exit = self._record_exit
+        given = dict(locals())
+        for name in ("self", "record_exit", "token"):
+            del given[name]
+        return self._submit(given, token, self._record_exit if record_exit is None else record_exit)
+
+    def _submit(self, given: dict[str, Any], token: str | None, record_exit: bool | str) -> Job:
+        """Submit what the parameters of ``submit`` describe."""
         check_choice(record_exit, self.host)
-        specification = Specification.of(
-            script=script,
-            script_file=script_file,
-            script_text=script_text,
-            directory=directory,
-            upload=upload,
-            name=name,
-            array=array,
-            after_ok=after_ok,
-            after_any=after_any,
-            after_failed=after_failed,
-            hold=hold,
-            queue=queue,
-            account=account,
-            time_limit=time_limit,
-            nodes=nodes,
-            cpus=cpus,
-            memory=memory,
-            gpus=gpus,
-            options=options,
-            env=env,
-            max_array=settings.max_array(self.connection.host),
+        most = settings.max_array(self.connection.host)
+        specification = Specification.of(max_array=most, **given)
+        jobs = self.internal
+        submission = Submission(
+            jobs.client, jobs.files, jobs.records, specification, token, record_exit=record_exit
         )
-        submission = Submission(self._asker, specification, token, record_exit=record_exit)
         try:
             row = submission.submit()
         except SchedulerError as error:
-            self._watch.disturbed()  # there may be a job
-            raise self._asker.placed(error) from error.__cause__
-        job = self._job_of(with_paths(self, row))
-        self._watch.submitted(job.id, self.poll_interval)
+            jobs.tracker.outdate()  # there may be a job
+            raise jobs.client.placed(error) from error.__cause__
+        job = self._job_of(jobs.with_paths(row))
+        jobs.tracker.add_submitted(job.id, self.poll_interval)
         return job
 
     def _job_of(self, row: Row) -> Job:
         if row.job_id is None:
             raise open_submission(row)
-        self._watch.told(_status_of(row, row.job_id))
-        return Job(self, row.job_id, row)
+        self.internal.tracker.add_known(_status_of(row, row.job_id))
+        return Job(self.internal, row.job_id, row)
 
     def job(self, job_id: Any = None, *, token: str | None = None) -> Job:
-        """A handle for any job of this host, submitted here or not; asks nothing yet.
+        """A handle for any job of this host, submitted here or not; sends nothing.
 
-        Raises ``InputError`` for what is no id and for a token that the journal does not know,
+        Raises ``InputError`` for what is not an id and for a token that is not in the journal,
         ``SubmitUnknown`` for one whose submission got no answer.
         """
         if (job_id is None) == (token is None):
@@ -212,177 +198,101 @@ class Cluster:
         if token is not None:
             row = self.journal.by_token(self.host, token)
             if row is None:
-                raise InputError(f"the journal knows no token {token!r}", host=self.host)
+                raise InputError(f"there is no token {token!r} in the journal", host=self.host)
             return self._job_of(row)
         found = job_ids(job_id)
         if len(found) != 1:
             raise InputError(f"one job, not {len(found)}: {job_id!r}", host=self.host)
-        (one,) = found
-        row = self.journal.by_job(self.host, one)
+        row = self.journal.by_job(self.host, found[0])
         if row is not None:
             return self._job_of(row)
-        self._watch.follow(one)
-        return Job(self, one, None)
+        self.internal.tracker.follow(*found)
+        return Job(self.internal, found[0], None)
 
     # ------------------------------------------------------------------ watching
 
     def status(self, ids: Any) -> Snapshot:
-        """What is known of these jobs: one query for all jobs of this host, history for the gone.
+        """What is known about these jobs: one query for all jobs of this host, then the history.
 
         An answer younger than ``poll_interval`` is used again.  A scheduler that does not answer
-        gives a ``Snapshot`` with ``.error`` and all ids in ``.unknown``; one that never will
-        (permission, no such command) raises ``SchedulerError``.
+        gives a ``Snapshot`` with ``.error`` and all ids in ``.unknown``; raises ``SchedulerError``
+        for one that never will (permission, no such command).
         """
-        return self._poller.status(job_ids(ids))
+        return self.internal.status(job_ids(ids))
 
     def jobs(self, *, all_users: bool = False) -> list[JobStatus]:
-        """The jobs that the scheduler tells of now: this user's, or everybody's.  One query.
+        """The jobs that the scheduler lists now: this user's, or everybody's.  One query.
 
         Ended ones are among them for as long as the scheduler remembers them: Slurm some minutes
         (MinJobAge), ``direct`` until they are fetched.  An answer younger than ``poll_interval``
         is used again unless something was done since.  Raises ``SchedulerError`` where there is no
         complete answer.
         """
-        return self._poller.jobs(all_users)
+        return self.internal.poller.jobs(all_users)
 
     def wait(self, jobs: Any, *, timeout: float | None = None) -> list[JobStatus]:
-        """Wait until all of these jobs are over; their statuses, in order.
+        """Wait until all of these jobs are over; returns their statuses, in order.
 
-        A job that left the queue and of which nobody can say how it ended is over after ``grace``
-        seconds, with the state ``unknown``.  ``TimeoutError`` after ``timeout`` seconds.
+        A job that left the queue, and whose end neither history nor exit record tells, is over
+        after ``grace`` seconds, with the state ``unknown``.  Raises ``TimeoutError`` after
+        ``timeout`` seconds.
 
-        No answer ends the wait but a final one (no permission, no such command, a login that
-        somebody has to make) that comes twice in a row; where the host was never reached, at once.
+        A failed query ends the wait only if its error is final (no permission, no such command, a
+        login that the user has to make) and comes twice in a row; at once if the host was never
+        reached.
         """
-        wanted = job_ids(jobs)
-        for _ in self._poller.settling(wanted, timeout):
-            pass
-        return [self._watch.status(one) for one in wanted]
+        return self.internal.wait(job_ids(jobs), timeout)
 
     def as_completed(self, jobs: Iterable[Job], *, timeout: float | None = None) -> Iterator[Job]:
-        """The jobs one by one as they are over."""
+        """Each of the jobs as soon as it is over; raises as ``wait`` does."""
         handles = {job.id: job for job in jobs}
-        for one in self._poller.settling(tuple(handles), timeout):
-            yield handles[one]
+        for job_id in self.internal.poller.settling(tuple(handles), timeout):
+            yield handles[job_id]
 
     def is_over(self, job_id: Any) -> bool:
-        """Whether nothing more will be learned of a job; asks nobody.
-
-        True for one that ended, and for one that left the queue longer than ``grace`` ago.
-        """
-        (one,) = job_ids(job_id)
-        self._watch.follow(one)
-        return self._watch.is_over(one)
+        """Whether the job ended, or left the queue longer than ``grace`` ago.  Sends nothing."""
+        (checked,) = job_ids(job_id)
+        self.internal.tracker.follow(checked)
+        return self.internal.tracker.is_over(checked)
 
     def following(self) -> list[str]:
-        """The ids of the jobs under watch that are not over; asks nobody."""
-        return self._watch.unsettled()
+        """The ids of the jobs under watch that are not over.  Sends nothing."""
+        return self.internal.tracker.unsettled()
 
     # ------------------------------------------------------------------ acting
 
     def cancel(self, ids: Any) -> dict[str, CancelOutcome]:
-        """Cancel jobs, one command for all; what became of each wish, by id."""
-        return self._act("cancel_script", ids)
+        """Cancel jobs, one command for all; the outcome by id."""
+        return self.internal.act("cancel", job_ids(ids))
 
     def hold(self, ids: Any) -> dict[str, CancelOutcome]:
-        """Hold pending jobs; what became of each wish, by id."""
-        return self._act("hold_script", ids)
+        """Hold pending jobs; the outcome by id."""
+        return self.internal.act("hold", job_ids(ids))
 
     def release(self, ids: Any) -> dict[str, CancelOutcome]:
-        """Release held jobs; what became of each wish, by id."""
-        return self._act("release_script", ids)
-
-    def _act(self, script: str, ids: Any) -> dict[str, CancelOutcome]:
-        wanted = job_ids(ids)
-        if not wanted:
-            raise InputError("no job ids given", host=self.host)
-        scheduler = self._asker.scheduler()
-        try:
-            done = self._asker.ask(getattr(scheduler, script)(wanted))
-            outcomes = scheduler.parse_cancel(
-                done.stdout, stderr=done.stderr, returncode=done.returncode, requested=wanted
-            )
-        except SchedulerError as error:
-            raise self._asker.placed(error) from None
-        finally:
-            # Without an answer, too, it may have been done.
-            self._watch.disturbed()
-        if script == "cancel_script":
-            accepted = [one for one, what in outcomes.items() if what is CancelOutcome.REQUESTED]
-            self._watch.cancelled(accepted)
-            for row in filter(None, (self.journal.by_job(self.host, one) for one in accepted)):
-                if not JobState(row.state).is_final:
-                    self.journal.change(self.host, row.token, reason=CANCEL_ACCEPTED)
-        return outcomes
+        """Release held jobs; the outcome by id."""
+        return self.internal.act("release", job_ids(ids))
 
     # ------------------------------------------------------------------ the machine
 
     def nodes(self) -> list[Node]:
         """The nodes of the cluster."""
-        scheduler = self._asker.scheduler()
-        done = self._asker.ask(scheduler.nodes_script())
-        try:
-            return scheduler.parse_nodes(
-                done.stdout, stderr=done.stderr, returncode=done.returncode
-            )
-        except SchedulerError as error:
-            raise self._asker.placed(error) from None
+        return self.internal.nodes()
 
     def queues(self) -> list[Queue]:
         """The queues (Slurm: partitions) of the cluster."""
-        scheduler = self._asker.scheduler()
-        done = self._asker.ask(scheduler.queues_script())
-        try:
-            return scheduler.parse_queues(
-                done.stdout, stderr=done.stderr, returncode=done.returncode
-            )
-        except SchedulerError as error:
-            raise self._asker.placed(error) from None
-
-    def _detail(self, job_id: str, timeout: float = QUERY_TIMEOUT) -> JobStatus | None:
-        """All that the scheduler tells of one job, ``None`` where it tells nothing."""
-        scheduler = self._asker.scheduler()
-        script = scheduler.detail_script(job_id)
-        if script is None:
-            return None
-        done = self._asker.ask(script, timeout)
-        try:
-            return scheduler.parse_detail(
-                done.stdout, stderr=done.stderr, returncode=done.returncode
-            )
-        except SchedulerError as error:
-            log.info("%s: no details of %s: %s", self.host, job_id, error.message)
-            return None
-
-    def _own_listing(self) -> list[JobStatus]:
-        """This user's jobs by the scheduler's own command, where a site has another one.
-
-        A listing for people may cut names, and show the jobs of others.
-        """
-        scheduler = self._asker.scheduler()
-        own: Scheduler = getattr(scheduler, "base", scheduler)
-        done = self._asker.ask(own.status_script(()))
-        snapshot = own.parse_status(done.stdout, stderr=done.stderr, returncode=done.returncode)
-        if snapshot.error is not None:
-            raise snapshot.error
-        return list(snapshot.known.values())
-
-    def _clean_up(self, ids: Sequence[str]) -> None:
-        """Remove what the scheduler's file keeps on the host of jobs that are over."""
-        script = self._asker.scheduler().cleanup_script(ids)
-        if script is not None:
-            self._asker.ask(script)
+        return self.internal.queues()
 
 
 def _name_of(connection: Connection) -> str:
-    """The host as the journal knows it: two users of one host are two."""
-    target = connection._master.target
+    """The host's name in the journal: with user and port, if given."""
+    target = connection.internal.target
     name = target.host if target.user is None else f"{target.user}@{target.host}"
     return name if target.port is None else f"{name}:{target.port}"
 
 
 def _status_of(row: Row, job_id: str) -> JobStatus:
-    """What the journal says of a job."""
+    """The status of a job by the journal."""
     submitted = None if row.submitted is None else datetime.fromtimestamp(row.submitted, UTC)
     return JobStatus(
         job_id,

@@ -1,6 +1,7 @@
-"""What is known of one job, and what each answer adds: queue, history, its own exit record.
+"""``JobEvidence``: what is known about one job, and what each source adds.
 
-Which of them wins where they differ, and what ends a job, is said here.
+The sources are the queue, the history and the job's own exit record.  Here is decided which of
+them wins where they differ, and what ends a job.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ __all__ = ["CANCEL_ACCEPTED", "NEVER_RAN", "WAITING", "JobEvidence", "ended_some
 NEVER_RAN = "cancelled before it ran"
 CANCEL_ACCEPTED = "its cancellation was accepted"
 WAITING = frozenset((JobState.PENDING, JobState.HELD))
-# ``direct`` still shows a job whose processes are gone without a word; such a listing is no news.
+# ``direct`` still lists a job whose processes are gone without an exit record.
 _LOST = frozenset(("gone", "restarted", "waiting"))
 
 _HAS_EXIT_CODE = frozenset(
     (JobState.FAILED, JobState.TIMEOUT, JobState.OUT_OF_MEMORY, JobState.NODE_FAIL)
 )
-# What stays true of a job whatever becomes of it; a reason or a start is of one moment or run.
+# What stays true of a job in all its states; a reason or a start belongs to one state or run.
 _LASTING = (
     "name", "user", "queue", "account", "nodes", "cpus", "submitted", "time_limit", "directory",
     "stdout_path", "stderr_path", "command", "raw_id",
@@ -38,20 +39,20 @@ class JobEvidence:
     # When the queue was first and last seen without it, or with nothing but its remains.
     gone_at: float | None = None
     gone_seen: float = 0.0
-    # Until when an exit code that nobody has told yet is asked for.
+    # Until when a missing exit code is looked for (time.monotonic()).
     code_until: float | None = None
     remains: bool = False
     why: str = ""
     started: bool = False  # whether ``why`` holds the trace of a start without an end
-    # Whether the queue was asked about it at all, and whether the last try got no answer.
-    asked: bool = False
+    # Whether any query of the queue covered it, and whether the last one got no answer.
+    was_queried: bool = False
     unsure: bool = False
-    fresh: bool = False  # submitted by this program: that it is pending needs no question
-    # The scheduler accepted our wish to cancel it, and whether it was waiting then.
-    doomed: bool = False
+    is_new: bool = False  # submitted by this program: that it is pending needs no query
+    # Whether the scheduler accepted its cancellation, and whether it was waiting then.
+    cancelled: bool = False
     was_waiting: bool = False
-    # The scheduler keeps no history: nobody will tell more than is known.
-    is_forgotten: bool = False
+    # The scheduler keeps no history: nothing more will be known.
+    has_no_history: bool = False
 
     @property
     def is_settled(self) -> bool:
@@ -71,8 +72,8 @@ class JobEvidence:
         self.gone_seen = now
 
     def learn(self, status: JobStatus, grace: float) -> None:
-        """The queue listed it.  ``grace``: seconds for which a missing exit code is asked for."""
-        self.asked, self.unsure = True, False
+        """Take a status from the queue.  ``grace``: seconds to look for a missing exit code."""
+        self.was_queried, self.unsure = True, False
         before = self.status
         if before is not None and before.is_final and not status.state.is_active:
             if status.state is before.state and self.awaits_code and _has_code(status):
@@ -86,21 +87,21 @@ class JobEvidence:
         else:
             self.is_gone_now()
         self.status = _merged(status, before)
-        # An array that is known by its elements (no word of its own) has no exit code of its own.
-        has_one = status.state in _HAS_EXIT_CODE and bool(status.raw_state)
-        wanting = has_one and not _has_code(status)
+        # An array whose state is that of its members (no state of its own) has no exit code.
+        ends_with_code = status.state in _HAS_EXIT_CODE and bool(status.raw_state)
+        wanting = ends_with_code and not _has_code(status)
         self.code_until = time.monotonic() + grace if wanting else None
 
     def take_history(self, job_id: str, found: Snapshot, grace: float) -> None:
-        """The history answered for this job, which left the queue or ended."""
+        """Take the history's answer about this job, which left the queue or ended."""
         status = found.known.get(job_id)
         if self.is_settled and (status is None or not status.is_final):
             return
-        # The queue had it for another try, whose record is still to come.
+        # The queue listed it for a later run, whose record is still to come.
         is_try = job_id in found.tries and _seen_active(self.status)
-        never_ran = self.doomed and self.was_waiting and (is_try or job_id in found.absent)
+        never_ran = self.cancelled and self.was_waiting and (is_try or job_id in found.absent)
         if never_ran and not self.is_settled:
-            # Some keep no record of a job that never ran; it is in the queue no more.
+            # Some schedulers keep no record of a job that never ran; it left the queue.
             self._left(JobStatus(job_id, JobState.CANCELLED, reason=NEVER_RAN, source="queue"))
         elif is_try or (found.submitted_per_run and _is_older(status, self.status)):
             self.why = "the history only knows an earlier run (yet)"
@@ -109,35 +110,35 @@ class JobEvidence:
             if found.error is not None:
                 self.why = f"the history did not answer: {found.error.message}"
         elif status.is_final:
-            if self.doomed and status.state is JobState.FAILED and status.signal is not None:
+            if self.cancelled and status.state is JobState.FAILED and status.signal is not None:
                 # Grid Engine's record of a deletion is that of a kill by anybody.
                 why = f"cancelled; {status.reason}" if status.reason else "cancelled"
                 status = status.replace(state=JobState.CANCELLED, reason=why)
             if self.status is not None and self.status.state is status.state:
-                # The queue saw this end, too, and may have said why.  The record of a job that
-                # could not start only names the kind of trouble.
+                # The queue saw this end, too, and may have said why: the record of a job that
+                # could not start only names the kind of failure.
                 if job_id in found.tries and self.status.reason:
                     status = status.replace(reason=self.status.reason)
                 status = status.filled_from(self.status)
             self._left(status)
-            # A record without an exit code is all that there will be.
+            # A record without an exit code will not get one.
             self.code_until = None
         elif status.state.is_active and status.source == "queue":
-            self.learn(status, grace)  # a closer look found it: it was only not listed
+            self.learn(status, grace)  # a query for this job alone found it
         else:
-            # The queue says it is gone: an unfinished record is the history running late.
+            # It left the queue: an unfinished record is only late.
             self.why = f"the history still calls it {status.state}"
 
     def take_record(self, status: JobStatus) -> None:
-        """A job that left the queue wrote down how it ended."""
+        """Take the exit record of a job that left the queue."""
         if self.gone_at is None or self.is_settled:
             return
-        if self.doomed and status.signal is not None:
+        if self.cancelled and status.signal is not None:
             status = status.replace(state=JobState.CANCELLED, reason=f"cancelled; {status.reason}")
         self._left(status)
 
     def correct(self, status: JobStatus, scheduler: str) -> None:
-        """What a job wrote of its end, where that contradicts what the scheduler says of it."""
+        """Take an exit record where it contradicts the scheduler."""
         known = self.status
         if known is None or known.state not in (JobState.COMPLETED, JobState.FAILED):
             return
@@ -149,25 +150,25 @@ class JobEvidence:
             self.status = _merged(status.replace(reason=reason), known)
 
     def lack_record(self, job_id: str, why: str) -> str:
-        """A job that left the queue left no word either; what the history had said."""
+        """Note why there is no exit record; returns what the history had said."""
         said, self.why = self.why, f"{self.why}; {why}" if self.why else why
         self.started = why.startswith("started on ")
-        # One that is still listed, as ended somehow, may have ended by itself, unless a signal did.
+        # A job that is still listed as ended may have ended by itself, unless by a signal.
         is_listed = self.status is not None and ended_somehow(self.status)
         was_killed = self.status is not None and self.status.signal is not None
-        if self.doomed and self.is_forgotten and (not is_listed or was_killed):
+        if self.cancelled and self.has_no_history and (not is_listed or was_killed):
             waited = self.was_waiting and not self.started
             reason = NEVER_RAN if waited else f"{CANCEL_ACCEPTED}, and it left the queue"
             self._left(JobStatus(job_id, JobState.CANCELLED, reason=reason, source="queue"))
         return said or "no history was asked"
 
     def _left(self, status: JobStatus) -> None:
-        """It ended so: that it left the queue needs no more looking into."""
+        """It ended so: that it left the queue needs no more queries."""
         self.status, self.gone_at = _merged(status, self.status), None
 
 
 def ended_somehow(status: JobStatus) -> bool:
-    """Listed as ended, and not how: for that others are asked, as for one that left the queue."""
+    """Whether it is listed as ended, but not how: then treated as if it had left the queue."""
     return status.state is JobState.UNKNOWN and status.source == "accounting"
 
 
@@ -182,7 +183,7 @@ def _seen_active(seen: JobStatus | None) -> bool:
 def _is_older(record: JobStatus | None, seen: JobStatus | None) -> bool:
     """Whether a record was submitted before what the queue showed of this job.
 
-    The journal's time of submission is by another clock.
+    The journal's time of submission does not count: it is by another clock.
     """
     if record is None or seen is None or seen.source != "queue":
         return False
@@ -192,7 +193,7 @@ def _is_older(record: JobStatus | None, seen: JobStatus | None) -> bool:
 
 
 def _merged(status: JobStatus, before: JobStatus | None) -> JobStatus:
-    """A new status, with what it does not say and what cannot have changed from the old one."""
+    """A new status, with the fields from the old one that it lacks and that cannot have changed."""
     kept: dict[str, Any] = {}
     if before is not None:
         kept = {
@@ -201,5 +202,5 @@ def _merged(status: JobStatus, before: JobStatus | None) -> JobStatus:
             if getattr(status, name) is None and getattr(before, name) is not None
         }
     if status.state is JobState.COMPLETED and status.exit_code is None:
-        kept["exit_code"] = 0  # what completed means, to every scheduler
+        kept["exit_code"] = 0  # that is what every scheduler calls completed
     return status.replace(**kept) if kept else status

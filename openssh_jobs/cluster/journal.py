@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from .. import permissions, settings
 from ..errors import ConfigurationError
+from ..jobs import JobId
 from ..openssh import at_fork
 from ..openssh.locks import StateLock
 
@@ -130,7 +131,7 @@ def default_path() -> str:
 
 
 def _file_system(path: str) -> str:
-    """The type of the file system that holds a path; empty where that cannot be told."""
+    """The type of the file system that holds a path; empty if unknown."""
     try:
         device = os.stat(path).st_dev
         wanted = f"{os.major(device)}:{os.minor(device)}"
@@ -252,9 +253,9 @@ class Journal:
 
     def change(self, host: str, token: str, **facts: object) -> None:
         """Write what became known of a submission."""
-        strange = facts.keys() - set(_FIELDS)
-        if strange:
-            raise TypeError(f"a row of the journal has no {', '.join(sorted(strange))}")
+        unknown = facts.keys() - set(_FIELDS)
+        if unknown:
+            raise TypeError(f"a row of the journal has no {', '.join(sorted(unknown))}")
         facts["changed"] = time.time()
         names = ", ".join(f"{name} = ?" for name in facts)
         with self._lock:
@@ -264,9 +265,9 @@ class Journal:
             )
 
     def take_over(self, before: Row, row: Row) -> bool:
-        """Put a new call in the place of one that ended before it sent anything.
+        """Put a new call in the place of a call that ended before it sent anything.
 
-        False where somebody else was quicker, or the command is about to be sent after all.
+        False if another process was quicker, or the command is about to be sent after all.
         """
         facts = {
             name: getattr(row, name)
@@ -291,9 +292,19 @@ class Journal:
             return self._one("host = ? AND token = ?", (host, token))
 
     def by_job(self, host: str, job_id: str) -> Row | None:
-        """The newest submission that got this job id (schedulers begin again some day)."""
+        """The newest submission with this job id (schedulers reuse ids after a reset)."""
         with self._lock:
             return self._one("host = ? AND job_id = ?", (host, job_id))
+
+    def by_member(self, host: str, job_id: str) -> Row | None:
+        """The submission of a job, or of the array that the job is a member of."""
+        parsed = JobId.parse(job_id)
+        names = [str(parsed)]
+        if parsed.array is not None:
+            names.append(str(parsed.array))
+        if parsed.tasks is not None or parsed.proc is not None:
+            names.append(parsed.number)
+        return next(filter(None, (self.by_job(host, name) for name in names)), None)
 
     def rows(self, host: str | None = None) -> list[Row]:
         """All submissions, the newest first."""
@@ -332,7 +343,7 @@ class Journal:
     # ------------------------------------------------------------------ hosts
 
     def scheduler_of(self, host: str) -> str | None:
-        """The scheduler that was found on a host."""
+        """The scheduler that was detected on a host."""
         with self._lock:
             found = (
                 self._database()
@@ -355,7 +366,7 @@ class Journal:
                 )
 
     def fact(self, host: str, name: str, *, max_age: float) -> str | None:
-        """What was found out of a host in the last ``max_age`` seconds."""
+        """A fact about a host, written at most ``max_age`` seconds ago."""
         with self._lock:
             found = (
                 self._database()
@@ -368,7 +379,7 @@ class Journal:
         return None if found is None else str(found[0])
 
     def remember_fact(self, host: str, name: str, value: str) -> None:
-        """Write what was found out of a host."""
+        """Write a fact about a host."""
         with self._lock:
             self._database().execute(
                 "INSERT INTO facts VALUES (?, ?, ?, ?) ON CONFLICT (host, name) DO UPDATE SET "

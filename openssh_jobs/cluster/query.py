@@ -1,4 +1,4 @@
-"""One query of a host at a time, in a thread of its own, and the callers that wait for it."""
+"""``Queries``: one query of a host at a time, in a thread of its own, shared by its callers."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import time
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
-from ..commands.runner import Scope
 from ..errors import SchedulerError
 from ..openssh import at_fork, locks
 
 if TYPE_CHECKING:
+    from ..commands.runner import Scope
     from ..connection import Connection
 
 _SLACK = 0.5
-"""Seconds beyond the end of a wait for which the answer of a query at work is waited for."""
+"""Seconds beyond its deadline that a caller waits for the answer of a running query."""
 _LONGEST_QUERY = 900.0
 _STEP = 0.5
 
 
 class Late(Exception):
-    """The caller's time is over; the query goes on."""
+    """The caller's deadline is over; the query goes on."""
 
 
 class Query:
-    """A query at work in a thread of its own, so that each caller waits as long as it wants to."""
+    """A query in a thread of its own, so that each caller has its own deadline."""
 
     def __init__(self, key: Hashable, work: Callable[[], Any], scope: Scope) -> None:
         self.key = key
@@ -36,12 +36,12 @@ class Query:
         self.thread = 0
         self._work = work
         self._scope = scope
-        # Held while the query is at work.  Not an Event: a signal handler may wait, too.
+        # Held while the query runs.  Not an Event: a signal handler may wait, too.
         self._busy = threading.Lock()
         self._busy.acquire()
 
     def run(self) -> None:
-        """Do the work; its error is kept for who waits, until ``finish``."""
+        """Do the work; keep its result or error for the callers."""
         self.thread = threading.get_ident()
         try:
             with self._scope.entered():
@@ -50,12 +50,12 @@ class Query:
             self.error = error
 
     def finish(self) -> None:
-        """Let those go on who wait."""
+        """Wake the callers."""
         self.over = True
         self._busy.release()
 
     def wait(self, deadline: float) -> bool:
-        """Wait for the end; false at the deadline (``time.monotonic``)."""
+        """Wait for the end; false at the deadline (``time.monotonic()``)."""
         while not self.over:
             left = deadline - time.monotonic()
             if left <= 0:
@@ -66,7 +66,7 @@ class Query:
         return True
 
     def end(self) -> None:
-        """Nobody waits for the answer any more: end what runs on the host."""
+        """End what runs on the host: no caller is left."""
         if not self.over:
             self._scope.end()
 
@@ -74,7 +74,7 @@ class Query:
 class Queries:
     """The queries of one host, never two at a time.
 
-    Threads that want to know the same wait for one answer.  ``at_work``: the query, if any.
+    Threads that need the same answer share one query.  ``at_work``: the running query, if any.
     """
 
     def __init__(self, connection: Connection, host: str) -> None:
@@ -88,7 +88,7 @@ class Queries:
         self.at_work: Query | None = None
 
     def close(self) -> None:
-        """End a query that nobody waits for."""
+        """End a query that no thread waits for."""
         query = self.at_work
         if query is not None and query.callers == 0:
             query.end()
@@ -96,7 +96,7 @@ class Queries:
     def ask(
         self, key: Hashable, work: Callable[[], Any], deadline: float | None = None
     ) -> tuple[Query, bool]:
-        """Have a query made, or wait for the one that is at work; whether it was made for this.
+        """Start a query, or wait for the running one; returns it and whether this call started it.
 
         Raises what the query raised, if it was of the same kind, and ``Late`` at the deadline.
         """
@@ -106,7 +106,7 @@ class Queries:
             query = self.at_work
             mine = query is None
             if query is None:
-                query = self.at_work = Query(key, work, Scope(self._connection._commands))
+                query = self.at_work = Query(key, work, self._connection.internal.scope())
                 threaded = self._start(query)
             query.callers += 1
         try:
@@ -138,7 +138,7 @@ class Queries:
         return query, mine
 
     def _start(self, query: Query) -> bool:
-        """Begin a query in a thread; false where there can be none: at the end of the program."""
+        """Start a query in a thread; false at the end of the program, where no thread can start."""
         try:
             thread = threading.Thread(
                 target=self._run, args=(query,), name="openssh-jobs-query", daemon=True
@@ -153,7 +153,7 @@ class Queries:
 
     def _run(self, query: Query) -> None:
         query.run()
-        # First of all the next one may begin: who goes on must not meet this one again.
+        # First let the next query begin: a caller that goes on must not find this one again.
         with self._state:
             if self.at_work is query:
                 self.at_work = None

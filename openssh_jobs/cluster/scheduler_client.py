@@ -9,7 +9,9 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..commands.quoting import quote
+from ..commands.quoting import join
+from ..commands.scripts import Shell
+from ..commands.scripts import script as shell_script
 from ..errors import SchedulerError
 from ..openssh import at_fork
 from ..openssh.locks import CallLock
@@ -27,7 +29,7 @@ QUERY_TIMEOUT = 180.0
 """Seconds for one answer of a scheduler; Slurm's own clients give up after 60 to 100."""
 
 
-class Asker:
+class SchedulerClient:
     """Runs a scheduler's scripts on a host.  ``scheduler``: a name, an object or ``auto``."""
 
     def __init__(
@@ -59,41 +61,38 @@ class Asker:
     def run(self, script: bytes, timeout: float, *, once: bool = False) -> CommandResult[str]:
         """Run shell text where the scheduler's commands are found.
 
-        ``once``: an error before it began says for certain that nothing was run (``.sent``).
+        ``once``: the ``.sent`` of an error says for certain if nothing was run.
         """
         before = self._prologue + b"\n" if self._prologue else b""
-        if once:
-            return self.connection._run_once(
-                before + script, login_shell=self._login_shell, timeout=timeout
-            )
-        return self.connection.run(before + script, login_shell=self._login_shell, timeout=timeout)
+        run = self.connection.internal.run_once if once else self.connection.run
+        return run(before + script, login_shell=self._login_shell, timeout=timeout)
 
     def ask(self, script: str, timeout: float = QUERY_TIMEOUT) -> CommandResult[str]:
-        """Run a scheduler's script; what it says is the parser's to judge."""
+        """Run a scheduler's script; raises nothing for what it prints or for its status."""
         return self.run_sh(script.encode("utf-8", "surrogateescape"), timeout)
 
     def run_sh(self, script: bytes, timeout: float, *, once: bool = False) -> CommandResult[str]:
-        """Run a POSIX script as ``run`` does, and look at the host's clock on the way."""
+        """Run a POSIX script as ``run`` does, and note the time by the host's clock."""
         mark = f"OJT+{os.urandom(8).hex()}"
-        clock = f'printf "{mark} %s\\n" "$(date +%s 2>/dev/null)"\n'.encode()
+        text = shell_script("cluster/scheduler_client", mark=mark, script=Shell(script))
         began = time.time()
-        done = self.run(b"exec /bin/sh -c " + quote(clock + script), timeout, once=once)
+        done = self.run(b"exec " + join(("/bin/sh", "-c", text)), timeout, once=once)
         said = re.search(rf"^{re.escape(mark)} (\d*)\n", done.stdout, re.MULTILINE)
         if said is None:
             return done
         if said[1] and len(said[1]) < 13:
             ended = time.time()
             skew = int(said[1]) - (began + ended) / 2
-            # Within the round trip, and the second that is not told, the clocks may be equal.
+            # Within the round trip, and the fraction of a second, the clocks may be equal.
             self._skew = skew if abs(skew) > (ended - began) / 2 + 1 else 0.0
         return replace(done, stdout=done.stdout[: said.start()] + done.stdout[said.end() :])
 
     def host_time(self) -> float:
-        """Now, in seconds since 1970 by the host's clock as far as it was seen, else by ours."""
+        """Now, in seconds since 1970: by the host's clock once it was seen, else by ours."""
         return time.time() + (self._skew or 0.0)
 
     def scheduler(self) -> Scheduler:
-        """The host's scheduler; finds out which the first time.
+        """The host's scheduler; detects it the first time.
 
         Raises ``SchedulerError`` of kind ``scheduler_missing`` where none is found.
         """
@@ -124,7 +123,7 @@ class Asker:
         return get(name)
 
     def placed(self, error: SchedulerError) -> SchedulerError:
-        """The parser's error with the host in front; a lost scheduler is looked for anew."""
+        """The parser's error with the host's name; one that is missing now is detected again."""
         if error.host is None:
             error.host = self.host
         if error.kind == "scheduler_missing" and self._finds:

@@ -1,14 +1,15 @@
-"""What a caller of ``submit`` asks for, checked before anything is sent."""
+"""``Specification``: the parameters of ``submit``, checked before anything is sent."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import posixpath
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import timedelta
 from typing import Any
 
@@ -23,10 +24,10 @@ _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
 def check_token(token: str) -> str:
-    """A token that is one; ``InputError`` for any other text."""
+    """The token; raises ``InputError`` for any other text."""
     if not isinstance(token, str) or not _TOKEN.match(token):
         raise InputError(
-            f"{token!r} is no token",
+            f"{token!r} is not a token",
             advice="A token is 1 to 64 letters, digits, dots, dashes and underscores.",
         )
     return token
@@ -40,12 +41,12 @@ def job_ids(jobs: Any) -> tuple[str, ...]:
         jobs = [jobs]
     if not isinstance(jobs, Iterable) or isinstance(jobs, bytes | bytearray):
         raise InputError(f"not a job and not an id: {jobs!r}")
-    return tuple(str(JobId.parse(getattr(one, "id", one))) for one in jobs)
+    return tuple(str(JobId.parse(getattr(job, "id", job))) for job in jobs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Specification:
-    """What a caller of ``submit`` asked for, checked; nothing has been sent yet.
+    """The parameters of ``submit``, checked.  ``content``: the local script's bytes.
 
     Raises ``InputError`` or the ``OSError`` of a local file.
     """
@@ -76,48 +77,28 @@ class Specification:
     def of(
         cls, *, env: Mapping[str, str] | None, max_array: int | None = None, **asked: Any
     ) -> Specification:
-        """Check what was asked and read the local script."""
+        """Check the parameters and read the local script."""
         given = [key for key in ("script", "script_file", "script_text") if asked[key] is not None]
         if len(given) != 1:
             raise InputError(
                 "give exactly one of script (a path on the host), script_file (a local file) and "
                 f"script_text, not {' and '.join(given) or 'none'}"
             )
-        content = None
-        if asked["script_file"] is not None:
-            asked["script_file"] = os.fspath(asked["script_file"])
-            content = read_script(asked["script_file"])
-        if asked["script_text"] is not None:
-            content = to_bytes(asked["script_text"])
-        if content is not None:
-            _check_script(content)
+        content = _local_script(asked)
         script = asked["script"]
         if script is not None and ("\0" in script or not script.strip("/")):
-            raise InputError(f"{script!r} is no path of a script")
+            raise InputError(f"{script!r} is not the path of a script")
         if asked["upload"] is not None:
-            asked["upload"] = os.fspath(asked["upload"])
-            if not os.path.isdir(asked["upload"]):
-                error = NotADirectoryError if os.path.exists(asked["upload"]) else FileNotFoundError
-                number = 20 if error is NotADirectoryError else 2
-                raise error(number, "upload is to be a local directory", asked["upload"])
-            if asked["directory"] is None:
-                raise InputError("upload needs directory=, its name on the host")
-            _check_uploaded_script(asked["upload"], asked["script"])
+            _check_upload(asked)
         for key in ("after_ok", "after_any", "after_failed"):
             asked[key] = job_ids(asked[key])
         if isinstance(asked["options"], str):
-            raise InputError("options is a list of words, not one text")
+            raise InputError("options must be a list of words, not one text")
         asked["options"] = tuple(asked["options"])
-        for name, value in (env or {}).items():
-            if not isinstance(value, str) or "\0" in value:
-                raise InputError(f"the value of {name!r} in env is no text without zero bytes")
-        try:
-            exports(env or {})
-        except ValueError as error_in_env:
-            raise InputError(str(error_in_env)) from None
+        _check_environment(env or {})
         made = cls(env=dict(env or {}), content=content, **asked)
         if made.script_name.startswith(".oj-"):
-            raise InputError(f"the script's name {made.script_name!r} is one of this package's own")
+            raise InputError(f"the script's name {made.script_name!r} is reserved for this package")
         made.request("x", None, max_array)  # the scheduler's own checks of names and numbers
         return made
 
@@ -134,31 +115,15 @@ class Specification:
     def request(
         self, script: str, token: str | None, max_array: int | None = None
     ) -> SubmitRequest:
-        """What the scheduler's file gets to see."""
-        return SubmitRequest(
-            script=script,
-            directory=self.directory,
-            name=self.name,
-            array=self.array,
-            after_ok=self.after_ok,
-            after_any=self.after_any,
-            after_failed=self.after_failed,
-            hold=self.hold,
-            queue=self.queue,
-            account=self.account,
-            time_limit=self.time_limit,
-            nodes=self.nodes,
-            cpus=self.cpus,
-            memory=self.memory,
-            gpus=self.gpus,
-            token=token,
-            env_names=tuple(self.env),
-            options=self.options,
-            max_array=max_array or MOST_ELEMENTS,
-        )
+        """What the scheduler's class gets to build the submit command."""
+        names = {field.name for field in fields(SubmitRequest)} & self.__dataclass_fields__.keys()
+        own: dict[str, Any] = {name: getattr(self, name) for name in names}
+        own |= {"script": script, "token": token, "env_names": tuple(self.env)}
+        own["max_array"] = max_array or MOST_ELEMENTS
+        return SubmitRequest(**own)
 
     def digest(self, scheduler: str) -> str:
-        """A fingerprint of all that was asked; values of ``env`` go in only as a hash."""
+        """A hash of all parameters; values of ``env`` go in only as a hash."""
         facts = asdict(self)
         facts["content"] = hashlib.sha256(self.content or b"").hexdigest()
         facts["env"] = hashlib.sha256(exports(dict(sorted(self.env.items())))).hexdigest()
@@ -173,21 +138,55 @@ def read_script(path: str) -> bytes:
         return handle.read()
 
 
+def _local_script(asked: dict[str, Any]) -> bytes | None:
+    """The bytes of ``script_file`` or ``script_text``, checked; ``None`` for neither."""
+    content = None
+    if asked["script_file"] is not None:
+        asked["script_file"] = os.fspath(asked["script_file"])
+        content = read_script(asked["script_file"])
+    if asked["script_text"] is not None:
+        content = to_bytes(asked["script_text"])
+    if content is not None:
+        _check_script(content)
+    return content
+
+
+def _check_upload(asked: dict[str, Any]) -> None:
+    asked["upload"] = upload = os.fspath(asked["upload"])
+    if not os.path.exists(upload):
+        raise FileNotFoundError(errno.ENOENT, "upload must be a local directory", upload)
+    if not os.path.isdir(upload):
+        raise NotADirectoryError(errno.ENOTDIR, "upload must be a local directory", upload)
+    if asked["directory"] is None:
+        raise InputError("upload needs directory=, its name on the host")
+    _check_uploaded_script(upload, asked["script"])
+
+
+def _check_environment(env: Mapping[str, str]) -> None:
+    for name, value in env.items():
+        if not isinstance(value, str) or "\0" in value:
+            raise InputError(f"the value of {name!r} in env must be text without zero bytes")
+    try:
+        exports(env)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
 def _check_script(content: bytes) -> None:
     if not content.strip():
         raise InputError("the script is empty")
     if b"\0" in content:
-        raise InputError("the script holds zero bytes: it is no text")
+        raise InputError("the script holds zero bytes: it is not text")
 
 
 def _check_uploaded_script(upload: str, script: str | None) -> None:
-    """A script that comes with the upload is looked at here, before anything is sent."""
+    """Check a script that comes with the upload, before anything is sent."""
     if script is None or script.startswith(("/", "~/")):
         return
     path = os.path.join(upload, script)
     if os.path.isfile(path):
         _check_script(read_script(path))
     elif os.path.isdir(path):
-        raise IsADirectoryError(21, "the script is a directory", path)
+        raise IsADirectoryError(errno.EISDIR, "the script is a directory", path)
     elif not os.path.lexists(path):
-        raise FileNotFoundError(2, "upload has no such script", path)
+        raise FileNotFoundError(errno.ENOENT, "upload has no such script", path)

@@ -1,26 +1,25 @@
-"""One submission: what is asked for, checked and written down before a byte is sent.
+"""One submission: checked, written to the journal, then carried to the host.
 
 On the host a submission has a private directory of its own, ``DIRECTORY/.openssh_jobs/TOKEN/``,
 that holds the script as it was submitted; its path carries the token to where the scheduler shows
 it.  Where others could replace that directory it is ``~/.openssh_jobs/TOKEN/`` (see
-``remote/private_directory.py``).
+``files/private_directory.py``).
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import posixpath
-import re
 import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .. import settings
 from ..commands.command_line import exports
-from ..commands.os_errors import error_of, refused
-from ..commands.quoting import quote, quote_path, to_bytes, to_text
+from ..commands.quoting import to_bytes
+from ..commands.scripts import Shell
+from ..commands.scripts import script as shell_script
 from ..errors import (
     CommandFailed,
     CommandTimeout,
@@ -33,34 +32,26 @@ from ..errors import (
     SubmitRejected,
     SubmitUnknown,
 )
-from ..files.private_directory import (
-    MADE,
-    PRIVATE,
-    functions,
-    place_functions,
-    remove_made_script,
-    remove_script,
-)
+from ..files.private_directory import MADE, PRIVATE
 from ..jobs import JobId
 from ..openssh import pid_file
 from ..schedulers.base import SubmitRequest
 from ..schedulers.fields import expand_array
 from ..schedulers.launcher.any_shell import ENVIRONMENT
-from ..transfer.options import Options
-from .exit_record import brings_environment, put_launcher, wants_launcher
+from .job_files import made_mark
 from .journal import ASKED, SENDING, Row
 from .specification import Specification, check_token, read_script
-from .specification import job_ids as job_ids
 
 if TYPE_CHECKING:
-    from ..connection import Connection
-    from .scheduler_client import Asker
+    from .exit_record import ExitRecords
+    from .job_files import JobFiles
+    from .scheduler_client import SchedulerClient
 
 log = logging.getLogger("openssh_jobs.cluster.submission")
 
 _ENVIRONMENT = ".oj-env"
 SUBMIT_TIMEOUT = 120.0
-"""Seconds that a submit command may take; one that has no answer by then may have worked."""
+"""Seconds that a submit command may take; without an answer by then it may have worked."""
 
 
 def open_submission(row: Row) -> OpenSSHJobsError:
@@ -85,53 +76,27 @@ def private_of(row: Row) -> str:
     return row.place or posixpath.join(row.directory, PRIVATE, row.token)
 
 
-def remove_private(connection: Connection, directory: str, token: str) -> None:
-    """Remove the private directory of a submission; what does not carry our mark stays, logged."""
-    answer = connection._shell.call(remove_script(directory, check_token(token)), again=True)
-    if answer.status != 0:
-        why = " ".join(to_text(answer.stderr).split())
-        log.warning("%s: the files of %s were not removed: %s", connection.host, token, why)
-
-
-# Prints, each with a NUL behind it: whether the job's directory was made, the private directory,
-# why that lies in the home directory, and why it cannot lie there either.
-_MAKE = rb"""
-oj_d=@D@
-if [ -e "$oj_d" ] && [ ! -d "$oj_d" ]; then echo 'Not a directory' >&2; exit 2; fi
-oj_made=
-if [ ! -d "$oj_d" ]; then
-  mkdir -p -- @UP@ 2>/dev/null || mkdir -p -- "$oj_d" || exit 2
-  if mkdir -- "$oj_d" 2>/dev/null; then
-    oj_made=made
-    (cd -P "$oj_d" && set -C && : >@MADE@) || exit 2
-  else
-    mkdir -p -- "$oj_d" || exit 2
-  fi
-fi
-oj_place "$oj_d" @TOKEN@ @CALL@
-oj_r=$?
-printf '%s\0' "$oj_made" "$oj_private" "$oj_reason" "$oj_why"
-case $oj_r in 0) ;; 1) exit 5;; 3) exit 6;; *) exit 2;; esac
-"""
-
-
 class Submission:
     """Carries one specification to the host and brings back the job's id."""
 
     def __init__(
         self,
-        asker: Asker,
+        client: SchedulerClient,
+        files: JobFiles,
+        records: ExitRecords,
         specification: Specification,
         token: str | None,
         *,
         record_exit: bool | str = False,
     ) -> None:
-        self._asker = asker
-        self._connection = asker.connection
-        self._journal = asker.journal
-        self._scheduler = asker.scheduler()
+        self._client = client
+        self._files = files
+        self._records = records
+        self._connection = client.connection
+        self._journal = client.journal
+        self._scheduler = client.scheduler()
         self._specification = specification
-        self._host = asker.host
+        self._host = client.host
         self.token = check_token(token) if token is not None else "t" + secrets.token_hex(8)
         self.directory = self._private = ""
         self._record_exit, self._launcher, self._brings_env = record_exit, False, False
@@ -140,7 +105,7 @@ class Submission:
         self._marked = specification.upload is not None
 
     def submit(self) -> Row:
-        """Do it, or find that it was done: the row of the journal with the job's id.
+        """Submit, or find that this was done before: the row of the journal with the job's id.
 
         Raises ``InputError`` for a token with another specification, ``SubmitRejected`` and
         ``SubmitLimit`` where there is certainly no job, ``SubmitUnknown`` where there may be one,
@@ -149,16 +114,16 @@ class Submission:
         """
         wanted = self._specification
         digest = wanted.digest(self._scheduler.name)
-        self.directory = self._connection._files.absolute(wanted.directory or "~").rstrip("/")
+        self.directory = self._connection.internal.absolute(wanted.directory or "~").rstrip("/")
         script = wanted.script
         if script is not None and not script.startswith(("/", "~/")):
             script = posixpath.join(self.directory, script)
         self._private = posixpath.join(self.directory, PRIVATE, self.token)
-        self._text()  # refuses what the scheduler cannot do
+        self._text()  # raises for what the scheduler cannot do
         if self._scheduler.needs_script(self._request()):
             self._scheduler.check_script(self._request(), self._own_script(script))
-        self._brings_env = brings_environment(self._asker, wanted.env, self._record_exit)
-        self._launcher = self._brings_env or wants_launcher(self._asker, self._record_exit)
+        self._brings_env = self._records.bring_environment(wanted.env, self._record_exit)
+        self._launcher = self._brings_env or self._records.are_wanted(self._record_exit)
         new = Row(
             host=self._host,
             token=self.token,
@@ -202,34 +167,20 @@ class Submission:
         return self._connection.read_bytes(script)
 
     def _undo(self) -> None:
-        """Nothing was submitted: the same token may try again, and nothing is left on the host.
+        """Remove everything of a submission that was not sent, on the host and from the journal.
 
         What cannot be removed now is removed by the next call with this token.
         """
         facts = {"stage": ASKED, "caller": "", "call": self._call}
         self._journal.change(self._host, self.token, **facts)
         try:
-            if self._remove(self.directory, self._call):
+            if self._files.undo(self.directory, self.token, self._call):
                 self._journal.forget(self._host, self.token, self._call)
         except (OpenSSHJobsError, OSError) as error:
             log.info("%s: %s was not tidied up: %s", self._host, self.directory, error)
 
-    def _remove(self, directory: str, call: str) -> bool:
-        """Remove what a call has made on the host, as its marks say; false where some of it stays.
-
-        Another run's directory of the same name carries no such mark.
-        """
-        scripts = remove_script(directory, self.token, call), remove_made_script(directory, call)
-        # Another call's directory of this token (1) stays: that is nothing to wait for.
-        script = b"( %b ) 2>/dev/null; oj_r=$?; ( %b ) && [ $oj_r -le 1 ]" % scripts
-        answer = self._connection._shell.call(script, again=True)
-        if answer.status != 0:
-            why = " ".join(to_text(answer.stderr).split())
-            log.warning("%s: %s is left as it is: %s", self._host, directory, why)
-        return answer.status == 0
-
     def _settled(self, row: Row, new: Row) -> Row | None:
-        """What the journal knows of this token already, or the job itself has written down."""
+        """The row of a token that has a job by the journal, or by what its launcher wrote."""
         if not row.opened:
             return None
         if row.stage == ASKED and row.job_id is None and self._taken_over(row, new):
@@ -249,7 +200,7 @@ class Submission:
         return self._accepted(job_id)
 
     def _taken_over(self, row: Row, new: Row) -> bool:
-        """Go on where a call ended that had sent no submit command.  False where that one did."""
+        """Take over from a call that ended before its submit command.  False if it sent that."""
         if row.caller and not pid_file.ended(row.caller):
             raise SubmitUnknown(
                 f"another call with this token is at work (process {row.caller.partition('-')[0]})",
@@ -263,7 +214,7 @@ class Submission:
             raise open_submission(replace(now or row, stage=SENDING))
         try:
             if row.call:
-                self._remove(row.directory, row.call)
+                self._files.undo(row.directory, self.token, row.call)
         except BaseException:
             self._journal.change(self._host, self.token, call=row.call, caller="")
             raise
@@ -271,17 +222,12 @@ class Submission:
 
     def _owner(self, row: Row) -> str | None:
         """The job id that the launcher wrote to ``TOKEN/owner``, or ``None``."""
-        script = (
-            b"oj_find %b %b || { [ $? -ne 1 ] || printf '%%s\\n' \"$oj_why\" >&2; exit 0; }; "
-            b"[ -f owner ] && [ ! -L owner ] && head -c 256 owner; exit 0"
-        ) % (quote(row.directory), quote(row.token))
-        answer = self._connection._shell.call(functions().encode() + script, again=True)
-        if answer.stderr:
-            log.warning("%s: %s was not read: %s", row.host, row.token, to_text(answer.stderr))
         try:
-            return str(JobId.parse(to_text(answer.stdout).strip()))
+            return str(
+                JobId.parse(self._files.read_private(row.directory, row.token, "owner").strip())
+            )
         except InputError:
-            return None  # nobody has yet, or its job has no launcher
+            return None  # not written yet, or the job has no launcher
 
     def _accepted(self, job_id: str) -> Row:
         self._journal.change(
@@ -289,7 +235,7 @@ class Submission:
             self.token,
             job_id=job_id,
             state="pending",
-            submitted=self._asker.host_time(),  # compared with times that the host tells
+            submitted=self._client.host_time(),  # compared with times by the host's clock
         )
         row = self._journal.by_token(self._host, self.token)
         if row is None:
@@ -302,15 +248,19 @@ class Submission:
     def _prepare(self, script: str | None) -> None:
         wanted = self._specification
         if wanted.upload is not None:
-            # The mark comes with the directory, so that nobody else's is ever taken for it.
-            options = Options(mark=os.fsencode(MADE + self._call))
-            self._connection._transfer.put(wanted.upload, self.directory, options)
-        submitted = self._place(script)
+            # The mark comes with the directory, so that no other directory is taken for it.
+            mark = os.fsencode(MADE + self._call)
+            self._connection.put(wanted.upload, self.directory, mark=mark)
+        made = self._files.create(
+            self.directory, self.token, self._call, script, wanted.script_name
+        )
+        self._private = made.path
+        self._marked = self._marked or made.made
+        submitted = posixpath.join(made.path, wanted.script_name)
         if wanted.content is not None:
             self._connection.write_bytes(submitted, wanted.content)
         if self._launcher:
-            put_launcher(
-                self._asker,
+            self._records.put_launcher(
                 wanted.content,
                 private=self._private,
                 submitted=submitted,
@@ -320,76 +270,23 @@ class Submission:
             )
         if self._brings_env:
             values = to_bytes("".join(f"{name}={value}\0" for name, value in wanted.env.items()))
-            self._write_environment(posixpath.join(self._private, ENVIRONMENT), values)
+            self._files.write_private(posixpath.join(self._private, ENVIRONMENT), values)
         elif wanted.env:
             path = posixpath.join(self._private, _ENVIRONMENT)
-            self._write_environment(path, exports(wanted.env))
-
-    def _place(self, script: str | None) -> str:
-        """Make the private directory, and put a script of the host there; the script's path."""
-        words = {
-            b"@D@": quote(self.directory),
-            b"@UP@": quote(posixpath.dirname(self.directory) or "/"),
-            b"@TOKEN@": quote(self.token),
-            b"@CALL@": quote(self._call),
-            b"@MADE@": quote("./" + MADE + self._call),
-        }
-        text = re.sub(b"@[A-Z]+@", lambda found: words[found[0]], _MAKE)
-        if script is not None:
-            one, name = quote_path(script), quote_path(self._specification.script_name)
-            text += (
-                b"if [ ! -f %b ]; then if [ -e %b ]; then echo 'Is a directory' >&2; else "
-                b"echo 'No such file or directory' >&2; fi; exit 3; fi; "
-                b"if [ ! -s %b ]; then exit 4; fi; cp -p -- %b %b || exit 3"
-                % (one, one, one, one, name)
-            )
-        answer = self._connection._shell.call(place_functions().encode() + text)
-        if answer.status == 4:
-            raise InputError(f"the script {script} is empty", host=self._host)
-        made, place, reason, why, _ = (*map(to_text, answer.stdout.split(b"\0")), *[""] * 5)[:5]
-        if answer.status == 5:
-            error = refused(errno.EPERM, self.directory, host=self._host, detail=f"{reason}; {why}")
-            error.advice = "Take the permissions of your home directory from others (chmod go-w ~)."
-            raise error
-        if answer.status == 6:
-            raise SubmitUnknown(
-                f"the host has the files of an earlier submission with this token ({place})",
-                token=self.token,
-                kind="no_job_id",
-                host=self._host,
-                advice=f"Look for a job whose script lies there, and remove {place} or take "
-                "another token.",
-            )
-        if answer.status != 0:
-            path = script if answer.status == 3 and script is not None else self.directory
-            raise error_of(to_text(answer.stderr), path, host=self._host)
-        self._marked = self._marked or made == "made"
-        self._private = place
-        if reason:
-            log.warning(
-                "%s: the job's private files lie in %s, because %s", self._host, place, reason
-            )
-        return posixpath.join(place, self._specification.script_name)
-
-    def _write_environment(self, path: str, text: bytes) -> None:
-        """The environment for the job, in a file that only its owner can read."""
-        script = b"umask 077; set -C; cat > " + quote_path(path)
-        done = self._connection.run(script, input=text, text=False, timeout=SUBMIT_TIMEOUT)
-        if done.returncode != 0:
-            raise error_of(to_text(done.stderr), path, host=self._host)
+            self._files.write_private(path, exports(wanted.env))
 
     # ------------------------------------------------------------------ the one command
 
     def _send(self) -> Row:
         try:
             script = self._command()
-            # On disk before the command is on its way: from now on there may be a job.
+            # On disk before the command is sent: from now on there may be a job.
             self._journal.change(self._host, self.token, stage=SENDING, place=self._private)
         except BaseException:
             self._undo()
             raise
         try:
-            done = self._asker.run_sh(script, SUBMIT_TIMEOUT, once=True)
+            done = self._client.run_sh(script, SUBMIT_TIMEOUT, once=True)
         except (ConnectError, ConnectionLost, CommandTimeout, CommandFailed, SessionLimit) as error:
             if error.sent == "no":
                 self._undo()
@@ -416,19 +313,17 @@ class Submission:
 
     def _command(self) -> bytes:
         """The submit command with what comes before it."""
-        script = self._text().encode("utf-8", "surrogateescape")
-        # Said where it is certain that the submit command was not started.
-        failed = b"|| { echo %b; exit 125; }\n" % quote(self._not_started)
+        environment = ""
         if self._specification.env and not self._brings_env:
-            path = quote_path(posixpath.join(self._private, _ENVIRONMENT))
-            script = b". %b && rm -f -- %b %b" % (path, path, failed) + script
-        if self._marked:
-            # The directory is the job's from now on.
-            script = b"(\n%b\n)\noj_r=$?; [ $oj_r -ne 0 ] || rm -f %b; exit $oj_r" % (
-                script,
-                quote("./" + MADE + self._call),
-            )
-        return b"cd -- " + quote_path(self.directory) + b" " + failed + script
+            environment = posixpath.join(self._private, _ENVIRONMENT)
+        return shell_script(
+            "cluster/submit",
+            not_started=self._not_started,
+            directory=self.directory,
+            environment=environment,
+            command=Shell(to_bytes(self._text())),
+            mark=made_mark(self._call) if self._marked else "",
+        )
 
     @property
     def _not_started(self) -> str:

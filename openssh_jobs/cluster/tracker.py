@@ -1,6 +1,6 @@
-"""What is known of the jobs that somebody watches: statuses over time, none made up.
+"""``Tracker``: what is known about the jobs under watch, and when the queue has to be queried.
 
-Nothing here asks a host: a ``Poller`` asks and tells this object what came back.
+Sends nothing itself: a ``Poller`` queries the host and passes each answer on.
 """
 
 from __future__ import annotations
@@ -40,19 +40,21 @@ def rest_after(duration: float, interval: float, failures: int = 0) -> float:
 
 
 def _locked(
-    method: Callable[Concatenate[Watch, P], T],
-) -> Callable[Concatenate[Watch, P], T]:
+    method: Callable[Concatenate[Tracker, P], T],
+) -> Callable[Concatenate[Tracker, P], T]:
     @functools.wraps(method)
-    def alone(self: Watch, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def alone(self: Tracker, /, *args: P.args, **kwargs: P.kwargs) -> T:
         with self._lock:
             return method(self, *args, **kwargs)
 
     return alone
 
 
-class Watch:
-    """The memory of one cluster's jobs, shared by threads.  ``grace``: seconds to look for a job
-    that is gone."""
+class Tracker:
+    """The state of one cluster's jobs; safe for threads.
+
+    ``grace``: seconds to keep querying a job that left the queue.
+    """
 
     def __init__(self, grace: float) -> None:
         self.grace = grace
@@ -65,7 +67,7 @@ class Watch:
         self._error: SchedulerError | None = None
         self._early: float | None = None
         self.changes = 0
-        """Grows with all that is done to jobs: what was asked before is old then."""
+        """Counts what was done to jobs: an answer from before the last change is out of date."""
         at_fork.renew(self)
 
     def _after_fork(self) -> None:
@@ -75,52 +77,52 @@ class Watch:
 
     @_locked
     def follow(self, *ids: str) -> None:
-        """Watch these jobs from now on."""
-        for one in ids:
-            if one not in self._jobs:
-                self._jobs[one] = JobEvidence(time.monotonic())
+        """Follow these jobs from now on."""
+        for job_id in ids:
+            if job_id not in self._jobs:
+                self._jobs[job_id] = JobEvidence(time.monotonic())
 
     @_locked
-    def told(self, status: JobStatus) -> None:
-        """Watch this job, of which the journal says this: it stands until a host says more."""
+    def add_known(self, status: JobStatus) -> None:
+        """Follow this job with what the journal says, which holds until the host says more."""
         self.follow(status.job_id)
         job = self._jobs[status.job_id]
         if job.status is None:
             job.status = status
-            # So another program, which has ended since, has left it.
-            job.doomed = status.reason == CANCEL_ACCEPTED
+            # Written by the program that cancelled it.
+            job.cancelled = status.reason == CANCEL_ACCEPTED
             job.was_waiting = status.state in WAITING
 
     @_locked
     def lasting_reason(self, status: JobStatus) -> str | None:
-        """The reason to write down: that of the status, or that the job is to end."""
+        """The reason for the journal: that of the status, or that the job was cancelled."""
         job = self._jobs[status.job_id]
-        return CANCEL_ACCEPTED if job.doomed and not job.is_settled else status.reason
+        return CANCEL_ACCEPTED if job.cancelled and not job.is_settled else status.reason
 
     @_locked
-    def submitted(self, job_id: str, interval: float) -> None:
-        """A job was submitted: the next look may come 2 s from now, if the interval is longer."""
+    def add_submitted(self, job_id: str, interval: float) -> None:
+        """Follow a new job: the next query may come after 2 s, if the interval is longer."""
         self.follow(job_id)
-        self._jobs[job_id].fresh = True
+        self._jobs[job_id].is_new = True
         if self._early is None:
             self._early = time.monotonic() + min(interval, FIRST_LOOK)
         self.changes += 1
 
     @_locked
-    def disturbed(self) -> None:
-        """Something was done to jobs: the last answer is old."""
+    def outdate(self) -> None:
+        """Mark the last answer as out of date: something was done to jobs."""
         self._early = time.monotonic()
         self.changes += 1
 
     @_locked
-    def cancelled(self, ids: Iterable[str]) -> None:
-        """The scheduler accepted that these jobs, or all elements of these arrays, are to end."""
-        wishes = [JobId.parse(one) for one in ids]
-        for one, job in self._jobs.items():
-            this = JobId.parse(one)
-            wished = any(wish.matches(this) or wish.contains(this) for wish in wishes)
-            if wished and not job.is_settled:
-                job.doomed = True
+    def cancel_accepted(self, ids: Iterable[str]) -> None:
+        """The scheduler accepted to cancel these jobs and all members of these arrays."""
+        cancelled = [JobId.parse(job_id) for job_id in ids]
+        for job_id, job in self._jobs.items():
+            this = JobId.parse(job_id)
+            is_meant = any(other.matches(this) or other.contains(this) for other in cancelled)
+            if is_meant and not job.is_settled:
+                job.cancelled = True
                 job.was_waiting = job.status is not None and job.status.state in WAITING
 
     @property
@@ -137,90 +139,94 @@ class Watch:
     def seconds_until_due(self, interval: float) -> float:
         """How long the last answer is still good for."""
         due = self._ended + rest_after(self._duration, interval, self._failures)
-        # Nothing is worth asking one who does not answer more often.
+        # A scheduler that does not answer is not queried earlier for a new job.
         if self._early is not None and not self._failures:
             due = min(due, max(self._early, self._ended + min(interval, FIRST_LOOK)))
         return max(0.0, due - time.monotonic())
 
     @_locked
-    def strangers(self, wanted: Iterable[str]) -> list[str]:
-        """Of these, the jobs of other programs about which nobody was asked yet."""
-        jobs = ((one, self._jobs[one]) for one in wanted)
-        return [one for one, job in jobs if not (job.asked or job.fresh or job.is_settled)]
+    def never_queried(self, wanted: Iterable[str]) -> list[str]:
+        """Of these, the jobs submitted elsewhere that no query has covered yet."""
+        jobs = ((job_id, self._jobs[job_id]) for job_id in wanted)
+        return [
+            job_id for job_id, job in jobs if not (job.was_queried or job.is_new or job.is_settled)
+        ]
 
     @_locked
     def seconds_until(self, wanted: Sequence[str], interval: float) -> float | None:
-        """Seconds until the queue is to be asked for these jobs; ``None`` for not now.
+        """Seconds until the next query for these jobs; ``None``: the last answer is good enough.
 
-        A job of which nothing is known yet may be asked about 2 s after the last query; for all
+        A job about which nothing is known yet may be queried 2 s after the last query; for all
         others the last answer is good until the interval is over.
         """
         now = time.monotonic()
-        unsettled = [job for job in (self._jobs[one] for one in wanted) if not job.is_done]
+        unsettled = [job for job in (self._jobs[job_id] for job_id in wanted) if not job.is_done]
         if not unsettled:
             return None
         if self._failures:
             return None if self.seconds_until_due(interval) > 0 else 0.0
-        if self.strangers(wanted):
+        if self.never_queried(wanted):
             return max(0.0, self._ended + min(interval, FIRST_LOOK) - now)
-        if self._early is not None and all(job.fresh and not job.asked for job in unsettled):
+        if self._early is not None and all(job.is_new and not job.was_queried for job in unsettled):
             return None if now < self._early else 0.0
         return None if self.seconds_until_due(interval) > 0 else 0.0
 
     @_locked
     def unsettled(self, wanted: Iterable[str] = ()) -> list[str]:
         """``wanted`` and all other jobs that may still change: one query serves them all."""
-        others = [one for one in self._jobs if not self.is_over(one)]
-        return [one for one in dict.fromkeys([*wanted, *others]) if not self._jobs[one].is_done]
+        others = [job_id for job_id in self._jobs if not self.is_over(job_id)]
+        return [
+            job_id for job_id in dict.fromkeys([*wanted, *others]) if not self._jobs[job_id].is_done
+        ]
 
     @_locked
     def settled(self) -> list[str]:
-        """The jobs that are over for certain (a requeue would still be news)."""
-        return [one for one, job in self._jobs.items() if job.is_done]
+        """The jobs that are over for certain (only a requeue would change them)."""
+        return [job_id for job_id, job in self._jobs.items() if job.is_done]
 
     @_locked
     def submitted_since(self, ids: Iterable[str]) -> datetime | None:
         """When the first of these jobs was submitted; ``None`` unless that is known of all."""
-        statuses = [self._jobs[one].status for one in ids]
+        statuses = [self._jobs[job_id].status for job_id in ids]
         times = [status.submitted for status in statuses if status and status.submitted]
         return min(times) if times and len(times) == len(statuses) else None
 
     # ------------------------------------------------------------------ what came back
 
     @_locked
-    def took(
+    def take_answer(
         self, snapshot: Snapshot, taken: datetime, began: float, changes: int | None = None
     ) -> None:
-        """The queue answered a query that began at ``taken`` (``began`` on our own clock).
+        """Take the queue's answer to a query that began at ``taken`` (``began``: time.monotonic()).
 
-        ``changes``: how many there were then; what was done since wants a look of its own.
+        ``changes``: their count then; if it grew since, the next query is due early.
         """
-        self._asked(began)
+        self._note_query(began)
         self._failures, self._taken, self._error = 0, taken, snapshot.error
         if changes is None or changes == self.changes:
             self._early = None
-        for one, status in snapshot.known.items():
-            self._learn(one, status)
-        for one in snapshot.absent:
-            job = self._jobs.get(one)
+        for job_id, status in snapshot.known.items():
+            self._learn(job_id, status)
+        for job_id in snapshot.absent:
+            job = self._jobs.get(job_id)
             if job is None or job.since > began:
-                continue  # asked before the job was known: this answer cannot count against it
-            job.asked, job.unsure = True, False
+                continue  # the query began before the job was known: its silence means nothing
+            job.was_queried, job.unsure = True, False
             if not job.is_settled:
                 job.is_gone_now()
-        for one in snapshot.unknown:
-            if one in self._jobs:
-                self._jobs[one].asked = self._jobs[one].unsure = True
+        for job_id in snapshot.unknown:
+            if job_id in self._jobs:
+                self._jobs[job_id].was_queried = self._jobs[job_id].unsure = True
 
-    def _asked(self, began: float) -> None:
+    def _note_query(self, began: float) -> None:
         self._ended = time.monotonic()
         self._duration = self._ended - began
 
     @_locked
-    def also_took(self, snapshot: Snapshot) -> None:
-        """The last answer also names jobs that came under watch after it was taken."""
-        for one, status in snapshot.known.items():
-            self._learn(one, status)
+    def take_more(self, snapshot: Snapshot) -> None:
+        """Take from the last answer what it says about jobs that are followed only since then."""
+        for job_id, status in snapshot.known.items():
+            self._learn(job_id, status)
 
     def _learn(self, job_id: str, status: JobStatus) -> None:
         job = self._jobs.get(job_id)
@@ -228,80 +234,80 @@ class Watch:
             job.learn(status, self.grace)
 
     @_locked
-    def failed(self, error: SchedulerError, ids: Iterable[str], began: float) -> None:
-        """There was no answer: nothing changes but the time of the next try."""
-        self._asked(began)
+    def take_failure(self, error: SchedulerError, ids: Iterable[str], began: float) -> None:
+        """Take a query without an answer: only the time of the next one changes."""
+        self._note_query(began)
         self._error = error
         self._failures += 1
-        for one in ids:
-            self._jobs[one].asked = self._jobs[one].unsure = True
+        for job_id in ids:
+            self._jobs[job_id].was_queried = self._jobs[job_id].unsure = True
 
     @_locked
     def gone(self, ids: Iterable[str]) -> list[str]:
-        """Of these, the jobs that the queue has no more and whose end is not known."""
-        jobs = ((one, self._jobs[one]) for one in ids)
+        """Of these, the jobs that left the queue and whose end is not known."""
+        jobs = ((job_id, self._jobs[job_id]) for job_id in ids)
         return [
-            one
-            for one, job in jobs
+            job_id
+            for job_id, job in jobs
             if job.gone_at is not None and not job.remains and not job.is_settled
         ]
 
     @_locked
     def unclear(self, ids: Iterable[str]) -> list[str]:
-        """Of these, the jobs of which the last answer, complete as it was, could not say anything.
+        """Of these, the jobs about which the last answer, although complete, said nothing.
 
-        A line that nobody understands may be any of them.
+        A line in it that could not be parsed may be about any of them.
         """
         if self._error is not None:
             return []
-        jobs = ((one, self._jobs[one]) for one in ids)
-        return [one for one, job in jobs if job.unsure and job.gone_at is None]
+        jobs = ((job_id, self._jobs[job_id]) for job_id in ids)
+        return [job_id for job_id, job in jobs if job.unsure and job.gone_at is None]
 
     @_locked
     def without_exit_code(self, ids: Iterable[str]) -> list[str]:
-        """Of these, the jobs that ended badly and of which nobody has told the exit code yet."""
-        return [one for one in ids if self._jobs[one].awaits_code]
+        """Of these, the failed jobs whose exit code is still looked for."""
+        return [job_id for job_id in ids if self._jobs[job_id].awaits_code]
 
     @_locked
-    def took_history(self, found: Snapshot, gone: Sequence[str]) -> None:
-        """The history answered for jobs that left the queue, or that ended."""
-        for one in gone:
-            self._jobs[one].take_history(one, found, self.grace)
+    def take_history(self, found: Snapshot, gone: Sequence[str]) -> None:
+        """Take the history's answer about jobs that left the queue, or that ended."""
+        for job_id in gone:
+            self._jobs[job_id].take_history(job_id, found, self.grace)
 
     @_locked
-    def no_history(
+    def lack_history(
         self, gone: Sequence[str], why: str, *, for_good: bool = False, none_kept: bool = False
     ) -> None:
-        """There was nobody to ask how these jobs ended, and why; ``for_good``: nor will be.
+        """The history could not be queried; ``why``; ``for_good``: nor will it be.
 
-        ``none_kept``: the scheduler itself says that it remembers nothing.
+        ``none_kept``: the scheduler itself says that it keeps no history.
         """
-        for one in gone:
-            self._jobs[one].why = why
-            self._jobs[one].is_forgotten = none_kept
+        for job_id in gone:
+            self._jobs[job_id].why = why
+            self._jobs[job_id].has_no_history = none_kept
             if for_good:
-                self._jobs[one].code_until = None
+                self._jobs[job_id].code_until = None
 
     @_locked
-    def took_marker(self, status: JobStatus) -> None:
-        """A job that left the queue wrote down how it ended."""
+    def take_record(self, status: JobStatus) -> None:
+        """Take the exit record of a job that left the queue."""
         self._jobs[status.job_id].take_record(status)
 
     @_locked
-    def corrected(self, status: JobStatus, scheduler: str) -> None:
-        """What a job wrote of its end, where that contradicts what the scheduler says of it."""
+    def correct(self, status: JobStatus, scheduler: str) -> None:
+        """Take an exit record where it contradicts the scheduler."""
         self._jobs[status.job_id].correct(status, scheduler)
 
     @_locked
-    def marker_missing(self, job_id: str, why: str) -> str:
-        """A job that left the queue left no word either; what the history had said."""
+    def lack_record(self, job_id: str, why: str) -> str:
+        """Note why there is no exit record; returns what the history had said."""
         return self._jobs[job_id].lack_record(job_id, why)
 
     # ------------------------------------------------------------------ what is known
 
     @_locked
     def last(self, job_id: str) -> JobStatus | None:
-        """The status that was last told by somebody, ``None`` if none ever was."""
+        """The last status, ``None`` if there was none yet."""
         job = self._jobs.get(job_id)
         if job is None or (job.status is None and job.gone_at is None):
             return None
@@ -309,7 +315,7 @@ class Watch:
 
     @_locked
     def status(self, job_id: str) -> JobStatus:
-        """The status as it is to be told now."""
+        """The status to report now."""
         job = self._jobs[job_id]
         if job.gone_at is not None and not job.remains:
             known = job.status or JobStatus(job_id, JobState.UNKNOWN)
@@ -328,16 +334,15 @@ class Watch:
 
     @_locked
     def is_settled(self, job_id: str) -> bool:
-        """Whether the job is over for certain: it is not asked about again."""
+        """Whether the job is over for certain and needs no more queries."""
         job = self._jobs.get(job_id)
         return job is not None and job.is_settled
 
     @_locked
     def is_over(self, job_id: str) -> bool:
-        """Settled, or gone for longer than the grace time with nobody to say how it ended.
+        """Whether the job is settled, or left the queue more than the grace time ago.
 
-        Gone is what two answers said that are so far apart, however long there was none between
-        them or after them.
+        That takes two answers without it, so far apart; time without answers does not count.
         """
         job = self._jobs[job_id]
         if job.gone_at is not None and job.gone_seen - job.gone_at >= self.grace:
@@ -346,29 +351,29 @@ class Watch:
 
     @_locked
     def snapshot(self, wanted: Sequence[str]) -> Snapshot:
-        """What is known of these jobs, as an answer.
+        """What is known about these jobs, as an answer.
 
-        Jobs of which the last query said nothing are unknown in it, whatever was known before.
+        Jobs about which the last query said nothing are unknown in it, whatever was known before.
         """
         known: dict[str, JobStatus] = {}
         absent, unknown = [], []
-        for one in wanted:
-            job = self._jobs[one]
+        for job_id in wanted:
+            job = self._jobs[job_id]
             if job.is_settled and job.status is not None:
-                known[one] = job.status
+                known[job_id] = job.status
             elif job.unsure:
-                unknown.append(one)
+                unknown.append(job_id)
             elif job.gone_at is not None and not job.remains:
-                absent.append(one)
+                absent.append(job_id)
             elif job.status is None:
-                unknown.append(one)
+                unknown.append(job_id)
             else:
-                known[one] = job.status
+                known[job_id] = job.status
         return Snapshot(
             known=known,
             absent=tuple(absent),
             unknown=tuple(unknown),
             error=self._error if unknown else None,
             taken_at=self._taken,
-            unlisted=frozenset(one for one in absent if self._jobs[one].status is None),
+            unlisted=frozenset(job_id for job_id in absent if self._jobs[job_id].status is None),
         )

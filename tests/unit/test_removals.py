@@ -31,7 +31,10 @@ GUARDS: dict[tuple[str, str], tuple[int, str]] = {
     ("cli.demo", "_clear_away"): (1, DEMO),
     ("testing.sshd", "PrivateSshd.stop"): (1, DEMO),
     ("testing.sshd", "PrivateSshd._launch"): (1, DEMO),
-    ("cluster.exit_record", "_put"): (1, LAUNCHER),
+    ("cluster/job_files.sh", "oj_remove_private"): (1, HELD),
+    ("cluster/job_files.sh", "oj_remove_made"): (1, HELD),
+    ("cluster/job_files.sh", "oj_wrap"): (1, LAUNCHER),
+    ("cluster/submit.sh", ""): (2, LAUNCHER),
     ("openssh.login", "_remove_words"): (1, RUNTIME),
     ("openssh.login_record", "Dials._write"): (3, RUNTIME),
     ("openssh.locks", "_say"): (1, RUNTIME),
@@ -54,8 +57,6 @@ GUARDS: dict[tuple[str, str], tuple[int, str]] = {
     ("transfer.parts", "sweep_here"): (1, FILE),
     ("files/private_directory.sh", "oj_empty"): (2, HELD),
     ("files/private_directory.sh", "oj_leave"): (1, HELD),
-    ("files.private_directory", "remove_script"): (1, HELD),
-    ("files.private_directory", "remove_made_script"): (1, HELD),
     ("commands/common.sh", "oj_rename"): (5, PLACED),
     ("transfer.parts", "remove_stage"): (1, OURS),
     ("transfer.parts", "remove_remote"): (1, OURS),
@@ -77,7 +78,6 @@ GUARDS: dict[tuple[str, str], tuple[int, str]] = {
     ("schedulers.launcher.any_shell", "_LOOK"): (2, LAUNCHER),
     ("schedulers.launcher.any_shell", "_COUNT"): (1, LAUNCHER),
     ("schedulers.launcher.any_shell", "_START"): (1, LAUNCHER),
-    ("cluster.submission", "Submission._command"): (2, LAUNCHER),
 }
 
 _IN_SHELL = re.compile(

@@ -186,9 +186,9 @@ def test_an_id_that_nobody_knows(room: Room) -> None:
     assert job.cancel() is CancelOutcome.NOT_FOUND
     with pytest.raises(TimeoutError):
         job.wait(timeout=1)
-    with pytest.raises(InputError, match="nobody knows where the stdout"):
+    with pytest.raises(InputError, match="not known where the stdout"):
         list(job.tail())
-    with pytest.raises(InputError, match="nobody knows the directory"):
+    with pytest.raises(InputError, match=r"directory of job 99999999 is not known"):
         job.fetch("/nowhere")
 
 

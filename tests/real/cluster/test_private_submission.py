@@ -131,7 +131,7 @@ def test_files_of_another_submission_with_this_token_are_not_used(room: Room) ->
 
 
 def test_a_name_of_our_own_is_refused(room: Room) -> None:
-    with pytest.raises(InputError, match="own"):
+    with pytest.raises(InputError, match="reserved"):
         room.cluster.submit("in/.oj-mark", directory=room.here)
 
 
@@ -210,7 +210,8 @@ def test_a_directory_that_appears_meanwhile_stays_as_it_is(
 SUBMIT = """\
 import os, sys
 from openssh_jobs import Cluster
-from openssh_jobs.cluster.scheduler_client import Asker
+from openssh_jobs.cluster.job_files import JobFiles
+from openssh_jobs.cluster.scheduler_client import SchedulerClient
 from openssh_jobs.transfer.tree import TreeMoves
 from openssh_jobs.cluster.submission import Submission
 kill = lambda *_, **__: os.kill(os.getpid(), 9)
@@ -221,7 +222,7 @@ cluster.submit("run.sh", upload=sys.argv[4], directory=sys.argv[5], token="k1")
 MOMENTS = {
     "files on their way": "TreeMoves._send = kill",
     "files there": "Submission._prepare = kill",
-    "directory made": "Submission._write_environment = Submission._send = kill",
+    "directory made": "JobFiles.write_private = Submission._send = kill",
 }
 
 
@@ -258,7 +259,7 @@ def test_a_token_can_be_used_again_where_nothing_was_sent(
 
 
 def test_a_token_stays_open_where_the_command_may_have_been_sent(room: Room, source: Path) -> None:
-    killed(room, source, "Asker.run = kill")
+    killed(room, source, "SchedulerClient.run = kill")
     with pytest.raises(SubmitUnknown, match="may exist"):
         room.cluster.submit("run.sh", upload=source, directory=f"{room.here}/work", token="k1")
     assert (room.path / "work" / "run.sh").exists()

@@ -109,5 +109,5 @@ def test_nodes(room: Room) -> None:
 
 def test_the_wrappers_are_not_what_is_found(room: Room) -> None:
     """Where Slurm's own commands are, they tell the truth: ``auto`` takes them."""
-    done = room.cluster._asker.ask(detection_script())
+    done = room.cluster.internal.client.ask(detection_script())
     assert next(iter(parse_detection(done.stdout))) == "slurm"

@@ -123,7 +123,7 @@ job = cluster.submit(script_text='exec sleep 30', directory='forked')
 thread = threading.Thread(target=job.status)
 thread.start()
 time.sleep(0.5)
-assert cluster._poller.is_asking
+assert cluster.internal.poller.is_asking
 pid = os.fork()
 if pid == 0:
     code = 1

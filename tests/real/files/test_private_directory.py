@@ -14,13 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from openssh_jobs.files.private_directory import (
-    MADE,
-    functions,
-    place_functions,
+from openssh_jobs.cluster.job_files import (
     remove_made_script,
-    remove_script,
+    remove_private_script,
 )
+from openssh_jobs.commands import scripts
+from openssh_jobs.files.private_directory import MADE, functions
 from openssh_jobs.jobs import JobState, JobStatus
 from openssh_jobs.schedulers.launcher.launcher import judge, markers_script, read_markers
 from tests.lab import namespaces
@@ -32,7 +31,7 @@ pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or namespaces.MARK not in os.environ, reason="two users need the lab"
 )
 
-
+PLACE = functions() + os.fsdecode(scripts.functions("cluster/job_files", "oj_place"))
 Done = subprocess.CompletedProcess[str]
 
 
@@ -83,7 +82,7 @@ class Place:
 
     def place(self, directory: Path | None = None, token: str = "run1") -> tuple[int, str, str]:
         """(status, private directory, why it is not in the job's own)."""
-        script = place_functions() + (
+        script = PLACE + (
             f"oj_place '{directory or self.shared}' {token} c0ffee; oj_r=$?; "
             'printf "%s|%s" "$oj_private" "$oj_reason"; exit $oj_r'
         )
@@ -92,7 +91,7 @@ class Place:
         return done.returncode, private, reason
 
     def remove(self, directory: Path | None = None, token: str = "run1", call: str = "") -> int:
-        script = os.fsdecode(remove_script(str(directory or self.shared), token, call))
+        script = os.fsdecode(remove_private_script(str(directory or self.shared), token, call))
         return self.run(script, ALICE, check=False).returncode
 
     def verdict(self, directory: Path | None = None, token: str = "run1") -> JobStatus | str:
@@ -219,7 +218,7 @@ def test_a_group_of_ones_own_is_nobody_else(place: Place) -> None:
 
 def test_an_error_is_told_and_is_no_reason_to_go_elsewhere(place: Place) -> None:
     place.make(0o755)
-    script = place_functions() + f"oj_place {place.shared} run1 c0ffee"
+    script = PLACE + f"oj_place {place.shared} run1 c0ffee"
     done = place.run(script, ALICE, check=False)
     assert done.returncode == 2
     assert "ermission denied" in done.stderr
@@ -330,12 +329,7 @@ def test_odd_names_are_entered_and_removed(place: Place) -> None:
         directory = place.home / name
         directory.mkdir()
         os.chown(directory, ALICE, ALICE)
-        script = (
-            place_functions()
-            + "oj_place "
-            + shell_word(str(directory))
-            + ' t c; printf %s. "$oj_private"'
-        )
+        script = PLACE + "oj_place " + shell_word(str(directory)) + ' t c; printf %s. "$oj_private"'
         assert place.run(script, ALICE).stdout == f"{directory}/.openssh_jobs/t."
         assert place.remove(directory, "t") == 0
         assert list(directory.iterdir()) == []

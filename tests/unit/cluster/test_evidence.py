@@ -8,24 +8,24 @@ from datetime import UTC, datetime
 import pytest
 
 from openssh_jobs.cluster.evidence import CANCEL_ACCEPTED
-from openssh_jobs.cluster.tracker import Watch
+from openssh_jobs.cluster.tracker import Tracker
 from openssh_jobs.jobs import JobState, JobStatus, Snapshot
 
 NO_MARKER = "no marker was written: it never started"
 
 
-def watch(state: JobState, reason: str | None = None) -> Watch:
+def watch(state: JobState, reason: str | None = None) -> Tracker:
     """Job 1 in this state; then the queue does not list it any more."""
-    found = Watch(grace=0)
-    found.told(JobStatus("1", state, reason=reason, source="queue"))
+    found = Tracker(grace=0)
+    found.add_known(JobStatus("1", state, reason=reason, source="queue"))
     return found
 
 
-def leave(found: Watch, *, ever: bool = True, why: str = NO_MARKER) -> JobStatus:
-    found.took(Snapshot(absent=("1",)), datetime.now(UTC), time.monotonic())
+def leave(found: Tracker, *, ever: bool = True, why: str = NO_MARKER) -> JobStatus:
+    found.take_answer(Snapshot(absent=("1",)), datetime.now(UTC), time.monotonic())
     assert found.gone(["1"]) == ["1"]
-    found.no_history(["1"], "pbs keeps no history", none_kept=ever)
-    found.marker_missing("1", why)
+    found.lack_history(["1"], "pbs keeps no history", none_kept=ever)
+    found.lack_record("1", why)
     return found.status("1")
 
 
@@ -35,7 +35,7 @@ def leave(found: Watch, *, ever: bool = True, why: str = NO_MARKER) -> JobStatus
 )
 def test_a_cancellation_of_ours_that_was_accepted(state: JobState, reason: str) -> None:
     found = watch(state)
-    found.cancelled(["1"])
+    found.cancel_accepted(["1"])
     status = leave(found)
     assert status.state is JobState.CANCELLED
     assert str(status.reason).startswith(reason)
@@ -53,30 +53,30 @@ def test_without_evidence_it_is_unknown() -> None:
     assert "keeps no history" in str(status.reason)
     # A history that does not answer now may say more later.
     late = watch(JobState.RUNNING)
-    late.cancelled(["1"])
+    late.cancel_accepted(["1"])
     assert leave(late, ever=False).state is JobState.UNKNOWN
 
 
 def test_what_ended_without_a_word_but_is_listed_may_have_ended_by_itself() -> None:
     for signal, state in ((None, JobState.UNKNOWN), (15, JobState.CANCELLED)):
         found = watch(JobState.RUNNING)
-        found.cancelled(["1"])
+        found.cancel_accepted(["1"])
         ended = JobStatus("1", JobState.UNKNOWN, reason="?", signal=signal, source="accounting")
-        found.took(Snapshot(known={"1": ended}), datetime.now(UTC), time.monotonic())
-        found.no_history(["1"], "torque keeps no history", none_kept=True)
-        found.marker_missing("1", NO_MARKER)
+        found.take_answer(Snapshot(known={"1": ended}), datetime.now(UTC), time.monotonic())
+        found.lack_history(["1"], "torque keeps no history", none_kept=True)
+        found.lack_record("1", NO_MARKER)
         assert found.status("1").state is state
 
 
 def test_a_record_of_the_job_corrects_the_scheduler() -> None:
     found = watch(JobState.RUNNING)
-    found.took(
+    found.take_answer(
         Snapshot(known={"1": JobStatus("1", JobState.COMPLETED, exit_code=0, source="accounting")}),
         datetime.now(UTC),
         time.monotonic(),
     )
     record = JobStatus("1", JobState.FAILED, exit_code=3, source="marker")
-    found.corrected(record, "torque")
+    found.correct(record, "torque")
     status = found.status("1")
     assert (status.state, status.exit_code) == (JobState.FAILED, 3)
     assert status.reason == "exit status 3 by its own record; torque says 0"
@@ -84,7 +84,7 @@ def test_a_record_of_the_job_corrects_the_scheduler() -> None:
 
 def test_a_record_that_says_the_same_changes_nothing() -> None:
     known = JobStatus("1", JobState.FAILED, signal=9, source="accounting", reason="killed")
-    found = Watch(grace=0)
-    found.told(known)
-    found.corrected(JobStatus("1", JobState.FAILED, exit_code=137, source="marker"), "pbs")
+    found = Tracker(grace=0)
+    found.add_known(known)
+    found.correct(JobStatus("1", JobState.FAILED, exit_code=137, source="marker"), "pbs")
     assert found.status("1") == known

@@ -1,279 +1,268 @@
-"""What can be known of a submission before anything is sent."""
+"""A submission once: which steps, in which order, and what each failure leaves behind.
+
+The host is this machine behind /bin/sh, its scheduler a program that says what sbatch says.
+"""
 
 from __future__ import annotations
 
 import os
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from openssh_jobs import Cluster, Connection
-from openssh_jobs.cluster.journal import Journal, Row
-from openssh_jobs.cluster.specification import Specification, check_token, job_ids
-from openssh_jobs.errors import ConfigurationError, InputError, SchedulerError, SubmitUnknown
-
-ASKED: dict[str, Any] = dict.fromkeys(
-    ("script", "script_file", "script_text", "directory", "upload", "name", "array", "after_ok",
-     "after_any", "after_failed", "queue", "account", "time_limit", "nodes", "cpus", "memory",
-     "gpus", "env")
-)  # fmt: skip
-
-
-def specification(**asked: Any) -> Specification:
-    return Specification.of(**{**ASKED, "hold": False, "options": (), **asked})
-
-
-TEXT = {"script_text": "#!/bin/sh\ntrue\n"}
-
-
-@pytest.mark.parametrize("token", ["a", "A.b-c_9", "0" * 64])
-def test_tokens(token: str) -> None:
-    assert check_token(token) == token
-
-
-@pytest.mark.parametrize("token", ["", ".a", "-a", "a/b", "a b", "a\n", "é", "0" * 65, "..", None])
-def test_what_is_no_token(token: Any) -> None:
-    with pytest.raises(InputError, match="no token"):
-        check_token(token)
-
-
-def test_ids_of_jobs_in_all_ways() -> None:
-    class Handle:
-        id = "9"
-
-    assert job_ids("5") == job_ids(5) == job_ids(["5"]) == ("5",)
-    assert job_ids(Handle()) == ("9",)
-    assert job_ids(iter([Handle(), "12_4", 7])) == ("9", "12_4", "7")
-    assert job_ids(None) == job_ids([]) == ()
-
-
-@pytest.mark.parametrize(
-    "bad", ["", " ", "-1", "*", "all", "1 2", "1,2", "$(id)", "1\n2", "1;rm -rf /", 1.5, True, b"5"]
+from openssh_jobs.cluster.journal import ASKED, SENDING, Journal, Row
+from openssh_jobs.errors import (
+    ConnectionLost,
+    InputError,
+    SubmitRejected,
+    SubmitUnknown,
 )
-def test_what_is_no_id(bad: Any) -> None:
-    with pytest.raises(InputError):
-        job_ids(bad)
-    with pytest.raises(InputError):
-        job_ids(["5", bad])
+from openssh_jobs.openssh import pid_file
+from tests.unit.cluster.fakes import Bench, LocalHost
 
-
-@pytest.mark.parametrize(
-    ("asked", "why"),
-    [
-        ({}, "exactly one"),
-        ({"script": "a", **TEXT}, "exactly one"),
-        ({"script": ""}, "no path"),
-        ({"script": "/"}, "no path"),
-        ({"script": "a\0b"}, "no path"),
-        ({"script_text": ""}, "script is empty"),
-        ({"script_text": " \n\t"}, "script is empty"),
-        ({"script_text": "a\0b"}, "zero bytes"),
-        ({**TEXT, "options": "--hold"}, "list of words"),
-        ({**TEXT, "options": [3]}, "option is a text"),
-        ({**TEXT, "env": {"A-B": "x"}}, "no name"),
-        ({**TEXT, "env": {"A": 3}}, "no text"),
-        ({**TEXT, "env": {"A": "x\0"}}, "no text"),
-        ({**TEXT, "env": {"": "x"}}, "no name"),
-        ({**TEXT, "after_ok": "all"}, "not a job id"),
-        ({**TEXT, "cpus": 0}, "positive"),
-        ({**TEXT, "nodes": -1}, "positive"),
-        ({**TEXT, "memory": True}, "positive"),
-        ({**TEXT, "time_limit": timedelta(0)}, "positive"),
-        ({**TEXT, "queue": "a\nb"}, "control characters"),
-        ({**TEXT, "name": ""}, "empty"),
-        ({**TEXT, "directory": ""}, "empty"),
-        ({**TEXT, "upload": "."}, "needs directory"),
-    ],
-)
-def test_what_makes_no_sense_is_refused(asked: dict[str, Any], why: str) -> None:
-    with pytest.raises(InputError, match=why) as caught:
-        specification(**asked)
-    assert caught.value.sent == "no"
-
-
-def test_local_files_are_looked_at(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        specification(script_file=tmp_path / "none")
-    with pytest.raises(IsADirectoryError):
-        specification(script_file=tmp_path)
-    (tmp_path / "empty").touch()
-    with pytest.raises(InputError, match="empty"):
-        specification(script_file=tmp_path / "empty")
-    (tmp_path / "job.sh").write_bytes(b"#!/bin/sh\n\xff\n")
-    made = specification(script_file=tmp_path / "job.sh")
-    assert (made.script_name, made.content) == ("job.sh", b"#!/bin/sh\n\xff\n")
-
-
-def test_an_upload_is_looked_at(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        specification(**TEXT, upload=tmp_path / "none", directory="d")
-    (tmp_path / "file").touch()
-    with pytest.raises(NotADirectoryError):
-        specification(**TEXT, upload=tmp_path / "file", directory="d")
-    with pytest.raises(FileNotFoundError, match="no such script"):
-        specification(script="run.sh", upload=tmp_path, directory="d")
-    with pytest.raises(InputError, match="empty"):
-        specification(script="file", upload=tmp_path, directory="d")
-    assert specification(script="/bin/x", upload=tmp_path, directory="d").upload == str(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("asked", "name"),
-    [
-        ({"script": "a/b c.sh"}, "b c.sh"),
-        ({"script_text": "x", "name": "we/ird é$(x)"}, "we_ird____x_"),
-        ({"script_text": "x", "name": "--.."}, "job"),
-        ({"script_text": "x", "name": "n" * 300}, "n" * 100),
-        ({"script_text": "x"}, "job"),
-    ],
-)
-def test_the_name_of_the_script(asked: dict[str, Any], name: str) -> None:
-    assert specification(**asked).script_name == name
-
-
-def test_the_digest_tells_specifications_apart(tmp_path: Path) -> None:
-    def digest(**asked: Any) -> str:
-        return specification(**asked).digest("slurm")
-
-    assert digest(**TEXT, env={"A": "1", "B": "2"}) == digest(**TEXT, env={"B": "2", "A": "1"})
-    script = tmp_path / "s"
-    script.write_text("one")
-    first = digest(script_file=script)
-    script.write_text("two")
-    different = [
-        digest(**TEXT),
-        digest(script_text="#!/bin/sh\nfalse\n"),
-        digest(**TEXT, env={"A": "1"}),
-        digest(**TEXT, env={"A": "2"}),
-        digest(**TEXT, directory="d"),
-        digest(**TEXT, cpus=2),
-        digest(**TEXT, options=["-x"]),
-        digest(**TEXT, after_ok=["1"]),
-        digest(**TEXT, after_any=["1"]),
-        specification(**TEXT).digest("direct"),
-        digest(script="s"),
-        digest(**TEXT, name=os.fsdecode(b"\xff")),
-        first,
-        digest(script_file=script),
-    ]
-    assert len(set(different)) == len(different)
-    assert "secret" not in repr(Row(host="h", token="t", digest=digest(**TEXT, env={"A": "secret"}),
-                                    scheduler="s", directory="d"))  # fmt: skip
-
-
-# -- the cluster, before anything is sent -----------------------------------------------------
+TEXT = {"script_text": "#!/bin/sh\ntrue\n", "directory": "job"}
+SAYS_YES = 'echo "sbatch $PWD ${SECRET-unset}" >>"$HOME/calls"; echo 7\n'
+LOST = ConnectionLost("cut", sent="maybe")
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Any:
-    with Cluster(
-        "host.invalid", scheduler="slurm", journal=str(tmp_path / "j"), connect_timeout=5
-    ) as made:
-        yield made
-
-
-def test_bad_input_goes_nowhere(cluster: Cluster) -> None:
-    with pytest.raises(InputError, match="exactly one"):
-        cluster.submit()
-    with pytest.raises(InputError, match="no token"):
-        cluster.submit(**TEXT, token="a b")
-    with pytest.raises(ConfigurationError, match="record_exit"):
-        cluster.submit(**TEXT, record_exit="sometimes")
-    for call in (cluster.status, cluster.cancel, cluster.hold, cluster.release):
-        for bad in ("", "*", [], None, ["1", "-u"], "1 2"):
-            with pytest.raises(InputError):
-                call(bad)
-    with pytest.raises(InputError):
-        cluster.wait("root")
-    with pytest.raises(InputError):
-        cluster.job()
-    with pytest.raises(InputError):
-        cluster.job("1", token="t")
-    with pytest.raises(InputError, match="one job, not 2"):
-        cluster.job(["1", "2"])
-    with pytest.raises(InputError, match="knows no token"):
-        cluster.job(token="nobodys")
-    assert cluster.connection.stats().commands == 0
-    assert cluster.connection.stats().logins == 0
-    assert cluster.queries == 0
-
-
-def test_options_make_sense(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="ssh_config"):
-        Cluster(Connection("host.invalid"), ssh_config="x")
-    with pytest.raises(ConfigurationError, match="no scheduler 'nosuch'"):
-        Cluster("host.invalid", scheduler="nosuch")
-    with pytest.raises(ConfigurationError, match="poll_interval"):
-        Cluster("host.invalid", poll_interval=-1)
-    with pytest.raises(ConfigurationError, match="record_exit"):
-        Cluster("host.invalid", record_exit=2)
-    with pytest.raises(ConfigurationError, match="starts with a dash"):
-        Cluster("-oProxyCommand=x")
-
-
-def test_properties_ask_nobody_and_the_site_has_the_last_word(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = tmp_path / "servers.toml"
-    config.write_text('[servers."host.invalid"]\npoll_floor = 120\n')
-    monkeypatch.setenv("OPENSSH_JOBS_CONFIG", str(config))
-    with Cluster("host.invalid", journal=str(tmp_path / "j"), poll_interval=1) as cluster:
-        assert (cluster.scheduler, cluster.poll_interval) == (None, 120)
-    config.write_text("")
-    journal = str(tmp_path / "j")
-    with Cluster("host.invalid", journal=journal) as cluster:
-        assert cluster.poll_interval == 10
-    with Cluster("host.invalid", journal=journal, scheduler="direct") as cluster:
-        assert (cluster.scheduler, cluster.poll_interval) == ("direct", 0)
-        assert repr(cluster.job("12")) == "<Job 12 on host.invalid: unknown>"
-
-
-def test_two_users_of_a_host_are_two(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "j")
-    mine = Cluster("host.invalid", journal=journal, scheduler="slurm")
-    theirs = Cluster("host.invalid", user="bob", port=2222, journal=journal, scheduler="slurm")
-    assert (mine.host, theirs.host) == ("host.invalid", "bob@host.invalid:2222")
-    journal.open_row(Row(host=mine.host, token="t", digest="", scheduler="slurm", directory="/d"))
-    journal.change(mine.host, "t", job_id="5", state="completed", exit_code=0)
-    assert mine.job("5").exit_code == 0
-    assert theirs.job("5").last.reason == "not asked yet"
+def bench(tmp_path: Path) -> Any:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    host = LocalHost(home)
+    host.program("sbatch", SAYS_YES)
+    journal = Journal(tmp_path / "journal")
+    yield Bench(host, journal, "slurm")
     journal.close()
 
 
-def test_what_the_journal_knows_is_told_without_asking(cluster: Cluster) -> None:
-    cluster.journal.open_row(
-        Row(host=cluster.host, token="t", digest="", scheduler="slurm", directory="/d", name="n")
-    )
-    with pytest.raises(SubmitUnknown, match=r"may exist.*/d/\.openssh_jobs/t") as caught:
-        cluster.job(token="t")
-    assert caught.value.token == "t"
-    cluster.journal.change(
-        cluster.host, "t", job_id="5", state="failed", exit_code=3, reason="r", nodes="a,b",
-        stdout_path="/d/out",
-    )  # fmt: skip
-    for job in (cluster.job(token="t"), cluster.job(5)):
-        assert (job.id, job.token, job.directory, job.name) == ("5", "t", "/d", "n")
-        assert (job.exit_code, job.reason, job.stdout_path) == (3, "r", "/d/out")
-        assert (job.last.state, job.last.nodes, job.last.source) == (
-            "failed",
-            ("a", "b"),
-            "journal",
+def calls(bench: Bench) -> int:
+    path = bench.host.home / "calls"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def left(bench: Bench) -> list[str]:
+    """What a submission left in the home directory."""
+    return sorted(set(os.listdir(bench.host.home)) - {"bin", "calls", "scripts"})
+
+
+# -- the way it goes ----------------------------------------------------------------------------
+
+
+def test_one_round_trip_for_each_of_its_parts(bench: Bench) -> None:
+    row = bench.submission("t1", **TEXT).submit()
+    assert (row.job_id, row.state, row.token) == ("7", "pending", "t1")
+    assert bench.host.used == ["call", "write_bytes", "run_once"]
+    private = bench.host.home / "job/.openssh_jobs/t1"
+    assert row.place == str(private)
+    assert (private / "job").read_text() == TEXT["script_text"]
+    assert private.stat().st_mode & 0o777 == 0o700
+    assert (bench.host.home / "calls").read_text() == f"sbatch {bench.host.home}/job unset\n"
+    assert [path.name for path in (bench.host.home / "job").iterdir()] == [".openssh_jobs"]
+
+
+def test_a_script_of_the_host_is_copied_in_the_same_round_trip(bench: Bench) -> None:
+    (bench.host.home / "job").mkdir()
+    (bench.host.home / "job/run it.sh").write_text("#!/bin/sh\n")
+    row = bench.submission("t1", script="run it.sh", directory="job").submit()
+    assert row.job_id == "7"
+    assert bench.host.used == ["call", "run_once"]
+    assert (bench.host.home / "job/.openssh_jobs/t1/run it.sh").exists()
+
+
+def test_the_environment_is_in_no_command_line_and_on_no_disk_after_it(bench: Bench) -> None:
+    row = bench.submission("t1", **TEXT, env={"SECRET": "hunter 2"}).submit()
+    assert row.job_id == "7"
+    assert "hunter 2" in (bench.host.home / "calls").read_text()
+    assert all(b"hunter" not in script for script in bench.host.scripts)
+    assert sorted(os.listdir(row.place or "")) == [".oj-mark", "job"]
+
+
+def test_the_same_token_is_the_same_job(bench: Bench) -> None:
+    first = bench.submission("t1", **TEXT).submit()
+    used = len(bench.host.used)
+    assert bench.submission("t1", **TEXT).submit().job_id == first.job_id
+    assert len(bench.host.used) == used, "the journal knows it"
+    assert calls(bench) == 1
+    with pytest.raises(InputError, match="another submission"):
+        bench.submission("t1", **TEXT, cpus=2).submit()
+
+
+# -- nothing is left where there is no job --------------------------------------------------------
+
+
+@pytest.mark.parametrize("uploaded", [True, False])
+def test_a_refusal_leaves_nothing(bench: Bench, tmp_path: Path, uploaded: bool) -> None:
+    bench.host.program("sbatch", "echo 'sbatch: error: invalid partition' >&2; exit 1")
+    (tmp_path / "input").mkdir()
+    more = {"upload": tmp_path / "input"} if uploaded else {}
+    with pytest.raises(SubmitRejected, match=r"slurm refused the job: .*invalid partition"):
+        bench.submission("t1", **TEXT, **more).submit()
+    assert left(bench) == []
+    assert bench.journal.rows() == []
+
+
+def test_a_directory_that_was_there_before_stays(bench: Bench) -> None:
+    bench.host.program("sbatch", "echo 'sbatch: error: invalid partition' >&2; exit 1")
+    (bench.host.home / "job").mkdir()
+    with pytest.raises(SubmitRejected):
+        bench.submission("t1", **TEXT).submit()
+    assert left(bench) == ["job"]
+    assert os.listdir(bench.host.home / "job") == []
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing(bench: Bench) -> None:
+    bench.host.failing["write_bytes"] = OSError(28, "No space left on device")
+    with pytest.raises(OSError, match="No space"):
+        bench.submission("t1", **TEXT).submit()
+    assert (left(bench), bench.journal.rows(), calls(bench)) == ([], [], 0)
+
+
+def test_an_empty_or_missing_script_of_the_host(bench: Bench) -> None:
+    (bench.host.home / "job").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"run\.sh"):
+        bench.submission("t1", script="run.sh", directory="job").submit()
+    (bench.host.home / "job/run.sh").touch()
+    with pytest.raises(InputError, match=r"run\.sh is empty"):
+        bench.submission("t1", script="run.sh", directory="job").submit()
+    (bench.host.home / "job/sub").mkdir()
+    with pytest.raises(IsADirectoryError):
+        bench.submission("t1", script="sub", directory="job").submit()
+    assert os.listdir(bench.host.home / "job/sub") == []
+    assert sorted(os.listdir(bench.host.home / "job")) == ["run.sh", "sub"]
+    assert bench.journal.rows() == []
+
+
+def test_a_directory_that_cannot_be_used_was_not_started(bench: Bench) -> None:
+    submission = bench.submission("t1", **TEXT)
+    write = bench.host.write_bytes
+
+    def and_gone(path: str, data: bytes) -> int:
+        written = write(path, data)
+        (bench.host.home / "job").rename(bench.host.home / "moved")
+        return written
+
+    bench.host.write_bytes = and_gone  # type: ignore[method-assign]
+    with pytest.raises(SubmitRejected) as caught:
+        submission.submit()
+    assert caught.value.kind == "invalid_request"
+    assert calls(bench) == 0
+
+
+# -- there may be a job -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        "exit 1",
+        "echo thank you",
+        "kill -9 $$",
+        "echo 'sbatch: error: Socket timed out' >&2; exit 1",
+    ],
+)
+def test_an_answer_that_says_neither_is_unknown(bench: Bench, says: str) -> None:
+    bench.host.program("sbatch", says)
+    with pytest.raises(SubmitUnknown, match="not known whether") as caught:
+        bench.submission("t1", **TEXT).submit()
+    assert caught.value.token == "t1"
+    (row,) = bench.journal.rows()
+    assert (row.stage, row.job_id) == (SENDING, None)
+    assert (Path(row.place or "") / "job").exists(), "the job may still read it"
+    with pytest.raises(SubmitUnknown, match="may exist"):
+        bench.submission("t1", **TEXT).submit()
+
+
+def test_a_lost_link_is_unknown_until_the_launcher_has_spoken(bench: Bench) -> None:
+    bench.host.failing["run_once"] = LOST
+    with pytest.raises(SubmitUnknown):
+        bench.submission("t1", **TEXT).submit()
+    (row,) = bench.journal.rows()
+    assert row.place
+    owner = Path(row.place) / "owner"
+    (bench.host.home / "planted").write_text("9\n")
+    owner.symlink_to(bench.host.home / "planted")
+    with pytest.raises(SubmitUnknown):
+        bench.submission("t1", **TEXT).submit()
+    owner.unlink()
+    owner.write_text("7\n")
+    assert bench.submission("t1", **TEXT).submit().job_id == "7"
+    assert calls(bench) == 0, "it is not submitted again"
+
+
+def test_a_link_that_was_lost_before_it_was_sent(bench: Bench) -> None:
+    bench.host.failing["run_once"] = ConnectionLost("cut", sent="no")
+    with pytest.raises(ConnectionLost):
+        bench.submission("t1", **TEXT).submit()
+    assert (left(bench), bench.journal.rows()) == ([], [])
+
+
+def test_it_is_on_disk_before_it_is_sent(bench: Bench) -> None:
+    seen: list[tuple[str | None, str | None]] = []
+    run_once = bench.host.internal.run_once
+
+    def look(script: bytes, **options: object) -> object:
+        (row,) = bench.journal.rows()
+        seen.append((row.stage, row.place))
+        return run_once(script, **options)
+
+    bench.host.internal.run_once = look
+    bench.submission("t1", **TEXT).submit()
+    assert seen == [(SENDING, str(bench.host.home / "job/.openssh_jobs/t1"))]
+
+
+# -- calls that ended on the way ------------------------------------------------------------------
+
+
+def opened(bench: Bench, caller: str, call: str = "c0ffee") -> None:
+    bench.journal.open_row(
+        Row(
+            host=bench.host.host, token="t1", digest="of another", scheduler="slurm",
+            directory=str(bench.host.home / "job"), stage=ASKED, call=call, caller=caller,
         )
-        assert job.status().exit_code == 3, "over is over: nobody is asked"
-        assert job.wait(timeout=1).state == "failed"
-    assert cluster.queries == 0
+    )  # fmt: skip
 
 
-def test_a_host_that_was_never_reached_is_an_error_of_its_own(cluster: Cluster) -> None:
-    from openssh_jobs.errors import HostUnreachable
+def test_a_call_at_work_is_waited_for(bench: Bench) -> None:
+    opened(bench, pid_file.call())
+    with pytest.raises(SubmitUnknown, match=f"at work.*process {os.getpid()}"):
+        bench.submission("t1", **TEXT).submit()
+    assert bench.host.used == []
 
-    with pytest.raises(HostUnreachable):
-        cluster.status("5")
-    with pytest.raises(HostUnreachable):
-        cluster.submit(**TEXT)
-    assert cluster.journal.rows() == [], "nothing was sent, and nothing is open"
-    assert isinstance(cluster.job("5").status, object)
-    with pytest.raises((HostUnreachable, SchedulerError)):
-        cluster.jobs()
+
+def test_the_files_of_a_call_that_died_are_removed_first(bench: Bench) -> None:
+    bench.files.create(str(bench.host.home / "job"), "t1", "c0ffee", None, "job")
+    opened(bench, "")
+    assert bench.submission("t1", **TEXT).submit().job_id == "7"
+    assert calls(bench) == 1
+
+
+def test_files_that_nobody_wrote_down_are_not_used(bench: Bench) -> None:
+    bench.files.create(str(bench.host.home / "job"), "t1", "c0ffee", None, "job")
+    with pytest.raises(SubmitUnknown, match="earlier submission"):
+        bench.submission("t1", **TEXT).submit()
+    assert bench.journal.rows() == []
+    assert (bench.host.home / "job/.openssh_jobs/t1/.oj-mark").exists()
+
+
+# -- exit records -------------------------------------------------------------------------------
+
+
+def test_a_launcher_takes_the_place_of_the_script(bench: Bench) -> None:
+    row = bench.submission("t1", **TEXT, record_exit=True).submit()
+    assert bench.host.used == ["call", "write_bytes", "exists", "call", "run_once"]
+    private = Path(row.place or "")
+    (body,) = (private / ".script").iterdir()
+    assert body.read_text() == TEXT["script_text"]
+    assert (private / "job").read_text() != TEXT["script_text"]
+    assert bench.records.read(["8"]) == {
+        "8": "it was not submitted from here: its record cannot be found"
+    }
+    assert isinstance(bench.records.read(["7"])["7"], str), "it has not run"
+
+
+def test_an_exit_record_that_cannot_be_read_says_so(bench: Bench) -> None:
+    bench.submission("t1", **TEXT, record_exit=True).submit()
+    bench.host.failing["call"] = LOST
+    assert bench.records.read(["7"]) == {"7": "its exit record could not be read: cut"}

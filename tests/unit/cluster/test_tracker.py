@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from openssh_jobs.cluster import evidence, tracker
-from openssh_jobs.cluster.tracker import Watch
+from openssh_jobs.cluster.tracker import Tracker
 from openssh_jobs.errors import SchedulerError
 from openssh_jobs.jobs import JobState, JobStatus, Snapshot
 from openssh_jobs.jobs.status import array_status
@@ -36,8 +36,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def watch(clock: Clock) -> Watch:
-    return Watch(grace=60)
+def watch(clock: Clock) -> Tracker:
+    return Tracker(grace=60)
 
 
 def status(job_id: str, state: str, **facts: object) -> JobStatus:
@@ -45,7 +45,7 @@ def status(job_id: str, state: str, **facts: object) -> JobStatus:
 
 
 @pytest.fixture
-def answer(watch: Watch, clock: Clock) -> Callable[..., None]:
+def answer(watch: Tracker, clock: Clock) -> Callable[..., None]:
     """The queue answers now."""
 
     def answer(
@@ -53,7 +53,7 @@ def answer(watch: Watch, clock: Clock) -> Callable[..., None]:
     ) -> None:
         listed = {one.job_id: one for one in known}
         snapshot = Snapshot(known=listed, absent=absent, unknown=unknown)
-        watch.took(snapshot, datetime.now(UTC), clock.now)
+        watch.take_answer(snapshot, datetime.now(UTC), clock.now)
 
     return answer
 
@@ -63,11 +63,11 @@ Answer = Callable[..., None]
 # -- unknown is not finished ------------------------------------------------------------------
 
 
-def test_a_failed_query_changes_nothing_but_the_answer(watch: Watch, answer: Answer) -> None:
+def test_a_failed_query_changes_nothing_but_the_answer(watch: Tracker, answer: Answer) -> None:
     watch.follow("1", "2", "3")
     answer(status("1", "running"), status("2", "completed"), absent=("3",))
     before = [watch.status(one) for one in "123"]
-    watch.failed(DOWN, ["1", "3"], 1001.0)
+    watch.take_failure(DOWN, ["1", "3"], 1001.0)
     assert [watch.status(one) for one in "123"] == before
     told = watch.snapshot(["1", "2", "3"])
     assert told.error is DOWN
@@ -79,7 +79,7 @@ def test_a_failed_query_changes_nothing_but_the_answer(watch: Watch, answer: Ans
     assert (told.error, sorted(told.known), told.absent) == (None, ["1", "2"], ("3",))
 
 
-def test_an_answer_that_could_not_say_leaves_the_status(watch: Watch, answer: Answer) -> None:
+def test_an_answer_that_could_not_say_leaves_the_status(watch: Tracker, answer: Answer) -> None:
     watch.follow("1", "2")
     answer(status("1", "running"), status("2", "running"))
     answer(status("2", "running"), unknown=("1",))
@@ -88,26 +88,26 @@ def test_an_answer_that_could_not_say_leaves_the_status(watch: Watch, answer: An
     assert (told.unknown, list(told.known)) == (("1",), ["2"])
 
 
-def test_a_line_that_nobody_understands_is_no_news(watch: Watch, answer: Answer) -> None:
+def test_a_line_that_nobody_understands_is_no_news(watch: Tracker, answer: Answer) -> None:
     watch.follow("1")
     answer(status("1", "running"))
     answer(status("1", "unknown", raw_state="??"))
     assert watch.status("1").state is JobState.RUNNING
 
 
-def test_absent_counts_only_if_asked_after_the_job_was_known(watch: Watch, clock: Clock) -> None:
+def test_absent_counts_only_if_asked_after_the_job_was_known(watch: Tracker, clock: Clock) -> None:
     before = clock.now - 1
     watch.follow("1")
-    watch.took(Snapshot(absent=("1",)), datetime.now(UTC), before)
+    watch.take_answer(Snapshot(absent=("1",)), datetime.now(UTC), before)
     assert watch.last("1") is None
     assert watch.gone(["1"]) == []
-    assert watch.strangers(["1"]) == ["1"], "it has to be asked about still"
-    watch.took(Snapshot(absent=("1",)), datetime.now(UTC), clock.now)
+    assert watch.never_queried(["1"]) == ["1"], "it has to be asked about still"
+    watch.take_answer(Snapshot(absent=("1",)), datetime.now(UTC), clock.now)
     assert watch.gone(["1"]) == ["1"]
 
 
 def test_a_job_that_left_the_queue_is_unknown_and_over_after_the_grace_time(
-    watch: Watch, clock: Clock, answer: Answer
+    watch: Tracker, clock: Clock, answer: Answer
 ) -> None:
     watch.follow("1")
     answer(status("1", "running", name="n", nodes=("n1",)))
@@ -115,7 +115,7 @@ def test_a_job_that_left_the_queue_is_unknown_and_over_after_the_grace_time(
     gone = watch.status("1")
     assert (gone.state, gone.reason) == (JobState.UNKNOWN, "left the queue")
     assert (gone.name, gone.nodes) == ("n", ("n1",))
-    watch.no_history(["1"], "sacct is switched off")
+    watch.lack_history(["1"], "sacct is switched off")
     clock.now += 59
     assert not watch.is_over("1")
     assert watch.snapshot(["1"]).absent == ("1",)
@@ -129,13 +129,13 @@ def test_a_job_that_left_the_queue_is_unknown_and_over_after_the_grace_time(
     assert watch.unsettled(["1"]) == ["1"], "who asks for it by name is still answered"
 
 
-def test_an_id_that_never_was_did_not_leave_the_queue(watch: Watch, answer: Answer) -> None:
+def test_an_id_that_never_was_did_not_leave_the_queue(watch: Tracker, answer: Answer) -> None:
     watch.follow("1")
     answer(absent=("1",))
     assert watch.status("1").reason == "the queue does not list it"
 
 
-def test_a_job_that_comes_back_is_not_gone(watch: Watch, answer: Answer) -> None:
+def test_a_job_that_comes_back_is_not_gone(watch: Tracker, answer: Answer) -> None:
     watch.follow("1")
     answer(status("1", "running"))
     answer(absent=("1",))
@@ -145,7 +145,7 @@ def test_a_job_that_comes_back_is_not_gone(watch: Watch, answer: Answer) -> None
 
 
 def test_what_is_left_of_a_dead_process_ends_after_the_grace_time(
-    watch: Watch, clock: Clock, answer: Answer
+    watch: Tracker, clock: Clock, answer: Answer
 ) -> None:
     watch.follow("1", "2")
     gone = status("1", "unknown", raw_state="gone", reason="no exit marker")
@@ -171,7 +171,7 @@ def test_what_is_left_of_a_dead_process_ends_after_the_grace_time(
 # -- final states -----------------------------------------------------------------------------
 
 
-def test_a_final_state_is_taken_back_by_a_requeue_only(watch: Watch, answer: Answer) -> None:
+def test_a_final_state_is_taken_back_by_a_requeue_only(watch: Tracker, answer: Answer) -> None:
     watch.follow("1")
     answer(status("1", "failed", exit_code=3, reason="NonZeroExitCode"))
     answer(status("1", "completed"))
@@ -183,7 +183,7 @@ def test_a_final_state_is_taken_back_by_a_requeue_only(watch: Watch, answer: Ans
     assert (again.state, again.exit_code, again.reason) == (JobState.RUNNING, None, None)
 
 
-def test_a_reason_does_not_outlive_its_state(watch: Watch, answer: Answer) -> None:
+def test_a_reason_does_not_outlive_its_state(watch: Tracker, answer: Answer) -> None:
     watch.follow("1")
     answer(status("1", "pending", reason="Resources", name="n", started=datetime.now(UTC)))
     answer(status("1", "cancelled"))
@@ -191,7 +191,7 @@ def test_a_reason_does_not_outlive_its_state(watch: Watch, answer: Answer) -> No
     assert (told.reason, told.started, told.name) == (None, None, "n")
 
 
-def test_what_completed_ended_with_zero(watch: Watch, answer: Answer) -> None:
+def test_what_completed_ended_with_zero(watch: Tracker, answer: Answer) -> None:
     watch.follow("1", "2")
     answer(status("1", "completed"), status("2", "failed"))
     assert (watch.status("1").exit_code, watch.status("2").exit_code) == (0, None)
@@ -201,7 +201,7 @@ def test_what_completed_ended_with_zero(watch: Watch, answer: Answer) -> None:
 # -- history ------------------------------------------------------------------------------------
 
 
-def test_the_history_says_how_it_ended(watch: Watch, answer: Answer) -> None:
+def test_the_history_says_how_it_ended(watch: Tracker, answer: Answer) -> None:
     watch.follow("1", "2", "3")
     answer(*(status(one, "running", queue="batch") for one in "123"))
     answer(absent=("1", "2", "3"))
@@ -212,7 +212,7 @@ def test_the_history_says_how_it_ended(watch: Watch, answer: Answer) -> None:
         },
         absent=("3",),
     )
-    watch.took_history(found, ["1", "2", "3"])
+    watch.take_history(found, ["1", "2", "3"])
     assert (watch.status("1").state, watch.status("1").queue) == (JobState.TIMEOUT, "batch")
     assert watch.status("2").state is JobState.UNKNOWN, "a late record is no running job"
     assert watch.gone(["1", "2", "3"]) == ["2", "3"]
@@ -221,7 +221,7 @@ def test_the_history_says_how_it_ended(watch: Watch, answer: Answer) -> None:
     assert "does not know it" in str(watch.status("3").reason)
 
 
-def test_what_the_queue_could_not_say_the_history_may(watch: Watch, answer: Answer) -> None:
+def test_what_the_queue_could_not_say_the_history_may(watch: Tracker, answer: Answer) -> None:
     watch.follow("1", "2", "3")
     answer(status("3", "running"), unknown=("1", "2"))
     assert watch.unclear(["1", "2", "3"]) == ["1", "2"]
@@ -231,25 +231,25 @@ def test_what_the_queue_could_not_say_the_history_may(watch: Watch, answer: Answ
             "2": status("2", "running", source="accounting"),
         }
     )
-    watch.took_history(found, ["1", "2"])
+    watch.take_history(found, ["1", "2"])
     assert watch.status("1").state is JobState.COMPLETED
     assert watch.snapshot(["1", "2"]).unknown == ("2",)
-    watch.failed(DOWN, ["2", "3"], 1001.0)
+    watch.take_failure(DOWN, ["2", "3"], 1001.0)
     assert watch.unclear(["2", "3"]) == [], "a scheduler that is down is not asked twice"
 
 
 def test_the_history_adds_the_exit_code_of_one_that_the_queue_saw_end(
-    watch: Watch, answer: Answer
+    watch: Tracker, answer: Answer
 ) -> None:
     watch.follow("1", "2")
     answer(status("1", "failed"), status("2", "failed"))
     found = Snapshot(known={"1": status("1", "failed", exit_code=7)}, absent=("2",))
-    watch.took_history(found, ["1", "2"])
+    watch.take_history(found, ["1", "2"])
     assert watch.status("1").exit_code == 7
     assert watch.status("2").state is JobState.FAILED
 
 
-def test_the_end_of_an_earlier_run_is_none(watch: Watch, answer: Answer) -> None:
+def test_the_end_of_an_earlier_run_is_none(watch: Tracker, answer: Answer) -> None:
     first, again = (
         datetime(2026, 1, 1, 12, 0, 1, tzinfo=UTC),
         datetime(2026, 1, 1, 12, 5, tzinfo=UTC),
@@ -262,39 +262,39 @@ def test_the_end_of_an_earlier_run_is_none(watch: Watch, answer: Answer) -> None
     )
     answer(absent=("1", "3"))
     known = {one: status(one, "node_fail", submitted=first) for one in "123"}
-    watch.took_history(Snapshot(known=known, submitted_per_run=True), ["1", "2", "3"])
+    watch.take_history(Snapshot(known=known, submitted_per_run=True), ["1", "2", "3"])
     assert watch.status("1").state is JobState.UNKNOWN
     assert watch.status("2").state is JobState.FAILED, "the queue saw the last run end"
     assert watch.gone(["1", "3"]) == ["1", "3"]
     known = {"1": status("1", "completed", submitted=again)}
-    watch.took_history(Snapshot(known=known, submitted_per_run=True), ["1"])
+    watch.take_history(Snapshot(known=known, submitted_per_run=True), ["1"])
     assert watch.status("1").state is JobState.COMPLETED
     # Elsewhere a job keeps its time of submission, and clocks may differ.
-    watch.took_history(Snapshot(known={"3": status("3", "node_fail", submitted=first)}), ["3"])
+    watch.take_history(Snapshot(known={"3": status("3", "node_fail", submitted=first)}), ["3"])
     assert watch.status("3").state is JobState.NODE_FAIL
 
 
-def test_what_the_queue_gave_as_the_reason_of_an_end_stays(watch: Watch, answer: Answer) -> None:
+def test_what_the_queue_gave_as_the_reason_of_an_end_stays(watch: Tracker, answer: Answer) -> None:
     watch.follow("1", "2")
     answer(*(status(one, "timeout", reason="TimeLimit") for one in "12"))
     known = {
         "1": status("1", "timeout", source="accounting"),
         "2": status("2", "out_of_memory", source="accounting"),
     }
-    watch.took_history(Snapshot(known=known), ["1", "2"])
+    watch.take_history(Snapshot(known=known), ["1", "2"])
     assert (watch.status("1").reason, watch.status("1").source) == ("TimeLimit", "accounting")
     assert watch.status("2").reason is None, "of another end it is none"
     # The record of a job that could not start says less: only which step it was.
     watch.follow("3", "4")
     answer(status("3", "failed", reason="no such directory: /nowhere"), status("4", "failed"))
     record = {one: status(one, "failed", source="accounting", reason="cd") for one in "34"}
-    watch.took_history(Snapshot(known=record, tries=frozenset("34")), ["3", "4"])
+    watch.take_history(Snapshot(known=record, tries=frozenset("34")), ["3", "4"])
     assert watch.status("3").reason == "no such directory: /nowhere"
     assert [watch.status(one).source for one in "34"] == ["accounting"] * 2
     assert watch.status("4").reason == "cd", "where the queue said nothing"
 
 
-def test_the_time_of_submission_has_to_be_known_of_all(watch: Watch, answer: Answer) -> None:
+def test_the_time_of_submission_has_to_be_known_of_all(watch: Tracker, answer: Answer) -> None:
     early, late = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
     watch.follow("1", "2", "3")
     answer(status("1", "running", submitted=late), status("2", "running", submitted=early))
@@ -305,7 +305,7 @@ def test_the_time_of_submission_has_to_be_known_of_all(watch: Watch, answer: Ans
 # -- when to ask --------------------------------------------------------------------------------
 
 
-def test_one_query_an_interval(watch: Watch, clock: Clock, answer: Answer) -> None:
+def test_one_query_an_interval(watch: Tracker, clock: Clock, answer: Answer) -> None:
     watch.follow("1", "2")
     assert watch.seconds_until(["1"], 10) == 0
     answer(status("1", "running"), status("2", "running"))
@@ -314,17 +314,17 @@ def test_one_query_an_interval(watch: Watch, clock: Clock, answer: Answer) -> No
     assert watch.seconds_until_due(10) == pytest.approx(1)
     clock.now += 1
     assert watch.seconds_until(["1"], 10) == 0
-    watch.failed(DOWN, ["1", "2"], clock.now)
+    watch.take_failure(DOWN, ["1", "2"], clock.now)
     assert watch.seconds_until(["1"], 10) is None, "a failure is no reason to ask at once"
 
 
-def test_a_slow_query_is_followed_by_a_longer_rest(watch: Watch, clock: Clock) -> None:
+def test_a_slow_query_is_followed_by_a_longer_rest(watch: Tracker, clock: Clock) -> None:
     watch.follow("1")
     rests = []
     for seconds in (0.2, 5, 30):
         began = clock.now
         clock.now += seconds
-        watch.took(Snapshot(known={"1": status("1", "running")}), datetime.now(UTC), began)
+        watch.take_answer(Snapshot(known={"1": status("1", "running")}), datetime.now(UTC), began)
         rests.append(watch.seconds_until_due(10))
         clock.now += rests[-1]
         assert watch.seconds_until(["1"], 10) == 0
@@ -333,13 +333,13 @@ def test_a_slow_query_is_followed_by_a_longer_rest(watch: Watch, clock: Clock) -
     assert rests[2] > 30, "it is not asked for half of the time"
 
 
-def test_failures_in_a_row_double_the_rest(watch: Watch, clock: Clock, answer: Answer) -> None:
+def test_failures_in_a_row_double_the_rest(watch: Tracker, clock: Clock, answer: Answer) -> None:
     watch.follow("1")
     rests = []
     for _ in range(12):
-        watch.failed(DOWN, ["1"], clock.now)
+        watch.take_failure(DOWN, ["1"], clock.now)
         rests.append(watch.seconds_until_due(10))
-        watch.disturbed()
+        watch.outdate()
         assert watch.seconds_until_due(10) == rests[-1], "a change is no reason to hurry"
         clock.now += rests[-1]
     assert rests[:4] == [20, 40, 80, 160]
@@ -348,7 +348,7 @@ def test_failures_in_a_row_double_the_rest(watch: Watch, clock: Clock, answer: A
     assert watch.seconds_until_due(10) == pytest.approx(10)
 
 
-def test_a_new_id_waits_two_seconds_at_most(watch: Watch, clock: Clock, answer: Answer) -> None:
+def test_a_new_id_waits_two_seconds_at_most(watch: Tracker, clock: Clock, answer: Answer) -> None:
     watch.follow("1")
     answer(status("1", "running"))
     watch.follow("2")
@@ -356,20 +356,20 @@ def test_a_new_id_waits_two_seconds_at_most(watch: Watch, clock: Clock, answer: 
     assert watch.seconds_until(["2"], 10) == pytest.approx(1.5)
     clock.now += 2
     assert watch.seconds_until(["2"], 10) == 0
-    watch.also_took(Snapshot(known={"2": status("2", "pending")}))
+    watch.take_more(Snapshot(known={"2": status("2", "pending")}))
     assert watch.seconds_until(["2"], 10) is None
 
 
 def test_the_first_look_after_a_submission_comes_after_two_seconds(
-    watch: Watch, clock: Clock, answer: Answer
+    watch: Tracker, clock: Clock, answer: Answer
 ) -> None:
-    watch.told(status("1", "pending", source="journal"))
-    watch.submitted("1", 10)
+    watch.add_known(status("1", "pending", source="journal"))
+    watch.add_submitted("1", 10)
     assert watch.seconds_until(["1"], 10) is None
     assert watch.snapshot(["1"]).known["1"].source == "journal"
     clock.now += 1
-    watch.told(status("2", "pending", source="journal"))
-    watch.submitted("2", 10)
+    watch.add_known(status("2", "pending", source="journal"))
+    watch.add_submitted("2", 10)
     clock.now += 1
     assert watch.seconds_until(["1", "2"], 10) == 0, "later ones do not put it off"
     answer(status("1", "running"), status("2", "pending"))
@@ -378,13 +378,13 @@ def test_the_first_look_after_a_submission_comes_after_two_seconds(
 
 
 def test_many_submissions_ask_no_more_than_every_two_seconds(
-    watch: Watch, clock: Clock, answer: Answer
+    watch: Tracker, clock: Clock, answer: Answer
 ) -> None:
     looks = 0
     for number in range(100):
         job_id = str(number)
-        watch.told(status(job_id, "pending", source="journal"))
-        watch.submitted(job_id, 10)
+        watch.add_known(status(job_id, "pending", source="journal"))
+        watch.add_submitted(job_id, 10)
         if watch.seconds_until([job_id, "0"], 10) is not None:
             looks += 1
             answer(*(status(str(one), "pending") for one in range(number + 1)))
@@ -392,9 +392,9 @@ def test_many_submissions_ask_no_more_than_every_two_seconds(
     assert looks <= 10
 
 
-def test_a_scheduler_without_an_interval_is_asked_each_time(watch: Watch, answer: Answer) -> None:
-    watch.told(status("1", "pending"))
-    watch.submitted("1", 0)
+def test_a_scheduler_without_an_interval_is_asked_each_time(watch: Tracker, answer: Answer) -> None:
+    watch.add_known(status("1", "pending"))
+    watch.add_submitted("1", 0)
     for _ in range(3):
         assert watch.seconds_until(["1"], 0) == 0
         answer(status("1", "running"))
@@ -403,27 +403,27 @@ def test_a_scheduler_without_an_interval_is_asked_each_time(watch: Watch, answer
 
 
 def test_after_something_was_done_the_answer_is_old(
-    watch: Watch, clock: Clock, answer: Answer
+    watch: Tracker, clock: Clock, answer: Answer
 ) -> None:
     watch.follow("1")
     answer(status("1", "running"))
-    watch.disturbed()
+    watch.outdate()
     assert watch.seconds_until(["1"], 10) is None, "but two seconds have to pass"
     clock.now += 2
     assert watch.seconds_until(["1"], 10) == 0
 
 
-def test_a_job_of_the_journal_is_asked_about_but_not_made_unknown(watch: Watch) -> None:
-    watch.told(status("1", "running", source="journal"))
-    watch.told(status("2", "completed", source="journal"))
+def test_a_job_of_the_journal_is_asked_about_but_not_made_unknown(watch: Tracker) -> None:
+    watch.add_known(status("1", "running", source="journal"))
+    watch.add_known(status("2", "completed", source="journal"))
     assert watch.seconds_until(["1"], 10) == 0
     assert watch.seconds_until(["2"], 10) is None
     assert watch.status("1").state is JobState.RUNNING
-    watch.told(status("2", "running", source="journal"))
+    watch.add_known(status("2", "running", source="journal"))
     assert watch.status("2").state is JobState.COMPLETED
 
 
-def test_threads_may_follow_while_others_look(watch: Watch) -> None:
+def test_threads_may_follow_while_others_look(watch: Tracker) -> None:
     trouble: list[BaseException] = []
 
     def work(first: int) -> None:
@@ -445,7 +445,7 @@ def test_threads_may_follow_while_others_look(watch: Watch) -> None:
 
 
 def test_an_array_that_is_known_by_its_elements_waits_for_no_exit_code(
-    watch: Watch, answer: Callable[..., None]
+    watch: Tracker, answer: Callable[..., None]
 ) -> None:
     watch.follow("7")
     whole = array_status("7", [status("7_1", "completed"), status("7_2", "failed")], whole=True)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from openssh_jobs.cluster.tracker import Watch
+from openssh_jobs.cluster.tracker import Tracker
 from openssh_jobs.errors import InputError
 from openssh_jobs.jobs import JobState, JobStatus, Snapshot
 from openssh_jobs.schedulers import get
@@ -144,13 +144,13 @@ def test_which_limit_it_was(said: dict[str, str], state: str) -> None:
         assert one.reason == "it ran into a limit: time, CPU time or memory"
 
 
-def watched(*rows: str) -> Watch:
+def watched(*rows: str) -> Tracker:
     """A watch that saw the job in these listings, and then in none."""
-    watch = Watch(grace=600)
+    watch = Tracker(grace=600)
     watch.follow("15")
     for row in (*rows, ""):
         snapshot = SGE.parse_status(frame(qstat=listing(row)), requested=["15"])
-        watch.took(snapshot, datetime.now(UTC), time.monotonic())
+        watch.take_answer(snapshot, datetime.now(UTC), time.monotonic())
     assert watch.gone(["15"]) == (["15"] if not watch.is_settled("15") else [])
     return watch
 
@@ -162,17 +162,17 @@ def test_the_record_of_a_failed_try_ends_no_job_that_is_tried_again() -> None:
     watch = watched(listed(15, "Eqw"), listed(15, "qw"), listed(15, "r"))
     found = accounted(NOT_STARTED)
     assert found.tries == {"15"}
-    watch.took_history(found, ["15"])
+    watch.take_history(found, ["15"])
     assert watch.status("15").state is JobState.UNKNOWN
-    watch.took_history(accounted(NOT_STARTED, record(15, "0", "0")), ["15"])
+    watch.take_history(accounted(NOT_STARTED, record(15, "0", "0")), ["15"])
     assert watch.status("15").state is JobState.COMPLETED
 
 
 def test_a_failed_try_is_the_end_of_one_that_was_seen_no_more() -> None:
-    watch = Watch(grace=600)
-    watch.told(JobStatus("15", JobState.PENDING, source="journal"))
-    watch.took(Snapshot(absent=("15",)), datetime.now(UTC), time.monotonic())
-    watch.took_history(accounted(NOT_STARTED), ["15"])
+    watch = Tracker(grace=600)
+    watch.add_known(JobStatus("15", JobState.PENDING, source="journal"))
+    watch.take_answer(Snapshot(absent=("15",)), datetime.now(UTC), time.monotonic())
+    watch.take_history(accounted(NOT_STARTED), ["15"])
     one = watch.status("15")
     assert (one.state, one.reason) == (JobState.FAILED, "opening input/output file")
 
@@ -183,13 +183,13 @@ def test_cancelled_while_it_waited_to_run_again() -> None:
         ("Rq", record(15, "25  : rescheduling", "99")),
         ("qw", NOT_STARTED),
     ):
-        watch = Watch(grace=600)
+        watch = Tracker(grace=600)
         watch.follow("15")
         seen = SGE.parse_status(frame(qstat=listing(listed(15, waiting))), requested=["15"])
-        watch.took(seen, datetime.now(UTC), time.monotonic())
-        watch.cancelled(["15"])
-        watch.took(Snapshot(absent=("15",)), datetime.now(UTC), time.monotonic())
-        watch.took_history(accounted(said), ["15"])
+        watch.take_answer(seen, datetime.now(UTC), time.monotonic())
+        watch.cancel_accepted(["15"])
+        watch.take_answer(Snapshot(absent=("15",)), datetime.now(UTC), time.monotonic())
+        watch.take_history(accounted(said), ["15"])
         assert watch.status("15").state is JobState.CANCELLED
 
 

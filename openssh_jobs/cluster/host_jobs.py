@@ -1,0 +1,189 @@
+"""``HostJobs``: the jobs of one host, asked about, waited for and acted on.
+
+What ``Cluster`` and each ``Job`` share.  Not a public interface.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..errors import (
+    CommandFailed,
+    CommandTimeout,
+    ConnectError,
+    ConnectionLost,
+    InputError,
+    SchedulerError,
+    SessionLimit,
+)
+from ..jobs import CancelOutcome, JobState, JobStatus, Node, Queue, Snapshot
+from ..schedulers.base import Scheduler
+from .evidence import CANCEL_ACCEPTED
+from .exit_record import ExitRecords
+from .job_files import JobFiles
+from .journal import Row
+from .poller import Poller
+from .scheduler_client import QUERY_TIMEOUT, SchedulerClient
+from .tracker import Tracker
+
+log = logging.getLogger("openssh_jobs.cluster")
+
+_PATHS_TIMEOUT = 30.0
+_NO_ANSWER = (ConnectError, ConnectionLost, CommandFailed, CommandTimeout, SessionLimit)
+_SCRIPTS = {"cancel": "cancel_script", "hold": "hold_script", "release": "release_script"}
+
+
+class HostJobs:
+    """The jobs of the host of a ``SchedulerClient``; ids are checked already.
+
+    ``grace``: seconds to keep querying a job that left the queue.  ``poll_interval``: the least
+    seconds between two queries, ``None`` for the scheduler's own.
+    """
+
+    def __init__(
+        self, client: SchedulerClient, *, grace: float, poll_interval: float | None
+    ) -> None:
+        self.client = client
+        self.connection = client.connection
+        self.journal = client.journal
+        self.host = client.host
+        self.files = JobFiles(client.connection, client.host)
+        self.records = ExitRecords(client, self.files)
+        self.tracker = Tracker(grace)
+        self.poller = Poller(client, self.records, self.tracker, poll_interval)
+
+    def status(self, ids: Sequence[str]) -> Snapshot:
+        """See ``Cluster.status``."""
+        return self.poller.status(ids)
+
+    def wait(self, ids: Sequence[str], timeout: float | None) -> list[JobStatus]:
+        """See ``Cluster.wait``."""
+        for _ in self.poller.settling(ids, timeout):
+            pass
+        return [self.tracker.status(job_id) for job_id in ids]
+
+    def act(self, action: str, ids: Sequence[str]) -> dict[str, CancelOutcome]:
+        """Cancel, hold or release jobs, one command for all; the outcome by id."""
+        if not ids:
+            raise InputError("no job ids given", host=self.host)
+        scheduler = self.client.scheduler()
+        try:
+            done = self.client.ask(getattr(scheduler, _SCRIPTS[action])(ids))
+            outcomes = scheduler.parse_cancel(
+                done.stdout, stderr=done.stderr, returncode=done.returncode, requested=ids
+            )
+        except SchedulerError as error:
+            raise self.client.placed(error) from None
+        finally:
+            # Without an answer, too, it may have been done.
+            self.tracker.outdate()
+        if action == "cancel":
+            self._note_cancelled(
+                [job_id for job_id, what in outcomes.items() if what is CancelOutcome.REQUESTED]
+            )
+        return outcomes
+
+    def _note_cancelled(self, ids: Sequence[str]) -> None:
+        self.tracker.cancel_accepted(ids)
+        for row in filter(None, (self.journal.by_job(self.host, job_id) for job_id in ids)):
+            if not JobState(row.state).is_final:
+                self.journal.change(self.host, row.token, reason=CANCEL_ACCEPTED)
+
+    # ------------------------------------------------------------------ other questions
+
+    def nodes(self) -> list[Node]:
+        """See ``Cluster.nodes``."""
+        scheduler = self.client.scheduler()
+        done = self.client.ask(scheduler.nodes_script())
+        try:
+            return scheduler.parse_nodes(
+                done.stdout, stderr=done.stderr, returncode=done.returncode
+            )
+        except SchedulerError as error:
+            raise self.client.placed(error) from None
+
+    def queues(self) -> list[Queue]:
+        """See ``Cluster.queues``."""
+        scheduler = self.client.scheduler()
+        done = self.client.ask(scheduler.queues_script())
+        try:
+            return scheduler.parse_queues(
+                done.stdout, stderr=done.stderr, returncode=done.returncode
+            )
+        except SchedulerError as error:
+            raise self.client.placed(error) from None
+
+    def detail(self, job_id: str, timeout: float = QUERY_TIMEOUT) -> JobStatus | None:
+        """All that the scheduler says about one job, ``None`` where it says nothing."""
+        scheduler = self.client.scheduler()
+        script = scheduler.detail_script(job_id)
+        if script is None:
+            return None
+        done = self.client.ask(script, timeout)
+        try:
+            return scheduler.parse_detail(
+                done.stdout, stderr=done.stderr, returncode=done.returncode
+            )
+        except SchedulerError as error:
+            log.info("%s: no details of %s: %s", self.host, job_id, error.message)
+            return None
+
+    def own_listing(self) -> list[JobStatus]:
+        """This user's jobs by the scheduler's own command, where a site has replaced it.
+
+        A listing for people may cut names, and show the jobs of others.
+        """
+        scheduler = self.client.scheduler()
+        own: Scheduler = getattr(scheduler, "base", scheduler)
+        done = self.client.ask(own.status_script(()))
+        snapshot = own.parse_status(done.stdout, stderr=done.stderr, returncode=done.returncode)
+        if snapshot.error is not None:
+            raise snapshot.error
+        return list(snapshot.known.values())
+
+    # ------------------------------------------------------------------ what is kept of a job
+
+    def with_paths(self, row: Row) -> Row:
+        """The row of a new job with where its output goes, if that cannot be asked for later.
+
+        Raises nothing: the job was submitted, whatever becomes of this query.
+        """
+        scheduler = self.client.scheduler()
+        forgets = getattr(scheduler, "base", scheduler).forgets_paths
+        if row.job_id is None or row.stdout_path is not None or not forgets:
+            return row
+        try:
+            detail = self.detail(row.job_id, _PATHS_TIMEOUT)
+        except _NO_ANSWER as error:
+            log.info("%s: no output paths of job %s: %s", row.host, row.job_id, error.message)
+            return row
+        # For an array some schedulers describe one member, whose file is not that of the others.
+        if detail is None or detail.job_id != row.job_id:
+            return row
+        return self.note_paths(row, detail)
+
+    def note_paths(self, row: Row, detail: JobStatus) -> Row:
+        """Write to the journal where the output goes, and the name that the job got in the end."""
+        facts = {
+            name: getattr(detail, name)
+            for name in ("name", "stdout_path", "stderr_path")
+            if getattr(detail, name) is not None
+        }
+        self.journal.change(row.host, row.token, **facts)
+        return replace(row, **facts)
+
+    def tidy(self, job_id: str, directory: str | None, token: str | None) -> None:
+        """Remove what this package keeps on the host of a job that is over.  Failures are logged.
+
+        ``token``: ``None`` for a job that was not submitted from here.
+        """
+        try:
+            if token is not None and directory is not None:
+                self.files.remove(directory, token)
+            script = self.client.scheduler().cleanup_script([job_id])
+            if script is not None:
+                self.client.ask(script)
+        except (ConnectError, ConnectionLost, CommandTimeout, SessionLimit) as error:
+            log.info("%s: nothing was cleaned up behind job %s: %s", self.host, job_id, error)

@@ -1,0 +1,162 @@
+# shellcheck shell=sh
+# Functions of job_files.py.  Those that go into a private directory need those of
+# files/private_directory.sh before them.
+
+# Makes and enters the private directory of the submission $2 of the job's directory $1, by the call
+# $3, and marks it.  0: made; 1: no place for it is safe (oj_why); 2: an error, written to stderr;
+# 3: this token has one already.  oj_private is where it lies; oj_reason says why not in $1.
+oj_place() {
+  oj_reason= oj_private=
+  cd -P "$1" || return 2
+  if [ ! -w . ] && ! oj_there .openssh_jobs; then oj_make .openssh_jobs || return 2; fi
+  if oj_check 0 all; then
+    oj_make .openssh_jobs || [ $? -ne 2 ] || return 2
+    if oj_into .openssh_jobs && oj_check 1 all; then
+      oj_private=${PWD%/.openssh_jobs}
+      if [ "$oj_private" != "$1" ] && oj_straight "$1"; then oj_private=$1; fi
+      oj_private=${oj_private%/}/.openssh_jobs
+      oj_own "$@"
+      return
+    fi
+  fi
+  oj_reason=$oj_why
+  if [ -n "${HOME-}" ] && cd -P "$HOME" && oj_check 0 home; then
+    oj_make .openssh_jobs || [ $? -ne 2 ] || return 2
+    if oj_into .openssh_jobs && oj_check 1 home; then
+      oj_private=${HOME%/}/.openssh_jobs
+      oj_own "$@"
+      return
+    fi
+  fi
+  return 1
+}
+
+oj_own() {
+  oj_make "$2"
+  case $? in 1) return 3;; 2) return 2;; esac
+  oj_private=$oj_private/$2
+  oj_into "$2" && (set -C; umask 077; printf 'openssh_jobs %s\n%s\n.' "$3" "$1" >.oj-mark) ||
+    return 2
+}
+
+# As oj_place, after making the job's directory $1 if there is none, with an empty file $4 in it
+# that says which call made it.  Prints, each with a NUL behind it: "made" if $1 was made, the
+# private directory, why that is not in $1, why no place is safe.
+# Status 5: no place is safe; 6: this token has one already; 2: any other error.
+oj_create() {
+  if [ -e "$1" ] && [ ! -d "$1" ]; then echo 'Not a directory' >&2; exit 2; fi
+  oj_made=
+  if [ ! -d "$1" ]; then
+    oj_up=${1%/*}
+    mkdir -p -- "${oj_up:-/}" 2>/dev/null || mkdir -p -- "$1" || exit 2
+    if mkdir -- "$1" 2>/dev/null; then
+      oj_made=made
+      (cd -P "$1" && set -C && : >"$4") || exit 2
+    else
+      mkdir -p -- "$1" || exit 2
+    fi
+  fi
+  oj_place "$1" "$2" "$3"
+  oj_r=$?
+  printf '%s\0' "$oj_made" "$oj_private" "$oj_reason" "$oj_why"
+  case $oj_r in 0) ;; 1) exit 5;; 3) exit 6;; *) exit 2;; esac
+}
+
+# Copies the job's script $1 into the current directory as $2.  Status 3: an error; 4: it is empty.
+oj_copy_script() {
+  if [ ! -f "$1" ]; then
+    if [ -e "$1" ]; then echo 'Is a directory' >&2; else echo 'No such file or directory' >&2; fi
+    exit 3
+  fi
+  if [ ! -s "$1" ]; then exit 4; fi
+  cp -p -- "$1" "$2" || exit 3
+}
+
+# Removes the private directory of the submission $2 of the job's directory $1 if it carries our
+# mark, and that of the call $3 if this is not empty.  Status 0: removed, or there is none; 4: some
+# of it stays; 1: it may not be ours, and stderr says why.
+oj_remove_private() {
+  oj_find "$1" "$2"
+  oj_r=$?
+  if [ $oj_r -eq 2 ]; then exit 0; fi
+  if [ $oj_r -eq 0 ] && oj_marked "" "$3"; then
+    oj_empty "$2" || exit 4
+    cd .. && rmdir ./.openssh_jobs 2>/dev/null
+    exit 0
+  fi
+  printf '%s\n' "${oj_why:-$PWD carries no mark of this package}" >&2
+  exit 1
+}
+
+# Removes the job's directory $1 if it carries the mark $2 of the call that made it.  What an upload
+# put there (then the mark is not empty) goes with it, unless others could have moved the mark there;
+# a directory that was only made goes if it is empty.
+oj_remove_made() {
+  oj_m=$2
+  cd -P "$1" 2>/dev/null && [ -f "$oj_m" ] && [ ! -L "$oj_m" ] && [ -O "$oj_m" ] || exit 0
+  oj_d=${PWD##*/}
+  if [ ! -s "$oj_m" ]; then
+    rm -f "$oj_m"
+    oj_leave "$oj_d" 2>/dev/null
+    exit 0
+  fi
+  if oj_check 1 self; then oj_empty "$oj_d"; exit; fi
+  printf '%s\n' "$oj_why" >&2
+  exit 1
+}
+
+# Both.  The private directory of another call (status 1) stays; that is no failure.
+oj_undo() {
+  (oj_remove_private "$1" "$2" "$3") 2>/dev/null
+  oj_r=$?
+  (oj_remove_made "$1" "$4") && [ $oj_r -le 1 ]
+}
+
+# Prints the file $3 of the private directory of the submission $2 of the job's directory $1, 256
+# bytes at most; nothing where there is none.  stderr says why the directory was not trusted.
+oj_print() {
+  oj_find "$1" "$2" || { [ $? -ne 1 ] || printf '%s\n' "$oj_why" >&2; exit 0; }
+  [ -f "$3" ] && [ ! -L "$3" ] && head -c 256 "$3"
+  exit 0
+}
+
+# Writes stdin to the new file $1, for its owner only.
+oj_write() {
+  umask 077
+  set -C
+  cat >"$1"
+}
+
+# Makes the directory $1 in a private directory and moves the script $2 to $3 in there; then writes
+# new files: pairs of a path and its text.
+oj_wrap() {
+  set -C
+  umask 077
+  mkdir -m 700 -- "$1" && mv -- "$2" "$3" || exit
+  shift 3
+  while [ $# -gt 0 ]; do
+    printf %s "$2" >"$1" || exit
+    shift 2
+  done
+}
+
+# Prints the size of the file $1 and its bytes from the $2nd on, $3 at most.  If $1 is a directory,
+# the first of the names $4... in it that is a file.  Status 21: it is no regular file, and its name
+# is printed; 1: an error.
+oj_print_from() {
+  oj_f=$1 oj_from=$2 oj_most=$3
+  shift 3
+  if [ $# -gt 0 ] && [ -d "$oj_f" ]; then
+    oj_d=$oj_f
+    for oj_n; do
+      oj_f=$oj_d/$oj_n
+      [ ! -f "$oj_f" ] || break
+    done
+  fi
+  if [ -f "$oj_f" ]; then
+    wc -c <"$oj_f" && tail -c +"$oj_from" -- "$oj_f" | head -c "$oj_most"
+  else
+    printf %s "$oj_f"
+    ls -d -- "$oj_f" >/dev/null && exit 21
+  fi
+}

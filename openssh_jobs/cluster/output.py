@@ -1,0 +1,121 @@
+"""``Output``: what a job prints, read from its file on the host piece by piece."""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import InputError, RemoteFileNotFoundError, remote_oserror
+from .job_files import NotRegular
+
+if TYPE_CHECKING:
+    from .job_files import JobFiles
+    from .scheduler_client import SchedulerClient
+
+log = logging.getLogger("openssh_jobs.cluster.job")
+
+_CHUNK = 256 * 1024
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """One output stream of a job: ``path`` on the host, or, where that is a directory, the first
+    of ``names`` in it.
+
+    ``guessed``: the scheduler did not say where it is, this is only the usual place.
+    """
+
+    client: SchedulerClient
+    files: JobFiles
+    job_id: str
+    stream: str
+    path: str
+    names: tuple[str, ...] = ()
+    guessed: bool = False
+
+    def lines(self, is_over: Callable[[], bool]) -> Iterator[str]:
+        """The lines, with their newlines, up to the end of the file once ``is_over()`` is true."""
+        has_warned = False
+        decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        offset, kept, pause = 0, "", _FIRST_PAUSE
+        while True:
+            over = is_over()
+            found = self._read(offset, must_exist=over)
+            if found is None and not has_warned:
+                self._warn()
+                has_warned = True
+            size, data = found or (0, b"")
+            if size < offset:
+                # The job was requeued, and its output begins again.
+                offset, kept = 0, ""
+                decoder.reset()
+                continue
+            offset += len(data)
+            *lines, kept = (kept + decoder.decode(data)).split("\n")
+            for line in lines:
+                yield line + "\n"
+            if data:
+                pause = _FIRST_PAUSE
+                if len(data) == _CHUNK:
+                    continue
+            if over:
+                kept += decoder.decode(b"", final=True)
+                if kept:
+                    yield kept
+                return
+            time.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+    def _warn(self) -> None:
+        """Log that there is no file yet: a warning only if the scheduler keeps it elsewhere."""
+        late = self._late
+        level = logging.WARNING if late else logging.INFO
+        log.log(level, "job %s: its %s is not there yet. %s", self.job_id, self.stream, late or "")
+
+    def _read(self, offset: int, *, must_exist: bool) -> tuple[int, bytes] | None:
+        """The size of the file and its bytes from an offset on; ``None`` if there is none yet."""
+        try:
+            return self.files.read_from(self.path, offset, _CHUNK, self.names)
+        except NotRegular as error:
+            raise InputError(
+                f"the output of job {self.job_id} goes to {error.path}, which is no regular file: "
+                "what was written there cannot be read again",
+                host=self.client.host,
+            ) from None
+        except RemoteFileNotFoundError as error:
+            if not must_exist:
+                return None
+            if self.guessed:
+                raise self._no_file(_name_of(error) or self.path) from None
+            error.advice = self._late or error.advice
+            raise
+
+    @property
+    def _late(self) -> str | None:
+        """Why there is no file yet, where the scheduler keeps it elsewhere meanwhile."""
+        return self.client.scheduler().late_output
+
+    def _no_file(self, path: str) -> OSError:
+        """The error for a usual place without a file, where the scheduler names no other."""
+        scheduler = self.client.scheduler().name
+        error = remote_oserror(
+            errno.ENOENT,
+            path,
+            host=self.client.host,
+            detail=f"the usual place; {scheduler} no longer tells where job {self.job_id} wrote, "
+            "and its script may name another file",
+        )
+        named = "Read the file by the name that the script (-o, -e) gives it."
+        error.advice = f"{self._late} {named}" if self._late else named
+        return error
+
+
+def _name_of(error: OSError) -> str | None:
+    """The file name of an ``OSError`` as text."""
+    return error.filename if isinstance(error.filename, str) else None

@@ -1,0 +1,264 @@
+"""Stand-ins for a host: one that answers from a list, and this machine behind /bin/sh."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from openssh_jobs.cluster.exit_record import ExitRecords
+from openssh_jobs.cluster.job_files import JobFiles
+from openssh_jobs.cluster.journal import Journal
+from openssh_jobs.cluster.poller import Poller
+from openssh_jobs.cluster.scheduler_client import SchedulerClient
+from openssh_jobs.cluster.specification import Specification
+from openssh_jobs.cluster.submission import Submission
+from openssh_jobs.cluster.tracker import Tracker
+from openssh_jobs.commands.control_shell import Answer
+from openssh_jobs.commands.quoting import to_bytes, to_text
+from openssh_jobs.commands.result import CommandResult
+from openssh_jobs.errors import SchedulerError
+from openssh_jobs.jobs import JobState, JobStatus, Snapshot
+
+# -- a queue that answers from a list ------------------------------------------------------------
+
+
+class FakeQueue:
+    """A scheduler and the client that asks it.
+
+    ``answers`` by script: each is returned in turn, and the last one again and again; a function
+    is called for its answer, an exception raised.
+    """
+
+    name = "fake"
+    convention = None
+    poll_floor = 0.0
+    host = "hpc"
+
+    def __init__(self, **answers: Any) -> None:
+        self.answers: dict[str, list[Any]] = {
+            kind: given if isinstance(given, list) else [given] for kind, given in answers.items()
+        }
+        self.asked: list[tuple[str, float]] = []
+        self.known = self
+        self.connection = self
+        self.journal = self
+        self.internal = self
+        self.scopes: list[FakeScope] = []
+
+    def by_job(self, *_: object) -> None: ...
+
+    def by_member(self, *_: object) -> None: ...
+
+    def accounting_script(self) -> None: ...
+
+    def scheduler(self) -> FakeQueue:
+        return self
+
+    def placed(self, error: SchedulerError) -> SchedulerError:
+        return error
+
+    def scope(self) -> FakeScope:
+        self.scopes.append(FakeScope())
+        return self.scopes[-1]
+
+    def status_script(self, ids: Any = (), *, all_users: bool = False) -> str:
+        return "status" if ids else "all" if all_users else "mine"
+
+    def history_script(self, ids: Any, *, since: object = None) -> str | None:
+        return "history" if "history" in self.answers else None
+
+    def ask(self, script: str, timeout: float = 0) -> CommandResult[str]:
+        self.asked.append((script, time.monotonic()))
+        answers = self.answers[script]
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        while callable(answer):
+            answer = answer()
+        if isinstance(answer, Exception):
+            raise answer
+        return CommandResult(script, 0, answer, "", "hpc")
+
+    def count(self, script: str) -> int:
+        return [asked for asked, _ in self.asked].count(script)
+
+    def parse_status(self, text: str, *, requested: Any = None, **_: object) -> Snapshot:
+        known = {}
+        for line in text.split(","):
+            job_id, _, state = line.partition(" ")
+            if job_id:
+                state, _, code = state.partition("=")
+                known[job_id] = JobStatus(
+                    job_id,
+                    JobState(state),
+                    exit_code=int(code) if code else None,
+                    source="queue",
+                    raw_state=state,
+                )
+        snapshot = Snapshot(known=known)
+        return snapshot if requested is None else snapshot.select(requested)
+
+    def parse_history(self, text: str, *, requested: Any, **_: object) -> Snapshot:
+        return self.parse_status(text, requested=requested)
+
+
+class FakeScope:
+    """Notes whether what runs in it was ended."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        yield
+
+    def end(self) -> bool:
+        self.ended.set()
+        return True
+
+
+def make_poller(queue: FakeQueue, interval: float = 0.05, grace: float = 30) -> Poller:
+    client: Any = queue
+    return Poller(client, ExitRecords(client, Any), Tracker(grace), interval)  # type: ignore[arg-type]
+
+
+def after(seconds: float, answer: str) -> Callable[[], str]:
+    """An answer that takes some time."""
+
+    def slow() -> str:
+        time.sleep(seconds)
+        return answer
+
+    return slow
+
+
+@contextmanager
+def threads_end() -> Iterator[None]:
+    """Threads that begin inside have to end within 20 s."""
+    before = threading.active_count()
+    yield
+    deadline = time.monotonic() + 20
+    while threading.active_count() > before:
+        assert time.monotonic() < deadline, threading.enumerate()
+        time.sleep(0.01)
+
+
+# -- this machine as a host ----------------------------------------------------------------------
+
+
+class LocalHost:
+    """A connection to this machine: scripts run in a real /bin/sh, with ``home`` as their HOME.
+
+    ``used`` names each round trip in order.  ``failing``: by method, what it raises instead.
+    """
+
+    host = "here"
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.used: list[str] = []
+        self.failing: dict[str, Exception] = {}
+        self.scripts: list[bytes] = []
+        self.internal = SimpleNamespace(
+            target=SimpleNamespace(host=self.host, user=None, port=None),
+            absolute=self._absolute,
+            call=self._call,
+            run_once=self._run_once,
+        )
+
+    def program(self, name: str, text: str) -> None:
+        """Put a program on the PATH of the scripts."""
+        path = self.home / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+
+    def _use(self, method: str) -> None:
+        self.used.append(method)
+        if method in self.failing:
+            raise self.failing[method]
+
+    def _sh(self, script: bytes, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        self.scripts.append(script)
+        env = {"HOME": str(self.home), "PATH": f"{self.home}/bin:{os.environ['PATH']}"}
+        return subprocess.run(
+            ["/bin/sh", "-c", script], input=data, capture_output=True, env=env, cwd=self.home,
+            timeout=60, check=False,
+        )  # fmt: skip
+
+    def _absolute(self, path: str) -> str:
+        return str(self.home / path.removeprefix("~").lstrip("/")) if path[:1] != "/" else path
+
+    def _call(self, script: bytes, *, again: bool = False) -> Answer:
+        self._use("call")
+        done = self._sh(script)
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    def _run_once(self, script: bytes, **_: object) -> CommandResult[str]:
+        self._use("run_once")
+        done = self._sh(script)
+        out, err = to_text(done.stdout), to_text(done.stderr)
+        return CommandResult(script, done.returncode, out, err, self.host)
+
+    def run(
+        self, script: bytes, *, input: bytes = b"", text: bool = True, **_: object
+    ) -> CommandResult[Any]:
+        self._use("run")
+        done = self._sh(script, input)
+        out, err = (to_text(said) if text else said for said in (done.stdout, done.stderr))
+        return CommandResult(script, done.returncode, out, err, self.host)
+
+    def exists(self, path: str) -> bool:
+        self._use("exists")
+        return os.path.exists(path)
+
+    def read_bytes(self, path: str) -> bytes:
+        self._use("read_bytes")
+        return Path(self._absolute(path)).read_bytes()
+
+    def write_bytes(self, path: str, data: bytes) -> int:
+        self._use("write_bytes")
+        return Path(path).write_bytes(data)
+
+    def put(self, local: str, remote: str, *, mark: bytes) -> None:
+        self._use("put")
+        shutil.copytree(local, remote)
+        Path(remote, os.fsdecode(mark)).write_bytes(b"put")
+
+
+class Bench:
+    """What a submission to a ``LocalHost`` needs."""
+
+    def __init__(self, host: LocalHost, journal: Journal, scheduler: str) -> None:
+        self.host = host
+        self.journal = journal
+        connection: Any = host
+        self.client = SchedulerClient(
+            connection, journal, host.host, scheduler, login_shell=False, prologue=""
+        )
+        self.files = JobFiles(connection, host.host)
+        self.records = ExitRecords(self.client, self.files)
+
+    def submission(
+        self, token: str | None = None, *, record_exit: bool | str = False, **given: Any
+    ) -> Submission:
+        none = dict.fromkeys(
+            ("script", "script_file", "script_text", "directory", "upload", "array", "env",
+             "after_ok", "after_any", "after_failed")
+        )  # fmt: skip
+        specification = Specification.of(**{**none, "options": (), **given})
+        return Submission(
+            self.client, self.files, self.records, specification, token, record_exit=record_exit
+        )
+
+
+def run_shell(script: str | bytes, home: Path) -> Answer:
+    """The answer of this machine's /bin/sh."""
+    call: Callable[[bytes], Answer] = LocalHost(home).internal.call
+    return call(to_bytes(script))
