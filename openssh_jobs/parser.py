@@ -15,6 +15,7 @@ from datetime import tzinfo
 from .errors import SchedulerError
 from .jobs import CancelOutcome, Node, Queue, Snapshot
 from .schedulers import available, get
+from .schedulers.answer import Answer
 from .schedulers.base import Scheduler
 from .schedulers.fields import first_line
 
@@ -94,12 +95,7 @@ def parse_status(
     """
     stdout, stderr = _unix(stdout), _unix(stderr)
     return _chosen(scheduler, stdout, stderr, command).parse_status(
-        stdout,
-        stderr=stderr,
-        returncode=returncode,
-        requested=requested,
-        command=command,
-        timezone=timezone,
+        Answer(stdout, stderr, returncode), requested=requested, command=command, timezone=timezone
     )
 
 
@@ -112,9 +108,7 @@ def parse_submit(
     ``SubmitUnknown`` (there may be one).
     """
     stdout, stderr = _unix(stdout), _unix(stderr)
-    return _chosen(scheduler, stdout, stderr, None).parse_submit(
-        stdout, stderr=stderr, returncode=returncode
-    )
+    return _chosen(scheduler, stdout, stderr, None).parse_submit(Answer(stdout, stderr, returncode))
 
 
 def parse_cancel(
@@ -128,7 +122,7 @@ def parse_cancel(
     """What a cancel (hold, release) command did to each id."""
     stdout, stderr = _unix(stdout), _unix(stderr)
     return _chosen(scheduler, stdout, stderr, None).parse_cancel(
-        stdout, stderr=stderr, returncode=returncode, requested=requested
+        Answer(stdout, stderr, returncode), requested=requested
     )
 
 
@@ -137,9 +131,7 @@ def parse_nodes(
 ) -> list[Node]:
     """The nodes of a listing; ``SchedulerError`` for what is none."""
     stdout, stderr = _unix(stdout), _unix(stderr)
-    return _chosen(scheduler, stdout, stderr, None).parse_nodes(
-        stdout, stderr=stderr, returncode=returncode
-    )
+    return _chosen(scheduler, stdout, stderr, None).parse_nodes(Answer(stdout, stderr, returncode))
 
 
 def parse_queues(
@@ -147,6 +139,4 @@ def parse_queues(
 ) -> list[Queue]:
     """The queues of a listing; ``SchedulerError`` for what is none."""
     stdout, stderr = _unix(stdout), _unix(stderr)
-    return _chosen(scheduler, stdout, stderr, None).parse_queues(
-        stdout, stderr=stderr, returncode=returncode
-    )
+    return _chosen(scheduler, stdout, stderr, None).parse_queues(Answer(stdout, stderr, returncode))

@@ -101,13 +101,11 @@ class ExitRecords:
         if known is not None:
             return known == "yes"
         try:
-            done = self._client.ask(script)
+            answer = self._client.ask(script)
         except (CommandTimeout, CommandFailed) as error:
             log.info("%s: whether there is an accounting is not known: %s", self._host, error)
             return None
-        found = scheduler.parse_accounting(
-            done.stdout, stderr=done.stderr, returncode=done.returncode
-        )
+        found = scheduler.parse_accounting(answer)
         if found is not None:
             log.info("%s: accounting: %s", self._host, "yes" if found else "none, jobs are wrapped")
             self._client.journal.remember_fact(self._host, name, "yes" if found else "no")

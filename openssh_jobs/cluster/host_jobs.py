@@ -70,10 +70,8 @@ class HostJobs:
             raise InputError("no job ids given", host=self.host)
         scheduler = self.client.scheduler()
         try:
-            done = self.client.ask(getattr(scheduler, _SCRIPTS[action])(ids))
-            outcomes = scheduler.parse_cancel(
-                done.stdout, stderr=done.stderr, returncode=done.returncode, requested=ids
-            )
+            answer = self.client.ask(getattr(scheduler, _SCRIPTS[action])(ids))
+            outcomes = scheduler.parse_cancel(answer, requested=ids)
         except SchedulerError as error:
             raise self.client.placed(error) from None
         finally:
@@ -96,22 +94,18 @@ class HostJobs:
     def nodes(self) -> list[Node]:
         """See ``Cluster.nodes``."""
         scheduler = self.client.scheduler()
-        done = self.client.ask(scheduler.nodes_script())
+        answer = self.client.ask(scheduler.nodes_script())
         try:
-            return scheduler.parse_nodes(
-                done.stdout, stderr=done.stderr, returncode=done.returncode
-            )
+            return scheduler.parse_nodes(answer)
         except SchedulerError as error:
             raise self.client.placed(error) from None
 
     def queues(self) -> list[Queue]:
         """See ``Cluster.queues``."""
         scheduler = self.client.scheduler()
-        done = self.client.ask(scheduler.queues_script())
+        answer = self.client.ask(scheduler.queues_script())
         try:
-            return scheduler.parse_queues(
-                done.stdout, stderr=done.stderr, returncode=done.returncode
-            )
+            return scheduler.parse_queues(answer)
         except SchedulerError as error:
             raise self.client.placed(error) from None
 
@@ -121,11 +115,9 @@ class HostJobs:
         script = scheduler.detail_script(job_id)
         if script is None:
             return None
-        done = self.client.ask(script, timeout)
+        answer = self.client.ask(script, timeout)
         try:
-            return scheduler.parse_detail(
-                done.stdout, stderr=done.stderr, returncode=done.returncode
-            )
+            return scheduler.parse_detail(answer)
         except SchedulerError as error:
             log.info("%s: no details of %s: %s", self.host, job_id, error.message)
             return None
@@ -137,8 +129,8 @@ class HostJobs:
         """
         scheduler = self.client.scheduler()
         own: Scheduler = getattr(scheduler, "base", scheduler)
-        done = self.client.ask(own.status_script(()))
-        snapshot = own.parse_status(done.stdout, stderr=done.stderr, returncode=done.returncode)
+        answer = self.client.ask(own.status_script(()))
+        snapshot = own.parse_status(answer)
         if snapshot.error is not None:
             raise snapshot.error
         return list(snapshot.known.values())

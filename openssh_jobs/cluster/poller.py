@@ -26,12 +26,12 @@ from ..errors import (
     Throttled,
 )
 from ..jobs import JobStatus, Snapshot
+from ..schedulers.answer import Answer
 from ..schedulers.base import Scheduler
 from .query import Late, Queries
 from .tracker import FIRST_LOOK, Tracker, rest_after
 
 if TYPE_CHECKING:
-    from ..commands.result import CommandResult
     from .exit_record import ExitRecords
     from .scheduler_client import SchedulerClient
 
@@ -77,7 +77,7 @@ class Poller:
         self._interval = interval
         self._site_floor: float | None = None
         self._listed: dict[bool, _CachedList] = {}
-        self._answer: tuple[float, CommandResult[str]] | None = None
+        self._answer: tuple[float, Answer] | None = None
         self.queries = 0
         self._queries = Queries(client.connection, client.host)
 
@@ -143,7 +143,7 @@ class Poller:
         """Look in the last answer for jobs that are followed only since then."""
         new = self.tracker.never_queried(wanted)
         if new and self._answer is not None:
-            self.tracker.take_more(_read(scheduler, self._answer[1], new))
+            self.tracker.take_more(scheduler.parse_status(self._answer[1], requested=new))
             self._query_history(scheduler, self.tracker.without_exit_code(new))
             self._write_down(new)
             self._answer = self._answer if not self.tracker.never_queried(new) else None
@@ -154,8 +154,10 @@ class Poller:
         taken, began = datetime.now(UTC), time.monotonic()
         self.queries += 1
         try:
-            done = self._client.ask(scheduler.status_script(following))
-            snapshot = _read(scheduler, done, [*following, *self.tracker.settled()])
+            answer = self._client.ask(scheduler.status_script(following))
+            snapshot = scheduler.parse_status(
+                answer, requested=[*following, *self.tracker.settled()]
+            )
         except (*_NO_ANSWER, OSError) as error:
             self._no_answer(error, following, began)
             return
@@ -172,7 +174,7 @@ class Poller:
             log.warning("%s: %s", self.host, error.message)
             self.tracker.take_failure(error, following, began)
             return
-        self._answer = (began, done)
+        self._answer = (began, answer)
         self.tracker.take_answer(snapshot, taken, began, changes)
         self._query_further(scheduler, following)
 
@@ -230,11 +232,9 @@ class Poller:
             self.tracker.lack_history(gone, why, for_good=True, none_kept=none_kept)
             return
         try:
-            done = self._client.ask(script)
+            answer = self._client.ask(script)
             found = scheduler.parse_history(
-                done.stdout,
-                stderr=done.stderr,
-                returncode=done.returncode,
+                answer,
                 requested=gone,
                 since=since,
             )
@@ -297,16 +297,18 @@ class Poller:
         # What is done from now on may not be in the answer.
         changes = self.tracker.changes
         taken, began = datetime.now(UTC), time.monotonic()
-        done = self._client.ask(scheduler.status_script((), all_users=all_users))
+        answer = self._client.ask(scheduler.status_script((), all_users=all_users))
         try:
-            snapshot = _read(scheduler, done, None)
+            snapshot = scheduler.parse_status(answer)
             if snapshot.error is not None:
                 raise snapshot.error
             if not all_users:
                 # The same answer serves all jobs that are followed.
                 following = self.tracker.unsettled()
-                watched = _read(scheduler, done, [*following, *self.tracker.settled()])
-                self._answer = (began, done)
+                watched = scheduler.parse_status(
+                    answer, requested=[*following, *self.tracker.settled()]
+                )
+                self._answer = (began, answer)
                 self.tracker.take_answer(watched, taken, began, changes)
                 self._query_further(scheduler, following)
         except SchedulerError as error:
@@ -386,11 +388,3 @@ class Poller:
 def _same(error: OpenSSHJobsError, before: OpenSSHJobsError) -> bool:
     kinds = getattr(error, "kind", None), getattr(before, "kind", None)
     return type(error) is type(before) and kinds[0] == kinds[1]
-
-
-def _read(
-    scheduler: Scheduler, done: CommandResult[str], requested: Sequence[str] | None
-) -> Snapshot:
-    return scheduler.parse_status(
-        done.stdout, stderr=done.stderr, returncode=done.returncode, requested=requested
-    )

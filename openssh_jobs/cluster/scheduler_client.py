@@ -16,6 +16,7 @@ from ..errors import SchedulerError
 from ..openssh import at_fork
 from ..openssh.locks import CallLock
 from ..schedulers import available, detection_script, get, parse_detection
+from ..schedulers.answer import Answer
 from ..schedulers.base import Scheduler
 
 if TYPE_CHECKING:
@@ -67,9 +68,9 @@ class SchedulerClient:
         run = self.connection.internal.run_once if once else self.connection.run
         return run(before + script, login_shell=self._login_shell, timeout=timeout)
 
-    def ask(self, script: str, timeout: float = QUERY_TIMEOUT) -> CommandResult[str]:
+    def ask(self, script: str, timeout: float = QUERY_TIMEOUT) -> Answer:
         """Run a scheduler's script; raises nothing for what it prints or for its status."""
-        return self.run_sh(script.encode("utf-8", "surrogateescape"), timeout)
+        return Answer.of(self.run_sh(script.encode("utf-8", "surrogateescape"), timeout))
 
     def run_sh(self, script: bytes, timeout: float, *, once: bool = False) -> CommandResult[str]:
         """Run a POSIX script as ``run`` does, and note the time by the host's clock."""

@@ -35,6 +35,7 @@ from ..errors import (
 from ..files.private_directory import MADE, PRIVATE
 from ..jobs import JobId
 from ..openssh import pid_file
+from ..schedulers.answer import Answer
 from ..schedulers.base import SubmitRequest
 from ..schedulers.fields import expand_array
 from ..schedulers.launcher.any_shell import ENVIRONMENT
@@ -301,9 +302,7 @@ class Submission:
                     stderr=done.stderr,
                     returncode=done.returncode,
                 )
-            job_id = self._scheduler.parse_submit(
-                done.stdout, stderr=done.stderr, returncode=done.returncode
-            )
+            job_id = self._scheduler.parse_submit(Answer.of(done))
         except SubmitRejected as error:
             self._undo()
             raise self._placed(error) from None

@@ -20,6 +20,7 @@ from typing import ClassVar, NoReturn
 
 from ..errors import InputError, SchedulerError, SubmitLimit, SubmitRejected, SubmitUnknown
 from ..jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
+from .answer import Answer
 from .fields import MOST_ELEMENTS, check_array, expand_array, first_line, joined_lines, quote
 from .framing import Section, framed, read_frame, section
 from .launcher.launcher import Convention
@@ -162,44 +163,48 @@ class Scheduler(ABC):
     def submitted_ids(self, stdout: str) -> list[str]:
         """The ids that this output of the submit command names, in order."""
 
-    def parse_submit(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> str:
+    def parse_submit(self, answer: Answer) -> str:
         """The id of the new job.
 
         Raises ``SubmitRejected`` (``SubmitLimit``) where there is certainly no job, and
         ``SubmitUnknown`` where there may be one.  An id counts whatever the status is.  A command
         that failed and said why has refused, unless its words are ``uncertain``.
         """
-        said = dict.fromkeys(self.submitted_ids(_COLOUR.sub("", stdout)))
+        said = dict.fromkeys(self.submitted_ids(_COLOUR.sub("", answer.stdout)))
         ids = [one for one in said if _is_id(one)]
         if len(ids) == 1:
             return ids[0]
-        raise self._submit_error(stdout, stderr, returncode, several=len(ids) > 1)
+        raise self._submit_error(answer, several=len(ids) > 1)
 
-    def _submit_error(
-        self, stdout: str, stderr: str, returncode: int, *, several: bool
-    ) -> SchedulerError:
-        found = None if several else self.find_rule(stderr, stdout)
-        message = self.message(stdout, stderr) or "the submit command said nothing"
+    def _submit_error(self, answer: Answer, *, several: bool) -> SchedulerError:
+        found = None if several else self.find_rule(answer.stderr, answer.stdout)
+        message = self.message(answer) or "the submit command said nothing"
         kind = found.kind if found is not None else "no_job_id"
         cls: type[SchedulerError] = SubmitUnknown
         if several:
-            message = f"more than one job id in the answer: {first_line(stdout)}"
-        elif self._has_refused(stdout, stderr, returncode, found):
+            message = f"more than one job id in the answer: {first_line(answer.stdout)}"
+        elif self._has_refused(answer, found):
             cls = SubmitLimit if found is not None and found.passes else SubmitRejected
             kind = found.kind if found is not None else "invalid_request"
-        return cls(message, kind=kind, stdout=stdout, stderr=stderr, returncode=returncode)
+        return cls(
+            message,
+            kind=kind,
+            stdout=answer.stdout,
+            stderr=answer.stderr,
+            returncode=answer.returncode,
+        )
 
-    def _has_refused(self, stdout: str, stderr: str, returncode: int, found: Rule | None) -> bool:
+    def _has_refused(self, answer: Answer, found: Rule | None) -> bool:
         """True for the answer of a submit command that ended by itself and named a reason."""
         # 124 is that of timeout(1); a shell tells a signal as 128 and more.
-        by_itself = 0 < returncode < 128 and returncode != 124
-        if not by_itself and returncode not in self.own_statuses:
+        by_itself = 0 < answer.returncode < 128 and answer.returncode != 124
+        if not by_itself and answer.returncode not in self.own_statuses:
             return False
         if found is not None and found.unsent:
             return True
-        if not joined_lines(stderr, stdout, skip=self.noise):
+        if not joined_lines(answer.stderr, answer.stdout, skip=self.noise):
             return False
-        return not is_uncertain(self.uncertain, stderr, stdout)
+        return not is_uncertain(self.uncertain, answer.stderr, answer.stdout)
 
     # -- asking --------------------------------------------------------------
 
@@ -213,10 +218,8 @@ class Scheduler(ABC):
     @abstractmethod
     def parse_status(
         self,
-        stdout: str,
+        answer: Answer,
         *,
-        stderr: str = "",
-        returncode: int = 0,
         requested: Iterable[str] | None = None,
         command: str | None = None,
         timezone: tzinfo | None = None,
@@ -233,10 +236,8 @@ class Scheduler(ABC):
 
     def parse_history(
         self,
-        stdout: str,
+        answer: Answer,
         *,
-        stderr: str = "",
-        returncode: int = 0,
         requested: Iterable[str] | None = None,
         since: datetime | None = None,
     ) -> Snapshot:
@@ -247,9 +248,7 @@ class Scheduler(ABC):
         """A script that finds out whether ended jobs are remembered; ``None``: they surely are."""
         return None
 
-    def parse_accounting(
-        self, stdout: str, *, stderr: str = "", returncode: int = 0
-    ) -> bool | None:
+    def parse_accounting(self, answer: Answer) -> bool | None:
         """Whether there is an accounting; ``None`` where the answer does not say."""
         return None
 
@@ -257,7 +256,7 @@ class Scheduler(ABC):
         """A script that asks for everything about one job (paths, exit code), or ``None``."""
         return None
 
-    def parse_detail(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> JobStatus:
+    def parse_detail(self, answer: Answer) -> JobStatus:
         """The one job in the answer to ``detail_script``."""
         self.unsupported("details of a job")
 
@@ -299,12 +298,7 @@ class Scheduler(ABC):
 
     @abstractmethod
     def parse_cancel(
-        self,
-        stdout: str,
-        *,
-        stderr: str = "",
-        returncode: int = 0,
-        requested: Iterable[str] | None = None,
+        self, answer: Answer, *, requested: Iterable[str] | None = None
     ) -> dict[str, CancelOutcome]:
         """What became of each id; also for ``hold_script`` and ``release_script``."""
 
@@ -331,7 +325,7 @@ class Scheduler(ABC):
         """A script that lists the nodes."""
         self.unsupported("a list of nodes")
 
-    def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
+    def parse_nodes(self, answer: Answer) -> list[Node]:
         """The nodes; an answer that is no complete one is a ``SchedulerError``, never ``[]``."""
         self.unsupported("a list of nodes")
 
@@ -339,7 +333,7 @@ class Scheduler(ABC):
         """A script that lists the queues."""
         self.unsupported("a list of queues")
 
-    def parse_queues(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Queue]:
+    def parse_queues(self, answer: Answer) -> list[Queue]:
         """The queues, in the scheduler's order."""
         self.unsupported("a list of queues")
 
@@ -368,30 +362,28 @@ class Scheduler(ABC):
         found = self.find_rule(text)
         return outcome_of_kind(found.kind if found is not None else None)
 
-    def one_section(self, stdout: str, stderr: str, returncode: int) -> Section:
+    def one_section(self, answer: Answer) -> Section:
         """The answer of one section, or one without a frame (its mark is empty).
 
         Raises ``SchedulerError`` where the command failed or said nothing.
         """
-        sections = read_frame(stdout)
-        one = sections[0] if sections else Section("", stdout, returncode, "")
+        sections = read_frame(answer.stdout)
+        one = sections[0] if sections else Section("", answer.stdout, answer.returncode, "")
         if one.returncode != 0 or not one.text.strip():
-            raise self.error(one.text, stderr, one.returncode)
+            raise self.error(one.answer(answer.stderr))
         return one
 
-    def one_text(self, stdout: str, stderr: str, returncode: int) -> str:
+    def one_text(self, answer: Answer) -> str:
         """The text of ``one_section``."""
-        return self.one_section(stdout, stderr, returncode).text
+        return self.one_section(answer).text
 
-    def message(self, stdout: str, stderr: str) -> str:
+    def message(self, answer: Answer) -> str:
         """What an error says, in one line: all its lines that say something, up to a bound."""
-        return joined_lines(*ends(stderr, stdout), skip=self.noise)
+        return joined_lines(*ends(answer.stderr, answer.stdout), skip=self.noise)
 
     def error(
         self,
-        stdout: str,
-        stderr: str,
-        returncode: int,
+        answer: Answer,
         *,
         kind: str | None = None,
         message: str | None = None,
@@ -402,15 +394,21 @@ class Scheduler(ABC):
         Its kind by the rules.  For one that ``asks``, and may be asked again, it is ``transient``
         for want of a rule, or where none says that it is final; for one that acts ``parse_error``.
         """
-        found = self.find_rule(stderr, stdout)
+        found = self.find_rule(answer.stderr, answer.stdout)
         if kind is None:
             kind = found.kind if found is not None else "transient" if asks else "parse_error"
             if asks and found is not None and kind in FINAL_KINDS and not found.final:
                 kind = "transient"
-        text = message or self.message(stdout, stderr)
+        text = message or self.message(answer)
         if not text:
-            text = f"no answer (exit status {returncode})"
-        return SchedulerError(text, kind=kind, stdout=stdout, stderr=stderr, returncode=returncode)
+            text = f"no answer (exit status {answer.returncode})"
+        return SchedulerError(
+            text,
+            kind=kind,
+            stdout=answer.stdout,
+            stderr=answer.stderr,
+            returncode=answer.returncode,
+        )
 
     def checked_ids(self, ids: Iterable[str]) -> list[str]:
         """The ids without doubles; ``InputError`` for none at all or what is no id."""

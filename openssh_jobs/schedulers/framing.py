@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 from ..errors import SchedulerError
+from .answer import Answer
 from .fields import is_number
 
 __all__ = ["Section", "framed", "read_frame", "section"]
@@ -25,6 +26,10 @@ class Section:
     text: str
     returncode: int
     mark: str
+
+    def answer(self, stderr: str = "") -> Answer:
+        """This part by itself, with the ``stderr`` of the whole script."""
+        return Answer(self.text, stderr, self.returncode)
 
 
 def framed(*parts: str) -> str:

@@ -12,6 +12,7 @@ from datetime import datetime, tzinfo
 
 from ..errors import SchedulerError
 from ..jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
+from .answer import Answer
 from .base import Scheduler, SubmitRequest, framed, read_frame, section
 from .fields import quote, shell_path
 
@@ -79,9 +80,9 @@ class Custom(Scheduler):
         """That of the scheduler itself."""
         return self.base.needs_script(request)
 
-    def parse_submit(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> str:
+    def parse_submit(self, answer: Answer) -> str:
         """The scheduler's own reading."""
-        return self.base.parse_submit(stdout, stderr=stderr, returncode=returncode)
+        return self.base.parse_submit(answer)
 
     def submitted_ids(self, stdout: str) -> list[str]:
         """As the scheduler prints them."""
@@ -97,30 +98,21 @@ class Custom(Scheduler):
 
     def parse_status(
         self,
-        stdout: str,
+        answer: Answer,
         *,
-        stderr: str = "",
-        returncode: int = 0,
         requested: Iterable[str] | None = None,
         command: str | None = None,
         timezone: tzinfo | None = None,
     ) -> Snapshot:
         """The scheduler's own reading; what a complete listing does not show is absent."""
-        sections = read_frame(stdout)
+        sections = read_frame(answer.stdout)
         if not sections or sections[0].name != "listing":
             return self.base.parse_status(
-                stdout,
-                stderr=stderr,
-                returncode=returncode,
-                requested=requested,
-                command=command,
-                timezone=timezone,
+                answer, requested=requested, command=command, timezone=timezone
             )
         (one,) = sections
         snapshot = self.base.parse_status(
-            one.text,
-            stderr=stderr,
-            returncode=one.returncode,
+            one.answer(answer.stderr),
             command=self._last_command(),
             timezone=timezone,
         )
@@ -147,31 +139,27 @@ class Custom(Scheduler):
 
     def parse_history(
         self,
-        stdout: str,
+        answer: Answer,
         *,
-        stderr: str = "",
-        returncode: int = 0,
         requested: Iterable[str] | None = None,
         since: datetime | None = None,
     ) -> Snapshot:
         """What the queue itself still runs; of what is over, what the history says."""
         wanted = None if requested is None else list(requested)
         if self._commands.status is None:
-            return self.base.parse_history(
-                stdout, stderr=stderr, returncode=returncode, requested=wanted, since=since
-            )
-        sections = read_frame(stdout)
+            return self.base.parse_history(answer, requested=wanted, since=since)
+        sections = read_frame(answer.stdout)
         if not sections:
-            raise self.error(stdout, stderr, returncode, kind="transport")
+            raise self.error(answer, kind="transport")
         known: dict[str, JobStatus] = {}
         failed: SchedulerError | None = None
         for one in reversed(sections):
-            facts = {"stderr": stderr, "returncode": one.returncode, "requested": wanted}
+            part = one.answer(answer.stderr)
             try:
                 if one.name == "history":
-                    found = self.base.parse_history(one.text, since=since, **facts)  # type: ignore[arg-type]
+                    found = self.base.parse_history(part, requested=wanted, since=since)
                 else:
-                    found = self.base.parse_status(one.text, **facts)  # type: ignore[arg-type]
+                    found = self.base.parse_status(part, requested=wanted)
             except SchedulerError as error:
                 failed = failed or error
                 continue
@@ -188,11 +176,9 @@ class Custom(Scheduler):
         """The scheduler's own."""
         return self.base.accounting_script()
 
-    def parse_accounting(
-        self, stdout: str, *, stderr: str = "", returncode: int = 0
-    ) -> bool | None:
+    def parse_accounting(self, answer: Answer) -> bool | None:
         """The scheduler's own reading."""
-        return self.base.parse_accounting(stdout, stderr=stderr, returncode=returncode)
+        return self.base.parse_accounting(answer)
 
     def usual_paths(self, job_id: str, name: str) -> tuple[str, str] | None:
         """That of the scheduler itself."""
@@ -210,9 +196,9 @@ class Custom(Scheduler):
         """The scheduler's own."""
         return self.base.detail_script(job_id)
 
-    def parse_detail(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> JobStatus:
+    def parse_detail(self, answer: Answer) -> JobStatus:
         """The scheduler's own."""
-        return self.base.parse_detail(stdout, stderr=stderr, returncode=returncode)
+        return self.base.parse_detail(answer)
 
     # -- acting --------------------------------------------------------------
 
@@ -224,17 +210,10 @@ class Custom(Scheduler):
         return f"{self._commands.cancel} {words} </dev/null\n"
 
     def parse_cancel(
-        self,
-        stdout: str,
-        *,
-        stderr: str = "",
-        returncode: int = 0,
-        requested: Iterable[str] | None = None,
+        self, answer: Answer, *, requested: Iterable[str] | None = None
     ) -> dict[str, CancelOutcome]:
         """The scheduler's own reading."""
-        return self.base.parse_cancel(
-            stdout, stderr=stderr, returncode=returncode, requested=requested
-        )
+        return self.base.parse_cancel(answer, requested=requested)
 
     def cleanup_script(self, ids: Sequence[str]) -> str | None:
         """The scheduler's own."""
@@ -256,14 +235,14 @@ class Custom(Scheduler):
             return self.base.nodes_script()
         return f"{self._commands.nodes}\n"
 
-    def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
+    def parse_nodes(self, answer: Answer) -> list[Node]:
         """The scheduler's own reading."""
-        return self.base.parse_nodes(stdout, stderr=stderr, returncode=returncode)
+        return self.base.parse_nodes(answer)
 
     def queues_script(self) -> str:
         """The scheduler's own."""
         return self.base.queues_script()
 
-    def parse_queues(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Queue]:
+    def parse_queues(self, answer: Answer) -> list[Queue]:
         """The scheduler's own."""
-        return self.base.parse_queues(stdout, stderr=stderr, returncode=returncode)
+        return self.base.parse_queues(answer)

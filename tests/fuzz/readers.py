@@ -30,6 +30,7 @@ from openssh_jobs.jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snap
 from openssh_jobs.openssh import ssh_config as ssh_features
 from openssh_jobs.openssh import ssh_errors
 from openssh_jobs.schedulers import available, get, parse_detection
+from openssh_jobs.schedulers.answer import Answer
 from openssh_jobs.schedulers.launcher import launcher
 from openssh_jobs.transfer import listing, tar_guard
 from tests.hostile.archives import FORMS, archive
@@ -134,28 +135,36 @@ def of_scheduler(name: str | None, data: bytes) -> None:
     stdout, stderr = (one.decode("utf-8", "surrogateescape") for one in (out, err))
     code = (0, 0, 1, 153)[choice // 8 % 4]
     wanted = WANTED if choice & 32 else ()
-    said: dict[str, Any] = {"stderr": stderr, "returncode": code}
-    asked: dict[str, Any] = {**said, "requested": wanted or None}
+    answer = Answer(stdout, stderr, code)
+    asked = wanted or None
     command = COMMANDS[name][choice // 64 - 1] if name is not None and choice >= 64 else None
     calls: tuple[Callable[[], Any], ...] = (
-        lambda: parser.parse_status(stdout, name, command=command, timezone=UTC, **asked),
+        lambda: parser.parse_status(
+            stdout,
+            name,
+            stderr=stderr,
+            returncode=code,
+            requested=asked,
+            command=command,
+            timezone=UTC,
+        ),
     )
     if name is not None:
         scheduler = get(name)
         calls = (
             *calls,
             *calls,
-            lambda: scheduler.parse_submit(stdout, **said),
-            lambda: scheduler.parse_cancel(stdout, **asked),
-            lambda: scheduler.parse_nodes(stdout, **said),
-            lambda: scheduler.parse_queues(stdout, **said),
-            lambda: scheduler.parse_history(stdout, **asked),
-            lambda: scheduler.parse_detail(stdout, **said),
+            lambda: scheduler.parse_submit(answer),
+            lambda: scheduler.parse_cancel(answer, requested=asked),
+            lambda: scheduler.parse_nodes(answer),
+            lambda: scheduler.parse_queues(answer),
+            lambda: scheduler.parse_history(answer, requested=asked),
+            lambda: scheduler.parse_detail(answer),
         )
     try:
         found = calls[choice % len(calls)]()
         if choice == 5 and name is not None:
-            found = get(name).parse_accounting(stdout, **said)
+            found = get(name).parse_accounting(answer)
     except (SchedulerError, InputError) as error:
         _known_error(error)
         return

@@ -12,6 +12,7 @@ from pathlib import Path
 from openssh_jobs import parser
 from openssh_jobs.jobs import CancelOutcome, JobStatus, Snapshot
 from openssh_jobs.schedulers import get
+from openssh_jobs.schedulers.answer import Answer
 from openssh_jobs.schedulers.base import SubmitRequest
 from tests.lab.gridengine import GridEngineLab
 from tests.lab.slurm import SlurmLab
@@ -49,7 +50,7 @@ class Account:
         (self.directory / "job.sh").write_text(text)
         wish = SubmitRequest(script="job.sh", **request)  # type: ignore[arg-type]
         out, err, code = self.run(self.scheduler.submit_script(wish))
-        return self.scheduler.parse_submit(out, stderr=err, returncode=code)
+        return self.scheduler.parse_submit(Answer(out, err, code))
 
     def status(self, *ids: str, all_users: bool = False) -> Snapshot:
         out, err, code = self.run(self.scheduler.status_script(ids, all_users=all_users))
@@ -59,19 +60,17 @@ class Account:
         script = self.scheduler.detail_script(job_id)
         assert script is not None
         out, err, code = self.run(script)
-        return self.scheduler.parse_detail(out, stderr=err, returncode=code)
+        return self.scheduler.parse_detail(Answer(out, err, code))
 
     def history(self, *ids: str, since: datetime | None = None) -> Snapshot:
         script = self.scheduler.history_script(ids, since=since)
         assert script is not None
         out, err, code = self.run(script)
-        return self.scheduler.parse_history(
-            out, stderr=err, returncode=code, requested=ids, since=since
-        )
+        return self.scheduler.parse_history(Answer(out, err, code), requested=ids, since=since)
 
     def cancel(self, *ids: str) -> dict[str, CancelOutcome]:
         out, err, code = self.run(self.scheduler.cancel_script(ids))
-        return self.scheduler.parse_cancel(out, stderr=err, returncode=code, requested=ids)
+        return self.scheduler.parse_cancel(Answer(out, err, code), requested=ids)
 
     def wait(self, job_id: str, until: Callable[[JobStatus], bool] | None = None) -> JobStatus:
         deadline = time.monotonic() + 40

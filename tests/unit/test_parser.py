@@ -14,6 +14,7 @@ from openssh_jobs import parser
 from openssh_jobs.errors import SchedulerError, SubmitLimit, SubmitRejected, SubmitUnknown
 from openssh_jobs.jobs import CancelOutcome, JobState, Snapshot
 from openssh_jobs.schedulers import get
+from openssh_jobs.schedulers.answer import Answer
 from tests.paths import DATA
 
 
@@ -392,7 +393,7 @@ def test_a_real_answer_of_sacct_says_how_each_job_ended() -> None:
     wanted = record["ids"]
     ok, bad, signalled, mixed, array, held, cancelled, never, element = wanted
     history = slurm.parse_history(
-        record["stdout"], stderr=record["stderr"], returncode=record["code"], requested=wanted
+        Answer(record["stdout"], record["stderr"], record["code"]), requested=wanted
     )
     assert history.absent == (never,)
     assert history.unparsed == ()
@@ -408,7 +409,5 @@ def test_a_real_answer_of_sacct_says_how_each_job_ended() -> None:
     assert history[cancelled].state is JobState.CANCELLED
     # The same numbers, counted anew by a cluster that was set up again: other jobs.
     later = history[ok].submitted + timedelta(hours=5)
-    other = slurm.parse_history(
-        record["stdout"], stderr="", returncode=0, requested=[ok], since=later
-    )
+    other = slurm.parse_history(Answer(record["stdout"], "", 0), requested=[ok], since=later)
     assert other.absent == (ok,)

@@ -10,6 +10,7 @@ from openssh_jobs import parser
 from openssh_jobs.errors import InputError, SchedulerError
 from openssh_jobs.jobs import Snapshot
 from openssh_jobs.schedulers import available, get
+from openssh_jobs.schedulers.answer import Answer
 from tests.unit.test_parser import captures, status_of
 
 _LIKELY = """JOBID STATE ST JobID State 1 12 123_4 123_[5-9%2] 88.0 COMPLETED PENDING R F PD CD (
@@ -40,10 +41,8 @@ def test_noise_is_an_answer_or_a_scheduler_error(
             ),
             lambda n=name: parser.parse_nodes(stdout, n, stderr=stderr, returncode=code),
             lambda n=name: parser.parse_queues(stdout, n, stderr=stderr, returncode=code),
-            lambda n=name: get(n).parse_history(
-                stdout, stderr=stderr, returncode=code, requested=["5"]
-            ),
-            lambda n=name: get(n).parse_detail(stdout, stderr=stderr, returncode=code),
+            lambda n=name: get(n).parse_history(Answer(stdout, stderr, code), requested=["5"]),
+            lambda n=name: get(n).parse_detail(Answer(stdout, stderr, code)),
         ):
             try:
                 found = call()

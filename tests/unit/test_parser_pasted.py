@@ -11,6 +11,7 @@ from openssh_jobs import parser
 from openssh_jobs.errors import InputError, SchedulerError
 from openssh_jobs.jobs import CancelOutcome, JobId, JobState, Snapshot
 from openssh_jobs.schedulers import get
+from openssh_jobs.schedulers.answer import Answer
 from openssh_jobs.schedulers.base import SubmitRequest
 
 SEPARATORS = ["|", "\x1f", "\x1e", "\x01", ",", ";", "\t", ":", "~", "^", "#", "/", "!", "@", "=",
@@ -83,7 +84,7 @@ def test_a_history_that_nobody_understands_in_full_ends_no_array() -> None:
     )
     for odd, state in (("", JobState.FAILED), ("204_3|ab|RUN", None)):
         text = f"OJ+ab\nOJ:ab begin sacct@\n{rows}{odd}\nOJ:ab end sacct@ 0\nOJ-ab\n"
-        found = get("slurm").parse_history(text, requested=["204", "204_1"])
+        found = get("slurm").parse_history(Answer(text), requested=["204", "204_1"])
         assert found["204_1"].exit_code == 1
         assert found["204"].state is (state or JobState.UNKNOWN)
         assert found.unknown == (() if state else ("204",))

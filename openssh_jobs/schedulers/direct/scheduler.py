@@ -31,6 +31,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from ...errors import InputError, SchedulerError
 from ...jobs import CancelOutcome, JobId, JobState, JobStatus, Node, Snapshot
+from ..answer import Answer
 from ..base import Scheduler, Section, SubmitRequest, framed, read_frame, rule, section
 from ..fields import (
     command_words,
@@ -146,19 +147,17 @@ class Direct(Scheduler):
 
     def parse_status(
         self,
-        stdout: str,
+        answer: Answer,
         *,
-        stderr: str = "",
-        returncode: int = 0,
         requested: Iterable[str] | None = None,
         command: str | None = None,
         timezone: tzinfo | None = None,
     ) -> Snapshot:
         """The answer to ``status_script``; a pasted ``ps`` with a header gives processes."""
-        sections = read_frame(stdout)
+        sections = read_frame(answer.stdout)
         wanted = None if requested is None else [str(JobId.parse(one)) for one in requested]
         if sections is None:
-            return self._ps(stdout, stderr, returncode, wanted)
+            return self._ps(answer, wanted)
         known: dict[str, JobStatus] = {}
         unparsed: list[str] = []
         seen: set[str] = set()
@@ -176,19 +175,19 @@ class Direct(Scheduler):
             return snapshot
         return snapshot.select(wanted, covered=lambda one: one.text in seen)
 
-    def _ps(self, stdout: str, stderr: str, returncode: int, wanted: list[str] | None) -> Snapshot:
-        lines = stdout.splitlines()
+    def _ps(self, answer: Answer, wanted: list[str] | None) -> Snapshot:
+        lines = answer.stdout.splitlines()
         header = lines[0].split() if lines else []
         state_at = next(
             (header.index(one) for one in ("STAT", "S", "STATE") if one in header), None
         )
         if "PID" not in header or state_at is None:
             raise self.error(
-                stdout,
-                stderr,
-                returncode,
-                kind="parse_error" if returncode == 0 else None,
-                message=None if returncode else f"no answer of direct: {first_line(stdout)!r}",
+                answer,
+                kind="parse_error" if answer.returncode == 0 else None,
+                message=None
+                if answer.returncode
+                else f"no answer of direct: {first_line(answer.stdout)!r}",
             )
         pid_at = header.index("PID")
         known: dict[str, JobStatus] = {}
@@ -215,10 +214,10 @@ class Direct(Scheduler):
     def detail_script(self, job_id: str) -> str:
         return self.status_script([job_id])
 
-    def parse_detail(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> JobStatus:
-        snapshot = self.parse_status(stdout, stderr=stderr, returncode=returncode)
+    def parse_detail(self, answer: Answer) -> JobStatus:
+        snapshot = self.parse_status(answer)
         if len(snapshot.known) != 1:
-            raise SchedulerError("there is no such job", kind="not_found", stdout=stdout)
+            raise SchedulerError("there is no such job", kind="not_found", stdout=answer.stdout)
         return next(iter(snapshot.known.values()))
 
     # -- acting ----------------------------------------------------------------------
@@ -234,16 +233,11 @@ class Direct(Scheduler):
         return f"{shell.RECORDS}{body}"
 
     def parse_cancel(
-        self,
-        stdout: str,
-        *,
-        stderr: str = "",
-        returncode: int = 0,
-        requested: Iterable[str] | None = None,
+        self, answer: Answer, *, requested: Iterable[str] | None = None
     ) -> dict[str, CancelOutcome]:
-        sections = read_frame(stdout)
+        sections = read_frame(answer.stdout)
         if not sections:
-            raise self.error(stdout, stderr, returncode, kind="transport")
+            raise self.error(answer, kind="transport")
         said: dict[str, CancelOutcome] = {}
         for line in sections[0].text.splitlines():
             words = line.split()
@@ -256,17 +250,17 @@ class Direct(Scheduler):
     def nodes_script(self) -> str:
         return framed(section("nodes", shell.NODES))
 
-    def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
+    def parse_nodes(self, answer: Answer) -> list[Node]:
         """The host itself."""
-        sections = read_frame(stdout)
+        sections = read_frame(answer.stdout)
         if not sections:
-            raise self.error(stdout, stderr, returncode, kind="transport")
+            raise self.error(answer, kind="transport")
         said: dict[str, str] = {}
         for line in sections[0].text.splitlines():
             key, _, value = line.partition(" ")
             said[key] = value.strip()
         if not said.get("name"):
-            raise self.error(stdout, stderr, returncode, kind="parse_error")
+            raise self.error(answer, kind="parse_error")
         load = re.match(r"[0-9.]+", said.get("load", ""))
         return [
             Node(

@@ -20,6 +20,7 @@ from typing import ClassVar
 
 from ...errors import InputError, SchedulerError
 from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
+from ..answer import Answer
 from ..base import Scheduler, Section, SubmitRequest, framed, read_frame, rule, section
 from ..fields import command_words, first_line, is_number, shell_path, text_seconds
 from ..launcher.launcher import GRID_ENGINE_JOBS, Convention
@@ -177,44 +178,44 @@ class GridEngine(Scheduler):
 
     def parse_status(
         self,
-        stdout: str,
+        answer: Answer,
         *,
-        stderr: str = "",
-        returncode: int = 0,
         requested: Iterable[str] | None = None,
         command: str | None = None,
         timezone: tzinfo | None = None,
     ) -> Snapshot:
         """qstat (plain, -ext, -f, -r, -xml, -j) and qacct -j, pasted or asked for."""
         wanted = None if requested is None else [str(JobId.parse(one)) for one in requested]
-        sections = read_frame(stdout)
+        sections = read_frame(answer.stdout)
         if sections is not None:
             if not sections or sections[0].returncode != 0:
-                raise self.error("", stderr, sections[0].returncode if sections else 1)
+                raise self.error(
+                    Answer("", answer.stderr, sections[0].returncode if sections else 1)
+                )
             rows = output.read(sections[0].text, UTC)
             if rows is None or not sections[0].text.strip():
                 raise self.error(
-                    sections[0].text, stderr, 0, kind="parse_error", message="no listing of qstat"
+                    Answer(sections[0].text, answer.stderr, 0),
+                    kind="parse_error",
+                    message="no listing of qstat",
                 )
             is_whole = not rows.unparsed
             self._add_more(rows, sections[1:])
         else:
-            rows = output.read(stdout, timezone)
+            rows = output.read(answer.stdout, timezone)
             words = command_words(command, ("qstat", "qacct"))
-            if returncode != 0 and _GONE.search(stderr) and wanted is not None:
-                gone = set(re.findall(r"[0-9]+", stderr.partition("exist")[2]))
+            if answer.returncode != 0 and _GONE.search(answer.stderr) and wanted is not None:
+                gone = set(re.findall(r"[0-9]+", answer.stderr.partition("exist")[2]))
                 known = rows.known if rows is not None else {}
                 return Snapshot(known=known).select(wanted, covered=lambda one: one.number in gone)
-            if returncode != 0 and (rows is None or not rows.known):
-                raise self.error(stdout, stderr, returncode)
+            if answer.returncode != 0 and (rows is None or not rows.known):
+                raise self.error(answer)
             # An empty queue prints nothing at all; that counts only if qstat was really asked.
-            if rows is None or (not stdout.strip() and not words):
+            if rows is None or (not answer.stdout.strip() and not words):
                 raise self.error(
-                    stdout,
-                    stderr,
-                    returncode,
+                    answer,
                     kind="parse_error",
-                    message=f"this is no listing of Grid Engine: {first_line(stdout)!r}",
+                    message=f"this is no listing of Grid Engine: {first_line(answer.stdout)!r}",
                 )
             is_whole = False
         snapshot = Snapshot(known=rows.known, unparsed=tuple(rows.unparsed), source=rows.source)
@@ -240,13 +241,11 @@ class GridEngine(Scheduler):
         """Whether the file that qacct reads is there and may be read (accounting(5))."""
         return framed(section("accounting", scripts.ACCOUNTING))
 
-    def parse_accounting(
-        self, stdout: str, *, stderr: str = "", returncode: int = 0
-    ) -> bool | None:
+    def parse_accounting(self, answer: Answer) -> bool | None:
         """No where many sites keep it: with the master alone, or not for all to read."""
-        sections = read_frame(stdout)
-        answer = sections[0].text.strip() if sections else ""
-        return {"yes": True, "no": False}.get(answer)
+        sections = read_frame(answer.stdout)
+        word = sections[0].text.strip() if sections else ""
+        return {"yes": True, "no": False}.get(word)
 
     def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:
         """One qacct for each job (it takes only one); the queues of those that hit some limit.
@@ -267,17 +266,15 @@ class GridEngine(Scheduler):
 
     def parse_history(
         self,
-        stdout: str,
+        answer: Answer,
         *,
-        stderr: str = "",
-        returncode: int = 0,
         requested: Iterable[str] | None = None,
         since: datetime | None = None,
     ) -> Snapshot:
         """The answer to ``history_script``: the last run of each job that the accounting has."""
-        sections = read_frame(stdout)
+        sections = read_frame(answer.stdout)
         if not sections:
-            raise self.error(stdout, stderr, returncode, kind="transport")
+            raise self.error(answer, kind="transport")
         known: dict[str, JobStatus] = {}
         unparsed: list[str] = []
         asked: set[str] = set()
@@ -296,7 +293,7 @@ class GridEngine(Scheduler):
                 if "not found" in one.text or "no jobs running since startup" in one.text:
                     asked.add(number)
                 else:
-                    failed = self.error(one.text, stderr, one.returncode)
+                    failed = self.error(one.answer(answer.stderr))
                 continue
             rows = output.read_accounting(one.text, UTC, limits.read_limits(told), asked=number)
             unparsed.extend(rows.unparsed)
@@ -329,16 +326,16 @@ class GridEngine(Scheduler):
         held = section("held", scripts.HELD.replace("@WHO@", '"${oj_who:-$(id -un)}"'))
         return framed(scripts.TIDY, section(f"qstat-j {number}", asked), scripts.OWNER, held)
 
-    def parse_detail(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> JobStatus:
-        sections = read_frame(stdout)
+    def parse_detail(self, answer: Answer) -> JobStatus:
+        sections = read_frame(answer.stdout)
         if not sections:
-            raise self.error(stdout, stderr, returncode, kind="transport")
+            raise self.error(answer, kind="transport")
         first, *more = sections
         found = re.search("[0-9]+", first.name)
         number = found[0] if found is not None else ""
         status = output.read_detail(first.text, number, UTC)
         if first.returncode != 0 or status is None:
-            raise self.error(first.text, stderr, first.returncode)
+            raise self.error(first.answer(answer.stderr))
         rows = output.Rows({status.job_id: status})
         self._add_more(rows, more)
         return rows.known[status.job_id]
@@ -364,22 +361,17 @@ class GridEngine(Scheduler):
         return framed(section("act", f"{command} {self.words(*words)} 2>&1 </dev/null"))
 
     def parse_cancel(
-        self,
-        stdout: str,
-        *,
-        stderr: str = "",
-        returncode: int = 0,
-        requested: Iterable[str] | None = None,
+        self, answer: Answer, *, requested: Iterable[str] | None = None
     ) -> dict[str, CancelOutcome]:
         """qdel says it all on stdout, errors too."""
-        sections = read_frame(stdout)
+        sections = read_frame(answer.stdout)
         if sections is None:
-            sections = [Section("act", f"{stdout}\n{stderr}", returncode, "")]
+            sections = [Section("act", f"{answer.stdout}\n{answer.stderr}", answer.returncode, "")]
         text = "\n".join(one.text for one in sections)
         said = outcomes_by_line(text, _OUTCOMES)
         if not said:
             code = max((one.returncode for one in sections), default=1)
-            error = self.error(text, "", code, asks=False)
+            error = self.error(Answer(text, "", code), asks=False)
             if error.kind == "transient" and requested is not None:
                 return outcomes_for(requested, {}, CancelOutcome.TRANSIENT)
             raise error
@@ -397,19 +389,19 @@ class GridEngine(Scheduler):
     def nodes_script(self) -> str:
         return framed(section("qhost", "qhost -q </dev/null"))
 
-    def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
-        nodes = machine.read_nodes(self.one_text(stdout, stderr, returncode))
+    def parse_nodes(self, answer: Answer) -> list[Node]:
+        nodes = machine.read_nodes(self.one_text(answer))
         if not nodes:
-            raise self.error(stdout, stderr, returncode, kind="parse_error")
+            raise self.error(answer, kind="parse_error")
         return nodes
 
     def queues_script(self) -> str:
         return framed(section("qstat-g", "qstat -g c </dev/null"))
 
-    def parse_queues(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Queue]:
-        queues = machine.read_queues(self.one_text(stdout, stderr, returncode))
+    def parse_queues(self, answer: Answer) -> list[Queue]:
+        queues = machine.read_queues(self.one_text(answer))
         if not queues:
-            raise self.error(stdout, stderr, returncode, kind="parse_error")
+            raise self.error(answer, kind="parse_error")
         return queues
 
     def recognises(self, stdout: str, stderr: str = "", command: str | None = None) -> bool:

@@ -17,6 +17,7 @@ from typing import ClassVar
 
 from ...errors import InputError
 from ...jobs import CancelOutcome, JobId, JobState, JobStatus, Node, Snapshot
+from ..answer import Answer
 from ..base import Scheduler, Section, SubmitRequest, framed, read_frame, rule, section
 from ..fields import chunks, command_words, first_line, shell_path
 from ..outcomes import Sentences, outcome_of_kind, outcomes_by_line, outcomes_for
@@ -149,10 +150,8 @@ class HTCondor(Scheduler):
 
     def parse_status(
         self,
-        stdout: str,
+        answer: Answer,
         *,
-        stderr: str = "",
-        returncode: int = 0,
         requested: Iterable[str] | None = None,
         command: str | None = None,
         timezone: tzinfo | None = None,
@@ -163,13 +162,13 @@ class HTCondor(Scheduler):
         out.
         """
         wanted = None if requested is None else [str(JobId.parse(one)) for one in requested]
-        sections = read_frame(stdout)
+        sections = read_frame(answer.stdout)
         words = command_words(command, ("condor_q", "condor_history"))
         is_framed = sections is not None
         if sections is None:
             is_history = bool(words) and words[0].endswith("condor_history")
             name = "condor_history" if is_history else "condor_q"
-            sections = [Section(name, stdout, returncode, "")]
+            sections = [Section(name, answer.stdout, answer.returncode, "")]
         known: dict[str, JobStatus] = {}
         unparsed: list[str] = []
         is_complete = is_framed
@@ -181,17 +180,19 @@ class HTCondor(Scheduler):
                 if total is None and not counted:
                     why = "condor_q listed no job and no total of jobs"
                     raise self.error(
-                        one.text, stderr, one.returncode, kind="transient", message=why
+                        one.answer(answer.stderr),
+                        kind="transient",
+                        message=why,
                     )
                 continue
             found: dict[str, JobStatus] = {}
-            self._read_section(one, stderr, found, unparsed, words, is_framed=is_framed)
+            self._read_section(one, answer.stderr, found, unparsed, words, is_framed=is_framed)
             counted = len(found)
             for job_id, status in found.items():
                 known.setdefault(job_id, status)
         is_history = any(one.name == "condor_history" for one in sections)
         if is_history:
-            is_complete = is_complete and _COMPLAINT.search(stderr) is None
+            is_complete = is_complete and _COMPLAINT.search(answer.stderr) is None
         elif not any(one.name == "condor_q-totals" for one in sections):
             is_complete = False
         snapshot = Snapshot(
@@ -223,16 +224,14 @@ class HTCondor(Scheduler):
     ) -> None:
         is_empty = not one.text.strip()
         if one.returncode != 0 or (is_empty and not is_framed and not words):
-            raise self.error(one.text, stderr, one.returncode)
+            raise self.error(one.answer(stderr))
         # An error text with status 0 is an error all the same.
         if is_empty and _COMPLAINT.search(stderr):
-            raise self.error(one.text, stderr, one.returncode)
+            raise self.error(one.answer(stderr))
         source = "accounting" if one.name == "condor_history" else "queue"
         if not read(one.text, source, known, unparsed, words) and not is_empty:
             raise self.error(
-                one.text,
-                stderr,
-                one.returncode,
+                one.answer(stderr),
                 kind="parse_error",
                 message=f"this is no listing of HTCondor: {first_line(one.text)!r}",
             )
@@ -251,18 +250,16 @@ class HTCondor(Scheduler):
 
     def parse_history(
         self,
-        stdout: str,
+        answer: Answer,
         *,
-        stderr: str = "",
-        returncode: int = 0,
         requested: Iterable[str] | None = None,
         since: datetime | None = None,
     ) -> Snapshot:
         """How jobs ended.  A cluster of which members are missing has not ended in any way."""
-        sections = read_frame(stdout)
+        sections = read_frame(answer.stdout)
         if sections is None:
-            raise self.error(stdout, stderr, returncode, kind="transport")
-        whole = self.parse_status(stdout, stderr=stderr, returncode=returncode)
+            raise self.error(answer, kind="transport")
+        whole = self.parse_status(answer)
         early = since - timedelta(hours=1) if since is not None else None
         known = {
             job_id: one
@@ -280,22 +277,21 @@ class HTCondor(Scheduler):
         snapshot = replace(whole, known=known)
         if asked is None:
             return snapshot
-        covered = not whole.unparsed and _COMPLAINT.search(stderr) is None
+        covered = not whole.unparsed and _COMPLAINT.search(answer.stderr) is None
         return snapshot.select(asked, covered=covered)
 
     # -- acting ----------------------------------------------------------------------
 
     def parse_cancel(
-        self,
-        stdout: str,
-        *,
-        stderr: str = "",
-        returncode: int = 0,
-        requested: Iterable[str] | None = None,
+        self, answer: Answer, *, requested: Iterable[str] | None = None
     ) -> dict[str, CancelOutcome]:
         """One sentence a job or cluster (the texts are those of dc_schedd.cpp)."""
-        sections = read_frame(stdout)
-        text = f"{stdout}\n{stderr}" if sections is None else "".join(s.text for s in sections)
+        sections = read_frame(answer.stdout)
+        text = (
+            f"{answer.stdout}\n{answer.stderr}"
+            if sections is None
+            else "".join(s.text for s in sections)
+        )
         said = outcomes_by_line(text, _OUTCOMES)
         # Why it could not, other lines say; without any the cluster has no such jobs.
         rest = "\n".join(line for line in text.split("\n") if not _WHOLE_CLUSTER.search(line))
@@ -304,7 +300,7 @@ class HTCondor(Scheduler):
             why = _O.INVALID_REQUEST if rest.strip() else _O.NOT_FOUND
             said[cluster] = outcome_of_kind(found.kind) if found is not None else why
         if not said:
-            raise self.error(text, stderr, returncode)
+            raise self.error(Answer(text, answer.stderr, answer.returncode))
         return outcomes_for(requested, said, CancelOutcome.TRANSIENT)
 
     # -- the machine -------------------------------------------------------------------
@@ -315,12 +311,12 @@ class HTCondor(Scheduler):
             section("condor_status", f"condor_status -json -attributes {wanted} </dev/null")
         )
 
-    def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
+    def parse_nodes(self, answer: Answer) -> list[Node]:
         """Slots, added up to machines."""
-        text = self.one_text(stdout, stderr, returncode)
+        text = self.one_text(answer)
         slots = json_list(text)
         if slots is None:
-            raise self.error(text, stderr, returncode, kind="parse_error")
+            raise self.error(Answer(text, answer.stderr, answer.returncode), kind="parse_error")
         nodes: dict[str, Node] = {}
         for slot in slots:
             name = slot.get("Machine")

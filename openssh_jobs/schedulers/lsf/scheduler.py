@@ -19,6 +19,7 @@ from typing import ClassVar
 
 from ...errors import InputError
 from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
+from ..answer import Answer
 from ..base import Scheduler, Section, SubmitRequest, framed, read_frame, rule, section
 from ..fields import (
     chunks,
@@ -214,10 +215,8 @@ class LSF(Scheduler):
 
     def parse_status(
         self,
-        stdout: str,
+        answer: Answer,
         *,
-        stderr: str = "",
-        returncode: int = 0,
         requested: Iterable[str] | None = None,
         command: str | None = None,
         timezone: tzinfo | None = None,
@@ -228,12 +227,12 @@ class LSF(Scheduler):
         that is not over.
         """
         wanted = None if requested is None else [str(JobId.parse(one)) for one in requested]
-        sections = read_frame(stdout)
+        sections = read_frame(answer.stdout)
         is_framed = sections is not None
         if sections is None:
-            sections = [Section("bjobs", stdout, returncode, "")]
+            sections = [Section("bjobs", answer.stdout, answer.returncode, "")]
         # In an answer of ours the listings hold users' texts: what LSF says itself is on stderr.
-        said = stderr if is_framed else f"{stderr}\n{stdout}"
+        said = answer.stderr if is_framed else f"{answer.stderr}\n{answer.stdout}"
         gone = [JobId.parse(one) for one in GONE.findall(said)]
         none_at_all = NONE.search(said)
         columns = columns_of_command(command_words(command, ("bjobs",)))
@@ -241,19 +240,23 @@ class LSF(Scheduler):
         unparsed: list[str] = []
         answered = self._read_sections(sections, known, unparsed, gone, columns)
         if not answered and not gone and none_at_all is None:
-            is_silent = returncode == 0 and not stderr.strip()
+            is_silent = answer.returncode == 0 and not answer.stderr.strip()
             raise self.error(
-                "" if is_framed else stdout,
-                stderr,
-                returncode or max((one.returncode for one in sections), default=0),
+                Answer(
+                    "" if is_framed else answer.stdout,
+                    answer.stderr,
+                    answer.returncode or max((one.returncode for one in sections), default=0),
+                ),
                 kind="parse_error" if is_silent else None,
-                message=f"this is no listing of LSF: {first_line(stdout)!r}" if is_silent else None,
+                message=f"this is no listing of LSF: {first_line(answer.stdout)!r}"
+                if is_silent
+                else None,
             )
         if is_framed:
             for one in gone:  # a name in the wide table can look like the row of such a job
                 known.pop(str(one), None)
         if not known and gone and wanted is None:
-            raise self.error(stdout, stderr, returncode, kind="not_found")
+            raise self.error(answer, kind="not_found")
         is_history = any(one.name.startswith("bhist") for one in sections)
         snapshot = Snapshot(
             known=known,
@@ -316,35 +319,32 @@ class LSF(Scheduler):
 
     def parse_history(
         self,
-        stdout: str,
+        answer: Answer,
         *,
-        stderr: str = "",
-        returncode: int = 0,
         requested: Iterable[str] | None = None,
         since: datetime | None = None,
     ) -> Snapshot:
-        if read_frame(stdout) is None:
-            raise self.error(stdout, stderr, returncode, kind="transport")
-        return self.parse_status(stdout, stderr=stderr, returncode=returncode, requested=requested)
+        if read_frame(answer.stdout) is None:
+            raise self.error(answer, kind="transport")
+        return self.parse_status(answer, requested=requested)
 
     # -- acting ----------------------------------------------------------------------
 
     def parse_cancel(
-        self,
-        stdout: str,
-        *,
-        stderr: str = "",
-        returncode: int = 0,
-        requested: Iterable[str] | None = None,
+        self, answer: Answer, *, requested: Iterable[str] | None = None
     ) -> dict[str, CancelOutcome]:
         """``Job <N> is being terminated``, ``Job <N>: Job has already finished`` and so on."""
-        sections = read_frame(stdout)
-        text = f"{stdout}\n{stderr}" if sections is None else "".join(s.text for s in sections)
+        sections = read_frame(answer.stdout)
+        text = (
+            f"{answer.stdout}\n{answer.stderr}"
+            if sections is None
+            else "".join(s.text for s in sections)
+        )
         said: dict[str, CancelOutcome] = {}
         for job_id, told in re.findall(r"Job <([0-9]+(?:\[[0-9,:\-]+\])?)>:? (.*)", text):
             said[job_id] = self._outcome(told)
         if not said:
-            raise self.error(text, stderr, returncode)
+            raise self.error(Answer(text, answer.stderr, answer.returncode))
         return outcomes_for(requested, said, CancelOutcome.TRANSIENT)
 
     def _outcome(self, told: str) -> CancelOutcome:
@@ -362,9 +362,9 @@ class LSF(Scheduler):
     def nodes_script(self) -> str:
         return framed(section("bhosts", "bhosts -w </dev/null"))
 
-    def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
+    def parse_nodes(self, answer: Answer) -> list[Node]:
         nodes: list[Node] = []
-        for cells in self._rows(stdout, stderr, returncode, "HOST_NAME"):
+        for cells in self._rows(answer, "HOST_NAME"):
             slots, jobs = whole_number(cells.get("MAX")), whole_number(cells.get("NJOBS"))
             raw = cells.get("STATUS", "")
             state = "unknown"
@@ -389,9 +389,9 @@ class LSF(Scheduler):
     def queues_script(self) -> str:
         return framed(section("bqueues", "bqueues -w </dev/null"))
 
-    def parse_queues(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Queue]:
+    def parse_queues(self, answer: Answer) -> list[Queue]:
         queues: list[Queue] = []
-        for cells in self._rows(stdout, stderr, returncode, "QUEUE_NAME"):
+        for cells in self._rows(answer, "QUEUE_NAME"):
             opened, _, active = cells.get("STATUS", "").partition(":")
             state = "up"
             if opened == "Closed":
@@ -409,22 +409,20 @@ class LSF(Scheduler):
             )
         return queues
 
-    def _rows(
-        self, stdout: str, stderr: str, returncode: int, first: str
-    ) -> list[Mapping[str, str]]:
-        sections = read_frame(stdout)
+    def _rows(self, answer: Answer, first: str) -> list[Mapping[str, str]]:
+        sections = read_frame(answer.stdout)
         if sections:
-            stdout, returncode = sections[0].text, sections[0].returncode
+            answer = sections[0].answer(answer.stderr)
         rows: list[Mapping[str, str]] = []
         header: list[str] = []
-        for line in stdout.splitlines():
+        for line in answer.stdout.splitlines():
             words = line.split()
             if words[:1] == [first]:
                 header = words
             elif header and len(words) == len(header):
                 rows.append(dict(zip(header, words, strict=True)))
-        if returncode != 0 or not rows:
-            raise self.error(stdout, stderr, returncode, kind=None if returncode else "parse_error")
+        if answer.returncode != 0 or not rows:
+            raise self.error(answer, kind=None if answer.returncode else "parse_error")
         return rows
 
     def recognises(self, stdout: str, stderr: str = "", command: str | None = None) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import InputError, SchedulerError
 from ...jobs import JobId
+from ..answer import Answer
 from ..fields import first_line, is_number, parse_duration
 from ..framing import Section, read_frame
 from .array import array_of_members
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ..base import Scheduler
 
 __all__ = [
-    "OF_ALL", "OF_USER", "PBS", "TORQUE", "Answer", "is_id", "read_answer", "remembered",
+    "OF_ALL", "OF_USER", "PBS", "TORQUE", "Listing", "is_id", "read_listing", "remembered",
 ]  # fmt: skip
 
 _MOST_ALONE = 200  # asked one by one; the rest stays unknown
@@ -165,7 +166,7 @@ def is_id(text: str) -> bool:
 
 
 @dataclass(slots=True)
-class Answer:
+class Listing:
     """What a query brought, read.
 
     ``gone``: ids that the server does not know.  ``finished``: ids of which it says that they have
@@ -198,84 +199,81 @@ def _key(one: JobId) -> tuple[str, str | None]:
     return one.number, one.tasks
 
 
-def read_answer(
-    scheduler: Scheduler,
-    stdout: str,
-    stderr: str,
-    returncode: int,
-    *,
-    torque: bool,
-    zone: tzinfo | None,
-    asked: bool,
-) -> Answer:
+def read_listing(
+    scheduler: Scheduler, answer: Answer, *, torque: bool, zone: tzinfo | None, asked: bool
+) -> Listing:
     """All parts of an answer, or one that was pasted (``asked``: as that of a qstat).
 
     Raises ``SchedulerError`` where nothing in it is an answer.
     """
-    sections = read_frame(stdout)
-    answer = Answer(framed=sections is not None, errors=stderr)
-    reader = Reader(torque=torque, zone=UTC if answer.framed else zone)
+    sections = read_frame(answer.stdout)
+    listing = Listing(framed=sections is not None, errors=answer.stderr)
+    reader = Reader(torque=torque, zone=UTC if listing.framed else zone)
     if sections is None:
-        sections = [Section("qstat", stdout, returncode, "")]
-    parts = [_parted(one, framed=answer.framed) for one in sections]
-    _read_errors(answer, (stderr, *(errors for errors, _ in parts)), torque=torque)
+        sections = [Section("qstat", answer.stdout, answer.returncode, "")]
+    parts = [_parted(one, framed=listing.framed) for one in sections]
+    _read_errors(listing, (answer.stderr, *(errors for errors, _ in parts)), torque=torque)
     has_answered = False
     for one, (errors, body) in zip(sections, parts, strict=True):
         if one.name == "asked" or one.name.startswith("server"):
             continue
         if one.name.startswith("qselect"):
             if one.returncode != 0:
-                raise scheduler.error("", errors or stderr, one.returncode)
-            answer.listed = [JobId.parse(it) for it in body.split() if is_id(it)]
+                raise scheduler.error(Answer("", errors or answer.stderr, one.returncode))
+            listing.listed = [JobId.parse(it) for it in body.split() if is_id(it)]
             has_answered = has_answered or not body.strip()
             continue
         name = ""
         if one.name == "alone":
             name, _, body = body.partition("\n")
         is_empty = not body.strip()
-        if answer.silent and is_empty and one.returncode == 153:
+        if listing.silent and is_empty and one.returncode == 153:
             has_answered = True
-            answer.gone += [JobId.parse(name)] if name else []
+            listing.gone += [JobId.parse(name)] if name else []
             continue
-        if _is_refusal(one.returncode, answer, is_empty=is_empty):
-            answer.failed = scheduler.error("", errors or stderr, one.returncode)
+        if _is_refusal(one.returncode, listing, is_empty=is_empty):
+            listing.failed = scheduler.error(Answer("", errors or answer.stderr, one.returncode))
             continue
         rows = _rows(reader, name, body)
-        if rows is None or (is_empty and not (answer.framed or asked)):
+        if rows is None or (is_empty and not (listing.framed or asked)):
             raise scheduler.error(
-                stdout, stderr, returncode,
-                kind="parse_error" if returncode == 0 else None,
+                answer,
+                kind="parse_error" if answer.returncode == 0 else None,
                 message=f"this is no listing of {scheduler.name}: {first_line(body)!r}",
-            )  # fmt: skip
+            )
         is_told = one.returncode or rows.known or rows.unparsed
-        if not is_told and NO_HISTORY in (errors or stderr):
-            answer.failed = scheduler.error("", errors or stderr, one.returncode, kind="transient")
+        if not is_told and NO_HISTORY in (errors or answer.stderr):
+            listing.failed = scheduler.error(
+                Answer("", errors or answer.stderr, one.returncode), kind="transient"
+            )
             continue
         has_answered = True
-        answer.rows.update(rows)
+        listing.rows.update(rows)
     if not has_answered:
-        raise answer.failed or scheduler.error(stdout, answer.errors, returncode)
-    return answer
+        raise listing.failed or scheduler.error(
+            Answer(answer.stdout, listing.errors, answer.returncode)
+        )
+    return listing
 
 
-def _read_errors(answer: Answer, errors: Iterable[str], *, torque: bool) -> None:
+def _read_errors(listing: Listing, errors: Iterable[str], *, torque: bool) -> None:
     """What the lines of stderr say of ids."""
-    answer.errors = "\n".join(filter(None, errors))
-    answer.gone = [JobId.parse(one) for one in _GONE.findall(answer.errors) if is_id(one)]
-    answer.finished = [JobId.parse(one) for one in _FINISHED.findall(answer.errors) if is_id(one)]
-    answer.silent = (
+    listing.errors = "\n".join(filter(None, errors))
+    listing.gone = [JobId.parse(one) for one in _GONE.findall(listing.errors) if is_id(one)]
+    listing.finished = [JobId.parse(one) for one in _FINISHED.findall(listing.errors) if is_id(one)]
+    listing.silent = (
         torque
-        and answer.framed
-        and "Unknown option: x" in answer.errors
-        and "Problem loading" not in answer.errors
+        and listing.framed
+        and "Unknown option: x" in listing.errors
+        and "Problem loading" not in listing.errors
     )
 
 
-def _is_refusal(returncode: int, answer: Answer, *, is_empty: bool) -> bool:
+def _is_refusal(returncode: int, listing: Listing, *, is_empty: bool) -> bool:
     """Whether qstat failed with more than ids that it does not know or that have finished."""
     if returncode not in (0, 153, 35):
         return True
-    has_named = answer.gone or (answer.framed and answer.finished)
+    has_named = listing.gone or (listing.framed and listing.finished)
     return bool(returncode and is_empty and not has_named)
 
 

@@ -18,6 +18,7 @@ from typing import ClassVar
 
 from ...errors import InputError, SchedulerError
 from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
+from ..answer import Answer
 from ..base import Rule, Scheduler, SubmitRequest
 from ..fields import chunks, command_words, quote, shell_path, text_seconds
 from ..framing import framed, read_frame, section
@@ -27,7 +28,7 @@ from . import output
 from .directives import check_resources, named_resources
 from .machine import default_queue, read_nodes, read_queues
 from .paths import actual_path, in_directory, usual_path
-from .query import OF_ALL, OF_USER, is_id, read_answer, remembered
+from .query import OF_ALL, OF_USER, is_id, read_listing, remembered
 from .query import PBS as OF_PBS
 from .states import RULES, UNCERTAIN
 
@@ -139,11 +140,11 @@ class PBS(Scheduler):
                 parts.append(":".join((f"{word}array", *map(str, arrays))))
         return f"depend={','.join(parts)}" if parts else None
 
-    def _has_refused(self, stdout: str, stderr: str, returncode: int, found: Rule | None) -> bool:
+    def _has_refused(self, answer: Answer, found: Rule | None) -> bool:
         # 15136: a hook of the site's said no, in whatever words it likes.
-        if returncode == 32 and not self.is_torque and stderr.strip():
+        if answer.returncode == 32 and not self.is_torque and answer.stderr.strip():
             return True
-        return super()._has_refused(stdout, stderr, returncode, found)
+        return super()._has_refused(answer, found)
 
     def submitted_ids(self, stdout: str) -> list[str]:
         """``1234.server`` or ``1234[].server`` on a line of its own, banners or not."""
@@ -168,12 +169,10 @@ class PBS(Scheduler):
         """The server's own attributes: whether, and for how long, it remembers ended jobs."""
         return framed(section(f"server-{self.name}", "qstat -B -f </dev/null"))
 
-    def parse_accounting(
-        self, stdout: str, *, stderr: str = "", returncode: int = 0
-    ) -> bool | None:
+    def parse_accounting(self, answer: Answer) -> bool | None:
         """A history counts that outlives a day: who asks later than that finds nothing."""
         try:
-            text = self.one_text(stdout, stderr, returncode)
+            text = self.one_text(answer)
         except SchedulerError:
             return None
         kept = remembered(text, torque=self.is_torque)
@@ -181,45 +180,41 @@ class PBS(Scheduler):
 
     def parse_status(
         self,
-        stdout: str,
+        answer: Answer,
         *,
-        stderr: str = "",
-        returncode: int = 0,
         requested: Iterable[str] | None = None,
         command: str | None = None,
         timezone: tzinfo | None = None,
     ) -> Snapshot:
         """qstat in all its forms, pasted or asked for."""
         wanted = None if requested is None else [str(JobId.parse(one)) for one in requested]
-        answer = read_answer(
+        listing = read_listing(
             self,
-            stdout,
-            stderr,
-            returncode,
+            answer,
             torque=self.is_torque,
             zone=timezone,
             asked=bool(command_words(command, ("qstat",))),
         )
-        known = answer.rows.settled()
-        if wanted is None and answer.gone and not known and not answer.framed:
-            raise self.error("", answer.errors, returncode)
-        left_out = answer.left_out() if wanted is None else []
-        error = answer.failed if not known and not answer.silent else None
+        known = listing.rows.settled()
+        if wanted is None and listing.gone and not known and not listing.framed:
+            raise self.error(Answer("", listing.errors, answer.returncode))
+        left_out = listing.left_out() if wanted is None else []
+        error = listing.failed if not known and not listing.silent else None
         if left_out:
             error = SchedulerError(
                 f"the answer leaves out {len(left_out)} jobs that qselect names: "
                 f"{', '.join(left_out[:5])}",
-                kind="transient", stdout=stdout, stderr=stderr,
+                kind="transient", stdout=answer.stdout, stderr=answer.stderr,
             )  # fmt: skip
-        snapshot = Snapshot(known=known, unparsed=tuple(answer.rows.unparsed), error=error)
+        snapshot = Snapshot(known=known, unparsed=tuple(listing.rows.unparsed), error=error)
         if wanted is None:
             return snapshot
         # Some members of an array say nothing of the others, which may run.
         lost = [one for one in wanted if _is_left_out(one, known)]
-        is_whole = answer.silent and not answer.rows.unparsed
+        is_whole = listing.silent and not listing.rows.unparsed
 
         def is_gone(one: JobId) -> bool:
-            return is_whole or any(one.matches(it) for it in answer.gone)
+            return is_whole or any(one.matches(it) for it in listing.gone)
 
         found = snapshot.select([one for one in wanted if one not in lost], covered=is_gone)
         gone = tuple(one for one in lost if is_gone(JobId.parse(one)))
@@ -234,14 +229,14 @@ class PBS(Scheduler):
         asked = section("asked", f"printf '%s\\n' {quote(one)}")
         return framed(asked, self.query, *self._asking([one]))
 
-    def parse_detail(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> JobStatus:
-        asked = next((one.text.strip() for one in read_frame(stdout) or [] if one.name == "asked"),
-                     None)  # fmt: skip
-        snapshot = self.parse_status(stdout, stderr=stderr, returncode=returncode)
+    def parse_detail(self, answer: Answer) -> JobStatus:
+        parts = {part.name: part.text for part in read_frame(answer.stdout) or []}
+        asked = parts.get("asked")
+        snapshot = self.parse_status(answer)
         for text, status in snapshot.known.items():
-            if asked is None or JobId.parse(text).matches(JobId.parse(asked)):
+            if asked is None or JobId.parse(text).matches(JobId.parse(asked.strip())):
                 return status
-        raise self.error("", stderr, returncode, kind="not_found")
+        raise self.error(Answer("", answer.stderr, answer.returncode), kind="not_found")
 
     def usual_paths(self, job_id: str, name: str) -> tuple[str, str]:
         out, err = (usual_path(job_id, name, letter, torque=self.is_torque) for letter in "oe")
@@ -264,27 +259,22 @@ class PBS(Scheduler):
         )
 
     def parse_cancel(
-        self,
-        stdout: str,
-        *,
-        stderr: str = "",
-        returncode: int = 0,
-        requested: Iterable[str] | None = None,
+        self, answer: Answer, *, requested: Iterable[str] | None = None
     ) -> dict[str, CancelOutcome]:
         """Silence and status 0 is success; errors name the id."""
-        sections = read_frame(stdout)
+        sections = read_frame(answer.stdout)
         said: dict[str, CancelOutcome] = {}
         if sections is not None:
             for one in sections:
                 said[one.name.partition(" ")[2]] = self._outcome(one.text, one.returncode)
             return outcomes_for(requested, said, CancelOutcome.TRANSIENT)
-        text = f"{stderr}\n{stdout}"
+        text = f"{answer.stderr}\n{answer.stdout}"
         for line in text.splitlines():
             last = line.split()[-1:] or [""]
             if last[0][:1].isdigit() and is_id(last[0]) and self.find_rule(line) is not None:
                 said[last[0]] = self._outcome(line, 1)
-        if returncode != 0 and not said:
-            raise self.error(stdout, stderr, returncode)
+        if answer.returncode != 0 and not said:
+            raise self.error(answer)
         return outcomes_for(requested, said, CancelOutcome.REQUESTED)
 
     def _outcome(self, text: str, returncode: int) -> CancelOutcome:
@@ -300,10 +290,10 @@ class PBS(Scheduler):
     def nodes_script(self) -> str:
         return framed(section(f"pbsnodes-{self.name}", "pbsnodes -a </dev/null"))
 
-    def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
-        nodes = read_nodes(self.one_text(stdout, stderr, returncode))
+    def parse_nodes(self, answer: Answer) -> list[Node]:
+        nodes = read_nodes(self.one_text(answer))
         if not nodes:
-            raise self.error(stdout, stderr, returncode, kind="parse_error")
+            raise self.error(answer, kind="parse_error")
         return nodes
 
     def queues_script(self) -> str:
@@ -312,13 +302,13 @@ class PBS(Scheduler):
             section(f"server-{self.name}", "qstat -B -f </dev/null"),
         )
 
-    def parse_queues(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Queue]:
-        text = self.one_text(stdout, stderr, returncode)
-        server = next((one.text for one in read_frame(stdout) or [] if one.name.startswith("serv")),
-                      "")  # fmt: skip
+    def parse_queues(self, answer: Answer) -> list[Queue]:
+        text = self.one_text(answer)
+        parts = read_frame(answer.stdout) or []
+        server = next((part.text for part in parts if part.name.startswith("server-")), "")
         queues = read_queues(text, default_queue(server))
         if not queues:
-            raise self.error(stdout, stderr, returncode, kind="parse_error")
+            raise self.error(answer, kind="parse_error")
         return queues
 
     def recognises(self, stdout: str, stderr: str = "", command: str | None = None) -> bool:

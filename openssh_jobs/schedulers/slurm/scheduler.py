@@ -21,6 +21,7 @@ from typing import ClassVar
 
 from ...errors import SchedulerError
 from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
+from ..answer import Answer
 from ..base import Rule, Scheduler, Section, SubmitRequest, framed, read_frame, section
 from ..fields import chunks, command_words, first_line, json_text, quote, shell_path
 from ..launcher.launcher import SLURM_JOBS, Convention
@@ -120,23 +121,21 @@ class Slurm(Scheduler):
 
     def parse_status(
         self,
-        stdout: str,
+        answer: Answer,
         *,
-        stderr: str = "",
-        returncode: int = 0,
         requested: Iterable[str] | None = None,
         command: str | None = None,
         timezone: tzinfo | None = None,
     ) -> Snapshot:
         """squeue, sacct and scontrol in all their forms, and the answer to ``status_script``."""
         wanted = None if requested is None else [str(JobId.parse(one)) for one in requested]
-        sections = read_frame(stdout)
+        sections = read_frame(answer.stdout)
         if sections is not None:
-            return self._framed_status(sections, stdout, stderr, wanted)
-        return self._pasted_status(stdout, stderr, returncode, wanted, command, timezone)
+            return self._framed_status(sections, answer, wanted)
+        return self._pasted_status(answer, wanted, command, timezone)
 
     def _framed_status(
-        self, sections: list[Section], stdout: str, stderr: str, wanted: list[str] | None
+        self, sections: list[Section], answer: Answer, wanted: list[str] | None
     ) -> Snapshot:
         rows = Rows()
         failed: SchedulerError | None = None
@@ -144,9 +143,9 @@ class Slurm(Scheduler):
         several = len({one.name for one in sections}) > 1
         for one in sections:
             cluster = one.name.partition("@")[2]
-            text = COMPLAINT.search(stderr)
+            text = COMPLAINT.search(answer.stderr)
             if one.returncode != 0 or (text is not None and f"{one.mark}|" not in one.text):
-                failed = self.error("", stderr, one.returncode)
+                failed = self.error(Answer("", answer.stderr, one.returncode))
                 continue
             covered.add(cluster)
             queue.read_queue(one, cluster if several else "", rows)
@@ -163,35 +162,29 @@ class Slurm(Scheduler):
         )
 
     def _pasted_status(
-        self,
-        stdout: str,
-        stderr: str,
-        returncode: int,
-        wanted: list[str] | None,
-        command: str | None,
-        timezone: tzinfo | None,
+        self, answer: Answer, wanted: list[str] | None, command: str | None, timezone: tzinfo | None
     ) -> Snapshot:
         words = command_words(command, ("squeue", "sacct", "scontrol"))
         program = words[0].rsplit("/", 1)[-1] if words else ""
-        complaint = returncode != 0 or COMPLAINT.search(stderr) is not None
-        rows = self._read(stdout, words, program, timezone)
+        complaint = answer.returncode != 0 or COMPLAINT.search(answer.stderr) is not None
+        rows = self._read(answer.stdout, words, program, timezone)
         if rows is None or (complaint and not rows.known):
-            single = wanted is not None and len(wanted) == 1 and "Invalid job id spec" in stderr
+            single = (
+                wanted is not None and len(wanted) == 1 and "Invalid job id spec" in answer.stderr
+            )
             if single and program != "sacct" and wanted is not None:
                 return Snapshot(absent=tuple(wanted))
-            if complaint or not stdout.strip():
-                raise self.error(stdout, stderr, returncode)
+            if complaint or not answer.stdout.strip():
+                raise self.error(answer)
             raise self.error(
-                stdout,
-                stderr,
-                returncode,
+                answer,
                 kind="parse_error",
-                message=f"this is no listing of Slurm: {first_line(stdout)!r}",
+                message=f"this is no listing of Slurm: {first_line(answer.stdout)!r}",
             )
         snapshot = Snapshot(
             known=rows.known,
             unparsed=tuple(rows.unparsed),
-            error=self.error("", stderr, returncode) if complaint else None,
+            error=self.error(Answer("", answer.stderr, answer.returncode)) if complaint else None,
             source=rows.source,
         )
         if wanted is None:
@@ -253,17 +246,15 @@ class Slurm(Scheduler):
 
     def parse_history(
         self,
-        stdout: str,
+        answer: Answer,
         *,
-        stderr: str = "",
-        returncode: int = 0,
         requested: Iterable[str] | None = None,
         since: datetime | None = None,
     ) -> Snapshot:
         """The answer to ``history_script``.  What scontrol still knows is no word on the rest."""
-        sections = read_frame(stdout)
+        sections = read_frame(answer.stdout)
         if sections is None:
-            raise self.error(stdout, stderr, returncode, kind="transport")
+            raise self.error(answer, kind="transport")
         rows = Rows(source="accounting")
         failed: SchedulerError | None = None
         covered: set[str] = set()
@@ -273,7 +264,7 @@ class Slurm(Scheduler):
             if program == "scontrol":
                 read_records(one, rows)
             elif one.returncode != 0:
-                failed = self.error("", stderr, one.returncode)
+                failed = self.error(Answer("", answer.stderr, one.returncode))
             else:
                 covered.add(cluster)
                 read_accounting(one, cluster if several else "", rows)
@@ -307,18 +298,16 @@ class Slurm(Scheduler):
         """sacct for a job that hardly exists: it says at once where there is no accounting."""
         return framed(_TIDY, section("sacct", "sacct -n -X -P -o JobIDRaw -j 1 </dev/null"))
 
-    def parse_accounting(
-        self, stdout: str, *, stderr: str = "", returncode: int = 0
-    ) -> bool | None:
+    def parse_accounting(self, answer: Answer) -> bool | None:
         """No for ``Slurm accounting storage is disabled`` and where there is no sacct."""
-        sections = read_frame(stdout)
+        sections = read_frame(answer.stdout)
         if not sections:
             return None
         if sections[0].returncode == 0:
             return True
         if sections[0].returncode == 127:
             return False
-        found = self.find_rule(stderr)
+        found = self.find_rule(answer.stderr)
         return False if found is not None and found.kind == "unsupported" else None
 
     def detail_script(self, job_id: str) -> str:
@@ -329,23 +318,21 @@ class Slurm(Scheduler):
         command = f"scontrol{where} -a -o show job {quote(asked)} </dev/null"
         return framed(_TIDY, section(f"scontrol {asked}", command))
 
-    def parse_detail(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> JobStatus:
+    def parse_detail(self, answer: Answer) -> JobStatus:
         """The first job of the answer (an array has one record an element).
 
         Where elements still wait together, it is they, by the id of the array.
         """
-        sections = read_frame(stdout)
+        sections = read_frame(answer.stdout)
         if sections is None or len(sections) != 1:
-            raise self.error(stdout, stderr, returncode, kind="transport")
+            raise self.error(answer, kind="transport")
         if sections[0].returncode != 0:
-            raise self.error(sections[0].text, stderr, sections[0].returncode)
+            raise self.error(sections[0].answer(answer.stderr))
         asked = JobId.parse(sections[0].name.partition(" ")[2])
         rows = read_scontrol(sections[0].text, UTC, asked=asked)
         if not rows.known:
             raise self.error(
-                stdout,
-                stderr,
-                returncode,
+                answer,
                 kind="parse_error",
                 message=f"the record of job {asked} cannot be told from the text in it",
             )
@@ -379,20 +366,15 @@ class Slurm(Scheduler):
         return framed(*parts)
 
     def parse_cancel(
-        self,
-        stdout: str,
-        *,
-        stderr: str = "",
-        returncode: int = 0,
-        requested: Iterable[str] | None = None,
+        self, answer: Answer, *, requested: Iterable[str] | None = None
     ) -> dict[str, CancelOutcome]:
         """scancel, scontrol hold and release: silence with status 0 is success.
 
         Raises ``SchedulerError`` where the whole command failed and names no job.
         """
-        sections = read_frame(stdout)
+        sections = read_frame(answer.stdout)
         if sections is None:
-            sections = [Section("act", f"{stdout}\n{stderr}", returncode, "")]
+            sections = [Section("act", f"{answer.stdout}\n{answer.stderr}", answer.returncode, "")]
         said: dict[str, CancelOutcome] = {}
         for one in sections:
             for line in one.text.splitlines():
@@ -400,7 +382,7 @@ class Slurm(Scheduler):
                 if _CANCEL_ID.fullmatch(job_id) is not None:
                     said[job_id] = self._outcome(text)
             if one.returncode != 0 and not said:
-                error = self.error(one.text, stderr, one.returncode, asks=False)
+                error = self.error(one.answer(answer.stderr), asks=False)
                 if error.kind == "not_found" and requested is not None:
                     return outcomes_for(requested, {}, CancelOutcome.NOT_FOUND)
                 raise error
@@ -417,24 +399,24 @@ class Slurm(Scheduler):
         command = f'sinfo -a -h -N -o "{machine.NODE_FORMAT}" </dev/null'
         return framed(_TIDY, section("sinfo", command))
 
-    def parse_nodes(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Node]:
+    def parse_nodes(self, answer: Answer) -> list[Node]:
         """The answer to ``nodes_script``, or a pasted sinfo or ``scontrol show node``."""
-        one = self.one_section(stdout, stderr, returncode)
+        one = self.one_section(answer)
         nodes = machine.read_nodes(one.text, one.mark)
         if not nodes:
-            raise self.error(stdout, stderr, returncode, kind="parse_error")
+            raise self.error(answer, kind="parse_error")
         return nodes
 
     def queues_script(self) -> str:
         command = f'sinfo -a -h -o "{machine.QUEUE_FORMAT}" </dev/null'
         return framed(_TIDY, section("sinfo", command))
 
-    def parse_queues(self, stdout: str, *, stderr: str = "", returncode: int = 0) -> list[Queue]:
+    def parse_queues(self, answer: Answer) -> list[Queue]:
         """The answer to ``queues_script``, or a pasted sinfo or ``scontrol show partition``."""
-        one = self.one_section(stdout, stderr, returncode)
+        one = self.one_section(answer)
         queues = machine.read_queues(one.text, one.mark)
         if not queues:
-            raise self.error(stdout, stderr, returncode, kind="parse_error")
+            raise self.error(answer, kind="parse_error")
         return queues
 
     # -- recognising ---------------------------------------------------------------------

@@ -13,6 +13,7 @@ import pytest
 from openssh_jobs import JobState
 from openssh_jobs.errors import SchedulerError
 from openssh_jobs.jobs import CancelOutcome
+from openssh_jobs.schedulers.answer import Answer
 from tests.lab import parts
 from tests.lab.room import Room, open_room
 from tests.lab.site import Host
@@ -71,4 +72,4 @@ def test_half_an_answer_is_none() -> None:
     scheduler = example()
     for text in ("", "ID   State      Output\n", "tsp: cannot connect\n"):
         with pytest.raises(SchedulerError):
-            scheduler.parse_status(text, requested=["1"])
+            scheduler.parse_status(Answer(text), requested=["1"])

@@ -14,6 +14,7 @@ import pytest
 from openssh_jobs import Cluster, Job, JobState, JobStatus
 from openssh_jobs.errors import SchedulerError, SubmitLimit, SubmitRejected
 from openssh_jobs.schedulers import get
+from openssh_jobs.schedulers.answer import Answer
 from tests.lab import memory, parts
 from tests.lab.endings import (
     AGAIN,
@@ -316,7 +317,7 @@ def test_accounting_that_is_away_ends_no_job(room: Room, accounting: SlurmLab) -
         slurm = get("slurm")
         done = room.cluster.connection.run(slurm.history_script([job.id]))
         with pytest.raises(SchedulerError) as caught:
-            slurm.parse_history(done.stdout, stderr=done.stderr, returncode=done.returncode)
+            slurm.parse_history(Answer(done.stdout, done.stderr, done.returncode))
         assert caught.value.kind == "transient"
     finally:
         daemon.start()

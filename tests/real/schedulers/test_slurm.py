@@ -13,6 +13,7 @@ from openssh_jobs import parser
 from openssh_jobs.errors import SchedulerError, SubmitRejected
 from openssh_jobs.jobs import CancelOutcome, JobState
 from openssh_jobs.schedulers import detection_script, get, parse_detection
+from openssh_jobs.schedulers.answer import Answer
 from tests.lab import namespaces
 from tests.lab.account import Account
 from tests.lab.slurm import SlurmLab
@@ -135,7 +136,7 @@ def test_a_dependency_waits_and_hold_and_release_work(alice: Account) -> None:
         (SLURM.hold_script([third]), JobState.HELD),
     ):
         out, err, code = alice.run(script)
-        said = SLURM.parse_cancel(out, stderr=err, returncode=code, requested=[first, third])
+        said = SLURM.parse_cancel(Answer(out, err, code), requested=[first, third])
         assert set(said.values()) == {CancelOutcome.REQUESTED}
         if state is not None:
             assert alice.status(third)[third].state is state
@@ -175,7 +176,7 @@ def test_cancel_says_of_each_what_became_of_it(alice: Account, bob: Account) -> 
     }
     assert bob.status(others)[others].state is JobState.HELD
     out, err, code = alice.run(SLURM.hold_script([others]))
-    said = SLURM.parse_cancel(out, stderr=err, returncode=code, requested=[others])
+    said = SLURM.parse_cancel(Answer(out, err, code), requested=[others])
     assert said == {others: CancelOutcome.PERMISSION}
     bob.cancel(others)
 
@@ -260,10 +261,10 @@ def test_a_controller_that_is_down_changes_no_job(alice: Account, slurm: SlurmLa
 def test_every_cut_of_an_answer_is_an_error_or_the_whole(alice: Account) -> None:
     job_id = alice.submit(hold=True, name="cut\nin two")
     out, _, _ = alice.run(SLURM.status_script([job_id]))
-    whole = SLURM.parse_status(out, requested=[job_id])
+    whole = SLURM.parse_status(Answer(out), requested=[job_id])
     for length in range(len(out) - 1):
         try:
-            found = SLURM.parse_status(out[:length], requested=[job_id])
+            found = SLURM.parse_status(Answer(out[:length]), requested=[job_id])
         except SchedulerError:
             continue
         assert found == whole

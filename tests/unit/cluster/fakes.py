@@ -21,11 +21,12 @@ from openssh_jobs.cluster.scheduler_client import SchedulerClient
 from openssh_jobs.cluster.specification import Specification
 from openssh_jobs.cluster.submission import Submission
 from openssh_jobs.cluster.tracker import Tracker
-from openssh_jobs.commands.control_shell import Answer
+from openssh_jobs.commands import control_shell
 from openssh_jobs.commands.quoting import to_bytes, to_text
 from openssh_jobs.commands.result import CommandResult
 from openssh_jobs.errors import SchedulerError
 from openssh_jobs.jobs import JobState, JobStatus, Snapshot
+from openssh_jobs.schedulers.answer import Answer
 
 # -- a queue that answers from a list ------------------------------------------------------------
 
@@ -75,7 +76,7 @@ class FakeQueue:
     def history_script(self, ids: Any, *, since: object = None) -> str | None:
         return "history" if "history" in self.answers else None
 
-    def ask(self, script: str, timeout: float = 0) -> CommandResult[str]:
+    def ask(self, script: str, timeout: float = 0) -> Answer:
         self.asked.append((script, time.monotonic()))
         answers = self.answers[script]
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
@@ -83,14 +84,14 @@ class FakeQueue:
             answer = answer()
         if isinstance(answer, Exception):
             raise answer
-        return CommandResult(script, 0, answer, "", "hpc")
+        return Answer(answer)
 
     def count(self, script: str) -> int:
         return [asked for asked, _ in self.asked].count(script)
 
-    def parse_status(self, text: str, *, requested: Any = None, **_: object) -> Snapshot:
+    def parse_status(self, answer: Answer, *, requested: Any = None, **_: object) -> Snapshot:
         known = {}
-        for line in text.split(","):
+        for line in answer.stdout.split(","):
             job_id, _, state = line.partition(" ")
             if job_id:
                 state, _, code = state.partition("=")
@@ -104,8 +105,8 @@ class FakeQueue:
         snapshot = Snapshot(known=known)
         return snapshot if requested is None else snapshot.select(requested)
 
-    def parse_history(self, text: str, *, requested: Any, **_: object) -> Snapshot:
-        return self.parse_status(text, requested=requested)
+    def parse_history(self, answer: Answer, *, requested: Any, **_: object) -> Snapshot:
+        return self.parse_status(answer, requested=requested)
 
 
 class FakeScope:
@@ -195,10 +196,10 @@ class LocalHost:
     def _absolute(self, path: str) -> str:
         return str(self.home / path.removeprefix("~").lstrip("/")) if path[:1] != "/" else path
 
-    def _call(self, script: bytes, *, again: bool = False) -> Answer:
+    def _call(self, script: bytes, *, again: bool = False) -> control_shell.Answer:
         self._use("call")
         done = self._sh(script)
-        return Answer(done.returncode, done.stdout, done.stderr)
+        return control_shell.Answer(done.returncode, done.stdout, done.stderr)
 
     def _run_once(self, script: bytes, **_: object) -> CommandResult[str]:
         self._use("run_once")
@@ -258,7 +259,7 @@ class Bench:
         )
 
 
-def run_shell(script: str | bytes, home: Path) -> Answer:
+def run_shell(script: str | bytes, home: Path) -> control_shell.Answer:
     """The answer of this machine's /bin/sh."""
-    call: Callable[[bytes], Answer] = LocalHost(home).internal.call
+    call: Callable[[bytes], control_shell.Answer] = LocalHost(home).internal.call
     return call(to_bytes(script))

@@ -19,6 +19,7 @@ from openssh_jobs.errors import (
 )
 from openssh_jobs.jobs import CancelOutcome, JobState
 from openssh_jobs.schedulers import get
+from openssh_jobs.schedulers.answer import Answer
 from openssh_jobs.schedulers.base import SubmitRequest
 
 CONDOR, LSF = get("condor"), get("LSF")
@@ -66,7 +67,7 @@ QUEUE = [
 
 def test_condor_q_json() -> None:
     snapshot = CONDOR.parse_status(
-        frame(("condor_q", json.dumps(QUEUE), 0), totals(7)),
+        Answer(frame(("condor_q", json.dumps(QUEUE), 0), totals(7))),
         requested=["88", "88.0", "89.0", "93.0", "99"],
     )
     assert snapshot["88"].state is JobState.RUNNING
@@ -96,7 +97,7 @@ def test_condor_history_says_how_it_ended() -> None:
     ]
     wanted = ["88.0", "88.1", "89.0", "90.0", "91", "99.0"]
     snapshot = CONDOR.parse_history(
-        frame(("condor_history", json.dumps(ended), 0)), requested=wanted
+        Answer(frame(("condor_history", json.dumps(ended), 0))), requested=wanted
     )
     told = {name: snapshot[name] for name in wanted}
     assert (told["88.0"].state, told["88.0"].exit_code) == (JobState.FAILED, 3)
@@ -107,13 +108,13 @@ def test_condor_history_says_how_it_ended() -> None:
     assert snapshot.absent == ("99.0",)
     later = datetime.fromtimestamp(1795330124 + 86400, UTC)
     older = CONDOR.parse_history(
-        frame(("condor_history", json.dumps(ended), 0)), requested=["88.0"], since=later
+        Answer(frame(("condor_history", json.dumps(ended), 0))), requested=["88.0"], since=later
     )
     assert older.absent == ("88.0",)
 
 
 def test_an_empty_answer_of_condor_q_counts_only_when_it_is_whole() -> None:
-    whole = CONDOR.parse_status(frame(("condor_q", "", 0), totals(0)), requested=["5"])
+    whole = CONDOR.parse_status(Answer(frame(("condor_q", "", 0), totals(0))), requested=["5"])
     assert whole.absent == ("5",)
     for stdout, stderr, code in (
         (frame(("condor_q", "", 1)), "Failed to fetch ads from: <10.0.0.1> : login", 0),
@@ -122,7 +123,7 @@ def test_an_empty_answer_of_condor_q_counts_only_when_it_is_whole() -> None:
         ("", "Error: Can't find address of schedd", 1),
     ):
         with pytest.raises(SchedulerError):
-            CONDOR.parse_status(stdout, stderr=stderr, returncode=code, requested=["5"])
+            CONDOR.parse_status(Answer(stdout, stderr, code), requested=["5"])
 
 
 BATCH = """
@@ -251,9 +252,9 @@ BJOBS = {
 
 
 def test_bjobs_json() -> None:
-    answer = frame(("bjobs", json.dumps(BJOBS), 0))
+    text = frame(("bjobs", json.dumps(BJOBS), 0))
     wanted = ["123", "124[3]", "125", "126", "127", "128", "129", "130", "131", "132"]
-    snapshot = LSF.parse_status(answer, stderr="Job <131> is not found\n", requested=wanted)
+    snapshot = LSF.parse_status(Answer(text, stderr="Job <131> is not found\n"), requested=wanted)
     assert [str(snapshot[one].state) for one in wanted[:-2]] == [
         "running", "pending", "failed", "timeout", "completed", "held", "cancelled", "unknown",
     ]  # fmt: skip
@@ -301,8 +302,8 @@ Sun Nov 22 06:48:55: Done successfully. The CPU time used is 0.1 seconds;
 
 
 def test_bhist() -> None:
-    answer = frame(("bhist 123", LONG.partition("-----")[0], 0), ("bhist 124", LONG, 0))
-    snapshot = LSF.parse_history(answer, requested=["123", "124"])
+    text = frame(("bhist 123", LONG.partition("-----")[0], 0), ("bhist 124", LONG, 0))
+    snapshot = LSF.parse_history(Answer(text), requested=["123", "124"])
     assert (snapshot["123"].state, snapshot["123"].exit_code) == (JobState.FAILED, 3)
     assert (snapshot["124"].state, snapshot["124"].source) == (JobState.COMPLETED, "accounting")
 
@@ -343,7 +344,7 @@ def test_a_silent_lsf_is_an_error_and_no_jobs_is_an_answer() -> None:
     empty = parser.parse_status("", "lsf", stderr="No unfinished job found\n", requested=["5"])
     assert empty.unknown == ("5",)
     framed = frame(("bjobs", "", 255), ("bjobs-w", "", 255))
-    whole = LSF.parse_status(framed, stderr="No job found\n", requested=["5"])
+    whole = LSF.parse_status(Answer(framed, stderr="No job found\n"), requested=["5"])
     assert whole.absent == ("5",)
 
 

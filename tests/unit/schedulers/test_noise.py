@@ -16,6 +16,7 @@ from openssh_jobs import parser
 from openssh_jobs.errors import InputError, SchedulerError
 from openssh_jobs.jobs import Snapshot
 from openssh_jobs.schedulers import available, get
+from openssh_jobs.schedulers.answer import Answer
 from tests.paths import DATA
 
 FILES = {"slurm": "slurm", "sge": "sge", "openpbs": "pbs", "torque-slurm": "torque"}
@@ -76,8 +77,8 @@ def test_spoilt_transcripts_are_answers_or_scheduler_errors(seed: int) -> None:
         lambda: parser.parse_cancel(stdout, name, requested=requested, **said),
         lambda: parser.parse_nodes(stdout, name, **said),
         lambda: parser.parse_queues(stdout, name, **said),
-        lambda: get(name).parse_history(stdout, requested=requested, **said),
-        lambda: get(name).parse_detail(stdout, **said),
+        lambda: get(name).parse_history(Answer(stdout, stderr, code), requested=requested),
+        lambda: get(name).parse_detail(Answer(stdout, stderr, code)),
     ):
         try:
             found = call()

@@ -11,6 +11,7 @@ import pytest
 from openssh_jobs.errors import InputError, SchedulerError, SubmitRejected
 from openssh_jobs.jobs import CancelOutcome, JobState, Snapshot
 from openssh_jobs.schedulers import get
+from openssh_jobs.schedulers.answer import Answer
 from openssh_jobs.schedulers.base import SubmitRequest
 from openssh_jobs.schedulers.site_commands import Commands, Custom
 
@@ -46,7 +47,7 @@ class Site:
 
     def status(self, custom: Custom, *ids: str) -> Snapshot:
         out, err, code = self.run(custom.status_script(ids))
-        return custom.parse_status(out, stderr=err, returncode=code, requested=ids)
+        return custom.parse_status(Answer(out, err, code), requested=ids)
 
     def calls(self) -> list[str]:
         return (self.directory / "calls").read_text().splitlines()
@@ -105,7 +106,7 @@ def test_a_listing_that_was_cut_off_is_no_answer(site: Site) -> None:
     out, err, code = site.run(slurm.status_script(["5"]))
     for length in range(out.index("begin listing"), len(out) - 1):
         with pytest.raises(SchedulerError):
-            slurm.parse_status(out[:length], stderr=err, returncode=code, requested=["5"])
+            slurm.parse_status(Answer(out[:length], err, code), requested=["5"])
 
 
 def test_a_listing_that_ends_the_shell_ends_only_itself(site: Site) -> None:
@@ -129,12 +130,12 @@ def test_submitting_by_the_sites_command(site: Site) -> None:
     slurm = custom("Slurm", submit="export A=1; sbatch")
     request = SubmitRequest(script="/d/-it's $(x).sh", directory="/d", token="t")
     out, err, code = site.run(slurm.submit_script(request))
-    assert slurm.parse_submit(out, stderr=err, returncode=code) == "17"
+    assert slurm.parse_submit(Answer(out, err, code)) == "17"
     assert site.calls()[1:] == ["/d/-it's $(x).sh"]
     site.program("sbatch", code=1, says="sbatch: error: invalid partition specified: x\n")
     out, err, code = site.run(slurm.submit_script(request))
     with pytest.raises(SubmitRejected):
-        slurm.parse_submit(out, stderr=err, returncode=code)
+        slurm.parse_submit(Answer(out, err, code))
     with pytest.raises(SchedulerError, match="settings") as caught:
         slurm.submit_script(SubmitRequest(script="s", cpus=2))
     assert (caught.value.kind, caught.value.sent) == ("unsupported", "no")
@@ -144,7 +145,7 @@ def test_cancelling_by_the_sites_command(site: Site) -> None:
     site.program("scancel")
     slurm = custom("Slurm", cancel="scancel")
     out, err, code = site.run(slurm.cancel_script(["5", "7_2"]))
-    said = slurm.parse_cancel(out, stderr=err, returncode=code, requested=["5", "7_2"])
+    said = slurm.parse_cancel(Answer(out, err, code), requested=["5", "7_2"])
     assert set(said.values()) == {CancelOutcome.REQUESTED}
     assert site.calls()[1:] == ["5", "7_2"]
     for bad in ("", "*", "-u me", "5; id"):
@@ -153,7 +154,7 @@ def test_cancelling_by_the_sites_command(site: Site) -> None:
     site.program("scancel", code=8, says="scancel: error: Unable to contact slurm controller\n")
     out, err, code = site.run(slurm.cancel_script(["5"]))
     with pytest.raises(SchedulerError) as caught:
-        slurm.parse_cancel(out, stderr=err, returncode=code, requested=["5"])
+        slurm.parse_cancel(Answer(out, err, code), requested=["5"])
     assert caught.value.kind == "transient"
 
 
@@ -161,6 +162,6 @@ def test_nodes_by_the_sites_command(site: Site) -> None:
     site.program("sinfo", "HOSTNAMES STATE CPU_LOAD REASON\nn1 mix 0.1 none\nn2 down* N/A broken\n")
     slurm = custom("Slurm", nodes='sinfo -o "%n %t %O %E"')
     out, err, code = site.run(slurm.nodes_script())
-    nodes = slurm.parse_nodes(out, stderr=err, returncode=code)
+    nodes = slurm.parse_nodes(Answer(out, err, code))
     assert [(node.name, node.state) for node in nodes] == [("n1", "mixed"), ("n2", "down")]
     assert site.calls()[1:] == ["-o", "%n %t %O %E"]

@@ -20,6 +20,7 @@ from openssh_jobs import parser
 from openssh_jobs.errors import InputError, SchedulerError, SubmitRejected
 from openssh_jobs.jobs import CancelOutcome, JobState, JobStatus
 from openssh_jobs.schedulers import get
+from openssh_jobs.schedulers.answer import Answer
 from openssh_jobs.schedulers.base import SubmitRequest
 from tests.helpers import until
 
@@ -80,7 +81,7 @@ class Host:
             DIRECT.submit_script(SubmitRequest(script=name, **request)),  # type: ignore[arg-type]
             cwd=where,
         )
-        return DIRECT.parse_submit(out, stderr=err, returncode=code)
+        return DIRECT.parse_submit(Answer(out, err, code))
 
     def status(self, job_id: str) -> JobStatus:
         out, err, code = self.run(DIRECT.status_script([job_id]))
@@ -90,7 +91,7 @@ class Host:
 
     def cancel(self, *ids: str) -> dict[str, CancelOutcome]:
         out, err, code = self.run(DIRECT.cancel_script(ids))
-        return DIRECT.parse_cancel(out, stderr=err, returncode=code, requested=ids)
+        return DIRECT.parse_cancel(Answer(out, err, code), requested=ids)
 
     def wait(self, job_id: str, until: Callable[[JobStatus], bool] | None = None) -> JobStatus:
         deadline = time.monotonic() + 30
@@ -350,13 +351,13 @@ def test_racing_submissions_get_numbers_of_their_own(host: Host) -> None:
     script = DIRECT.submit_script(SubmitRequest(script="job.sh"))
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: host.run(script), range(16)))
-    ids = [DIRECT.parse_submit(out, stderr=err, returncode=code) for out, err, code in answers]
+    ids = [DIRECT.parse_submit(Answer(out, err, code)) for out, err, code in answers]
     assert len(set(ids)) == 16
     for job_id in ids:
         assert host.wait(job_id).state is JobState.COMPLETED
         assert (host.work / f"job-{job_id}.out").read_text() == f"{job_id}\n"
     out, err, code = host.run(DIRECT.status_script())
-    listed = DIRECT.parse_status(out, stderr=err, returncode=code)
+    listed = DIRECT.parse_status(Answer(out, err, code))
     assert set(listed.known) == set(ids)
 
 
@@ -368,7 +369,7 @@ def test_a_number_is_not_given_twice_after_a_clean_up(host: Host) -> None:
     assert not (host.records / first).exists()
     assert host.status(running).state is JobState.RUNNING
     out, err, code = host.run(DIRECT.status_script([first]))
-    snapshot = DIRECT.parse_status(out, stderr=err, returncode=code, requested=[first])
+    snapshot = DIRECT.parse_status(Answer(out, err, code), requested=[first])
     assert snapshot.absent == (first,)
     host.cancel(running)
     host.wait(running)
@@ -390,7 +391,7 @@ def test_what_is_no_script_is_refused(
     make(host.work / "job.sh")
     out, err, code = host.run(DIRECT.submit_script(SubmitRequest(script="job.sh")))
     with pytest.raises(SubmitRejected, match=text) as caught:
-        DIRECT.parse_submit(out, stderr=err, returncode=code)
+        DIRECT.parse_submit(Answer(out, err, code))
     assert caught.value.kind == "invalid_request"
     assert not list(host.records.glob("[0-9]*"))
 
@@ -400,13 +401,13 @@ def test_a_home_that_cannot_be_written_is_refused(host: Host) -> None:
     (host.work / "job.sh").write_text("exit 0\n")
     out, err, code = host.run(DIRECT.submit_script(SubmitRequest(script="job.sh")))
     with pytest.raises(SubmitRejected) as caught:
-        DIRECT.parse_submit(out, stderr=err, returncode=code)
+        DIRECT.parse_submit(Answer(out, err, code))
     assert caught.value.kind == "permission"
 
 
 def test_the_node_is_the_host(host: Host) -> None:
     out, err, code = host.run(DIRECT.nodes_script())
-    (node,) = DIRECT.parse_nodes(out, stderr=err, returncode=code)
+    (node,) = DIRECT.parse_nodes(Answer(out, err, code))
     assert node.name == os.uname().nodename
     assert node.cpus == os.sysconf("SC_NPROCESSORS_ONLN")
     assert node.memory is not None
@@ -417,11 +418,11 @@ def test_every_cut_of_an_answer_is_an_error_or_the_whole(host: Host) -> None:
     done = host.submit("exit 3\n")
     host.wait(done)
     out, _, _ = host.run(DIRECT.status_script([done]))
-    whole = DIRECT.parse_status(out, requested=[done])
+    whole = DIRECT.parse_status(Answer(out), requested=[done])
     assert whole[done].exit_code == 3
     for length in range(len(out) - 1):
         with pytest.raises(SchedulerError):
-            DIRECT.parse_status(out[:length], requested=[done])
+            DIRECT.parse_status(Answer(out[:length]), requested=[done])
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from openssh_jobs.cluster.tracker import Tracker
 from openssh_jobs.errors import InputError
 from openssh_jobs.jobs import JobState, JobStatus, Snapshot
 from openssh_jobs.schedulers import get
+from openssh_jobs.schedulers.answer import Answer
 from openssh_jobs.schedulers.base import SubmitRequest
 
 SGE = get("sge")
@@ -74,7 +75,7 @@ NOTHING = {"ru_wallclock": "0s", "ru_utime": "0.000s", "ru_stime": "0.000s",
 
 
 def accounted(*records: str) -> Snapshot:
-    return SGE.parse_history(frame(qacct_15="".join(records)), requested=["15"])
+    return SGE.parse_history(Answer(frame(qacct_15="".join(records))), requested=["15"])
 
 
 # -- the accounting -----------------------------------------------------------------------------
@@ -138,7 +139,7 @@ QUEUES = (
 def test_which_limit_it_was(said: dict[str, str], state: str) -> None:
     """One number for three limits: the figures of the record decide, or nobody."""
     text = record(15, said.pop("failed", LIMIT), "137  (Killed)", **{"cpu": "0.1s", **said})
-    (one,) = SGE.parse_history(frame(qacct_15=text, limits=QUEUES)).known.values()
+    (one,) = SGE.parse_history(Answer(frame(qacct_15=text, limits=QUEUES))).known.values()
     assert (one.state, one.exit_code, one.signal) == (state, None, 9)
     if state == "failed":
         assert one.reason == "it ran into a limit: time, CPU time or memory"
@@ -149,7 +150,7 @@ def watched(*rows: str) -> Tracker:
     watch = Tracker(grace=600)
     watch.follow("15")
     for row in (*rows, ""):
-        snapshot = SGE.parse_status(frame(qstat=listing(row)), requested=["15"])
+        snapshot = SGE.parse_status(Answer(frame(qstat=listing(row))), requested=["15"])
         watch.take_answer(snapshot, datetime.now(UTC), time.monotonic())
     assert watch.gone(["15"]) == (["15"] if not watch.is_settled("15") else [])
     return watch
@@ -185,7 +186,7 @@ def test_cancelled_while_it_waited_to_run_again() -> None:
     ):
         watch = Tracker(grace=600)
         watch.follow("15")
-        seen = SGE.parse_status(frame(qstat=listing(listed(15, waiting))), requested=["15"])
+        seen = SGE.parse_status(Answer(frame(qstat=listing(listed(15, waiting)))), requested=["15"])
         watch.take_answer(seen, datetime.now(UTC), time.monotonic())
         watch.cancel_accepted(["15"])
         watch.take_answer(Snapshot(absent=("15",)), datetime.now(UTC), time.monotonic())
@@ -215,7 +216,7 @@ def test_an_array_has_failed_when_the_queue_has_no_task_of_it(
     """The accounting has only tasks that are over; others may run."""
     records = [record(15, "0", code, taskid=str(at)) for at, code in enumerate(codes, 1)]
     text = frame(qacct_15="".join(records)).replace("OJ-ab", f"{left}OJ-ab")
-    found = SGE.parse_history(text, requested=["15", "15.2", "15.1-3:1"])
+    found = SGE.parse_history(Answer(text), requested=["15", "15.2", "15.1-3:1"])
     assert found["15.2"].exit_code == int(codes[1])
     told = {one: status.state for one, status in found.known.items() if one != "15.2"}
     assert told == (dict.fromkeys(("15", "15.1-3:1"), state) if state else {})
@@ -245,7 +246,7 @@ def test_arrays_that_grid_engine_takes(text: str) -> None:
 def test_a_job_whose_host_is_silent_is_unknown() -> None:
     rows = [listed(14, "r"), listed(15, "dr"), listed(16, "s"), listed(17, "qw"), listed(18, "Rr")]
     silent = listing(queue("all.q@login", "au", listed(14, "r")), queue("all.q@other", "du"))
-    told = SGE.parse_status(frame(qstat=listing(*rows), silent=silent))
+    told = SGE.parse_status(Answer(frame(qstat=listing(*rows), silent=silent)))
     states = [told[str(number)].state for number in range(14, 19)]
     assert states == ["unknown", "unknown", "unknown", "pending", "unknown"]
     assert (told["14"].raw_state, told["14"].nodes) == ("r", ("login",))
@@ -255,7 +256,7 @@ def test_a_job_whose_host_is_silent_is_unknown() -> None:
         listing(queue("all.q@other", "u")),
         listing(queue("all.q@login", "a")),
     ):
-        told = SGE.parse_status(frame(qstat=listing(*rows), silent=other))
+        told = SGE.parse_status(Answer(frame(qstat=listing(*rows), silent=other)))
         assert [told["14"].state, told["15"].state] == ["running", "completing"]
 
 
@@ -268,7 +269,7 @@ def test_the_reason_of_a_job_that_did_not_start() -> None:
         "scheduling info:            Job is in error state\n"
     )
     rows = listing(listed(15, "Eqw", "1-2:1"), listed(15, "Eqw", "3"), listed(16, "Eqw"))
-    told = SGE.parse_status(frame(qstat=rows, reasons=f"ab>15\n{details}"))
+    told = SGE.parse_status(Answer(frame(qstat=rows, reasons=f"ab>15\n{details}")))
     one = told.known["15.1-2:1"]
     assert one.state is JobState.FAILED
     assert one.reason == 'can\'t open output file "/no/such/dir/out": No such file or directory'
@@ -316,7 +317,7 @@ HEAD = (
     ],
 )
 def test_paths(said: str, stdout: str | None, stderr: str | None) -> None:
-    one = SGE.parse_detail(frame(qstat_j=HEAD + said))
+    one = SGE.parse_detail(Answer(frame(qstat_j=HEAD + said)))
     assert (one.stdout_path, one.stderr_path) == (stdout, stderr)
 
 

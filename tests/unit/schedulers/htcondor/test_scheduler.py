@@ -25,6 +25,7 @@ from openssh_jobs.errors import (
 )
 from openssh_jobs.jobs import CancelOutcome, JobState
 from openssh_jobs.schedulers import get
+from openssh_jobs.schedulers.answer import Answer
 from openssh_jobs.schedulers.base import SubmitRequest
 from tests.paths import DATA
 from tests.unit.schedulers.test_lsf_htcondor import ad, frame, totals
@@ -103,11 +104,11 @@ def test_what_kind_of_refusal_it_is(stderr: str, cls: type[SchedulerError], kind
 def test_an_id_that_is_left_out_is_absent_only_if_the_totals_agree() -> None:
     jobs = json.dumps([ad(88, 0, 2)])
     assert CONDOR.parse_status(
-        frame(("condor_q", jobs, 0), totals(1)), requested=["88.0", "99.0"]
+        Answer(frame(("condor_q", jobs, 0), totals(1))), requested=["88.0", "99.0"]
     ).absent == ("99.0",)
     for section in (totals(2), ("condor_q-totals", "", 1), ("condor_q-totals", "what?", 0)):
         snapshot = CONDOR.parse_status(
-            frame(("condor_q", jobs, 0), section), requested=["88.0", "99.0"]
+            Answer(frame(("condor_q", jobs, 0), section)), requested=["88.0", "99.0"]
         )
         assert (snapshot.absent, snapshot.unknown) == ((), ("99.0",))
         assert snapshot["88.0"].state is JobState.RUNNING
@@ -115,14 +116,14 @@ def test_an_id_that_is_left_out_is_absent_only_if_the_totals_agree() -> None:
 
 def test_a_job_that_two_batches_list_is_counted_in_both() -> None:
     jobs = json.dumps([ad(88, 0, 2)])
-    answer = frame(("condor_q", jobs, 0), totals(1), ("condor_q", jobs, 0), totals(1))
-    assert CONDOR.parse_status(answer, requested=["88.0", "99"]).absent == ("99",)
+    text = frame(("condor_q", jobs, 0), totals(1), ("condor_q", jobs, 0), totals(1))
+    assert CONDOR.parse_status(Answer(text), requested=["88.0", "99"]).absent == ("99",)
 
 
 def test_a_member_that_is_over_does_not_end_its_cluster() -> None:
     """Others may have left the queue in another way, or be still to come (max_materialize)."""
-    answer = frame(("condor_q", json.dumps([ad(88, 0, 4, ExitCode=5)]), 0), totals(1))
-    snapshot = CONDOR.parse_status(answer, requested=["88", "88.0", "88.1"])
+    text = frame(("condor_q", json.dumps([ad(88, 0, 4, ExitCode=5)]), 0), totals(1))
+    snapshot = CONDOR.parse_status(Answer(text), requested=["88", "88.0", "88.1"])
     assert snapshot["88.0"].state is JobState.FAILED
     assert list(snapshot.known) == ["88.0"]
     assert (snapshot.absent, snapshot.unknown) == (("88.1",), ("88",))
@@ -138,29 +139,29 @@ def test_an_id_of_another_scheduler_is_not_sent(bad: str) -> None:
 @pytest.mark.parametrize("total", [("condor_q-totals", "", 1), ("condor_q-totals", "", 0)])
 def test_an_empty_answer_with_status_0_is_no_proof(total: tuple[str, str, int]) -> None:
     with pytest.raises(SchedulerError) as caught:
-        CONDOR.parse_status(frame(("condor_q", "", 0), total), requested=["5"])
+        CONDOR.parse_status(Answer(frame(("condor_q", "", 0), total)), requested=["5"])
     assert caught.value.kind == "transient"
 
 
 def test_a_cluster_of_which_the_history_has_lost_members_has_not_ended_well() -> None:
     ended = [ad(7, 0, 4, ExitCode=0, TotalSubmitProcs=3), ad(7, 2, 4, ExitCode=0)]
     snapshot = CONDOR.parse_history(
-        frame(("condor_history", json.dumps(ended), 0)), requested=["7", "7.0"]
+        Answer(frame(("condor_history", json.dumps(ended), 0))), requested=["7", "7.0"]
     )
     assert snapshot["7"].state is JobState.UNKNOWN
     assert snapshot["7"].reason == "the history has 2 of 3 jobs of the cluster"
     assert snapshot["7.0"].state is JobState.COMPLETED
     ended.append(ad(7, 1, 4, ExitCode=0))
     snapshot = CONDOR.parse_history(
-        frame(("condor_history", json.dumps(ended), 0)), requested=["7"]
+        Answer(frame(("condor_history", json.dumps(ended), 0))), requested=["7"]
     )
     assert snapshot["7"].state is JobState.COMPLETED
 
 
 def test_a_history_that_complains_says_nothing_of_what_it_left_out() -> None:
-    answer = frame(("condor_history", json.dumps([ad(7, 0, 4, ExitCode=0)]), 0))
+    text = frame(("condor_history", json.dumps([ad(7, 0, 4, ExitCode=0)]), 0))
     stderr = "Remote side had parse errors on history file\n"
-    snapshot = CONDOR.parse_history(answer, stderr=stderr, requested=["7.0", "8.0"])
+    snapshot = CONDOR.parse_history(Answer(text, stderr=stderr), requested=["7.0", "8.0"])
     assert (snapshot.absent, snapshot.unknown) == ((), ("8.0",))
 
 
@@ -250,7 +251,10 @@ def test_the_texts_of_one_job_never_change_the_state_of_another(
     if form in (json_form, lines_form, xml_form):
         assert told.state is JobState.RUNNING
         framed = frame(("condor_q", text, 0), totals(2))
-        assert CONDOR.parse_status(framed, requested=["88.0"])["88.0"].state is JobState.RUNNING
+        assert (
+            CONDOR.parse_status(Answer(framed), requested=["88.0"])["88.0"].state
+            is JobState.RUNNING
+        )
 
 
 def test_an_attribute_that_is_an_ad_itself_is_no_job() -> None:
@@ -334,7 +338,9 @@ def test_the_status_script_asks_for_jobs_and_for_totals(tmp_path: Path) -> None:
         ("1", json.dumps([ad(88, 0, 2)]), ("99",)),
     ):
         done = run_sh(script, {**env, "N": number, "OUT": out}, tmp_path)
-        snapshot = CONDOR.parse_status(done.stdout, stderr=done.stderr, requested=["88.0", "99"])
+        snapshot = CONDOR.parse_status(
+            Answer(done.stdout, stderr=done.stderr), requested=["88.0", "99"]
+        )
         assert snapshot.absent == absent
 
 

@@ -24,6 +24,7 @@ from openssh_jobs.errors import (
 )
 from openssh_jobs.jobs import JobState
 from openssh_jobs.schedulers import get
+from openssh_jobs.schedulers.answer import Answer
 from openssh_jobs.schedulers.base import SubmitRequest
 from tests.paths import DATA
 from tests.unit.schedulers.htcondor.test_scheduler import commands, run_sh
@@ -118,10 +119,10 @@ def test_bjobs_used_wrongly_is_not_asked_again() -> None:
 
 
 def test_each_id_is_absent_only_by_its_own_word() -> None:
-    answer = frame(("bjobs", f"{HEAD}123|4|RUN|alice|normal|host1|-|1|-\n", 255))
+    text = frame(("bjobs", f"{HEAD}123|4|RUN|alice|normal|host1|-|1|-\n", 255))
     said = "Job <5> is not found\nJob <123[7]> is not found\n"
     snapshot = LSF.parse_status(
-        answer, stderr=said, requested=["123[4]", "123[7]", "123[8]", "5", "6"]
+        Answer(text, stderr=said), requested=["123[4]", "123[7]", "123[8]", "5", "6"]
     )
     assert list(snapshot.known) == ["123[4]"]
     assert (snapshot.absent, snapshot.unknown) == (("123[7]", "5"), ("123[8]", "6"))
@@ -129,18 +130,20 @@ def test_each_id_is_absent_only_by_its_own_word() -> None:
 
 def test_an_array_is_over_when_the_queue_has_no_member_that_is_not() -> None:
     rows = "".join(f"123|{one}|DONE|alice|normal|h|-|1|-\n" for one in (1, 2))
-    snapshot = LSF.parse_status(frame(("bjobs", HEAD + rows, 0)), requested=["123", "123[3]"])
+    snapshot = LSF.parse_status(
+        Answer(frame(("bjobs", HEAD + rows, 0))), requested=["123", "123[3]"]
+    )
     assert (snapshot.absent, snapshot.unknown) == (("123",), ("123[3]",))
     running = f"{rows}123|3|RUN|alice|normal|h|-|1|-\n"
-    snapshot = LSF.parse_status(frame(("bjobs", HEAD + running, 0)), requested=["123"])
+    snapshot = LSF.parse_status(Answer(frame(("bjobs", HEAD + running, 0))), requested=["123"])
     assert snapshot["123"].state is JobState.RUNNING
     failed = f"{HEAD}{rows}123|3|EXIT|alice|normal|h|2|1|-\n"
-    snapshot = LSF.parse_status(frame(("bjobs", failed, 0)), requested=["123"])
+    snapshot = LSF.parse_status(Answer(frame(("bjobs", failed, 0))), requested=["123"])
     assert snapshot["123"].state is JobState.FAILED
     # A row that nobody understands may be that of a member which runs.
     for text in (failed, HEAD + rows):
         odd = frame(("bjobs", f"{text}123|4|R\n", 0))
-        snapshot = LSF.parse_status(odd, requested=["123"])
+        snapshot = LSF.parse_status(Answer(odd), requested=["123"])
         assert snapshot.unparsed
         assert (dict(snapshot.known), snapshot.unknown) == ({}, ("123",))
 
@@ -149,7 +152,7 @@ def test_a_range_of_an_array_stands_for_its_members() -> None:
     rows = "".join(f"123|{one}|DONE|alice|normal|h|-|1|-\n" for one in (1, 2))
     running = f"{rows}123|3|RUN|alice|normal|h|-|1|-\n"
     wanted = ["123[1-2]", "123[2-4]", "123[7-9]"]
-    snapshot = LSF.parse_status(frame(("bjobs", HEAD + running, 0)), requested=wanted)
+    snapshot = LSF.parse_status(Answer(frame(("bjobs", HEAD + running, 0))), requested=wanted)
     assert snapshot["123[2-4]"].state is JobState.RUNNING
     assert (snapshot.absent, snapshot.unknown) == (("123[1-2]",), ("123[7-9]",))
 
@@ -159,8 +162,10 @@ def test_what_lsf_says_of_a_job_counts_more_than_a_row_in_a_name() -> None:
     row = "5       alice   DONE  normal     login1      host1       x          Nov 22 06:48"
     table = f"{head}6       eve     PEND  normal     login1         -        x\n{row}\n"
     snapshot = LSF.parse_status(
-        frame(("bjobs", "", 255), ("bjobs-w", table, 255)),
-        stderr="bjobs: invalid option -- 'o'\nJob <5> is not found\n",
+        Answer(
+            frame(("bjobs", "", 255), ("bjobs-w", table, 255)),
+            stderr="bjobs: invalid option -- 'o'\nJob <5> is not found\n",
+        ),
         requested=["5", "6"],
     )
     assert (list(snapshot.known), snapshot.absent) == (["6"], ("5",))
@@ -183,7 +188,7 @@ def test_bhist_is_asked_of_each_job_by_itself() -> None:
     forged = frame(("bhist 5", LONG.format(id=5, name="x", user="a", command="x", end=FAILED), 0),
                    ("bhist", FORGED + LONG.format(id=7, name="x", user="a", command="x", end=ENDED),
                     0))  # fmt: skip
-    snapshot = LSF.parse_history(forged, requested=["5", "7", "8"])
+    snapshot = LSF.parse_history(Answer(forged), requested=["5", "7", "8"])
     assert (str(snapshot["5"].state), str(snapshot["7"].state)) == ("failed", "completed")
     assert snapshot.unknown == ("8",)
 
@@ -205,11 +210,11 @@ FORGED = LONG.format(id=5, name="x", user="alice", command="x", end=ENDED)
 def test_bhist_of_another_job_says_nothing_of_mine() -> None:
     theirs = LONG.format(id=6, name=f"x\n{FORGED}", user="eve", command=FORGED, end=ENDED)
     mine = LONG.format(id=5, name="x", user="alice", command="x", end=FAILED)
-    answer = frame(("bhist 6", theirs, 0), ("bhist 5", mine, 0))
-    snapshot = LSF.parse_history(answer, requested=["5", "6"])
+    text = frame(("bhist 6", theirs, 0), ("bhist 5", mine, 0))
+    snapshot = LSF.parse_history(Answer(text), requested=["5", "6"])
     assert (snapshot["5"].state, snapshot["5"].exit_code) == (JobState.FAILED, 3)
     forgotten = frame(("bhist 6", theirs, 0), ("bhist 5", "No matching job found\n", 255))
-    assert LSF.parse_history(forgotten, requested=["5", "6"]).absent == ("5",)
+    assert LSF.parse_history(Answer(forgotten), requested=["5", "6"]).absent == ("5",)
 
 
 HOSTILE = [
@@ -257,7 +262,7 @@ def test_the_texts_of_one_job_never_change_the_state_of_another(
     safe = f"{HEAD}6|0|PEND|eve|normal|-|-|1|-\n5|0|RUN|alice|normal|h|-|1|-\n"
     details = json_form(name, command, is_escaped=is_escaped)
     snapshot = LSF.parse_status(
-        frame(("bjobs", safe, 0), ("bjobs-json", details, 0)), requested=["5", "6", "7"]
+        Answer(frame(("bjobs", safe, 0), ("bjobs-json", details, 0))), requested=["5", "6", "7"]
     )
     assert snapshot["5"].state is JobState.RUNNING
     assert snapshot["6"].state is JobState.PENDING
@@ -340,7 +345,7 @@ def test_the_status_script_on_old_and_new_versions(tmp_path: Path, version: str)
         f"*) printf '{safe}\\n';;\nesac\n",
     )
     done = run_sh(LSF.status_script(["5", "6"]), {**env, "V": version}, tmp_path)
-    snapshot = LSF.parse_status(done.stdout, stderr=done.stderr, requested=["5", "6"])
+    snapshot = LSF.parse_status(Answer(done.stdout, stderr=done.stderr), requested=["5", "6"])
     if version == "none":
         assert snapshot.absent == ("5", "6")
         return

@@ -25,6 +25,7 @@ from openssh_jobs.errors import (
 )
 from openssh_jobs.jobs import JobState
 from openssh_jobs.schedulers import get
+from openssh_jobs.schedulers.answer import Answer
 from openssh_jobs.schedulers.base import SubmitRequest
 from tests.unit.schedulers.test_transcripts import DATA, status_of
 
@@ -48,8 +49,8 @@ def frame(name: str) -> dict[str, Any]:
     return FRAMES[name]
 
 
-def answer(record: dict[str, Any]) -> dict[str, Any]:
-    return {key: record[key] for key in ("stdout", "stderr", "returncode")}
+def answer(record: dict[str, Any]) -> Answer:
+    return Answer(record["stdout"], record["stderr"], record["returncode"])
 
 
 # -- complete or not ----------------------------------------------------------------------------
@@ -60,7 +61,7 @@ def answer(record: dict[str, Any]) -> dict[str, Any]:
 )
 def test_the_answers_to_our_own_queries(name: str) -> None:
     record = frame(name)
-    snapshot = PBS.parse_status(**answer(record), requested=record["requested"])
+    snapshot = PBS.parse_status(answer(record), requested=record["requested"])
     assert {one: str(job.state) for one, job in snapshot.known.items()} == record["expected"]
     assert (snapshot.error, snapshot.unparsed, snapshot.unknown) == (None, (), ())
     if record["requested"] is not None:
@@ -99,7 +100,7 @@ def test_a_listing_that_leaves_out_what_qselect_names_is_an_error() -> None:
     record = frame("pbs-off/listing")
     lines = record["stdout"].split("\n")
     short = "\n".join(line for line in lines if not line.startswith("Job Id: 94.pbs1"))
-    snapshot = PBS.parse_status(short, stderr="", returncode=0)
+    snapshot = PBS.parse_status(Answer(short, "", 0))
     assert snapshot.error is not None
     assert "94.pbs1" in snapshot.error.message
 
@@ -161,7 +162,7 @@ def test_what_one_form_leaves_out_is_asked_in_another(
     fake_pbs: Callable[..., str], tmp_path: Path
 ) -> None:
     text = fake_pbs(PBS.status_script(["1", "2", "3", "99"]), FIRST_ONLY)
-    snapshot = PBS.parse_status(text, requested=["1", "2", "3", "99"])
+    snapshot = PBS.parse_status(Answer(text), requested=["1", "2", "3", "99"])
     assert {one: str(job.state) for one, job in snapshot.known.items()} == {
         "1": "running",
         "2": "running",
@@ -177,14 +178,16 @@ def test_a_listing_is_checked_against_qselect(
     fake_pbs: Callable[..., str], all_users: bool
 ) -> None:
     script = PBS.status_script((), all_users=all_users)
-    found = PBS.parse_status(fake_pbs(script, FIRST_ONLY, "echo 1.srv; echo 2.srv; echo 3.srv"))
+    found = PBS.parse_status(
+        Answer(fake_pbs(script, FIRST_ONLY, "echo 1.srv; echo 2.srv; echo 3.srv"))
+    )
     assert sorted(found.known) == ["1.srv", "2.srv", "3.srv"]
     assert found.error is None
-    empty = PBS.parse_status(fake_pbs(script, FIRST_ONLY, "exit 0"))
+    empty = PBS.parse_status(Answer(fake_pbs(script, FIRST_ONLY, "exit 0")))
     assert (dict(empty.known), empty.error) == ({}, None)
     with pytest.raises(SchedulerError):
-        PBS.parse_status(fake_pbs(script, FIRST_ONLY, "exit 2"))
-    deaf = PBS.parse_status(fake_pbs(script, "exit 0", "echo 1.srv; echo 2.srv"))
+        PBS.parse_status(Answer(fake_pbs(script, FIRST_ONLY, "exit 2")))
+    deaf = PBS.parse_status(Answer(fake_pbs(script, "exit 0", "echo 1.srv; echo 2.srv")))
     assert deaf.error is not None
 
 
@@ -198,7 +201,7 @@ printf 'Job Id: 1.srv\\n    Job_Name = x\\n    job_state = F\\n    Exit_status =
 def test_only_the_record_that_was_asked_for_counts(fake_pbs: Callable[..., str]) -> None:
     """A newline in a text of job 2 begins something that looks like the record of job 1."""
     text = fake_pbs(PBS.status_script(["2"]), FORGED)
-    assert list(PBS.parse_status(text).known) == ["2.srv"]
+    assert list(PBS.parse_status(Answer(text)).known) == ["2.srv"]
     both = "Job Id: 1.srv\n    job_state = R\n\nJob Id: 1.srv\n    job_state = F\n"
     found = parser.parse_status(both, "pbs", requested=["1"])
     assert (dict(found.known), found.unknown) == ({}, ("1",))
@@ -208,14 +211,14 @@ def test_only_the_record_that_was_asked_for_counts(fake_pbs: Callable[..., str])
 
 
 def test_whether_there_is_a_history_is_the_servers_word() -> None:
-    assert PBS.parse_accounting(**answer(frame("pbs-off/accounting"))) is False
-    assert PBS.parse_accounting(**answer(frame("pbs-on/accounting"))) is True
+    assert PBS.parse_accounting(answer(frame("pbs-off/accounting"))) is False
+    assert PBS.parse_accounting(answer(frame("pbs-on/accounting"))) is True
     short = frame("pbs-on/accounting")["stdout"].replace(
         "job_history_enable = True",
         "job_history_enable = True\n    job_history_duration = 00:10:00",
     )
-    assert PBS.parse_accounting(short) is False
-    assert PBS.parse_accounting("", stderr="Connection refused", returncode=255) is None
+    assert PBS.parse_accounting(Answer(short)) is False
+    assert PBS.parse_accounting(Answer("", stderr="Connection refused", returncode=255)) is None
 
 
 # -- arrays -------------------------------------------------------------------------------------
@@ -231,7 +234,7 @@ def test_an_array_with_a_failed_member_has_failed() -> None:
 
 
 def test_an_array_runs_while_a_member_does() -> None:
-    found = PBS.parse_status(**answer(frame("pbs-on/status")))
+    found = PBS.parse_status(answer(frame("pbs-on/status")))
     running = found["102[]"]
     assert (running.state, running.exit_code) == (JobState.RUNNING, None)
     assert running.reason == "3 members: 1 running, 2 ended"
@@ -276,7 +279,7 @@ def test_the_bound_of_arrays_can_be_raised() -> None:
     ],
 )
 def test_where_the_output_goes(name: str, paths: tuple[str, str]) -> None:
-    detail = PBS.parse_detail(**answer(frame(f"pbs-off/detail-{name}")))
+    detail = PBS.parse_detail(answer(frame(f"pbs-off/detail-{name}")))
     assert (detail.stdout_path, detail.stderr_path) == paths
 
 
@@ -312,7 +315,7 @@ def test_odd_texts_forge_no_attributes() -> None:
         assert told in ([JobState.HELD], [])
         assert found.absent == ()
     # A backslash before the delimiter is the end of a value, not a part of it.
-    held = PBS.parse_status(**answer(frame("pbs-off/status")))["94"]
+    held = PBS.parse_status(answer(frame("pbs-off/status")))["94"]
     assert (held.state, held.account) == (JobState.HELD, "a\\\\")
 
 
@@ -327,19 +330,19 @@ REFUSED = [
 @pytest.mark.parametrize("record", REFUSED, ids=lambda one: str(one["id"]))
 def test_what_qsub_refuses_is_refused(record: dict[str, Any]) -> None:
     with pytest.raises(SubmitRejected) as caught:
-        PBS.parse_submit(**answer(record))
+        PBS.parse_submit(answer(record))
     first = " ".join(record["stderr"].split("\n")[0].strip("\0").split())
     assert first in caught.value.message
 
 
 def test_all_lines_of_a_hook_are_told() -> None:
     with pytest.raises(SubmitRejected) as caught:
-        PBS.parse_submit(**answer(real("037")))
+        PBS.parse_submit(answer(real("037")))
     assert "line one" in caught.value.message
     assert "line two: no budget left for project multi" in caught.value.message
     # Whatever words it chooses.
     with pytest.raises(SubmitRejected):
-        PBS.parse_submit("", stderr="qsub: the license check timed out\n", returncode=32)
+        PBS.parse_submit(Answer("", stderr="qsub: the license check timed out\n", returncode=32))
 
 
 def test_of_the_error_tables_only_lost_answers_are_uncertain() -> None:
@@ -350,7 +353,7 @@ def test_of_the_error_tables_only_lost_answers_are_uncertain() -> None:
         counts[name] += 1
         form = "qsub: %s\n" if name == "pbs" else "qsub: submit error (%s)\n"
         try:
-            get(name).parse_submit("", stderr=form % text, returncode=170)
+            get(name).parse_submit(Answer("", stderr=form % text, returncode=170))
         except SubmitRejected:
             continue
         except SubmitUnknown:
@@ -364,7 +367,7 @@ def test_of_the_error_tables_only_lost_answers_are_uncertain() -> None:
 
 def test_a_limit_passes() -> None:
     with pytest.raises(SubmitLimit):
-        PBS.parse_submit(**answer(real("042")))
+        PBS.parse_submit(answer(real("042")))
 
 
 def test_nodes_means_different_nodes() -> None:
@@ -408,20 +411,20 @@ def test_a_script_that_does_not_contradict() -> None:
 
 
 def test_the_default_queue_is_told() -> None:
-    (queue,) = PBS.parse_queues(**answer(frame("pbs-on/queues")))
+    (queue,) = PBS.parse_queues(answer(frame("pbs-on/queues")))
     assert (queue.name, queue.is_default, queue.state) == ("workq", True, "up")
 
 
 def test_an_ended_job_is_not_asked_again_to_end() -> None:
     for name in ("cancel", "hold"):
         record = frame(f"pbs-on/{name}")
-        said = PBS.parse_cancel(**answer(record), requested=record["requested"])
+        said = PBS.parse_cancel(answer(record), requested=record["requested"])
         assert {str(what) for what in said.values()} == {"not_found", "already_finished"}
 
 
 def test_a_server_that_is_down_is_told_by_its_name() -> None:
     text = "Connection refused\nqstat: cannot connect to server pbs1 (errno=15010)\n"
     with pytest.raises(SchedulerError) as caught:
-        PBS.parse_queues("", stderr=text, returncode=255)
+        PBS.parse_queues(Answer("", text, 255))
     assert caught.value.kind == "transient"
     assert "cannot connect to server pbs1" in caught.value.message

@@ -14,6 +14,7 @@ from openssh_jobs import parser
 from openssh_jobs.errors import SchedulerError, SubmitRejected, SubmitUnknown
 from openssh_jobs.jobs import CancelOutcome, JobState
 from openssh_jobs.schedulers import get
+from openssh_jobs.schedulers.answer import Answer
 from openssh_jobs.schedulers.base import SubmitRequest
 from tests.unit.schedulers.test_transcripts import DATA, status_of
 
@@ -30,8 +31,8 @@ REAL = _records("torque-real")
 FRAMES = {one["id"].partition("/")[2]: one for one in _records("torque-frames")}
 
 
-def answer(record: dict[str, Any]) -> dict[str, Any]:
-    return {key: record[key] for key in ("stdout", "stderr", "returncode")}
+def answer(record: dict[str, Any]) -> Answer:
+    return Answer(record["stdout"], record["stderr"], record["returncode"])
 
 
 def real(number: str) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def test_the_record_of_an_array_says_nothing_of_its_end() -> None:
 
 def test_the_answer_to_our_own_query() -> None:
     record = FRAMES["status"]
-    found = TORQUE.parse_status(**answer(record), requested=record["requested"])
+    found = TORQUE.parse_status(answer(record), requested=record["requested"])
     assert {one: str(job.state) for one, job in found.known.items()} == record["expected"]
     assert (found.absent, found.unknown, found.unparsed) == (("99999",), (), ())
     array = found["61[]"]
@@ -86,7 +87,7 @@ def test_the_answer_to_our_own_query() -> None:
     ],
 )
 def test_where_the_output_goes(name: str, path: str) -> None:
-    detail = TORQUE.parse_detail(**answer(FRAMES[f"detail-{name}"]))
+    detail = TORQUE.parse_detail(answer(FRAMES[f"detail-{name}"]))
     assert detail.stdout_path == path
     assert detail.name in ("ok.sh", "kept-1", "s.sh")
     assert TORQUE.actual_path("a.o63-^array_index^", "63[2].trq1", None) == "a.o63-2"
@@ -96,13 +97,13 @@ def test_where_the_output_goes(name: str, path: str) -> None:
 @pytest.mark.parametrize("name", ["cancel", "hold"])
 def test_what_is_over_or_unknown_is_not_asked_to_end_again(name: str) -> None:
     record = FRAMES[name]
-    said = TORQUE.parse_cancel(**answer(record), requested=record["requested"])
+    said = TORQUE.parse_cancel(answer(record), requested=record["requested"])
     assert [str(one) for one in said.values()] == ["not_found", "already_finished"]
 
 
 def test_the_servers_own_word() -> None:
-    assert TORQUE.parse_accounting(**answer(FRAMES["accounting"])) is False
-    (queue,) = TORQUE.parse_queues(**answer(FRAMES["queues"]))
+    assert TORQUE.parse_accounting(answer(FRAMES["accounting"])) is False
+    (queue,) = TORQUE.parse_queues(answer(FRAMES["queues"]))
     assert (queue.name, queue.is_default) == ("batch", True)
 
 
@@ -138,7 +139,7 @@ def test_an_array_is_told_by_its_members(
         check=False,
     )
     snapshot = TORQUE.parse_status(
-        done.stdout, stderr=done.stderr, requested=["124[].trq1", "124[2]", "7"]
+        Answer(done.stdout, stderr=done.stderr), requested=["124[].trq1", "124[2]", "7"]
     )
     array = snapshot["124[].trq1"]
     assert (array.state, array.exit_code) == (state, code)
@@ -179,11 +180,11 @@ def test_only_what_passes_is_asked_again(number: str, what: CancelOutcome) -> No
     record = real(number)
     job_id = record["command"].split()[1]
     mark = "OJ:ab "
-    answer = (
+    text = (
         f"OJ+ab\n{mark}begin act {job_id}\n{record['stderr']}{record['stdout']}\n"
         f"{mark}end act {job_id} {record['returncode']}\nOJ-ab\n"
     )
-    assert TORQUE.parse_cancel(answer, requested=[job_id]) == {job_id: what}
+    assert TORQUE.parse_cancel(Answer(text), requested=[job_id]) == {job_id: what}
 
 
 @pytest.mark.parametrize(
@@ -212,10 +213,10 @@ def test_nodes_have_numbers() -> None:
 
 def test_whether_ended_jobs_are_remembered() -> None:
     server = "Server: trq1\n    server_state = Active\n    default_queue = batch\n"
-    assert TORQUE.parse_accounting(server) is False
-    assert TORQUE.parse_accounting(server + "    keep_completed = 300\n") is False
-    assert TORQUE.parse_accounting(server + "    keep_completed = 604800\n") is True
-    assert TORQUE.parse_accounting("qstat: whatever", returncode=1) is None
+    assert TORQUE.parse_accounting(Answer(server)) is False
+    assert TORQUE.parse_accounting(Answer(server + "    keep_completed = 300\n")) is False
+    assert TORQUE.parse_accounting(Answer(server + "    keep_completed = 604800\n")) is True
+    assert TORQUE.parse_accounting(Answer("qstat: whatever", returncode=1)) is None
 
 
 def test_queues_are_read_over_folded_lines() -> None:
