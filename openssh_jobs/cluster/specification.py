@@ -9,16 +9,15 @@ import os
 import posixpath
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from datetime import timedelta
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..commands.command_line import exports
 from ..commands.quoting import to_bytes
 from ..errors import InputError
 from ..jobs import JobId
-from ..schedulers.base import SubmitRequest
 from ..schedulers.fields import MOST_ELEMENTS
+from ..schedulers.request import JobOptions, SubmitRequest
 
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
@@ -45,7 +44,7 @@ def job_ids(jobs: Any) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Specification:
+class Specification(JobOptions):
     """The parameters of ``submit``, checked.  ``content``: the local script's bytes.
 
     Raises ``InputError`` or the ``OSError`` of a local file.
@@ -56,20 +55,6 @@ class Specification:
     script_text: str | None = None
     directory: str | None = None
     upload: str | None = None
-    name: str | None = None
-    array: str | None = None
-    after_ok: tuple[str, ...] = ()
-    after_any: tuple[str, ...] = ()
-    after_failed: tuple[str, ...] = ()
-    hold: bool = False
-    queue: str | None = None
-    account: str | None = None
-    time_limit: timedelta | str | None = None
-    nodes: int | str | None = None
-    cpus: int | None = None
-    memory: int | str | None = None
-    gpus: int | str | None = None
-    options: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     content: bytes | None = None
 
@@ -116,11 +101,14 @@ class Specification:
         self, script: str, token: str | None, max_array: int | None = None
     ) -> SubmitRequest:
         """What the scheduler's class gets to build the submit command."""
-        names = {field.name for field in fields(SubmitRequest)} & self.__dataclass_fields__.keys()
-        own: dict[str, Any] = {name: getattr(self, name) for name in names}
-        own |= {"script": script, "token": token, "env_names": tuple(self.env)}
-        own["max_array"] = max_array or MOST_ELEMENTS
-        return SubmitRequest(**own)
+        return SubmitRequest(
+            script=script,
+            directory=self.directory,
+            token=token,
+            env_names=tuple(self.env),
+            max_array=max_array or MOST_ELEMENTS,
+            **self.job_options(),
+        )
 
     def digest(self, scheduler: str) -> str:
         """A hash of all parameters; values of ``env`` go in only as a hash."""

@@ -36,9 +36,9 @@ from ..files.private_directory import MADE, PRIVATE
 from ..jobs import JobId
 from ..openssh import pid_file
 from ..schedulers.answer import Answer
-from ..schedulers.base import SubmitRequest
 from ..schedulers.fields import expand_array
 from ..schedulers.launcher.any_shell import ENVIRONMENT
+from ..schedulers.request import SubmitRequest
 from .job_files import made_mark
 from .journal import ASKED, SENDING, Row
 from .specification import Specification, check_token, read_script

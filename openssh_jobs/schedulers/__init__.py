@@ -95,7 +95,7 @@ def get(name: str) -> Scheduler:
 
 def detection_script(names: tuple[str, ...] | None = None) -> str:
     """A framed script that asks the host which of these schedulers it has (all, if not given)."""
-    from .base import framed, section
+    from .framing import framed, section
 
     # Each in a shell of its own: a probe may exit.
     return framed(
@@ -109,8 +109,8 @@ def parse_detection(stdout: str) -> dict[str, str]:
     Raises ``SchedulerError`` for an answer that is cut off.
     """
     from ..errors import SchedulerError
-    from .base import read_frame
     from .fields import first_line
+    from .framing import read_frame
 
     sections = read_frame(stdout)
     if sections is None:

@@ -14,21 +14,23 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, tzinfo
 from typing import ClassVar, NoReturn
 
 from ..errors import InputError, SchedulerError, SubmitLimit, SubmitRejected, SubmitUnknown
 from ..jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
 from .answer import Answer
-from .fields import MOST_ELEMENTS, check_array, expand_array, first_line, joined_lines, quote
+from .fields import expand_array, first_line, joined_lines, quote
 from .framing import Section, framed, read_frame, section
 from .launcher.launcher import Convention
-from .limits import check_memory, check_time_limit
 from .outcomes import outcome_of_kind
+from .request import SubmitRequest
 from .rules import FINAL_KINDS, Rule, ends, find_rule, is_uncertain, rule
 
+# Who writes a scheduler finds all it needs here; in this package each name is taken from where
+# it is defined.
 __all__ = [
+    "Answer",
     "Rule",
     "Scheduler",
     "Section",
@@ -40,74 +42,6 @@ __all__ = [
 ]
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubmitRequest:
-    """One submission, as the scheduler's file gets it.
-
-    ``script`` is its path as seen on the host, absolute or relative to ``directory``; the submit
-    script is run in ``directory``.  ``time_limit`` is a ``timedelta`` or a text with colons; a bare
-    number is refused, for it is minutes to some schedulers and seconds to others.  ``cpus`` are
-    cores on each node for one task (``options`` can say it otherwise), ``memory`` bytes or the
-    scheduler's own text, on each node; ``gpus`` on each node.  ``options`` are put last, after all
-    others, and win.  ``max_array``: the most elements of an array.
-    """
-
-    script: str
-    directory: str | None = None
-    name: str | None = None
-    array: str | None = None
-    after_ok: tuple[str, ...] = ()
-    after_any: tuple[str, ...] = ()
-    after_failed: tuple[str, ...] = ()
-    hold: bool = False
-    queue: str | None = None
-    account: str | None = None
-    time_limit: timedelta | str | None = None
-    nodes: int | str | None = None
-    cpus: int | None = None
-    memory: int | str | None = None
-    gpus: int | str | None = None
-    stdout_path: str | None = None
-    stderr_path: str | None = None
-    token: str | None = None
-    #: The variables that are set around the submit command for the job; never their values.
-    env_names: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
-    max_array: int = field(default=MOST_ELEMENTS, compare=False)
-
-    def __post_init__(self) -> None:
-        if not self.script:
-            raise InputError("the path of the script is empty")
-        for name in ("script", "directory", "name", "array", "queue", "account", "time_limit",
-                     "nodes", "memory", "gpus", "stdout_path", "stderr_path", "token"):  # fmt: skip
-            value = getattr(self, name)
-            if isinstance(value, str) and "\0" in value:
-                raise InputError(f"{name} holds a zero byte: {value!r}")
-            if isinstance(value, str) and not value:
-                raise InputError(f"{name} is empty")
-        for name in ("array", "queue", "account", "time_limit", "nodes", "memory", "gpus"):
-            value = getattr(self, name)
-            if isinstance(value, str) and _CONTROL.search(value):
-                raise InputError(f"{name} holds control characters: {value!r}")
-        for name in ("cpus", "nodes", "gpus"):
-            value = getattr(self, name)
-            if isinstance(value, int) and (isinstance(value, bool) or value < 1):
-                raise InputError(f"{name} must be a positive number, not {value!r}")
-        if self.array is not None:
-            check_array(self.array, self.max_array)
-        check_time_limit(self.time_limit)
-        check_memory(self.memory)
-        for word in self.options:
-            if not isinstance(word, str) or "\0" in word:
-                raise InputError(f"an option is a text without zero bytes, not {word!r}")
-        for job_id in (*self.after_ok, *self.after_any, *self.after_failed):
-            JobId.parse(job_id)
-
-
-# --------------------------------------------------------------------------- the contract
 
 
 class Scheduler(ABC):

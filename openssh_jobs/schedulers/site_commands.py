@@ -13,8 +13,10 @@ from datetime import datetime, tzinfo
 from ..errors import SchedulerError
 from ..jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
 from .answer import Answer
-from .base import Scheduler, SubmitRequest, framed, read_frame, section
+from .base import Scheduler
 from .fields import quote, shell_path
+from .framing import framed, read_frame, section
+from .request import SubmitRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

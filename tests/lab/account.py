@@ -13,7 +13,7 @@ from openssh_jobs import parser
 from openssh_jobs.jobs import CancelOutcome, JobStatus, Snapshot
 from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.answer import Answer
-from openssh_jobs.schedulers.base import SubmitRequest
+from openssh_jobs.schedulers.request import SubmitRequest
 from tests.lab.gridengine import GridEngineLab
 from tests.lab.slurm import SlurmLab
 

@@ -12,7 +12,7 @@ from openssh_jobs.errors import InputError, SchedulerError
 from openssh_jobs.jobs import CancelOutcome, JobId, JobState, Snapshot
 from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.answer import Answer
-from openssh_jobs.schedulers.base import SubmitRequest
+from openssh_jobs.schedulers.request import SubmitRequest
 
 SEPARATORS = ["|", "\x1f", "\x1e", "\x01", ",", ";", "\t", ":", "~", "^", "#", "/", "!", "@", "=",
               "||", " | ", "::", ", ", "§"]  # fmt: skip

@@ -32,7 +32,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 from ...errors import InputError, SchedulerError
 from ...jobs import CancelOutcome, JobId, JobState, JobStatus, Node, Snapshot
 from ..answer import Answer
-from ..base import Scheduler, Section, SubmitRequest, framed, read_frame, rule, section
+from ..base import Scheduler
 from ..fields import (
     command_words,
     epoch,
@@ -44,7 +44,10 @@ from ..fields import (
     text_seconds,
     whole_number,
 )
+from ..framing import Section, framed, read_frame, section
 from ..outcomes import outcomes_for
+from ..request import SubmitRequest
+from ..rules import rule
 from . import scripts as shell
 
 _REASONS: Mapping[str, str] = {

@@ -21,10 +21,13 @@ from typing import ClassVar
 from ...errors import InputError, SchedulerError
 from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
 from ..answer import Answer
-from ..base import Scheduler, Section, SubmitRequest, framed, read_frame, rule, section
+from ..base import Scheduler
 from ..fields import command_words, first_line, is_number, shell_path, text_seconds
+from ..framing import Section, framed, read_frame, section
 from ..launcher.launcher import GRID_ENGINE_JOBS, Convention
 from ..outcomes import Sentences, outcomes_by_line, outcomes_for
+from ..request import SubmitRequest
+from ..rules import rule
 from . import array, limits, machine, output, paths, scripts
 
 

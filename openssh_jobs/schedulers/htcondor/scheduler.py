@@ -18,9 +18,12 @@ from typing import ClassVar
 from ...errors import InputError
 from ...jobs import CancelOutcome, JobId, JobState, JobStatus, Node, Snapshot
 from ..answer import Answer
-from ..base import Scheduler, Section, SubmitRequest, framed, read_frame, rule, section
+from ..base import Scheduler
 from ..fields import chunks, command_words, first_line, shell_path
+from ..framing import Section, framed, read_frame, section
 from ..outcomes import Sentences, outcome_of_kind, outcomes_by_line, outcomes_for
+from ..request import SubmitRequest
+from ..rules import rule
 from .classads import json_list, members, number_of
 from .output import read
 

@@ -20,7 +20,7 @@ from typing import ClassVar
 from ...errors import InputError
 from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
 from ..answer import Answer
-from ..base import Scheduler, Section, SubmitRequest, framed, read_frame, rule, section
+from ..base import Scheduler
 from ..fields import (
     chunks,
     command_words,
@@ -31,8 +31,11 @@ from ..fields import (
     text_seconds,
     whole_number,
 )
+from ..framing import Section, framed, read_frame, section
 from ..launcher.launcher import LSF_JOBS, Convention
 from ..outcomes import outcomes_for
+from ..request import SubmitRequest
+from ..rules import rule
 from .output import (
     GONE,
     NONE,

@@ -17,7 +17,7 @@ from ...errors import InputError
 from ..launcher.launcher import header_of
 
 if TYPE_CHECKING:
-    from ..base import SubmitRequest
+    from ..request import SubmitRequest
 
 __all__ = ["check_resources", "named_resources"]
 

@@ -19,11 +19,13 @@ from typing import ClassVar
 from ...errors import InputError, SchedulerError
 from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
 from ..answer import Answer
-from ..base import Rule, Scheduler, SubmitRequest
+from ..base import Scheduler
 from ..fields import chunks, command_words, quote, shell_path, text_seconds
 from ..framing import framed, read_frame, section
 from ..launcher.launcher import PBS_JOBS, Convention
 from ..outcomes import outcome_of_kind, outcomes_for
+from ..request import SubmitRequest
+from ..rules import Rule
 from . import output
 from .directives import check_resources, named_resources
 from .machine import default_queue, read_nodes, read_queues

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from ...jobs import CancelOutcome, JobId
-from ..base import SubmitRequest
 from ..fields import chunks
 from ..launcher.launcher import TORQUE_JOBS, Convention
+from ..request import SubmitRequest
 from .query import TORQUE as OF_TORQUE
 from .scheduler import PBS, memory_text, walltime
 

@@ -6,8 +6,9 @@ import re
 from datetime import timedelta
 
 from ...jobs import JobId
-from ..base import Rule, SubmitRequest, rule
 from ..fields import is_number
+from ..request import SubmitRequest
+from ..rules import Rule, rule
 
 # slurmctld answers a submission with an id or with a code, and every code means that there is no
 # job (proc_req.c; slurm_submit_batch_job in api/submit.c).  What remains are the errors of the

@@ -22,10 +22,13 @@ from typing import ClassVar
 from ...errors import SchedulerError
 from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
 from ..answer import Answer
-from ..base import Rule, Scheduler, Section, SubmitRequest, framed, read_frame, section
+from ..base import Scheduler
 from ..fields import chunks, command_words, first_line, json_text, quote, shell_path
+from ..framing import Section, framed, read_frame, section
 from ..launcher.launcher import SLURM_JOBS, Convention
 from ..outcomes import outcomes_for
+from ..request import SubmitRequest
+from ..rules import Rule
 from . import machine, queue
 from .history import history_parts, read_accounting, read_records
 from .records import RECORD, read_json, read_scontrol

@@ -70,7 +70,7 @@ def test_what_is_no_id(bad: Any) -> None:
         ({"script_text": " \n\t"}, "script is empty"),
         ({"script_text": "a\0b"}, "zero bytes"),
         ({**TEXT, "options": "--hold"}, "list of words"),
-        ({**TEXT, "options": [3]}, "option is a text"),
+        ({**TEXT, "options": [3]}, "option must be a text"),
         ({**TEXT, "env": {"A-B": "x"}}, "no name"),
         ({**TEXT, "env": {"A": 3}}, "must be text"),
         ({**TEXT, "env": {"A": "x\0"}}, "must be text"),

@@ -20,7 +20,7 @@ from openssh_jobs.errors import (
 from openssh_jobs.jobs import CancelOutcome, JobState
 from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.answer import Answer
-from openssh_jobs.schedulers.base import SubmitRequest
+from openssh_jobs.schedulers.request import SubmitRequest
 
 CONDOR, LSF = get("condor"), get("LSF")
 

@@ -12,7 +12,7 @@ from openssh_jobs.errors import InputError, SchedulerError, SubmitRejected
 from openssh_jobs.jobs import CancelOutcome, JobState, Snapshot
 from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.answer import Answer
-from openssh_jobs.schedulers.base import SubmitRequest
+from openssh_jobs.schedulers.request import SubmitRequest
 from openssh_jobs.schedulers.site_commands import Commands, Custom
 
 CONDOR = (

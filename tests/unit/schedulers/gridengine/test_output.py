@@ -12,7 +12,7 @@ from openssh_jobs.errors import InputError
 from openssh_jobs.jobs import JobState, JobStatus, Snapshot
 from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.answer import Answer
-from openssh_jobs.schedulers.base import SubmitRequest
+from openssh_jobs.schedulers.request import SubmitRequest
 
 SGE = get("sge")
 

@@ -25,7 +25,7 @@ from openssh_jobs.errors import (
 from openssh_jobs.jobs import JobState
 from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.answer import Answer
-from openssh_jobs.schedulers.base import SubmitRequest
+from openssh_jobs.schedulers.request import SubmitRequest
 from tests.paths import DATA
 from tests.unit.schedulers.htcondor.test_scheduler import commands, run_sh
 from tests.unit.schedulers.test_lsf_htcondor import frame

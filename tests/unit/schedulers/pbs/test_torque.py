@@ -15,7 +15,7 @@ from openssh_jobs.errors import SchedulerError, SubmitRejected, SubmitUnknown
 from openssh_jobs.jobs import CancelOutcome, JobState
 from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.answer import Answer
-from openssh_jobs.schedulers.base import SubmitRequest
+from openssh_jobs.schedulers.request import SubmitRequest
 from tests.unit.schedulers.test_transcripts import DATA, status_of
 
 TORQUE = get("torque")
