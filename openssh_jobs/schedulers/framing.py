@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ..commands import scripts
+from ..commands.quoting import to_text
 from ..errors import SchedulerError
 from .answer import Answer
 from .fields import is_number
 
-__all__ = ["Section", "framed", "read_frame", "section"]
+__all__ = ["Section", "as_is", "framed", "read_frame", "section", "shell_text"]
 
 _OPEN = re.compile(r"^OJ\+([0-9a-f]{1,40})$", re.MULTILINE)
 
@@ -30,6 +32,16 @@ class Section:
     def answer(self, stderr: str = "") -> Answer:
         """This part by itself, with the ``stderr`` of the whole script."""
         return Answer(self.text, stderr, self.returncode)
+
+
+def shell_text(name: str, /, **values: scripts.Value) -> str:
+    """The text of a ``.sh`` file of this folder (``slurm/history``), its values filled in."""
+    return to_text(scripts.script(f"schedulers/{name}", **values))
+
+
+def as_is(text: str) -> scripts.Shell:
+    """Shell text for ``shell_text`` to put in unquoted."""
+    return scripts.Shell(text.encode("utf-8", "surrogateescape"))
 
 
 def framed(*parts: str) -> str:

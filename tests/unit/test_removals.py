@@ -71,13 +71,16 @@ GUARDS: dict[tuple[str, str], tuple[int, str]] = {
     ("transfer.parts", "_emptied"): (2, NUMBER),
     ("transfer.rsync", "send_file"): (2, OURS),
     ("transfer.rsync", "receive_file"): (1, OURS),
-    ("schedulers.direct.scripts", "LAUNCH"): (2, HELD),
-    ("schedulers.direct.scripts", "CLAIM"): (2, HELD),
-    ("schedulers.direct.scripts", "CLEAN"): (2, HELD),
-    ("schedulers.launcher.launcher", "_LAUNCH"): (2, LAUNCHER),
-    ("schedulers.launcher.any_shell", "_LOOK"): (2, LAUNCHER),
-    ("schedulers.launcher.any_shell", "_COUNT"): (1, LAUNCHER),
-    ("schedulers.launcher.any_shell", "_START"): (1, LAUNCHER),
+    ("schedulers/direct/launch.sh", "oj_end"): (1, HELD),
+    ("schedulers/direct/launch.sh", ""): (1, HELD),
+    ("schedulers/direct/submit.sh", "oj_undo"): (1, HELD),
+    ("schedulers/direct/submit.sh", ""): (1, HELD),
+    ("schedulers/direct/clean.sh", ""): (2, HELD),
+    ("schedulers/launcher/launch.sh", "oj_write"): (1, LAUNCHER),
+    ("schedulers/launcher/launch.sh", ""): (1, LAUNCHER),
+    ("schedulers/launcher/look.sh", ""): (2, LAUNCHER),
+    ("schedulers/launcher/count.sh", ""): (1, LAUNCHER),
+    ("schedulers/launcher/start.sh", ""): (1, LAUNCHER),
 }
 
 _IN_SHELL = re.compile(

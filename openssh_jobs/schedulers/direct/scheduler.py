@@ -29,7 +29,9 @@ from datetime import timedelta, tzinfo
 from typing import Any, ClassVar
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+from ...commands.scripts import Shell
 from ...errors import InputError, SchedulerError
+from ...files.private_directory import functions
 from ...jobs import CancelOutcome, JobId, JobState, JobStatus, Node, Snapshot
 from ..answer import Answer
 from ..base import Scheduler
@@ -44,11 +46,10 @@ from ..fields import (
     text_seconds,
     whole_number,
 )
-from ..framing import Section, framed, read_frame, section
+from ..framing import Section, as_is, framed, read_frame, section, shell_text
 from ..outcomes import outcomes_for
 from ..request import SubmitRequest
 from ..rules import rule
-from . import scripts as shell
 
 _REASONS: Mapping[str, str] = {
     "waiting": "not started yet",
@@ -110,17 +111,15 @@ class Direct(Scheduler):
             "limit": str(seconds),
             "token": _encode(request.token or ""),
         }
-        parts = {
-            "@SCRIPT@": shell_path(request.script),
-            "@FACTS@": self.words(*(f"{key} {value}" for key, value in facts.items())),
-            "@LIMIT@": str(seconds),
-            "@OUT@": _with_id(out),
-            "@ERR@": _with_id(err),
-            "@LAUNCH@": shell.LAUNCH.strip(),
-        }
-        # In one pass: what a name holds is not looked into again.
-        body = re.sub(r"@[A-Z]+@", lambda found: parts[found[0]], shell.CLAIM)
-        return f"{shell.RECORDS}{body}"
+        return _records() + shell_text(
+            "direct/submit",
+            script=as_is(shell_path(request.script)),
+            facts=[f"{key} {value}" for key, value in facts.items()],
+            limit=seconds,
+            out=_with_id(out),
+            err=_with_id(err),
+            launch=as_is(_launcher().strip()),
+        )
 
     def submitted_ids(self, stdout: str) -> list[str]:
         return re.findall(r"^openssh_jobs: started job ([0-9]+)$", stdout, re.MULTILINE)
@@ -139,7 +138,7 @@ class Direct(Scheduler):
                 '  case $oj_one in *[!0-9]*) ;; *) oj_show "$oj_one";; esac\n'
                 "done\n"
             )
-        return shell.LOOK + framed(shell.STATUS, section("direct", f"{loop}:"))
+        return _look() + framed(shell_text("direct/status"), section("direct", f"{loop}:"))
 
     def _numbers(self, ids: Iterable[str]) -> list[str]:
         found = self.checked_ids(ids)
@@ -227,13 +226,12 @@ class Direct(Scheduler):
 
     def cancel_script(self, ids: Sequence[str]) -> str:
         """TERM to the script's process group, KILL after five seconds."""
-        body = shell.CANCEL.replace("@IDS@", " ".join(self._numbers(ids)))
-        return shell.LOOK + framed(section("direct", body))
+        body = shell_text("direct/cancel", ids=self._numbers(ids))
+        return _look() + framed(section("direct", body))
 
     def cleanup_script(self, ids: Sequence[str]) -> str:
         """Removes what is kept of these jobs, where they have ended."""
-        body = shell.CLEAN.replace("@IDS@", " ".join(self._numbers(ids)))
-        return f"{shell.RECORDS}{body}"
+        return _records() + shell_text("direct/clean", ids=self._numbers(ids))
 
     def parse_cancel(
         self, answer: Answer, *, requested: Iterable[str] | None = None
@@ -251,7 +249,7 @@ class Direct(Scheduler):
     # -- the machine -------------------------------------------------------------------
 
     def nodes_script(self) -> str:
-        return framed(section("nodes", shell.NODES))
+        return framed(section("nodes", shell_text("direct/nodes")))
 
     def parse_nodes(self, answer: Answer) -> list[Node]:
         """The host itself."""
@@ -309,10 +307,25 @@ def _decode(text: str) -> str:
     return unquote_to_bytes(data).decode("utf-8", "surrogateescape")
 
 
-def _with_id(path: str) -> str:
+def _with_id(path: str) -> Shell:
     """A path as a shell word in which ``%j`` is the id of the job."""
     path = f"./{path}" if path.startswith("-") else path
-    return '"$oj_id"'.join(quote(part) if part else "" for part in path.split("%j")) or "''"
+    word = '"$oj_id"'.join(quote(part) if part else "" for part in path.split("%j")) or "''"
+    return as_is(word)
+
+
+def _records() -> str:
+    """The shell functions that start jobs and look at their records, which lie privately."""
+    return shell_text("direct/processes") + functions() + shell_text("direct/records")
+
+
+def _look() -> str:
+    return _records() + "oj_try_records look\n"
+
+
+def _launcher() -> str:
+    """What runs beside a job's script and writes how it ended."""
+    return shell_text("direct/processes") + shell_text("direct/launch")
 
 
 def _read_record(record: str, one: Section) -> tuple[JobStatus | None, str | None]:

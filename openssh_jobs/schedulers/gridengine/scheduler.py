@@ -22,13 +22,13 @@ from ...errors import InputError, SchedulerError
 from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
 from ..answer import Answer
 from ..base import Scheduler
-from ..fields import command_words, first_line, is_number, shell_path, text_seconds
-from ..framing import Section, framed, read_frame, section
+from ..fields import command_words, first_line, is_number, quote, shell_path, text_seconds
+from ..framing import Section, framed, read_frame, section, shell_text
 from ..launcher.launcher import GRID_ENGINE_JOBS, Convention
 from ..outcomes import Sentences, outcomes_by_line, outcomes_for
 from ..request import SubmitRequest
 from ..rules import rule
-from . import array, limits, machine, output, paths, scripts
+from . import array, limits, machine, output, paths
 
 
 class GridEngine(Scheduler):
@@ -166,16 +166,16 @@ class GridEngine(Scheduler):
         mine = {JobId.parse(one).number for one in self.checked_ids(ids)} if ids else ()
         who = "'*'" if all_users else '"$(id -un)"'
         # An error stays until somebody clears it: who asks for few jobs is told of those.
-        wanted = "|".join(sorted(mine)) if 0 < len(mine) <= scripts.FEW else "[0-9]+"
+        wanted = "|".join(sorted(mine)) if 0 < len(mine) <= _FEW else "[0-9]+"
         silent = section("silent", f"qstat -f -qs u -u {who} -xml 2>/dev/null </dev/null")
-        held = section("held", scripts.HELD.replace("@WHO@", who))
-        reasons = section("reasons", scripts.EACH)
+        held = section("held", f"oj_held {who}")
+        reasons = section("reasons", "oj_each")
         return framed(
-            scripts.TIDY,
-            section("qstat", f"oj_jobs=$(qstat -u {who} -r -xml </dev/null)\n{scripts.PRINT}"),
+            _functions(),
+            section("qstat", f"oj_jobs=$(qstat -u {who} -r -xml </dev/null)\noj_print"),
             f"case $oj_jobs in *'<job_list state=\"running\">'*)\n{silent};; esac\n",
             f"case $oj_jobs in *'<predecessor_jobs'*)\n{held};; esac\n",
-            scripts.FAILED.replace("@WANTED@", wanted),
+            f"oj_failed {quote(wanted)}\n",
             f'if [ -n "$oj_ids" ]; then\n{reasons}fi\n',
         )
 
@@ -242,7 +242,7 @@ class GridEngine(Scheduler):
 
     def accounting_script(self) -> str:
         """Whether the file that qacct reads is there and may be read (accounting(5))."""
-        return framed(section("accounting", scripts.ACCOUNTING))
+        return framed(_functions(), section("accounting", "oj_accounting"))
 
     def parse_accounting(self, answer: Answer) -> bool | None:
         """No where many sites keep it: with the master alone, or not for all to read."""
@@ -255,16 +255,16 @@ class GridEngine(Scheduler):
 
         Of an array also whether the queue has any task of it left.
         """
-        parts = [scripts.TIDY, "oj_queues=\n"]
+        parts = [_functions(), "oj_queues=\n"]
         asked_for = [JobId.parse(one) for one in self.checked_ids(ids)]
         whole = {one.number for one in asked_for if not is_number(one.proc or "")}
         for number in dict.fromkeys(one.number for one in asked_for):
-            asked = f"oj_jobs=$(qacct -j {number} 2>&1 </dev/null)\n{scripts.PRINT}"
-            parts += [section(f"qacct {number}", asked), scripts.NOTE_QUEUES]
+            asked = f"oj_jobs=$(qacct -j {number} 2>&1 </dev/null)\noj_print"
+            parts += [section(f"qacct {number}", asked), "oj_note_queues\n"]
             if number in whole:
                 left = section(f"left {number}", f"qstat -j {number} 2>&1 >/dev/null </dev/null")
-                parts.append(scripts.OF_ARRAY.replace("@LEFT@", left))
-        asked = section("limits", scripts.LIMITS)
+                parts.append(f"if oj_is_array; then\n{left}fi\n")
+        asked = section("limits", "oj_limits")
         return framed(*parts, f'if [ -n "$oj_queues" ]; then\n{asked}fi\n')
 
     def parse_history(
@@ -325,9 +325,9 @@ class GridEngine(Scheduler):
     def detail_script(self, job_id: str) -> str:
         """``qstat -j``, which does not tell that a job is held; and which of its owner's are."""
         number = JobId.parse(job_id).number
-        asked = f"oj_jobs=$(qstat -j {number} </dev/null)\n{scripts.PRINT}"
-        held = section("held", scripts.HELD.replace("@WHO@", '"${oj_who:-$(id -un)}"'))
-        return framed(scripts.TIDY, section(f"qstat-j {number}", asked), scripts.OWNER, held)
+        asked = f"oj_jobs=$(qstat -j {number} </dev/null)\noj_print"
+        held = section("held", 'oj_held "${oj_who:-$(id -un)}"')
+        return framed(_functions(), section(f"qstat-j {number}", asked), "oj_owner\n", held)
 
     def parse_detail(self, answer: Answer) -> JobStatus:
         sections = read_frame(answer.stdout)
@@ -435,6 +435,15 @@ _OUTCOMES: Sentences = tuple(
         (r"modified hold of job(?:-array task)? ([0-9.]+)", _O.REQUESTED),
     )
 )
+
+
+# Of more jobs in a state of error the reasons are not asked for.
+_FEW = 25
+
+
+def _functions() -> str:
+    """The shell functions of the queries."""
+    return shell_text("gridengine/query", few=_FEW, all_in_one=limits.ALL_IN_ONE)
 
 
 def _seconds(value: timedelta | str | None) -> int | None:

@@ -20,7 +20,7 @@ from ...jobs import CancelOutcome, JobId, JobState, JobStatus, Node, Snapshot
 from ..answer import Answer
 from ..base import Scheduler
 from ..fields import chunks, command_words, first_line, shell_path
-from ..framing import Section, framed, read_frame, section
+from ..framing import Section, as_is, framed, read_frame, section, shell_text
 from ..outcomes import Sentences, outcome_of_kind, outcomes_by_line, outcomes_for
 from ..request import SubmitRequest
 from ..rules import rule
@@ -121,7 +121,9 @@ class HTCondor(Scheduler):
         words.extend(request.options)
         path = shell_path(request.script)
         line = f"LC_ALL=C condor_submit {self.words(*words)} {path} </dev/null\n"
-        return _ENV_CHECK.replace("SCRIPT", path) + line if request.env_names else line
+        if not request.env_names:
+            return line
+        return shell_text("htcondor/check_environment", script=as_is(path)) + line
 
     def submitted_ids(self, stdout: str) -> list[str]:
         """``1 job(s) submitted to cluster 2267.``, or ``2267.0 - 2267.4`` (``-terse``)."""
@@ -381,14 +383,6 @@ _COMPLAINT = re.compile(
 )
 _TOTAL = re.compile(r"^(?:Total for query: )?([0-9]{1,18}) jobs;", re.MULTILINE | re.ASCII)
 _ENVIRONMENT = re.compile(r"\s*(?:[+]|MY[.])?(?:get_?)?env(?:ironment)?2?\s*=", re.IGNORECASE)
-# condor_submit takes the last word on getenv, and environment wins over it: one of the two would
-# be lost without a word.
-_ENV_CHECK = (
-    "if grep -Eiq '^[[:space:]]*([+]|MY[.])?(getenv|get_env|get_environment|env|environment2?)"
-    "[[:space:]]*=' SCRIPT; then\n"
-    "echo 'openssh_jobs: refused: the submit description has a line getenv or environment: put "
-    "the variables of env= there, or take that line out' >&2; exit 1\nfi\n"
-)
 
 
 def _total(one: Section) -> int | None:

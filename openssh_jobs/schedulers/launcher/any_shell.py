@@ -19,7 +19,11 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ...commands import scripts
+from ...commands.quoting import to_text
+from ...commands.scripts import Shell, Value
 from ..fields import quote
+from ..framing import as_is
 from .launcher import BODY, LONGEST, SHEBANG, Convention, header_of, launch_text
 
 __all__ = ["ENVIRONMENT", "Files", "stub_files"]
@@ -98,18 +102,23 @@ def stub_files(
     head = [b"#!" + " ".join(own).encode(), *header, b"#"]
     stub = b"\n".join(head) + b"\n" + code.format(**paths).encode("utf-8", "surrogateescape")
     words = None if found is None else (found[1], *((found[2],) if found[2] else ()))
-    start = _start_text(script, how, words, own)
+    places: dict[str, Value] = {
+        "place": f"{directory}/{BODY}",
+        "member": as_is(how.member),
+    }
+    seen, itself = _start_text(script, how, words, own)
+    start = scripts.script("schedulers/launcher/start", seen=seen, itself=itself, **places)
     return Files(
         stub,
-        _filled(_LOOK, directory, how).encode("utf-8", "surrogateescape"),
-        _PATH.encode()
+        scripts.script("schedulers/launcher/look", **places),
+        b"PATH=${PATH-}:/usr/bin:/bin\n"
         + launch_text(
             how,
             directory=directory,
             body=f"{directory}/{SCRIPT}",
             members=members,
-            start=_filled(start, directory, how),
-            count=_COUNT,
+            start=to_text(start.rstrip(b"\n")),
+            count=to_text(scripts.read("schedulers/launcher/count").rstrip(b"\n")),
         ),
     )
 
@@ -141,15 +150,12 @@ def _split(line: str) -> list[str]:
         return line.split()
 
 
-def _filled(text: str, directory: str, how: Convention) -> str:
-    values = {"@PLACE@": quote(f"{directory}/{BODY}"), "@MEMBER@": how.member}
-    return re.sub("@(?:PLACE|MEMBER)@", lambda mark: values[mark[0]], text)
-
-
 def _start_text(
     script: bytes, how: Convention, words: Sequence[bytes] | None, own: Sequence[str]
-) -> str:
-    """The shell text that runs the script as the stub was run."""
+) -> tuple[Shell, Shell]:
+    """Shell text for ``start.sh``: whether what runs the stub is what its first line names, and
+    what then makes ``oj_exe`` and the arguments.
+    """
     first = how.default.decode() if how.default is not None else None
     if words is not None:
         itself = " ".join(quote(word.decode("utf-8", "surrogateescape")) for word in words)
@@ -166,96 +172,5 @@ def _start_text(
         )
     seen = " ".join(own)
     given = '"${1-} ${2-}"' if len(own) > 1 else '"${1-}"'
-    return _START.replace("@SEEN@", f"[ {given} = {quote(seen)} ]").replace("@ITSELF@", itself)
-
-
-_PATH = "PATH=${PATH-}:/usr/bin:/bin\n"
-# The process that runs the stub is the parent here, and becomes the launcher: its number stays.
-_LOOK = r"""
-PATH=${PATH-}:/usr/bin:/bin
-exec 2>/dev/null
-umask 077
-oj_seen=@PLACE@/seen.$PPID.$(uname -n).@MEMBER@
-cat "/proc/$PPID/environ" >"$oj_seen.env" || rm -f "$oj_seen.env"
-readlink "/proc/$PPID/exe" >"$oj_seen.exe" &&
-tr '\000' '\012' <"/proc/$PPID/cmdline" >"$oj_seen.args" || rm -f "$oj_seen.args"
-"""
-# These schedulers do not count the runs of a job, so the files do.  A file of an earlier run may
-# not be seen yet where it was written on another node: an end that is none is taken away.
-_COUNT = r"""if [ -z "$oj_restart" ] && [ -e "$oj_dir/start.$oj_key" ]; then oj_restart=1; fi
-while [ -n "$oj_restart" ] && [ -e "$oj_dir/start.$oj_key.$oj_restart" ]; do
-  oj_restart=$((oj_restart + 1))
-done
-rm -f "$oj_dir/exit.$oj_key${oj_restart:+.$oj_restart}"
-"""
-# What the stub's shell got from its start files is theirs: the script's shell reads them itself,
-# and begins with the environment that the stub began with.
-_START = r"""oj_seen=@PLACE@/seen.$$.$(uname -n).@MEMBER@
-oj_exe= oj_run= oj_way=
-set --
-if [ -s "$oj_seen.args" ]; then
-  oj_way=known
-  while IFS= read -r oj_word; do
-    if [ -z "$oj_run" ] && [ $# -gt 0 ] && [ -f "$oj_word" ]; then
-      oj_run=@PLACE@/${oj_word##*/}
-      ln -s body "$oj_run"
-      [ "$(readlink "$oj_run")" = body ] || oj_run=$oj_body
-      oj_word=$oj_run
-    fi
-    set -- "$@" "$oj_word"
-  done <"$oj_seen.args"
-  IFS= read -r oj_exe <"$oj_seen.exe"
-elif [ -r "${SGE_JOB_SPOOL_DIR-}/config" ]; then
-  oj_login=
-  while IFS= read -r oj_word; do
-    case $oj_word in
-      shell_path=*) oj_exe=${oj_word#*=} ;;
-      shell_start_mode=*) oj_way=${oj_word#*=} ;;
-      use_login_shell=1) oj_login=- ;;
-    esac
-  done <"$SGE_JOB_SPOOL_DIR/config"
-  case $oj_way in
-    posix_compliant) oj_run=$oj_body; set -- "$oj_login${oj_exe##*/}" "$oj_body" ;;
-    script_from_stdin) set -- "$oj_login${oj_exe##*/}" -s ;;
-    *) oj_way= ;;
-  esac
-fi
-if [ -z "$oj_way" ] || @SEEN@; then
-  oj_run=${oj_run:-$oj_body}
-  @ITSELF@
-else
-  [ -n "$oj_run" ] || exec 8<"$oj_body"
-  [ -x "$oj_exe" ] || oj_exe=${SHELL:-/bin/sh}
-fi
-oj_hand='my$m=shift;local$/;for my$n("<&=7",$m?"<$m":()){open F,$n or exit 127;$_=<F>;close F;
-  for(split/\0/){my($k,$v)=split/=/,$_,2;$ENV{$k}=$v if defined$v}}
-  $SIG{INT}=$SIG{QUIT}="DEFAULT";my$p=shift;exec{$p}@ARGV;exit 127'
-oj_shell='m=$1 b=$2 f=$3 e=() p=$4; shift 4
-  while IFS= read -r -d "" w <&7; do case $w in -*) ;; *=*) e+=("$w") ;; esac; done
-  exec 7<&- env $b $f "${e[@]}" "$BASH" -p -c '\''if [ -n "$1" ]; then
-    while IFS= read -r -d "" w; do export "$w"; done <"$1"; fi
-    exec -a "$2" "$0" "${@:3}"'\'' "$p" "$m" "$@"'
-oj_flag=
-case $oj_reset in 'env '*) oj_flag=${oj_reset#env } ;; esac
-oj_bare= oj_more=
-[ ! -s @PLACE@/env ] || oj_more=@PLACE@/env
-if [ -s "$oj_seen.env" ]; then oj_bare='env -i'; exec 7<"$oj_seen.env"; else exec 7</dev/null; fi
-if $oj_bare /usr/bin/perl -e 1; then
-  set -- $oj_bare /usr/bin/perl -e "$oj_hand" "$oj_more" "$oj_exe" "$@"
-elif [ -n "$oj_bare$oj_more" ] && [ -x /bin/bash ]; then
-  set -- "$oj_flag" "$oj_exe" "$@"
-  set -- ${oj_bare:-env} /bin/bash -p -c "$oj_shell" sh "$oj_more" "${oj_bare#env}" "$@"
-elif [ -n "$oj_more" ]; then
-  echo 'openssh_jobs: this node has neither perl nor bash to set the variables of env=' >&9
-  oj_write exit "127 $(date +%s)"
-  kill -9 "$oj_still"
-  exit 127
-else
-  oj_word=$1
-  shift
-  case ${oj_exe##*/}$oj_word in *csh-*) ;; *sh-*) set -- -l "$@" ;; esac
-  set -- $oj_reset "$oj_exe" "$@"
-fi
-rm -f "$oj_seen.env" "$oj_seen.exe" "$oj_seen.args"
-"$@" <&8 2>&9 8<&- 9>&- &
-exec 7<&-"""
+    test = f"[ {given} = {quote(seen)} ]"
+    return as_is(test), as_is(itself)

@@ -14,9 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from ...commands import scripts
 from ...files.private_directory import functions
 from ...jobs import JobState, JobStatus
 from ..fields import epoch, quote, shell_path
+from ..framing import as_is
 
 __all__ = [
     "GRID_ENGINE_JOBS", "LSF_JOBS", "PBS_JOBS", "SLURM_JOBS", "TORQUE_JOBS", "Convention",
@@ -40,7 +42,7 @@ class Convention:
     job's id as the submit command printed it, ``None`` where that is ``job``.
 
     ``prefix``: what a directive begins with, for a scheduler of which nobody knows beforehand what
-    it will run the script with; ``None`` where the first line says it.  See ``stub.py``.
+    it will run the script with; ``None`` where the first line says it.  See any_shell.py.
     ``brings_environment``: jobs do not get the environment of the submit command, so variables come
     by a file beside the launcher.  ``is_better``: what the job wrote of its end is believed where
     the scheduler says another exit code.
@@ -149,7 +151,7 @@ def wrap(
     command = " ".join(quote(_text(word)) for word in words)
     start = f'set -- {command} "$oj_body" "$@"\n$oj_reset "$@" <&8 2>&9 8<&- 9>&- &'
     text = launch_text(how, directory=directory, body=body, members=members, start=start)
-    head = [_own_shell(interpreter, bash), *header]
+    head = [_ownas_is(interpreter, bash), *header]
     return b"\n".join(head) + b"\n" + text
 
 
@@ -160,22 +162,20 @@ def launch_text(
 
     ``count``: shell text that finds the number of a run that was started again.
     """
-    values = {
-        "@DIRECTORY@": quote(directory),
-        "@BODY@": quote(body),
-        "@JOB@": how.job,
-        "@MEMBER@": how.member,
-        "@RESTART@": how.restart,
-        "@MEMBERS@": how.members,
-        "@ASKED@": str(members),
-        "@NODE@": how.node,
-        "@OWNER@": how.owner or '"$oj_job"',
-        "@COUNT@": count,
-        "@START@": start,
-    }
-    # All at once: a name may hold such a mark itself.
-    text = re.sub("@[A-Z]+@", lambda mark: values[mark[0]], _LAUNCH)
-    return text.encode("utf-8", "surrogateescape")
+    return scripts.script(
+        "schedulers/launcher/launch",
+        directory=directory,
+        body=body,
+        job=as_is(how.job),
+        member=as_is(how.member),
+        restart=as_is(how.restart),
+        members=as_is(how.members),
+        asked=members,
+        node=as_is(how.node),
+        owner=as_is(how.owner or '"$oj_job"'),
+        count=as_is(count),
+        start=as_is(start),
+    )
 
 
 def header_of(rest: bytes) -> list[bytes]:
@@ -194,7 +194,7 @@ def header_of(rest: bytes) -> list[bytes]:
     return lines
 
 
-def _own_shell(interpreter: bytes, bash: bool) -> bytes:
+def _ownas_is(interpreter: bytes, bash: bool) -> bytes:
     if interpreter in _PLAIN_SHELLS or not (bash or interpreter in _BASHES):
         return b"#!" + (interpreter if interpreter in _PLAIN_SHELLS else b"/bin/sh")
     # -p: functions in the environment are handed on untouched, BASH_ENV is not read.
@@ -203,87 +203,6 @@ def _own_shell(interpreter: bytes, bash: bool) -> bytes:
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
-
-
-# How signals are passed on.  Some are sent to every process of a job, some to the script alone,
-# and then only the launcher gets them.  A process that does nothing tells which it was: what also
-# ended that one reached the script by itself.  The next such process is there before the wait, for
-# the next signal: Grid Engine is quick to send the same one again.
-# ``owner`` is made by a link: of two jobs that were submitted for one token, one does the work.
-# ``wait`` ends for a signal too: only while the child is there is its status no word on the child.
-_LAUNCH = r"""
-oj_dir=@DIRECTORY@ oj_body=@BODY@
-if [ ! -r "$oj_body" ]; then
-  printf 'openssh_jobs: the script of this job cannot be read: %s\n' "$oj_body" >&2
-  exit 127
-fi
-exec 8<&0 9>&2 2>/dev/null
-oj_job=@JOB@ oj_member=@MEMBER@ oj_restart=@RESTART@ oj_members=@MEMBERS@
-oj_job=${oj_job%%[!0-9]*} oj_member=${oj_member%%[!0-9]*} oj_restart=${oj_restart%%[!0-9]*}
-oj_key=${oj_job:-0}${oj_member:+_$oj_member}
-@COUNT@
-oj_key=$oj_key${oj_restart:+.$oj_restart}
-oj_head="${oj_job:-0} ${oj_member:--} ${oj_restart:-0}"
-oj_write() {
-  (umask 077; printf '%s %s %s .\n' "$1" "$oj_head" "$2" >"$oj_dir/new.$1.$oj_key") &&
-  mv -f "$oj_dir/new.$1.$oj_key" "$oj_dir/$1.$oj_key"
-}
-if [ -n "$oj_job" ] &&
-  (umask 077; printf '%s\n' @OWNER@ >"$oj_dir/new.owner.$oj_key"); then
-  ln "$oj_dir/new.owner.$oj_key" "$oj_dir/owner"
-  rm -f "$oj_dir/new.owner.$oj_key"
-  oj_has=
-  IFS= read -r oj_has <"$oj_dir/owner"
-  if [ -n "${oj_has%%[!0-9]*}" ] && [ "${oj_has%%[!0-9]*}" != "$oj_job" ]; then
-    printf 'openssh_jobs: job %s does this work; job %s ends at once\n' "$oj_has" "$oj_job" >&9
-    exit 125
-  fi
-fi
-oj_reset=
-if env --default-signal=INT,QUIT true; then oj_reset='env --default-signal=INT,QUIT'
-elif perl -e 1; then oj_reset='perl -e $SIG{INT}=$SIG{QUIT}="DEFAULT";exec{$ARGV[0]}@ARGV;exit(127)'
-fi
-oj_watch() {
-  $oj_reset sleep 2147483647 </dev/null >/dev/null 8<&- 9>&- &
-  oj_still=$!
-}
-oj_pass() {
-  oj_asked=1 oj_before=$oj_still
-  oj_watch
-  sleep 0.1 || sleep 0.1 || sleep 1
-  kill -0 "$oj_before" || return
-  kill -9 "$oj_before"
-  if [ -n "$oj_child" ]; then kill -s "$1" "$oj_child"
-  else oj_early="$oj_early $1"
-  fi
-}
-oj_child= oj_asked= oj_early=
-for oj_name in HUP INT QUIT USR1 USR2 ALRM TERM XCPU; do
-  trap "oj_pass $oj_name" "$oj_name"
-done
-oj_watch
-oj_node=@NODE@
-oj_write start "$oj_node $$ $(date +%s) ${oj_members:-@ASKED@}"
-@START@
-oj_child=$!
-exec 8<&- 9>&-
-for oj_name in $oj_early; do kill -s "$oj_name" "$oj_child"; done
-while :; do
-  oj_asked=
-  wait "$oj_child"
-  oj_code=$?
-  [ -n "$oj_asked" ] || break
-  kill -0 "$oj_child" && continue
-  wait "$oj_child"
-  oj_again=$?
-  [ "$oj_again" -eq 127 ] || oj_code=$oj_again
-  break
-done
-oj_write exit "$oj_code $(date +%s)"
-trap '' HUP INT QUIT USR1 USR2 ALRM TERM XCPU
-kill -9 "$oj_still"
-exit "$oj_code"
-"""
 
 
 # --------------------------------------------------------------------------- what was written

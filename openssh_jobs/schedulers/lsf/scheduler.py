@@ -31,7 +31,7 @@ from ..fields import (
     text_seconds,
     whole_number,
 )
-from ..framing import Section, framed, read_frame, section
+from ..framing import Section, framed, read_frame, section, shell_text
 from ..launcher.launcher import LSF_JOBS, Convention
 from ..outcomes import outcomes_for
 from ..request import SubmitRequest
@@ -200,16 +200,13 @@ class LSF(Scheduler):
             batches = [f"-u all {self.words(*batch)}" for batch in chunks(self.checked_ids(ids))]
         else:
             batches = ["-u all" if all_users else ""]
-        parts: list[str] = []
-        for one in batches:
-            parts.append(
-                f"oj_text=$(bjobs -a -o '{_FIELDS} delimiter=\"|\"' {one} </dev/null)\noj_rc=$?\n"
-            )
-            shown = "printf '%s\\n' \"$oj_text\"\n(exit $oj_rc)"
-            parts.append(section("bjobs", shown))
-            again = section("bjobs-w", f"bjobs -a -w {one} </dev/null")
-            more = f"bjobs -a -json -o '{_DETAILS}' {one} </dev/null 2>/dev/null"
-            details = section("bjobs-json", more)
+        parts = [
+            shell_text("lsf/status", fields=f'{_FIELDS} delimiter="|"', details=_DETAILS),
+        ]
+        for jobs in batches:
+            parts.append(section("bjobs", f"oj_bjobs {jobs}"))
+            again = section("bjobs-w", f"bjobs -a -w {jobs} </dev/null")
+            details = section("bjobs-json", f"oj_details {jobs}")
             parts.append(
                 f"case $oj_text in *JOBID*)\n{details};;\n*) case $oj_rc in 0) ;; *)\n{again};;\n"
                 "esac;;\nesac\n"

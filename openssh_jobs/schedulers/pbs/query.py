@@ -16,7 +16,7 @@ from ...errors import InputError, SchedulerError
 from ...jobs import JobId
 from ..answer import Answer
 from ..fields import first_line, is_number, parse_duration
-from ..framing import Section, read_frame
+from ..framing import Section, read_frame, shell_text
 from .array import array_of_members
 from .output import Reader, Rows
 from .states import NO_HISTORY
@@ -25,135 +25,24 @@ if TYPE_CHECKING:
     from ..base import Scheduler
 
 __all__ = [
-    "OF_ALL", "OF_USER", "PBS", "TORQUE", "Listing", "is_id", "read_listing", "remembered",
+    "Listing", "is_id", "query_text", "read_listing", "remembered",
 ]  # fmt: skip
 
 _MOST_ALONE = 200  # asked one by one; the rest stays unknown
-
-# set -f: an id of an array is a pattern to the shell.  oj_text: the lines of stderr, then the
-# answer, which the inner substitution has taken whole by then.  oj_left: what of the ids is in
-# neither.  oj_over: whole arrays that have ended.
-_COMMON = rf"""set -f
-TZ=UTC0; export TZ
-oj_x=
-oj_ask() {{
-  printf 'OJ:%s begin qstat-%s\n' "$oj" $oj_kind
-  oj_text=$({{ oj_said=$(qstat $oj_form "$@" </dev/null); oj_rc=$?
-    printf '\n%s\n%s\n' "$oj_said" "$oj_rc"; }} 2>&1)
-  oj_rc=${{oj_text##*
-}}
-  oj_text=${{oj_text%
-*}}
-  printf '%s\n\nOJ:%s end qstat-%s %d\n' "$oj_text" "$oj" $oj_kind "$oj_rc"
-}}
-oj_left() {{
-  {{ printf 'ask %s\n' "$@"; printf '%s\n' "$oj_text" | oj_lines; }} | awk '
-  /^ask / && !begun {{ asked[++n] = $2; next }}
-  {{ begun = 1; id = "" }}
-  /^Job Id:/ {{ id = $3 }}
-  /^[0-9].*<\/Job_Id$/ {{ id = $1; sub(/<.*/, "", id) }}
-  /^qstat: Unknown Job I/ {{ id = $NF }}
-  /^qstat: [0-9].* Job has finished/ {{ id = $2 }}
-  id != "" {{ sub(/[|.].*/, "", id); seen[id] = 1 }}
-  END {{ for (i = 1; i <= n; i++) {{ id = asked[i]; sub(/[.].*/, "", id)
-    if (!(id in seen) && left++ < {_MOST_ALONE}) print asked[i] }} }}'
-}}
-oj_alone() {{
-  for oj_id in $(oj_left "$@"); do
-    printf 'OJ:%s begin alone\n%s\n' "$oj" "$oj_id"
-    qstat $oj_x -f "$oj_id" </dev/null
-    printf '\nOJ:%s end alone %d\n' "$oj" "$?"
-  done
-}}
-oj_listing() {{
-  printf 'OJ:%s begin qselect-%s\n' "$oj" $oj_kind
-  oj_ids=$(oj_select "$@")
-  oj_rc=$?
-  printf '%s\n\nOJ:%s end qselect-%s %d\n' "$oj_ids" "$oj" $oj_kind "$oj_rc"
-  oj_x=
-  [ $oj_rc = 0 ] && [ -n "$oj_ids" ]
-}}
-"""
-PBS = (
-    _COMMON
-    + rf"""oj_kind=pbs
-oj_lines() {{ cat; }}
-oj_select() {{ qselect "$@" </dev/null; }}
-oj_asking() {{
-  oj_form="$oj_x -f -F dsv -D |$oj|"
-  oj_ask "$@"
-}}
-oj_jobs() {{
-  oj_x=-x
-  [ $# -le 20 ] || case $(qstat -x -f "$1" 2>&1 </dev/null) in *'{NO_HISTORY}'*) oj_x= ;; esac
-  oj_asking "$@"
-  case $oj_x$oj_rc:$oj_text in
-    *'{NO_HISTORY}'*) oj_x=; oj_asking "$@" ;;
-    -x0:*'Job Id: '*|-x153:*|-x35:*|[0-9]*) ;;
-    *) oj_x=; oj_asking "$@" ;;
-  esac
-  oj_alone "$@"
-  oj_over=$(printf '%s\n' "$oj_text" | awk '
-  /^Job Id: [0-9]+\[\][|.]/ && /[|]job_state=[FXC][|]/ {{ sub(/[|].*/, "", $3); print $3 }}')
-  [ -z "$oj_over" ] || oj_asking -t $oj_over
-}}
-"""
-)
-# Slurm's commands, which play Torque's, have no qselect and no -x, and their qstat calls an empty
-# list an error, silently.  The record of a whole array comes with those of
-# all jobs of the server (6.1), and its members without it: it is asked for when they are over.
-TORQUE = (
-    _COMMON
-    + r"""oj_kind=torque
-oj_lines() { tr '>' '\012'; }
-oj_select() {
-  if command -v qselect >/dev/null; then qselect "$@" </dev/null; return; fi
-  oj_list=$(qstat "$@" 2>&1 </dev/null)
-  oj_rc=$?
-  if [ $oj_rc = 153 ] && [ -z "$oj_list" ]; then oj_rc=0; fi
-  [ $oj_rc = 0 ] || printf '%s\n' "$oj_list" >&2
-  printf '%s\n' "$oj_list" | sed -n 's/^\([0-9][^ ]*\) .*/\1/p'
-  return $oj_rc
-}
-oj_asking() {
-  oj_form=-x
-  oj_ask "$@"
-  case $oj_rc in 0|153|35) ;; *) oj_form=-f; oj_ask "$@" ;; esac
-}
-oj_jobs() {
-  oj_asking "$@"
-  oj_alone "$@"
-}
-oj_array() {
-  printf 'OJ:%s begin alone\n%s\n' "$oj" "$1"
-  oj_text=$(qstat -t -x "$1" </dev/null)
-  oj_rc=$?
-  printf '%s\n\nOJ:%s end alone %d\n' "$oj_text" "$oj" "$oj_rc"
-  case $oj_text in *'<Job_Id>'*) ;; *) return ;; esac
-  if printf '%s\n' "$oj_text" | oj_lines | grep '^[^C]</job_state$' >/dev/null; then return; fi
-  printf 'OJ:%s begin alone\n%s\n' "$oj" "$1"
-  qstat -f "$1" </dev/null | awk -v id="Job Id: $1" '
-  BEGIN { RS = ""; ORS = "\n\n" } index($0, id) == 1'
-  printf '\nOJ:%s end alone 0\n' "$oj"
-}
-"""
-)
-OF_USER = """if oj_listing -u "$(id -un)"; then
-oj_asking $oj_ids
-oj_alone $oj_ids
-fi
-"""
-OF_ALL = """if oj_listing; then
-oj_asking
-oj_alone $oj_ids
-fi
-"""
 
 _GONE = re.compile(
     r"(?:Unknown Job ?(?:Id|Identifier)(?: Error)?:?|nonexistent job id:) +(\S+)", re.IGNORECASE
 )
 _FINISHED = re.compile(r"^qstat: +(\S+) Job has finished", re.MULTILINE)
 _BODY = re.compile(r"^(?:Job [iI]d\b|[ \t]*[{<])", re.MULTILINE)
+
+
+def query_text(*, torque: bool) -> str:
+    """The shell functions of a query: ``oj_jobs`` with ids, ``oj_user``, ``oj_all``."""
+    common = shell_text("pbs/query", most=_MOST_ALONE)
+    if torque:
+        return common + shell_text("pbs/torque")
+    return common + shell_text("pbs/pbs", no_history=NO_HISTORY)
 
 
 def is_id(text: str) -> bool:

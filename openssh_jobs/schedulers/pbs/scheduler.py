@@ -30,8 +30,7 @@ from . import output
 from .directives import check_resources, named_resources
 from .machine import default_queue, read_nodes, read_queues
 from .paths import actual_path, in_directory, usual_path
-from .query import OF_ALL, OF_USER, is_id, read_listing, remembered
-from .query import PBS as OF_PBS
+from .query import is_id, query_text, read_listing, remembered
 from .states import RULES, UNCERTAIN
 
 
@@ -154,14 +153,13 @@ class PBS(Scheduler):
 
     # -- asking ------------------------------------------------------------------
 
-    #: The lines of sh that the queries of this dialect are made of.
-    query: ClassVar[str] = OF_PBS
-
     def status_script(self, ids: Sequence[str] = (), *, all_users: bool = False) -> str:
         """Records of these ids, ended ones too; without ids, the queue of this user (or all)."""
         if not ids:
-            return framed(self.query, OF_ALL if all_users else OF_USER)
-        return framed(self.query, *self._asking(self.checked_ids(ids)))
+            return framed(
+                query_text(torque=self.is_torque), "oj_all\n" if all_users else "oj_user\n"
+            )
+        return framed(query_text(torque=self.is_torque), *self._asking(self.checked_ids(ids)))
 
     def _asking(self, ids: Sequence[str]) -> list[str]:
         """The lines of sh that ask about these jobs."""
@@ -229,7 +227,7 @@ class PBS(Scheduler):
     def detail_script(self, job_id: str) -> str:
         (one,) = self.checked_ids([job_id])
         asked = section("asked", f"printf '%s\\n' {quote(one)}")
-        return framed(asked, self.query, *self._asking([one]))
+        return framed(asked, query_text(torque=self.is_torque), *self._asking([one]))
 
     def parse_detail(self, answer: Answer) -> JobStatus:
         parts = {part.name: part.text for part in read_frame(answer.stdout) or []}

@@ -15,7 +15,6 @@ from ...jobs import CancelOutcome, JobId
 from ..fields import chunks
 from ..launcher.launcher import TORQUE_JOBS, Convention
 from ..request import SubmitRequest
-from .query import TORQUE as OF_TORQUE
 from .scheduler import PBS, memory_text, walltime
 
 
@@ -60,7 +59,6 @@ class Torque(PBS):
         return [",".join(wishes)] if wishes else []
 
     # Slurm's wrappers have no qselect, and their qstat calls an empty list an error, silently.
-    query: ClassVar[str] = OF_TORQUE
 
     def _asking(self, ids: Sequence[str]) -> list[str]:
         arrays = [one for one in ids if JobId.parse(one).tasks == ""]

@@ -7,7 +7,7 @@ from datetime import UTC
 
 from ...jobs import JobId
 from ..fields import chunks, quote
-from ..framing import Section, section
+from ..framing import Section, section, shell_text
 from .records import read_scontrol
 from .states import Rows
 from .tables import Table
@@ -24,27 +24,6 @@ _COLUMNS = (
 _LOOKED_AT = 50
 """Of more jobs at a time scontrol is not asked where sacct answers: the next query asks."""
 
-# Which jobs sacct does not know the end of: all where it failed, else those of which its record is
-# missing, or that of a job that goes on.  (Text of other jobs may make it one more than that.)
-_WITHOUT_END = """\
-oj_left=
-if [ "$oj_rc" -ne 0 ]; then oj_left=$(printf '%s ' @ALL@)
-else for oj_id in @FEW@; do
-  case "
-$oj_said" in
-    *"
-$oj_id|$oj|"*"|$oj|PENDING|$oj|"* | *"
-$oj_id|$oj|"*"|$oj|RUNNING|$oj|"* | *"
-$oj_id|$oj|"*"|$oj|REQUEUED|$oj|"*) ;;
-    *"
-$oj_id|$oj|"* | *"
-${oj_id}_"*) continue ;;
-  esac
-  oj_left="$oj_left $oj_id"
-done
-fi
-"""
-
 
 def history_parts(cluster: str, numbers: Iterable[str]) -> Iterator[str]:
     """Parts of a framed script that asks for the ends of these jobs of one cluster.
@@ -53,27 +32,13 @@ def history_parts(cluster: str, numbers: Iterable[str]) -> Iterator[str]:
     would hide jobs that never became eligible.
     """
     where = f" -M {quote(cluster)}" if cluster else ""
+    yield shell_text("slurm/history", fields=",".join(_FIELDS), most=_LOOKED_AT)
     for batch in chunks(dict.fromkeys(numbers)):
-        sacct = (
-            f'oj_said=$(sacct{where} -n -X -p --delimiter="|$oj|" -o {",".join(_FIELDS)}'
-            f" -j {quote(','.join(batch))} </dev/null)\noj_rc=$?\n"
-            "printf '%s\\n' \"$oj_said\"\n(exit $oj_rc)"
-        )
-        yield section(f"sacct@{cluster}", sacct)
-        words = [quote(one) for one in batch]
-        few = " ".join(words[:_LOOKED_AT])
-        yield _WITHOUT_END.replace("@ALL@", " ".join(words)).replace("@FEW@", few)
-        each = (
-            "for oj_id in $oj_left; do\n"
-            f'  oj_out=$(scontrol{where} -a -o show job "$oj_id" 2>&1 </dev/null) && '
-            'printf \'%s>%s\\n%s\\n\' "$oj" "$oj_id" "$oj_out" && continue\n'
-            "  case $oj_out in *'Invalid job id'*) ;; *)"
-            " printf '%s\\n' \"$oj_out\" >&2; break;; esac\n"
-            "done"
-        )
+        yield section(f"sacct@{cluster}", f"oj_sacct{where} -j {quote(','.join(batch))}")
+        yield f"oj_without_end {' '.join(map(quote, batch))}\n"
         # The ids of array elements have brackets: they are no patterns for files.
         yield 'if [ -n "$oj_left" ]; then\nset -f\n'
-        yield section(f"scontrol@{cluster}", each)
+        yield section(f"scontrol@{cluster}", f"oj_scontrol{where}")
         yield "set +f\nfi\n"
 
 

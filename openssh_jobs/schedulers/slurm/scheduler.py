@@ -24,7 +24,7 @@ from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
 from ..answer import Answer
 from ..base import Scheduler
 from ..fields import chunks, command_words, first_line, json_text, quote, shell_path
-from ..framing import Section, framed, read_frame, section
+from ..framing import Section, framed, read_frame, section, shell_text
 from ..launcher.launcher import SLURM_JOBS, Convention
 from ..outcomes import outcomes_for
 from ..request import SubmitRequest
@@ -45,18 +45,6 @@ from .sbatch import (
 )
 from .states import Rows
 from .tables import columns_of_command, read_table
-
-# What the user or the site may have set for people, and what would change what is listed.
-_TIDY = (
-    "unset SQUEUE_ACCOUNT SQUEUE_ALL SQUEUE_ARRAY SQUEUE_ARRAY_UNIQUE SQUEUE_FEDERATION"
-    " SQUEUE_FORMAT SQUEUE_FORMAT2 SQUEUE_LICENSES SQUEUE_LOCAL SQUEUE_NAMES SQUEUE_PARTITION"
-    " SQUEUE_PRIORITY SQUEUE_QOS SQUEUE_SIBLING SQUEUE_SORT SQUEUE_STATES SQUEUE_USERS"
-    " SACCT_FORMAT SACCT_FEDERATION SACCT_LOCAL SINFO_ALL SINFO_FORMAT SINFO_SORT"
-    " SINFO_PARTITION SINFO_FEDERATION SCONTROL_ALL SCANCEL_INTERACTIVE SCANCEL_NAME"
-    " SCANCEL_STATE SCANCEL_USERID SCANCEL_VERBOSE\n"
-    "SLURM_BITSTR_LEN=0; SLURM_TIME_FORMAT=%Y-%m-%dT%H:%M:%S%z; TZ=UTC0\n"
-    "export SLURM_BITSTR_LEN SLURM_TIME_FORMAT TZ\n"
-)
 
 
 class Slurm(Scheduler):
@@ -103,7 +91,7 @@ class Slurm(Scheduler):
 
         With ``all_users`` and ids: ``-j``, each id twice, since a single unknown one is an error.
         """
-        parts = [_TIDY]
+        parts = [shell_text("slurm/tidy")]
         places = self._places(ids, array_only=True) if ids else {}
         if ids:
             parts.append("unset SLURM_CLUSTERS\n")
@@ -234,7 +222,7 @@ class Slurm(Scheduler):
 
     def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:
         """sacct, and scontrol for what it does not know; ``parse_history`` looks at ``since``."""
-        parts = [_TIDY, "unset SLURM_CLUSTERS\n"]
+        parts = [shell_text("slurm/tidy"), "unset SLURM_CLUSTERS\n"]
         for cluster, numbers in self._places(ids).items():
             parts.extend(history_parts(cluster, numbers))
         return framed(*parts)
@@ -299,7 +287,9 @@ class Slurm(Scheduler):
 
     def accounting_script(self) -> str:
         """sacct for a job that hardly exists: it says at once where there is no accounting."""
-        return framed(_TIDY, section("sacct", "sacct -n -X -P -o JobIDRaw -j 1 </dev/null"))
+        return framed(
+            shell_text("slurm/tidy"), section("sacct", "sacct -n -X -P -o JobIDRaw -j 1 </dev/null")
+        )
 
     def parse_accounting(self, answer: Answer) -> bool | None:
         """No for ``Slurm accounting storage is disabled`` and where there is no sacct."""
@@ -319,7 +309,7 @@ class Slurm(Scheduler):
         where = f" -M {quote(one.cluster)}" if one.cluster else ""
         asked = plain(one)
         command = f"scontrol{where} -a -o show job {quote(asked)} </dev/null"
-        return framed(_TIDY, section(f"scontrol {asked}", command))
+        return framed(shell_text("slurm/tidy"), section(f"scontrol {asked}", command))
 
     def parse_detail(self, answer: Answer) -> JobStatus:
         """The first job of the answer (an array has one record an element).
@@ -358,7 +348,7 @@ class Slurm(Scheduler):
 
     def act_script(self, command: str, ids: Sequence[str]) -> str:
         """One call a cluster; scontrol takes its ids in one word."""
-        parts = [_TIDY, "unset SLURM_CLUSTERS\n"]
+        parts = [shell_text("slurm/tidy"), "unset SLURM_CLUSTERS\n"]
         program, rest = command.split(" ")
         glue = "," if program == "scontrol" else " "
         for cluster, numbers in self._places(ids).items():
@@ -400,7 +390,7 @@ class Slurm(Scheduler):
 
     def nodes_script(self) -> str:
         command = f'sinfo -a -h -N -o "{machine.NODE_FORMAT}" </dev/null'
-        return framed(_TIDY, section("sinfo", command))
+        return framed(shell_text("slurm/tidy"), section("sinfo", command))
 
     def parse_nodes(self, answer: Answer) -> list[Node]:
         """The answer to ``nodes_script``, or a pasted sinfo or ``scontrol show node``."""
@@ -412,7 +402,7 @@ class Slurm(Scheduler):
 
     def queues_script(self) -> str:
         command = f'sinfo -a -h -o "{machine.QUEUE_FORMAT}" </dev/null'
-        return framed(_TIDY, section("sinfo", command))
+        return framed(shell_text("slurm/tidy"), section("sinfo", command))
 
     def parse_queues(self, answer: Answer) -> list[Queue]:
         """The answer to ``queues_script``, or a pasted sinfo or ``scontrol show partition``."""

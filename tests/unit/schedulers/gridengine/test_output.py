@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -277,9 +280,31 @@ def test_the_reason_of_a_job_that_did_not_start() -> None:
     assert told.known["16"].reason is None
 
 
-def test_only_jobs_that_are_asked_about_are_asked_for_reasons() -> None:
-    assert "^(15|16)$" in SGE.status_script(["15.1-3:1", "16", "15.4"])
-    assert "^([0-9]+)$" in SGE.status_script([str(number) for number in range(500)])
+@pytest.mark.parametrize(
+    ("ids", "told"),
+    [
+        (["15.1-3:1", "16", "15.4"], ["15", "16"]),
+        ([str(number) for number in range(500)], ["15", "150", "16", "4"]),
+        ([], ["15", "150", "16", "4"]),
+    ],
+)
+def test_only_jobs_that_are_asked_about_are_asked_for_reasons(
+    ids: list[str], told: list[str], tmp_path: Path
+) -> None:
+    listing = "".join(
+        f"<job_list>\n<JB_job_number>{number}</JB_job_number>\n<state>{state}</state>\n</job_list>\n"
+        for number, state in ((4, "Eqw"), (15, "Eqw"), (150, "Eqw"), (16, "Eqw"), (17, "qw"))
+    )
+    qstat = tmp_path / "qstat"
+    qstat.write_text(
+        "#!/bin/sh\n"
+        f"case $* in *-j*) echo \"$2\" >>{tmp_path}/asked ;; *) cat <<'E' ;; esac\n{listing}E\n"
+    )
+    qstat.chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    script = SGE.status_script(ids)
+    subprocess.run(["/bin/sh", "-c", script], env=env, check=True, timeout=30, capture_output=True)
+    assert sorted((tmp_path / "asked").read_text().split()) == told
 
 
 # -- where the output goes ----------------------------------------------------------------------

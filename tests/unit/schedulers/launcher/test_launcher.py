@@ -120,7 +120,7 @@ def test_no_name_becomes_a_directive() -> None:
     assert made(b"#!/bin/sh\n", directory="/a\0") is None
     text = made(b"#!/bin/sh\ntrue\n", directory="/a\n#SBATCH --mem=1")
     assert text is not None
-    assert text.splitlines()[2].startswith(b"oj_dir="), "Slurm has stopped reading by then"
+    assert text.splitlines()[1].startswith(b"oj_dir="), "Slurm has stopped reading by then"
 
 
 def test_who_has_one() -> None:
