@@ -12,6 +12,7 @@ from ...errors import SchedulerError
 from ...jobs import JobId, JobState, JobStatus
 from ..fields import epoch, is_number, parse_time, whole_number
 from ..markup import elements, fields
+from ..rows import Rows
 from .limits import Limits, limit_state
 from .paths import output_paths
 
@@ -23,18 +24,15 @@ LOOKS_LIKE = re.compile(
 
 
 @dataclass(slots=True)
-class Rows:
-    """What was read so far.
+class JobRows(Rows):
+    """Rows of qstat and qacct.
 
     ``gone`` are numbers that the answer says it does not know, ``tries`` ids whose last record is
     of no end: the job did not start, or went back to the queue.
     """
 
-    known: dict[str, JobStatus] = field(default_factory=dict)
-    unparsed: list[str] = field(default_factory=list)
     gone: set[str] = field(default_factory=set)
     tries: set[str] = field(default_factory=set)
-    source: str = "queue"
 
 
 def state_of(letters: str, *, waits: bool = False) -> JobState | None:
@@ -56,14 +54,14 @@ def state_of(letters: str, *, waits: bool = False) -> JobState | None:
     return None
 
 
-def read(text: str, zone: tzinfo | None) -> Rows | None:
+def read(text: str, zone: tzinfo | None) -> JobRows | None:
     """Any listing; ``None`` for text that is none.  An empty text is an empty queue."""
     # What comes first is what it is: a name, or an environment, can hold the beginning of another.
     found = _BEGINS.search(text)
     kind = (found["block"] or found["element"]) if found is not None else ""
     if kind == "unknown_jobs":
         gone = {one for names in fields(text).values() for one in names if is_number(one.strip())}
-        return Rows(gone=gone)
+        return JobRows(gone=gone)
     if kind == "detailed_job_info":
         return _read_details_xml(_element(text, kind))
     if kind == "job_info":
@@ -73,7 +71,7 @@ def read(text: str, zone: tzinfo | None) -> Rows | None:
     if kind == "qname":
         return read_accounting(text, zone)
     if not text.strip():
-        return Rows()
+        return JobRows()
     return _read_table(text, zone)
 
 
@@ -110,8 +108,8 @@ _REST = re.compile(
 )
 
 
-def _read_table(text: str, zone: tzinfo | None) -> Rows | None:
-    rows = Rows()
+def _read_table(text: str, zone: tzinfo | None) -> JobRows | None:
+    rows = JobRows()
     header: list[str] = []
     last: str | None = None
     for line in text.split("\n"):
@@ -134,7 +132,7 @@ def _read_table(text: str, zone: tzinfo | None) -> Rows | None:
     return rows if header else None
 
 
-def _add_request(rows: Rows, job_id: str, line: str) -> None:
+def _add_request(rows: JobRows, job_id: str, line: str) -> None:
     """A line of ``qstat -r`` below the job's own."""
     name, _, value = line.strip().partition(":")
     status = rows.known[job_id]
@@ -202,10 +200,10 @@ def _first(said: Mapping[str, list[str]], name: str) -> str | None:
     return said[name][0] if name in said else None
 
 
-def _read_xml(text: str, zone: tzinfo | None) -> Rows:
+def _read_xml(text: str, zone: tzinfo | None) -> JobRows:
     if text.count("</job_info>") != 2:
         raise SchedulerError("the answer is cut off", kind="transport", stdout=text)
-    rows = Rows()
+    rows = JobRows()
     records = elements(text, "job_list")
     if len(records) != len(re.findall(r"<job_list(?=[\s>])", text)):
         raise SchedulerError("the answer is cut off", kind="transport", stdout=text)
@@ -238,8 +236,8 @@ def _read_xml(text: str, zone: tzinfo | None) -> Rows:
     return rows
 
 
-def _read_details_xml(text: str) -> Rows:
-    rows = Rows()
+def _read_details_xml(text: str) -> JobRows:
+    rows = JobRows()
     held = {
         number
         for message in elements(text, "SME_message_list")
@@ -291,9 +289,9 @@ def _blocks(text: str) -> list[str]:
 _IS_HELD = re.compile(r"^(?:scheduling info:)?\s+[Jj]ob is in hold state\b", re.MULTILINE)
 
 
-def _read_details(text: str, zone: tzinfo | None) -> Rows:
+def _read_details(text: str, zone: tzinfo | None) -> JobRows:
     """``qstat -j``.  Of a job with two blocks nobody can tell which is real."""
-    rows = Rows()
+    rows = JobRows()
     twice: set[str] = set()
     for block in _blocks(text):
         status = _detail(block, zone)
@@ -352,7 +350,7 @@ def _detail(block: str, zone: tzinfo | None) -> JobStatus | None:
     )
 
 
-def hold(rows: Rows, text: str) -> None:
+def hold(rows: JobRows, text: str) -> None:
     """Call those jobs held that ``qstat -s hu -xml`` lists: they wait for a person, too."""
     held = {
         number
@@ -371,7 +369,7 @@ _REASON = re.compile(
 )
 
 
-def add_reasons(rows: Rows, details: str, number: str) -> None:
+def add_reasons(rows: JobRows, details: str, number: str) -> None:
     """Say of a job in the error state what ``qstat -j`` says of it, in its own (first) block."""
     told: dict[str, str] = {}
     block = next(iter(_blocks(details)), "")
@@ -390,12 +388,12 @@ def add_reasons(rows: Rows, details: str, number: str) -> None:
 
 def read_accounting(
     text: str, zone: tzinfo | None, limits: Limits | None = None, *, asked: str | None = None
-) -> Rows:
+) -> JobRows:
     """``qacct -j``: one record a run, the last one of a job counts.
 
     ``limits``: of its queues.  ``asked``: the number of the only job that this can be about.
     """
-    rows = Rows(source="accounting")
+    rows = JobRows(source="accounting")
     for block in _blocks(text):
         said: dict[str, str] = {}
         for line in block.split("\n"):

@@ -227,7 +227,7 @@ class GridEngine(Scheduler):
             return snapshot
         return snapshot.select(wanted, covered=lambda one: is_whole or one.number in gone)
 
-    def _add_more(self, rows: output.Rows, more: Sequence[Section]) -> None:
+    def _add_more(self, rows: output.JobRows, more: Sequence[Section]) -> None:
         for one in more:
             if one.name == "reasons":
                 for piece in one.text.split(f"{one.mark}>")[1:]:
@@ -339,7 +339,7 @@ class GridEngine(Scheduler):
         status = output.read_detail(first.text, number, UTC)
         if first.returncode != 0 or status is None:
             raise self.error(first.answer(answer.stderr))
-        rows = output.Rows({status.job_id: status})
+        rows = output.JobRows({status.job_id: status})
         self._add_more(rows, more)
         return rows.known[status.job_id]
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from ...jobs import JobState, JobStatus
 from ..fields import epoch, is_number, spent
+from ..rows import Rows
 from .classads import SPOILT, escaped_ads, long_ads, number_of
 
 _S = JobState
@@ -28,7 +29,6 @@ _NUMBERS = {
 _LETTERS = {
     "I": 1, "P": 1, "R": 2, "X": 3, "C": 4, "H": 5, ">": 6, "<": 2, "S": 7, "U": 0,
 }  # fmt: skip
-TWICE = "listed twice, with different states"
 
 
 def _text(value: object) -> str | None:
@@ -38,35 +38,29 @@ def _text(value: object) -> str | None:
     return value
 
 
-def read(
-    text: str,
-    source: str,
-    known: dict[str, JobStatus],
-    unparsed: list[str],
-    command: Sequence[str] = (),
-) -> bool:
-    """Reads any listing; false for text that is none.
+def read(text: str, rows: Rows, command: Sequence[str] = ()) -> bool:
+    """Reads any listing of ``rows.source``; false for text that is none.
 
     ``command``: the words of the command, which name the columns of ``-autoformat``.
     """
     wanted = _autoformat(command)
     if wanted is not None:
-        return _read_autoformat(text, wanted, source, known, unparsed)
+        return _read_autoformat(text, wanted, rows)
     # The form is that of the first line that has one: a text in a later line may look like any.
     begins = next((one for one in _BEGINS.finditer(text) if one.lastgroup), None)
     form = begins.lastgroup if begins is not None else None
     if form == "long" and re.search(r"^(?:ClusterId|JobStatus) = ", text, re.MULTILINE):
         for block, ad in long_ads(text):
-            _keep(_status(ad, source), block, source, known, unparsed)
+            _keep(rows, _status(ad, rows.source), block)
         return True
     if form != "table":
-        ads = escaped_ads(text, unparsed)
+        ads = escaped_ads(text, rows.unparsed)
         for ad in ads or ():
             if ad.get("MyType") != "Summary":  # the totals, as -json and -xml have them
-                _keep(_status(ad, source), json.dumps(ad), source, known, unparsed)
+                _keep(rows, _status(ad, rows.source), json.dumps(ad))
         if ads is not None:
             return True
-    return _read_table(text, source, known, unparsed)
+    return _read_table(text, rows)
 
 
 _BEGINS = re.compile(
@@ -76,24 +70,11 @@ _BEGINS = re.compile(
 )
 
 
-def _keep(
-    status: JobStatus | None,
-    text: str,
-    source: str,
-    known: dict[str, JobStatus],
-    unparsed: list[str],
-) -> None:
-    before = known.get(status.job_id) if status is not None else None
-    if status is None:
-        unparsed.append(text[:1000])
-    elif before is None:
-        known[status.job_id] = status
-    elif source == "queue" and before.state is not status.state:
-        # A queue lists a job once: one of the two may be another job's text.
-        known[status.job_id] = JobStatus(
-            status.job_id, _S.UNKNOWN, reason=TWICE, source=before.source
-        )
-    # condor_history prints the newest first.
+def _keep(rows: Rows, status: JobStatus | None, text: str) -> None:
+    if rows.source == "queue" or status is None:
+        rows.add_once(status, text)
+    else:
+        rows.known.setdefault(status.job_id, status)  # condor_history prints the newest first
 
 
 # --------------------------------------------------------------------------- one ad
@@ -199,13 +180,7 @@ def _autoformat(words: Sequence[str]) -> tuple[str, list[str]] | None:
     return None
 
 
-def _read_autoformat(
-    text: str,
-    wanted: tuple[str, list[str]],
-    source: str,
-    known: dict[str, JobStatus],
-    unparsed: list[str],
-) -> bool:
+def _read_autoformat(text: str, wanted: tuple[str, list[str]], rows: Rows) -> bool:
     """Columns up to the first that may hold free text; what stands behind it has no place."""
     letters, names = wanted
     separator = "\t" if "t" in letters else "," if "," in letters else None
@@ -229,11 +204,11 @@ def _read_autoformat(
         for name in ("ClusterId", "ProcId", "JobStatus", "ExitCode", "ExitSignal", "QDate"):
             ad.setdefault(name, lower.get(name.lower()))
         ad["ExitBySignal"] = lower.get("exitbysignal") == "true"
-        status = _status(ad, source)
+        status = _status(ad, rows.source)
         is_read = is_read or status is not None
         is_heading = "h" in letters and status is None and not is_read
         if not is_heading:
-            _keep(status, line, source, known, unparsed)
+            _keep(rows, status, line)
     return is_read
 
 
@@ -250,7 +225,7 @@ _BATCH_IDS = re.compile(
 )
 
 
-def _read_table(text: str, source: str, known: dict[str, JobStatus], unparsed: list[str]) -> bool:
+def _read_table(text: str, rows: Rows) -> bool:
     columns: list[str] = []
     is_table = False
     for line in text.split("\n"):
@@ -272,11 +247,11 @@ def _read_table(text: str, source: str, known: dict[str, JobStatus], unparsed: l
             ad: dict[str, Any] = {"ClusterId": cluster, "ProcId": proc, "JobStatus": number}
             if "owner" in found.groupdict():
                 ad["Owner"] = found["owner"]
-            _keep(_status(ad, source), line, source, known, unparsed)
+            _keep(rows, _status(ad, rows.source), line)
         elif columns:
-            _keep(_batch(words, columns, source), line, source, known, unparsed)
+            _keep(rows, _batch(words, columns, rows.source), line)
         else:
-            unparsed.append(line[:1000])
+            rows.unparsed.append(line[:1000])
     return is_table
 
 

@@ -23,6 +23,7 @@ from ..fields import chunks, command_words, first_line, shell_path
 from ..framing import Section, as_is, framed, read_frame, section, shell_text
 from ..outcomes import Sentences, outcome_of_kind, outcomes_by_line, outcomes_for
 from ..request import SubmitRequest
+from ..rows import Rows
 from ..rules import rule
 from .classads import json_list, members, number_of
 from .output import read
@@ -171,74 +172,74 @@ class HTCondor(Scheduler):
         words = command_words(command, ("condor_q", "condor_history"))
         is_framed = sections is not None
         if sections is None:
-            is_history = bool(words) and words[0].endswith("condor_history")
-            name = "condor_history" if is_history else "condor_q"
+            asks_history = bool(words) and words[0].endswith("condor_history")
+            name = "condor_history" if asks_history else "condor_q"
             sections = [Section(name, answer.stdout, answer.returncode, "")]
-        known: dict[str, JobStatus] = {}
-        unparsed: list[str] = []
-        is_complete = is_framed
-        counted = 0
-        for one in sections:
-            if one.name == "condor_q-totals":
-                total = _total(one)
-                is_complete = is_complete and total is not None and counted >= total
-                if total is None and not counted:
-                    why = "condor_q listed no job and no total of jobs"
-                    raise self.error(
-                        one.answer(answer.stderr),
-                        kind="transient",
-                        message=why,
-                    )
-                continue
-            found: dict[str, JobStatus] = {}
-            self._read_section(one, answer.stderr, found, unparsed, words, is_framed=is_framed)
-            counted = len(found)
-            for job_id, status in found.items():
-                known.setdefault(job_id, status)
-        is_history = any(one.name == "condor_history" for one in sections)
+        is_history = any(part.name == "condor_history" for part in sections)
+        rows = Rows(source="accounting" if is_history else "queue")
+        is_complete = self._read_sections(sections, answer, rows, words, is_framed=is_framed)
         if is_history:
-            is_complete = is_complete and _COMPLAINT.search(answer.stderr) is None
-        elif not any(one.name == "condor_q-totals" for one in sections):
-            is_complete = False
+            is_complete = is_framed and _COMPLAINT.search(answer.stderr) is None
         snapshot = Snapshot(
-            known=known,
-            unparsed=tuple(unparsed),
-            source="accounting" if is_history else "queue",
-            whole_arrays=is_history and is_complete and not unparsed,
+            known=rows.known,
+            unparsed=tuple(rows.unparsed),
+            source=rows.source,
+            whole_arrays=is_history and is_complete and not rows.unparsed,
         )
         if wanted is None:
             return snapshot
         # Members that are over say nothing of those that the schedd has yet to make of a cluster.
-        begun = set() if is_history else {JobId.parse(one).number for one in known}
+        begun = set() if is_history else {JobId.parse(job_id).number for job_id in rows.known}
 
-        def covered(one: JobId) -> bool:
-            is_begun = one.proc is None and one.number in begun
-            return is_complete and not unparsed and not is_begun
+        def covered(job_id: JobId) -> bool:
+            is_begun = job_id.proc is None and job_id.number in begun
+            return is_complete and not rows.unparsed and not is_begun
 
         return snapshot.select(wanted, covered=covered)
 
-    def _read_section(
+    def _read_sections(
         self,
-        one: Section,
-        stderr: str,
-        known: dict[str, JobStatus],
-        unparsed: list[str],
+        sections: Sequence[Section],
+        answer: Answer,
+        rows: Rows,
         words: list[str],
         *,
         is_framed: bool,
+    ) -> bool:
+        """Read all listings; whether their totals say that none leaves a job out."""
+        has_totals = False
+        is_complete = is_framed
+        counted = 0
+        for part in sections:
+            if part.name == "condor_q-totals":
+                has_totals = True
+                total = _total(part)
+                is_complete = is_complete and total is not None and counted >= total
+                if total is None and not counted:
+                    why = "condor_q listed no job and no total of jobs"
+                    raise self.error(part.answer(answer.stderr), kind="transient", message=why)
+                continue
+            found = Rows(unparsed=rows.unparsed, source=rows.source)
+            self._read_section(part, answer.stderr, found, words, is_framed=is_framed)
+            counted = len(found.known)
+            for job_id, status in found.known.items():
+                rows.known.setdefault(job_id, status)
+        return is_complete and has_totals
+
+    def _read_section(
+        self, part: Section, stderr: str, rows: Rows, words: list[str], *, is_framed: bool
     ) -> None:
-        is_empty = not one.text.strip()
-        if one.returncode != 0 or (is_empty and not is_framed and not words):
-            raise self.error(one.answer(stderr))
+        is_empty = not part.text.strip()
+        if part.returncode != 0 or (is_empty and not is_framed and not words):
+            raise self.error(part.answer(stderr))
         # An error text with status 0 is an error all the same.
         if is_empty and _COMPLAINT.search(stderr):
-            raise self.error(one.answer(stderr))
-        source = "accounting" if one.name == "condor_history" else "queue"
-        if not read(one.text, source, known, unparsed, words) and not is_empty:
+            raise self.error(part.answer(stderr))
+        if not read(part.text, rows, words) and not is_empty:
             raise self.error(
-                one.answer(stderr),
+                part.answer(stderr),
                 kind="parse_error",
-                message=f"this is no listing of HTCondor: {first_line(one.text)!r}",
+                message=f"this is no listing of HTCondor: {first_line(part.text)!r}",
             )
 
     def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:

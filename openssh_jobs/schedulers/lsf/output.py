@@ -10,6 +10,7 @@ from typing import Any
 from ...errors import SchedulerError
 from ...jobs import JobId, JobState, JobStatus
 from ..fields import is_number, whole_number
+from ..rows import TWICE, Rows
 
 _S = JobState
 _STATES = {
@@ -44,7 +45,6 @@ _REASONS = (
 )
 
 
-TWICE = "listed twice, with different states"
 _BEGINS = re.compile(
     r"^[ \t]*(?:(?P<json>\{\s*\"[A-Z]|\"RECORDS\")|(?P<long>Job <[0-9\[\]]+>[,;])"
     r"|(?P<table>JOBID\b.*STAT|[A-Z_]+[^A-Za-z0-9_\s].*STAT|STAT[^A-Za-z0-9_\s].*JOBID))",
@@ -74,12 +74,7 @@ def members_by_number(
     return found
 
 
-def read(
-    text: str,
-    known: dict[str, JobStatus],
-    unparsed: list[str],
-    columns: tuple[list[str], str] | None = None,
-) -> bool:
+def read(text: str, rows: Rows, columns: tuple[list[str], str] | None = None) -> bool:
     """Reads any listing; false for text that is none.
 
     ``columns``: fields and delimiter of a listing without header, as its command names them.
@@ -90,17 +85,17 @@ def read(
     if form == "json" and columns is None:
         answer = _json_answer(text)
         if answer is not None:
-            _read_json(answer, text, known, unparsed)
+            _read_json(answer, text, rows)
             return True
     if form == "long" and columns is None:
-        _read_long(text, known, unparsed)
+        _read_long(text, rows)
         return True
     delimited = _delimited_header(text)
     if delimited is None and columns is not None and columns[1] in text:
         delimited = (*columns, text)
     if delimited is not None:
-        names, delimiter, rows = delimited
-        _read_delimited(rows, names, delimiter, known, unparsed)
+        names, delimiter, lines = delimited
+        _read_delimited(lines, names, delimiter, rows)
         return True
     header: list[str] = []
     for line in text.split("\n"):
@@ -109,19 +104,10 @@ def read(
             header = words
         elif header and words:
             status = _row(line, words, header)
-            if status is not None:
-                _keep(status, known)
-            elif not line.startswith((" ", "\t")):  # the hosts of a parallel job go on below
-                unparsed.append(line[:1000])
+            # The hosts of a parallel job go on below it.
+            if status is not None or not line.startswith((" ", "\t")):
+                rows.add_once(status, line)
     return bool(header)
-
-
-def _keep(status: JobStatus, known: dict[str, JobStatus]) -> None:
-    before = known.get(status.job_id)
-    if before is not None and before.state is not status.state:
-        # One listing has a job once: one of the two may be the text of another job.
-        status = JobStatus(status.job_id, _S.UNKNOWN, reason=TWICE, source=before.source)
-    known[status.job_id] = status
 
 
 _TITLE = re.compile(r"[A-Z_]+([^A-Za-z0-9_\s]+)")
@@ -189,20 +175,10 @@ def _cells(line: str, names: list[str], delimiter: str) -> dict[str, str] | None
     return {name: cell.strip() for name, cell in said.items()}
 
 
-def _read_delimited(
-    text: str,
-    names: list[str],
-    delimiter: str,
-    known: dict[str, JobStatus],
-    unparsed: list[str],
-) -> None:
+def _read_delimited(text: str, names: list[str], delimiter: str, rows: Rows) -> None:
     for line in text.split("\n"):
         cells = _cells(line, names, delimiter)
-        status = _record(cells) if cells is not None else None
-        if status is not None:
-            _keep(status, known)
-        elif line.strip():
-            unparsed.append(line[:1000])
+        rows.add_once(_record(cells) if cells is not None else None, line)
 
 
 # The name is followed by the time of submission only: "arr[3]     Nov 22 06:48".
@@ -271,9 +247,7 @@ def _json_answer(text: str) -> dict[str, Any] | None:
     return None
 
 
-def _read_json(
-    answer: Mapping[str, Any], text: str, known: dict[str, JobStatus], unparsed: list[str]
-) -> None:
+def _read_json(answer: Mapping[str, Any], text: str, rows: Rows) -> None:
     records = answer["RECORDS"]
     said = answer.get("JOBS")
     if isinstance(said, int) and said != len(records):
@@ -283,10 +257,8 @@ def _read_json(
         )
     for record in records:
         status = _record(record) if isinstance(record, dict) else None
-        if status is not None:
-            _keep(status, known)
-        elif not (isinstance(record, dict) and "ERROR" in record):
-            unparsed.append(json.dumps(record)[:1000])
+        if status is not None or not (isinstance(record, dict) and "ERROR" in record):
+            rows.add_once(status, json.dumps(record))
 
 
 def add_details(text: str, known: dict[str, JobStatus]) -> None:
@@ -294,14 +266,14 @@ def add_details(text: str, known: dict[str, JobStatus]) -> None:
 
     Nothing is taken from an answer that is not in order, nor for a job in another state.
     """
-    found: dict[str, JobStatus] = {}
+    found = Rows()
     try:
         answer = _json_answer(text)
         if answer is not None:
-            _read_json(answer, text, found, [])
+            _read_json(answer, text, found)
     except SchedulerError:
         return
-    for job_id, told in found.items():
+    for job_id, told in found.known.items():
         status = known.get(job_id)
         if status is not None and status.raw_state == told.raw_state and told.reason != TWICE:
             known[job_id] = status.replace(
@@ -360,40 +332,30 @@ def _record(record: Mapping[str, Any]) -> JobStatus | None:
 _RECORD = re.compile(rf"(?:^|(?<=\n))(?:-{{20,}}\s*\n)?\s*Job <({_ID.pattern})>,")
 
 
-def _read_long(text: str, known: dict[str, JobStatus], unparsed: list[str]) -> None:
+def _read_long(text: str, rows: Rows) -> None:
     """``bjobs -l``, ``bhist -l`` and ``-UF``: long lines go on behind 21 blanks, cut anywhere."""
     whole = re.sub(r"\n {21}(?=\S)", "", text)
     starts = [found.start() for found in _RECORD.finditer(whole)]
     for start, end in zip(starts, [*starts[1:], len(whole)], strict=True):
         record = whole[start:end]
         found = _RECORD.match(record)
-        status = _long_status(found[1], record) if found is not None else None
-        if status is None:
-            unparsed.append(record[:1000])
-        else:
-            _keep(status, known)
+        rows.add_once(_long_status(found[1], record) if found is not None else None, record)
 
 
-def read_history(
-    text: str,
-    asked: str,
-    known: dict[str, JobStatus],
-    unparsed: list[str],
-    gone: list[JobId],
-) -> bool:
+def read_history(text: str, asked: str, rows: Rows, gone: list[JobId]) -> bool:
     """``bhist -l`` of one job (``asked``), or of several: then nothing against the former."""
-    found: dict[str, JobStatus] = {}
-    is_answer = read(text, found, unparsed)
+    found = Rows(unparsed=rows.unparsed)
+    is_answer = read(text, found)
     wanted = JobId.parse(asked) if asked else None
-    if wanted is not None and not found and NONE.search(text):
+    if wanted is not None and not found.known and NONE.search(text):
         gone.append(wanted)
-    for job_id, status in found.items():
+    for job_id, status in found.known.items():
         parsed = JobId.parse(job_id)
         # Whatever else is in the answer about one job is a user's text.
         if wanted is None:
-            known.setdefault(job_id, status)
+            rows.known.setdefault(job_id, status)
         elif wanted.matches(parsed) or wanted.contains(parsed):
-            known[job_id] = status
+            rows.known[job_id] = status
     return is_answer
 
 

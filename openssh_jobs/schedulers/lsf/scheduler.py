@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 from typing import ClassVar
 
-from ...errors import InputError
-from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
+from ...errors import InputError, SchedulerError
+from ...jobs import CancelOutcome, JobId, Node, Queue, Snapshot
 from ..answer import Answer
 from ..base import Scheduler
 from ..fields import (
@@ -35,6 +36,7 @@ from ..framing import Section, framed, read_frame, section, shell_text
 from ..launcher.launcher import LSF_JOBS, Convention
 from ..outcomes import outcomes_for
 from ..request import SubmitRequest
+from ..rows import Rows
 from ..rules import rule
 from .output import (
     GONE,
@@ -236,70 +238,52 @@ class LSF(Scheduler):
         gone = [JobId.parse(one) for one in GONE.findall(said)]
         none_at_all = NONE.search(said)
         columns = columns_of_command(command_words(command, ("bjobs",)))
-        known: dict[str, JobStatus] = {}
-        unparsed: list[str] = []
-        answered = self._read_sections(sections, known, unparsed, gone, columns)
+        rows = Rows()
+        answered = _read_sections(sections, rows, gone, columns)
         if not answered and not gone and none_at_all is None:
-            is_silent = answer.returncode == 0 and not answer.stderr.strip()
-            raise self.error(
-                Answer(
-                    "" if is_framed else answer.stdout,
-                    answer.stderr,
-                    answer.returncode or max((one.returncode for one in sections), default=0),
-                ),
-                kind="parse_error" if is_silent else None,
-                message=f"this is no listing of LSF: {first_line(answer.stdout)!r}"
-                if is_silent
-                else None,
+            code = answer.returncode or max((part.returncode for part in sections), default=0)
+            raise self._no_listing(
+                replace(answer, stdout="" if is_framed else answer.stdout, returncode=code),
+                answer,
             )
         if is_framed:
-            for one in gone:  # a name in the wide table can look like the row of such a job
-                known.pop(str(one), None)
-        if not known and gone and wanted is None:
+            for job_id in gone:  # a name in the wide table can look like the row of such a job
+                rows.known.pop(str(job_id), None)
+        if not rows.known and gone and wanted is None:
             raise self.error(answer, kind="not_found")
-        is_history = any(one.name.startswith("bhist") for one in sections)
+        is_history = any(part.name.startswith("bhist") for part in sections)
         snapshot = Snapshot(
-            known=known,
-            unparsed=tuple(unparsed),
+            known=rows.known,
+            unparsed=tuple(rows.unparsed),
             source="accounting" if is_history else "queue",
-            whole_arrays=is_history and not unparsed,
+            whole_arrays=is_history and not rows.unparsed,
         )
         if wanted is None:
             return snapshot
-        members = members_by_number(known) if is_framed else {}
+        has_none = is_framed and not answered and none_at_all is not None
+        members = members_by_number(rows.known) if is_framed else {}
 
-        def covered(one: JobId) -> bool:
-            if any(other.matches(one) or other.contains(one) for other in gone):
+        def covered(job_id: JobId) -> bool:
+            if any(other.matches(job_id) or other.contains(job_id) for other in gone):
                 return True
             # An array of which the queue lists no member that is not over has left it.
             inside = [
-                status for job_id, status in members.get(one.number, ()) if one.contains(job_id)
+                status
+                for member, status in members.get(job_id.number, ())
+                if job_id.contains(member)
             ]
             if inside:
-                return not unparsed and all(status.is_final for status in inside)
-            return is_framed and not answered and none_at_all is not None
+                return not rows.unparsed and all(status.is_final for status in inside)
+            return has_none
 
         return snapshot.select(wanted, covered=covered)
 
-    def _read_sections(
-        self,
-        sections: Sequence[Section],
-        known: dict[str, JobStatus],
-        unparsed: list[str],
-        gone: list[JobId],
-        columns: tuple[list[str], str] | None,
-    ) -> bool:
-        answered = False
-        for one in sections:
-            if one.name == "bjobs-json":
-                add_details(one.text, known)
-                continue
-            if one.name.startswith("bhist"):
-                asked = one.name.partition(" ")[2]
-                answered = read_history(one.text, asked, known, unparsed, gone) or answered
-                continue
-            answered = read(one.text, known, unparsed, columns) or answered
-        return answered
+    def _no_listing(self, said: Answer, answer: Answer) -> SchedulerError:
+        """The error for an answer that lists nothing; ``said``: the part of it that may say why."""
+        if answer.returncode != 0 or answer.stderr.strip():
+            return self.error(said)
+        message = f"this is no listing of LSF: {first_line(answer.stdout)!r}"
+        return self.error(said, kind="parse_error", message=message)
 
     def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:
         """bhist over all event logs that are kept (``-n 0``), of each job by itself.
@@ -439,6 +423,25 @@ _LOOKS_LIKE = re.compile(
     r"|^OJ:[0-9a-f]+ begin b(?:jobs|hist)",
     re.MULTILINE,
 )
+
+
+def _read_sections(
+    sections: Sequence[Section],
+    rows: Rows,
+    gone: list[JobId],
+    columns: tuple[list[str], str] | None,
+) -> bool:
+    """Read all listings; whether any of them is one."""
+    answered = False
+    for part in sections:
+        if part.name == "bjobs-json":
+            add_details(part.text, rows.known)
+        elif part.name.startswith("bhist"):
+            asked = part.name.partition(" ")[2]
+            answered = read_history(part.text, asked, rows, gone) or answered
+        else:
+            answered = read(part.text, rows, columns) or answered
+    return answered
 
 
 def _refuse_directive(option: str, path: str, why: str) -> str:

@@ -17,6 +17,7 @@ from ...jobs import JobState, JobStatus
 from ...jobs.job_id import MAX_ID
 from ..fields import parse_duration, parse_time, whole_number
 from ..markup import elements, fields
+from ..rows import Rows
 from .array import array_of, is_array, members_of
 from .json_output import load
 from .paths import told_paths, variable
@@ -47,26 +48,19 @@ _OVER = re.compile(
 
 
 @dataclass(slots=True)
-class Rows:
-    """What was read so far."""
+class QstatRows(Rows):
+    """Rows of qstat, with the attributes of whole arrays: their states take those of their members
+    to tell."""
 
-    known: dict[str, JobStatus] = field(default_factory=dict)
-    unparsed: list[str] = field(default_factory=list)
-    # The attributes of whole arrays, whose states take those of their members to tell.
     arrays: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
-    def add(
-        self, status: JobStatus | None, text: str, said: Mapping[str, str] | None = None
-    ) -> None:
-        if status is None:
-            if text.strip():
-                self.unparsed.append(text[:1000])
-            return
-        self.known[status.job_id] = status
-        if said is not None and is_array(status.job_id, said):
+    def add_job(self, status: JobStatus | None, text: str, said: Mapping[str, str]) -> None:
+        """Add a job with its attributes, or the text that is none."""
+        self.add(status, text)
+        if status is not None and is_array(status.job_id, said):
             self.arrays[status.job_id] = said
 
-    def update(self, others: Rows) -> None:
+    def update(self, others: QstatRows) -> None:
         """Take in what another part of the answer says."""
         self.known.update(others.known)
         self.unparsed.extend(others.unparsed)
@@ -75,12 +69,12 @@ class Rows:
     def settled(self) -> dict[str, JobStatus]:
         """All jobs; of an array, what its own record and those of its members say together."""
         known = dict(self.known)
-        for one, said in self.arrays.items():
-            known[one] = array_of(known[one], said, members_of(one, known))
+        for array, said in self.arrays.items():
+            known[array] = array_of(known[array], said, members_of(array, known))
         return known
 
 
-class Reader:
+class QstatReader:
     """One dialect: ``pbs`` or ``torque``."""
 
     def __init__(self, *, torque: bool, zone: tzinfo | None) -> None:
@@ -192,7 +186,7 @@ class Reader:
 
     # -- answers --------------------------------------------------------------------
 
-    def read(self, text: str) -> Rows | None:
+    def read(self, text: str) -> QstatRows | None:
         """Any listing; ``None`` for text that is none."""
         head = text.lstrip()
         if head.startswith("{"):
@@ -203,7 +197,7 @@ class Reader:
             return self._full(text)
         return self._table(text)
 
-    def _json(self, text: str) -> Rows:
+    def _json(self, text: str) -> QstatRows:
         try:
             answer = load(text)
         except ValueError as error:
@@ -213,28 +207,28 @@ class Reader:
         jobs = answer.get("Jobs", {}) if isinstance(answer, dict) else None
         if not isinstance(jobs, dict) or not isinstance(answer, dict) or "pbs_server" not in answer:
             raise SchedulerError("JSON without jobs of PBS", kind="parse_error", stdout=text)
-        rows = Rows()
+        rows = QstatRows()
         for job_id, job in jobs.items():
             said = _flat(job) if isinstance(job, dict) else {}
-            rows.add(self.status(job_id, said), f"{job_id}: {job!r}", said)
+            rows.add_job(self.status(job_id, said), f"{job_id}: {job!r}", said)
         return rows
 
-    def _xml(self, text: str) -> Rows:
+    def _xml(self, text: str) -> QstatRows:
         jobs = elements(text, "Job")
         if not text.rstrip().endswith("</Data>") or len(jobs) != text.count("<Job>"):
             raise SchedulerError("the answer is cut off", kind="transport", stdout=text)
-        rows = Rows()
+        rows = QstatRows()
         for record in jobs:
             said: dict[str, str] = {}
             for group in ("Resource_List", "resources_used"):
                 for inner in elements(record, group):
                     said.update({f"{group}.{key}": one[0] for key, one in fields(inner).items()})
             said.update({key: one[0] for key, one in fields(record).items() if len(one) == 1})
-            rows.add(self.status(said.get("Job_Id", ""), said), record, said)
+            rows.add_job(self.status(said.get("Job_Id", ""), said), record, said)
         return rows
 
-    def _full(self, text: str) -> Rows:
-        rows = Rows()
+    def _full(self, text: str) -> QstatRows:
+        rows = QstatRows()
         twice: set[str] = set()
         for record in re.split(r"^(?=Job Id:)", text, flags=re.MULTILINE):
             if not record.strip():
@@ -244,15 +238,15 @@ class Reader:
             if status is not None and job_id in rows.known:
                 # Text of one job that looks like the record of another.
                 twice.add(job_id)
-            rows.add(status, record, said)
+            rows.add_job(status, record, said)
         for one in twice:
             rows.add(None, f"more than one record of {one}")
             del rows.known[one]
             rows.arrays.pop(one, None)
         return rows
 
-    def _table(self, text: str) -> Rows | None:
-        rows = Rows()
+    def _table(self, text: str) -> QstatRows | None:
+        rows = QstatRows()
         at: int | None = None
         names: dict[str, int] = {}
         width = 0
@@ -399,4 +393,4 @@ def seconds(delta: timedelta) -> int:
     return -(-delta // timedelta(seconds=1))
 
 
-__all__ = ["LOOKS_LIKE", "Reader", "Rows", "seconds"]
+__all__ = ["LOOKS_LIKE", "QstatReader", "QstatRows", "seconds"]

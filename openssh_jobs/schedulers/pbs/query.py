@@ -18,7 +18,7 @@ from ..answer import Answer
 from ..fields import first_line, is_number, parse_duration
 from ..framing import Section, read_frame, shell_text
 from .array import array_of_members
-from .output import Reader, Rows
+from .output import QstatReader, QstatRows
 from .states import NO_HISTORY
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Listing:
     ``silent``: of unknown ids nothing is said at all (Slurm's wrapper).
     """
 
-    rows: Rows = field(default_factory=Rows)
+    rows: QstatRows = field(default_factory=QstatRows)
     gone: list[JobId] = field(default_factory=list)
     finished: list[JobId] = field(default_factory=list)
     listed: list[JobId] = field(default_factory=list)
@@ -97,7 +97,7 @@ def read_listing(
     """
     sections = read_frame(answer.stdout)
     listing = Listing(framed=sections is not None, errors=answer.stderr)
-    reader = Reader(torque=torque, zone=UTC if listing.framed else zone)
+    reader = QstatReader(torque=torque, zone=UTC if listing.framed else zone)
     if sections is None:
         sections = [Section("qstat", answer.stdout, answer.returncode, "")]
     parts = [_parted(one, framed=listing.framed) for one in sections]
@@ -175,8 +175,8 @@ def _parted(one: Section, *, framed: bool) -> tuple[str, str]:
     return one.text[:at], one.text[at:]
 
 
-def _rows(reader: Reader, name: str, body: str) -> Rows | None:
-    rows = reader.read(body) if body.strip() else Rows()
+def _rows(reader: QstatReader, name: str, body: str) -> QstatRows | None:
+    rows = reader.read(body) if body.strip() else QstatRows()
     if not name or rows is None:
         return rows
     wanted = JobId.parse(name)

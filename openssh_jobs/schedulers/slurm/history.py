@@ -8,8 +8,8 @@ from datetime import UTC
 from ...jobs import JobId
 from ..fields import chunks, quote
 from ..framing import Section, section, shell_text
+from ..rows import Rows
 from .records import read_scontrol
-from .states import Rows
 from .tables import Table
 
 _FIELDS = (

@@ -6,7 +6,7 @@ import re
 from datetime import UTC
 
 from ..framing import Section
-from .states import Rows
+from ..rows import Rows
 from .tables import Table
 
 # Fields that nobody can make to hold a separator; then those that users choose, and the reason,

@@ -11,17 +11,9 @@ from typing import Any, Final
 from ...errors import SchedulerError
 from ...jobs import JobId, JobState, JobStatus
 from ..fields import epoch, expand_hosts, signal_and_code, spent
+from ..rows import Rows
 from .sbatch import EACH, NO_VALUE
-from .states import (
-    Rows,
-    has_begun,
-    is_job_id,
-    may_be_state,
-    said_number,
-    said_text,
-    state_of,
-    told_exit,
-)
+from .states import has_begun, is_job_id, may_be_state, said_number, said_text, state_of, told_exit
 from .tables import Table
 
 # --------------------------------------------------------------------------- scontrol

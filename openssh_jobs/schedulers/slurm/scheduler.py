@@ -28,22 +28,13 @@ from ..framing import Section, framed, read_frame, section, shell_text
 from ..launcher.launcher import SLURM_JOBS, Convention
 from ..outcomes import outcomes_for
 from ..request import SubmitRequest
+from ..rows import Rows
 from ..rules import Rule
 from . import machine, queue
+from .errors import COMPLAINT, LOOKS_LIKE, RULES, SPEAKS, UNCERTAIN
 from .history import history_parts, read_accounting, read_records
 from .records import RECORD, read_json, read_scontrol
-from .sbatch import (
-    COMPLAINT,
-    EACH,
-    LOOKS_LIKE,
-    RULES,
-    SPEAKS,
-    UNCERTAIN,
-    path_of_element,
-    plain,
-    sbatch_words,
-)
-from .states import Rows
+from .sbatch import EACH, path_of_element, plain, sbatch_words
 from .tables import columns_of_command, read_table
 
 

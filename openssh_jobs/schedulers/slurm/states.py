@@ -6,10 +6,9 @@ State codes: JOB STATE CODES in squeue(1) and sacct(1).  Pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import Final
 
-from ...jobs import JobState, JobStatus
+from ...jobs import JobState
 from ...jobs.job_id import MAX_ID
 from ..fields import signal_and_code, whole_number
 
@@ -188,18 +187,3 @@ _JOB_ID = re.compile(
 def is_job_id(text: str) -> bool:
     """True for a Slurm job's id in one of squeue's forms; not for a step (``12.batch``)."""
     return len(text) <= MAX_ID and _JOB_ID.fullmatch(text) is not None
-
-
-@dataclass(slots=True)
-class Rows:
-    """What was read so far."""
-
-    known: dict[str, JobStatus] = field(default_factory=dict)
-    unparsed: list[str] = field(default_factory=list)
-    source: str = "queue"
-
-    def add(self, status: JobStatus | None, line: str) -> None:
-        if status is not None:
-            self.known[status.job_id] = status
-        elif line.strip():
-            self.unparsed.append(line[:1000])

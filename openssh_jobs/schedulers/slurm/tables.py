@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from ...jobs import JobState, JobStatus
 from ..fields import expand_hosts, is_number, parse_duration, parse_time, spent, whole_number
+from ..rows import Rows
 from .states import (
     LONG_STATES,
     STATES,
-    Rows,
     exit_of,
     has_begun,
     is_held,
