@@ -21,7 +21,7 @@ from ..cluster.cluster import Cluster
 from ..connection import Connection
 from ..jobs import CancelOutcome, JobStatus
 from ..schedulers import get
-from ..schedulers.site_commands import Commands
+from ..schedulers.site_commands import SiteCommands
 from . import settings
 from .files import COMMAND_TIMEOUT, FileCalls
 from .settings import (
@@ -108,7 +108,7 @@ def _load_settings() -> None:
 
 def _cluster_of(server: str) -> Cluster:
     soft = str(servers[server].get("cluster_soft", "auto"))
-    commands = Commands(
+    commands = SiteCommands(
         status=check_status_command.get(soft),
         submit=submit_command.get(soft),
         cancel=delete_command.get(soft),

@@ -13,7 +13,7 @@ from ..connection import Connection
 from ..errors import InputError
 from ..schedulers import get
 from ..schedulers.base import Scheduler
-from ..schedulers.site_commands import Commands, Custom
+from ..schedulers.site_commands import Custom, SiteCommands
 
 # What ARC calls them; ``configure`` changes them in place, and who holds one sees that.
 servers: dict[str, dict[str, Any]] = {}
@@ -94,7 +94,7 @@ def _arcs_own() -> Mapping[str, Any]:
     return {}
 
 
-def cluster_of(server: str, entry: Mapping[str, Any], commands: Commands) -> Cluster:
+def cluster_of(server: str, entry: Mapping[str, Any], commands: SiteCommands) -> Cluster:
     """The cluster that all clients of a server share, for as long as its settings stay."""
     fingerprint = repr((sorted(entry.items(), key=lambda one: one[0]), commands))
     with _lock:
@@ -117,11 +117,11 @@ def cluster_of(server: str, entry: Mapping[str, Any], commands: Commands) -> Clu
         return cluster
 
 
-def _scheduler_of(soft: str, commands: Commands) -> str | Scheduler:
+def _scheduler_of(soft: str, commands: SiteCommands) -> str | Scheduler:
     if soft == "auto":
         return soft
     scheduler = get(soft)
     # What is started without a scheduler has no commands that a site could name.
-    if commands == Commands() or scheduler.name == "direct":
+    if commands == SiteCommands() or scheduler.name == "direct":
         return scheduler
     return Custom(scheduler, commands)

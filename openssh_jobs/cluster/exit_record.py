@@ -22,8 +22,9 @@ from ..errors import (
     SessionLimit,
 )
 from ..jobs import JobId, JobStatus
-from ..schedulers.launcher.any_shell import LAUNCH, LOOK, SCRIPT, Files, stub_files
-from ..schedulers.launcher.launcher import BODY, Convention, judge, read_markers, wrap
+from ..schedulers.launcher.any_shell import LAUNCH, LOOK, SCRIPT, LauncherFiles, launcher_files
+from ..schedulers.launcher.exit_record import read_records, status_from_records
+from ..schedulers.launcher.launcher import BODY, Convention, wrap
 
 if TYPE_CHECKING:
     from .job_files import JobFiles
@@ -140,11 +141,11 @@ class ExitRecords:
         if content is None:
             content = connection.read_bytes(submitted)
         if how.prefix is not None:
-            found = _stub(content, how, name, private, members, options)
-            if isinstance(found, Files):
+            found = _launcher_files(content, how, name, private, members, options)
+            if isinstance(found, LauncherFiles):
                 files = {LOOK: found.look, LAUNCH: found.launch}
                 written = {posixpath.join(private, file): data for file, data in files.items()}
-                written[submitted] = found.stub
+                written[submitted] = found.submitted
                 self._files.wrap(submitted, posixpath.join(private, SCRIPT), written)
             elif must:
                 raise SchedulerError(
@@ -193,7 +194,7 @@ class ExitRecords:
         except (*_NO_ANSWER, SchedulerError) as error:
             why = f"its exit record could not be read: {error.message}"
             return found | dict.fromkeys(rows, why)
-        records = read_markers(answer)
+        records = read_records(answer)
         if records is None:
             why = "its exit record could not be read: the answer is cut off"
             return found | dict.fromkeys(rows, why)
@@ -201,18 +202,20 @@ class ExitRecords:
             member = next(
                 (part for part in (parsed.tasks, parsed.proc) if part and part.isdigit()), None
             )
-            found[job_id] = judge(records[marks[row.token]], job_id, parsed.number, member)
+            found[job_id] = status_from_records(
+                records[marks[row.token]], job_id, parsed.number, member
+            )
         return found
 
 
-def _stub(
+def _launcher_files(
     content: bytes,
     how: Convention,
     name: str,
     private: str,
     members: int,
     options: Sequence[str],
-) -> Files | str:
+) -> LauncherFiles | str:
     if _OF_LAUNCHER.match(name):
         return "its name is one that a launcher uses itself"
-    return stub_files(content, how, directory=private, members=members, options=options)
+    return launcher_files(content, how, directory=private, members=members, options=options)

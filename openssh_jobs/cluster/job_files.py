@@ -19,7 +19,7 @@ from ..commands.scripts import Value, call, path
 from ..errors import InputError, SchedulerError, SubmitUnknown
 from ..files import private_directory
 from ..files.private_directory import MADE
-from ..schedulers.launcher.launcher import markers_script
+from ..schedulers.launcher.exit_record import records_script
 
 if TYPE_CHECKING:
     from ..connection import Connection
@@ -141,7 +141,7 @@ class JobFiles:
 
     def read_exit_records(self, places: Mapping[str, tuple[str, str]]) -> str:
         """What launchers wrote, by a mark of letters and digits; a place is (directory, token)."""
-        script = markers_script(places).encode("utf-8", "surrogateescape")
+        script = records_script(places).encode("utf-8", "surrogateescape")
         return to_text(self._connection.internal.call(script, again=True).stdout)
 
     def read_from(

@@ -344,6 +344,10 @@ class Scheduler(ABC):
             returncode=answer.returncode,
         )
 
+    def requested_ids(self, requested: Iterable[str] | None) -> list[str] | None:
+        """The ids of interest, as ``Snapshot.select`` takes them.  Raises ``InputError``."""
+        return None if requested is None else [str(JobId.parse(job_id)) for job_id in requested]
+
     def checked_ids(self, ids: Iterable[str]) -> list[str]:
         """The ids without doubles; ``InputError`` for none at all or what is no id."""
         if isinstance(ids, str):

@@ -20,7 +20,7 @@ from .request import SubmitRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Commands:
+class SiteCommands:
     """Shell text of a site: each may hold ``export X=…; …``, variables and pipes.
 
     ``status`` lists all jobs of this user, ``submit`` gets the script's name behind it,
@@ -36,7 +36,7 @@ class Commands:
 class Custom(Scheduler):
     """``base`` with some of its commands replaced."""
 
-    def __init__(self, base: Scheduler, commands: Commands) -> None:
+    def __init__(self, base: Scheduler, commands: SiteCommands) -> None:
         self.base = base
         self._commands = commands
         # What the class says elsewhere is here that of the scheduler behind it.

@@ -31,7 +31,7 @@ from openssh_jobs.openssh import ssh_config as ssh_features
 from openssh_jobs.openssh import ssh_errors
 from openssh_jobs.schedulers import available, get, parse_detection
 from openssh_jobs.schedulers.answer import Answer
-from openssh_jobs.schedulers.launcher import launcher
+from openssh_jobs.schedulers.launcher import exit_record
 from openssh_jobs.transfer import listing, tar_guard
 from tests.hostile.archives import FORMS, archive
 from tests.paths import DATA
@@ -176,18 +176,18 @@ def of_scheduler(name: str | None, data: bytes) -> None:
 
 def of_markers(data: bytes) -> None:
     text = data.decode("utf-8", "surrogateescape")
-    found = launcher.read_markers(text)
+    found = exit_record.read_records(text)
     if found is None:
         return
     numbers = _numbers(text)
     for markers in found.values():
         for (number, member), run in markers.runs.items():
             assert number in numbers
-            judged = launcher.judge(markers, "x", number, member)
+            judged = exit_record.status_from_records(markers, "x", number, member)
             if isinstance(judged, JobStatus):
                 assert judged.is_final
                 assert str(run.code) in {str(int(one)) for one in numbers if len(one) < 4}
-        launcher.judge(markers, "x", "5", None)
+        exit_record.status_from_records(markers, "x", "5", None)
 
 
 def of_ids(data: bytes) -> None:

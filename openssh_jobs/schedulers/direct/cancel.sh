@@ -25,7 +25,7 @@ for oj_id in @IDS@; do
   fi
   printf '%s %s %s\n' "$oj_id" "$oj_word" "$oj_v"
 done
-# Whoever does not listen within five seconds is killed; the launcher then still writes the marker.
+# Whoever does not listen within five seconds is killed; the launcher then still writes the exit record.
 oj_try=0
 while [ -n "$oj_rest" ]; do
   oj_left=

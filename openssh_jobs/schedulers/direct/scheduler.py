@@ -5,7 +5,7 @@ On the host, ``~/.openssh_jobs/direct/ID/`` holds what is known of job ID, a pla
 ======== =====================================================================================
 job      name, script, paths of the output, time limit, time of submission (written first)
 start    node, boot id, pid of the launcher, pid of the script, when each began (by rename)
-exit     exit code and time of the end (by rename, last): the marker
+exit     exit code and time of the end (by rename, last): the exit record
 cancel   somebody asked for an end; written before anybody is killed
 timeout  the time limit was reached; written before anybody is killed
 ======== =====================================================================================
@@ -14,8 +14,8 @@ timeout  the time limit was reached; written before anybody is killed
 ``/bin/sh`` without one) in the directory it was submitted from, standard output and error in
 ``job-ID.out`` and ``job-ID.err`` there, input empty, ``OPENSSH_JOBS_ID`` and
 ``OPENSSH_JOBS_DIRECTORY`` set.  It passes TERM on to the script's process group, ends the group at
-the time limit, and writes the marker.  A process is taken for the recorded one only if node, boot
-id and start time agree: a pid alone may be somebody else's by now.
+the time limit, and writes the exit record.  A process is taken for the recorded one only if node,
+boot id and start time agree: a pid alone may be somebody else's by now.
 
 The scripts run in dash, bash and BusyBox, with or without setsid(1).
 """
@@ -32,7 +32,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 from ...commands.scripts import Shell
 from ...errors import InputError, SchedulerError
 from ...files.private_directory import functions
-from ...jobs import CancelOutcome, JobId, JobState, JobStatus, Node, Snapshot
+from ...jobs import CancelOutcome, JobState, JobStatus, Node, Snapshot
 from ..answer import Answer
 from ..base import Scheduler
 from ..fields import (
@@ -53,8 +53,8 @@ from ..rules import rule
 
 _REASONS: Mapping[str, str] = {
     "waiting": "not started yet",
-    "gone": "no exit marker: killed, or the node lost it",
-    "restarted": "no exit marker: the node was restarted",
+    "gone": "no exit record: killed, or the node lost it",
+    "restarted": "no exit record: the node was restarted",
     "orphan": "its launcher was killed: there will be no exit code",
 }
 
@@ -157,7 +157,7 @@ class Direct(Scheduler):
     ) -> Snapshot:
         """The answer to ``status_script``; a pasted ``ps`` with a header gives processes."""
         sections = read_frame(answer.stdout)
-        wanted = None if requested is None else [str(JobId.parse(one)) for one in requested]
+        wanted = self.requested_ids(requested)
         if sections is None:
             return self._ps(answer, wanted)
         known: dict[str, JobStatus] = {}
@@ -389,7 +389,7 @@ def _judge(
 ) -> tuple[JobState | None, str | None]:
     """What the files and a look at the processes say together.
 
-    The processes were looked at before the marker was read, so a job that ended in between is
+    The processes were looked at before the exit record was read, so a job that ended in between is
     seen as ended.
     """
     if "code" in said:

@@ -188,7 +188,7 @@ class GridEngine(Scheduler):
         timezone: tzinfo | None = None,
     ) -> Snapshot:
         """qstat (plain, -ext, -f, -r, -xml, -j) and qacct -j, pasted or asked for."""
-        wanted = None if requested is None else [str(JobId.parse(one)) for one in requested]
+        wanted = self.requested_ids(requested)
         sections = read_frame(answer.stdout)
         if sections is not None:
             if not sections or sections[0].returncode != 0:

@@ -167,7 +167,7 @@ class HTCondor(Scheduler):
         An id that the answer leaves out is absent only where the totals say that nothing is left
         out.
         """
-        wanted = None if requested is None else [str(JobId.parse(one)) for one in requested]
+        wanted = self.requested_ids(requested)
         sections = read_frame(answer.stdout)
         words = command_words(command, ("condor_q", "condor_history"))
         is_framed = sections is not None

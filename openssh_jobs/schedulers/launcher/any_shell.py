@@ -3,7 +3,7 @@
 They may run it with the shell of the queue, the login shell of the user, the one that ``-S`` names
 (here, in the script, or in a file of the site's), or the one of its first line; as a file or on
 stdin; as a login shell or not (queue_conf(5) ``shell_start_mode``, qsub(1) ``-S``).  So what is
-submitted is a stub of two lines that mean the same to every shell (sh, bash, zsh, ksh, csh, tcsh,
+submitted are two lines that mean the same to every shell (sh, bash, zsh, ksh, csh, tcsh,
 fish): the first writes down what runs it, the second makes a launcher of it.  That one then runs
 the script in the same way: same program, same ``argv[0]``, same environment, as a file or on stdin.
 
@@ -26,10 +26,10 @@ from ..fields import quote
 from ..framing import as_is
 from .launcher import BODY, LONGEST, SHEBANG, Convention, header_of, launch_text
 
-__all__ = ["ENVIRONMENT", "Files", "stub_files"]
+__all__ = ["ENVIRONMENT", "LauncherFiles", "launcher_files"]
 
 SCRIPT, LOOK, LAUNCH = (f"{BODY}/{name}" for name in ("body", "look", "launch"))
-"""Where, beside the stub, lie the script, the first of the two lines and the second."""
+"""Where, beside the submitted script, lie the script, the first of the two lines and the second."""
 ENVIRONMENT = f"{BODY}/env"
 """Where variables for the job lie, ``NAME=value`` with a zero byte behind each."""
 
@@ -48,22 +48,22 @@ _OF_SHELLS = "/bin/sh '{look}'\nexec /bin/sh '{launch}'\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
-    """What is written: the stub in the script's place, and two files beside the script."""
+class LauncherFiles:
+    """What is written: ``submitted`` in the script's place, and two files beside the script."""
 
-    stub: bytes
+    submitted: bytes
     look: bytes
     launch: bytes
 
 
-def stub_files(
+def launcher_files(
     script: bytes,
     how: Convention,
     *,
     directory: str,
     members: int = 0,
     options: Sequence[str] = (),
-) -> Files | str:
+) -> LauncherFiles | str:
     """The files of a launcher around this script, or why there can be none.
 
     ``directory``: the submission's own, absolute.  ``options``: of the submit command, which may
@@ -72,18 +72,14 @@ def stub_files(
     if not _PLAIN.match(directory) or re.search(r"[\udc80-\udcff]", directory):
         return f"the path {directory!r} means different things to different shells"
     found = SHEBANG.match(script)
-    first, _, rest = script.partition(b"\n")
+    first = script.partition(b"\n")[0]
     if first.startswith(b"#!") and (found is None or len(first) > LONGEST):
         return "its first line is too long, or names no program"
     if how.default is not None and re.search(r"(?:^|\0)-b\0y", "\0".join(options)):
         return "with -b y it is a program and no script"
-    if how.anywhere is None:
-        if b"\r\n" in script:
-            return "PBS takes no script with DOS line ends"
-        header = header_of(rest if first.startswith((b"#!", b":")) else script)
-    else:
-        lines = rest.split(b"\n") if found is not None else script.split(b"\n")
-        header = [line for line in lines if how.anywhere.match(line)]
+    if how.anywhere is None and b"\r\n" in script:
+        return "PBS takes no script with DOS line ends"
+    header = _directives(script, how)
     shells = _named_shells(script, how, options)
     names = {path.rpartition("/")[2] for path in shells}
     code, own = _OF_SHELLS, ["/bin/sh", "-"]
@@ -100,27 +96,37 @@ def stub_files(
     paths = {"look": f"{directory}/{LOOK}", "launch": f"{directory}/{LAUNCH}"}
     # Behind a comment that ends in a backslash csh takes the next line for a part of it.
     head = [b"#!" + " ".join(own).encode(), *header, b"#"]
-    stub = b"\n".join(head) + b"\n" + code.format(**paths).encode("utf-8", "surrogateescape")
+    submitted = b"\n".join(head) + b"\n" + code.format(**paths).encode("utf-8", "surrogateescape")
+    places: dict[str, Value] = {"place": f"{directory}/{BODY}", "member": as_is(how.member)}
     words = None if found is None else (found[1], *((found[2],) if found[2] else ()))
-    places: dict[str, Value] = {
-        "place": f"{directory}/{BODY}",
-        "member": as_is(how.member),
-    }
     seen, itself = _start_text(script, how, words, own)
-    start = scripts.script("schedulers/launcher/start", seen=seen, itself=itself, **places)
-    return Files(
-        stub,
-        scripts.script("schedulers/launcher/look", **places),
-        b"PATH=${PATH-}:/usr/bin:/bin\n"
-        + launch_text(
-            how,
-            directory=directory,
-            body=f"{directory}/{SCRIPT}",
-            members=members,
-            start=to_text(start.rstrip(b"\n")),
-            count=to_text(scripts.read("schedulers/launcher/count").rstrip(b"\n")),
-        ),
+    launch = launch_text(
+        how,
+        directory=directory,
+        body=f"{directory}/{SCRIPT}",
+        members=members,
+        start=_text("start", seen=seen, itself=itself, **places),
+        count=_text("count"),
     )
+    return LauncherFiles(
+        submitted,
+        scripts.script("schedulers/launcher/look", **places),
+        b"PATH=${PATH-}:/usr/bin:/bin\n" + launch,
+    )
+
+
+def _text(name: str, **values: Value) -> str:
+    """A part of launch.sh, without its last newline."""
+    return to_text(scripts.script(f"schedulers/launcher/{name}", **values)).rstrip("\n")
+
+
+def _directives(script: bytes, how: Convention) -> list[bytes]:
+    """The lines in which the scheduler may look for directives."""
+    first, _, rest = script.partition(b"\n")
+    if how.anywhere is None:
+        return header_of(rest if first.startswith((b"#!", b":")) else script)
+    lines = rest if SHEBANG.match(script) is not None else script
+    return [line for line in lines.split(b"\n") if how.anywhere.match(line)]
 
 
 def _named_shells(script: bytes, how: Convention, options: Sequence[str]) -> list[str]:
@@ -153,7 +159,7 @@ def _split(line: str) -> list[str]:
 def _start_text(
     script: bytes, how: Convention, words: Sequence[bytes] | None, own: Sequence[str]
 ) -> tuple[Shell, Shell]:
-    """Shell text for ``start.sh``: whether what runs the stub is what its first line names, and
+    """Shell text for ``start.sh``: whether what runs it is what its own first line names, and
     what then makes ``oj_exe`` and the arguments.
     """
     first = how.default.decode() if how.default is not None else None

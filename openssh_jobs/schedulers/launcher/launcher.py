@@ -1,7 +1,7 @@
 """The launcher: a script around a job's script that writes down how it ended.
 
 For hosts that keep no accounting.  ``wrap`` makes the text that is submitted instead of the script;
-``markers_script`` asks for what the launchers wrote, ``read_markers`` reads it.  Pure.
+what it writes, and who reads it, is in exit_record.py.  Pure.
 
 The launcher runs in dash, bash and BusyBox.  It exports nothing, and what it starts gets the stdin,
 the output, the arguments and the directory that the script would have got.
@@ -10,19 +10,15 @@ the output, the arguments and the directory that the script would have got.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 
 from ...commands import scripts
-from ...files.private_directory import functions
-from ...jobs import JobState, JobStatus
-from ..fields import epoch, quote, shell_path
+from ..fields import quote
 from ..framing import as_is
 
 __all__ = [
     "GRID_ENGINE_JOBS", "LSF_JOBS", "PBS_JOBS", "SLURM_JOBS", "TORQUE_JOBS", "Convention",
-    "Markers", "Run", "judge", "launch_text", "markers_script", "read_markers", "wrap",
+    "launch_text", "wrap",
 ]  # fmt: skip
 
 BODY = ".script"
@@ -203,159 +199,3 @@ def _ownas_is(interpreter: bytes, bash: bool) -> bytes:
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
-
-
-# --------------------------------------------------------------------------- what was written
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """One start of a job: what its launcher wrote.  ``code`` is ``None`` without an exit."""
-
-    restart: int
-    node: str | None = None
-    started: datetime | None = None
-    code: int | None = None
-    ended: datetime | None = None
-
-
-@dataclass(slots=True)
-class Markers:
-    """What lies beside one submission: the last run of each (job, member), and the array's size.
-
-    ``member`` is ``None`` outside an array.  ``wrapped``: whether there was a launcher at all;
-    ``None`` where the directory is gone.  ``refused``: others could have written there.
-    """
-
-    wrapped: bool | None = None
-    refused: bool = False
-    members: int = 0
-    runs: dict[tuple[str, str | None], Run] = field(default_factory=dict)
-
-
-def markers_script(places: Mapping[str, str | tuple[str, str]]) -> str:
-    """A script that prints what the launchers wrote, by mark (letters and digits) and place.
-
-    A place is the directory of a job and a token; what the check for private directories does not
-    pass is not read.  One that is a directory itself is entered as it is.
-    """
-    lines = [functions()]
-    for mark, place in places.items():
-        if isinstance(place, str):
-            enter = f"cd -- {shell_path(place)} 2>/dev/null"
-        else:
-            enter = " ".join(("oj_find", *map(quote, place)))
-        lines.append(
-            f"printf '%s\\n' 'at {mark}'\n"
-            f"if {enter}; then\n"
-            f"  if [ -d {BODY} ]; then echo wrapped; else echo plain; fi\n"
-            "  find . -type f '(' -name 'start.*' -o -name 'exit.*' ')' -exec cat '{}' +"
-            " 2>/dev/null\n"
-            "  echo\n"
-            'elif [ $? -eq 1 ] && [ -n "$oj_why" ]; then echo refused\n'
-            "fi"
-        )
-    return "\n".join((*lines, "printf '%s\\n' done"))
-
-
-_LINE = re.compile(
-    r"(?P<what>start|exit) (?P<job>[0-9]+) (?P<member>[0-9]+|-) (?P<restart>[0-9]{1,9})"
-    r" (?:(?P<node>\S+) [0-9]+ (?P<started>[0-9]{1,12}) (?P<members>[0-9]{1,9})"
-    r"|(?P<code>[0-9]{1,3}) (?P<ended>[0-9]{1,12})) \.",
-    re.ASCII,
-)
-
-
-def read_markers(answer: str) -> dict[str, Markers] | None:
-    """What each place holds; ``None`` for an answer that is cut off.
-
-    Only whole lines count: a file that is being copied or was cut by a full disk says nothing.
-    """
-    if not answer.endswith("done\n"):
-        return None
-    found: dict[str, Markers] = {}
-    at = Markers()
-    for line in answer.splitlines():
-        if line.startswith("at "):
-            at = found.setdefault(line[3:], Markers())
-        elif line in ("wrapped", "plain"):
-            at.wrapped = line == "wrapped"
-        elif line == "refused":
-            at.refused = True
-        else:
-            one = _LINE.fullmatch(line)
-            if one is not None and (one["code"] is not None) == (one["what"] == "exit"):
-                _note(at, one)
-    return found
-
-
-def _note(at: Markers, one: re.Match[str]) -> None:
-    key = one["job"], None if one["member"] == "-" else one["member"]
-    restart = int(one["restart"])
-    before = at.runs.get(key)
-    if before is not None and before.restart > restart:
-        return  # of an earlier run
-    kept = before if before is not None and before.restart == restart else Run(restart=restart)
-    if one["what"] == "start":
-        at.members = max(at.members, int(one["members"]))
-        at.runs[key] = Run(
-            restart=restart, node=one["node"], started=epoch(int(one["started"])),
-            code=kept.code, ended=kept.ended,
-        )  # fmt: skip
-    else:
-        at.runs[key] = Run(
-            restart=restart, node=kept.node, started=kept.started,
-            code=int(one["code"]), ended=epoch(int(one["ended"])),
-        )  # fmt: skip
-
-
-def judge(markers: Markers, job_id: str, number: str, member: str | None) -> JobStatus | str:
-    """How a job ended by its marker, or why the marker does not say.
-
-    ``member``: its number in an array; ``None`` for a whole job or array.
-    """
-    if markers.refused:
-        return "others can write where its marker lies, so it is not believed"
-    if markers.wrapped is None:
-        return "the directory of the submission is gone"
-    if not markers.wrapped:
-        return "it was submitted without a launcher, so there is no marker"
-    run = markers.runs.get((number, member))
-    if run is not None:
-        return _status(job_id, [run])
-    runs = [one for (job, index), one in markers.runs.items() if job == number and index]
-    if member is not None or not runs:
-        return "no marker was written: it never started"
-    ended = [one for one in runs if one.code is not None]
-    if not markers.members or len(ended) != markers.members:
-        size = markers.members or "nobody knows how many"
-        return f"{len(ended)} of {size} members of the array wrote how they ended"
-    return _status(job_id, runs)
-
-
-def _status(job_id: str, runs: Sequence[Run]) -> JobStatus | str:
-    worst = max(runs, key=lambda one: one.code or 0)
-    if any(one.code is None for one in runs):
-        open_run = next(one for one in runs if one.code is None)
-        return f"started on {open_run.node}, no exit was written: killed, or the node died"
-    code = worst.code or 0
-    started, ended = _all(one.started for one in runs), _all(one.ended for one in runs)
-    first, last = min(started, default=None), max(ended, default=None)
-    nodes = tuple(dict.fromkeys(one.node for one in runs if one.node))
-    return JobStatus(
-        job_id,
-        JobState.FAILED if code else JobState.COMPLETED,
-        reason=f"exit status {code}" if code else None,
-        exit_code=code,
-        signal=code - 128 if 128 < code < 193 else None,
-        nodes=nodes or None,
-        started=first,
-        ended=last,
-        elapsed=last - first if first and last and last >= first else None,
-        restarts=max(one.restart for one in runs) or None,
-        source="marker",
-    )
-
-
-def _all(times: Iterable[datetime | None]) -> list[datetime]:
-    return [one for one in times if one is not None]

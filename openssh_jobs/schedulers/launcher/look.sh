@@ -1,5 +1,5 @@
 # shellcheck shell=sh disable=SC2015 # either one that fails removes the file
-# Writes down what runs the stub: that process is the parent here, and becomes the launcher, so its
+# Writes down what runs the submitted script: that process is the parent here, and becomes the launcher, so its
 # number stays.
 PATH=${PATH-}:/usr/bin:/bin
 exec 2>/dev/null

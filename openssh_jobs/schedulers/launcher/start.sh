@@ -1,6 +1,6 @@
 # shellcheck shell=sh disable=SC2086 # oj_bare, oj_flag and oj_reset are lists of words
-# Starts the script as the stub was started.  What the stub's shell got from its start files is
-# theirs: the script's shell reads them itself, and begins with the environment that the stub began
+# Starts the script as the submitted one was started.  What the shell of that got from its start files is
+# theirs: the script's shell reads them itself, and begins with the environment that it began
 # with.
 oj_seen=@PLACE@/seen.$$.$(uname -n).@MEMBER@
 oj_exe= oj_run= oj_way=

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 from typing import ClassVar
 
@@ -228,7 +227,7 @@ class LSF(Scheduler):
         An id is absent only where LSF says so of this id, or lists its array without a member
         that is not over.
         """
-        wanted = None if requested is None else [str(JobId.parse(one)) for one in requested]
+        wanted = self.requested_ids(requested)
         sections = read_frame(answer.stdout)
         is_framed = sections is not None
         if sections is None:
@@ -241,11 +240,7 @@ class LSF(Scheduler):
         rows = Rows()
         answered = _read_sections(sections, rows, gone, columns)
         if not answered and not gone and none_at_all is None:
-            code = answer.returncode or max((part.returncode for part in sections), default=0)
-            raise self._no_listing(
-                replace(answer, stdout="" if is_framed else answer.stdout, returncode=code),
-                answer,
-            )
+            raise self._no_listing(answer, sections, is_framed=is_framed)
         if is_framed:
             for job_id in gone:  # a name in the wide table can look like the row of such a job
                 rows.known.pop(str(job_id), None)
@@ -278,8 +273,13 @@ class LSF(Scheduler):
 
         return snapshot.select(wanted, covered=covered)
 
-    def _no_listing(self, said: Answer, answer: Answer) -> SchedulerError:
-        """The error for an answer that lists nothing; ``said``: the part of it that may say why."""
+    def _no_listing(
+        self, answer: Answer, sections: Sequence[Section], *, is_framed: bool
+    ) -> SchedulerError:
+        """The error for an answer that lists nothing and names no job."""
+        code = answer.returncode or max((part.returncode for part in sections), default=0)
+        # In an answer of ours stdout holds the texts of users only.
+        said = Answer("" if is_framed else answer.stdout, answer.stderr, code)
         if answer.returncode != 0 or answer.stderr.strip():
             return self.error(said)
         message = f"this is no listing of LSF: {first_line(answer.stdout)!r}"

@@ -187,7 +187,7 @@ class PBS(Scheduler):
         timezone: tzinfo | None = None,
     ) -> Snapshot:
         """qstat in all its forms, pasted or asked for."""
-        wanted = None if requested is None else [str(JobId.parse(one)) for one in requested]
+        wanted = self.requested_ids(requested)
         listing = read_listing(
             self,
             answer,

@@ -110,7 +110,7 @@ class Slurm(Scheduler):
         timezone: tzinfo | None = None,
     ) -> Snapshot:
         """squeue, sacct and scontrol in all their forms, and the answer to ``status_script``."""
-        wanted = None if requested is None else [str(JobId.parse(one)) for one in requested]
+        wanted = self.requested_ids(requested)
         sections = read_frame(answer.stdout)
         if sections is not None:
             return self._framed_status(sections, answer, wanted)

@@ -248,7 +248,7 @@ def test_a_job_that_was_killed_without_a_word_is_unknown(room: Room, tmp_path: P
         os.killpg(int(facts["child"]), signal.SIGKILL)
         status = job.wait(timeout=30)
         assert status.state is JobState.UNKNOWN
-        assert "no exit marker" in str(status.reason)
+        assert "no exit record" in str(status.reason)
         assert (job.exit_code, cluster.following()) == (None, [])
         row = cluster.journal.by_job(cluster.host, job.id)
         assert row is not None

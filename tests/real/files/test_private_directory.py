@@ -21,7 +21,11 @@ from openssh_jobs.cluster.job_files import (
 from openssh_jobs.commands import scripts
 from openssh_jobs.files.private_directory import MADE, functions
 from openssh_jobs.jobs import JobState, JobStatus
-from openssh_jobs.schedulers.launcher.launcher import judge, markers_script, read_markers
+from openssh_jobs.schedulers.launcher.exit_record import (
+    read_records,
+    records_script,
+    status_from_records,
+)
 from tests.lab import namespaces
 
 (_, ALICE), (_, MALLORY) = namespaces.USERS
@@ -95,10 +99,10 @@ class Place:
         return self.run(script, ALICE, check=False).returncode
 
     def verdict(self, directory: Path | None = None, token: str = "run1") -> JobStatus | str:
-        script = markers_script({"7": (str(directory or self.shared), token)})
-        found = read_markers(self.run(script, ALICE).stdout)
+        script = records_script({"7": (str(directory or self.shared), token)})
+        found = read_records(self.run(script, ALICE).stdout)
         assert found is not None
-        return judge(found["7"], "12", "12", None)
+        return status_from_records(found["7"], "12", "12", None)
 
 
 @pytest.fixture(params=list(SHELLS))

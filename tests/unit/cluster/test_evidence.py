@@ -11,7 +11,7 @@ from openssh_jobs.cluster.evidence import CANCEL_ACCEPTED
 from openssh_jobs.cluster.tracker import Tracker
 from openssh_jobs.jobs import JobState, JobStatus, Snapshot
 
-NO_MARKER = "no marker was written: it never started"
+NO_MARKER = "no exit record was written: it never started"
 
 
 def watch(state: JobState, reason: str | None = None) -> Tracker:

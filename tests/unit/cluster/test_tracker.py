@@ -148,7 +148,7 @@ def test_what_is_left_of_a_dead_process_ends_after_the_grace_time(
     watch: Tracker, clock: Clock, answer: Answer
 ) -> None:
     watch.follow("1", "2")
-    gone = status("1", "unknown", raw_state="gone", reason="no exit marker")
+    gone = status("1", "unknown", raw_state="gone", reason="no exit record")
     far = status("2", "unknown", raw_state="elsewhere", reason="runs on another node")
     answer(status("1", "running"), status("2", "running"))
     answer(gone, far)
@@ -161,7 +161,7 @@ def test_what_is_left_of_a_dead_process_ends_after_the_grace_time(
     assert watch.is_over("1")
     assert (watch.status("1").state, watch.status("1").reason) == (
         JobState.UNKNOWN,
-        "no exit marker",
+        "no exit record",
     )
     clock.now += 10000
     answer(gone, far)

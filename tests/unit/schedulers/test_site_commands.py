@@ -13,7 +13,7 @@ from openssh_jobs.jobs import CancelOutcome, JobState, Snapshot
 from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.answer import Answer
 from openssh_jobs.schedulers.request import SubmitRequest
-from openssh_jobs.schedulers.site_commands import Commands, Custom
+from openssh_jobs.schedulers.site_commands import Custom, SiteCommands
 
 CONDOR = (
     "condor_q -cons 'Member(Jobstatus,{1,2})' -af:j "
@@ -59,7 +59,7 @@ def site(tmp_path: Path) -> Site:
 
 
 def custom(soft: str, **commands: str) -> Custom:
-    return Custom(get(soft), Commands(**commands))
+    return Custom(get(soft), SiteCommands(**commands))
 
 
 @pytest.mark.parametrize(

@@ -269,7 +269,7 @@ def test_a_killed_launcher_leaves_a_running_job_and_then_nothing_known(host: Hos
     status = host.wait(job_id, lambda one: one.state is not JobState.RUNNING)
     assert status.state is JobState.UNKNOWN
     assert status.reason is not None
-    assert "no exit marker" in status.reason
+    assert "no exit record" in status.reason
 
 
 def test_a_process_that_only_has_the_number_is_not_taken_for_the_job(host: Host) -> None:

@@ -1,4 +1,4 @@
-"""The stub of a launcher: read by any shell, it runs the script as it was run itself."""
+"""What is submitted for a launcher: read by any shell, it runs the script as it was run itself."""
 
 from __future__ import annotations
 
@@ -14,30 +14,38 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openssh_jobs.jobs import JobStatus
-from openssh_jobs.schedulers.launcher.any_shell import LAUNCH, LOOK, SCRIPT, Files, stub_files
+from openssh_jobs.schedulers.launcher.any_shell import (
+    LAUNCH,
+    LOOK,
+    SCRIPT,
+    LauncherFiles,
+    launcher_files,
+)
+from openssh_jobs.schedulers.launcher.exit_record import (
+    read_records,
+    records_script,
+    status_from_records,
+)
 from openssh_jobs.schedulers.launcher.launcher import (
     BODY,
     GRID_ENGINE_JOBS,
     PBS_JOBS,
     TORQUE_JOBS,
     Convention,
-    judge,
-    markers_script,
-    read_markers,
 )
 
 SHELLS = ("sh", "bash", "dash", "tcsh", "csh", "fish", "busybox")
 OTHERS = ("zsh", "ksh93", "mksh", "bsd-csh")
 
 
-def made(script: bytes, how: Convention = GRID_ENGINE_JOBS, **more: Any) -> Files:
-    files = stub_files(script, how, directory="/d", **more)
-    assert isinstance(files, Files), files
+def made(script: bytes, how: Convention = GRID_ENGINE_JOBS, **more: Any) -> LauncherFiles:
+    files = launcher_files(script, how, directory="/d", **more)
+    assert isinstance(files, LauncherFiles), files
     return files
 
 
 def refused(script: bytes, how: Convention = GRID_ENGINE_JOBS, **more: Any) -> str:
-    why = stub_files(script, how, **{"directory": "/d", **more})
+    why = launcher_files(script, how, **{"directory": "/d", **more})
     assert isinstance(why, str)
     return why
 
@@ -45,9 +53,9 @@ def refused(script: bytes, how: Convention = GRID_ENGINE_JOBS, **more: Any) -> s
 # -- the text ---------------------------------------------------------------------------------
 
 
-def test_the_stub_is_two_lines_behind_the_directives() -> None:
+def test_what_is_submitted_is_two_lines_behind_the_directives() -> None:
     script = b"#!/bin/csh -f\n#$ -N x\n #$ -l a\necho\n#XY -l b\n#$ -l c \\\n"
-    assert made(script).stub.splitlines() == [
+    assert made(script).submitted.splitlines() == [
         b"#!/bin/sh -", b"#$ -N x", b"#XY -l b", b"#$ -l c \\", b"#",
         b"/bin/sh '/d/.script/look'", b"exec /bin/sh '/d/.script/launch'",
     ]  # fmt: skip
@@ -57,7 +65,7 @@ def test_the_stub_is_two_lines_behind_the_directives() -> None:
 def test_pbs_stops_at_the_first_command(how: Convention) -> None:
     for first in (b"#!/bin/bash\n", b"", b":\n"):
         script = first + b"#PBS -N x\n\n  # indented\n#PBS -l b\necho\n#PBS -l late\n"
-        lines = made(script, how).stub.splitlines()
+        lines = made(script, how).submitted.splitlines()
         assert [line for line in lines if b"PBS" in line] == [b"#PBS -N x", b"#PBS -l b"]
 
 
@@ -67,11 +75,11 @@ def test_an_interpreter_that_is_no_shell() -> None:
             (b"#$ -S %b\n#\xff\n#$ -N x\n" % name.encode(), ()),
             (b"#$ -S /bin/sh\n#$ -N x\n", ("-S", name)),
         ):
-            stub = made(script, options=options).stub
-            assert code in stub
-            assert stub.startswith(b"#!%b\n" % name.encode())
-            assert b"#$ -N x\n" in stub
-            assert b"\xff" not in stub
+            text = made(script, options=options).submitted
+            assert code in text
+            assert text.startswith(b"#!%b\n" % name.encode())
+            assert b"#$ -N x\n" in text
+            assert b"\xff" not in text
     assert "no shell" in refused(b"#$ -l x -S '/usr/bin/R script'\n")
     assert "no shell" in refused(b"", options=("-S", "n1:/bin/sh,n2:/usr/bin/python3"))
     assert "no shell" in refused(b"#PBS -S /usr/bin/python3@n1,/bin/sh\n", PBS_JOBS)
@@ -103,14 +111,14 @@ def test_what_nobody_can_foresee(script: bytes, more: dict[str, Any], why: str) 
 
 def test_dos_lines() -> None:
     assert "DOS" in refused(b"echo\r\n", PBS_JOBS)
-    assert b"#$ -N x\r\n" in made(b"#$ -N x\r\necho\r\n").stub, "Grid Engine takes them"
+    assert b"#$ -N x\r\n" in made(b"#$ -N x\r\necho\r\n").submitted, "Grid Engine takes them"
 
 
 @given(st.binary(max_size=80), st.lists(st.sampled_from(("-S", "-C", "-b", "y", "#", "/bin/sh,"))))
 def test_nothing_in_a_script_becomes_a_command(script: bytes, options: list[str]) -> None:
-    files = stub_files(script, GRID_ENGINE_JOBS, directory="/d", options=options)
-    if isinstance(files, Files):
-        lines = files.stub.split(b"\n")
+    files = launcher_files(script, GRID_ENGINE_JOBS, directory="/d", options=options)
+    if isinstance(files, LauncherFiles):
+        lines = files.submitted.split(b"\n")
         assert all(line.startswith(b"#") for line in lines[:-3])
         assert [line[:1] for line in lines[-3:-1]] == [b"/", b"e"]
 
@@ -126,7 +134,7 @@ LOOK_AT_ME = (
 
 
 class Node:
-    """A directory of a submission, and the scheduler's copy of the stub elsewhere."""
+    """A directory of a submission, and the scheduler's copy of what was submitted elsewhere."""
 
     def __init__(self, top: Path, how: Convention, name: str = "TOKEN") -> None:
         self.how, self.private, self.spool = how, top / name, top / "spool" / "12.server.SC"
@@ -139,13 +147,13 @@ class Node:
     def put(self, script: str, *, wrapped: bool, without: tuple[str, ...] = ()) -> None:
         data = script.encode()
         if wrapped:
-            files = stub_files(data, self.how, directory=str(self.private))
-            assert isinstance(files, Files)
+            files = launcher_files(data, self.how, directory=str(self.private))
+            assert isinstance(files, LauncherFiles)
             for name, text in ((SCRIPT, data), (LOOK, files.look), (LAUNCH, files.launch)):
                 for one in without:
                     text = text.replace(one.encode(), b"/nowhere/of/this")
                 (self.private / name).write_bytes(text)
-            data = files.stub
+            data = files.submitted
         self.spool.write_bytes(data)
         self.spool.chmod(0o755)
 
@@ -163,12 +171,12 @@ class Node:
 
     def verdict(self, number: str = "12") -> JobStatus | str:
         asked = subprocess.run(
-            ["sh", "-c", markers_script({"7": str(self.private)})],
+            ["sh", "-c", records_script({"7": str(self.private)})],
             capture_output=True, text=True, timeout=20, check=True,
         )  # fmt: skip
-        found = read_markers(asked.stdout)
+        found = read_records(asked.stdout)
         assert found is not None
-        return judge(found["7"], number, number, None)
+        return status_from_records(found["7"], number, number, None)
 
 
 def there(shell: str) -> str:
@@ -193,7 +201,7 @@ def ways(shell: str, spool: Path) -> dict[str, tuple[list[str], dict[str, Any]]]
 
 
 def without_warnings(text: str) -> str:
-    """Of a csh that is a login shell; that of the stub says so as well."""
+    """Of a csh that is a login shell; that of what was submitted says so as well."""
     lines = text.splitlines(keepends=True)
     return "".join(line for line in lines if not line.startswith(("Warning: no a", "Thus no j")))
 

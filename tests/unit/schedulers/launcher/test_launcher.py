@@ -18,6 +18,12 @@ from hypothesis import strategies as st
 
 from openssh_jobs.jobs import JobState, JobStatus
 from openssh_jobs.schedulers import get
+from openssh_jobs.schedulers.launcher.exit_record import (
+    SubmissionRecords,
+    read_records,
+    records_script,
+    status_from_records,
+)
 from openssh_jobs.schedulers.launcher.launcher import (
     BODY,
     GRID_ENGINE_JOBS,
@@ -26,10 +32,6 @@ from openssh_jobs.schedulers.launcher.launcher import (
     SLURM_JOBS,
     TORQUE_JOBS,
     Convention,
-    Markers,
-    judge,
-    markers_script,
-    read_markers,
     wrap,
 )
 
@@ -175,18 +177,18 @@ class Bench:
         out, err = one.communicate(inp, timeout=20)
         return [one.returncode, out, err]
 
-    def markers(self) -> Markers:
+    def markers(self) -> SubmissionRecords:
         asked = subprocess.run(
-            ["sh", "-c", markers_script({"7": self.directory})],
+            ["sh", "-c", records_script({"7": self.directory})],
             capture_output=True, timeout=20, check=True,
         )  # fmt: skip
         assert asked.stderr == b""
-        found = read_markers(asked.stdout.decode())
+        found = read_records(asked.stdout.decode())
         assert found is not None
         return found["7"]
 
     def verdict(self, job: str = "12") -> JobStatus | str:
-        return judge(self.markers(), job, job, None)
+        return status_from_records(self.markers(), job, job, None)
 
     def wait_for(self, name: str, text: str) -> None:
         path = Path(self.directory, name)
@@ -345,15 +347,20 @@ def test_members_have_markers_of_their_own(bench: Bench) -> None:
     script = "#!/bin/sh\nexit $((SLURM_ARRAY_TASK_ID - 3))\n"
     bench.run(script, env={**array, "SLURM_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "3"})
     markers = bench.markers()
-    assert judge(markers, "12", "12", None) == ("1 of 2 members of the array wrote how they ended")
-    assert judge(markers, "12_8", "12", "8") == "no marker was written: it never started"
+    assert status_from_records(markers, "12", "12", None) == (
+        "1 of 2 members of the array wrote how they ended"
+    )
+    assert (
+        status_from_records(markers, "12_8", "12", "8")
+        == "no exit record was written: it never started"
+    )
     bench.run(script, env={**array, "SLURM_JOB_ID": "13", "SLURM_ARRAY_TASK_ID": "8"})
     markers = bench.markers()
     for job_id, member, code in (("12_3", "3", 0), ("12_8", "8", 5), ("12", None, 5)):
-        status = judge(markers, job_id, "12", member)
+        status = status_from_records(markers, job_id, "12", member)
         assert isinstance(status, JobStatus)
         assert (status.job_id, status.exit_code) == (job_id, code)
-    assert isinstance(judge(markers, "1", "1", None), str)
+    assert isinstance(status_from_records(markers, "1", "1", None), str)
 
 
 def test_a_restart_has_a_marker_of_its_own(bench: Bench) -> None:
@@ -397,7 +404,7 @@ def test_a_record_that_cannot_be_written_costs_nothing(bench: Bench) -> None:
     for name in ("new.start.12", "new.exit.12"):
         Path(bench.directory, name).mkdir()
     assert bench.run("#!/bin/sh\necho out; echo err >&2; exit 6\n") == [6, b"out\n", b"err\n"]
-    assert bench.verdict() == "no marker was written: it never started"
+    assert bench.verdict() == "no exit record was written: it never started"
 
 
 def test_a_script_that_is_gone_is_said_so(bench: Bench) -> None:
@@ -412,14 +419,16 @@ def test_a_script_that_is_gone_is_said_so(bench: Bench) -> None:
 
 
 def test_places_that_say_nothing() -> None:
-    script = markers_script({"1": "/nothing/here", "2": "/"})
+    script = records_script({"1": "/nothing/here", "2": "/"})
     done = subprocess.run(["sh", "-c", script.replace("find .", "find ./proc/self/fd")],
                           capture_output=True, text=True, timeout=20, check=True)  # fmt: skip
-    found = read_markers(done.stdout)
+    found = read_records(done.stdout)
     assert found is not None
-    assert "directory of the submission is gone" in str(judge(found["1"], "1", "1", None))
-    assert "without a launcher" in str(judge(found["2"], "1", "1", None))
-    assert read_markers(done.stdout[:-6]) is None
+    assert "directory of the submission is gone" in str(
+        status_from_records(found["1"], "1", "1", None)
+    )
+    assert "without a launcher" in str(status_from_records(found["2"], "1", "1", None))
+    assert read_records(done.stdout[:-6]) is None
 
 
 @pytest.mark.parametrize(
@@ -437,16 +446,16 @@ def test_places_that_say_nothing() -> None:
     ],
 )
 def test_half_a_marker_is_none(line: str) -> None:
-    found = read_markers(f"at 1\nwrapped\n{line}\ndone\n")
+    found = read_records(f"at 1\nwrapped\n{line}\ndone\n")
     assert found is not None
-    assert isinstance(judge(found["1"], "12", "12", None), str)
+    assert isinstance(status_from_records(found["1"], "12", "12", None), str)
 
 
 @given(st.text(alphabet="stareximdonwpl 0123456789-._\n", max_size=300))
 def test_noise_ends_no_job(noise: str) -> None:
-    found = read_markers(f"at 1\nwrapped\n{noise}\ndone\n")
+    found = read_records(f"at 1\nwrapped\n{noise}\ndone\n")
     assert found is not None
-    verdict = judge(found["1"], "12", "12", None)
+    verdict = status_from_records(found["1"], "12", "12", None)
     assert isinstance(verdict, str) or "exit 12 - " in noise
 
 
@@ -454,9 +463,9 @@ def test_an_array_of_which_nobody_knows_the_size() -> None:
     lines = "".join(
         f"start 5 {n} 0 n1 7 1700000000 0 .\nexit 5 {n} 0 0 1700000009 .\n" for n in (1, 2)
     )
-    found = read_markers(f"at 1\nwrapped\n{lines}done\n")
+    found = read_records(f"at 1\nwrapped\n{lines}done\n")
     assert found is not None
-    assert "nobody knows how many" in str(judge(found["1"], "5", "5", None))
-    one = judge(found["1"], "5_2", "5", "2")
+    assert "an unknown number of members" in str(status_from_records(found["1"], "5", "5", None))
+    one = status_from_records(found["1"], "5_2", "5", "2")
     assert isinstance(one, JobStatus)
     assert one.state is JobState.COMPLETED
