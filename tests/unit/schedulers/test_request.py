@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import shlex
 from dataclasses import MISSING, fields
+from datetime import timedelta
 
 import pytest
 
@@ -12,6 +14,7 @@ from openssh_jobs import Cluster
 from openssh_jobs.cli import submit
 from openssh_jobs.cluster.specification import Specification
 from openssh_jobs.errors import InputError
+from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.request import JobOptions, SubmitRequest
 
 OPTIONS = {option.name: option for option in fields(JobOptions)}
@@ -72,6 +75,11 @@ def test_each_option_has_a_default_and_all_but_hold_a_check() -> None:
         ({"array": "1-9", "max_array": 5}, "9"),
         ({"script": ""}, "the path of the script is empty"),
         ({"token": ""}, "token is empty"),
+        ({"script": "x\0y"}, "script holds a zero byte"),
+        ({"nodes": True}, "nodes must be a positive number, not True"),
+        ({"time_limit": timedelta(0)}, "time_limit must be positive"),
+        ({"after_ok": ("$(id)",)}, "job id"),
+        ({"options": ("a\0",)}, "an option must be a text"),
     ],
 )
 def test_what_is_wrong_is_named(wrong: dict[str, object], words: str) -> None:
@@ -86,3 +94,41 @@ def test_the_options_of_a_request_are_all_of_them() -> None:
         "cpus": 3,
         "options": ("-v",),
     }
+
+
+# -- how schedulers say it ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["slurm", "sge", "pbs", "torque", "htcondor", "lsf", "direct"])
+def test_what_is_built_is_quoted(name: str) -> None:
+    scheduler = get(name)
+    evil = "$(touch pwned) 'x' \"y\"; `z`"
+    wish = SubmitRequest(
+        script=f"-{evil}",
+        name=evil,
+        stdout_path=f"{evil}.out",
+        options=(evil,) if name != "direct" else (),
+    )
+    script = scheduler.submit_script(wish)
+    if name != "direct":  # whose script is more than one line, and is run for real elsewhere
+        # What sh makes of the words is what was meant.
+        words = shlex.split(script, comments=False)
+        assert f"./-{evil}" in words or f"<./-{evil}" in words
+        assert evil in words
+    for build in (scheduler.cancel_script, scheduler.status_script):
+        for bad in ("$(id)", "5;6 7", "", "*", "-u alice", "5 6"):
+            with pytest.raises(InputError):
+                build([bad])
+    with pytest.raises(InputError):
+        scheduler.cancel_script([])
+
+
+def test_time_limits_and_memory_in_each_ones_own_units() -> None:
+    wish = SubmitRequest(script="x", time_limit=timedelta(hours=30, seconds=1), memory=3 * 2**30)
+    assert "--time=1-06:00:01 --mem=3145728K" in get("slurm").submit_script(wish)
+    assert "h_rt=108001" in get("sge").submit_script(wish)
+    assert "select=1:mem=3145728kb -l walltime=30:00:01" in get("pbs").submit_script(wish)
+    assert "mem=3145728kb,walltime=30:00:01" in get("torque").submit_script(wish)
+    assert "-W 1801 -M 3072MB" in get("lsf").submit_script(wish)
+    with pytest.raises(InputError):
+        get("pbs").submit_script(SubmitRequest(script="x", time_limit="soon"))

@@ -28,7 +28,8 @@ from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.answer import Answer
 from openssh_jobs.schedulers.request import SubmitRequest
 from tests.paths import DATA
-from tests.unit.schedulers.test_lsf_htcondor import ad, frame, totals
+from tests.unit.schedulers.frames import frame
+from tests.unit.schedulers.htcondor.test_output import ad, totals
 
 CONDOR = get("htcondor")
 # File of the sources and first line of every error of condor_submit, with x and 7 as its arguments.

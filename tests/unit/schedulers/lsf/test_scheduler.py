@@ -27,8 +27,8 @@ from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.answer import Answer
 from openssh_jobs.schedulers.request import SubmitRequest
 from tests.paths import DATA
+from tests.unit.schedulers.frames import frame
 from tests.unit.schedulers.htcondor.test_scheduler import commands, run_sh
-from tests.unit.schedulers.test_lsf_htcondor import frame
 
 LSF = get("lsf")
 # Names and texts of lsb.err.c of OpenLava, those that a submission can end with.
