@@ -1,9 +1,9 @@
-"""The front door of the pure half: a scheduler's output in, data out.
+"""Parsers of schedulers' output: text in, data out.
 
-No clock, no network, no files.  It reads what this library asks for and what people paste; with
-``scheduler=None`` it finds out whose output it is by looking.  One odd line spoils one row and is
-kept in ``Snapshot.unparsed``.  What is no complete answer raises ``SchedulerError`` with a
-``kind``; nothing here ever takes a failure for an empty queue.
+No clock, no network, no files.  They read the output that this library asks for, and pasted
+listings; with ``scheduler=None`` the text itself says whose it is.  A line that cannot be read is
+kept in ``Snapshot.unparsed``, and the other rows count.  An answer that is not complete raises
+``SchedulerError`` with a ``kind``: a failure is never an empty queue.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _unix(text: str) -> str:
 
 
 def detect(stdout: str, *, stderr: str = "", command: str | None = None) -> Scheduler:
-    """The scheduler whose output this is; ``SchedulerError`` where nobody's is recognised."""
+    """The scheduler whose output this is.  Raises ``SchedulerError`` if none recognises it."""
     head = stdout[:_HEAD]
     for text in (_titles(head), head):
         for name in available() if text or not head else ():
@@ -86,9 +86,9 @@ def parse_status(
     requested: Iterable[str] | None = None,
     timezone: tzinfo | None = None,
 ) -> Snapshot:
-    """What a listing of jobs says, of the queue or of the accounting.
+    """The jobs of a listing, of the queue or of the accounting.
 
-    ``command`` is what was typed, where known: it tells the columns of a listing without header
+    ``command`` is the command line, where known: it tells the columns of a listing without header
     and what the listing covers.  ``requested`` are the ids of interest: each is then known, absent
     (a complete answer that covers it does not have it) or unknown.  Times without an offset are
     ``None`` unless ``timezone`` is given.  Raises ``SchedulerError`` and ``InputError`` (ids).
@@ -102,9 +102,9 @@ def parse_status(
 def parse_submit(
     stdout: str, scheduler: str | Scheduler, *, stderr: str = "", returncode: int = 0
 ) -> str:
-    """The id of the job that a submit command's output tells of.
+    """The job id in the output of a submit command.
 
-    Raises ``SubmitRejected`` (certainly no job; ``SubmitLimit`` where the limit passes) or
+    Raises ``SubmitRejected`` (there is no job; ``SubmitLimit`` for a limit that passes) or
     ``SubmitUnknown`` (there may be one).
     """
     stdout, stderr = _unix(stdout), _unix(stderr)
@@ -119,7 +119,7 @@ def parse_cancel(
     returncode: int = 0,
     requested: Iterable[str] | None = None,
 ) -> dict[str, CancelOutcome]:
-    """What a cancel (hold, release) command did to each id."""
+    """The outcome of a cancel, hold or release command for each id."""
     stdout, stderr = _unix(stdout), _unix(stderr)
     return _chosen(scheduler, stdout, stderr, None).parse_cancel(
         Answer(stdout, stderr, returncode), requested=requested
@@ -129,7 +129,7 @@ def parse_cancel(
 def parse_nodes(
     stdout: str, scheduler: str | Scheduler, *, stderr: str = "", returncode: int = 0
 ) -> list[Node]:
-    """The nodes of a listing; ``SchedulerError`` for what is none."""
+    """The nodes of a listing.  Raises ``SchedulerError`` for other text."""
     stdout, stderr = _unix(stdout), _unix(stderr)
     return _chosen(scheduler, stdout, stderr, None).parse_nodes(Answer(stdout, stderr, returncode))
 
@@ -137,6 +137,6 @@ def parse_nodes(
 def parse_queues(
     stdout: str, scheduler: str | Scheduler, *, stderr: str = "", returncode: int = 0
 ) -> list[Queue]:
-    """The queues of a listing; ``SchedulerError`` for what is none."""
+    """The queues of a listing.  Raises ``SchedulerError`` for other text."""
     stdout, stderr = _unix(stdout), _unix(stderr)
     return _chosen(scheduler, stdout, stderr, None).parse_queues(Answer(stdout, stderr, returncode))

@@ -147,7 +147,7 @@ def _in_ranges(index: int, tasks: str) -> bool:
     return False
 
 
-def _same_server(one: str, other: str) -> bool:
+def _same_server(name: str, other: str) -> bool:
     """Whether two names can be those of one PBS server: Torque's tables leave out its domain."""
-    shorter, longer = sorted((one, other), key=len)
+    shorter, longer = sorted((name, other), key=len)
     return not shorter or longer == shorter or longer.startswith(f"{shorter}.")

@@ -58,7 +58,7 @@ class Snapshot:
             return found
         gone = NOT_LISTED if text in self.unlisted else LEFT_QUEUE
         for ids, reason in ((self.absent, gone), (self.unknown, self._why())):
-            if any(wanted.matches(JobId.parse(one)) for one in ids):
+            if any(wanted.matches(JobId.parse(asked)) for asked in ids):
                 return JobStatus(text, JobState.UNKNOWN, reason=reason, source=self.source)
         raise KeyError(text)
 
@@ -85,11 +85,11 @@ class Snapshot:
         absent: list[str] = []
         unknown: list[str] = []
         index: dict[str, list[tuple[JobId, JobStatus]]] | None = None
-        for one in wanted:
-            text = str(one)
+        for asked in wanted:
+            text = str(asked)
             exact = self.known.get(text)
             if exact is None:
-                job_id = JobId.parse(one)
+                job_id = JobId.parse(asked)
                 text = str(job_id)
                 index = index if index is not None else _index(self.known)
                 candidates = index.get(job_id.number, ())

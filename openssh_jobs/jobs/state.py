@@ -55,7 +55,7 @@ ACTIVE = frozenset(
 
 
 class CancelOutcome(StrEnum):
-    """What became of the wish to cancel, hold or release one job."""
+    """The outcome of cancelling, holding or releasing one job."""
 
     REQUESTED = "requested"
     ALREADY_FINISHED = "already_finished"

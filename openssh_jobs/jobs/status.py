@@ -245,7 +245,7 @@ def array_status(
     found = tuple(elements)
     if not found:
         return None
-    states = {one.state for one in found}
+    states = {element.state for element in found}
     if JobState.UNKNOWN in states:
         state = JobState.UNKNOWN
     elif states <= FINAL:
@@ -258,7 +258,7 @@ def array_status(
         state = next(iter(states))
     else:
         order = (JobState.COMPLETING, JobState.SUSPENDED, JobState.PENDING)
-        state = next((one for one in order if one in states), JobState.PENDING)
+        state = next((worst for worst in order if worst in states), JobState.PENDING)
     first = found[0]
     return JobStatus(
         job_id,
@@ -278,13 +278,13 @@ def _counted(elements: Iterable[JobStatus]) -> str:
     """How many elements are in which state; a row for a range of them counts as all of them."""
     counts: dict[JobState, int] = {}
     more = ""
-    for one in elements:
+    for element in elements:
         try:
-            members = JobId.parse(one.job_id).members
+            members = JobId.parse(element.job_id).members
         except InputError:
             members = 1
         if members is None:  # a list that the scheduler cut short
             members, more = 1, " or more"
-        counts[one.state] = counts.get(one.state, 0) + members
+        counts[element.state] = counts.get(element.state, 0) + members
     told = ", ".join(f"{counts[state]} {state.value}" for state in sorted(counts))
     return f"{sum(counts.values())}{more} elements: {told}"

@@ -49,7 +49,7 @@ _ALIASES = {
 def _entry_points() -> dict[str, EntryPoint]:
     from importlib.metadata import entry_points
 
-    return {one.name.lower(): one for one in entry_points(group=GROUP)}
+    return {entry.name.lower(): entry for entry in entry_points(group=GROUP)}
 
 
 @cache
@@ -79,7 +79,7 @@ def available() -> tuple[str, ...]:
 def get(name: str) -> Scheduler:
     """A scheduler by name or alias, in any case (ARC's ``OGE SGE Slurm PBS HTCondor local``).
 
-    Raises ``ConfigurationError`` for a name that nobody has.
+    Raises ``ConfigurationError`` for an unknown name.
     """
     wanted = name.strip().lower()
     wanted = _ALIASES.get(wanted, wanted)
@@ -115,4 +115,4 @@ def parse_detection(stdout: str) -> dict[str, str]:
     sections = read_frame(stdout)
     if sections is None:
         raise SchedulerError("no answer to what schedulers there are", kind="transport")
-    return {one.name: first_line(one.text) for one in sections if one.returncode == 0}
+    return {part.name: first_line(part.text) for part in sections if part.returncode == 0}

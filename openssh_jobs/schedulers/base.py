@@ -1,12 +1,12 @@
-"""The contract that one scheduler's file fulfils: the commands it builds, the output it reads.
+"""The base class of the schedulers: the commands that each builds, the output that it reads.
 
-Pure: a scheduler gets plain data and gives back the text of a POSIX ``sh`` script; somebody else
-runs it on the host (any ``sh``: dash, bash, BusyBox) and hands the output back to the ``parse_``
-method of the same name.  A script ends by itself and never waits for a job.
+Pure: a scheduler gets plain data and returns the text of a POSIX ``sh`` script.  The caller runs
+it on the host (any ``sh``: dash, bash, BusyBox) and gives the ``Answer`` to the ``parse_`` method
+of the same name.  A script must end by itself and must not wait for a job.
 
-What one has to write: ``name``, ``probe``, ``rules``, ``submit_script``, ``submitted_ids``,
-``status_script``, ``parse_status``, ``cancel_script`` and ``parse_cancel``.  All the rest has an
-answer that says "unsupported".
+A subclass must define ``name``, ``probe``, ``rules``, ``submit_script``, ``submitted_ids``,
+``status_script``, ``parse_status``, ``cancel_script`` and ``parse_cancel``.  All other methods
+raise ``SchedulerError`` of kind ``unsupported``, or say that there is nothing to ask.
 """
 
 from __future__ import annotations
@@ -45,74 +45,74 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 class Scheduler(ABC):
-    """One scheduler.  Instances hold nothing; any of them is as good as another."""
+    """One scheduler.  Instances have no state."""
 
     name: ClassVar[str]
     aliases: ClassVar[tuple[str, ...]] = ()
-    #: sh commands: status 0 and one line (its version) on stdout where this scheduler is there.
+    #: sh commands that print one line (a version) and end with 0 where this scheduler is installed.
     probe: ClassVar[str]
     #: What a directive line of a script begins with (``#SBATCH``).
     directive: ClassVar[str | None] = None
-    #: Least seconds between two queries of the queue that a good guest leaves.
+    #: Least seconds between two queries of the queue.
     poll_floor: ClassVar[float] = 10.0
-    #: What the texts of this scheduler mean, most telling first.
+    #: What the texts of this scheduler mean; the first rule that fits counts.
     rules: ClassVar[tuple[Rule, ...]] = ()
-    #: Texts after which the job may exist although the submit command failed: the link broke, or
-    #: the answer was lost, when the request had been sent.  Regular expressions, any case.  All
-    #: else that a failed submit command says is a refusal.
+    #: Regular expressions (any case) for texts after which the job may exist although the submit
+    #: command failed: the link broke, or the answer was lost, after the request was sent.  Any
+    #: other text of a failed submit command is a refusal.
     uncertain: ClassVar[tuple[str, ...]] = ()
     #: Exit statuses from 128 on that are the submit command's own, not those of a killed process.
     own_statuses: ClassVar[frozenset[int]] = frozenset()
-    #: Lines of an error text that never are the one that matters.
+    #: Lines to leave out of error messages.
     noise: ClassVar[re.Pattern[str] | None] = None
-    #: Whether some time after a job's end nobody tells where its output lies: then that is asked
-    #: for (``detail_script``) right after the submission.
+    #: Whether the scheduler forgets where a job's output lies some time after its end: then that
+    #: is asked for (``detail_script``) right after the submission.
     forgets_paths: ClassVar[bool] = True
-    #: Why the output of a running job may not be there yet, where the scheduler keeps it elsewhere.
+    #: Why the output of a running job may not exist yet, for a scheduler that spools it elsewhere.
     late_output: ClassVar[str | None] = None
-    #: What cancels, holds and releases the jobs whose ids follow; ``None`` where nothing does.
+    #: Commands that take job ids as their arguments; ``None`` where there is none.
     cancel_command: ClassVar[str | None] = None
     hold_command: ClassVar[str | None] = None
     release_command: ClassVar[str | None] = None
-    #: What a launcher around a script has to know; ``None`` where jobs cannot be given one.
+    #: How the scheduler runs scripts; ``None`` where a launcher cannot take their place.
     convention: ClassVar[Convention | None] = None
 
     # -- submitting ----------------------------------------------------------
 
     @abstractmethod
     def submit_script(self, request: SubmitRequest) -> str:
-        """A script that submits; it prints what the scheduler prints and ends with its status.
+        """A script that submits; it prints what the submit command prints, and has its status.
 
-        Raises ``SchedulerError`` of kind ``unsupported`` for a wish that cannot be fulfilled.
+        Raises ``SchedulerError`` of kind ``unsupported`` for an option that it does not have.
         """
 
     def check_script(self, request: SubmitRequest, script: bytes) -> None:  # noqa: B027
-        """``InputError`` where the script's own directives contradict the request."""
+        """Raise ``InputError`` where the script's own directives contradict the request."""
 
     def needs_script(self, request: SubmitRequest) -> bool:
-        """Whether ``check_script`` has anything to look at for this request."""
+        """Whether ``check_script`` needs the text of the script for this request."""
         return False
 
     @abstractmethod
     def submitted_ids(self, stdout: str) -> list[str]:
-        """The ids that this output of the submit command names, in order."""
+        """The job ids in the output of the submit command, in order."""
 
     def parse_submit(self, answer: Answer) -> str:
         """The id of the new job.
 
-        Raises ``SubmitRejected`` (``SubmitLimit``) where there is certainly no job, and
-        ``SubmitUnknown`` where there may be one.  An id counts whatever the status is.  A command
-        that failed and said why has refused, unless its words are ``uncertain``.
+        Raises ``SubmitRejected`` (``SubmitLimit``) if there is no job, ``SubmitUnknown`` if there
+        may be one.  An id counts whatever the status is.  A command that failed with a text has
+        refused, unless the text is ``uncertain``.
         """
         said = dict.fromkeys(self.submitted_ids(_COLOUR.sub("", answer.stdout)))
-        ids = [one for one in said if _is_id(one)]
+        ids = [job_id for job_id in said if _is_id(job_id)]
         if len(ids) == 1:
             return ids[0]
         raise self._submit_error(answer, several=len(ids) > 1)
 
     def _submit_error(self, answer: Answer, *, several: bool) -> SchedulerError:
         found = None if several else self.find_rule(answer.stderr, answer.stdout)
-        message = self.message(answer) or "the submit command said nothing"
+        message = self.message(answer) or "the submit command printed nothing"
         kind = found.kind if found is not None else "no_job_id"
         cls: type[SchedulerError] = SubmitUnknown
         if several:
@@ -144,9 +144,9 @@ class Scheduler(ABC):
 
     @abstractmethod
     def status_script(self, ids: Sequence[str] = (), *, all_users: bool = False) -> str:
-        """One script that asks the queue once for all of these jobs (none given: for all jobs).
+        """A script that queries the queue once for these jobs, or without ids for all jobs.
 
-        Without ``all_users`` the ids are taken to be this user's own jobs.
+        Without ``all_users`` the ids must be jobs of this user.
         """
 
     @abstractmethod
@@ -158,14 +158,14 @@ class Scheduler(ABC):
         command: str | None = None,
         timezone: tzinfo | None = None,
     ) -> Snapshot:
-        """What a queue (or accounting) listing says: that of ``status_script``, or a pasted one.
+        """The jobs of a queue or accounting listing: of ``status_script``, or a pasted one.
 
-        ``command`` is what was typed, where known; ``timezone`` that of times without an offset.
-        Raises ``SchedulerError`` for what is no complete answer.
+        ``command`` is the command line, where known; ``timezone`` that of times without an offset.
+        Raises ``SchedulerError`` for an answer that is not complete.
         """
 
     def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str | None:
-        """A script that asks how these jobs ended, or ``None`` where there is nobody to ask."""
+        """A script that asks how these jobs ended; ``None`` if the scheduler keeps no history."""
         return None
 
     def parse_history(
@@ -175,19 +175,19 @@ class Scheduler(ABC):
         requested: Iterable[str] | None = None,
         since: datetime | None = None,
     ) -> Snapshot:
-        """What the history says; jobs submitted well before ``since`` are older ones of that id."""
+        """How jobs ended; a job submitted well before ``since`` is an older one of the same id."""
         self.unsupported("a history of ended jobs")
 
     def accounting_script(self) -> str | None:
-        """A script that finds out whether ended jobs are remembered; ``None``: they surely are."""
+        """A script that asks whether ended jobs are remembered; ``None`` if they always are."""
         return None
 
     def parse_accounting(self, answer: Answer) -> bool | None:
-        """Whether there is an accounting; ``None`` where the answer does not say."""
+        """Whether ended jobs are remembered; ``None`` if the answer does not say."""
         return None
 
     def detail_script(self, job_id: str) -> str | None:
-        """A script that asks for everything about one job (paths, exit code), or ``None``."""
+        """A script that asks for all facts about one job (paths, exit code), or ``None``."""
         return None
 
     def parse_detail(self, answer: Answer) -> JobStatus:
@@ -199,28 +199,30 @@ class Scheduler(ABC):
 
     def element_ids(self, job_id: str, array: str) -> list[str]:
         """The ids of all elements of an array that was submitted as ``array`` (``0-9%2``)."""
-        one = JobId.parse(job_id)
-        tail = f".{one.server}" if one.server else f";{one.cluster}" if one.cluster else ""
+        parsed = JobId.parse(job_id)
+        tail = (
+            f".{parsed.server}" if parsed.server else f";{parsed.cluster}" if parsed.cluster else ""
+        )
         return [
-            self.element_form.format(number=one.number, index=index) + tail
+            self.element_form.format(number=parsed.number, index=index) + tail
             for index in expand_array(array)
         ]
 
     def usual_paths(self, job_id: str, name: str) -> tuple[str, str] | None:
-        """Where stdout and stderr go if the script does not say, from the job's directory.
+        """The default paths of stdout and stderr, relative to the job's directory.
 
-        For a job that the scheduler has forgotten; ``None`` where there is no such rule.
+        For a job that the scheduler has forgotten; ``None`` if it has no such rule.
         """
         return None
 
     def names_in_directory(self, job_id: str, name: str | None) -> tuple[str, str] | None:
-        """The names of both files in a directory that is given as the place of the output."""
+        """The names of both files where the output path is a directory."""
         return self.usual_paths(job_id, name) if name is not None else None
 
     def actual_path(self, path: str, job_id: str, nodes: Sequence[str] | None) -> str | None:
-        """The file that a path of ``parse_detail`` stands for, with what was known later put in.
+        """A path of ``parse_detail`` with its placeholders (node, array member) filled in.
 
-        ``None`` where that cannot be said (yet): another node or array member, another file.
+        ``None`` while their values are not known.
         """
         return path
 
@@ -234,7 +236,7 @@ class Scheduler(ABC):
     def parse_cancel(
         self, answer: Answer, *, requested: Iterable[str] | None = None
     ) -> dict[str, CancelOutcome]:
-        """What became of each id; also for ``hold_script`` and ``release_script``."""
+        """The outcome for each id; also for ``hold_script`` and ``release_script``."""
 
     def hold_script(self, ids: Sequence[str]) -> str:
         """A script that holds these pending jobs."""
@@ -245,12 +247,12 @@ class Scheduler(ABC):
         return self.act_script(self.release_command or self.unsupported("release"), ids)
 
     def act_script(self, command: str, ids: Sequence[str]) -> str:
-        """A script that gives these ids to one of the three commands."""
+        """A script that runs one of the three commands with these ids."""
         words = self.words(*self.checked_ids(ids))
         return framed(section("act", f"{command} {words} 2>&1 </dev/null"))
 
     def cleanup_script(self, ids: Sequence[str]) -> str | None:
-        """A script that removes what this scheduler's file left on the host for ended jobs."""
+        """A script that removes what is kept on the host for ended jobs, or ``None``."""
         return None
 
     # -- the machine -----------------------------------------------------------
@@ -260,7 +262,7 @@ class Scheduler(ABC):
         self.unsupported("a list of nodes")
 
     def parse_nodes(self, answer: Answer) -> list[Node]:
-        """The nodes; an answer that is no complete one is a ``SchedulerError``, never ``[]``."""
+        """The nodes.  Raises ``SchedulerError`` for an answer that is not complete."""
         self.unsupported("a list of nodes")
 
     def queues_script(self) -> str:
@@ -268,21 +270,21 @@ class Scheduler(ABC):
         self.unsupported("a list of queues")
 
     def parse_queues(self, answer: Answer) -> list[Queue]:
-        """The queues, in the scheduler's order."""
+        """The queues, in the scheduler's order.  Raises as ``parse_nodes`` does."""
         self.unsupported("a list of queues")
 
     # -- recognising -----------------------------------------------------------
 
     def recognises(self, stdout: str, stderr: str = "", command: str | None = None) -> bool:
-        """True where this output could have come from this scheduler's commands."""
+        """Whether this output may come from this scheduler's commands."""
         return False
 
     # -- what the files share --------------------------------------------------
 
     def unsupported(self, what: str) -> NoReturn:
-        """Raise the error that says so; nothing was sent."""
+        """Raise ``SchedulerError`` of kind ``unsupported``; nothing was sent."""
         raise SchedulerError(
-            f"the scheduler {self.name} has no support here for {what}",
+            f"the scheduler {self.name} does not support {what}",
             kind="unsupported",
             sent="no",
         )
@@ -292,27 +294,27 @@ class Scheduler(ABC):
         return find_rule(self.rules, *texts)
 
     def outcome_of(self, text: str) -> CancelOutcome:
-        """What the words about one job mean for the wish to act on it."""
+        """The outcome that a text about one job stands for."""
         found = self.find_rule(text)
         return outcome_of_kind(found.kind if found is not None else None)
 
     def one_section(self, answer: Answer) -> Section:
-        """The answer of one section, or one without a frame (its mark is empty).
+        """The first section, or the whole of an answer without a frame (the mark is then empty).
 
-        Raises ``SchedulerError`` where the command failed or said nothing.
+        Raises ``SchedulerError`` if the command failed or printed nothing.
         """
         sections = read_frame(answer.stdout)
-        one = sections[0] if sections else Section("", answer.stdout, answer.returncode, "")
-        if one.returncode != 0 or not one.text.strip():
-            raise self.error(one.answer(answer.stderr))
-        return one
+        part = sections[0] if sections else Section("", answer.stdout, answer.returncode, "")
+        if part.returncode != 0 or not part.text.strip():
+            raise self.error(part.answer(answer.stderr))
+        return part
 
     def one_text(self, answer: Answer) -> str:
         """The text of ``one_section``."""
         return self.one_section(answer).text
 
     def message(self, answer: Answer) -> str:
-        """What an error says, in one line: all its lines that say something, up to a bound."""
+        """The error text in one line: all its lines with letters or digits, up to a limit."""
         return joined_lines(*ends(answer.stderr, answer.stdout), skip=self.noise)
 
     def error(
@@ -323,10 +325,11 @@ class Scheduler(ABC):
         message: str | None = None,
         asks: bool = True,
     ) -> SchedulerError:
-        """The error that an answer is.
+        """The ``SchedulerError`` for an answer.
 
-        Its kind by the rules.  For one that ``asks``, and may be asked again, it is ``transient``
-        for want of a rule, or where none says that it is final; for one that acts ``parse_error``.
+        The rules tell its kind.  Where none fits, it is ``transient`` for a query (``asks``), which
+        may be repeated, and ``parse_error`` for a command that acts; a query's error stays
+        ``transient`` unless its rule is ``final``.
         """
         found = self.find_rule(answer.stderr, answer.stdout)
         if kind is None:
@@ -349,10 +352,10 @@ class Scheduler(ABC):
         return None if requested is None else [str(JobId.parse(job_id)) for job_id in requested]
 
     def checked_ids(self, ids: Iterable[str]) -> list[str]:
-        """The ids without doubles; ``InputError`` for none at all or what is no id."""
+        """The ids without doubles.  Raises ``InputError`` for no ids, and for what is not an id."""
         if isinstance(ids, str):
             ids = (ids,)
-        found = list(dict.fromkeys(str(JobId.parse(one)) for one in ids))
+        found = list(dict.fromkeys(str(JobId.parse(job_id)) for job_id in ids))
         if not found:
             raise InputError("no job ids given")
         return found

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
 from email.utils import parsedate_tz
 
+from ..commands import quoting
+from ..commands.quoting import to_text
 from ..errors import InputError
 
 __all__ = [
@@ -44,9 +46,13 @@ _MAX_ARRAY = 4_000_000
 _HEAD = 100_000
 
 
+_PLAIN_WORD = re.compile(r"[A-Za-z0-9_@%+:,./-]+")
+
+
 def quote(word: str) -> str:
-    """One word of a POSIX shell command line."""
-    return shlex.quote(word)
+    """One word of a POSIX shell command line, as the rest of the package quotes it."""
+    # Ids come by the ten thousand, and are plain.
+    return word if _PLAIN_WORD.fullmatch(word) else to_text(quoting.quote(word))
 
 
 def shell_path(path: str) -> str:
@@ -388,8 +394,8 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "e": "\x1b", 
 def _unescaped(found: re.Match[str]) -> str:
     """``$'\\x1f'`` as bash reads it, quoted in the common way."""
 
-    def letter(one: re.Match[str]) -> str:
-        code = one[1]
+    def letter(match: re.Match[str]) -> str:
+        code = match[1]
         if code[0] == "x" and len(code) > 1:
             return chr(int(code[1:], 16))
         if code[0] in "01234567":
@@ -414,7 +420,7 @@ def command_words(command: str | None, programs: Iterable[str]) -> list[str]:
     for place, word in enumerate(words):
         if word.rsplit("/", 1)[-1] in wanted:
             rest = words[place:]
-            ends = [at for at, one in enumerate(rest) if one in ("|", "||", "&&", ";")]
+            ends = [at for at, token in enumerate(rest) if token in ("|", "||", "&&", ";")]
             return rest[: ends[0]] if ends else rest
         if not _ASSIGNMENT.fullmatch(word) and place > 8:
             break

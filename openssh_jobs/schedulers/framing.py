@@ -1,7 +1,7 @@
 """Frames: a script whose output shows whether it arrived whole, and in which parts.  Pure.
 
-A frame proves an answer complete: it begins with a line that names a number nobody could know
-beforehand (a job's name may hold anything), and each part says how its command ended.
+A frame proves that an answer is complete: it begins with a random number (a job's name may hold
+anything else), and each part says how its command ended.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def as_is(text: str) -> scripts.Shell:
 
 
 def framed(*parts: str) -> str:
-    """A script of several parts whose output ``read_frame`` can tell to be whole.
+    """A script of several parts, of whose output ``read_frame`` can tell whether it is complete.
 
     ``$oj`` is the unguessable mark, which the parts may use as a separator.
     """

@@ -53,8 +53,8 @@ def outcomes_for(
         return dict(said)
     parsed = [(JobId.parse(key), outcome) for key, outcome in said.items()]
     found: dict[str, CancelOutcome] = {}
-    for one in requested:
-        job_id = JobId.parse(one)
+    for text in requested:
+        job_id = JobId.parse(text)
         found[str(job_id)] = next(
             (outcome for key, outcome in parsed if key.matches(job_id)), otherwise
         )

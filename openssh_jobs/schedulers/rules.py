@@ -77,10 +77,7 @@ _ENDS = 4096
 
 
 def ends(*texts: str) -> list[str]:
-    """The texts that are not empty, long ones without their middle.
-
-    An error is short; a listing of 100,000 jobs need not be searched for one.
-    """
+    """The texts that are not empty, long ones without their middle: error texts are short."""
     return [
         text if len(text) <= 2 * _ENDS else f"{text[:_ENDS]}\n{text[-_ENDS:]}"
         for text in texts
@@ -91,9 +88,9 @@ def ends(*texts: str) -> list[str]:
 def find_rule(rules: Iterable[Rule], *texts: str) -> Rule | None:
     """The first rule, the common ones last, that fits any of these texts."""
     parts = ends(*texts)
-    for one in (*rules, *COMMON_RULES):
-        if any(one.pattern.search(text) for text in parts):
-            return one
+    for rule in (*rules, *COMMON_RULES):
+        if any(rule.pattern.search(text) for text in parts):
+            return rule
     return None
 
 

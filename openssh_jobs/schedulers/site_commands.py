@@ -55,7 +55,7 @@ class Custom(Scheduler):
     # -- submitting ----------------------------------------------------------
 
     def submit_script(self, request: SubmitRequest) -> str:
-        """The site's command with the script behind it; wishes beyond the script are refused."""
+        """The site's command with the script behind it; options of the scheduler are refused."""
         if self._commands.submit is None:
             return self.base.submit_script(request)
         plain = SubmitRequest(
@@ -75,15 +75,15 @@ class Custom(Scheduler):
         return f"{self._commands.submit}{words} {shell_path(request.script)} </dev/null\n"
 
     def check_script(self, request: SubmitRequest, script: bytes) -> None:
-        """That of the scheduler itself."""
+        """As the scheduler behind it."""
         self.base.check_script(request, script)
 
     def needs_script(self, request: SubmitRequest) -> bool:
-        """That of the scheduler itself."""
+        """As the scheduler behind it."""
         return self.base.needs_script(request)
 
     def parse_submit(self, answer: Answer) -> str:
-        """The scheduler's own reading."""
+        """As the scheduler behind it."""
         return self.base.parse_submit(answer)
 
     def submitted_ids(self, stdout: str) -> list[str]:
@@ -112,16 +112,16 @@ class Custom(Scheduler):
             return self.base.parse_status(
                 answer, requested=requested, command=command, timezone=timezone
             )
-        (one,) = sections
+        (part,) = sections
         snapshot = self.base.parse_status(
-            one.answer(answer.stderr),
+            part.answer(answer.stderr),
             command=self._last_command(),
             timezone=timezone,
         )
         if requested is None:
             return snapshot
         whole = snapshot.error is None and not snapshot.unparsed
-        found = snapshot.select([str(JobId.parse(one)) for one in requested], covered=whole)
+        found = snapshot.select([str(JobId.parse(job_id)) for job_id in requested], covered=whole)
         return replace(found, unparsed=snapshot.unparsed)
 
     def _last_command(self) -> str:
@@ -155,13 +155,13 @@ class Custom(Scheduler):
             raise self.error(answer, kind="transport")
         known: dict[str, JobStatus] = {}
         failed: SchedulerError | None = None
-        for one in reversed(sections):
-            part = one.answer(answer.stderr)
+        for part in reversed(sections):
+            own = part.answer(answer.stderr)
             try:
-                if one.name == "history":
-                    found = self.base.parse_history(part, requested=wanted, since=since)
+                if part.name == "history":
+                    found = self.base.parse_history(own, requested=wanted, since=since)
                 else:
-                    found = self.base.parse_status(part, requested=wanted)
+                    found = self.base.parse_status(own, requested=wanted)
             except SchedulerError as error:
                 failed = failed or error
                 continue
@@ -175,31 +175,31 @@ class Custom(Scheduler):
         return Snapshot(known=known, error=failed, source="accounting")
 
     def accounting_script(self) -> str | None:
-        """The scheduler's own."""
+        """As the scheduler behind it."""
         return self.base.accounting_script()
 
     def parse_accounting(self, answer: Answer) -> bool | None:
-        """The scheduler's own reading."""
+        """As the scheduler behind it."""
         return self.base.parse_accounting(answer)
 
     def usual_paths(self, job_id: str, name: str) -> tuple[str, str] | None:
-        """That of the scheduler itself."""
+        """As the scheduler behind it."""
         return self.base.usual_paths(job_id, name)
 
     def names_in_directory(self, job_id: str, name: str | None) -> tuple[str, str] | None:
-        """That of the scheduler itself."""
+        """As the scheduler behind it."""
         return self.base.names_in_directory(job_id, name)
 
     def actual_path(self, path: str, job_id: str, nodes: Sequence[str] | None) -> str | None:
-        """That of the scheduler itself."""
+        """As the scheduler behind it."""
         return self.base.actual_path(path, job_id, nodes)
 
     def detail_script(self, job_id: str) -> str | None:
-        """The scheduler's own."""
+        """As the scheduler behind it."""
         return self.base.detail_script(job_id)
 
     def parse_detail(self, answer: Answer) -> JobStatus:
-        """The scheduler's own."""
+        """As the scheduler behind it."""
         return self.base.parse_detail(answer)
 
     # -- acting --------------------------------------------------------------
@@ -208,25 +208,25 @@ class Custom(Scheduler):
         """The site's command with the ids behind it."""
         if self._commands.cancel is None:
             return self.base.cancel_script(ids)
-        words = " ".join(quote(one) for one in self.checked_ids(ids))
+        words = " ".join(quote(job_id) for job_id in self.checked_ids(ids))
         return f"{self._commands.cancel} {words} </dev/null\n"
 
     def parse_cancel(
         self, answer: Answer, *, requested: Iterable[str] | None = None
     ) -> dict[str, CancelOutcome]:
-        """The scheduler's own reading."""
+        """As the scheduler behind it."""
         return self.base.parse_cancel(answer, requested=requested)
 
     def cleanup_script(self, ids: Sequence[str]) -> str | None:
-        """The scheduler's own."""
+        """As the scheduler behind it."""
         return self.base.cleanup_script(ids)
 
     def hold_script(self, ids: Sequence[str]) -> str:
-        """The scheduler's own."""
+        """As the scheduler behind it."""
         return self.base.hold_script(ids)
 
     def release_script(self, ids: Sequence[str]) -> str:
-        """The scheduler's own."""
+        """As the scheduler behind it."""
         return self.base.release_script(ids)
 
     # -- the machine -----------------------------------------------------------
@@ -238,13 +238,13 @@ class Custom(Scheduler):
         return f"{self._commands.nodes}\n"
 
     def parse_nodes(self, answer: Answer) -> list[Node]:
-        """The scheduler's own reading."""
+        """As the scheduler behind it."""
         return self.base.parse_nodes(answer)
 
     def queues_script(self) -> str:
-        """The scheduler's own."""
+        """As the scheduler behind it."""
         return self.base.queues_script()
 
     def parse_queues(self, answer: Answer) -> list[Queue]:
-        """The scheduler's own."""
+        """As the scheduler behind it."""
         return self.base.parse_queues(answer)

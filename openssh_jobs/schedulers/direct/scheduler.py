@@ -79,7 +79,7 @@ class Direct(Scheduler):
     def submit_script(self, request: SubmitRequest) -> str:
         """Starts the job and ends; what needs a scheduler is refused by name.
 
-        ``cpus``, ``memory`` and ``gpus`` are wishes that nobody here enforces.
+        ``cpus``, ``memory`` and ``gpus`` are accepted and not enforced.
         """
         for what, is_wanted in (
             ("array", request.array is not None),
@@ -142,10 +142,10 @@ class Direct(Scheduler):
 
     def _numbers(self, ids: Iterable[str]) -> list[str]:
         found = self.checked_ids(ids)
-        for one in found:
-            if not is_number(one):
-                raise InputError(f"the id of a job without a scheduler is a number: {one!r}")
-        return [str(int(one)) for one in found]
+        for job_id in found:
+            if not is_number(job_id):
+                raise InputError(f"the id of a job without a scheduler is a number: {job_id!r}")
+        return [str(int(job_id)) for job_id in found]
 
     def parse_status(
         self,
@@ -163,9 +163,9 @@ class Direct(Scheduler):
         known: dict[str, JobStatus] = {}
         unparsed: list[str] = []
         seen: set[str] = set()
-        for one in sections:
-            for record in one.text.split(f"{one.mark}|")[1:]:
-                status, job_id = _read_record(record, one)
+        for part in sections:
+            for record in part.text.split(f"{part.mark}|")[1:]:
+                status, job_id = _read_record(record, part)
                 if job_id is None:
                     unparsed.append(record[:1000])
                     continue
@@ -175,13 +175,13 @@ class Direct(Scheduler):
         snapshot = Snapshot(known=known, unparsed=tuple(unparsed))
         if wanted is None:
             return snapshot
-        return snapshot.select(wanted, covered=lambda one: one.text in seen)
+        return snapshot.select(wanted, covered=lambda asked: asked.text in seen)
 
     def _ps(self, answer: Answer, wanted: list[str] | None) -> Snapshot:
         lines = answer.stdout.splitlines()
         header = lines[0].split() if lines else []
         state_at = next(
-            (header.index(one) for one in ("STAT", "S", "STATE") if one in header), None
+            (header.index(name) for name in ("STAT", "S", "STATE") if name in header), None
         )
         if "PID" not in header or state_at is None:
             raise self.error(
@@ -328,9 +328,9 @@ def _launcher() -> str:
     return shell_text("direct/processes") + shell_text("direct/launch")
 
 
-def _read_record(record: str, one: Section) -> tuple[JobStatus | None, str | None]:
+def _read_record(record: str, part: Section) -> tuple[JobStatus | None, str | None]:
     """(status, id) of a record; no status for a job that is not there, no id for nonsense."""
-    text, _, directory = record.partition(f"{one.mark}>")
+    text, _, directory = record.partition(f"{part.mark}>")
     head, _, body = text.partition("\n")
     cells = head.split("|")
     if len(cells) != 3 or not is_number(cells[0]):

@@ -28,12 +28,12 @@ def check_array(text: str | None) -> None:
 def arrays_over(wanted: Iterable[JobId], known: Mapping[str, JobStatus]) -> dict[str, JobStatus]:
     """How those arrays (or ranges of tasks) ended of which no task is left and one ended badly.
 
-    That all tasks ended well is not told: the records of some may still be to come.
+    That all tasks ended well is not said: the records of some may still be missing.
     """
     found: dict[str, JobStatus] = {}
-    for one in wanted:
-        tasks = [status for text, status in known.items() if one.contains(JobId.parse(text))]
-        status = array_status(one.text, tasks, over=True)
+    for job_id in wanted:
+        tasks = [status for text, status in known.items() if job_id.contains(JobId.parse(text))]
+        status = array_status(job_id.text, tasks, over=True)
         if status is not None:
-            found[one.text] = status
+            found[job_id.text] = status
     return found

@@ -55,7 +55,7 @@ def limit_state(said: Mapping[str, str], queues: Limits) -> tuple[JobState, str 
         name
         for name in _NAMES
         for limit in (_limit(name, asked.get(name)), _limit(name, queue.get(name)))
-        # Memory is asked for by the slot.  A time is told in whole seconds.
+        # Memory is asked for by the slot.  Times are whole seconds.
         if limit is not None and (spent[name] or 0) >= limit * (slots if name == "h_vmem" else 1)
     }
     if reached == {"h_vmem"}:

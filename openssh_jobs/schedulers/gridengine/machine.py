@@ -53,9 +53,9 @@ def _with_queues(node: Node, queues: list[tuple[str, int, int, str]]) -> Node:
     used = sum(row[1] for row in queues)
     letters = [row[3] for row in queues]
     state = node.state
-    if state == "down" or all("u" in one for one in letters):
+    if state == "down" or all("u" in letter for letter in letters):
         state = "down"
-    elif all("d" in one or "D" in one or "E" in one for one in letters):
+    elif all("d" in letter or "D" in letter or "E" in letter for letter in letters):
         state = "draining" if used else "drained"
     elif used:
         state = "allocated" if node.cpus is not None and used >= node.cpus else "mixed"
@@ -101,9 +101,9 @@ def read_unheard(text: str) -> set[str]:
 
 
 def unheard(status: JobStatus, places: Collection[str]) -> JobStatus:
-    """A job as it is to be told, where ``places`` are queues whose hosts are silent.
+    """A job's status where ``places`` are the queues whose hosts do not answer.
 
-    The queue goes on calling it running; whether it runs nobody knows.
+    The queue goes on calling such a job running; its state is unknown.
     """
     node = status.nodes[0] if status.nodes else None
     has_begun = status.state in (JobState.RUNNING, JobState.SUSPENDED, JobState.COMPLETING)

@@ -60,7 +60,9 @@ def read(text: str, zone: tzinfo | None) -> JobRows | None:
     found = _BEGINS.search(text)
     kind = (found["block"] or found["element"]) if found is not None else ""
     if kind == "unknown_jobs":
-        gone = {one for names in fields(text).values() for one in names if is_number(one.strip())}
+        gone = {
+            name for names in fields(text).values() for name in names if is_number(name.strip())
+        }
         return JobRows(gone=gone)
     if kind == "detailed_job_info":
         return _read_details_xml(_element(text, kind))
@@ -179,7 +181,7 @@ def _row_without_date(line: str, header: list[str]) -> JobStatus | None:
     state = state_of(cell["state"])
     if state is None or not is_number(cells[0]):
         return None
-    place = next((one for one in cells if "@" in one), None)
+    place = next((text for text in cells if "@" in text), None)
     after = cells[cells.index(place) + 2 :] if place is not None else []
     return JobStatus(
         _task_id(cells[0], after[0] if after else None),
@@ -290,7 +292,7 @@ _IS_HELD = re.compile(r"^(?:scheduling info:)?\s+[Jj]ob is in hold state\b", re.
 
 
 def _read_details(text: str, zone: tzinfo | None) -> JobRows:
-    """``qstat -j``.  Of a job with two blocks nobody can tell which is real."""
+    """``qstat -j``.  Of two blocks of one job it is unknown which is real."""
     rows = JobRows()
     twice: set[str] = set()
     for block in _blocks(text):
@@ -314,7 +316,7 @@ def read_detail(text: str, number: str, zone: tzinfo | None) -> JobStatus | None
 
 
 def _detail(block: str, zone: tzinfo | None) -> JobStatus | None:
-    """It does not print a state (Univa's does): that is told from what else is there."""
+    """The state, which only Univa's prints, follows from the other fields."""
     said: dict[str, str] = {}
     for line in block.split("\n"):
         found = re.match(r"([a-zA-Z_][\w ()-]{0,60}?)\s{0,60}[0-9]{0,18}:\s+(.*)", line)
@@ -414,7 +416,7 @@ def read_accounting(
 
 
 # The numbers of "failed", sge_status(5): migrated or rescheduled; and not started, which puts the
-# job into the error state, from where somebody can let it start again.
+# job into the error state, from which it can be released to start again.
 _SENT_BACK = frozenset((24, 25))
 _NO_ENDS = _SENT_BACK | {*range(1, 12), *range(26, 32)}
 
@@ -475,7 +477,7 @@ _MEASURED = ("ru_wallclock", "ru_utime", "ru_stime", "ru_maxrss", "ru_minflt", "
 def _has_run(said: Mapping[str, str]) -> bool:
     """Whether its host measured anything: no process begins without a page fault."""
     told = [re.match(r"[0-9]+(?:\.[0-9]+)?", said[name]) for name in _MEASURED if name in said]
-    return len(told) < len(_MEASURED) or any(one is None or float(one[0]) for one in told)
+    return len(told) < len(_MEASURED) or any(text is None or float(text[0]) for text in told)
 
 
 def _when(text: str | None, zone: tzinfo | None) -> datetime | None:

@@ -32,7 +32,7 @@ def _output_path(number: str, said: Mapping[str, str], key: str, letter: str) ->
     home, told = said.get("sge_o_home"), said.get(key, "").strip()
     if told:
         # HOST:HOST:PATH, a comma between several, none in a path.
-        places = [one.split(":", 2) for one in told.split(",")]
+        places = [text.split(":", 2) for text in told.split(",")]
         if len(places) != 1 or len(places[0]) != 3 or places[0][0] != "NONE":
             return None  # it depends on the node
         path = places[0][2]

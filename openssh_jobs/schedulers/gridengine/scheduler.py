@@ -140,7 +140,10 @@ class GridEngine(Scheduler):
             ("-l", f"h_vmem={request.memory}" if request.memory else None),
             ("-o", _path(request.stdout_path)),
             ("-e", _path(request.stderr_path)),
-            ("-hold_jid", ",".join(JobId.parse(one).number for one in request.after_any) or None),
+            (
+                "-hold_jid",
+                ",".join(JobId.parse(job_id).number for job_id in request.after_any) or None,
+            ),
         ):
             if value is not None:
                 words += [option, str(value)]
@@ -163,9 +166,9 @@ class GridEngine(Scheduler):
         on calling their jobs running.  Where any waits for another one, one for those that are
         also held.  Where any did not start, some for the reasons.
         """
-        mine = {JobId.parse(one).number for one in self.checked_ids(ids)} if ids else ()
+        mine = {JobId.parse(job_id).number for job_id in self.checked_ids(ids)} if ids else ()
         who = "'*'" if all_users else '"$(id -un)"'
-        # An error stays until somebody clears it: who asks for few jobs is told of those.
+        # An error stays until it is cleared: with few ids only their reasons are asked for.
         wanted = "|".join(sorted(mine)) if 0 < len(mine) <= _FEW else "[0-9]+"
         silent = section("silent", f"qstat -f -qs u -u {who} -xml 2>/dev/null </dev/null")
         held = section("held", f"oj_held {who}")
@@ -210,7 +213,9 @@ class GridEngine(Scheduler):
             if answer.returncode != 0 and _GONE.search(answer.stderr) and wanted is not None:
                 gone = set(re.findall(r"[0-9]+", answer.stderr.partition("exist")[2]))
                 known = rows.known if rows is not None else {}
-                return Snapshot(known=known).select(wanted, covered=lambda one: one.number in gone)
+                return Snapshot(known=known).select(
+                    wanted, covered=lambda job_id: job_id.number in gone
+                )
             if answer.returncode != 0 and (rows is None or not rows.known):
                 raise self.error(answer)
             # An empty queue prints nothing at all; that counts only if qstat was really asked.
@@ -225,18 +230,18 @@ class GridEngine(Scheduler):
         gone = rows.gone
         if wanted is None:
             return snapshot
-        return snapshot.select(wanted, covered=lambda one: is_whole or one.number in gone)
+        return snapshot.select(wanted, covered=lambda job_id: is_whole or job_id.number in gone)
 
     def _add_more(self, rows: output.JobRows, more: Sequence[Section]) -> None:
-        for one in more:
-            if one.name == "reasons":
-                for piece in one.text.split(f"{one.mark}>")[1:]:
+        for part in more:
+            if part.name == "reasons":
+                for piece in part.text.split(f"{part.mark}>")[1:]:
                     number, _, details = piece.partition("\n")
                     output.add_reasons(rows, details, number)
-            if one.name == "held" and one.returncode == 0:
-                output.hold(rows, one.text)
-            if one.name == "silent" and one.returncode == 0:
-                silent = machine.read_unheard(one.text)
+            if part.name == "held" and part.returncode == 0:
+                output.hold(rows, part.text)
+            if part.name == "silent" and part.returncode == 0:
+                silent = machine.read_unheard(part.text)
                 for job_id, status in rows.known.items():
                     rows.known[job_id] = machine.unheard(status, silent)
 
@@ -256,9 +261,9 @@ class GridEngine(Scheduler):
         Of an array also whether the queue has any task of it left.
         """
         parts = [_functions(), "oj_queues=\n"]
-        asked_for = [JobId.parse(one) for one in self.checked_ids(ids)]
-        whole = {one.number for one in asked_for if not is_number(one.proc or "")}
-        for number in dict.fromkeys(one.number for one in asked_for):
+        asked_for = [JobId.parse(job_id) for job_id in self.checked_ids(ids)]
+        whole = {job_id.number for job_id in asked_for if not is_number(job_id.proc or "")}
+        for number in dict.fromkeys(job_id.number for job_id in asked_for):
             asked = f"oj_jobs=$(qacct -j {number} 2>&1 </dev/null)\noj_print"
             parts += [section(f"qacct {number}", asked), "oj_note_queues\n"]
             if number in whole:
@@ -284,21 +289,21 @@ class GridEngine(Scheduler):
         tries: set[str] = set()
         failed: SchedulerError | None = None
         early = since - timedelta(hours=1) if since is not None else None
-        told = next((one.text for one in sections if one.name == "limits"), "")
+        told = next((part.text for part in sections if part.name == "limits"), "")
         over: set[str] = set()
-        for one in sections:
-            word, _, number = one.name.partition(" ")
-            if word == "left" and one.returncode != 0 and _GONE.search(one.text):
+        for part in sections:
+            word, _, number = part.name.partition(" ")
+            if word == "left" and part.returncode != 0 and _GONE.search(part.text):
                 over.add(number)
             if word != "qacct":
                 continue
-            if one.returncode != 0:
-                if "not found" in one.text or "no jobs running since startup" in one.text:
+            if part.returncode != 0:
+                if "not found" in part.text or "no jobs running since startup" in part.text:
                     asked.add(number)
                 else:
-                    failed = self.error(one.answer(answer.stderr))
+                    failed = self.error(part.answer(answer.stderr))
                 continue
-            rows = output.read_accounting(one.text, UTC, limits.read_limits(told), asked=number)
+            rows = output.read_accounting(part.text, UTC, limits.read_limits(told), asked=number)
             unparsed.extend(rows.unparsed)
             asked.add(number)
             tries |= rows.tries
@@ -316,11 +321,17 @@ class GridEngine(Scheduler):
         )
         if requested is None:
             return snapshot
-        wanted = [JobId.parse(one) for one in requested]
+        wanted = [JobId.parse(text) for text in requested]
         if not unparsed:
-            ended = [one for one in wanted if one.number in over and one.text not in known]
+            ended = [
+                asked_id
+                for asked_id in wanted
+                if asked_id.number in over and asked_id.text not in known
+            ]
             known.update(array.arrays_over(ended, known))
-        return snapshot.select(wanted, covered=lambda one: one.number in asked and not unparsed)
+        return snapshot.select(
+            wanted, covered=lambda asked_id: asked_id.number in asked and not unparsed
+        )
 
     def detail_script(self, job_id: str) -> str:
         """``qstat -j``, which does not tell that a job is held; and which of its owner's are."""
@@ -344,8 +355,10 @@ class GridEngine(Scheduler):
         return rows.known[status.job_id]
 
     def usual_paths(self, job_id: str, name: str) -> tuple[str, str]:
-        one = JobId.parse(job_id)
-        stdout, stderr = (paths.usual_path(one.number, one.proc, name, letter) for letter in "oe")
+        parsed = JobId.parse(job_id)
+        stdout, stderr = (
+            paths.usual_path(parsed.number, parsed.proc, name, letter) for letter in "oe"
+        )
         return stdout, stderr
 
     def actual_path(self, path: str, job_id: str, nodes: Sequence[str] | None) -> str | None:
@@ -358,8 +371,8 @@ class GridEngine(Scheduler):
 
     def act_script(self, command: str, ids: Sequence[str]) -> str:
         words: list[str] = []
-        for one in self.checked_ids(ids):
-            job_id = JobId.parse(one)
+        for text in self.checked_ids(ids):
+            job_id = JobId.parse(text)
             words.append(f"{job_id.number}.{job_id.proc}" if job_id.proc else job_id.number)
         return framed(section("act", f"{command} {self.words(*words)} 2>&1 </dev/null"))
 
@@ -370,10 +383,10 @@ class GridEngine(Scheduler):
         sections = read_frame(answer.stdout)
         if sections is None:
             sections = [Section("act", f"{answer.stdout}\n{answer.stderr}", answer.returncode, "")]
-        text = "\n".join(one.text for one in sections)
+        text = "\n".join(part.text for part in sections)
         said = outcomes_by_line(text, _OUTCOMES)
         if not said:
-            code = max((one.returncode for one in sections), default=1)
+            code = max((part.returncode for part in sections), default=1)
             error = self.error(Answer(text, "", code), asks=False)
             if error.kind == "transient" and requested is not None:
                 return outcomes_for(requested, {}, CancelOutcome.TRANSIENT)

@@ -50,7 +50,7 @@ def json_list(text: str) -> list[dict[str, Any]] | None:
             value, end = _DECODER.raw_decode(text, start.end())
         except (ValueError, RecursionError):
             continue
-        if isinstance(value, list) and all(isinstance(one, dict) for one in value):
+        if isinstance(value, list) and all(isinstance(item, dict) for item in value):
             found = [*(found or ()), *value]
     return found
 
@@ -66,7 +66,7 @@ def members(text: str) -> dict[str, tuple[int, int]]:
         cluster = str(number_of(ad.get("ClusterId")))
         listed.setdefault(cluster, set()).add(number_of(ad.get("ProcId")))
         totals[cluster] = max(totals.get(cluster, 0), number_of(ad.get("TotalSubmitProcs")) or 0)
-    return {one: (len(procs), totals[one] or len(procs)) for one, procs in listed.items()}
+    return {number: (len(procs), totals[number] or len(procs)) for number, procs in listed.items()}
 
 
 def _json_lines(text: str, unparsed: list[str]) -> list[dict[str, Any]]:
@@ -118,7 +118,7 @@ def _xml_value(tag: str, argument: str, text: str) -> Any:
     if tag == "b":
         return '"t"' in argument
     if tag == "s":
-        return _ESCAPE.sub(lambda one: _ESCAPES.get(one[1], one[1]), unescape(text))
+        return _ESCAPE.sub(lambda match: _ESCAPES.get(match[1], match[1]), unescape(text))
     try:
         return int(text) if tag == "i" and len(text) < 20 else float(text)
     except ValueError:

@@ -47,7 +47,7 @@ def read(text: str, rows: Rows, command: Sequence[str] = ()) -> bool:
     if wanted is not None:
         return _read_autoformat(text, wanted, rows)
     # The form is that of the first line that has one: a text in a later line may look like any.
-    begins = next((one for one in _BEGINS.finditer(text) if one.lastgroup), None)
+    begins = next((match for match in _BEGINS.finditer(text) if match.lastgroup), None)
     form = begins.lastgroup if begins is not None else None
     if form == "long" and re.search(r"^(?:ClusterId|JobStatus) = ", text, re.MULTILINE):
         for block, ad in long_ads(text):
@@ -98,7 +98,7 @@ def _status(ad: Mapping[str, Any], source: str) -> JobStatus | None:
         elif code == 0:
             state = _S.COMPLETED
         else:
-            reason = "ended, and nobody says how"
+            reason = "ended, and the scheduler does not say how"
     elif number == 3 and source == "accounting":
         state, reason = _S.CANCELLED, _text(ad.get("RemoveReason"))
     elif number in _NUMBERS:
@@ -174,8 +174,8 @@ def _autoformat(words: Sequence[str]) -> tuple[str, list[str]] | None:
                 if name.startswith("-"):
                     break
                 names.append(name)
-            has_id = "j" in letters or {"clusterid", "procid"} <= {one.lower() for one in names}
-            if has_id and "jobstatus" in {one.lower() for one in names}:
+            has_id = "j" in letters or {"clusterid", "procid"} <= {title.lower() for title in names}
+            if has_id and "jobstatus" in {title.lower() for title in names}:
                 return letters, names
     return None
 

@@ -135,9 +135,9 @@ class HTCondor(Scheduler):
 
     def checked_ids(self, ids: Iterable[str]) -> list[str]:
         found = super().checked_ids(ids)
-        for one in found:
-            if not re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", one):
-                raise InputError(f"{one!r} is no job id of HTCondor (88 or 88.0)")
+        for job_id in found:
+            if not re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", job_id):
+                raise InputError(f"{job_id!r} is no job id of HTCondor (88 or 88.0)")
         return found
 
     def status_script(self, ids: Sequence[str] = (), *, all_users: bool = False) -> str:
@@ -147,11 +147,11 @@ class HTCondor(Scheduler):
         else:
             batches = ["-allusers" if all_users else '"$(id -un)"']
         parts: list[str] = []
-        for one in batches:
-            ask = f"condor_q {one} -json -attributes {_ATTRIBUTES} </dev/null"
+        for jobs in batches:
+            ask = f"condor_q {jobs} -json -attributes {_ATTRIBUTES} </dev/null"
             parts.append(section("condor_q", ask))
             # No job is no text at all, with the status 0: how many there are proves it complete.
-            parts.append(section("condor_q-totals", f"condor_q {one} -totals </dev/null"))
+            parts.append(section("condor_q-totals", f"condor_q {jobs} -totals </dev/null"))
         return framed(*parts)
 
     def parse_status(
@@ -268,13 +268,13 @@ class HTCondor(Scheduler):
         whole = self.parse_status(answer)
         early = since - timedelta(hours=1) if since is not None else None
         known = {
-            job_id: one
-            for job_id, one in whole.known.items()
-            if early is None or one.submitted is None or one.submitted >= early
+            job_id: status
+            for job_id, status in whole.known.items()
+            if early is None or status.submitted is None or status.submitted >= early
         }
         asked = None if requested is None else list(requested)
-        clusters = {JobId.parse(one).number for one in asked or ()}
-        for cluster, (listed, total) in members("\n".join(one.text for one in sections)).items():
+        clusters = {JobId.parse(text).number for text in asked or ()}
+        for cluster, (listed, total) in members("\n".join(part.text for part in sections)).items():
             if cluster in clusters and listed < total:
                 reason = f"the history has {listed} of {total} jobs of the cluster"
                 known[cluster] = JobStatus(
@@ -386,8 +386,8 @@ _TOTAL = re.compile(r"^(?:Total for query: )?([0-9]{1,18}) jobs;", re.MULTILINE 
 _ENVIRONMENT = re.compile(r"\s*(?:[+]|MY[.])?(?:get_?)?env(?:ironment)?2?\s*=", re.IGNORECASE)
 
 
-def _total(one: Section) -> int | None:
-    found = _TOTAL.findall(one.text) if one.returncode == 0 else []
+def _total(part: Section) -> int | None:
+    found = _TOTAL.findall(part.text) if part.returncode == 0 else []
     return int(found[-1]) if found else None
 
 

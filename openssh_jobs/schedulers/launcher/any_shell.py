@@ -1,4 +1,4 @@
-"""A launcher where nobody knows beforehand what will run the script: Grid Engine, PBS, Torque.
+"""A launcher for schedulers that may run a script with any shell: Grid Engine, PBS, Torque.
 
 They may run it with the shell of the queue, the login shell of the user, the one that ``-S`` names
 (here, in the script, or in a file of the site's), or the one of its first line; as a file or on
@@ -146,7 +146,7 @@ def _named_shells(script: bytes, how: Convention, options: Sequence[str]) -> lis
     if not places:
         return []
     named = words[places[-1] + 1].split(",")
-    return [one.partition("@")[0].rpartition(":")[2] for one in named if one]
+    return [path.partition("@")[0].rpartition(":")[2] for path in named if path]
 
 
 def _split(line: str) -> list[str]:

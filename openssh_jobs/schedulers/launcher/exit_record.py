@@ -94,29 +94,29 @@ def read_records(answer: str) -> dict[str, SubmissionRecords] | None:
         elif line == "refused":
             at.refused = True
         else:
-            one = _LINE.fullmatch(line)
-            if one is not None and (one["code"] is not None) == (one["what"] == "exit"):
-                _note(at, one)
+            match = _LINE.fullmatch(line)
+            if match is not None and (match["code"] is not None) == (match["what"] == "exit"):
+                _note(at, match)
     return found
 
 
-def _note(at: SubmissionRecords, one: re.Match[str]) -> None:
-    key = one["job"], None if one["member"] == "-" else one["member"]
-    restart = int(one["restart"])
+def _note(at: SubmissionRecords, match: re.Match[str]) -> None:
+    key = match["job"], None if match["member"] == "-" else match["member"]
+    restart = int(match["restart"])
     before = at.runs.get(key)
     if before is not None and before.restart > restart:
         return  # of an earlier run
     kept = before if before is not None and before.restart == restart else Run(restart=restart)
-    if one["what"] == "start":
-        at.members = max(at.members, int(one["members"]))
+    if match["what"] == "start":
+        at.members = max(at.members, int(match["members"]))
         at.runs[key] = Run(
-            restart=restart, node=one["node"], started=epoch(int(one["started"])),
+            restart=restart, node=match["node"], started=epoch(int(match["started"])),
             code=kept.code, ended=kept.ended,
         )  # fmt: skip
     else:
         at.runs[key] = Run(
             restart=restart, node=kept.node, started=kept.started,
-            code=int(one["code"]), ended=epoch(int(one["ended"])),
+            code=int(match["code"]), ended=epoch(int(match["ended"])),
         )  # fmt: skip
 
 
@@ -136,10 +136,12 @@ def status_from_records(
     run = records.runs.get((number, member))
     if run is not None:
         return _status(job_id, [run])
-    runs = [one for (job, index), one in records.runs.items() if job == number and index]
+    runs = [
+        member_run for (job, index), member_run in records.runs.items() if job == number and index
+    ]
     if member is not None or not runs:
         return "no exit record was written: it never started"
-    ended = [one for one in runs if one.code is not None]
+    ended = [member_run for member_run in runs if member_run.code is not None]
     if not records.members or len(ended) != records.members:
         size = records.members or "an unknown number of"
         return f"{len(ended)} of {size} members of the array wrote how they ended"
@@ -147,14 +149,14 @@ def status_from_records(
 
 
 def _status(job_id: str, runs: Sequence[Run]) -> JobStatus | str:
-    worst = max(runs, key=lambda one: one.code or 0)
-    if any(one.code is None for one in runs):
-        open_run = next(one for one in runs if one.code is None)
+    worst = max(runs, key=lambda run: run.code or 0)
+    if any(run.code is None for run in runs):
+        open_run = next(run for run in runs if run.code is None)
         return f"started on {open_run.node}, no exit was written: killed, or the node died"
     code = worst.code or 0
-    started, ended = _all(one.started for one in runs), _all(one.ended for one in runs)
+    started, ended = _all(run.started for run in runs), _all(run.ended for run in runs)
     first, last = min(started, default=None), max(ended, default=None)
-    nodes = tuple(dict.fromkeys(one.node for one in runs if one.node))
+    nodes = tuple(dict.fromkeys(run.node for run in runs if run.node))
     return JobStatus(
         job_id,
         JobState.FAILED if code else JobState.COMPLETED,
@@ -165,10 +167,10 @@ def _status(job_id: str, runs: Sequence[Run]) -> JobStatus | str:
         started=first,
         ended=last,
         elapsed=last - first if first and last and last >= first else None,
-        restarts=max(one.restart for one in runs) or None,
+        restarts=max(run.restart for run in runs) or None,
         source="marker",
     )
 
 
 def _all(times: Iterable[datetime | None]) -> list[datetime]:
-    return [one for one in times if one is not None]
+    return [time for time in times if time is not None]

@@ -34,11 +34,11 @@ class Convention:
     ``None`` where there can be none.  ``spooled``: the file name that the script has when it runs,
     ``None`` for its own.  ``job``, ``member``, ``restart``, ``members``, ``node``: shell words for
     the job's number, the number in the array (empty outside one), the count of restarts (empty for
-    none), the size of the array (empty where nobody says) and the node's name.  ``owner``: the
+    none), the size of the array (empty where it is unknown) and the node's name.  ``owner``: the
     job's id as the submit command printed it, ``None`` where that is ``job``.
 
-    ``prefix``: what a directive begins with, for a scheduler of which nobody knows beforehand what
-    it will run the script with; ``None`` where the first line says it.  See any_shell.py.
+    ``prefix``: what a directive begins with, for a scheduler that may run the script with any
+    shell; ``None`` where the first line names it.  See any_shell.py.
     ``brings_environment``: jobs do not get the environment of the submit command, so variables come
     by a file beside the launcher.  ``is_better``: what the job wrote of its end is believed where
     the scheduler says another exit code.
@@ -121,7 +121,7 @@ def wrap(
     ``directory``: where the marker goes, absolute.  ``body``: the script's path.  ``members``: the
     size of the array as it was asked for.  ``bash``: whether there is a /bin/bash, which hands on
     exported shell functions that dash would lose.  ``None``: the scheduler would refuse the script,
-    or nobody knows what would run it.
+    or it is not known what would run it.
     """
     if b"\r\n" in script or "\0" in directory + body:
         return None

@@ -315,7 +315,7 @@ def _record(record: Mapping[str, Any]) -> JobStatus | None:
         "user": get("USER"),
         "queue": get("QUEUE"),
         "account": get("PROJ_NAME") or get("PROJECT"),
-        "nodes": tuple(dict.fromkeys(re.sub(r"^[0-9]+\*", "", one) for one in hosts if one))
+        "nodes": tuple(dict.fromkeys(re.sub(r"^[0-9]+\*", "", host) for host in hosts if host))
         or None,
         "cpus": whole_number(get("SLOTS")),
         "exit_code": 0 if raw == "DONE" else code if state is _S.FAILED else None,
@@ -373,7 +373,7 @@ def _long_status(job_id: str, record: str) -> JobStatus | None:
     if len(raw) > 1:
         return JobStatus(job_id, _S.UNKNOWN, reason=TWICE, source="queue")
     stat = next(iter(raw), None)
-    last = next((one for one in reversed(events) if _TURN.match(one)), "").lower()
+    last = next((event for event in reversed(events) if _TURN.match(event)), "").lower()
     if stat is not None:
         state = _STATES.get(stat)
     elif last.startswith(("done suc", "completed <done>")):

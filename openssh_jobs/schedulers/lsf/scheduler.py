@@ -174,10 +174,10 @@ class LSF(Scheduler):
         """bsub(1) hands the environment on, but for what -env and -L (and LSF itself) leave out."""
         if not request.env_names:
             return ""
-        lost = [one for one in request.env_names if re.match(r"HOME\Z|LSB?_|LSF_", one)]
+        lost = [name for name in request.env_names if re.match(r"HOME\Z|LSB?_|LSF_", name)]
         if lost:
             self.unsupported(f"env with {', '.join(lost)}: LSF sets these itself")
-        if any(re.match(r"-(?:env|L)\b", one) for one in request.options):
+        if any(re.match(r"-(?:env|L)\b", option) for option in request.options):
             self.unsupported("env beside the option -env or -L, which may leave it out")
         why = "-env or -L, which may leave out the variables of env="
         return _refuse_directive("env|L", path, why)
@@ -190,9 +190,9 @@ class LSF(Scheduler):
 
     def checked_ids(self, ids: Iterable[str]) -> list[str]:
         found = super().checked_ids(ids)
-        for one in found:
-            if not re.fullmatch(r"[0-9]+(?:\[[0-9,:\-]+\])?", one):
-                raise InputError(f"{one!r} is no job id of LSF (123, 123[4] or 123[1-10])")
+        for job_id in found:
+            if not re.fullmatch(r"[0-9]+(?:\[[0-9,:\-]+\])?", job_id):
+                raise InputError(f"{job_id!r} is no job id of LSF (123, 123[4] or 123[1-10])")
         return found
 
     def status_script(self, ids: Sequence[str] = (), *, all_users: bool = False) -> str:
@@ -234,7 +234,7 @@ class LSF(Scheduler):
             sections = [Section("bjobs", answer.stdout, answer.returncode, "")]
         # In an answer of ours the listings hold users' texts: what LSF says itself is on stderr.
         said = answer.stderr if is_framed else f"{answer.stderr}\n{answer.stdout}"
-        gone = [JobId.parse(one) for one in GONE.findall(said)]
+        gone = [JobId.parse(text) for text in GONE.findall(said)]
         none_at_all = NONE.search(said)
         columns = columns_of_command(command_words(command, ("bjobs",)))
         rows = Rows()
@@ -293,8 +293,8 @@ class LSF(Scheduler):
         """
         checked = self.checked_ids(ids)
         parts = [
-            section(f"bhist {one}", f"bhist -n 0 -l {self.words(one)} 2>&1 </dev/null")
-            for one in checked[:_HISTORIES]
+            section(f"bhist {job_id}", f"bhist -n 0 -l {self.words(job_id)} 2>&1 </dev/null")
+            for job_id in checked[:_HISTORIES]
         ]
         for batch in chunks(checked[_HISTORIES:]):
             ask = f"bhist -n 0 -l {self.words(*batch)} 2>&1 </dev/null"
@@ -474,12 +474,12 @@ def _memory(value: int | str | None) -> str | None:
 
 def _dependency(request: SubmitRequest) -> str | None:
     parts = [
-        f"{word}({JobId.parse(one).text})"
+        f"{word}({JobId.parse(job_id).text})"
         for word, ids in (
             ("done", request.after_ok),
             ("ended", request.after_any),
             ("exit", request.after_failed),
         )
-        for one in ids
+        for job_id in ids
     ]
     return " && ".join(parts) or None

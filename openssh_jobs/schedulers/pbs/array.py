@@ -43,7 +43,7 @@ def array_of(status: JobStatus, said: Mapping[str, str], members: Sequence[JobSt
     size = len(expand_array(asked))
     told = _counts(said.get("array_state_count")) if len(members) < size or not size else None
     reason = told or _count(members, size)
-    active = [one for one in members if one.state.is_active]
+    active = [member for member in members if member.state.is_active]
     if said["job_state"] not in _OVER or active:
         own = status.state
         if said["job_state"] == "Q" and said.get("Hold_Types", "n") != "n":
@@ -54,7 +54,7 @@ def array_of(status: JobStatus, said: Mapping[str, str], members: Sequence[JobSt
         )
     state, why = _end(_own_end(said), members, size)
     comment = said.get("comment")
-    codes = [one.exit_code for one in members if one.exit_code]
+    codes = [member.exit_code for member in members if member.exit_code]
     code = 0 if state is _S.COMPLETED else max(codes, default=None) if codes else None
     return status.replace(
         state=state,
@@ -70,10 +70,10 @@ def _own_end(said: Mapping[str, str]) -> JobState | None:
     comment = said.get("comment", "")
     found = [_ENDS.get(said.get("substate", ""))]
     found.append(next((state for word, state in _COMMENTS if word.search(comment)), None))
-    ends = [one for one in found if one is not None]
-    for one in (_S.CANCELLED, _S.FAILED, _S.COMPLETED):
-        if one in ends:
-            return one
+    ends = [end for end in found if end is not None]
+    for end in (_S.CANCELLED, _S.FAILED, _S.COMPLETED):
+        if end in ends:
+            return end
     return None
 
 
@@ -83,20 +83,20 @@ def _end(
     """How an array ended of which no member is active."""
     if own is _S.CANCELLED:
         return own, None
-    bad = next((state for state in _BAD if any(one.state is state for one in members)), None)
+    bad = next((state for state in _BAD if any(member.state is state for member in members)), None)
     if bad is not None:
         return bad, None
     if own is _S.FAILED:
         return own, None
-    # All that is listed ended well; what is not listed, or not told, may have failed.
-    lost = [one for one in members if one.state is not _S.COMPLETED]
+    # All that is listed ended well; an element that is not listed may have failed.
+    lost = [member for member in members if member.state is not _S.COMPLETED]
     if own is _S.COMPLETED and not lost:
         return own, None
     if members and not lost and len(members) == size:
         return _S.COMPLETED, None
     if lost:
         return _S.UNKNOWN, lost[0].reason
-    return _S.UNKNOWN, "it is over, and nobody says how its members ended"
+    return _S.UNKNOWN, "it is over, and the scheduler does not say how its members ended"
 
 
 def _active(
@@ -126,7 +126,7 @@ def _counts(text: str | None) -> str | None:
 
 
 def _count(members: Iterable[JobStatus], size: int) -> str | None:
-    states = [one.state for one in members]
+    states = [member.state for member in members]
     if not states:
         return f"{size} members" if size else None
     parts = [f"{states.count(state)} {state.value}" for state in sorted(set(states))]
@@ -138,7 +138,7 @@ def _count(members: Iterable[JobStatus], size: int) -> str | None:
 def array_of_members(job_id: str, members: Sequence[JobStatus]) -> JobStatus | None:
     """An array without a record of its own; ``None`` where none of these members is active."""
     found = array_status(job_id, members)
-    if found is None or not any(one.state.is_active for one in members):
+    if found is None or not any(member.state.is_active for member in members):
         return None
     first = members[0]
     end = f"-{JobId.parse(first.job_id).tasks}"
@@ -157,7 +157,7 @@ def members_of(job_id: str, known: Mapping[str, JobStatus]) -> list[JobStatus]:
     array = JobId.parse(job_id)
     found: dict[str, JobStatus] = {}
     for text, status in known.items():
-        one = JobId.parse(text)
-        if one.tasks is not None and is_number(one.tasks) and array.contains(one):
-            found[one.tasks] = status
+        parsed = JobId.parse(text)
+        if parsed.tasks is not None and is_number(parsed.tasks) and array.contains(parsed):
+            found[parsed.tasks] = status
     return list(found.values())

@@ -28,7 +28,7 @@ _WORKDIR = re.compile(r'\s*"PBS_O_WORKDIR"\s*:\s*"((?:[^"\\])*)"')
 def load(text: str) -> Any:
     """What the text says; ``ValueError`` where it is beyond mending.
 
-    Of a key that stands twice in one object nobody knows which is meant: its value is ``None``.
+    Of a key that stands twice in one object it is not known which is meant: its value is ``None``.
     """
     if len(_HEAD.findall(text)) > 1:
         return _load_several(text)
@@ -78,7 +78,7 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _with_good_escapes(text: str) -> str:
-    return _BACKSLASH.sub(lambda one: one[1] or r"\\", text)
+    return _BACKSLASH.sub(lambda match: match[1] or r"\\", text)
 
 
 def _mended_lines(text: str) -> Iterator[str]:

@@ -53,7 +53,7 @@ def read_nodes(text: str) -> list[Node]:
 def _node(name: str, said: Mapping[str, str]) -> Node:
     words = [word.strip() for word in said["state"].split(",")]
     states = {_NODE_STATES.get(word, "unknown") for word in words}
-    state = next(one for one in _WORST if one in states)
+    state = next(word for word in _WORST if word in states)
     cpus = whole_number(
         said.get("resources_available.ncpus") or said.get("np") or said.get("pcpus")
     )

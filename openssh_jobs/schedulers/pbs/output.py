@@ -146,7 +146,7 @@ class QstatReader:
             if not has_run and ("substate" in said or {"Checkpoint", "server"} <= said.keys()):
                 why = "it never started: it was deleted while it waited"
                 return _S.CANCELLED, why if comment.startswith("Not Running") else comment or why
-            return _S.UNKNOWN, "ended, and nobody says how"
+            return _S.UNKNOWN, "ended, and the scheduler does not say how"
         return self._ended(code, comment, said)
 
     def _active(self, letter: str, said: Mapping[str, str]) -> tuple[JobState | None, str | None]:
@@ -222,8 +222,12 @@ class QstatReader:
             said: dict[str, str] = {}
             for group in ("Resource_List", "resources_used"):
                 for inner in elements(record, group):
-                    said.update({f"{group}.{key}": one[0] for key, one in fields(inner).items()})
-            said.update({key: one[0] for key, one in fields(record).items() if len(one) == 1})
+                    said.update(
+                        {f"{group}.{key}": values[0] for key, values in fields(inner).items()}
+                    )
+            said.update(
+                {key: values[0] for key, values in fields(record).items() if len(values) == 1}
+            )
             rows.add_job(self.status(said.get("Job_Id", ""), said), record, said)
         return rows
 
@@ -239,10 +243,10 @@ class QstatReader:
                 # Text of one job that looks like the record of another.
                 twice.add(job_id)
             rows.add_job(status, record, said)
-        for one in twice:
-            rows.add(None, f"more than one record of {one}")
-            del rows.known[one]
-            rows.arrays.pop(one, None)
+        for doubled in twice:
+            rows.add(None, f"more than one record of {doubled}")
+            del rows.known[doubled]
+            rows.arrays.pop(doubled, None)
         return rows
 
     def _table(self, text: str) -> QstatRows | None:
@@ -288,7 +292,7 @@ def _record(record: str) -> tuple[str, dict[str, str]]:
         for part in _split(record.rstrip("\n")[len(f"Job Id: {job_id}{dsv[2]}") :], dsv[2]):
             key, equals, value = part.partition("=")
             if equals:
-                value = re.sub(r"\\(.)", lambda one: _FED.get(one[1], one[1]), value)
+                value = re.sub(r"\\(.)", lambda match: _FED.get(match[1], match[1]), value)
                 pairs.append((key, value))
     else:
         lines = record.split("\n")
@@ -303,7 +307,7 @@ def _record(record: str) -> tuple[str, dict[str, str]]:
             elif line.startswith("\t") and pairs:
                 pairs[-1] = (pairs[-1][0], pairs[-1][1] + line[1:])
     names = [key for key, _ in pairs]
-    if any(names.count(one) > 1 for one in ("job_state", "Exit_status", "exit_status")):
+    if any(names.count(name) > 1 for name in ("job_state", "Exit_status", "exit_status")):
         return job_id, {}
     return job_id, dict(pairs)
 
@@ -345,7 +349,7 @@ def _flat(job: Mapping[str, Any]) -> dict[str, str]:
                     if isinstance(value.get(name), str)
                 )
             else:
-                said.update({f"{key}.{name}": str(one) for name, one in value.items()})
+                said.update({f"{key}.{name}": str(item) for name, item in value.items()})
         else:
             said[key] = str(value)
     return said

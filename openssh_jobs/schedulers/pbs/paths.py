@@ -43,23 +43,26 @@ def _told(
 ) -> str | None:
     keep = said.get("Keep_Files", "n")
     name = said.get("Job_Name")
-    one = JobId.parse(job_id)
+    parsed = JobId.parse(job_id)
     home = said.get("jobdir") or variable(said.get("Variable_List"), "PBS_O_HOME")
     if letter in keep and "d" not in keep and name and home and home.startswith("/"):
         # Kept where the job ran: in the home directory there, whatever -o says.
         if not torque:
             return f"{home.rstrip('/')}/{usual_path(job_id, name, letter, torque=False)}"
-        index = f"-{INDEX}" if one.tasks == "" else ""
-        return f"{home.rstrip('/')}/{name}{index}.{letter}{one.number}"
+        index = f"-{INDEX}" if parsed.tasks == "" else ""
+        return f"{home.rstrip('/')}/{name}{index}.{letter}{parsed.number}"
     path = without_host(said.get(key))
     if path is None:
         return None
-    is_whole = one.tasks == ""
+    is_whole = parsed.tasks == ""
     whole_id = job_id.replace("[]", f"[{INDEX}]")
     if torque:
         # MOM puts these in; the files of members end in their index.
-        for variable_name, value in (("PBS_JOBID", whole_id), ("PBS_ARRAYID", one.tasks or INDEX)):
-            if one.tasks is not None or variable_name == "PBS_JOBID":
+        for variable_name, value in (
+            ("PBS_JOBID", whole_id),
+            ("PBS_ARRAYID", parsed.tasks or INDEX),
+        ):
+            if parsed.tasks is not None or variable_name == "PBS_JOBID":
                 path = re.sub(rf"\$(?:{variable_name}\b|\{{{variable_name}\}})", value, path)
         return f"{path}-{INDEX}" if is_whole else path
     if path.endswith("/"):
@@ -78,13 +81,13 @@ def without_host(text: str | None) -> str | None:
 
 def usual_path(job_id: str, name: str, letter: str, *, torque: bool) -> str:
     """The file of a job that names none, from the directory that it was submitted from."""
-    one = JobId.parse(job_id)
+    parsed = JobId.parse(job_id)
     if torque:
         # Members are called NAME-INDEX, their files NAME.oNUMBER-INDEX.
-        bare = name.removesuffix(f"-{one.tasks}") if one.tasks else name
-        return f"{bare}.{letter}{one.number}" + (f"-{one.tasks}" if one.tasks else "")
-    index = one.tasks or (INDEX if one.tasks is not None else None)
-    return f"{name}.{letter}{one.number}" + (f".{index}" if index else "")
+        bare = name.removesuffix(f"-{parsed.tasks}") if parsed.tasks else name
+        return f"{bare}.{letter}{parsed.number}" + (f"-{parsed.tasks}" if parsed.tasks else "")
+    index = parsed.tasks or (INDEX if parsed.tasks is not None else None)
+    return f"{name}.{letter}{parsed.number}" + (f".{index}" if index else "")
 
 
 def in_directory(job_id: str, letter: str) -> str:
@@ -94,9 +97,9 @@ def in_directory(job_id: str, letter: str) -> str:
 
 def actual_path(path: str, job_id: str) -> str | None:
     """A path with what stands for the job put in; ``None`` for one file a member."""
-    one = JobId.parse(job_id)
+    parsed = JobId.parse(job_id)
     if INDEX in path:
-        if one.tasks is None or not is_number(one.tasks):
+        if parsed.tasks is None or not is_number(parsed.tasks):
             return None
-        path = path.replace(INDEX, one.tasks)
+        path = path.replace(INDEX, parsed.tasks)
     return path

@@ -74,18 +74,19 @@ class Listing:
 
     def left_out(self) -> list[str]:
         """Of the ids that qselect named, those of which the answer says nothing."""
-        told = {_key(one) for one in map(JobId.parse, self.rows.known)}
+        told = {_key(job_id) for job_id in map(JobId.parse, self.rows.known)}
         told.update(map(_key, (*self.gone, *self.finished)))
         arrays = {number for number, tasks in told if tasks == ""}
         return [
-            str(one)
-            for one in self.listed
-            if _key(one) not in told and not (one.tasks is not None and one.number in arrays)
+            str(job_id)
+            for job_id in self.listed
+            if _key(job_id) not in told
+            and not (job_id.tasks is not None and job_id.number in arrays)
         ]
 
 
-def _key(one: JobId) -> tuple[str, str | None]:
-    return one.number, one.tasks
+def _key(job_id: JobId) -> tuple[str, str | None]:
+    return job_id.number, job_id.tasks
 
 
 def read_listing(
@@ -100,28 +101,28 @@ def read_listing(
     reader = QstatReader(torque=torque, zone=UTC if listing.framed else zone)
     if sections is None:
         sections = [Section("qstat", answer.stdout, answer.returncode, "")]
-    parts = [_parted(one, framed=listing.framed) for one in sections]
+    parts = [_parted(part, framed=listing.framed) for part in sections]
     _read_errors(listing, (answer.stderr, *(errors for errors, _ in parts)), torque=torque)
     has_answered = False
-    for one, (errors, body) in zip(sections, parts, strict=True):
-        if one.name == "asked" or one.name.startswith("server"):
+    for part, (errors, body) in zip(sections, parts, strict=True):
+        if part.name == "asked" or part.name.startswith("server"):
             continue
-        if one.name.startswith("qselect"):
-            if one.returncode != 0:
-                raise scheduler.error(Answer("", errors or answer.stderr, one.returncode))
-            listing.listed = [JobId.parse(it) for it in body.split() if is_id(it)]
+        if part.name.startswith("qselect"):
+            if part.returncode != 0:
+                raise scheduler.error(Answer("", errors or answer.stderr, part.returncode))
+            listing.listed = [JobId.parse(job_id) for job_id in body.split() if is_id(job_id)]
             has_answered = has_answered or not body.strip()
             continue
         name = ""
-        if one.name == "alone":
+        if part.name == "alone":
             name, _, body = body.partition("\n")
         is_empty = not body.strip()
-        if listing.silent and is_empty and one.returncode == 153:
+        if listing.silent and is_empty and part.returncode == 153:
             has_answered = True
             listing.gone += [JobId.parse(name)] if name else []
             continue
-        if _is_refusal(one.returncode, listing, is_empty=is_empty):
-            listing.failed = scheduler.error(Answer("", errors or answer.stderr, one.returncode))
+        if _is_refusal(part.returncode, listing, is_empty=is_empty):
+            listing.failed = scheduler.error(Answer("", errors or answer.stderr, part.returncode))
             continue
         rows = _rows(reader, name, body)
         if rows is None or (is_empty and not (listing.framed or asked)):
@@ -130,10 +131,10 @@ def read_listing(
                 kind="parse_error" if answer.returncode == 0 else None,
                 message=f"this is no listing of {scheduler.name}: {first_line(body)!r}",
             )
-        is_told = one.returncode or rows.known or rows.unparsed
+        is_told = part.returncode or rows.known or rows.unparsed
         if not is_told and NO_HISTORY in (errors or answer.stderr):
             listing.failed = scheduler.error(
-                Answer("", errors or answer.stderr, one.returncode), kind="transient"
+                Answer("", errors or answer.stderr, part.returncode), kind="transient"
             )
             continue
         has_answered = True
@@ -148,8 +149,12 @@ def read_listing(
 def _read_errors(listing: Listing, errors: Iterable[str], *, torque: bool) -> None:
     """What the lines of stderr say of ids."""
     listing.errors = "\n".join(filter(None, errors))
-    listing.gone = [JobId.parse(one) for one in _GONE.findall(listing.errors) if is_id(one)]
-    listing.finished = [JobId.parse(one) for one in _FINISHED.findall(listing.errors) if is_id(one)]
+    listing.gone = [
+        JobId.parse(job_id) for job_id in _GONE.findall(listing.errors) if is_id(job_id)
+    ]
+    listing.finished = [
+        JobId.parse(job_id) for job_id in _FINISHED.findall(listing.errors) if is_id(job_id)
+    ]
     listing.silent = (
         torque
         and listing.framed
@@ -166,13 +171,13 @@ def _is_refusal(returncode: int, listing: Listing, *, is_empty: bool) -> bool:
     return bool(returncode and is_empty and not has_named)
 
 
-def _parted(one: Section, *, framed: bool) -> tuple[str, str]:
+def _parted(part: Section, *, framed: bool) -> tuple[str, str]:
     """The lines of stderr in a part, and what follows."""
-    if not framed or not one.name.startswith("qstat"):
-        return "", one.text
-    found = _BODY.search(one.text)
-    at = found.start() if found is not None else len(one.text)
-    return one.text[:at], one.text[at:]
+    if not framed or not part.name.startswith("qstat"):
+        return "", part.text
+    found = _BODY.search(part.text)
+    at = found.start() if found is not None else len(part.text)
+    return part.text[:at], part.text[at:]
 
 
 def _rows(reader: QstatReader, name: str, body: str) -> QstatRows | None:
@@ -180,13 +185,13 @@ def _rows(reader: QstatReader, name: str, body: str) -> QstatRows | None:
     if not name or rows is None:
         return rows
     wanted = JobId.parse(name)
-    for it in list(rows.known):
+    for text in list(rows.known):
         # A text that one job's owner chose may look like the record of another job.
-        job_id = JobId.parse(it)
+        job_id = JobId.parse(text)
         if not (wanted.matches(job_id) or wanted.contains(job_id)):
-            del rows.known[it]
-            rows.arrays.pop(it, None)
-    if wanted.tasks == "" and not any(wanted.matches(JobId.parse(it)) for it in rows.known):
+            del rows.known[text]
+            rows.arrays.pop(text, None)
+    if wanted.tasks == "" and not any(wanted.matches(JobId.parse(text)) for text in rows.known):
         active = array_of_members(name, list(rows.known.values()))
         if active is not None:
             rows.known[name] = active

@@ -1,7 +1,7 @@
 """PBS: OpenPBS and PBS Professional; qsub, qstat, qdel, qhold, qrls, pbsnodes.
 
 Measured: OpenPBS 23.06, with and without a job history (the default is without).  ``qstat`` is
-asked in its ``dsv`` form with a delimiter that nobody can know: JSON of some builds holds the first
+asked in its ``dsv`` form with a random delimiter: JSON of some builds holds the first
 of several jobs only.  Whatever id the answer leaves out, without naming it as unknown, is asked
 about again, plainly and alone.  ``qdel`` gets one id a call: an own and an unknown id in one call
 crashed the server that was measured.  A job starts in the home directory unless its script changes
@@ -131,9 +131,9 @@ class PBS(Scheduler):
             ("afterany", request.after_any),
             ("afternotok", request.after_failed),
         ):
-            jobs = [JobId.parse(one) for one in ids]
-            arrays = [one for one in jobs if one.tasks == ""] if self.is_torque else []
-            others = [str(one) for one in jobs if one not in arrays]
+            jobs = [JobId.parse(job_id) for job_id in ids]
+            arrays = [job for job in jobs if job.tasks == ""] if self.is_torque else []
+            others = [str(job) for job in jobs if job not in arrays]
             if others:
                 parts.append(":".join((word, *others)))
             if arrays:
@@ -210,24 +210,26 @@ class PBS(Scheduler):
         if wanted is None:
             return snapshot
         # Some members of an array say nothing of the others, which may run.
-        lost = [one for one in wanted if _is_left_out(one, known)]
+        lost = [job_id for job_id in wanted if _is_left_out(job_id, known)]
         is_whole = listing.silent and not listing.rows.unparsed
 
-        def is_gone(one: JobId) -> bool:
-            return is_whole or any(one.matches(it) for it in listing.gone)
+        def is_gone(job_id: JobId) -> bool:
+            return is_whole or any(job_id.matches(gone_id) for gone_id in listing.gone)
 
-        found = snapshot.select([one for one in wanted if one not in lost], covered=is_gone)
-        gone = tuple(one for one in lost if is_gone(JobId.parse(one)))
+        found = snapshot.select(
+            [job_id for job_id in wanted if job_id not in lost], covered=is_gone
+        )
+        gone = tuple(job_id for job_id in lost if is_gone(JobId.parse(job_id)))
         return replace(
             found,
             absent=(*found.absent, *gone),
-            unknown=(*found.unknown, *(one for one in lost if one not in gone)),
+            unknown=(*found.unknown, *(job_id for job_id in lost if job_id not in gone)),
         )
 
     def detail_script(self, job_id: str) -> str:
-        (one,) = self.checked_ids([job_id])
-        asked = section("asked", f"printf '%s\\n' {quote(one)}")
-        return framed(asked, query_text(torque=self.is_torque), *self._asking([one]))
+        (checked,) = self.checked_ids([job_id])
+        asked = section("asked", f"printf '%s\\n' {quote(checked)}")
+        return framed(asked, query_text(torque=self.is_torque), *self._asking([checked]))
 
     def parse_detail(self, answer: Answer) -> JobStatus:
         parts = {part.name: part.text for part in read_frame(answer.stdout) or []}
@@ -253,8 +255,8 @@ class PBS(Scheduler):
     def act_script(self, command: str, ids: Sequence[str]) -> str:
         return framed(
             *(
-                section(f"act {one}", f"{command} {quote(one)} 2>&1 </dev/null")
-                for one in self.checked_ids(ids)
+                section(f"act {job_id}", f"{command} {quote(job_id)} 2>&1 </dev/null")
+                for job_id in self.checked_ids(ids)
             )
         )
 
@@ -265,8 +267,8 @@ class PBS(Scheduler):
         sections = read_frame(answer.stdout)
         said: dict[str, CancelOutcome] = {}
         if sections is not None:
-            for one in sections:
-                said[one.name.partition(" ")[2]] = self._outcome(one.text, one.returncode)
+            for part in sections:
+                said[part.name.partition(" ")[2]] = self._outcome(part.text, part.returncode)
             return outcomes_for(requested, said, CancelOutcome.TRANSIENT)
         text = f"{answer.stderr}\n{answer.stdout}"
         for line in text.splitlines():
@@ -325,8 +327,8 @@ _SUBMITTED = re.compile(
 
 def _is_left_out(job_id: str, known: Mapping[str, JobStatus]) -> bool:
     """Whether this is a whole array without a record of its own."""
-    one = JobId.parse(job_id)
-    return one.tasks == "" and not any(one.matches(JobId.parse(it)) for it in known)
+    parsed = JobId.parse(job_id)
+    return parsed.tasks == "" and not any(parsed.matches(JobId.parse(text)) for text in known)
 
 
 def memory_text(value: int | str) -> str:

@@ -61,11 +61,11 @@ class Torque(PBS):
     # Slurm's wrappers have no qselect, and their qstat calls an empty list an error, silently.
 
     def _asking(self, ids: Sequence[str]) -> list[str]:
-        arrays = [one for one in ids if JobId.parse(one).tasks == ""]
-        others = [one for one in ids if one not in arrays]
+        arrays = [job_id for job_id in ids if JobId.parse(job_id).tasks == ""]
+        others = [job_id for job_id in ids if job_id not in arrays]
         return [
             *(f"oj_jobs {self.words(*batch)}\n" for batch in chunks(others)),
-            *(f"oj_array {self.words(one)}\n" for one in arrays),
+            *(f"oj_array {self.words(array)}\n" for array in arrays),
         ]
 
     def _outcome(self, text: str, returncode: int) -> CancelOutcome:

@@ -42,19 +42,19 @@ def history_parts(cluster: str, numbers: Iterable[str]) -> Iterator[str]:
         yield "set +f\nfi\n"
 
 
-def read_records(one: Section, rows: Rows) -> None:
+def read_records(part: Section, rows: Rows) -> None:
     """What scontrol said of each job, each between marks: a comment can look like a record."""
-    for piece in one.text.split(f"{one.mark}>")[1:]:
+    for piece in part.text.split(f"{part.mark}>")[1:]:
         job_id, _, text = piece.partition("\n")
         found = read_scontrol(text, UTC, asked=JobId.parse(job_id))
         rows.known.update(found.known)
         rows.unparsed.extend(found.unparsed)
 
 
-def read_accounting(one: Section, cluster: str, rows: Rows) -> None:
+def read_accounting(part: Section, cluster: str, rows: Rows) -> None:
     columns = _COLUMNS
     table = Table(columns, source="accounting", zone=UTC, cluster=cluster)
-    cells = one.text.split(f"|{one.mark}|")
+    cells = part.text.split(f"|{part.mark}|")
     width = len(columns)
     for place in range(0, len(cells) - width + 1, width):
         row = cells[place : place + width]

@@ -153,25 +153,28 @@ def _records(text: str, key: str) -> Iterator[dict[str, str]]:
     for start, end in pairwise([*starts, len(text)]):
         record = text[start:end]
         keys = list(_KEY.finditer(record))
-        ends = [one.start() for one in keys[1:]] + [len(record)]
-        yield {one[1]: record[one.end() : end].strip() for one, end in zip(keys, ends, strict=True)}
+        ends = [title.start() for title in keys[1:]] + [len(record)]
+        yield {
+            title[1]: record[title.end() : end].strip()
+            for title, end in zip(keys, ends, strict=True)
+        }
 
 
 def _scontrol_nodes(text: str) -> Iterator[Node]:
-    for one in _records(text, "NodeName"):
-        raw = one.get("State", "")
-        partitions = one.get("Partitions", "")
+    for record in _records(text, "NodeName"):
+        raw = record.get("State", "")
+        partitions = record.get("Partitions", "")
         yield Node(
-            name=one["NodeName"],
+            name=record["NodeName"],
             state=node_state(raw),
             raw_state=raw or None,
-            cpus=whole_number(one.get("CPUTot")),
-            cpus_used=whole_number(one.get("CPUAlloc")),
-            memory=_memory(one.get("RealMemory", "")),
-            memory_free=_memory(one.get("FreeMem", "")),
-            gpus=_gpu_count(one.get("Gres", "")),
+            cpus=whole_number(record.get("CPUTot")),
+            cpus_used=whole_number(record.get("CPUAlloc")),
+            memory=_memory(record.get("RealMemory", "")),
+            memory_free=_memory(record.get("FreeMem", "")),
+            gpus=_gpu_count(record.get("Gres", "")),
             queues=tuple(partitions.split(",")) if partitions else (),
-            reason=one.get("Reason") or None,
+            reason=record.get("Reason") or None,
         )
 
 
@@ -192,16 +195,16 @@ def read_queues(text: str, mark: str = "") -> list[Queue]:
     if not mark and _PARTITION.search(text) is not None:
         return [
             Queue(
-                name=one["PartitionName"],
-                state=_QUEUE_STATES.get(one.get("State", "").lower(), "unknown"),
-                raw_state=one.get("State"),
-                is_default=one.get("Default") == "YES",
-                time_limit=parse_duration(one.get("MaxTime")),
-                nodes=whole_number(one.get("TotalNodes")),
-                cpus=whole_number(one.get("TotalCPUs")),
+                name=record["PartitionName"],
+                state=_QUEUE_STATES.get(record.get("State", "").lower(), "unknown"),
+                raw_state=record.get("State"),
+                is_default=record.get("Default") == "YES",
+                time_limit=parse_duration(record.get("MaxTime")),
+                nodes=whole_number(record.get("TotalNodes")),
+                cpus=whole_number(record.get("TotalCPUs")),
             )
-            for one in _records(text, "PartitionName")
-            if one["PartitionName"]
+            for record in _records(text, "PartitionName")
+            if record["PartitionName"]
         ]
     found: dict[str, Queue] = {}
     is_ours = mark or "|" in text
@@ -219,8 +222,8 @@ def read_queues(text: str, mark: str = "") -> list[Queue]:
     return list(found.values())
 
 
-def _sum(one: int | None, other: int | None) -> int | None:
-    return other if one is None else one if other is None else one + other
+def _sum(number: int | None, other: int | None) -> int | None:
+    return other if number is None else number if other is None else number + other
 
 
 def _four(text: str) -> list[int | None]:

@@ -9,7 +9,7 @@ from ..framing import Section
 from ..rows import Rows
 from .tables import Table
 
-# Fields that nobody can make to hold a separator; then those that users choose, and the reason,
+# Fields that cannot hold a separator; then those that users choose, and the reason,
 # which may quote them, each between two marks: an account may hold "|", a directory a newline.
 _SAFE = "iATuPNCVSeMl"
 _FREE = "raZj"
@@ -23,10 +23,10 @@ _NEXT_CLUSTER = re.compile(r"\n+CLUSTER: \S+\Z")
 _TITLE = re.compile(r"\s*(?:CLUSTER: \S+\s*)?")
 
 
-def read_queue(one: Section, cluster: str, rows: Rows) -> None:
+def read_queue(part: Section, cluster: str, rows: Rows) -> None:
     """Add the jobs of one answer; what is no row of it goes to ``rows.unparsed``."""
     table = Table(_COLUMNS, source="queue", zone=UTC, cluster=cluster)
-    before, *pieces = one.text.split(f"{one.mark}|")
+    before, *pieces = part.text.split(f"{part.mark}|")
     if not pieces and _TITLE.fullmatch(before) is None:
         # Not empty, and no row: whatever it is, it does not say that there are no jobs.
         rows.unparsed.append(before[:1000])

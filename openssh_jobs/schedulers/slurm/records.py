@@ -39,7 +39,7 @@ def read_scontrol(text: str, zone: tzinfo | None, *, asked: JobId | None = None)
     """``scontrol show job``, with and without ``-o``.
 
     ``asked``: the one job (or array) that the command was about; other records are the work of
-    somebody's comment.  A job that has two records has none: nobody can tell which is real.
+    a user's comment.  A job that has two records has none: either may be the real one.
     """
     rows = Rows()
     starts = [found.start() for found in RECORD.finditer(text)]
@@ -67,8 +67,8 @@ def _is_of(status: JobStatus, asked: JobId) -> bool:
 def _scontrol_status(record: str, zone: tzinfo | None) -> JobStatus | None:
     places = list(_KEY.finditer(record))
     names = [place[1] for place in places]
-    if any(names.count(one) > 1 for one in _ONCE):
-        return None  # a name or comment that looks like the record: who is to say which is real
+    if any(names.count(key) > 1 for key in _ONCE):
+        return None  # a name or comment looks like a record, and either may be the real one
     values: dict[str, str] = {}
     for place, following in zip(places, [*places[1:], None], strict=True):
         name = place[1]
@@ -170,7 +170,7 @@ def number_of(value: Any) -> int | None:
 
 def _words(value: Any) -> str:
     """A state: a word (22.05), a list of words (23.02 on: base state and flags)."""
-    return ",".join(str(one) for one in value) if isinstance(value, list) else str(value)
+    return ",".join(str(item) for item in value) if isinstance(value, list) else str(value)
 
 
 def _json_status(job: dict[str, Any]) -> JobStatus | None:

@@ -10,7 +10,7 @@ from ..request import SubmitRequest
 
 
 def sbatch_words(request: SubmitRequest) -> list[str]:
-    """The options of sbatch(1) for a wish; those of the caller come last and win."""
+    """The options of sbatch(1) for a request; ``request.options`` come last and win."""
     words = ["--parsable"]
     for option, value in (
         ("job-name", request.name),
@@ -67,7 +67,7 @@ def _gpus(value: int | str | None) -> str | None:
 
 def _dependency(request: SubmitRequest) -> str | None:
     parts = [
-        ":".join((word, *(plain(JobId.parse(one)) for one in ids)))
+        ":".join((word, *(plain(JobId.parse(job_id)) for job_id in ids)))
         for word, ids in (
             ("afterok", request.after_ok),
             ("afterany", request.after_any),

@@ -5,7 +5,7 @@ What is asked for, and why (slurm-wlm 22.05.8 measured, manual pages of 14.03 to
 * ``squeue -u UID -t all`` for own jobs: one query serves all handles and processes, and ended jobs
   stay in it for MinJobAge.  ``-j`` with one unknown id is an error, with two it is silence.
 * ``-o``, not ``--json``: 200 bytes a job instead of 6,000, and it is there in every version.
-* A separator that nobody could know beforehand: names may hold ``|``, newlines and all.
+* A random separator: names may hold ``|``, newlines and all.
 * ``TZ=UTC0`` and ``SLURM_TIME_FORMAT`` with the offset: Slurm's own times do not say their zone,
   and sacct does not heed the format.
 * ``sacct -j``, no ``-S``: a window leaves out what never became eligible.
@@ -122,15 +122,15 @@ class Slurm(Scheduler):
         rows = Rows()
         failed: SchedulerError | None = None
         covered: set[str] = set()
-        several = len({one.name for one in sections}) > 1
-        for one in sections:
-            cluster = one.name.partition("@")[2]
+        several = len({part.name for part in sections}) > 1
+        for part in sections:
+            cluster = part.name.partition("@")[2]
             text = COMPLAINT.search(answer.stderr)
-            if one.returncode != 0 or (text is not None and f"{one.mark}|" not in one.text):
-                failed = self.error(Answer("", answer.stderr, one.returncode))
+            if part.returncode != 0 or (text is not None and f"{part.mark}|" not in part.text):
+                failed = self.error(Answer("", answer.stderr, part.returncode))
                 continue
             covered.add(cluster)
-            queue.read_queue(one, cluster if several else "", rows)
+            queue.read_queue(part, cluster if several else "", rows)
         if failed is not None and not covered:
             raise failed
         snapshot = Snapshot(
@@ -140,7 +140,7 @@ class Slurm(Scheduler):
             return snapshot
         # An odd line could be any of them.
         return snapshot.select(
-            wanted, covered=lambda one: not rows.unparsed and (one.cluster or "") in covered
+            wanted, covered=lambda job_id: not rows.unparsed and (job_id.cluster or "") in covered
         )
 
     def _pasted_status(
@@ -175,12 +175,12 @@ class Slurm(Scheduler):
         asked = set(_ids_of_command(words))
         is_whole = not complaint and not rows.unparsed
         is_whole = is_whole and (program != "squeue" or "all" in words)
-        listed = [JobId.parse(one) for one in rows.known]
+        listed = [JobId.parse(job_id) for job_id in rows.known]
 
-        def covered(one: JobId) -> bool:
+        def covered(job_id: JobId) -> bool:
             # Some elements of an array that are listed do not tell how the array ended.
-            is_asked = is_whole and {one.text, one.number} & asked != set()
-            return is_asked and not any(one.contains(other) for other in listed)
+            is_asked = is_whole and {job_id.text, job_id.number} & asked != set()
+            return is_asked and not any(job_id.contains(other) for other in listed)
 
         if is_whole and program == "sacct" and asked:
             snapshot = replace(snapshot, whole_arrays=True)
@@ -221,8 +221,8 @@ class Slurm(Scheduler):
     def _places(self, ids: Sequence[str], *, array_only: bool = False) -> dict[str, list[str]]:
         """The ids as Slurm's commands take them, by cluster."""
         places: dict[str, list[str]] = {}
-        for one in self.checked_ids(ids):
-            job_id = JobId.parse(one)
+        for text in self.checked_ids(ids):
+            job_id = JobId.parse(text)
             places.setdefault(job_id.cluster or "", []).append(plain(job_id, array_only=array_only))
         return places
 
@@ -240,16 +240,16 @@ class Slurm(Scheduler):
         rows = Rows(source="accounting")
         failed: SchedulerError | None = None
         covered: set[str] = set()
-        several = len({one.name.partition("@")[2] for one in sections}) > 1
-        for one in sections:
-            program, _, cluster = one.name.partition("@")
+        several = len({part.name.partition("@")[2] for part in sections}) > 1
+        for part in sections:
+            program, _, cluster = part.name.partition("@")
             if program == "scontrol":
-                read_records(one, rows)
-            elif one.returncode != 0:
-                failed = self.error(Answer("", answer.stderr, one.returncode))
+                read_records(part, rows)
+            elif part.returncode != 0:
+                failed = self.error(Answer("", answer.stderr, part.returncode))
             else:
                 covered.add(cluster)
-                read_accounting(one, cluster if several else "", rows)
+                read_accounting(part, cluster if several else "", rows)
         if failed is not None and not rows.known:
             raise failed
         known = rows.known
@@ -273,7 +273,7 @@ class Slurm(Scheduler):
         if requested is None:
             return snapshot
         return snapshot.select(
-            requested, covered=lambda one: not rows.unparsed and (one.cluster or "") in covered
+            requested, covered=lambda asked: not rows.unparsed and (asked.cluster or "") in covered
         )
 
     def accounting_script(self) -> str:
@@ -296,9 +296,9 @@ class Slurm(Scheduler):
 
     def detail_script(self, job_id: str) -> str:
         """``scontrol -o show job``: paths, exit code and command of a job that Slurm remembers."""
-        one = JobId.parse(job_id)
-        where = f" -M {quote(one.cluster)}" if one.cluster else ""
-        asked = plain(one)
+        parsed = JobId.parse(job_id)
+        where = f" -M {quote(parsed.cluster)}" if parsed.cluster else ""
+        asked = plain(parsed)
         command = f"scontrol{where} -a -o show job {quote(asked)} </dev/null"
         return framed(shell_text("slurm/tidy"), section(f"scontrol {asked}", command))
 
@@ -322,9 +322,9 @@ class Slurm(Scheduler):
             )
         for status in rows.known.values():
             if EACH in (status.stdout_path or ""):
-                one = JobId.parse(status.job_id)
-                tail = f";{one.cluster}" if one.cluster else ""
-                return status.replace(job_id=one.number + tail)
+                parsed = JobId.parse(status.job_id)
+                tail = f";{parsed.cluster}" if parsed.cluster else ""
+                return status.replace(job_id=parsed.number + tail)
         return next(iter(rows.known.values()))
 
     def actual_path(self, path: str, job_id: str, nodes: Sequence[str] | None) -> str | None:
@@ -360,13 +360,13 @@ class Slurm(Scheduler):
         if sections is None:
             sections = [Section("act", f"{answer.stdout}\n{answer.stderr}", answer.returncode, "")]
         said: dict[str, CancelOutcome] = {}
-        for one in sections:
-            for line in one.text.splitlines():
+        for part in sections:
+            for line in part.text.splitlines():
                 job_id, text = _about_job(line)
                 if _CANCEL_ID.fullmatch(job_id) is not None:
                     said[job_id] = self._outcome(text)
-            if one.returncode != 0 and not said:
-                error = self.error(one.answer(answer.stderr), asks=False)
+            if part.returncode != 0 and not said:
+                error = self.error(part.answer(answer.stderr), asks=False)
                 if error.kind == "not_found" and requested is not None:
                     return outcomes_for(requested, {}, CancelOutcome.NOT_FOUND)
                 raise error
@@ -385,8 +385,8 @@ class Slurm(Scheduler):
 
     def parse_nodes(self, answer: Answer) -> list[Node]:
         """The answer to ``nodes_script``, or a pasted sinfo or ``scontrol show node``."""
-        one = self.one_section(answer)
-        nodes = machine.read_nodes(one.text, one.mark)
+        part = self.one_section(answer)
+        nodes = machine.read_nodes(part.text, part.mark)
         if not nodes:
             raise self.error(answer, kind="parse_error")
         return nodes
@@ -397,8 +397,8 @@ class Slurm(Scheduler):
 
     def parse_queues(self, answer: Answer) -> list[Queue]:
         """The answer to ``queues_script``, or a pasted sinfo or ``scontrol show partition``."""
-        one = self.one_section(answer)
-        queues = machine.read_queues(one.text, one.mark)
+        part = self.one_section(answer)
+        queues = machine.read_queues(part.text, part.mark)
         if not queues:
             raise self.error(answer, kind="parse_error")
         return queues

@@ -123,12 +123,12 @@ def _full_word(word: str, *, cut: bool = False) -> str | None:
     if word in LONG_STATES:
         return word
     is_long = len(word) > 3 if cut else len(word) >= _LEAST_CUT
-    fits = [one for one in LONG_STATES if one.startswith(word)] if is_long else []
+    fits = [state for state in LONG_STATES if state.startswith(word)] if is_long else []
     return fits[0] if len(fits) == 1 else None
 
 
 def is_held(reason: str) -> bool:
-    """True for a pending job's reason that somebody has to lift."""
+    """Whether a pending job's reason is a hold, which a person has to release."""
     return reason.strip("() ").lower().replace(" ", "_") in _HELD
 
 

@@ -79,20 +79,22 @@ class Table:
             self.at.setdefault(name, place)
         self.ids = [place for place, name in enumerate(self.columns) if name == "id"]
         # Of all columns that a job's id is made of.
-        self.places = [self.at[one] for one in ("raw_id", "array_id", "task") if one in self.at]
+        self.places = [
+            self.at[column] for column in ("raw_id", "array_id", "task") if column in self.at
+        ]
         self.places += self.ids
         self.reason = self.at.get("reason", self.at.get("nodelist_reason"))
 
     @property
     def is_usable(self) -> bool:
-        return "state" in self.at and any(one in self.at for one in ("id", "raw_id", "array_id"))
+        return "state" in self.at and any(name in self.at for name in ("id", "raw_id", "array_id"))
 
     def job_id(self, cells: Sequence[str]) -> str:
         """The id of a row.  Of two JOBID columns the one with the array's form counts: ``-O
         JobID`` and ``-O JobArrayID`` have the same header."""
         if self.ids:
             found = [cells[place].strip() for place in self.ids]
-            return next((one for one in found if "_" in one or "+" in one), found[0])
+            return next((text for text in found if "_" in text or "+" in text), found[0])
         task = cells[self.at["task"]].strip() if "task" in self.at else "N/A"
         if "array_id" in self.at and task not in ("N/A", "", "(null)"):
             array = cells[self.at["array_id"]].strip()
@@ -167,7 +169,7 @@ class Table:
     def _raw_id(self, cells: Sequence[str], raw: str | None) -> str | None:
         if raw is None and len(self.ids) > 1:
             raw = next(
-                (cells[one].strip() for one in self.ids if is_number(cells[one].strip())), None
+                (cells[name].strip() for name in self.ids if is_number(cells[name].strip())), None
             )
         return raw if raw != self.job_id(cells) else None
 
@@ -300,10 +302,10 @@ def _read_odd_line(
         cuts = list(spans.cuts(line, table.places))
         status = next(
             (
-                one
+                row
                 for strange in (False, True)
                 for cut in cuts
-                if (one := table.status(cut, strange=strange)) is not None
+                if (row := table.status(cut, strange=strange)) is not None
             ),
             None,
         )
@@ -375,7 +377,9 @@ class Spans:
         """
         raw = line.encode("utf-8", "surrogateescape")
         for layout in self.layouts:
-            edges = {edge for one in ids if one < len(layout) for edge in layout[one] if edge}
+            edges = {
+                edge for job_id in ids if job_id < len(layout) for edge in layout[job_id] if edge
+            }
             if any(_INSIDE.fullmatch(raw[edge - 1 : edge + 1]) for edge in edges):
                 continue
             yield [

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("own_journal")
 def test_a_scheduler_that_cannot_is_4(direct: list[str]) -> None:
     done = program("queues", *direct)
     assert done.code == 4
-    assert "no support here for a list of queues" in done.sentence()
+    assert "does not support a list of queues" in done.sentence()
     assert program("queues", *direct, "--json").data["error"]["kind"] == "unsupported"
 
 

@@ -27,7 +27,7 @@ from tests.lab.site import Host, Site
 from tests.lab.slurm import SlurmLab, in_place_of
 from tests.lab.wrappers import prologue
 
-ENDED = (JobState.UNKNOWN, None, "ended, and nobody says how")
+ENDED = (JobState.UNKNOWN, None, "ended, and the scheduler does not say how")
 
 
 @pytest.fixture(scope="module")

@@ -283,6 +283,6 @@ def test_time_limits_and_sizes_without_a_scheduler(room: Room) -> None:
     status = job.wait(timeout=60)
     assert status.state is JobState.TIMEOUT
     for wish in ({"array": "1-3"}, {"hold": True}, {"after_ok": job}, {"options": ["-x"]}):
-        with pytest.raises(SchedulerError, match="no support") as caught:
+        with pytest.raises(SchedulerError, match="does not support") as caught:
             room.submit(**wish)
         assert (caught.value.kind, caught.value.sent) == ("unsupported", "no")

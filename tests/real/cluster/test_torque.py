@@ -53,7 +53,7 @@ def test_that_it_ended_is_known_and_how_is_not(room: Room, slurm: SlurmLab) -> N
     status = job.wait(timeout=60)
     assert own_state(slurm, job.id) == "FAILED"
     assert (status.state, status.exit_code) == (JobState.UNKNOWN, None)
-    assert str(status.reason).startswith("ended, and nobody says how")
+    assert str(status.reason).startswith("ended, and the scheduler does not say how")
     assert room.cluster.is_over(job)
     assert (status.name, status.user, status.queue) == ("three", "hpcalice", "batch")
     assert list(job.tail()) == ["hello\n"]
