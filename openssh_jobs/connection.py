@@ -19,6 +19,8 @@ from .openssh import at_fork
 from .openssh.destination import Target
 from .openssh.master import Master
 from .transfer.sftp import Sftp
+from .transport.mux import MuxTransport
+from .transport.process import ProcessTransport
 from .transport.sessions import Sessions
 
 if TYPE_CHECKING:
@@ -167,15 +169,18 @@ class Connection(RemoteFiles):
             responder=responder,
             dials_per_hour=settings.dials_per_hour(host),
         )
+        if exec_backend not in ("auto", "mux", "process"):
+            raise ConfigurationError(f"exec_backend={exec_backend!r} is none of auto, mux, process")
+        by_mux = MuxTransport(self._master, forward_agent=forward_agent)
+        by_process = ProcessTransport(self._master, forward_agent=forward_agent)
         self._sessions = Sessions(
-            self._master,
-            backend=exec_backend,
+            by_process if exec_backend == "process" else by_mux,
+            fallback=by_process if exec_backend == "auto" else None,
             max_sessions=max_sessions,
-            forward_agent=forward_agent,
         )
         self._commands = Commands(self._sessions, prologue=prologue, start_timeout=start_timeout)
-        self._shell = ControlShell(self._sessions, self._commands)
-        self._commands.aside = self._aside
+        self._shell = ControlShell(self._sessions, self._commands.login_shell)
+        self._commands.groups.aside = self._aside
         self._sftp = Sftp(self._sessions, start_timeout=start_timeout)
         self.internal = Internal(self)
         at_fork.renew(self)
@@ -228,7 +233,7 @@ class Connection(RemoteFiles):
         if link is None:
             return Liveness(master=None, answered=False, reason="no master is open")
         began = time.monotonic()
-        answered = self._sessions.round_trip(link)
+        answered = self._sessions.answers(link)
         return Liveness(
             master=link.pid,
             answered=answered,
@@ -250,7 +255,7 @@ class Connection(RemoteFiles):
             link = self._master.find()
         except ConnectError:
             link = None  # it is there but silent: opening anew ends it
-        if link is not None and not self._sessions.round_trip(link):
+        if link is not None and not self._sessions.answers(link):
             self._master.discard(link)
         self._master.ensure(override=True)
         self._sessions.link()

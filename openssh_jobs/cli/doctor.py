@@ -283,9 +283,10 @@ def _kept(link: Link) -> str:
 def _no_session(master: Master) -> Finding | None:
     """The ``SessionLimit`` if no session is free now; then nothing else can be checked."""
     from ..errors import OpenSSHJobsError
+    from ..transport.mux import MuxTransport
     from ..transport.sessions import Sessions
 
-    sessions = Sessions(master)
+    sessions = Sessions(MuxTransport(master))
     with open(os.devnull, "r+b") as nothing:
         fd = nothing.fileno()
         try:

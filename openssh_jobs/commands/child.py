@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import CommandNotStarted, InvalidAnswer, remote_oserror
-from ..openssh import mux_protocol
-from ..transport.sessions import failure_of
+from ..transport.base import LinkSilent, TransportError
 from . import command_line, limits
 from .quoting import to_text, visible
 from .result import NO_STATUS, CommandResult
@@ -23,9 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..errors import Sent
-    from ..openssh.master import Link
-    from ..transport.sessions import Session, Sessions, Slot
-    from .runner import Commands
+    from ..transport.base import Link, Session
+    from ..transport.session_limit import Slot
+    from ..transport.sessions import Sessions
+    from .process_groups import ProcessGroups
 
 STATUS_WAIT = 15.0
 """Seconds for a session to end after its streams have."""
@@ -74,7 +74,7 @@ def not_started(
     sent: Sent = "no",
 ) -> CommandNotStarted:
     """The error where a session stands, and the login shell did not begin with what was asked."""
-    host = sessions.master.target.host
+    host = sessions.host
     words = visible(out[: limits.MARK] + b" " + err[: limits.MARK], limits.SAID).strip()
     code = NO_STATUS if status is None else status
     result = CommandResult(what, code, to_text(out[:_CHUNK]), to_text(err[:_CHUNK]), host)
@@ -84,7 +84,7 @@ def not_started(
         command=what,
         sent=sent,
         result=result,
-        advice=f"See what `{sessions.master.target.shell_command()} true` does: an rc file that "
+        advice=f"See what `{sessions.transport.by_hand} true` does: an rc file that "
         "starts another program or exits must leave sessions without a terminal alone, and an "
         "account for sftp or one command only runs nothing else.",
     )
@@ -97,8 +97,17 @@ def not_started(
 class Running:
     """A command at work on the host, seen from here: the session and our ends of its pipes."""
 
-    def __init__(self, commands: Commands, plan: Plan, *, keep_stdin: bool = False) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        login_shell: command_line.LoginShell,
+        groups: ProcessGroups,
+        plan: Plan,
+        *,
+        keep_stdin: bool = False,
+    ) -> None:
         self.plan = plan
+        self.what = plan.what
         self.link: Link
         self.group: int | None = None
         self.session: Session
@@ -107,13 +116,15 @@ class Running:
         self.err = -1
         self.inp = -1
         self.nonce = command_line.new_nonce()
-        self.out_marks = command_line.Marks(self.nonce, hold=True, host=commands.host)
-        self.err_marks = command_line.Marks(self.nonce, hold=False, host=commands.host)
+        self.out_marks = command_line.Marks(self.nonce, hold=True, host=sessions.host)
+        self.err_marks = command_line.Marks(self.nonce, hold=False, host=sessions.host)
         self.early_out = b""
         self.early_err = b""
         self.preamble = b""
         self.sent_input = 0
-        self._commands = commands
+        self._sessions = sessions
+        self._login_shell = login_shell
+        self._groups = groups
         self._keep_stdin = keep_stdin
         self.slot: Slot | None = None
         self.asked = False
@@ -132,21 +143,20 @@ class Running:
         """Open the session and wait until the script has begun; then stdin may be used.
 
         ``stdin`` and ``stdout`` are descriptors to hand over instead of pipes: nothing may be in
-        that stdin yet.  Raises ``mux.MuxError`` where no session came up, ``CommandNotStarted``,
-        and ``StartTimeout`` at ``until`` (``time.monotonic``).
+        that stdin yet.  Raises ``TransportError`` where no session was opened,
+        ``CommandNotStarted``, and ``StartTimeout`` at ``until`` (``time.monotonic``).
         """
-        sessions = self._commands.sessions
         self.link = link
         line = command_line.build(
             self.plan.script,
             self.nonce,
-            family=self._commands.family,
+            family=self._login_shell.family,
             cwd=self.plan.cwd,
             env=self.plan.env,
             login_shell=self.plan.login_shell,
             errors=self.plan.errors,
             # Where a second session is to be had, commands are ended from outside.
-            limit=None if sessions.slots.wide else self.plan.limit,
+            limit=None if self._sessions.slots.wide else self.plan.limit,
             by_stdin=self.plan.by_stdin,
         )
         self.preamble = line.preamble
@@ -185,8 +195,8 @@ class Running:
     def _open(self, command: bytes, fds: tuple[int, int, int]) -> None:
         self.asked = True  # before the call: an interruption in it leaves open whether it was
         try:
-            self.session = self._commands.sessions.open(self.link, command, fds)
-        except mux_protocol.MuxError as error:
+            self.session = self._sessions.open(self.link, command, fds)
+        except TransportError as error:
             self.asked = error.sent != "no"
             raise
 
@@ -210,7 +220,7 @@ class Running:
         while self.sent_input < len(self.preamble):
             left = deadline - time.monotonic()
             if left <= 0:
-                raise mux_protocol.MuxTimeout("the host does not read the command", sent="maybe")
+                raise LinkSilent("the host does not read the command", sent="maybe")
             poll.poll(left * 1000)
             try:
                 piece = self.preamble[self.sent_input : self.sent_input + _CHUNK]
@@ -222,7 +232,7 @@ class Running:
 
     def _await_start(self, until: float | None) -> None:
         began = time.monotonic()
-        deadline = began + self._commands.start_timeout
+        deadline = began + self._login_shell.start_timeout
         if until is not None:
             deadline = min(deadline, until)
         poll = select.poll()
@@ -256,7 +266,7 @@ class Running:
         if told is not None and self.group is None:
             self.group = self.err_marks.number(word, _LARGEST_PID)
             if self.group is not None and len(told) > 1:
-                self._commands.learned(told[1])
+                self._login_shell.learned(told[1])
 
     def _has_begun(self) -> bool:
         if self.err_marks.number(command_line.START, _LARGEST_PID) is not None:
@@ -269,7 +279,7 @@ class Running:
 
     def _not_started(self, why: str, status: int | None = None) -> CommandNotStarted:
         return not_started(
-            self._commands.sessions,
+            self._sessions,
             self.plan.what,
             why=why,
             status=status,
@@ -282,26 +292,19 @@ class Running:
         """Nothing told that the script began; the shell may still be at its rc files."""
         if timed_out:
             raise StartTimeout(self.end(), self._sent)
-        if not self._commands.sessions.round_trip(self.link):
-            raise mux_protocol.MuxTimeout("the host's shell did not begin", sent=self._sent)
+        if not self._sessions.answers(self.link):
+            raise LinkSilent("the host's shell did not begin", sent=self._sent)
         self.end()
         raise self._not_started(f"{SILENT} {waited:.0f} s")
 
     def _failed_to_start(self) -> None:
-        sessions = self._commands.sessions
         self.session.wait(STATUS_WAIT)
-        status = self.session.status
-        if sessions.backend == "process" and (status is None or status < 0 or status == 255):
-            failure = failure_of(self.early_err + self.err_marks.rest())
-            refused = isinstance(failure, mux_protocol.SessionRefused)
-            if refused or not sessions.still_answers(self.link):
-                if isinstance(failure, mux_protocol.MuxLost):
-                    failure.sent = self._sent
-                raise failure
-        elif status is None and not sessions.still_answers(self.link):
-            raise mux_protocol.MuxLost(
-                "the session ended before the command began", sent=self._sent
-            )
+        self.early_err += self.err_marks.rest()
+        failure = self._sessions.failure(self.link, self.session, self.early_err)
+        if failure is not None:
+            if failure.sent == "maybe":
+                failure.sent = self._sent
+            raise failure
         if self.out >= 0:
             os.set_blocking(self.out, False)
             try:
@@ -309,7 +312,7 @@ class Running:
             except OSError:
                 pass
         told = command_line.exit_status(self.err_marks)
-        status = status if told is None else told
+        status = self.session.status if told is None else told
         ending = "ended" if status is None else f"ended with status {status}"
         raise self._not_started(ending, status)
 
@@ -319,15 +322,15 @@ class Running:
         """The exit status that the waiting shell told; ``None`` where it told none.
 
         Where our stdout was closed early its last word may be lost: then the session's own status
-        counts, which is the same shell's.  255 from ``ssh -S`` may be ssh's own.
+        counts, which is the same shell's.
         """
         told = command_line.exit_status(self.err_marks)
-        if told is not None:
-            return told
-        status = self.session.status
-        if self._commands.sessions.backend == "process" and status is not None:
-            return status if 0 <= status < 255 else None
-        return status
+        return self.session.status if told is None else told
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the session has ended; never blocks."""
+        return hasattr(self, "session") and self.session.wait(0)
 
     def refusal(self) -> OSError | CommandNotStarted | None:
         """Why the command was not run after all: its directory, or a script that came cut off."""
@@ -339,16 +342,16 @@ class Running:
         number = {b"ENOENT": errno.ENOENT, b"ENOTDIR": errno.ENOTDIR}.get(told[0], errno.EACCES)
         cwd = self.plan.cwd if isinstance(self.plan.cwd, str) else to_text(self.plan.cwd)
         return remote_oserror(
-            number, cwd, host=self._commands.host, detail="the command was not run"
+            number, cwd, host=self._sessions.host, detail="the command was not run"
         )
 
     def signal(self, name: str) -> bool:
         """Send a signal to the remote process group; true where that was confirmed."""
-        return self.group is not None and self._commands.signal_group(self.group, name)
+        return self.group is not None and self._groups.signal(self.group, name)
 
     def end(self) -> bool:
         """End the remote process group (TERM, then KILL); true where it was seen to be gone."""
-        if self.group is None or not self._commands.end_group(self.group):
+        if self.group is None or not self._groups.end([self.group]):
             return False
         self.ended = True
         return True

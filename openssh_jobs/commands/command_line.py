@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..errors import InvalidAnswer
@@ -51,6 +52,22 @@ SHELL, BEGIN, START, STATUS = b"shell", b"begin", b"start", b"status"
 CWD_FAILED = b"cwd"
 CUT_SHORT = b"short"
 """The script did not arrive whole on stdin; nothing of it was run."""
+
+
+@dataclass(slots=True)
+class LoginShell:
+    """What is known of the login shell that reads command lines on a host.
+
+    ``start_timeout``: seconds for it to begin with a command.
+    """
+
+    start_timeout: float = limits.START
+    family: Family | None = None
+
+    def learned(self, family: bytes) -> None:
+        """Note what a start mark told."""
+        if self.family is None:
+            self.family = "sh" if family == b"sh" else "other"
 
 
 class CommandLine(NamedTuple):
@@ -218,8 +235,8 @@ def build(
             # All on one line, so that a message about line 1 is about the script's.
             text = mark(nonce) + b"; "
             text += _change_directory(cwd, nonce, b"3") + body.run(b"3", _STDERR[errors])
-            inner = b"(exec /bin/sh -c " + quote(text) + b" " + _STREAMS + b")"
-        command = _around(inner, nonce, family, limit, SHELL if login_shell else START)
+            inner = b"exec /bin/sh -c " + quote(text) + b" " + _STREAMS + b")"
+        command = _around(inner, nonce, family, limit, login_shell=login_shell)
         if len(command) <= MAX_COMMAND_BYTES:
             break
     return CommandLine(command, body.preamble)
@@ -237,27 +254,29 @@ _WATCH = (
 
 
 def _around(
-    command: bytes, nonce: bytes, family: Family | None, limit: int | None, word: bytes
+    command: bytes, nonce: bytes, family: Family | None, limit: int | None, *, login_shell: bool
 ) -> bytes:
     """The shell that waits, around the one that runs the user's script.
 
-    ``word``: what it tells of itself.  Between that and the script stands nothing that reads
-    stdin, but for a login shell.
+    Between its mark and the script stands nothing that reads stdin, but for a login shell.
     """
+    # Told in the subshell, whose traps are reset by then: a signal that came between the mark and
+    # the fork would reach only shells that survive it.
+    word, before = (SHELL, b"") if login_shell else (START, b"(")
     # Not `command; r=$?`: an rc file may have said `set -e`.
     tail = b" && oj_r=0 || oj_r=$?; " + mark(nonce, STATUS, b"$oj_r") + b" >&3; "
     if limit is not None:
-        command = _WATCH % limit + command
+        before = _WATCH % limit + before
         tail += b"kill -s KILL $w || :; "
     tail += b"exit $oj_r"
     # It outlives what the group is sent, to say how the command took it.  A trap that does
     # something is reset in the subshell; one that ignores would not be.
     start = b"exec 3>&2 4>&1 >/dev/null 2>&1; trap : HUP INT TERM USR1 USR2; "
-    line = start + _tell(nonce, word, b"sh") + command + tail
+    line = start + before + _tell(nonce, word, b"sh") + command + tail
     # yash in the C locale takes no line with other characters.
     if family == "sh" and line.isascii():
         return line
-    line = start + FAMILY_TEST + _tell(nonce, word, b"$f") + command + tail
+    line = start + FAMILY_TEST + before + _tell(nonce, word, b"$f") + command + tail
     return envelope(line) + b" sh " + FAMILY_WORDS
 
 

@@ -7,27 +7,22 @@ commands never come here: a background child of theirs would speak into the next
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import select
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import CommandTimeout, ConnectError, ConnectionLost, InvalidAnswer, Sent
-from ..openssh import mux_protocol, reaper
-from ..openssh.locks import CallLock
-from ..transport.sessions import failure_of
+from ..errors import CommandTimeout, InvalidAnswer, Sent
+from ..transport.base import LinkSilent
+from ..transport.held_session import HeldSession, WorkerLost
 from . import command_line, limits
 from .child import SILENT, not_started
 from .quoting import describe
 from .stdio import close_fd
 
 if TYPE_CHECKING:
-    from ..openssh.master import Link
-    from ..transport.sessions import Session, Sessions, Slot
-    from .runner import Commands
-
-log = logging.getLogger("openssh_jobs.shell")
+    from ..transport.base import Link, Session
+    from ..transport.sessions import Sessions
 
 _CHUNK = 65536
 
@@ -44,12 +39,12 @@ class _Ended(Exception):
     """The shell is gone; ``sent`` says if the command had been given to it."""
 
 
-class _Held:
+class _Shell:
     """One shell at work: its session and pipes."""
 
     def __init__(self, sessions: Sessions, link: Link) -> None:
         self.link = link
-        self.slot: Slot | None = None
+        self._sessions = sessions
         self._out = bytearray()
         self._err = bytearray()
         self._nonce = command_line.new_nonce()
@@ -73,15 +68,15 @@ class _Held:
             for fd in theirs:
                 close_fd(fd)
 
-    def begin(self, commands: Commands, what: str) -> bytes:
+    def begin(self, start_timeout: float, what: str) -> bytes:
         """Wait until the shell has told that it reads commands; returns the login shell's family.
 
         Until then nothing is written: whatever else reads its stdin would run it.
         """
-        sessions = commands.sessions
-        marks = command_line.Marks(self._nonce, hold=True, host=commands.host)
-        out_marks = command_line.Marks(self._nonce, hold=True, host=commands.host)
-        deadline = time.monotonic() + commands.start_timeout
+        sessions = self._sessions
+        marks = command_line.Marks(self._nonce, hold=True, host=sessions.host)
+        out_marks = command_line.Marks(self._nonce, hold=True, host=sessions.host)
+        deadline = time.monotonic() + start_timeout
         try:
             while marks.number(command_line.START, 2**31 - 1) is None or out_marks.holds:
                 self._read(deadline)
@@ -89,15 +84,15 @@ class _Held:
                     stream.feed(bytes(kept))
                     kept.clear()
         except TimeoutError:
-            why = f"{SILENT} {commands.start_timeout:g} s"
-            if not sessions.round_trip(self.link):
-                raise mux_protocol.MuxTimeout("the host's shell did not begin") from None
+            why = f"{SILENT} {start_timeout:g} s"
+            if not sessions.answers(self.link):
+                raise LinkSilent("the host's shell did not begin") from None
         except InvalidAnswer as error:
             why = f"spoke on and on ({error.message})"
         except _Ended:
             marks.feed(bytes(self._err))
             out_marks.feed(bytes(self._out))
-            why = self._why_it_ended(sessions, marks.noise)
+            why = self._why_it_ended(marks.noise)
         else:
             words = marks.value(command_line.START) or []
             return words[1] if len(words) > 1 else b"other"
@@ -106,26 +101,22 @@ class _Held:
             err=marks.noise,
         ) from None  # fmt: skip
 
-    def read_nothing(self, sessions: Sessions) -> int | None:
+    def read_nothing(self) -> int | None:
         """The status of a shell that ended at its first command: an rc file gave it another stdin.
 
         ``None`` where it answered before, or where the link may have been lost.
         """
-        if self.answered or not self.session.wait(5.0) or not sessions.still_answers(self.link):
+        if self.answered or not self.session.wait(5.0) or not self._sessions.answers(self.link):
             return None
         return self.session.status
 
-    def _why_it_ended(self, sessions: Sessions, said: bytes) -> str:
+    def _why_it_ended(self, said: bytes) -> str:
         self.session.wait(5.0)
+        failure = self._sessions.failure(self.link, self.session, said)
+        if failure is not None:
+            failure.sent = "no"
+            raise failure
         status = self.session.status
-        if sessions.backend == "process" and (status is None or status < 0 or status == 255):
-            failure = failure_of(said)
-            refused = isinstance(failure, mux_protocol.SessionRefused)
-            if refused or not sessions.still_answers(self.link):
-                failure.sent = "no"
-                raise failure
-        elif status is None and not sessions.still_answers(self.link):
-            raise mux_protocol.MuxLost("the session ended before its shell began", sent="no")
         return "ended" if status is None else f"ended with status {status}"
 
     def call(self, script: bytes, deadline: float, most: int) -> Answer:
@@ -208,13 +199,18 @@ class _Held:
                 os.set_blocking(fd, False)
                 kept += os.read(fd, _CHUNK)
 
-    def close(self, *, wait: float) -> None:
+    @property
+    def is_alive(self) -> bool:
+        """Whether an idle shell has not closed its stdout: a look, not a question."""
+        poll = select.poll()
+        poll.register(self.out, select.POLLIN)
+        return not poll.poll(0)
+
+    def close(self, *, grace: float) -> None:
         """End the shell by closing its stdin, and wait a little until the session is over."""
         self._close_pipes()
-        self.session.wait(wait)
+        self.session.wait(grace)
         self.session.close()
-        if self.slot is not None:
-            self.slot.release()
 
     def abandon(self) -> None:
         """In a forked child: let go without a word to the shell, which is the parent's."""
@@ -231,26 +227,32 @@ class _Held:
 class ControlShell:
     """The held shell of a connection: opened when needed, given back when idle."""
 
-    def __init__(self, sessions: Sessions, commands: Commands) -> None:
+    def __init__(self, sessions: Sessions, login_shell: command_line.LoginShell) -> None:
         self._sessions = sessions
-        self._commands = commands
-        self.reset()
-        sessions.on_reclaim(self._reclaim)
+        self._login_shell = login_shell
+        self._session = HeldSession(sessions, self._start, "a command of the control shell")
+        self._clear()
 
     def reset(self) -> None:
         """Start anew, as after a fork."""
-        held = getattr(self, "_held", None)
-        if held is not None:
-            held.abandon()
-        # Not reentrant: a call from a signal handler would take the answer of the one that it
-        # interrupts.
-        self._lock = CallLock("a command of the control shell", self._sessions.master.target.host)
-        self._held: _Held | None = None
+        self._session.reset()
+        self._clear()
+
+    def _clear(self) -> None:
         self._chores: list[bytes] = []
         self.round_trip = float("inf")
         """The shortest time that a call has taken, in seconds: about one round trip."""
-        self._used_at = 0.0
         self.calls = 0
+
+    def _start(self, link: Link, what: str) -> _Shell:
+        shell = _Shell(self._sessions, link)
+        try:
+            family = shell.begin(self._login_shell.start_timeout, what)
+        except BaseException:
+            shell.close(grace=0)
+            raise
+        self._login_shell.learned(family)
+        return shell
 
     def call(
         self,
@@ -267,64 +269,40 @@ class ControlShell:
         ``CommandNotStarted``, ``ConnectionLost``, ``InvalidAnswer``, ``CommandTimeout``.
         """
         what = describe(script, 80)
-        if not self._lock.acquire(timeout=timeout):
+        if not self._session.lock.acquire(timeout=timeout):
             raise self._too_late(what, timeout, "no")
         try:
             return self._call(script, what, timeout, again, most)
         finally:
-            self._lock.release()
+            self._session.lock.release()
 
     def _call(self, script: bytes, what: str, timeout: float, again: bool, most: int) -> Answer:
-        lost: ConnectionLost | None = None
-        for last in (not again, True):
-            try:
-                held = self._held = self._hold(what)
-            except ConnectError as error:
-                if lost is None:
-                    raise
-                # What came first is what happened; that there is no link yet comes of it.
-                raise lost from error
+        def work(shell: _Shell) -> Answer:
             chores = self._chores[:]
             began = time.monotonic()
             try:
-                answer = held.call(_with_chores(chores, script), began + timeout, most)
+                answer = shell.call(_with_chores(chores, script), began + timeout, most)
             except InvalidAnswer as error:
-                self._drop()
                 message = f"{error.message} ({what})"
-                host = self._commands.host
-                raise InvalidAnswer(message, host=host, command=what) from None
+                raise InvalidAnswer(message, host=self._sessions.host, command=what) from None
             except _Ended:
-                status = held.read_nothing(self._sessions)
-                self._drop()
-                if status == 0:
+                if shell.read_nothing() == 0:
                     why = "ended with status 0 and read no command"
                     raise not_started(self._sessions, what, why=why, status=0) from None
-                lost = self._sessions.master.lost(held.link, what)
-                if last:
-                    self._sessions.forget(held.link)
-                    raise lost from None
-                continue
+                raise WorkerLost(self._sessions.lost(shell.link, what)) from None
             except TimeoutError:
-                self._drop()
                 raise self._too_late(what, timeout, "maybe") from None
-            except BaseException:
-                # Interrupted between question and answer: the frames no longer match.
-                self._drop()
-                raise
             del self._chores[: len(chores)]
             self.calls += 1
-            self._used_at = time.monotonic()
-            self.round_trip = min(self.round_trip, self._used_at - began)
-            self._sessions.confirmed()
-            if self._sessions.wished_by_others():
-                self._drop(wait=2.0)
+            self.round_trip = min(self.round_trip, time.monotonic() - began)
             return answer
-        raise AssertionError("not reached")
+
+        return self._session.call(work, what, again=again)
 
     def _too_late(self, what: str, timeout: float, sent: Sent) -> CommandTimeout:
         return CommandTimeout(
             f"the host did not answer within {timeout:g} s",
-            host=self._commands.host,
+            host=self._sessions.host,
             command=what,
             timeout=timeout,
             sent=sent,
@@ -336,73 +314,21 @@ class ControlShell:
 
     def call_if_free(self, script: bytes, *, timeout: float) -> Answer | None:
         """As ``call``, but ``None`` where no shell is held, or another call is using it."""
-        if self._lock.is_mine or not self._lock.acquire(blocking=False):
+        lock = self._session.lock
+        if lock.is_mine or not lock.acquire(blocking=False):
             return None
         try:
-            if self._held is None or not self._still_there(self._held):
+            if not self._session.is_ready:
                 return None
             return self._call(script, describe(script, 80), timeout, False, limits.ANSWER)
         finally:
-            self._lock.release()
-
-    def _hold(self, what: str) -> _Held:
-        if self._held is not None:
-            if self._still_there(self._held):
-                return self._held
-            self._drop()
-
-        def starter(link: Link) -> _Held:
-            held = _Held(self._sessions, link)
-            try:
-                family = held.begin(self._commands, what)
-            except BaseException:
-                held.close(wait=0)
-                raise
-            self._commands.learned(family)
-            return held
-
-        held, slot = self._sessions.start(starter, what=what, again=True)
-        held.slot = slot
-        slot.kept()
-        reaper.watch(self)
-        return held
-
-    @staticmethod
-    def _still_there(held: _Held) -> bool:
-        """Whether an idle shell has not closed its stdout: a look, not a question."""
-        poll = select.poll()
-        poll.register(held.out, select.POLLIN)
-        return not poll.poll(0)
-
-    def _drop(self, wait: float = 0.0) -> None:
-        held, self._held = self._held, None
-        if held is not None:
-            held.close(wait=wait)
-
-    def _reclaim(self) -> None:
-        self.give_back(idle_for=0.0)
-
-    def give_back(self, *, idle_for: float) -> bool:
-        """Close the shell if it is idle; true if none is held now."""
-        if self._lock.is_mine or not self._lock.acquire(blocking=False):
-            return False
-        try:
-            if self._held is None:
-                return True
-            idle = time.monotonic() - self._used_at
-            if idle >= idle_for or self._sessions.wished_by_others():
-                self._drop(wait=2.0)
-                return True
-            return False
-        finally:
-            self._lock.release()
+            lock.release()
 
     def close(self) -> None:
         """Give the session back now."""
-        with self._lock:
-            self._drop(wait=2.0)
+        self._session.close()
 
 
 def _with_chores(chores: list[bytes], script: bytes) -> bytes:
     """A command with what is left to be done in front, which neither speaks nor fails."""
-    return b"".join(b"( %b ) >/dev/null 2>&1\n" % one for one in chores) + script
+    return b"".join(b"( %b ) >/dev/null 2>&1\n" % chore for chore in chores) + script

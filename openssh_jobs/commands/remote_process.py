@@ -113,7 +113,7 @@ class RemoteProcess:
         self.stdout: IO[Any] | None = self._wrap_reader(self._out_raw)
         self.stderr: IO[Any] | None = self._wrap_reader(self._err_raw) if with_stderr else None
         running.inp = running.out = running.err = -1
-        commands.took_over(self)
+        commands.took_over(self, running)
 
     def _wrap_reader(self, raw: _MarkedReader) -> IO[Any]:
         buffered = io.BufferedReader(raw)

@@ -5,37 +5,26 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
-import logging
 import math
-import os
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import CommandFailed, CommandTimeout, ConnectionLost, InvalidAnswer, OpenSSHJobsError
-from ..openssh import mux_protocol
 from . import command_line, limits
 from .child import STATUS_WAIT, Plan, Running, StartTimeout
-from .quoting import OWN_PATH, describe, envelope, join_command, quote, quote_path
+from .process_groups import ProcessGroups
+from .quoting import OWN_PATH, describe, join_command, quote_path
 from .result import NO_STATUS, CommandResult
 from .stdio import Exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    from ..openssh.master import Link
+    from ..transport.base import Link
     from ..transport.sessions import Sessions
 
-log = logging.getLogger("openssh_jobs.command")
-
-_KILL_WAIT = 10.0
 _LONGEST = 10**8
-# sshd makes every session its own process group, and the shell that told its pid leads it, but
-# for a forced command that starts a shell below itself: then ps knows the group.
-_FIND_GROUP = (
-    b"if kill -s 0 $g 2>/dev/null && ! kill -s 0 -- -$g 2>/dev/null; then "
-    b"g=$(ps -o pgid= -p $g | tr -d ' '); fi"
-)
 
 
 class Scope:
@@ -80,11 +69,18 @@ class Scope:
     def end(self) -> bool:
         """End the remote process groups of all; true where they were seen to be gone."""
         self._ended = True
-        groups = [one.group for one in list(self._at_work) if one.group is not None]
-        return not groups or self._commands.end_groups(groups)
+        groups = [running.group for running in list(self._at_work) if running.group is not None]
+        return not groups or self._commands.groups.end(groups)
 
 
 _scope: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("_scope", default=None)
+
+
+class Holder(Protocol):
+    """What owns the pipes of a running command in place of the lane."""
+
+    def abandon(self) -> None:
+        """In a forked child: close the copies of the pipes, send nothing."""
 
 
 class Commands:
@@ -95,35 +91,29 @@ class Commands:
     ) -> None:
         self.sessions = sessions
         self.prologue = prologue
-        self.start_timeout = start_timeout
-        """Seconds for the login shell to begin with a command."""
+        self.login_shell = command_line.LoginShell(start_timeout)
+        self.groups = ProcessGroups(sessions, self.login_shell)
         self.count = 0
-        self.family: command_line.Family | None = None
-        self.aside: Callable[[bytes, float], int | None] | None = None
-        """A way to run a short script that needs no new session, where there is one."""
-        self._at_work: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._at_work: weakref.WeakSet[Running] = weakref.WeakSet()
+        self._holders: weakref.WeakSet[Holder] = weakref.WeakSet()
 
     @property
     def host(self) -> str:
         """The host as the user named it."""
-        return self.sessions.master.target.host
+        return self.sessions.host
 
-    def learned(self, family: bytes) -> None:
-        """The login shell told what it is."""
-        if self.family is None:
-            self.family = "sh" if family == b"sh" else "other"
-
-    def took_over(self, process: Any) -> None:
-        """``process`` (a ``RemoteProcess``) has the pipes of a running command now."""
-        self._at_work.add(process)
-        if process._running.slot is not None:
-            process._running.slot.kept()
+    def took_over(self, holder: Holder, running: Running) -> None:
+        """``holder`` owns the pipes of a running command now, beyond the call that began it."""
+        self._holders.add(holder)
+        if running.slot is not None:
+            running.slot.kept()
 
     def reset(self) -> None:
         """In a forked child: close our copies of all pipes, else the ends never see an end."""
-        for running in list(self._at_work):
-            running.abandon()
+        for holder in [*self._holders, *self._at_work]:
+            holder.abandon()
         self._at_work = weakref.WeakSet()
+        self._holders = weakref.WeakSet()
 
     def plan(
         self,
@@ -184,7 +174,9 @@ class Commands:
         def starter(link: Link) -> Running:
             if scope is not None:
                 scope.check()
-            running = Running(self, plan, keep_stdin=keep_stdin)
+            running = Running(
+                self.sessions, self.login_shell, self.groups, plan, keep_stdin=keep_stdin
+            )
             self._at_work.add(running)
             running.start(link, data, stdin, stdout, until)
             return running
@@ -262,7 +254,7 @@ class Commands:
                 waited = timeout or limits.SILENCE
                 raise _timeout_error(self, plan, waited, confirmed, ended, result(NO_STATUS))
             if not running.session.wait(STATUS_WAIT):
-                raise self.sessions.master.lost(running.link, plan.what, sent="yes")
+                raise self.sessions.lost(running.link, plan.what, sent="yes")
             failed = running.refusal()
             if failed is not None:
                 raise failed
@@ -289,9 +281,9 @@ class Commands:
     ) -> OpenSSHJobsError:
         """Which of two things ended a session without a status: the link, or a kill there."""
         what = running.plan.what
-        if not self.sessions.still_answers(running.link):
+        if not self.sessions.answers(running.link):
             self.sessions.forget(running.link)
-            return self.sessions.master.lost(running.link, what, sent="yes")
+            return self.sessions.lost(running.link, what, sent="yes")
         return CommandFailed(
             f"`{what}` and its shell were killed on the host: no exit status came",
             host=self.host,
@@ -299,46 +291,18 @@ class Commands:
             result=result,
         )
 
-    # ------------------------------------------------------------------ the remote group
-
-    def signal_group(self, group: int, name: str) -> bool:
-        """One signal to a remote process group."""
-        script = b'g=%d; %b; [ -n "$g" ] || exit 1; kill -s %b -- -$g' % (
-            group,
-            _FIND_GROUP,
-            name.encode(),
-        )
-        return self._aside(script) == 0
-
-    def end_group(self, group: int) -> bool:
-        """TERM, a second's grace, KILL; true when no process of the group is left."""
-        return self.end_groups([group])
-
-    def end_groups(self, groups: Iterable[int]) -> bool:
-        """The same for several groups, in one round trip."""
-        # `-s NAME`: dash takes `kill -TERM -- -N` for an illegal number.
-        script = (
-            b'l=; for g in %b; do %b; [ -n "$g" ] || exit 1; l="$l -$g"; '
-            b"kill -s TERM -- -$g 2>/dev/null; kill -s CONT -- -$g 2>/dev/null; done; i=0; "
-            b'while :; do a=; for g in $l; do kill -s 0 -- $g 2>/dev/null && a="$a $g"; done; '
-            b'[ -n "$a" ] || exit 0; i=$((i+1)); [ $i -gt 40 ] && exit 1; '
-            b"if [ $i = 10 ]; then for g in $a; do kill -s KILL -- $g 2>/dev/null; done; fi; "
-            b"sleep 0.1; done" % (b" ".join(b"%d" % one for one in groups), _FIND_GROUP)
-        )
-        return self._aside(script) == 0
-
     def end_at_work(self) -> bool | None:
         """End all commands that still run: their caller was interrupted and ends now.
 
         True where all were seen to be over, ``None`` where the host was asked for none.
         """
-        every = {getattr(one, "_running", one) for one in list(self._at_work)}
-        left = [
-            running
+        every = list(self._at_work)
+        left = {
+            running: running.group
             for running in every
-            if running.may_run and running.group is not None and not running.session.wait(0)
-        ]
-        if left and self.end_groups([running.group for running in left]):
+            if running.may_run and running.group is not None and not running.is_over
+        }
+        if left and self.groups.end(left.values()):
             for running in left:
                 running.ended = True
         asked = any(running.asked for running in every)
@@ -346,44 +310,6 @@ class Commands:
         for running in every:
             running.close()
         return over if asked else None
-
-    def _aside(self, script: bytes) -> int | None:
-        """Run a short script beside a running command, with or without a free session."""
-        try:
-            if self.aside is not None:
-                status = self.aside(script, _KILL_WAIT)
-                if status is not None:
-                    return status
-            return self._aside_session(script)
-        except (OpenSSHJobsError, mux_protocol.MuxError, OSError) as error:
-            log.warning("%s: the remote process group could not be reached: %s", self.host, error)
-            return None
-
-    def _aside_session(self, script: bytes) -> int | None:
-        deadline = time.monotonic() + _KILL_WAIT
-        link = self.sessions.link()
-        while True:
-            try:
-                with open(os.devnull, "r+b") as nothing:
-                    fd = nothing.fileno()
-                    command = b"exec /bin/sh -c " + quote(script)
-                    if self.family != "sh":
-                        command = envelope(script)
-                    session = self.sessions.open(link, command, (fd, fd, fd))
-                try:
-                    if not session.wait(max(0.1, deadline - time.monotonic())):
-                        return None
-                    if session.status == 255 and self.sessions.backend == "process":
-                        raise mux_protocol.SessionRefused("no session for the signal")
-                    return session.status
-                finally:
-                    session.close()
-            except mux_protocol.SessionRefused:
-                if time.monotonic() > deadline:
-                    raise
-                # With MaxSessions 1 the command itself holds the only session, until the host's
-                # own limit ends it.
-                time.sleep(0.05)
 
 
 def _timeout_error(

@@ -7,7 +7,7 @@ import contextlib
 import os
 import select
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import InvalidAnswer
 from . import limits
@@ -15,8 +15,7 @@ from . import limits
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from . import command_line
-    from .child import Running
+    from .command_line import Marks
 
 _CHUNK = 65536
 
@@ -28,14 +27,33 @@ def close_fd(fd: int) -> None:
             os.close(fd)
 
 
+class Streams(Protocol):
+    """The three streams of a command, as ``Running`` has them.
+
+    ``inp``, ``out`` and ``err`` are this side's descriptors, -1 where there is none.
+    ``preamble`` precedes the caller's bytes on stdin; ``sent_input`` bytes are written already.
+    """
+
+    what: str
+    inp: int
+    out: int
+    err: int
+    out_marks: Marks
+    err_marks: Marks
+    early_out: bytes
+    early_err: bytes
+    preamble: bytes
+    sent_input: int
+
+
 class _Stream:
     """What comes on one stream: kept, handed on, or both."""
 
     def __init__(
         self,
         name: str,
-        running: Running,
-        marks: command_line.Marks,
+        running: Streams,
+        marks: Marks,
         tell: Callable[[bytes], object] | None,
         *,
         keep: bool,
@@ -59,7 +77,7 @@ class _Stream:
             raise InvalidAnswer(
                 f"more than {self._most} bytes came on {self._name}",
                 host=self._running.out_marks.host,
-                command=self._running.plan.what,
+                command=self._running.what,
             )
         if self._keep:
             self.pieces.append(data)
@@ -77,7 +95,7 @@ class Exchange:
 
     def __init__(
         self,
-        running: Running,
+        running: Streams,
         data: bytes,
         on_stdout: Callable[[bytes], object] | None = None,
         on_stderr: Callable[[bytes], object] | None = None,

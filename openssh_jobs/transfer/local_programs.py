@@ -9,12 +9,12 @@ from ..commands.os_errors import errno_of, error_of, local_error
 from ..commands.quoting import to_text
 from ..errors import TransferError
 from ..openssh import process
-from ..transport.sessions import failure_of
+from ..transport.process import guest_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..openssh.master import Link
+    from ..transport.base import Link
     from .lanes import Lanes
 
 STEP = 0.25
@@ -50,7 +50,7 @@ def run(
     def starter(link: Link) -> Link:
         code, said = _run(argv_of(link), stdin, stdout, tick)
         if code not in (0, 127) and any(text in said for text in _REFUSALS):
-            raise failure_of(said.encode("utf-8", "replace"))
+            raise guest_error(said.encode("utf-8", "replace"))
         ended[:] = [(code, said)]
         return link
 
@@ -90,9 +90,9 @@ def _error(
 ) -> Exception:
     said = said.strip()
     sessions = lanes.commands.sessions
-    if any(text in said for text in _CUT) and not sessions.still_answers(link):
+    if any(text in said for text in _CUT) and not sessions.answers(link):
         sessions.forget(link)
-        return sessions.master.lost(link, what)
+        return sessions.lost(link, what)
     # A broken pipe on one side means that the other side failed.
     roles = [found for found in _ROLE.finditer(said) if found["words"] != "Broken pipe"]
     if roles:

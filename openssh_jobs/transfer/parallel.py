@@ -136,9 +136,9 @@ class RangeThreads:
         """Wait for the command of a range; raises the error of the path where it failed."""
         exchange = Exchange(running, b"", most=limits.WORDS)
         if not exchange.run(time.monotonic() + limits.SILENCE):
-            raise self._commands.sessions.master.lost(running.link, running.plan.what)
+            raise self._commands.sessions.lost(running.link, running.plan.what)
         if not running.session.wait(15.0):
-            raise self._commands.sessions.master.lost(running.link, running.plan.what)
+            raise self._commands.sessions.lost(running.link, running.plan.what)
         status = running.status()
         if status is None:
             raise self._commands.no_status(running)

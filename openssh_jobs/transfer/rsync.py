@@ -18,14 +18,13 @@ from ..commands.os_errors import error_of
 from ..commands.quoting import envelope, quote_path, to_text
 from ..errors import ConfigurationError, TransferError
 from ..files import host_names
-from ..openssh import process, ssh_config
-from ..transport.sessions import guarded_arguments
+from ..openssh import process
 from . import listing, local_programs, parts, staging
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ..openssh.master import Link
+    from ..transport.base import Link
     from .lanes import Lanes
     from .options import Options
 
@@ -52,8 +51,9 @@ def _shell_word(word: str) -> str:
     return '"' + word.replace('"', '""') + '"'
 
 
-def _transport(link: Link) -> str:
-    argv = [ssh_config.find("ssh"), *guarded_arguments(link.path), "-T"]
+def _remote_shell(lanes: Lanes, link: Link) -> str:
+    """The value of ``-e``: what rsync starts to reach its other half."""
+    argv = lanes.commands.sessions.program(link, "ssh") or []
     return " ".join(_shell_word(word) for word in argv)
 
 
@@ -218,7 +218,7 @@ def _run(
         words += ["--files-from=-", "--from0"]
         if basis is not None:
             words.append(b"--compare-dest=" + basis)
-        words += ["-e", _transport(link), b"--rsync-path=" + _there(there)]
+        words += ["-e", _remote_shell(lanes, link), b"--rsync-path=" + _there(there)]
         return [*words, "--", *ends]
 
     with _reporting(program, members, options, name) as (more, said, tick):

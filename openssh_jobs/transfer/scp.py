@@ -20,7 +20,7 @@ from . import local_programs, progress
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..openssh.master import Link
+    from ..transport.base import Link
     from .lanes import Lanes
 
 _SPECIAL = re.compile(rb"[^A-Za-z0-9_/.\x80-\xff-]")
@@ -42,14 +42,14 @@ def remote_word(path: bytes) -> bytes:
     return _SPECIAL.sub(lambda found: b"\\" + found[0], path)
 
 
-def _argv(link: Link) -> list[str | bytes]:
-    quoted = link.path.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
-    words: list[str | bytes] = [ssh_config.find("scp"), "-B", "-F", "none"]
-    if ssh_config.ssh_version().has("scp_sftp_mode"):
-        words.append("-O")
-    for option in ("ControlMaster=no", f'ControlPath="{quoted}"', "ProxyCommand=false"):
-        words += ["-o", option]
-    return words
+def _argv(lanes: Lanes, link: Link) -> list[str]:
+    program = lanes.commands.sessions.program(link, "scp")
+    if program is None:
+        raise TransferError(
+            "there is no ssh to copy over with scp", host=lanes.host, advice="Leave method= out."
+        )
+    old_protocol = ["-O"] if ssh_config.ssh_version().has("scp_sftp_mode") else []
+    return [*program, "-B", *old_protocol]
 
 
 def _watched(
@@ -90,7 +90,7 @@ def send(lanes: Lanes, source: bytes, part: bytes, report: Callable[[int], objec
         raise error_of(to_text(made.stderr), part, host=lanes.host)
     local_programs.run(
         lanes,
-        lambda link: [*_argv(link), "--", source, word],
+        lambda link: [*_argv(lanes, link), "--", source, word],
         what="scp",
         path=part,
         local=source,
@@ -107,7 +107,7 @@ def receive(lanes: Lanes, source: bytes, part: bytes, tick: Callable[[int], obje
     word = b"none:" + remote_word(source)
     local_programs.run(
         lanes,
-        lambda link: [*_argv(link), "--", word, part],
+        lambda link: [*_argv(lanes, link), "--", word, part],
         what="scp",
         path=source,
         local=part,

@@ -6,7 +6,6 @@ nothing else.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import select
@@ -18,19 +17,17 @@ from ..commands import limits
 from ..commands.child import SILENT, not_started
 from ..commands.os_errors import errno_of, error_of, local_error
 from ..commands.quoting import to_text, visible
-from ..errors import ConnectError, ConnectionLost, TransferError
-from ..openssh import mux_protocol, process, reaper, ssh_config
-from ..openssh.locks import CallLock
-from ..transport.sessions import OPEN_TIMEOUT, failure_of
+from ..errors import ConnectionLost, TransferError
+from ..openssh import process
+from ..transport.base import LinkLost, LinkSilent, TransportError
+from ..transport.held_session import GRACE, HeldSession, WorkerLost
 from .progress import read_counter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..openssh.master import Link
-    from ..transport.sessions import Sessions, Slot
-
-log = logging.getLogger("openssh_jobs.sftp")
+    from ..transport.base import Link
+    from ..transport.sessions import Sessions
 
 _CHUNK = 65536
 # `pwd` is answered from memory and cannot fail: its line on stdout says that all before it is done.
@@ -50,7 +47,7 @@ _LOCAL = re.compile(r'^(?:\w+ local "|local \w+ "|\w+ on local file "|stat (?!re
 
 
 class NoSubsystem(Exception):
-    """The server offers no sftp."""
+    """The host offers no sftp."""
 
 
 class _Failed(Exception):
@@ -62,28 +59,16 @@ class _Failed(Exception):
         self.stderr = stderr
 
 
-def arguments(path: str) -> list[str]:
-    """The command line of an sftp that uses the master's socket or fails."""
-    quoted = path.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
-    # For sftp -S is a program, not a socket.
-    options = ["ControlMaster=no", f'ControlPath="{quoted}"', "ProxyCommand=false", "BatchMode=yes"]
-    argv = [ssh_config.find("sftp"), "-q", "-F", "none"]
-    for option in options:
-        argv += ["-o", option]
-    return [*argv, "-b", "-", "none"]
+class _Batch:
+    """One sftp process at work, in batch mode."""
 
-
-class _Held:
-    """One sftp at work."""
-
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, argv: Sequence[str]) -> None:
         self.link = link
-        self.slot: Slot | None = None
         self._stderr = b""
         self._line = b""
         self._begun = 0
         self._child = process.spawn(
-            arguments(link.path), stdin=process.PIPE, stdout=process.PIPE, stderr=process.PIPE
+            argv, stdin=process.PIPE, stdout=process.PIPE, stderr=process.PIPE
         )
         for pipe in (self._child.stdin, self._child.stdout, self._child.stderr):
             if pipe is not None:
@@ -195,11 +180,11 @@ class _Held:
         return self._child.pid
 
     @property
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether the process still runs."""
         return self._child.poll() is None
 
-    def close(self, *, grace: float = 2.0) -> None:
+    def close(self, *, grace: float) -> None:
         """End sftp, kindly (end of input) and then not."""
         for pipe in (self._child.stdin, self._child.stdout, self._child.stderr):
             if pipe is not None:
@@ -209,8 +194,6 @@ class _Held:
                     pass
         if not process.wait(self._child, grace):
             process.end(self._child)
-        if self.slot is not None:
-            self.slot.release()
 
     def abandon(self) -> None:
         """In a forked child: close our copies; the process is the parent's."""
@@ -230,19 +213,17 @@ class Sftp:
     def __init__(self, sessions: Sessions, *, start_timeout: float = limits.START) -> None:
         self._sessions = sessions
         self.start_timeout = start_timeout
-        self.started = 0
-        self.reset()
-        sessions.on_reclaim(self._reclaim)
+        # A signal handler's call would write into the batch that it interrupts.
+        self._session = HeldSession(sessions, self._start, "a command of sftp", counts=False)
 
     def reset(self) -> None:
         """Start anew, as after a fork."""
-        held = getattr(self, "_held", None)
-        if held is not None:
-            held.abandon()
-        self._held: _Held | None = None
-        # Not reentrant: a signal handler would write into the batch that it interrupts.
-        self._lock = CallLock("a command of sftp", self._host, counts=False)
-        self._used_at = 0.0
+        self._session.reset()
+
+    @property
+    def started(self) -> int:
+        """How many sftp processes were started."""
+        return self._session.started
 
     def call(
         self,
@@ -268,111 +249,93 @@ class Sftp:
             if len(line) > _MAX_LINE:
                 raise TransferError(
                     f"the name is too long for sftp's batch language: {to_text(line)[:80]!r}…",
-                    host=self._host,
+                    host=self._sessions.host,
                     advice='Use method="tar".',
                 )
-        with self._lock:
-            lost: ConnectionLost | None = None
-            for last in (not again, True):
-                try:
-                    held = self._hold(to_text(lines[0]))
-                except ConnectError as error:
-                    if lost is None:
-                        raise
-                    # What came first is what happened; that there is no link yet comes of it.
-                    raise lost from error
-                try:
-                    signs = moved
-                    if signs is None and read_counter(held.pid, "rchar") is not None:
-                        signs = partial(read_counter, held.pid, "rchar")
-                    limit = stall if signs is not None else None
-                    held.call(lines, stall=limit, tick=tick, moved=signs, through=through)
-                except _Failed as failed:
-                    link = self._drop_after_failure()
-                    error_now = self._error(failed, path, link)
-                    if isinstance(error_now, ConnectionLost) and not last:
-                        lost = error_now
-                        continue
-                    raise error_now from None
-                except TimeoutError:
-                    self._drop()
-                    raise ConnectionLost(
-                        f"nothing moved for {stall:g} s", host=self._host, sent="maybe"
-                    ) from None
-                except BaseException:
-                    self._drop(grace=0.0)
-                    raise
-                self._used_at = time.monotonic()
-                self._sessions.confirmed()
-                if self._sessions.wished_by_others():
-                    self._drop()
-                return
 
-    @property
-    def _host(self) -> str:
-        return self._sessions.master.target.host
-
-    def _hold(self, what: str) -> _Held:
-        if self._held is not None and self._held.alive:
-            return self._held
-        self._drop()
-
-        def starter(link: Link) -> _Held:
-            held = _Held(link)
+        def work(batch: _Batch) -> None:
+            signs = moved
+            if signs is None and read_counter(batch.pid, "rchar") is not None:
+                signs = partial(read_counter, batch.pid, "rchar")
+            limit = stall if signs is not None else None
             try:
-                # Its answer proves that a session was granted and that an sftp server, which sent
-                # its version, is on the other side: nothing was asked of it before.
-                held.call([], stall=self.start_timeout, most=self.start_timeout)
+                batch.call(lines, stall=limit, tick=tick, moved=signs, through=through)
             except _Failed as failed:
-                held.close(grace=0.5)
-                raise self._refusal(failed) from None
+                self._session.drop(grace=0.5)
+                raise self._error(failed, path, batch.link) from None
             except TimeoutError:
-                said = held.said
-                held.close(grace=0.0)
-                if not self._sessions.round_trip(link):
-                    raise mux_protocol.MuxTimeout("sftp did not begin") from None
-                raise not_started(
-                    self._sessions, what, why=f"{SILENT} {self.start_timeout:g} s", err=said
+                self._session.drop(grace=GRACE)
+                raise ConnectionLost(
+                    f"nothing moved for {stall:g} s", host=self._sessions.host, sent="maybe"
                 ) from None
-            except BaseException:
-                held.close(grace=0.0)
-                raise
-            return held
 
-        held, slot = self._sessions.start(starter, what=what, again=True)
-        held.slot = slot
-        slot.kept()
-        self._held = held
-        self.started += 1
-        reaper.watch(self)
-        return held
+        with self._session.lock:
+            self._session.call(work, to_text(lines[0]), again=again)
 
-    def _refusal(self, failed: _Failed) -> Exception:
+    def _start(self, link: Link, what: str) -> _Batch:
+        program = self._sessions.program(link, "sftp")
+        if program is None:
+            raise NoSubsystem("there is no ssh to copy over with sftp")
+        # The host's name is of no consequence to a guest of the master.
+        batch = _Batch(link, [*program, "-q", "-b", "-", "none"])
+        try:
+            # Its answer proves that a session was granted and that an sftp server, which sent
+            # its version, is on the other side: nothing was asked of it before.
+            batch.call([], stall=self.start_timeout, most=self.start_timeout)
+        except _Failed as failed:
+            batch.close(grace=0.5)
+            raise self._refusal(link, failed) from None
+        except TimeoutError:
+            said = batch.said
+            batch.close(grace=0.0)
+            if not self._sessions.answers(link):
+                raise LinkSilent("sftp did not begin") from None
+            raise not_started(
+                self._sessions, what, why=f"{SILENT} {self.start_timeout:g} s", err=said
+            ) from None
+        except BaseException:
+            batch.close(grace=0.0)
+            raise
+        return batch
+
+    def _refusal(self, link: Link, failed: _Failed) -> Exception:
         """Why sftp did not begin.  -q hides ssh's own words: the session is asked about."""
         said = to_text(failed.stderr)
         if "subsystem request failed" in said:
             return NoSubsystem(visible(said))
         if "Received message too long" in said:
             return NoSubsystem(f"the login shell prints before sftp begins: {_decode_noise(said)}")
-        link = self._sessions.link()
-        nothing = os.open(os.devnull, os.O_RDWR)
         try:
-            session = mux_protocol.open_session(
-                link.path, b"sftp", (nothing,) * 3, timeout=OPEN_TIMEOUT, subsystem=True
-            )
-        except mux_protocol.MuxError as error:
+            status = self._ask_for_subsystem(link)
+        except TransportError as error:
             return error
-        finally:
-            os.close(nothing)
-        session.wait(5.0)
-        status = session.status
-        session.close()
-        if status is None or status not in (0, 255):
+        if status not in (0, 255):
             return NoSubsystem("the server has no sftp subsystem")
-        if status == 0 or self._sessions.still_answers(link):
+        if status == 0 or self._sessions.answers(link):
             # It was granted, and what answered spoke no sftp.
             return NoSubsystem(f"what the server starts for sftp is none: {visible(said)}")
-        return failure_of(failed.stderr)
+        return LinkLost("sftp ended before it began", sent="maybe")
+
+    def _ask_for_subsystem(self, link: Link) -> int | None:
+        """The status of an sftp server that reads no request.
+
+        Raises ``TransportError`` where no session was opened.
+        """
+        import tempfile
+
+        with open(os.devnull, "r+b") as nothing, tempfile.TemporaryFile() as words:
+            fds = (nothing.fileno(), nothing.fileno(), words.fileno())
+            session = self._sessions.open(link, b"sftp", fds, subsystem=True)
+            try:
+                session.wait(5.0)
+                words.seek(0)
+                said = words.read(limits.WORDS)
+                failure = self._sessions.failure(link, session, said)
+                if failure is not None:
+                    raise failure
+                return session.status
+            finally:
+                session.close()
 
     @staticmethod
     def _is_transport(failed: _Failed) -> bool:
@@ -381,63 +344,29 @@ class Sftp:
             return True
         return any(text in failed.stderr for text in _LINK_WORDS)
 
-    def _error(self, failed: _Failed, path: str | bytes, link: Link | None) -> Exception:
+    def _error(self, failed: _Failed, path: str | bytes, link: Link) -> Exception:
         said = to_text(failed.stderr).strip()
         if self._is_transport(failed):
-            if link is not None:
-                self._sessions.forget(link)
-                return self._sessions.master.lost(link, "sftp")
-            return ConnectionLost("the connection was lost", host=self._host)
+            return WorkerLost(self._sessions.lost(link, "sftp"))
         local = _LOCAL.search(said)
         if local is not None:
             return local_error(local["path"], local["words"])
         if errno_of(said) is not None:
-            return error_of(said, path, host=self._host)
+            return error_of(said, path, host=self._sessions.host)
         line = said.splitlines()[-1] if said else f"sftp ended with status {failed.returncode}"
-        return TransferError(f"{line} ({to_text(_bytes(path))!r})", host=self._host, sent="yes")
-
-    def _drop_after_failure(self) -> Link | None:
-        link = self._held.link if self._held is not None else None
-        self._drop(grace=0.5)
-        return link
-
-    def _drop(self, grace: float = 2.0) -> None:
-        held, self._held = self._held, None
-        if held is not None:
-            held.close(grace=grace)
+        return TransferError(
+            f"{line} ({to_text(_bytes(path))!r})", host=self._sessions.host, sent="yes"
+        )
 
     @property
     def pid(self) -> int | None:
         """The process of the held sftp, if one is held."""
-        held = self._held
-        return None if held is None else held.pid
-
-    @property
-    def is_open(self) -> bool:
-        """Whether an sftp is held now."""
-        return self._held is not None
-
-    def _reclaim(self) -> None:
-        self.give_back(idle_for=0.0)
-
-    def give_back(self, *, idle_for: float) -> bool:
-        """End the sftp if it is idle; true if none is held now."""
-        if self._lock.is_mine or not self._lock.acquire(blocking=False):
-            return False
-        try:
-            if self._held is None:
-                return True
-            if time.monotonic() - self._used_at >= idle_for or self._sessions.wished_by_others():
-                self._drop()
-                return True
-            return False
-        finally:
-            self._lock.release()
+        batch = self._session.worker
+        return None if batch is None else batch.pid
 
     def close(self) -> None:
         """Give the session back now."""
-        with self._lock:
-            self._drop()
+        self._session.close()
 
 
 def _bytes(path: str | bytes) -> bytes:

@@ -57,14 +57,14 @@ def remote_end(
             if now != seen:
                 seen, last = now, time.monotonic()
             if time.monotonic() - max(last, exchange.moved_at) > limits.SILENCE:
-                raise commands.sessions.master.lost(
+                raise commands.sessions.lost(
                     running.link,
                     running.plan.what,
                     why=f"nothing moved for {limits.SILENCE:.0f} s",
                 )
         out, err = exchange.output()
         if not running.session.wait(15.0):
-            raise commands.sessions.master.lost(running.link, running.plan.what)
+            raise commands.sessions.lost(running.link, running.plan.what)
         status = running.status()
         if status is None:
             raise commands.no_status(running)
@@ -77,7 +77,7 @@ def remote_end(
             raise error_of(to_text(err), path, host=host)
         return out
     except BaseException:
-        if running.session.status is None:
+        if not running.is_over:
             running.end()
         raise
     finally:

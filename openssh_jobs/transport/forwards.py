@@ -9,15 +9,18 @@ import socket
 from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import ConfigurationError, ConnectError, ConnectionLost
-from ..openssh import mux_protocol
+from . import mux
+from .base import LinkLost, RequestRefused, TransportError
 
 if TYPE_CHECKING:
-    from ..openssh.master import Link
+    from .base import Link
     from .sessions import Sessions
 
 log = logging.getLogger("openssh_jobs.forwards")
 
 TIMEOUT = 30.0
+_TIMEOUT = 5.0
+"""Seconds for the master to say whether it is there."""
 _TRIES = 10
 
 
@@ -55,7 +58,7 @@ class Forward:
         self.close()
 
     def __repr__(self) -> str:
-        arrow = "->" if self._kind == mux_protocol.FORWARD_LOCAL else "<-"
+        arrow = "->" if self._kind == mux.FORWARD_LOCAL else "<-"
         return (
             f"Forward({self.local_host}:{self.local_port} {arrow} "
             f"{self.remote_host}:{self.remote_port} by way of {self._host})"
@@ -67,8 +70,8 @@ class Forward:
         if not self._open:
             return False
         try:
-            return mux_protocol.alive(self._link.path, timeout=5.0) == self._link.pid
-        except mux_protocol.MuxError:
+            return mux.master_pid(self._link, _TIMEOUT) == self._link.pid
+        except TransportError:
             return False
 
     def close(self) -> None:
@@ -82,28 +85,19 @@ class Forward:
         if self._pid != os.getpid():
             return
         try:
-            if mux_protocol.alive(self._link.path, timeout=5.0) == self._link.pid:
-                self._ask(cancel=True)
-        except mux_protocol.NoMaster:
-            pass  # it went with its master
-        except mux_protocol.MuxError as error:
+            # Where the master is gone, the forward went with it.
+            if mux.master_pid(self._link, _TIMEOUT) == self._link.pid:
+                self.ask(cancel=True)
+        except TransportError as error:
             log.warning("%s: %r was not taken back: %s", self._host, self, error)
 
-    def _ask(self, *, cancel: bool = False) -> int:
+    def ask(self, *, cancel: bool = False) -> int:
+        """Have the master forward, or stop it; returns the port that is listened on."""
         local = (self.local_host, self.local_port)
         there = (self.remote_host, self._asked_port)
-        listen, connect = (
-            (local, there) if self._kind == mux_protocol.FORWARD_LOCAL else (there, local)
-        )
-        return mux_protocol.forward(
-            self._link.path,
-            self._kind,
-            listen_host=listen[0],
-            listen_port=listen[1],
-            connect_host=connect[0],
-            connect_port=connect[1],
-            timeout=TIMEOUT,
-            cancel=cancel,
+        listen, connect = (local, there) if self._kind == mux.FORWARD_LOCAL else (there, local)
+        return mux.forward(
+            self._link, self._kind, listen=listen, connect=connect, timeout=TIMEOUT, cancel=cancel
         )
 
 
@@ -165,13 +159,13 @@ def local(
         try:
             return _make(
                 sessions,
-                mux_protocol.FORWARD_LOCAL,
+                mux.FORWARD_LOCAL,
                 host=host,
                 local=(local_host, port),
                 remote=remote,
                 asked_port=remote[1],
             )
-        except mux_protocol.MuxRefused as error:
+        except RequestRefused as error:
             why = str(error)  # somebody was faster, or ssh may not listen there
     raise ConnectError(
         f"no port on {local_host} could be forwarded"
@@ -198,13 +192,13 @@ def remote(
     try:
         return _make(
             sessions,
-            mux_protocol.FORWARD_REMOTE,
+            mux.FORWARD_REMOTE,
             host=host,
             local=local,
             remote=(remote_host, remote_port),
             asked_port=remote_port,
         )
-    except mux_protocol.MuxRefused as error:
+    except RequestRefused as error:
         raise ConnectError(
             f"the host does not listen on port {remote_port} of {remote_host} for us ({error})",
             host=host,
@@ -218,19 +212,19 @@ def _make(sessions: Sessions, kind: int, **facts: Any) -> Forward:
         link = sessions.link()
         made = Forward(link, kind, **facts)
         try:
-            port = made._ask()
-        except mux_protocol.MuxRefused:
+            port = made.ask()
+        except RequestRefused:
             raise
-        except mux_protocol.MuxError as error:
+        except TransportError as error:
             sessions.forget(link)
-            if last or not isinstance(error, mux_protocol.NoMaster | mux_protocol.MuxLost):
+            if last or not isinstance(error, LinkLost):
                 raise ConnectionLost(
                     f"the master did not answer for a forward ({error})",
                     host=facts["host"],
                     sent=error.sent,
                 ) from error
         else:
-            if kind == mux_protocol.FORWARD_REMOTE:
+            if kind == mux.FORWARD_REMOTE:
                 made.remote_port = port
             return made
     raise AssertionError("the second time either works or raises")

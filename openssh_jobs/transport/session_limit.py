@@ -69,7 +69,7 @@ class Slot:
 class Slots:
     """Counts this process's sessions on one route against a limit that refusals lower."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, wide: bool = False) -> None:
         self._most = limit
         self._limit = limit
         self._used = 0
@@ -77,8 +77,8 @@ class Slots:
         self.freed_at = 0.0
         self._open = 0
         self._narrow = False
-        self.wide = False
-        """Whether the server was seen to grant a second session beside one of ours."""
+        self.wide = wide
+        """Whether a second session is granted beside one of ours: seen, or certain (``wide``)."""
         self._changed = threading.Condition()
         self.callers: Counter[int] = Counter()
         """How many slots the calls of each thread hold; more than one where calls are nested."""

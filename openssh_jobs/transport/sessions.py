@@ -1,8 +1,7 @@
-"""Sessions on a master: opened within the server's limit, never by a second login.
+"""Sessions of one host: opened within the limit, retried where nothing was run.
 
-A session is opened by the mux protocol (``mux``) or by a guarded ``ssh -S`` (``process``).  Both
-give the same object; a refusal by MaxSessions waits its turn and asks again, because what was
-refused never ran.
+The same for every ``Transport``.  A refusal (sshd's MaxSessions) waits its turn and asks again,
+because what was refused never ran.
 """
 
 from __future__ import annotations
@@ -10,149 +9,73 @@ from __future__ import annotations
 import copy
 import logging
 import os
-import re
 import threading
 import time
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import CommandNotStarted, ConfigurationError, ConnectionLost, SessionLimit
-from ..openssh import locks, mux_protocol, process, reaper, runtime_directory, ssh_config
-from .session_limit import NESTED_TIMEOUT, Patience
-from .session_limit import Slot as Slot
-from .session_limit import Slots as Slots
+from ..openssh import locks, process, reaper, runtime_directory
+from .base import Link, LinkSilent, ProtocolMismatch, Session, SessionRefused, TransportError
+from .session_limit import NESTED_TIMEOUT, Patience, Slot, Slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..openssh.master import Link, Master
+    from ..errors import Sent
+    from .base import Transport
 
 log = logging.getLogger("openssh_jobs.sessions")
 waits = logging.getLogger("openssh_jobs.sessions.waits")
-"""What a person is to hear who waits for a session; at INFO, because programs may wait silently."""
+"""Messages for a person who waits for a session; at INFO, because programs may wait silently."""
 
-Backend = Literal["mux", "process"]
 T = TypeVar("T")
 
-OPEN_TIMEOUT = 60.0
-"""Seconds for the server to grant one session; keepalives end a dead link in 45 s before that."""
 FULL = "all sessions that the server grants to one connection (MaxSessions) are in use"
-DEFAULT_SESSIONS = 8
-"""Below sshd's default of 10: the user's own terminals share the master."""
 PROBE_AFTER = 30.0
 """A link that answered within so many seconds is not asked again before use."""
 _PROBE_TIMEOUT = 15.0
 _CLOCK_JUMP = 5.0
 WATCH_INTERVAL = 5.0
-"""Seconds between two looks at the master while sessions are open."""
-
-
-class Session(Protocol):
-    """A command at work on the host."""
-
-    @property
-    def status(self) -> int | None:
-        """The exit status, ``None`` while there is none (255 may be ssh's own: ``process``)."""
-
-    def wait(self, timeout: float) -> bool:
-        """Wait for the end; false if the session goes on."""
-
-    def close(self) -> None:
-        """Let go of the session; what runs on the host is not ended by this."""
-
-    def abandon(self) -> None:
-        """In a forked child: forget the session, which is the parent's, without a word."""
-
-
-class ProcessSession:
-    """A session as a guarded ``ssh -S`` subprocess."""
-
-    def __init__(self, child: process.Child) -> None:
-        self._child = child
-
-    @property
-    def status(self) -> int | None:
-        """The exit status of ssh; negative after a signal."""
-        return self._child.returncode
-
-    def wait(self, timeout: float) -> bool:
-        """Wait for ssh to end."""
-        return process.wait(self._child, timeout)
-
-    def close(self) -> None:
-        """End the ssh process; the master stays."""
-        if self._child.poll() is None:
-            process.end(self._child)
-
-    def abandon(self) -> None:
-        """In a forked child: not ours to wait for (else Popen would warn when it is collected)."""
-        self._child.returncode = 0
-
-
-def guarded_arguments(path: str) -> list[str]:
-    """Options with which ssh uses the master's socket or fails, and reads no configuration.
-
-    Without ``ProxyCommand=false`` a missing or full master would silently become a new login.
-    """
-    options = ("ControlMaster=no", "ProxyCommand=false", "BatchMode=yes")
-    words = [word for option in options for word in ("-o", option)]
-    return ["-F", "none", *words, "-S", path.replace("%", "%%")]
-
-
-# ssh's own words, each at the beginning of a line: what the host prints may hold any of them.
-_REFUSED = re.compile(rb"^mux_client_request_session: session request failed: .*", re.MULTILINE)
-_NOBODY = re.compile(rb"^Control socket connect\(", re.MULTILINE)
-_CUT_OFF = re.compile(rb"^(?:mux_client_\w+: (?:read|write) |muxclient: ).*", re.MULTILINE)
-_GUARDED = re.compile(rb"^(?:kex_exchange_id|[\w ]+(?:: Conn)?[\w ]* UNKNOWN port 65535)", re.M)
-
-
-def failure_of(stderr: bytes) -> mux_protocol.MuxError:
-    """Why a guarded ``ssh -S`` ended with 255 before the command began, from its words."""
-    if found := _REFUSED.search(stderr):
-        return mux_protocol.SessionRefused(found[0].decode("utf-8", "replace").strip())
-    if _NOBODY.search(stderr):
-        return mux_protocol.NoMaster("nobody listens on the master's socket", stale=True)
-    if found := _CUT_OFF.search(stderr):
-        return mux_protocol.MuxLost(found[0].decode("utf-8", "replace").strip(), sent="maybe")
-    if _GUARDED.search(stderr):
-        # The guard's own words alone: the socket was not there.
-        return mux_protocol.NoMaster("there is no master's socket")
-    return mux_protocol.MuxLost("ssh ended without a word", sent="maybe")
+"""Seconds between two looks at the link's process while sessions are open."""
 
 
 class Sessions:
-    """Opens sessions on the master of one route; shared by all lanes of a connection."""
+    """Opens sessions over one transport; shared by all lanes of a connection.
+
+    ``fallback`` takes over where the other side speaks another version of the protocol.
+    """
 
     def __init__(
         self,
-        master: Master,
+        transport: Transport,
         *,
-        backend: str = "auto",
+        fallback: Transport | None = None,
         max_sessions: int | None = None,
-        forward_agent: bool = False,
     ) -> None:
-        if backend not in ("auto", "mux", "process"):
-            raise ConfigurationError(f"exec_backend={backend!r} is none of auto, mux, process")
         if max_sessions is not None and max_sessions < 1:
             raise ConfigurationError(f"max_sessions={max_sessions} is less than 1")
-        self.master = master
+        self.transport = transport
+        self._fallback = fallback
         self.opened = 0
         self.silent: CommandNotStarted | None = None
-        """The last word of a login shell that never began, and may still hold its session."""
-        self._wanted = backend
-        self.backend: Backend = "process" if backend == "process" else "mux"
-        self._forward_agent = forward_agent
-        self._limit = max_sessions or DEFAULT_SESSIONS
+        """The last error of a login shell that never began, and may still hold its session."""
+        self._limit = max_sessions or transport.default_sessions
         self._reclaimers: list[Callable[[], None]] = []
         self.reset()
 
     def reset(self) -> None:
         """Start anew, as after a fork: nothing held here belongs to this process."""
-        self.slots = Slots(self._limit)
+        self.slots = Slots(self._limit, wide=self.transport.always_wide)
         self._link: Link | None = None
-        self._lock = locks.CallLock("the opening of a connection", self.master.target.host)
+        self._lock = locks.CallLock("the opening of a connection", self.host)
         self._good_at = 0.0
         self._looked_at = 0.0
         self._wall_minus_monotonic = time.time() - time.monotonic()
+
+    @property
+    def host(self) -> str:
+        """The host as the user named it."""
+        return self.transport.host
 
     def on_reclaim(self, reclaim: Callable[[], None]) -> None:
         """Register a lane that can give an idle held session back at once."""
@@ -161,10 +84,10 @@ class Sessions:
     # ------------------------------------------------------------------ the link
 
     def link(self) -> Link:
-        """A live master that answered lately, opened or replaced if need be."""
+        """A link that answered lately, opened or replaced if need be."""
         with self._lock:
             if self._link is None:
-                self._link = self.master.ensure()
+                self._link = self.transport.link()
                 self.confirmed()
             elif self._stale():
                 self._probe(self._link)
@@ -180,62 +103,38 @@ class Sessions:
         self._wall_minus_monotonic = time.time() - self._good_at
 
     def _probe(self, link: Link) -> None:
-        """One bounded round trip; replaces a master that does not survive it."""
-        if self.round_trip(link):
+        """One bounded round trip; replaces a link that does not survive it."""
+        if self.answers(link):
             self.confirmed()
             return
-        log.warning("%s: the master does not reach the host; replacing it", self._host)
-        self.master.discard(link)
+        log.warning("%s: the host does not answer over the link; replacing it", self.host)
+        self.transport.discard(link)
         self._link = None
-        self._link = self.master.ensure()
+        self._link = self.transport.link()
         self.confirmed()
 
-    def round_trip(self, link: Link, timeout: float = _PROBE_TIMEOUT) -> bool:
-        """Whether the host answers over this master: a session that it grants or refuses says so.
-
-        What runs in the session does not count: an account's shell may never begin.
-        """
-        with open(os.devnull, "r+b") as nothing:
-            fd = nothing.fileno()
-            try:
-                session = mux_protocol.open_session(
-                    link.path, b"exit 0", (fd, fd, fd), timeout=timeout
-                )
-            except mux_protocol.SessionRefused:
-                return True
-            except mux_protocol.MuxVersion:
-                return self._process_round_trip(link, timeout)
-            except mux_protocol.MuxError:
-                return False
-            # Its end is waited for, so that it takes nobody's place; not for long.
-            session.wait(min(timeout, 1.0))
-            session.close()
-            return True
-
-    def still_answers(self, link: Link) -> bool:
-        """Whether the host answers over this very master, and not over a successor of it."""
-        try:
-            pid = mux_protocol.alive(link.path, timeout=_PROBE_TIMEOUT)
-        except mux_protocol.MuxError:
-            return False
-        return pid == link.pid and self.round_trip(link)
-
-    def _process_round_trip(self, link: Link, timeout: float) -> bool:
-        argv = [ssh_config.find("ssh"), *guarded_arguments(link.path), "-T", "--", "none", "exit 0"]
-        done = process.run(argv, timeout=timeout)
-        if done.timed_out:
-            return False
-        granted = done.returncode != 255
-        return granted or isinstance(failure_of(done.stderr), mux_protocol.SessionRefused)
+    def answers(self, link: Link, timeout: float = _PROBE_TIMEOUT) -> bool:
+        """Whether the host answers over this very link; one bounded round trip."""
+        return self.transport.answers(link, timeout)
 
     def forget(self, link: Link | None = None) -> None:
-        """Do not use this master (``None``: any) again without looking for it anew."""
+        """Look for a link anew before this one (``None``: any) is used again."""
         if link is None or self._link == link:
             self._link = None
 
-    @property
-    def _host(self) -> str:
-        return self.master.target.host
+    def lost(self, link: Link, what: str, *, sent: Sent = "maybe", why: str = "") -> ConnectionLost:
+        """The error for a call (``what``) during which the link was lost."""
+        return self.transport.lost(link, what, sent=sent, why=why)
+
+    def failure(self, link: Link, session: Session, stderr: bytes) -> TransportError | None:
+        """Why a session that is over never began its command.
+
+        ``None`` where the host granted it and still answers: what ran there says why.
+        """
+        failure = self.transport.failure(session, stderr)
+        if failure is None or isinstance(failure, SessionRefused):
+            return failure
+        return None if self.answers(link) else failure
 
     # ------------------------------------------------------------------ opening
 
@@ -247,13 +146,13 @@ class Sessions:
         again: bool = False,
         until: float | None = None,
     ) -> tuple[T, Slot]:
-        """Run ``starter`` with a slot and a live master until a session stands.
+        """Run ``starter`` with a slot and a link until a session is open.
 
         Returns what ``starter`` made and its slot, to be released at the session's end.
-        ``starter`` raises ``mux.MuxError`` where none came up.  What was refused or not sent is
-        tried again; ``again=True`` says that trying again does no harm even where it may have
+        ``starter`` raises ``TransportError`` where none was opened.  What was refused or not sent
+        is tried again; ``again=True`` says that trying again does no harm even where it may have
         been sent.  ``until`` (``time.monotonic``) ends the wait for a free session before its
-        time.  Raises ``SessionLimit``, ``ConnectionLost`` and what ``Master.ensure`` raises.
+        time.  Raises ``SessionLimit``, ``ConnectionLost`` and what ``Transport.link`` raises.
         """
         patience = Patience(until)
         try:
@@ -283,7 +182,7 @@ class Sessions:
             link = self.link()
             try:
                 started = starter(link)
-            except mux_protocol.SessionRefused as error:
+            except SessionRefused as error:
                 if self.silent is not None:
                     # Those that hang there are what holds the sessions: no use in waiting.
                     raise copy.copy(self.silent) from error
@@ -296,22 +195,22 @@ class Sessions:
                 if patience.spent > 3.0 and not said:
                     said = True
                     full = self._no_session(what, FULL, patience)
-                    waits.info("%s: %s; waiting for one to end", self._host, full.message)
+                    waits.info("%s: %s; waiting for one to end", self.host, full.message)
                 self.slots.refused()
                 self._wish(link)
                 self._reclaim()
                 time.sleep(pause * (0.5 + os.urandom(1)[0] / 256))  # jitter
                 pause = min(pause * 1.6, 0.25)
-            except mux_protocol.MuxVersion as error:
-                if self._wanted != "auto" or self.backend == "process":
-                    raise ConnectionLost(str(error), host=self._host, command=what) from error
-                log.warning("%s: %s; using ssh -S from now on", self._host, error)
-                self.backend = "process"
-            except mux_protocol.MuxError as error:
+            except ProtocolMismatch as error:
+                if self._fallback is None:
+                    raise ConnectionLost(str(error), host=self.host, command=what) from error
+                log.warning("%s: %s; using ssh -S from now on", self.host, error)
+                self.transport, self._fallback = self._fallback, None
+            except TransportError as error:
                 self._after_failure(link, error)
                 lives -= 1
                 if lives == 0 or (error.sent != "no" and not again):
-                    raise self.master.lost(link, what, sent=error.sent, why=str(error)) from error
+                    raise self.lost(link, what, sent=error.sent, why=str(error)) from error
             else:
                 self.opened += 1
                 self.silent = None
@@ -320,49 +219,34 @@ class Sessions:
                 reaper.watch(self)
                 return started
 
-    def _after_failure(self, link: Link, error: mux_protocol.MuxError) -> None:
-        log.info("%s: %s", self._host, error)
+    def _after_failure(self, link: Link, error: TransportError) -> None:
+        log.info("%s: %s", self.host, error)
         # One session that does not begin (a login shell that hangs) proves nothing about the
         # master, on which others may be at work.
-        if isinstance(error, mux_protocol.MuxTimeout) and not self.round_trip(link):
-            self.master.discard(link)
+        if isinstance(error, LinkSilent) and not self.answers(link):
+            self.transport.discard(link)
         self.forget(link)
 
     def _no_session(self, what: str, why: str, patience: Patience) -> SessionLimit:
         from ..openssh import masters
 
         text = f"no session was free within {patience.spent:.0f} s: {why}"
-        return masters.session_limit(text, self._link, host=self._host, command=what)
+        return masters.session_limit(text, self._link, host=self.host, command=what)
 
     def open(
-        self,
-        link: Link,
-        command: bytes,
-        fds: Sequence[int],
-        *,
-        subsystem: bool = False,
+        self, link: Link, command: bytes, fds: Sequence[int], *, subsystem: bool = False
     ) -> Session:
-        """Open one session on a master, with three descriptors as its streams."""
-        if self.backend == "mux":
-            return mux_protocol.open_session(
-                link.path,
-                command,
-                fds,
-                timeout=OPEN_TIMEOUT,
-                subsystem=subsystem,
-                forward_agent=self._forward_agent,
-            )
-        argv: list[bytes | str] = [ssh_config.find("ssh"), *guarded_arguments(link.path), "-T"]
-        if self._forward_agent:
-            argv.append("-A")
-        argv += [*(["-s"] if subsystem else []), "--", "none", command]
-        child = process.spawn(argv, stdin=fds[0], stdout=fds[1], stderr=fds[2])
-        return ProcessSession(child)
+        """Open one session over a link, with three descriptors as its streams."""
+        return self.transport.open(link, command, fds, subsystem=subsystem)
+
+    def program(self, link: Link, name: str) -> list[str] | None:
+        """How a local program reaches the host over this link; ``None`` where it cannot."""
+        return self.transport.program(link, name)
 
     # ------------------------------------------------------------------ no wait without an end
 
     def give_back(self, *, idle_for: float) -> bool:
-        """The keeper's look: true when no session is open any more.
+        """Called by the reaper: true when no session is open any more.
 
         A master that is stopped would keep its callers waiting for ever, and its keepalives are
         stopped with it.  Ending it lets them see that the link is lost.
@@ -374,9 +258,9 @@ class Sessions:
         if link is not None and now - self._looked_at >= WATCH_INTERVAL:
             self._looked_at = now
             if process.is_stopped(link.pid):
-                log.warning("%s: the master %d is stopped; ending it", self._host, link.pid)
+                log.warning("%s: the master %d is stopped; ending it", self.host, link.pid)
                 self.forget(link)
-                self.master.discard(link)
+                self.transport.discard(link)
         return False
 
     # ------------------------------------------------------------------ sharing with others

@@ -22,9 +22,8 @@ from random import Random
 from typing import Any
 
 from openssh_jobs import Connection
-from openssh_jobs.errors import OpenSSHJobsError
-from openssh_jobs.openssh.master import Link
-from openssh_jobs.transfer import sftp
+from openssh_jobs.errors import ConnectionLost, OpenSSHJobsError, Sent
+from openssh_jobs.transport.base import Link, TransportError
 
 SFTP_SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server")
 # A mark on a line of its own, as both streams have them.
@@ -154,31 +153,55 @@ class _Session:
     abandon = close
 
 
+class _LyingTransport:
+    """A way to the host that lies."""
+
+    host = by_hand = "liar"
+    default_sessions = 8
+    always_wide = False
+
+    def __init__(self, home: Path, lie: Lie, random: Random) -> None:
+        self._home = home
+        self._lie = lie
+        self._random = random
+
+    def link(self) -> Link:
+        return Link("/nonexistent/socket", os.getpid(), False)
+
+    def discard(self, link: Link) -> None:
+        pass
+
+    def answers(self, link: Link, timeout: float) -> bool:
+        return True
+
+    def open(
+        self, link: Link, command: bytes, fds: Sequence[int], *, subsystem: bool = False
+    ) -> _Session:
+        return _Session(command, fds, self._home, self._lie, self._random)
+
+    def failure(self, session: Any, stderr: bytes) -> TransportError | None:
+        return None
+
+    def lost(self, link: Link, what: str, *, sent: Sent, why: str) -> ConnectionLost:
+        return ConnectionLost(f"lost ({why})", host=self.host, command=what, sent=sent)
+
+    def program(self, link: Link, name: str) -> list[str] | None:
+        if name != "sftp":
+            return None
+        server = next((path for path in SFTP_SERVERS if os.path.exists(path)), "")
+        liar = [sys.executable, str(Path(__file__).with_name("lying_sftp_server.py"))]
+        words = " ".join([*liar, str(self._random.randrange(1 << 30)), server])
+        return ["sftp", "-D", server if self._lie is LIES["truth"] else words]
+
+
 @contextlib.contextmanager
 def lying(home: Path, lie: Lie, random: Random) -> Iterator[Connection]:
     """A connection to a host that lies; nothing leaves this machine."""
     made = Connection("liar", start_timeout=3)
-    sessions = made._sessions
-    replaced: dict[str, Any] = {
-        "link": lambda: Link("/nonexistent/socket", os.getpid(), False),
-        "open": lambda link, command, fds, **_: _Session(command, fds, home, lie, random),
-        "round_trip": lambda link, timeout=0.0: True,
-        "still_answers": lambda link: True,
-        "wished_by_others": lambda: False,
-    }
-    for name, work in replaced.items():
-        setattr(sessions, name, work)
-    original = sftp.arguments
-    server = next((one for one in SFTP_SERVERS if os.path.exists(one)), "")
-    liar = [sys.executable, str(Path(__file__).with_name("lying_sftp_server.py"))]
-    words = " ".join([*liar, str(random.randrange(1 << 30)), server])
-    if lie is LIES["truth"]:
-        words = server
-    sftp.arguments = lambda path: ["sftp", "-q", "-b", "-", "-D", words]
+    made._sessions.transport = _LyingTransport(home, lie, random)
     try:
         yield made
     finally:
-        sftp.arguments = original
         made.close()
 
 

@@ -328,14 +328,14 @@ class Ended:
 def call_and_keep():
     try: heard.append(c.exists('/etc/passwd'))
     except ValueError as error: heard.append('in the middle' in str(error))
-real = c._shell._held.call
+real = c._shell._session.worker.call
 def call_with_garbage(*a, **b):
     del Ended.kept
     return real(*a, **b)
 Ended.kept = Ended()
-c._shell._held.call = call_with_garbage
+c._shell._session.worker.call = call_with_garbage
 assert c._shell.call(b'echo mine').stdout == b'mine\\n'
-c._shell._held.call = real
+c._shell._session.worker.call = real
 one = Ended(); one.itself = one; del one; gc.collect()
 other = Ended.__new__(Ended)
 kept = weakref.finalize(other, call_and_keep)

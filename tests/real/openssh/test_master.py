@@ -17,9 +17,8 @@ import pytest
 
 from openssh_jobs import Connection
 from openssh_jobs.errors import CommandTimeout, ConfigurationError, MasterRequired
+from openssh_jobs.openssh import guest
 from openssh_jobs.testing.sshd import free_port
-from openssh_jobs.transfer import sftp
-from openssh_jobs.transport import sessions
 from tests.helpers import processes, start_client, until
 from tests.lab.site import Host
 
@@ -205,11 +204,15 @@ def test_the_guard_fails_where_ssh_would_dial(make_sshd: Make, cold: Path) -> No
     (cold / "file").write_bytes(b"")
     for name in ("none", "stale", "file"):
         path = str(cold / name)
-        ssh = ["ssh", *sessions.guarded_arguments(path), "-T", "--", host.alias, "echo ran"]
+        ssh = [*guest.arguments("ssh", path), "-T", "--", host.alias, "echo ran"]
         done = subprocess.run(ssh, capture_output=True, timeout=30, check=False)
         assert (done.returncode, done.stdout) == (255, b"")
         done = subprocess.run(
-            sftp.arguments(path), input=b"pwd\n", capture_output=True, timeout=30, check=False
+            [*guest.arguments("sftp", path), "-b", "-", "none"],
+            input=b"pwd\n",
+            capture_output=True,
+            timeout=30,
+            check=False,
         )
         assert done.returncode == 255
 

@@ -1,0 +1,99 @@
+"""The process groups of running commands: signals to them, and their end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import TYPE_CHECKING
+
+from ..errors import OpenSSHJobsError
+from ..transport.base import SessionRefused, TransportError
+from .quoting import envelope, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ..transport.sessions import Sessions
+    from .command_line import LoginShell
+
+log = logging.getLogger("openssh_jobs.command")
+
+_KILL_WAIT = 10.0
+# sshd makes every session its own process group, led by the shell whose pid the start mark tells,
+# but for a forced command that starts a shell below itself: then ps knows the group.
+_FIND_GROUP = (
+    b"if kill -s 0 $g 2>/dev/null && ! kill -s 0 -- -$g 2>/dev/null; then "
+    b"g=$(ps -o pgid= -p $g | tr -d ' '); fi"
+)
+
+
+class ProcessGroups:
+    """Reaches the process groups of a host's commands by short scripts beside them."""
+
+    def __init__(self, sessions: Sessions, login_shell: LoginShell) -> None:
+        self._sessions = sessions
+        self._login_shell = login_shell
+        self.aside: Callable[[bytes, float], int | None] | None = None
+        """Runs a short script without a new session, where there is a way; else ``None``."""
+
+    def signal(self, group: int, name: str) -> bool:
+        """Send one signal to a process group; true where that was confirmed."""
+        script = b'g=%d; %b; [ -n "$g" ] || exit 1; kill -s %b -- -$g' % (
+            group,
+            _FIND_GROUP,
+            name.encode(),
+        )
+        return self._run(script) == 0
+
+    def end(self, groups: Iterable[int]) -> bool:
+        """TERM, a second's grace, KILL, in one round trip; true when no process of them is left."""
+        # `-s NAME`: dash takes `kill -TERM -- -N` for an illegal number.
+        script = (
+            b'l=; for g in %b; do %b; [ -n "$g" ] || exit 1; l="$l -$g"; '
+            b"kill -s TERM -- -$g 2>/dev/null; kill -s CONT -- -$g 2>/dev/null; done; i=0; "
+            b'while :; do a=; for g in $l; do kill -s 0 -- $g 2>/dev/null && a="$a $g"; done; '
+            b'[ -n "$a" ] || exit 0; i=$((i+1)); [ $i -gt 40 ] && exit 1; '
+            b"if [ $i = 10 ]; then for g in $a; do kill -s KILL -- $g 2>/dev/null; done; fi; "
+            b"sleep 0.1; done" % (b" ".join(b"%d" % group for group in groups), _FIND_GROUP)
+        )
+        return self._run(script) == 0
+
+    def _run(self, script: bytes) -> int | None:
+        """Run a short script beside a running command, with or without a free session."""
+        try:
+            if self.aside is not None:
+                status = self.aside(script, _KILL_WAIT)
+                if status is not None:
+                    return status
+            return self._run_in_session(script)
+        except (OpenSSHJobsError, TransportError, OSError) as error:
+            log.warning(
+                "%s: the process group could not be reached: %s", self._sessions.host, error
+            )
+            return None
+
+    def _run_in_session(self, script: bytes) -> int | None:
+        deadline = time.monotonic() + _KILL_WAIT
+        link = self._sessions.link()
+        command = b"exec /bin/sh -c " + quote(script)
+        if self._login_shell.family != "sh":
+            command = envelope(script)
+        while True:
+            try:
+                with open(os.devnull, "r+b") as nothing:
+                    session = self._sessions.open(link, command, (nothing.fileno(),) * 3)
+                try:
+                    if not session.wait(max(0.1, deadline - time.monotonic())):
+                        return None
+                    if session.status is None:
+                        raise SessionRefused("no session for the signal")
+                    return session.status
+                finally:
+                    session.close()
+            except SessionRefused:
+                if time.monotonic() > deadline:
+                    raise
+                # With MaxSessions 1 the command itself holds the only session, until the host's
+                # own limit ends it.
+                time.sleep(0.05)

@@ -1,0 +1,54 @@
+"""Command lines of OpenSSH's programs as guests of a master: they use its socket or fail.
+
+They read no configuration and can open no connection of their own: without
+``ProxyCommand=false`` a missing or full master would silently become a second login.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from . import ssh_config
+
+Program = Literal["ssh", "sftp", "scp"]
+
+_GUARD = ("ControlMaster=no", "ProxyCommand=false", "BatchMode=yes")
+
+# ssh's own words, each at the beginning of a line: what the host prints may hold any of them.
+_REFUSED = re.compile(rb"^mux_client_request_session: session request failed: .*", re.MULTILINE)
+_NO_LISTENER = re.compile(rb"^Control socket connect\(", re.MULTILINE)
+_CUT_OFF = re.compile(rb"^(?:mux_client_\w+: (?:read|write) |muxclient: ).*", re.MULTILINE)
+_GUARDED = re.compile(rb"^(?:kex_exchange_id|[\w ]+(?:: Conn)?[\w ]* UNKNOWN port 65535)", re.M)
+
+Failure = Literal["refused", "no master", "cut off"]
+
+
+def arguments(program: Program, path: str) -> list[str]:
+    """The words of a command line up to the host's name, which is of no consequence."""
+    if program == "ssh":
+        way = ["-S", path.replace("%", "%%")]
+    else:
+        # For sftp and scp -S is a program, not a socket.
+        quoted = path.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
+        way = ["-o", f'ControlPath="{quoted}"']
+    options = [word for option in _GUARD for word in ("-o", option)]
+    return [ssh_config.find(program), "-F", "none", *options, *way]
+
+
+def failure_of(stderr: bytes) -> tuple[Failure, str]:
+    """Why a guest ended before its command began, from the words of ssh.
+
+    ``refused``: the server grants no more sessions, nothing was run; ``no master``: nothing
+    listens on the socket; ``cut off``: the master went away, or ssh gave no reason.
+    """
+    if found := _REFUSED.search(stderr):
+        return "refused", found[0].decode("utf-8", "replace").strip()
+    if _NO_LISTENER.search(stderr):
+        return "no master", "nothing listens on the master's socket"
+    if found := _CUT_OFF.search(stderr):
+        return "cut off", found[0].decode("utf-8", "replace").strip()
+    if _GUARDED.search(stderr):
+        # The guard's own words alone: the socket was not there.
+        return "no master", "there is no master's socket"
+    return "cut off", "ssh ended without a message"

@@ -1,0 +1,191 @@
+"""Sessions by the mux protocol: the master of a route opens them, no process is started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from ..openssh import guest, mux_protocol, process
+from .base import (
+    Link,
+    LinkLost,
+    LinkSilent,
+    ProtocolMismatch,
+    RequestRefused,
+    Session,
+    SessionRefused,
+    TransportError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ..errors import ConnectionLost, Sent
+    from ..openssh.master import Master
+
+FORWARD_LOCAL = mux_protocol.FORWARD_LOCAL
+FORWARD_REMOTE = mux_protocol.FORWARD_REMOTE
+OPEN_TIMEOUT = 60.0
+"""Seconds for the server to grant one session; keepalives end a dead link in 45 s before that."""
+_SESSIONS = 8
+"""Below sshd's default of 10: the user's own terminals share the master."""
+
+_NEUTRAL: dict[type[mux_protocol.MuxError], type[TransportError]] = {
+    mux_protocol.SessionRefused: SessionRefused,
+    mux_protocol.MuxRefused: RequestRefused,
+    mux_protocol.NoMaster: LinkLost,
+    mux_protocol.MuxLost: LinkLost,
+    mux_protocol.MuxTimeout: LinkSilent,
+    mux_protocol.MuxVersion: ProtocolMismatch,
+}
+
+
+@contextlib.contextmanager
+def _neutral() -> Iterator[None]:
+    """Errors of the protocol become those of the seam."""
+    try:
+        yield
+    except mux_protocol.MuxError as error:
+        raise _NEUTRAL.get(type(error), TransportError)(str(error), sent=error.sent) from error
+
+
+class MuxTransport:
+    """Sessions on the master of one route."""
+
+    always_wide = False
+    default_sessions = _SESSIONS
+
+    def __init__(self, master: Master, *, forward_agent: bool = False) -> None:
+        self.master = master
+        self.forward_agent = forward_agent
+
+    @property
+    def host(self) -> str:
+        """The host as the user named it."""
+        return self.master.target.host
+
+    @property
+    def by_hand(self) -> str:
+        """The user's own ``ssh`` to the same target."""
+        return self.master.target.shell_command()
+
+    def link(self) -> Link:
+        """The live master of the route, or a new one (at most one login)."""
+        return self.master.ensure()
+
+    def discard(self, link: Link) -> None:
+        """End our master; one that the user opened is left alone."""
+        self.master.discard(link)
+
+    def answers(self, link: Link, timeout: float) -> bool:
+        """Whether the host answers over this master: a session granted or refused proves it.
+
+        What runs in the session does not count: an account's shell may never begin.
+        """
+        try:
+            if mux_protocol.alive(link.path, timeout=timeout) != link.pid:
+                return False  # a successor of it
+            return self._session_is_answered(link, timeout)
+        except mux_protocol.MuxVersion:
+            return answers_guest(link, timeout)
+        except mux_protocol.MuxError:
+            return False
+
+    @staticmethod
+    def _session_is_answered(link: Link, timeout: float) -> bool:
+        with open(os.devnull, "r+b") as nothing:
+            fds = (nothing.fileno(),) * 3
+            try:
+                session = mux_protocol.open_session(link.path, b"exit 0", fds, timeout=timeout)
+            except mux_protocol.SessionRefused:
+                return True
+            # Its end is waited for, so that it takes nobody's place; not for long.
+            session.wait(min(timeout, 1.0))
+            session.close()
+            return True
+
+    def open(
+        self, link: Link, command: bytes, fds: Sequence[int], *, subsystem: bool = False
+    ) -> Session:
+        """Ask the master for a session."""
+        with _neutral():
+            return mux_protocol.open_session(
+                link.path,
+                command,
+                fds,
+                timeout=OPEN_TIMEOUT,
+                subsystem=subsystem,
+                forward_agent=self.forward_agent,
+            )
+
+    def failure(self, session: Session, stderr: bytes) -> TransportError | None:
+        """A session without a status ended with its link, or because its shell was killed."""
+        if session.status is not None:
+            return None
+        return LinkLost("the session ended before the command began", sent="maybe")
+
+    def lost(self, link: Link, what: str, *, sent: Sent = "maybe", why: str = "") -> ConnectionLost:
+        """The error for a lost link, with the master's last words."""
+        return self.master.lost(link, what, sent=sent, why=why)
+
+    def program(self, link: Link, name: str) -> list[str] | None:
+        """``ssh``, ``sftp`` or ``scp`` as a guest of the master."""
+        match name:
+            case "ssh":
+                return [*guest.arguments("ssh", link.path), "-T"]
+            case "sftp" | "scp":
+                return guest.arguments(name, link.path)
+        return None
+
+
+def answers_guest(link: Link, timeout: float) -> bool:
+    """The same question by ``ssh -S``, for a master of another protocol version."""
+    argv = [*guest.arguments("ssh", link.path), "-T", "--", "none", "exit 0"]
+    done = process.run(argv, timeout=timeout)
+    if done.timed_out:
+        return False
+    return done.returncode != 255 or guest.failure_of(done.stderr)[0] == "refused"
+
+
+# --------------------------------------------------------------------------- forwarded ports
+
+
+def master_pid(link: Link, timeout: float) -> int | None:
+    """The pid of the master behind a socket; ``None`` where there is none.
+
+    Raises ``TransportError`` where one is there and does not answer.
+    """
+    try:
+        with _neutral():
+            return mux_protocol.alive(link.path, timeout=timeout)
+    except LinkLost as error:
+        if isinstance(error.__cause__, mux_protocol.NoMaster):
+            return None
+        raise
+
+
+def forward(
+    link: Link,
+    kind: int,
+    *,
+    listen: tuple[str, int],
+    connect: tuple[str, int],
+    timeout: float,
+    cancel: bool = False,
+) -> int:
+    """Have the master forward a port, or stop that; returns the port that is listened on.
+
+    Raises ``RequestRefused`` with the reason, and the other kinds of ``TransportError``.
+    """
+    with _neutral():
+        return mux_protocol.forward(
+            link.path,
+            kind,
+            listen_host=listen[0],
+            listen_port=listen[1],
+            connect_host=connect[0],
+            connect_port=connect[1],
+            timeout=timeout,
+            cancel=cancel,
+        )
