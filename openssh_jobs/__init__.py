@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from .cluster.job import Job
     from .commands.remote_process import RemoteProcess
     from .commands.result import CommandResult
-    from .connection import Connection, Liveness
+    from .connection import Connection
     from .files.stat import FileStat
+    from .host import Liveness
     from .jobs import JobId, JobState, JobStatus, Node, Queue, Snapshot
+    from .local_connection import LocalConnection
     from .openssh.prompts import Prompt, PromptKind
     from .transfer.options import TransferResult
 
@@ -34,6 +36,7 @@ __all__ = [
     "JobState",
     "JobStatus",
     "Liveness",
+    "LocalConnection",
     "Node",
     "Prompt",
     "PromptKind",
@@ -58,7 +61,8 @@ _MODULE_OF = {
     "JobId": "jobs",
     "JobState": "jobs",
     "JobStatus": "jobs",
-    "Liveness": "connection",
+    "Liveness": "host",
+    "LocalConnection": "local_connection",
     "Node": "jobs",
     "Prompt": "openssh.prompts",
     "PromptKind": "openssh.prompts",

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from .. import errors
 from ..cluster.cluster import Cluster
-from ..connection import Connection
+from ..host import Host
 from ..jobs import CancelOutcome, JobStatus
 from ..schedulers import get
 from ..schedulers.site_commands import SiteCommands
@@ -191,7 +191,7 @@ class SSHClient(FileCalls):
 
     # ------------------------------------------------------------------ the link
 
-    def _connect(self) -> tuple[Connection, Connection]:
+    def _connect(self) -> tuple[Host, Host]:
         """One try: the pair that ARC calls (sftp, ssh); here one connection does both."""
         connection = self._cluster.connection.open()
         return connection, connection
@@ -221,7 +221,7 @@ class SSHClient(FileCalls):
         self._sftp = self._ssh = None
 
     @property
-    def _connection(self) -> Connection:
+    def _connection(self) -> Host:
         return self._cluster.connection
 
     @check_connections

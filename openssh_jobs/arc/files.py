@@ -8,7 +8,7 @@ import shlex
 from datetime import datetime
 
 from .. import errors
-from ..connection import Connection
+from ..host import Host
 
 logger = logging.getLogger("openssh_jobs.arc")
 
@@ -20,7 +20,7 @@ class FileCalls:
     """What ``SSHClient`` does with files; it looks after connecting and ARC's exceptions."""
 
     @property
-    def _connection(self) -> Connection:
+    def _connection(self) -> Host:
         raise NotImplementedError
 
     def upload_file(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..cluster.cluster import Cluster
     from ..cluster.job import Job
-    from ..connection import Connection
+    from ..host import Host
     from ..jobs import JobStatus
     from ..testing import PrivateSshd
 
@@ -221,7 +221,7 @@ class _Story:
             f"$ {same if self._args is None else options.advised_command(self._args, *words)}"
         )
 
-    def open(self, connection: Connection) -> None:
+    def open(self, connection: Host) -> None:
         """Log in."""
         began = time.monotonic()
         connection.open()
@@ -277,7 +277,7 @@ class _Story:
         self.tell(f"Nuclear repulsion energy of {molecule.NAME}: {found:.8f} hartree")
         self.tell(f"computed again in Python:           {expected:.8f} hartree, {word}")
 
-    def counted(self, connection: Connection, where: str) -> None:
+    def counted(self, connection: Host, where: str) -> None:
         """Print the number of logins and of calls."""
         stats = connection.stats()
         self.facts |= {"commands": stats.commands, "short_calls": stats.control_calls}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .. import settings
 from ..connection import Connection
 from ..errors import ConfigurationError, InputError, SchedulerError
+from ..host import Host
 from ..jobs import CancelOutcome, JobState, JobStatus, Node, Queue, Snapshot
 from .exit_record import check_choice
 from .host_jobs import HostJobs
@@ -44,7 +45,7 @@ class Cluster:
 
     def __init__(
         self,
-        host_or_connection: str | Connection,
+        host_or_connection: str | Host,
         *,
         scheduler: str | Scheduler = "auto",
         poll_interval: float | None = None,
@@ -56,7 +57,7 @@ class Cluster:
         **connection_options: Any,
     ) -> None:
         if isinstance(host_or_connection, str):
-            self.connection = Connection(host_or_connection, **connection_options)
+            self.connection: Host = Connection(host_or_connection, **connection_options)
         elif connection_options:
             raise ConfigurationError(
                 f"{', '.join(sorted(connection_options))}: options of a connection together with "
@@ -64,7 +65,7 @@ class Cluster:
             )
         else:
             self.connection = host_or_connection
-        self.host = _name_of(self.connection)
+        self.host = self.connection.name
         check_choice(record_exit, self.host)
         self._record_exit = record_exit
         if poll_interval is not None and not poll_interval >= 0:
@@ -282,13 +283,6 @@ class Cluster:
     def queues(self) -> list[Queue]:
         """The queues (Slurm: partitions) of the cluster."""
         return self.internal.queues()
-
-
-def _name_of(connection: Connection) -> str:
-    """The host's name in the journal: with user and port, if given."""
-    target = connection.internal.target
-    name = target.host if target.user is None else f"{target.user}@{target.host}"
-    return name if target.port is None else f"{name}:{target.port}"
 
 
 def _status_of(row: Row, job_id: str) -> JobStatus:

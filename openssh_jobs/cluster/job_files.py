@@ -22,7 +22,7 @@ from ..files.private_directory import MADE
 from ..schedulers.launcher.exit_record import records_script
 
 if TYPE_CHECKING:
-    from ..connection import Connection
+    from ..host import Host
 
 log = logging.getLogger("openssh_jobs.cluster.job_files")
 
@@ -70,7 +70,7 @@ def remove_made_script(directory: str, call_id: str) -> bytes:
 class JobFiles:
     """The files of jobs on one host.  ``host``: its name in errors and in the journal."""
 
-    def __init__(self, connection: Connection, host: str) -> None:
+    def __init__(self, connection: Host, host: str) -> None:
         self._connection = connection
         self._host = host
 

@@ -12,7 +12,7 @@ from ..openssh import at_fork, locks
 
 if TYPE_CHECKING:
     from ..commands.runner import Scope
-    from ..connection import Connection
+    from ..host import Host
 
 _SLACK = 0.5
 """Seconds beyond its deadline that a caller waits for the answer of a running query."""
@@ -77,7 +77,7 @@ class Queries:
     Threads that need the same answer share one query.  ``at_work``: the running query, if any.
     """
 
-    def __init__(self, connection: Connection, host: str) -> None:
+    def __init__(self, connection: Host, host: str) -> None:
         self._connection = connection
         self._host = host
         self._after_fork()

@@ -21,7 +21,7 @@ from ..schedulers.base import Scheduler
 
 if TYPE_CHECKING:
     from ..commands.result import CommandResult
-    from ..connection import Connection
+    from ..host import Host
     from .journal import Journal
 
 log = logging.getLogger("openssh_jobs.cluster")
@@ -35,7 +35,7 @@ class SchedulerClient:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: Host,
         journal: Journal,
         host: str,
         scheduler: str | Scheduler,

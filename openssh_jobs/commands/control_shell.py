@@ -17,10 +17,12 @@ from ..transport.base import LinkSilent
 from ..transport.held_session import HeldSession, WorkerLost
 from . import command_line, limits
 from .child import SILENT, not_started
-from .quoting import describe
+from .quoting import describe, quote_path
 from .stdio import close_fd
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..transport.base import Link, Session
     from ..transport.sessions import Sessions
 
@@ -225,11 +227,22 @@ class _Shell:
 
 
 class ControlShell:
-    """The held shell of a connection: opened when needed, given back when idle."""
+    """The held shell of a connection: opened when needed, given back when idle.
 
-    def __init__(self, sessions: Sessions, login_shell: command_line.LoginShell) -> None:
+    ``directory``: where each command runs, absolute; without it the host's choice.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        login_shell: command_line.LoginShell,
+        *,
+        directory: Callable[[], str] | None = None,
+    ) -> None:
         self._sessions = sessions
         self._login_shell = login_shell
+        self.directory = directory
+        """Where commands run now, if that can change while a shell is held."""
         self._session = HeldSession(sessions, self._start, "a command of the control shell")
         self._clear()
 
@@ -269,6 +282,8 @@ class ControlShell:
         ``CommandNotStarted``, ``ConnectionLost``, ``InvalidAnswer``, ``CommandTimeout``.
         """
         what = describe(script, 80)
+        if self.directory is not None:
+            script = b"cd %b || exit\n%b" % (quote_path(self.directory()), script)
         if not self._session.lock.acquire(timeout=timeout):
             raise self._too_late(what, timeout, "no")
         try:

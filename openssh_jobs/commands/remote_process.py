@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import signal
 import threading
 import time
@@ -41,16 +42,25 @@ class _MarkedReader(io.RawIOBase):
     def fileno(self) -> int:
         return self._fd
 
+    def _is_readable(self, timeout: float | None) -> bool:
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        return bool(poll.poll(timeout))
+
     def _fill(self) -> None:
+        # Waiting without the lock: a status that is there must not wait for the next byte.
+        self._is_readable(None)
         with self._lock:
-            if self._ended:
-                return
-            data = os.read(self._fd, _CHUNK)
-            if data:
-                self._ready += self._marks.feed(data)
-            else:
-                self._ended = True
-                self._ready += self._marks.rest()
+            if not self._ended and self._is_readable(0):
+                self._read()
+
+    def _read(self) -> None:
+        data = os.read(self._fd, _CHUNK)
+        if data:
+            self._ready += self._marks.feed(data)
+        else:
+            self._ended = True
+            self._ready += self._marks.rest()
 
     def readinto(self, buffer: Any) -> int:
         while not self._ready and not self._ended:
@@ -60,6 +70,12 @@ class _MarkedReader(io.RawIOBase):
             buffer[:count] = self._ready[:count]
             del self._ready[:count]
         return count
+
+    def take_arrived(self) -> None:
+        """Read what is there: all that came before the session's end, the last mark in it."""
+        with self._lock:
+            while not self._ended and not self.closed and self._is_readable(0):
+                self._read()
 
     def drain(self, *, keep: bool = True) -> None:
         """Read to the end: the wrapper's last mark is there."""
@@ -178,7 +194,8 @@ class RemoteProcess:
     def _finish(self) -> None:
         """The session is over: find out how."""
         running = self._running
-        self._err_raw.drain()  # the last marks; no more than a pipe holds
+        # Not to the end: where there is no ssh, a background process may keep the stream open.
+        self._err_raw.take_arrived()
         status = running.status()
         running.session.close()
         if running.slot is not None:

@@ -48,7 +48,9 @@ class PathShell:
     def features(self) -> host_tools.Features:
         """What the host's userland can do; one round trip, then remembered."""
         if self.known_features is None:
-            answer = self._shell.call(host_tools.probe(), again=True)
+            # Where the directory can change, ``cwd`` is the home as well, with all links followed.
+            home = b"" if self._shell.directory is None else b"cd && "
+            answer = self._shell.call(home + host_tools.probe(), again=True)
             try:
                 self.known_features = host_tools.parse(answer.stdout)
             except ValueError as error:
@@ -150,7 +152,9 @@ class PathShell:
             return self.features.home.rstrip("/") + "/" + text[2:].lstrip("/")
         if text.startswith("/"):
             return text
-        return self.features.cwd.rstrip("/") + "/" + text
+        directory = self._shell.directory
+        here = self.features.cwd if directory is None else directory()
+        return here.rstrip("/") + "/" + text
 
     def refuse_precious(self, path: str | bytes, what: str) -> None:
         """Raise ``RemoteOSError`` for the empty path, the root, and the home and its parents.

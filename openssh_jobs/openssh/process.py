@@ -59,14 +59,18 @@ def spawn(
     env: Mapping[str, str] | None = None,
     cwd: StrOrBytesPath | None = None,
     pass_fds: Sequence[int] = (),
+    own_environment: bool = False,
 ) -> Child:
-    """Start a process in its own session.  The caller ends it, with ``end`` at the latest."""
+    """Start a process in its own session.  The caller ends it, with ``end`` at the latest.
+
+    ``own_environment``: it gets this process's environment as it is, for commands of the user.
+    """
     return subprocess.Popen(
         _with_usual_signals(argv),
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
-        env=child_environment(env),
+        env=None if own_environment else child_environment(env),
         cwd=cwd,
         pass_fds=pass_fds,
         start_new_session=True,

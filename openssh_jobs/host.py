@@ -1,0 +1,369 @@
+"""``Host``: what a connection and this machine have in common: commands, files, transfers."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+from .commands.control_shell import Answer, ControlShell
+from .commands.result import CommandResult
+from .commands.runner import Commands, Scope
+from .commands.stdio import line_splitter
+from .errors import ConfigurationError, OpenSSHJobsError
+from .files.remote_files import RemoteFiles
+from .openssh import at_fork
+from .transfer.sftp import Sftp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from .commands.host_tools import Features
+    from .commands.remote_process import RemoteProcess
+    from .transfer.transfer import Transfer, TransferResult
+    from .transport.sessions import Sessions
+
+    Command = str | bytes | Sequence[str | bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """Counts of this object: logins that it made, sessions that it opened, commands, calls."""
+
+    logins: int
+    sessions: int
+    commands: int
+    control_calls: int
+    sftp_processes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Liveness:
+    """What ``check`` found; true only where the host answered over the link.
+
+    ``master`` is the pid of a live master, ``answered`` whether the host replied, ``seconds`` the
+    time of that round trip, ``ours`` whether the master is ours to end.
+    """
+
+    master: int | None
+    answered: bool
+    ours: bool = False
+    seconds: float | None = None
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return self.answered
+
+
+class Internal:
+    """What ``cluster`` needs of a host beside its public methods.
+
+    Not a public interface: it changes without notice.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def absolute(self, path: str) -> str:
+        """A path on the host as its programs see it; at most the round trip of ``features``."""
+        return self._host._files.absolute(path)
+
+    def call(self, script: bytes, *, again: bool = False) -> Answer:
+        """Run a short script on the held shell: one round trip.
+
+        ``again``: it may be run a second time where the link was lost before its answer came.
+        """
+        return self._host._shell.call(script, again=again)
+
+    def run_once(self, script: bytes, *, login_shell: bool, timeout: float) -> CommandResult[str]:
+        """Run shell text that travels on stdin: if its shell never begins, nothing can have run.
+
+        What else may read a command line finds no script in this one; a round trip more.
+        """
+        commands = self._host._commands
+        plan = commands.plan(script, login_shell=login_shell, by_stdin=True)
+        return commands.run_bytes(plan, timeout=timeout).decoded()
+
+    def scope(self) -> Scope:
+        """A new scope: commands of several threads that are ended together."""
+        return Scope(self._host._commands)
+
+
+class Host(RemoteFiles):
+    """A host over any transport; ``Connection`` and ``LocalConnection`` are the public classes."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        *,
+        login_shell: bool,
+        prologue: str,
+        start_timeout: float,
+        directory: Callable[[], str] | None = None,
+    ) -> None:
+        if not start_timeout > 0:
+            raise ConfigurationError(
+                f"start_timeout={start_timeout} is not above 0", host=sessions.host
+            )
+        self.host = sessions.host
+        self._login_shell = login_shell
+        self._sessions = sessions
+        self._commands = Commands(sessions, prologue=prologue, start_timeout=start_timeout)
+        self._shell = ControlShell(sessions, self._commands.login_shell, directory=directory)
+        self._commands.groups.aside = self._aside
+        self._sftp = Sftp(sessions, start_timeout=start_timeout)
+        self.internal = Internal(self)
+        at_fork.renew(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.host!r})"
+
+    @property
+    def name(self) -> str:
+        """The host as the journal of jobs knows it."""
+        return self.host
+
+    @property
+    def logins(self) -> int:
+        """Logins that this object made."""
+        return 0
+
+    def open(self) -> Self:
+        """Make the host ready now instead of at the first use."""
+        self._sessions.link()
+        return self
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back the sessions that this object holds."""
+        self._shell.close()
+        self._sftp.close()
+
+    def stats(self) -> Stats:
+        """Counts of what this object did; sends nothing."""
+        return Stats(
+            logins=self.logins,
+            sessions=self._sessions.opened,
+            commands=self._commands.count,
+            control_calls=self._shell.calls,
+            sftp_processes=self._sftp.started,
+        )
+
+    def end_commands(self) -> bool | None:
+        """End the commands that ``run`` and ``popen`` of this object still run on the host.
+
+        For a program that was interrupted and ends now.  True if all were seen to have ended,
+        ``None`` if none was sent to the host.
+        """
+        return self._commands.end_at_work()
+
+    @property
+    def features(self) -> Features:
+        """What the host's userland is: home, stat, tar, rsync; asked once, then remembered."""
+        return self._files.features
+
+    def _after_fork(self) -> None:
+        self._commands.reset()
+        self._sessions.reset()
+        self._shell.reset()
+        self._sftp.reset()
+
+    def _aside(self, script: bytes, timeout: float) -> int | None:
+        """Run a short script on the held shell, if one is held and free."""
+        answer = self._shell.call_if_free(script, timeout=timeout)
+        return None if answer is None else answer.status
+
+    # ------------------------------------------------------------------ commands
+
+    def run(
+        self,
+        command: Command,
+        *,
+        input: Any = None,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+        text: bool = True,
+        encoding: str = "utf-8",
+        errors: str = "surrogateescape",
+        on_stdout: Callable[[Any], object] | None = None,
+        on_stderr: Callable[[Any], object] | None = None,
+        login_shell: bool | None = None,
+        keep: bool = True,
+    ) -> CommandResult[Any]:
+        """Run a command to its end.
+
+        Text is a POSIX sh script whatever the login shell is; a sequence is an argument vector.
+        ``env`` values travel on stdin, not in argv.  ``on_stdout`` and ``on_stderr`` are called
+        for every line as it comes; with ``keep=False`` what they get is not kept for the result,
+        which otherwise holds all that the command prints, however much.  Raises
+        ``CommandTimeout`` after ``timeout`` seconds (the remote process group is ended),
+        ``CommandNotStarted`` where the login shell never begins it, ``CommandFailed`` with
+        ``check`` or where no exit status came, ``ConnectionLost``, ``SessionLimit``, the
+        ``OSError`` of ``cwd``.  Retried: only what was certainly not sent.
+        """
+        plan = self._commands.plan(
+            command,
+            cwd=cwd,
+            env=env,
+            login_shell=self._login_shell if login_shell is None else login_shell,
+        )
+        data = b""
+        if input is not None:
+            # Not bytes(): that would make five zero bytes of the number 5.
+            text_in = isinstance(input, str)
+            data = input.encode(encoding, errors) if text_in else memoryview(input).tobytes()
+        feeds: list[Any] = [None, None]
+        ends: list[Callable[[], object]] = []
+        for index, tell in enumerate((on_stdout, on_stderr)):
+            if tell is not None:
+                feeds[index], end = line_splitter(tell, text, encoding, errors)
+                ends.append(end)
+        done = self._commands.run_bytes(
+            plan,
+            data=data,
+            timeout=timeout,
+            on_stdout=feeds[0],
+            on_stderr=feeds[1],
+            args=command,
+            keep=keep,
+        )
+        for end in ends:
+            end()
+        result: CommandResult[Any] = done.decoded(encoding, errors) if text else done
+        if check:
+            result.check_returncode()
+        return result
+
+    def run_many(
+        self, commands: Iterable[Command], *, concurrency: int | None = None, **same: Any
+    ) -> list[CommandResult[Any]]:
+        """Run many commands at once, within the server's limit; results in order.
+
+        What ``run`` would have raised is in ``.error`` of its result; one failure stops no
+        other.  ``same``: the options of ``run`` for all of them.  An interruption (Ctrl-C) ends
+        them all, as that of ``run`` does.
+        """
+        from concurrent.futures import ThreadPoolExecutor
+
+        wanted = list(commands)
+        if concurrency is not None and concurrency < 1:
+            raise ValueError(f"concurrency={concurrency} is less than 1")
+        if not wanted:
+            return []
+        for command in wanted:
+            self._commands.plan(command)  # what cannot be meant is refused before anything runs
+        empty: Any = "" if same.get("text", True) else b""
+
+        scope = Scope(self._commands)
+
+        def run(command: Command) -> CommandResult[Any]:
+            try:
+                with scope.entered():
+                    return self.run(command, **same)
+            except OpenSSHJobsError as error:
+                kept = getattr(error, "result", None)
+                if kept is not None:
+                    return replace(kept, error=error)
+                return CommandResult(command, -1, empty, empty, self.host, error=error)
+
+        self.open()
+        pool = ThreadPoolExecutor(min(concurrency or 8, len(wanted)))
+        try:
+            results = list(pool.map(run, wanted))
+        except Exception:
+            pool.shutdown()
+            raise
+        except BaseException:
+            # Ctrl-C: the commands end with us, those that wait for their turn never begin.
+            pool.shutdown(wait=False, cancel_futures=True)
+            scope.end()
+            raise
+        pool.shutdown()
+        return results
+
+    def popen(
+        self,
+        command: Command,
+        *,
+        stdin: str | None = "pipe",
+        stderr: str = "pipe",
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        text: bool = True,
+        encoding: str = "utf-8",
+        errors: str = "surrogateescape",
+        login_shell: bool | None = None,
+    ) -> RemoteProcess:
+        """Start a command and return at once, with its streams as files.
+
+        ``stdin``: ``"pipe"``, or ``None`` for no input; ``stderr``: ``"pipe"``, ``"stdout"`` (into
+        the same stream) or ``"devnull"``.
+        """
+        if stderr not in ("pipe", "stdout", "devnull"):
+            raise ValueError(f"stderr={stderr!r} is none of pipe, stdout, devnull")
+        if stdin not in ("pipe", None):
+            raise ValueError(f"stdin={stdin!r} is neither 'pipe' nor None")
+        plan = self._commands.plan(
+            command,
+            cwd=cwd,
+            env=env,
+            login_shell=self._login_shell if login_shell is None else login_shell,
+            errors=stderr,  # type: ignore[arg-type]
+        )
+        running = self._commands.launch(plan, keep_stdin=True)
+        if stdin is None:
+            running.close_stdin()
+        from .commands.remote_process import RemoteProcess
+
+        return RemoteProcess(
+            self._commands,
+            running,
+            command,
+            text=text,
+            encoding=encoding,
+            errors=errors,
+            with_stderr=stderr == "pipe",
+        )
+
+    # ------------------------------------------------------------------ transfers
+
+    @cached_property
+    def _transfer(self) -> Transfer:
+        from .transfer.transfer import Transfer
+
+        return Transfer(self._commands, self._shell, self._sftp, self._files, self.host)
+
+    def put(
+        self, local: str | os.PathLike[str], remote: str, *, method: str = "auto", **options: Any
+    ) -> TransferResult:
+        """Copy a local file or tree to the host; whole or absent.
+
+        ``remote`` is the target itself, or the directory for it where it ends in ``/``; missing
+        parents are made.  A file is replaced; a tree that exists is ``FileExistsError`` unless
+        ``merge=True`` or ``update=True``.  Options: ``only``, ``exclude`` (patterns), ``merge``,
+        ``update`` (only what differs in size or time, with ``verify`` in content; times are kept),
+        ``resume`` (single files: go on with the part of a transfer that failed), ``verify``
+        (sha256 on both sides), ``preserve`` (modes to the bit, and times), ``follow_symlinks``,
+        ``progress`` (called with bytes done, bytes total, files done, files total, name; maybe
+        from another thread).  ``method``: ``auto``, ``sftp``, ``tar``, ``rsync``, or ``scp`` for
+        single files.  Raises ``OSError`` kinds, ``TransferError``.  docs/files.rst has the rest.
+        """
+        from .transfer.transfer import Options
+
+        return self._transfer.put(local, remote, Options(method=method, **options))
+
+    def get(
+        self, remote: str, local: str | os.PathLike[str], *, method: str = "auto", **options: Any
+    ) -> TransferResult:
+        """Copy a file or tree of the host here; whole or absent.  Options as for ``put``."""
+        from .transfer.transfer import Options
+
+        return self._transfer.get(remote, local, Options(method=method, **options))

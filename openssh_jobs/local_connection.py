@@ -1,0 +1,99 @@
+"""``LocalConnection``: this machine in the place of a host, without ssh."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import TYPE_CHECKING, NoReturn
+
+from .commands import limits
+from .errors import TransferError
+from .host import Host, Liveness
+from .transport.local import LocalTransport
+from .transport.sessions import Sessions
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .transfer.transfer import TransferResult
+
+NAME = "this machine"
+
+
+class LocalConnection(Host):
+    """This machine with the methods of a ``Connection``, for programs that run on a login node.
+
+    Commands get this process's environment and start in its current directory, from which
+    relative paths count, too; ``login_shell=True`` gives them what the rc files of ``$SHELL`` set.
+    Each runs in a process group of its own: a timeout ends it as on a host, and Ctrl-C at the
+    terminal reaches it through this program only.  ``put`` and ``get`` copy between two local
+    paths with the same promises.  ``max_sessions``: processes at a time (64).
+
+    There is nothing to forward (``io.UnsupportedOperation``), and no sftp or scp.
+    Raises ``ConfigurationError`` for what makes no sense.
+    """
+
+    def __init__(
+        self,
+        *,
+        login_shell: bool = False,
+        prologue: str = "",
+        max_sessions: int | None = None,
+        start_timeout: float = limits.START,
+    ) -> None:
+        super().__init__(
+            Sessions(LocalTransport(NAME), max_sessions=max_sessions),
+            login_shell=login_shell,
+            prologue=prologue,
+            start_timeout=start_timeout,
+            directory=os.getcwd,
+        )
+        # In a session of its own a script that ends process groups sees them reaped.
+        self._commands.groups.aside = None
+
+    def __repr__(self) -> str:
+        return "LocalConnection()"
+
+    def close(self, *, stop_master: bool = False) -> None:
+        """End the shell that this object holds; there is no master to stop."""
+        super().close()
+
+    def check(self) -> Liveness:
+        """Always true: this machine answers."""
+        return Liveness(master=None, answered=True, seconds=0.0)
+
+    def reconnect(self) -> None:
+        """Nothing to do."""
+
+    def forward_local(self, *_: object, **__: object) -> NoReturn:
+        """Raise ``io.UnsupportedOperation``: the port is on this machine already."""
+        raise io.UnsupportedOperation("there is no connection to forward a port over")
+
+    def forward_remote(self, *_: object, **__: object) -> NoReturn:
+        """Raise ``io.UnsupportedOperation``: the port is on this machine already."""
+        raise io.UnsupportedOperation("there is no connection to forward a port over")
+
+    def put(
+        self, local: str | os.PathLike[str], remote: str, *, method: str = "auto", **options: Any
+    ) -> TransferResult:
+        """Copy a file or tree to another path; whole or absent.  As ``Connection.put``."""
+        _refuse_within(os.fspath(local), os.path.expanduser(remote))
+        return super().put(local, remote, method=method, **options)
+
+    def get(
+        self, remote: str, local: str | os.PathLike[str], *, method: str = "auto", **options: Any
+    ) -> TransferResult:
+        """Copy a file or tree to another path; whole or absent.  As ``Connection.get``."""
+        _refuse_within(os.path.expanduser(remote), os.fspath(local))
+        return super().get(remote, local, method=method, **options)
+
+
+def _refuse_within(source: str, target: str) -> None:
+    """Raise ``TransferError`` where a directory would be copied into itself."""
+    if not os.path.isdir(source):
+        return
+    top, place = os.path.realpath(source), os.path.realpath(target)
+    if place == top or place.startswith(top.rstrip("/") + "/"):
+        raise TransferError(
+            f"{target!r} is within {source!r}: a directory cannot be copied into itself", host=NAME
+        )
