@@ -81,6 +81,7 @@ def add_command(subparsers: Any, summary: str) -> None:
 
 def run(args: argparse.Namespace, output: Output) -> int:
     """Run all checks without asking anything; 0 unless one failed."""
+    options.require_ssh(args.host)
     found: list[Finding] = []
     for finding in examine(args):
         found.append(finding)
@@ -121,7 +122,7 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
         yield of_error("sockets", error)
         return
     yield from _guarded("keys", lambda: _keys(master))
-    connection = options.connection(args)
+    connection = options.ssh_connection(args)
     try:
         login, link = _login(connection, master)
         yield login

@@ -86,7 +86,7 @@ def add_command(subparsers: Any, summary: str) -> None:
 def run(args: argparse.Namespace, output: Output) -> int:
     """Forward until Ctrl-C; opens forwards again after a lost connection."""
     specs = [parse_spec(text) for text in args.specs]
-    connection = options.connection(args)
+    connection = options.ssh_connection(args)
     opened: list[Forward] = []
     with ExitStack() as stack:
         try:

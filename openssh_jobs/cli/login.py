@@ -56,6 +56,7 @@ def persist_time(text: str) -> int | None:
 
 def run(args: argparse.Namespace, output: Output) -> int:
     """Open the master with a person to answer; reports if it is open already."""
+    options.require_ssh(args.host)
     try:
         terminal = os.fdopen(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY), "w", encoding="utf-8")
     except OSError:
@@ -66,7 +67,9 @@ def run(args: argparse.Namespace, output: Output) -> int:
         ) from None
     persist = args.persist
     with terminal:
-        connection = options.connection(args, responder=TerminalPrompter(terminal), persist=persist)
+        connection = options.ssh_connection(
+            args, responder=TerminalPrompter(terminal), persist=persist
+        )
         alive = connection.check()
         if not alive:
             connection.reconnect()

@@ -29,7 +29,7 @@ def add_command(subparsers: Any, summary: str) -> None:
 
 def run(args: argparse.Namespace, output: Output) -> int:
     """End our master; one that the user opened is left alone and reported."""
-    connection = options.connection(args)
+    connection = options.ssh_connection(args)
     ended: list[int] = []
     while True:
         alive = connection.check()

@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 
     from ..cluster.cluster import Cluster
     from ..connection import Connection
+    from ..host import Host
     from ..openssh.destination import Target
     from ..transfer.options import TransferResult
 
     Run = Callable[[argparse.Namespace, Output], int]
 
-_connections: list[Connection] = []
+THIS_MACHINE = "."
+"""The host that needs no ssh; it is no name that ssh could resolve."""
+
+_connections: list[Host] = []
 
 # [::1]:PATH and user@[::1]:PATH; brackets behind the first colon belong to the path.
 _BRACKETED = re.compile(r"([^:\[\]/]*@)?\[([^\[\]/]+)\]:(.*)", re.DOTALL)
@@ -155,10 +159,31 @@ def add_scheduler_options(parser: argparse.ArgumentParser) -> None:
     add_connection_options(parser)
 
 
-def connection(args: argparse.Namespace, **more: Any) -> Connection:
+def connection(args: argparse.Namespace) -> Host:
+    """The host that the options describe, not opened yet; ``.`` is this machine."""
+    if args.host != THIS_MACHINE:
+        return ssh_connection(args)
+    given = [flag for flag, value in _ssh_options(args) if value]
+    if given:
+        raise UsageError(f"`.` is this machine, which is not reached by ssh: leave {given[0]} out.")
+    from ..local_connection import LocalConnection
+
+    made = LocalConnection()
+    _connections.append(made)
+    return made
+
+
+def require_ssh(host: str) -> None:
+    """Raise ``UsageError`` for this machine."""
+    if host == THIS_MACHINE:
+        raise UsageError("`.` is this machine: there is nothing to log in to.")
+
+
+def ssh_connection(args: argparse.Namespace, **more: Any) -> Connection:
     """The connection that the options describe, with ``more`` arguments; not opened yet."""
     from ..connection import Connection
 
+    require_ssh(args.host)
     made = Connection(args.host, **_ssh_arguments(args), **more)
     _connections.append(made)
     return made
@@ -175,6 +200,7 @@ def target(args: argparse.Namespace, host: str) -> Target:
     """A host with the ssh options of the command line."""
     from ..openssh.destination import Target
 
+    require_ssh(host)
     return Target(host=host, **_ssh_arguments(args))
 
 
@@ -187,18 +213,22 @@ def end_commands() -> None:
 def advised_command(args: argparse.Namespace, *words: str) -> str:
     """``openssh-jobs WORDS`` with the ssh options of this command line, to be typed next."""
     ssh_words: list[str] = []
-    for flag, value in (
+    for flag, value in _ssh_options(args):
+        if value is not None:
+            ssh_words += [flag, str(value)]
+    return shlex.join(["openssh-jobs", words[0], *ssh_words, *words[1:]])
+
+
+def _ssh_options(args: argparse.Namespace) -> list[tuple[str, Any]]:
+    """The options of ``add_connection_options`` with their values, ``None`` where not given."""
+    return [
         ("-F", args.ssh_config),
         ("-J", args.jump),
         ("-i", args.identity_file),
         ("-p", args.port),
         ("-l", args.user),
-    ):
-        if value is not None:
-            ssh_words += [flag, str(value)]
-    for text in args.ssh_options:
-        ssh_words += ["-o", text]
-    return shlex.join(["openssh-jobs", words[0], *ssh_words, *words[1:]])
+        *(("-o", text) for text in args.ssh_options),
+    ]
 
 
 def _ssh_arguments(args: argparse.Namespace) -> dict[str, Any]:
