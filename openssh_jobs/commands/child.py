@@ -55,7 +55,7 @@ class Plan:
 
 
 class StartTimeout(Exception):
-    """The caller's own timeout came before the command had begun."""
+    """The caller's timeout passed before the command began."""
 
     def __init__(self, confirmed: bool, sent: Sent) -> None:
         super().__init__(confirmed, sent)
@@ -155,7 +155,7 @@ class Running:
             env=self.plan.env,
             login_shell=self.plan.login_shell,
             errors=self.plan.errors,
-            # Where a second session is to be had, commands are ended from outside.
+            # Where a second session is granted, commands are ended from outside.
             limit=None if self._sessions.slots.wide else self.plan.limit,
             by_stdin=self.plan.by_stdin,
         )
@@ -202,7 +202,7 @@ class Running:
 
     @property
     def _sent(self) -> Sent:
-        """Whether something can have been run, where the script did not tell that it runs."""
+        """Whether something may have been run, where no start mark came."""
         return "no" if self.preamble or self.plan.inert else "maybe"
 
     def _end_begun(self) -> None:
@@ -262,11 +262,11 @@ class Running:
         if len(self.early_err) > limits.NOISE:
             raise InvalidAnswer(f"more than {limits.NOISE} bytes on stderr")
         word = command_line.SHELL if self.plan.login_shell else command_line.START
-        told = self.err_marks.value(word)
-        if told is not None and self.group is None:
+        values = self.err_marks.value(word)
+        if values is not None and self.group is None:
             self.group = self.err_marks.number(word, _LARGEST_PID)
-            if self.group is not None and len(told) > 1:
-                self._login_shell.learned(told[1])
+            if self.group is not None and len(values) > 1:
+                self._login_shell.learned(values[1])
 
     def _has_begun(self) -> bool:
         if self.err_marks.number(command_line.START, _LARGEST_PID) is not None:
@@ -289,7 +289,7 @@ class Running:
         )
 
     def _too_late(self, waited: float, *, timed_out: bool) -> None:
-        """Nothing told that the script began; the shell may still be at its rc files."""
+        """No start mark came in time; the shell may still be at its rc files."""
         if timed_out:
             raise StartTimeout(self.end(), self._sent)
         if not self._sessions.answers(self.link):
@@ -311,21 +311,21 @@ class Running:
                 self.out_marks.feed(os.read(self.out, _CHUNK))
             except OSError:
                 pass
-        told = command_line.exit_status(self.err_marks)
-        status = self.session.status if told is None else told
+        status = command_line.exit_status(self.err_marks)
+        status = self.session.status if status is None else status
         ending = "ended" if status is None else f"ended with status {status}"
         raise self._not_started(ending, status)
 
     # ------------------------------------------------------------------ end
 
     def status(self) -> int | None:
-        """The exit status that the waiting shell told; ``None`` where it told none.
+        """The exit status in the waiting shell's mark; ``None`` where there is none.
 
         Where our stdout was closed early its last word may be lost: then the session's own status
         counts, which is the same shell's.
         """
-        told = command_line.exit_status(self.err_marks)
-        return self.session.status if told is None else told
+        marked = command_line.exit_status(self.err_marks)
+        return self.session.status if marked is None else marked
 
     @property
     def is_over(self) -> bool:
@@ -336,10 +336,10 @@ class Running:
         """Why the command was not run after all: its directory, or a script that came cut off."""
         if self.err_marks.value(command_line.CUT_SHORT) is not None:
             return self._not_started("read the command only in part")
-        told = self.err_marks.value(command_line.CWD_FAILED)
-        if not told or self.plan.cwd is None:
+        values = self.err_marks.value(command_line.CWD_FAILED)
+        if not values or self.plan.cwd is None:
             return None
-        number = {b"ENOENT": errno.ENOENT, b"ENOTDIR": errno.ENOTDIR}.get(told[0], errno.EACCES)
+        number = {b"ENOENT": errno.ENOENT, b"ENOTDIR": errno.ENOTDIR}.get(values[0], errno.EACCES)
         cwd = self.plan.cwd if isinstance(self.plan.cwd, str) else to_text(self.plan.cwd)
         return remote_oserror(
             number, cwd, host=self._sessions.host, detail="the command was not run"

@@ -38,7 +38,7 @@ class Answer(NamedTuple):
 
 
 class _Ended(Exception):
-    """The shell is gone; ``sent`` says if the command had been given to it."""
+    """The shell ended in the middle of a call."""
 
 
 class _Shell:
@@ -71,7 +71,7 @@ class _Shell:
                 close_fd(fd)
 
     def begin(self, start_timeout: float, what: str) -> bytes:
-        """Wait until the shell has told that it reads commands; returns the login shell's family.
+        """Wait for the marks of a shell that reads commands; returns the login shell's family.
 
         Until then nothing is written: whatever else reads its stdin would run it.
         """

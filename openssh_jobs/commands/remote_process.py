@@ -112,7 +112,6 @@ class RemoteProcess:
         self.host = commands.host
         self.returncode: int | None = None
         self._commands = commands
-        self._running = running
         self._text = (text, encoding, errors)
         self._lock = CallLock("a wait for a command", self.host)
         self._ended_by: int | None = None
@@ -128,6 +127,8 @@ class RemoteProcess:
             self.stdin = self._wrap_writer(self._in_raw)
         self.stdout: IO[Any] | None = self._wrap_reader(self._out_raw)
         self.stderr: IO[Any] | None = self._wrap_reader(self._err_raw) if with_stderr else None
+        # Whole from here on: an interruption before leaves the pipes to who began the command.
+        self._running = running
         running.inp = running.out = running.err = -1
         commands.took_over(self, running)
 
@@ -153,7 +154,7 @@ class RemoteProcess:
     def poll(self) -> int | None:
         """The exit status if the command is over, else ``None``; never blocks."""
         if self._lock.is_mine or not self._lock.acquire(blocking=False):
-            return self.returncode  # somebody waits for it
+            return self.returncode  # another thread waits for it
         try:
             return self._wait(0)
         except CommandTimeout:

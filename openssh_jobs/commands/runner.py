@@ -203,10 +203,11 @@ class Commands:
     ) -> CommandResult[bytes]:
         """Run to the end; output as bytes.
 
-        ``keep=False``: output that a function is told is not kept.  ``most``: bytes of stdout that
-        can be an answer, for commands of our own.  Raises ``CommandTimeout`` after ``timeout``
-        seconds, ``CommandNotStarted``, ``ConnectionLost``, the ``OSError`` of a ``cwd`` that cannot
-        be entered, ``CommandFailed`` where no status came although the link is well.
+        ``keep=False``: do not keep output for which there is a function.  ``most``: the most bytes
+        of stdout that can be an answer, for the library's own commands.
+
+        Raises ``CommandTimeout`` after ``timeout`` seconds, ``CommandNotStarted``,
+        ``ConnectionLost``, the ``OSError`` of ``cwd``, ``CommandFailed`` where no status came.
         """
         args = plan.what if args is None else args
         if timeout is not None:
@@ -217,16 +218,7 @@ class Commands:
         try:
             running = self.launch(plan, data=data, again=again, until=deadline)
         except StartTimeout as late:
-            raise CommandTimeout(
-                f"`{plan.what}` had not begun after {timeout:g} s: the login shell is still at its "
-                "rc files, or started something else",
-                host=self.host,
-                command=plan.what,
-                timeout=timeout or 0.0,
-                confirmed=late.confirmed,
-                sent=late.sent,
-                result=CommandResult(args, NO_STATUS, b"", b"", self.host, timeout or 0.0),
-            ) from None
+            raise self._not_begun(plan, late, args, timeout or 0.0) from None
         exchange: Exchange | None = None
         scope = _scope.get()
 
@@ -239,7 +231,7 @@ class Commands:
                 if scope is not None:
                     scope.begun(running)
                 exchange = Exchange(running, data, on_stdout, on_stderr, keep=keep, most=most)
-                # What we ask for ourselves may take long, and is never silent for as long.
+                # The library's own commands may take long, and are never silent for as long.
                 silence = limits.SILENCE if most is not None and timeout is None else None
                 whole = exchange.run(deadline, silence=silence)
             except BaseException:
@@ -253,28 +245,47 @@ class Commands:
                 exchange.run(time.monotonic() + 0.5)
                 waited = timeout or limits.SILENCE
                 raise _timeout_error(self, plan, waited, confirmed, ended, result(NO_STATUS))
-            if not running.session.wait(STATUS_WAIT):
-                raise self.sessions.lost(running.link, plan.what, sent="yes")
-            failed = running.refusal()
-            if failed is not None:
-                raise failed
-            status = running.status()
-            if status is None:
-                raise self.no_status(running, result(NO_STATUS))
-            if running.takes_stdout and running.out_marks.holds:
-                raise InvalidAnswer(
-                    f"the output of `{plan.what}` did not come: something there (an rc file?) gave "
-                    f"the login shell another stdout; it ended with status {status}",
-                    host=self.host,
-                    command=plan.what,
-                    sent="yes",
-                )
-            self.sessions.confirmed()
-            return result(status)
+            return result(self._status_of(running, result))
         finally:
             if scope is not None:
                 scope.over(running)
             running.close()
+
+    def _not_begun(
+        self, plan: Plan, late: StartTimeout, args: Any, timeout: float
+    ) -> CommandTimeout:
+        return CommandTimeout(
+            f"`{plan.what}` had not begun after {timeout:g} s: the login shell is still at its "
+            "rc files, or started something else",
+            host=self.host,
+            command=plan.what,
+            timeout=timeout,
+            confirmed=late.confirmed,
+            sent=late.sent,
+            result=CommandResult(args, NO_STATUS, b"", b"", self.host, timeout),
+        )
+
+    def _status_of(self, running: Running, result: Callable[[int], CommandResult[bytes]]) -> int:
+        """The exit status of a command whose streams have ended, or why there is none."""
+        what = running.what
+        if not running.session.wait(STATUS_WAIT):
+            raise self.sessions.lost(running.link, what, sent="yes")
+        failed = running.refusal()
+        if failed is not None:
+            raise failed
+        status = running.status()
+        if status is None:
+            raise self.no_status(running, result(NO_STATUS))
+        if running.takes_stdout and running.out_marks.holds:
+            raise InvalidAnswer(
+                f"the output of `{what}` did not come: something there (an rc file?) gave "
+                f"the login shell another stdout; it ended with status {status}",
+                host=self.host,
+                command=what,
+                sent="yes",
+            )
+        self.sessions.confirmed()
+        return status
 
     def no_status(
         self, running: Running, result: CommandResult[Any] | None = None

@@ -54,7 +54,7 @@ class _Stream:
         name: str,
         running: Streams,
         marks: Marks,
-        tell: Callable[[bytes], object] | None,
+        on_data: Callable[[bytes], object] | None,
         *,
         keep: bool,
         most: int | None,
@@ -63,8 +63,8 @@ class _Stream:
         self.pieces: list[bytes] = []
         self._name = name
         self._running = running
-        self._tell = tell
-        self._keep = keep or tell is None
+        self._on_data = on_data
+        self._keep = keep or on_data is None
         self._most = most
         self._length = 0
 
@@ -81,14 +81,14 @@ class _Stream:
             )
         if self._keep:
             self.pieces.append(data)
-        if self._tell is not None:
-            self._tell(data)
+        if self._on_data is not None:
+            self._on_data(data)
 
 
 class Exchange:
     """Feeds stdin and collects stdout and stderr at once, so that no side waits for the other.
 
-    ``keep=False``: a stream that has a function to tell is not kept.  ``most``: bytes of stdout
+    ``keep=False``: a stream that has a function is not kept.  ``most``: bytes of stdout
     from which on it is no answer to what was asked (``InvalidAnswer``); stderr then has
     ``limits.WORDS``.
     """
@@ -181,9 +181,9 @@ class Exchange:
 
 
 def line_splitter(
-    tell: Callable[[Any], object], text: bool, encoding: str, errors: str
+    on_line: Callable[[Any], object], text: bool, encoding: str, errors: str
 ) -> tuple[Callable[[bytes], object], Callable[[], object]]:
-    """Two functions, for the next bytes and for the end, that call ``tell`` line by line.
+    """Two functions, for the next bytes and for the end, that call ``on_line`` line by line.
 
     A line of more than ``limits.LINE`` comes in pieces: there may be no end of it.
     """
@@ -203,9 +203,9 @@ def line_splitter(
                 if length < limits.LINE:
                     return
                 at = len(piece)
-                tell(piece[:0].join(kept))
+                on_line(piece[:0].join(kept))
             else:
-                tell((piece[:0]).join([*kept, piece[: at + 1]]))
+                on_line((piece[:0]).join([*kept, piece[: at + 1]]))
             kept.clear()
             length = 0
             piece = piece[at + 1 :]
@@ -213,7 +213,7 @@ def line_splitter(
     def end() -> None:
         last = decoder.decode(b"", True) if text else b""
         if kept or last:
-            tell(last[:0].join([*kept, last]))
+            on_line(last[:0].join([*kept, last]))
             kept.clear()
 
     return feed, end

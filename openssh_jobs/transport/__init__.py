@@ -1,1 +1,1 @@
-"""Ways to a host under one interface: sessions on a master's socket, forwarded ports."""
+"""Ways to a host under one interface (``base``), and the sessions that are opened over them."""

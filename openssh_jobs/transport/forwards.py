@@ -104,13 +104,16 @@ class Forward:
 def _check(what: str, host: str, port: int, *, least: int = 1) -> None:
     if isinstance(port, bool) or not isinstance(port, int) or not least <= port < 65536:
         raise ConfigurationError(f"{what} {port!r} is no port number")
-    if not host or any(ord(one) <= 32 or ord(one) == 127 for one in host):
+    if not host or any(ord(char) <= 32 or ord(char) == 127 for char in host):
         raise ConfigurationError(f"{host!r} is no host name to forward to")
 
 
 def _occupied(host: str, port: int) -> OSError | None:
-    """Why nobody can listen there; the master does not tell, and a forward that stands twice
-    would be taken back by the first one who leaves."""
+    """Why the port cannot be listened on, or ``None``.
+
+    The master does not say, and a port that is forwarded twice would be given back by the first
+    of the two that is closed.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -140,7 +143,7 @@ def local(
     """A port here that leads to ``remote`` as the host sees it.
 
     Raises ``ConfigurationError`` for what is no port, ``ConnectError`` (with the port in its
-    text) where nobody can listen here, ``ConnectionLost`` where the master is gone.
+    text) where the port cannot be listened on here, ``ConnectionLost`` where the master is gone.
     """
     _check("the remote port", *remote)
     _check("the local port", local_host, 1 if local_port is None else local_port)
@@ -166,7 +169,7 @@ def local(
                 asked_port=remote[1],
             )
         except RequestRefused as error:
-            why = str(error)  # somebody was faster, or ssh may not listen there
+            why = str(error)  # another program was faster, or ssh may not listen there
     raise ConnectError(
         f"no port on {local_host} could be forwarded"
         if local_port is None
@@ -234,6 +237,6 @@ def _no_listener(host: str, address: str, port: int | None, error: OSError) -> C
     where = f"the local port {port} on {address}" if port else f"a port on {address}"
     if error.errno == errno.EADDRINUSE:
         return ConnectError(
-            f"{where} is taken", host=host, advice="Name another one, or none to get a free one."
+            f"{where} is taken", host=host, advice="Name another port, or none to get a free one."
         )
     return ConnectError(f"{where} cannot be listened on: {error.strerror or error}", host=host)

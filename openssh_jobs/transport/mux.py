@@ -100,7 +100,7 @@ class MuxTransport:
                 session = mux_protocol.open_session(link.path, b"exit 0", fds, timeout=timeout)
             except mux_protocol.SessionRefused:
                 return True
-            # Its end is waited for, so that it takes nobody's place; not for long.
+            # Wait for its end, so that it takes no place from others; not for long.
             session.wait(min(timeout, 1.0))
             session.close()
             return True
