@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import argparse
 
     from ..commands.remote_process import RemoteProcess
-    from ..connection import Connection
+    from ..host import Host
 
 _CHUNK = 65536
 # By the result of Connection.end_commands after an interrupt.
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
 
 
 def _run_on_our_streams(
-    host: Connection, command: str | list[str], args: argparse.Namespace, output: Output
+    host: Host, command: str | list[str], args: argparse.Namespace, output: Output
 ) -> int:
     process = host.popen(
         command,
@@ -118,7 +118,7 @@ def _run_on_our_streams(
 
 
 def _run_as_data(
-    host: Connection, command: str | list[str], args: argparse.Namespace, output: Output
+    host: Host, command: str | list[str], args: argparse.Namespace, output: Output
 ) -> int:
     from ..errors import CommandTimeout
 
