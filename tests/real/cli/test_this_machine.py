@@ -21,7 +21,7 @@ def test_a_command_runs_here() -> None:
 def test_a_timeout_is_kept() -> None:
     done = program("exec", ".", "--timeout", "0.3", "--", "sleep", "30.25")
     assert done.code == 124
-    assert done.sentence() == ".: the command was not over after 0.3 s and was ended."
+    assert done.sentence() == ".: the command ran longer than 0.3 s and was ended."
 
 
 def test_files_are_copied_here(tmp_path: Path) -> None:
