@@ -12,13 +12,13 @@ from .host import Host, Liveness
 from .openssh.destination import Target
 from .openssh.master import Master
 from .transport.mux import MuxTransport
-from .transport.process import ProcessTransport
 from .transport.sessions import Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from .openssh.prompts import Prompt
+    from .transport.base import Transport
     from .transport.forwards import Forward
 
 
@@ -84,15 +84,7 @@ class Connection(Host):
             responder=responder,
             dials_per_hour=settings.dials_per_hour(host),
         )
-        if exec_backend not in ("auto", "mux", "process"):
-            raise ConfigurationError(f"exec_backend={exec_backend!r} is none of auto, mux, process")
-        by_mux = MuxTransport(self._master, forward_agent=forward_agent)
-        by_process = ProcessTransport(self._master, forward_agent=forward_agent)
-        sessions = Sessions(
-            by_process if exec_backend == "process" else by_mux,
-            fallback=by_process if exec_backend == "auto" else None,
-            max_sessions=max_sessions,
-        )
+        sessions = _sessions(self._master, exec_backend, forward_agent, max_sessions)
         super().__init__(
             sessions, login_shell=login_shell, prologue=prologue, start_timeout=start_timeout
         )
@@ -217,3 +209,22 @@ class Connection(Host):
             remote_port=remote_port,
             local=(local_host, local_port),
         )
+
+
+def _sessions(
+    master: Master, backend: str, forward_agent: bool, max_sessions: int | None
+) -> Sessions:
+    """The sessions on a master by one backend; ``auto`` can change to the other one."""
+    if backend not in ("auto", "mux", "process"):
+        raise ConfigurationError(f"exec_backend={backend!r} is none of auto, mux, process")
+
+    def by_process() -> Transport:
+        from .transport.process import ProcessTransport
+
+        return ProcessTransport(master, forward_agent=forward_agent)
+
+    return Sessions(
+        by_process() if backend == "process" else MuxTransport(master, forward_agent=forward_agent),
+        fallback=by_process if backend == "auto" else None,
+        max_sessions=max_sessions,
+    )

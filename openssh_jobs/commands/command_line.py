@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..errors import InvalidAnswer
@@ -54,15 +53,15 @@ CUT_SHORT = b"short"
 """The script did not arrive whole on stdin; nothing of it was run."""
 
 
-@dataclass(slots=True)
 class LoginShell:
     """What is known of the login shell that reads command lines on a host.
 
     ``start_timeout``: seconds for it to begin with a command.
     """
 
-    start_timeout: float = limits.START
-    family: Family | None = None
+    def __init__(self, start_timeout: float = limits.START) -> None:
+        self.start_timeout = start_timeout
+        self.family: Family | None = None
 
     def learned(self, family: bytes) -> None:
         """Note what a start mark told."""

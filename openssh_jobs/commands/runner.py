@@ -211,7 +211,6 @@ class Commands:
         """
         args = plan.what if args is None else args
         if timeout is not None:
-            # The host's own limit is for where ours does not reach it.
             plan = dataclasses.replace(plan, limit=min(math.ceil(timeout) + 1, _LONGEST))
         began = time.monotonic()
         deadline = None if timeout is None else began + timeout
@@ -239,12 +238,11 @@ class Commands:
                 running.end()
                 raise
             if not whole:
-                running.session.wait(0)
-                ended = running.status() is not None
+                ended = running.is_over and running.status() is not None
                 confirmed = running.end()
                 exchange.run(time.monotonic() + 0.5)
-                waited = timeout or limits.SILENCE
-                raise _timeout_error(self, plan, waited, confirmed, ended, result(NO_STATUS))
+                so_far, waited = result(NO_STATUS), timeout or limits.SILENCE
+                raise _timeout_error(self, plan, waited, confirmed, ended, so_far)
             return result(self._status_of(running, result))
         finally:
             if scope is not None:

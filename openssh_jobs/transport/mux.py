@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from ..openssh import guest, mux_protocol, process
+from ..openssh import mux_protocol
 from .base import (
     Link,
     LinkLost,
@@ -131,6 +131,8 @@ class MuxTransport:
 
     def program(self, link: Link, name: str) -> list[str] | None:
         """``ssh``, ``sftp`` or ``scp`` as a guest of the master."""
+        from ..openssh import guest  # most programs need none
+
         match name:
             case "ssh":
                 return [*guest.arguments("ssh", link.path), "-T"]
@@ -141,6 +143,8 @@ class MuxTransport:
 
 def answers_guest(link: Link, timeout: float) -> bool:
     """The same question by ``ssh -S``, for a master of another protocol version."""
+    from ..openssh import guest, process
+
     argv = [*guest.arguments("ssh", link.path), "-T", "--", "none", "exit 0"]
     done = process.run(argv, timeout=timeout)
     if done.timed_out:

@@ -42,14 +42,15 @@ WATCH_INTERVAL = 5.0
 class Sessions:
     """Opens sessions over one transport; shared by all lanes of a connection.
 
-    ``fallback`` takes over where the other side speaks another version of the protocol.
+    ``fallback`` makes the transport to use once the other side turns out to speak another version
+    of the protocol.
     """
 
     def __init__(
         self,
         transport: Transport,
         *,
-        fallback: Transport | None = None,
+        fallback: Callable[[], Transport] | None = None,
         max_sessions: int | None = None,
     ) -> None:
         if max_sessions is not None and max_sessions < 1:
@@ -205,7 +206,7 @@ class Sessions:
                 if self._fallback is None:
                     raise ConnectionLost(str(error), host=self.host, command=what) from error
                 log.warning("%s: %s; using ssh -S from now on", self.host, error)
-                self.transport, self._fallback = self._fallback, None
+                self.transport, self._fallback = self._fallback(), None
             except TransportError as error:
                 self._after_failure(link, error)
                 lives -= 1

@@ -121,6 +121,7 @@ def test_a_timeout_leaves_nothing_running(here: LocalConnection, mark: str) -> N
 def test_no_zombie_is_left_of_what_nobody_waits_for(here: LocalConnection, mark: str) -> None:
     process = here.popen(f"sleep {mark}")
     process.close()
+    assert until(lambda: processes(mark))
     (pid,) = processes(mark)
     shell = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(pid, signal.SIGKILL)
