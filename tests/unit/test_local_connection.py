@@ -125,7 +125,8 @@ def test_no_zombie_is_left_of_what_nobody_waits_for(here: LocalConnection, mark:
     (pid,) = processes(mark)
     shell = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(pid, signal.SIGKILL)
-    assert until(lambda: not _is_there(pid) and not _is_there(shell))
+    assert until(lambda: not _is_there(pid), patience=30), "the command is left"
+    assert until(lambda: not _is_there(shell), patience=30), "its shell is left"
 
 
 def _is_there(pid: int) -> bool:
