@@ -423,7 +423,7 @@ def test_check_files_go_for_real(ssh: SSHClient, place: Place) -> None:
 @any_scheduler
 def test_commands(ssh: SSHClient, place: Place) -> None:
     assert ssh._send_command_to_server("echo a; echo b >&2") == (["a\n"], ["b\n"])
-    assert ssh._send_command_to_server(["echo", "a"]) == (["a\n"], [])
+    assert ssh._send_command_to_server(["x=a", "echo $x"]) == (["a\n"], []), "one after the other"
     out, _ = ssh._send_command_to_server("pwd", remote_path=place.here)
     assert out == [f"{place.here}\n"]
     with pytest.raises(arc.InputError, match="remote_path"):

@@ -92,7 +92,6 @@ CONDOR = "11224.0 R 10 28672 a2 81980\n11225.0 P 10 28672 a10 81979\n"
         ("condor", CONDOR, "11225.0", "running"),
         ("condor", CONDOR, 1122, "done"),
         ("condor", "", 11224, "done"),
-        ("server2", "", 5, "done"),
         ("server1", "", 5, "done"),
     ],
 )
