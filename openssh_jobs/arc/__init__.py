@@ -13,7 +13,7 @@ import sys
 import time
 from types import ModuleType
 
-from . import client, exceptions, files, settings, statuses
+from . import client, exceptions, files, listings, settings, statuses
 from .client import (
     SSHClient,
     check_connections,
@@ -50,7 +50,7 @@ __all__ = [
     "time",
 ]
 
-_PARTS = (client, exceptions, files, settings, statuses)
+_PARTS = (client, exceptions, files, listings, settings, statuses)
 
 
 class _OneModule(ModuleType):

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from .. import errors
 from ..cluster.cluster import Cluster
 from ..connection import Connection
-from ..jobs import CancelOutcome, JobStatus
+from ..jobs import CancelOutcome, JobState, JobStatus
 from ..schedulers import get
 from . import settings
 from .exceptions import InputError, ServerError
@@ -83,6 +83,12 @@ def check_connections(function: Function) -> Function:
             raise ServerError(str(error)) from error
 
     return checked  # type: ignore[return-value]
+
+
+def _ended_somehow(status: JobStatus) -> bool:
+    """Whether there is nothing to cancel; Torque lists ended jobs as C, which does not say how."""
+    torque_ended = status.state is JobState.UNKNOWN and status.raw_state == "C"
+    return status.is_final or torque_ended
 
 
 class SSHClient(ArcFiles):
@@ -305,7 +311,7 @@ class SSHClient(ArcFiles):
 
         def ask() -> list[str]:
             listed = self._cluster.jobs()
-            found = [status.job_id for status in listed if not status.is_final]
+            found = [status.job_id for status in listed if not self._is_over(status)]
             following = self._cluster.following()
             if following:
                 snapshot = self._cluster.status(following)
@@ -316,6 +322,12 @@ class SSHClient(ArcFiles):
 
         answer: list[str] = self._persist(ask, "the list of jobs")
         return answer
+
+    def _is_over(self, status: JobStatus) -> bool:
+        """Whether a job that the queue lists has ended; Torque's C does not say how."""
+        if status.state is JobState.UNKNOWN:
+            return self._cluster.is_over(status.job_id)
+        return status.is_final
 
     def _check_software(self) -> None:
         if self._software == "auto":
@@ -347,7 +359,7 @@ class SSHClient(ArcFiles):
         return {
             status.job_id: status.name
             for status in listed
-            if not status.is_final and status.name and _ARC_JOB_NAME.match(status.name)
+            if status.name and _ARC_JOB_NAME.match(status.name) and not _ended_somehow(status)
         }
 
     @check_connections

@@ -13,8 +13,9 @@ from ..cluster.cluster import Cluster
 from ..connection import Connection
 from ..schedulers import get
 from ..schedulers.base import Scheduler
-from ..schedulers.site_commands import Custom, SiteCommands
+from ..schedulers.site_commands import SiteCommands
 from . import exceptions
+from .listings import ArcCommands
 
 logger = logging.getLogger("openssh_jobs.arc")
 
@@ -192,4 +193,4 @@ def _scheduler_of(software: str, commands: SiteCommands) -> str | Scheduler:
     # What is started without a scheduler has no commands that a site could name.
     if commands == SiteCommands() or scheduler.name == "direct":
         return scheduler
-    return Custom(scheduler, commands)
+    return ArcCommands(scheduler, commands)
