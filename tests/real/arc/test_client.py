@@ -17,6 +17,7 @@ from openssh_jobs import arc
 from openssh_jobs.arc import SSHClient
 from tests.real.arc.places import Place
 
+
 @pytest.fixture(params=["Slurm", "Slurm as ARC has it", "local"])
 def flavour(request: pytest.FixtureRequest) -> str:
     """Fewer than test_callers.py has."""
