@@ -133,18 +133,7 @@ class SharedServer:
         self._commands = commands
         self._cluster: Cluster | None = None
         self._lock = threading.Lock()
-        options = {key: entry[key] for key in CONNECTION_OPTIONS if entry.get(key) is not None}
-        if entry.get("strict_host_key_checking"):
-            options["ssh_options"] = {
-                "StrictHostKeyChecking": "yes", **options.get("ssh_options", {})
-            }  # fmt: skip
-        _note_host_key_policy(server, entry)
-        self.connection = Connection(
-            str(entry.get("address") or server),
-            user=entry.get("un") or entry.get("user") or None,
-            identity_file=entry.get("key") or entry.get("identity_file") or None,
-            **options,
-        )
+        self.connection = _connection_of(server, entry)
 
     @property
     def cluster(self) -> Cluster:
@@ -172,6 +161,32 @@ def shared(server: str, entry: Mapping[str, Any], commands: SiteCommands) -> Sha
         if known is None or known[0] != fingerprint:
             known = _shared[server] = (fingerprint, SharedServer(server, entry, commands))
         return known[1]
+
+
+def _connection_of(server: str, entry: Mapping[str, Any]) -> Connection:
+    if server.lower() == "local" and not entry.get("address"):
+        return _this_machine(entry)
+    options = {key: entry[key] for key in CONNECTION_OPTIONS if entry.get(key) is not None}
+    if entry.get("strict_host_key_checking"):
+        strict = {"StrictHostKeyChecking": "yes"}
+        options["ssh_options"] = {**strict, **options.get("ssh_options", {})}
+    _note_host_key_policy(server, entry)
+    return Connection(
+        str(entry.get("address") or server),
+        user=entry.get("un") or entry.get("user") or None,
+        identity_file=entry.get("key") or entry.get("identity_file") or None,
+        **options,
+    )
+
+
+def _this_machine(entry: Mapping[str, Any]) -> Connection:
+    """ARC's server ``local`` has no address: it is where this program runs."""
+    package = importlib.import_module(__name__.partition(".")[0])
+    options = {
+        key: entry[key] for key in ("max_sessions", "start_timeout") if entry.get(key) is not None
+    }
+    connection: Connection = package.LocalConnection(**options)
+    return connection
 
 
 def _note_host_key_policy(server: str, entry: Mapping[str, Any]) -> None:
