@@ -108,7 +108,10 @@ class Place:
             return ssh.check_job_status(job_id)
 
     def until(self, job_id: str, answer: str) -> str:
-        return self.wait_until(lambda: self.status(job_id), lambda said: said.startswith(answer))
+        said: str = self.wait_until(
+            lambda: self.status(job_id), lambda said: said.startswith(answer)
+        )
+        return said
 
     @staticmethod
     def wait_until(ask: Callable[[], Any], good: Callable[[Any], bool]) -> Any:
