@@ -129,7 +129,7 @@ def _for_toml(value: Any) -> Any:
         return {str(key): _for_toml(content) for key, content in value.items()}
     if isinstance(value, int) and -_LARGEST_INTEGER <= value < _LARGEST_INTEGER:
         return value
-    if isinstance(value, str) and not re.search("[\ud800-\udfff]", value):
+    if isinstance(value, str) and not re.search(r"[\ud800-\udfff]", value):
         return value
     raise _NotReadable
 

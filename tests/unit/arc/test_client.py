@@ -14,7 +14,8 @@ import pytest
 
 from openssh_jobs import arc, errors
 from openssh_jobs.arc import SSHClient, settings
-from openssh_jobs.jobs import JobStatus
+from openssh_jobs.cluster.journal import Row
+from openssh_jobs.jobs import JobStatus, Snapshot
 from openssh_jobs.schedulers import get
 
 SERVERS: dict[str, dict[str, Any]] = {
@@ -324,7 +325,7 @@ def test_one_attempt_a_server(sleeps: Sleeps, monkeypatch: pytest.MonkeyPatch) -
 
 
 class Answers:
-    """A cluster that answers as told: what it says is real elsewhere."""
+    """A call of a cluster that gives these answers in turn; real ones are in tests/real."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
@@ -419,3 +420,23 @@ def test_every_scheduler_of_arc_is_there() -> None:
     names = {soft: get(soft).name for soft in ("OGE", "SGE", "Slurm", "PBS", "HTCondor", "local")}
     assert names == {"OGE": "sge", "SGE": "sge", "Slurm": "slurm", "PBS": "pbs",
                      "HTCondor": "htcondor", "local": "direct"}  # fmt: skip
+
+
+def test_a_submission_that_the_journal_holds_without_a_job_is_before_submission(
+    client: SSHClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = client._cluster
+    row = Row(host=cluster.host, token="t0123abc", digest="d", scheduler="slurm", directory="/d")
+    cluster.journal.open_row(row)
+    asked: list[list[str]] = []
+
+    def status(ids: list[str]) -> Snapshot:
+        asked.append(ids)
+        return Snapshot(known={"77": JobStatus("77", "running")})
+
+    monkeypatch.setattr(cluster, "status", status)
+    assert client.check_job_status("t0123abc") == "before_submission"
+    assert asked == [], "the journal knows"
+    cluster.journal.change(cluster.host, "t0123abc", job_id="77", state="running")
+    assert client.check_job_status("t0123abc") == "running"
+    assert asked == [["77"]]

@@ -134,3 +134,9 @@ def test_only_tables_count() -> None:
     assert read_settings("servers = 2**9999").tables == {}
     assert read_settings("x = servers2 = 1") == settings_import.ImportedSettings()
     assert settings_import.TABLES is settings.TABLES
+
+
+def test_text_that_toml_cannot_hold_is_left_out() -> None:
+    found = read_settings(r"servers = {'a': {'path': '\ud800', 'un': 'é', 'big': 2**1, 'b': b'x'}}")
+    assert found.tables == {"servers": {"a": {"un": "é"}}}
+    assert len(found.left_out) == 3
