@@ -17,7 +17,7 @@ from ..jobs import CancelOutcome, JobState, JobStatus
 from ..schedulers import get
 from . import settings
 from .exceptions import InputError, ServerError
-from .files import COMMAND_TIMEOUT, ArcFiles
+from .files import COMMAND_TIMEOUT, ArcFiles, lines_of
 from .paramiko_adapters import SFTPAdapter, SSHAdapter
 from .statuses import arc_id, arc_status, status_in_listing
 
@@ -164,7 +164,7 @@ class SSHClient(ArcFiles):
 
         What cannot get better by waiting (a refused key, a changed host key) is raised at once.
         """
-        for trial in range(1, self.connection_attempts + 1):
+        for trial in range(1, max(1, self.connection_attempts) + 1):
             try:
                 self._sftp, self._ssh = self._connect()
                 return
@@ -172,7 +172,7 @@ class SSHClient(ArcFiles):
                 raise ServerError(f"Could not connect to server {self.server}: {error}") from error
             except Exception as error:
                 logger.warning("%s: try %d to connect failed: %s", self.server, trial, error)
-                if trial == self.connection_attempts:
+                if trial >= self.connection_attempts:
                     raise ServerError(
                         f"Could not connect to server {self.server} even after {trial} trials: "
                         f"{error}"
@@ -204,7 +204,7 @@ class SSHClient(ArcFiles):
         except (FileNotFoundError, NotADirectoryError) as error:
             raise InputError(f"Cannot execute command at given remote_path: {error}") from error
         logger.debug("%s: %s -> %d", self.server, text, done.returncode)
-        return done.stdout.splitlines(keepends=True), done.stderr.splitlines(keepends=True)
+        return lines_of(done.stdout), lines_of(done.stderr)
 
     def _persist(self, question: Callable[[], Any], what: str) -> Any:
         """Ask again while the reason may pass; then ``ServerError``.  Nothing is made up."""
@@ -403,8 +403,7 @@ class SSHClient(ArcFiles):
             "exit 0"
         )
         done = self._connection.run(script, login_shell=True, timeout=COMMAND_TIMEOUT)
-        lines: list[str] = done.stdout.splitlines(keepends=True)
-        return lines
+        return lines_of(done.stdout)
 
 
 # --------------------------------------------------------------------------- many servers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import shlex
@@ -15,6 +16,11 @@ logger = logging.getLogger("openssh_jobs.arc")
 
 COMMAND_TIMEOUT = 600.0
 """Seconds that a command on a server may take."""
+
+
+def lines_of(text: str) -> list[str]:
+    """Lines with their newlines, as files have them: a form feed in an output ends none."""
+    return io.StringIO(text, newline="\n").readlines()
 
 
 class ArcFiles:
@@ -84,7 +90,7 @@ class ArcFiles:
 
     def read_remote_file(self, remote_file_path: str) -> list[str]:
         """The lines of a remote file, with their newlines."""
-        return self._connection.read_text(remote_file_path).splitlines(keepends=True)
+        return lines_of(self._connection.read_text(remote_file_path))
 
     def get_last_modified_time(
         self, remote_file_path_1: str, remote_file_path_2: str | None = None

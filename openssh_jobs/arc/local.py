@@ -109,7 +109,8 @@ def execute_command(
 
 
 def _lines(data: bytes) -> list[str]:
-    return data.decode("utf-8", "surrogateescape").splitlines()
+    # Of bytes: text has more ends of lines than commands mean.
+    return [line.decode("utf-8", "surrogateescape") for line in data.splitlines()]
 
 
 # --------------------------------------------------------------------------- jobs

@@ -284,9 +284,9 @@ def test_downloading(ssh: SSHClient, place: Place, tmp_path: Path) -> None:
 
 @any_scheduler
 def test_reading(ssh: SSHClient, place: Place) -> None:
-    place.host.make(f"{place.path.name}/log", b"one\ntwo\xff\nthree")
+    place.host.make(f"{place.path.name}/log", b"one\ntwo\xff\nth\x0cree")
     lines = ssh.read_remote_file(remote_file_path=f"{place.here}/log")
-    assert lines == ["one\n", "two\udcff\n", "three"]
+    assert lines == ["one\n", "two\udcff\n", "th\x0cree"], "a form feed ends no line"
     with pytest.raises(FileNotFoundError):
         ssh.read_remote_file(f"{place.here}/none")
     assert ssh.list_dir(place.here) == ["log"]
@@ -341,8 +341,8 @@ def test_commands(ssh: SSHClient, place: Place) -> None:
     with pytest.raises(arc.InputError, match="remote_path"):
         ssh._send_command_to_server("touch ~/ran", remote_path=f"{place.here}/none")
     assert not (place.host.home / "ran").exists(), "cd failed, and nothing was run elsewhere"
-    out, _ = ssh._send_command_to_server("printf '\\377\\n'")
-    assert out == ["\udcff\n"]
+    out, _ = ssh._send_command_to_server("printf '\\377\\n\\f\\034\\n'")
+    assert out == ["\udcff\n", "\x0c\x1c\n"]
 
 
 @any_scheduler

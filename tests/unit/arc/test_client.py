@@ -59,7 +59,7 @@ def sleeps(monkeypatch: pytest.MonkeyPatch) -> Sleeps:
 # -- connecting -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("attempts", "pauses"), [(1, 0), (3, 2)])
+@pytest.mark.parametrize(("attempts", "pauses"), [(1, 0), (3, 2), (0, 0)])
 def test_connecting_is_tried_so_often_and_no_more(
     attempts: int, pauses: int, sleeps: Sleeps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,7 +73,7 @@ def test_connecting_is_tried_so_often_and_no_more(
     client = SSHClient("server2", connection_attempts=attempts)
     with pytest.raises(arc.ServerError, match=r"server2.*no route"):
         client.connect()
-    assert (len(calls), sleeps.seconds) == (attempts, [60.0] * pauses)
+    assert (len(calls), sleeps.seconds) == (max(1, attempts), [60.0] * pauses)
 
 
 def test_the_pair_of_a_good_try_is_kept(sleeps: Sleeps, monkeypatch: pytest.MonkeyPatch) -> None:
