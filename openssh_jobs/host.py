@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -90,7 +91,7 @@ class Internal:
         return Scope(self._host._commands)
 
 
-class Host(RemoteFiles):
+class Host(RemoteFiles, ABC):
     """A host over any transport; ``Connection`` and ``LocalConnection`` are the public classes."""
 
     def __init__(
@@ -133,6 +134,14 @@ class Host(RemoteFiles):
         """Make the host ready now instead of at the first use."""
         self._sessions.link()
         return self
+
+    @abstractmethod
+    def check(self) -> Liveness:
+        """Whether the host answers now."""
+
+    @abstractmethod
+    def reconnect(self) -> None:
+        """Prove the way to the host anew."""
 
     def __enter__(self) -> Self:
         return self.open()

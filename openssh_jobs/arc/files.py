@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import shlex
@@ -9,6 +10,7 @@ from datetime import datetime
 
 from .. import errors
 from ..host import Host
+from . import exceptions
 
 logger = logging.getLogger("openssh_jobs.arc")
 
@@ -16,11 +18,21 @@ COMMAND_TIMEOUT = 600.0
 """Seconds that a command on a server may take."""
 
 
-class FileCalls:
+def lines_of(text: str) -> list[str]:
+    """Lines with their newlines, as files have them: a form feed in an output ends none."""
+    return io.StringIO(text, newline="\n").readlines()
+
+
+class ArcFiles:
     """What ``SSHClient`` does with files; it looks after connecting and ARC's exceptions."""
 
     @property
     def _connection(self) -> Host:
+        raise NotImplementedError
+
+    def _send_command_to_server(
+        self, command: str | list[str], remote_path: str = ""
+    ) -> tuple[list[str], list[str]]:
         raise NotImplementedError
 
     def upload_file(
@@ -35,13 +47,15 @@ class FileCalls:
         the file did not arrive (an existing one is then as it was).
         """
         if local_file_path and not os.path.isfile(local_file_path):
-            raise errors.InputError(
+            raise exceptions.InputError(
                 f"Cannot upload a non-existing file. Check why file in path {local_file_path} is "
                 "missing."
             )
         if not local_file_path and file_string is None:
-            raise errors.InputError("Cannot upload file to server. Either `file_string` or "
-                             "`local_file_path` must be specified")  # fmt: skip
+            raise exceptions.InputError(
+                "Cannot upload file to server. Either `file_string` or `local_file_path` must be "
+                "specified"
+            )
         try:
             if file_string is not None and not local_file_path:
                 parent = os.path.dirname(remote_file_path)
@@ -51,7 +65,7 @@ class FileCalls:
             else:
                 self._connection.put(local_file_path, remote_file_path)
         except (OSError, errors.TransferError) as error:
-            raise errors.ServerError(
+            raise exceptions.ServerError(
                 f"Could not upload file to {remote_file_path}: {error}"
             ) from error
 
@@ -69,12 +83,14 @@ class FileCalls:
             logger.warning("Could not download %s: %s", remote_file_path, error)
             return False
         except errors.TransferError as error:
-            raise errors.ServerError(f"Could not download {remote_file_path}: {error}") from error
+            raise exceptions.ServerError(
+                f"Could not download {remote_file_path}: {error}"
+            ) from error
         return True
 
     def read_remote_file(self, remote_file_path: str) -> list[str]:
         """The lines of a remote file, with their newlines."""
-        return self._connection.read_text(remote_file_path).splitlines(keepends=True)
+        return lines_of(self._connection.read_text(remote_file_path))
 
     def get_last_modified_time(
         self, remote_file_path_1: str, remote_file_path_2: str | None = None
@@ -102,6 +118,41 @@ class FileCalls:
                 f"chmod -R -- {shlex.quote(str(mode))} {word}", timeout=COMMAND_TIMEOUT
             )
             if done.returncode != 0:
-                raise errors.ServerError(
+                raise exceptions.ServerError(
                     f"Could not change the mode of {target}: {done.stderr.strip()}"
                 )
+
+    def remove_remote_files(self, remote_path: str) -> None:
+        """Remove a job's directory on the server with all that is in it; a missing one is no error.
+
+        Raises ``ServerError`` where something is left, and for the root, the home directory and
+        what holds it, which are never removed; ``InputError`` for no path at all.
+        """
+        if not remote_path:
+            raise exceptions.InputError("There is no remote directory to remove: the path is empty")
+        try:
+            self._connection.rmtree(remote_path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise exceptions.ServerError(
+                f"Cannot remove dir for the given path ({remote_path}): {error}"
+            ) from error
+
+    def delete_remote_check_files(self, remote_path: str) -> None:
+        """Delete the ``*.chk`` files below a remote directory; one that is missing is no error.
+
+        One command, through ``_send_command_to_server``, with the path in it twice, each time as
+        one word of the shell.  What could not be deleted is logged.
+        """
+        if not remote_path:
+            return
+        # find(1) takes words that begin like these for its own.
+        odd = remote_path[0] in "-!(),"
+        word = shlex.quote(f"./{remote_path}" if odd else remote_path)
+        _, stderr = self._send_command_to_server(
+            f"if [ -d {word} ]; then find {word} -type f -name '*.chk' -exec rm -f -- {{}} + ; fi"
+        )
+        if stderr:
+            logger.warning("not all check files below %s were deleted: %s", remote_path,
+                           "".join(stderr).strip())  # fmt: skip

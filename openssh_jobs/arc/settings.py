@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +11,15 @@ from typing import Any
 from .. import settings
 from ..cluster.cluster import Cluster
 from ..connection import Connection
-from ..errors import InputError
+from ..host import Host
+from ..local_connection import LocalConnection
 from ..schedulers import get
 from ..schedulers.base import Scheduler
-from ..schedulers.site_commands import Custom, SiteCommands
+from ..schedulers.site_commands import SiteCommands
+from . import exceptions
+from .listings import ArcCommands
+
+logger = logging.getLogger("openssh_jobs.arc")
 
 # What ARC calls them; ``configure`` changes them in place, and who holds one sees that.
 servers: dict[str, dict[str, Any]] = {}
@@ -30,6 +36,7 @@ _DEFAULT_FILENAMES = {
     "HTCondor": "submit.sub",
 }
 submit_filenames: dict[str, str] = dict(_DEFAULT_FILENAMES)
+output_filenames: dict[str, str] = {}
 TABLES: dict[str, dict[str, Any]] = {
     "servers": servers,
     "check_status_command": check_status_command,
@@ -37,28 +44,38 @@ TABLES: dict[str, dict[str, Any]] = {
     "delete_command": delete_command,
     "list_available_nodes_command": list_available_nodes_command,
     "submit_filenames": submit_filenames,
+    "output_filenames": output_filenames,
 }
 
-_CONNECTION_OPTIONS = (
+CONNECTION_OPTIONS = (
     "port", "jump", "ssh_config", "ssh_options", "forward_agent", "master", "persist",
     "connect_timeout", "exec_backend", "max_sessions", "responder", "start_timeout",
 )  # fmt: skip
-_CLUSTER_OPTIONS = ("poll_interval", "grace", "login_shell", "prologue", "journal")
+CLUSTER_OPTIONS = (
+    "poll_interval", "grace", "record_exit", "login_shell", "prologue", "journal",
+)  # fmt: skip
 
 _configured = False
 # ARC makes a client for every question: what they know of the queue must outlive them.
-_clusters: dict[str, tuple[str, Cluster]] = {}
+_shared: dict[str, tuple[str, SharedServer]] = {}
+_host_key_notes: set[str] = set()
 _lock = threading.Lock()
 
 
 def configure(**tables: Mapping[str, Any]) -> None:
-    """See ``arc.configure``."""
+    """Set what ARC's settings file holds: ``servers``, the five tables of commands, file names.
+
+    Tables of commands are keyed by ``cluster_soft`` (``OGE SGE Slurm PBS HTCondor local``); their
+    values may be shell text.  A table that is given replaces the old one, but for
+    ``submit_filenames``, which is added to the defaults.  Raises ``InputError`` for a table that
+    ARC does not know.
+    """
     global _configured
     for name, values in tables.items():
         if name not in TABLES:
-            raise InputError(f"{name!r} is none of {', '.join(TABLES)}")
+            raise exceptions.InputError(f"{name!r} is none of {', '.join(TABLES)}")
         if not isinstance(values, Mapping):
-            raise InputError(f"{name} is to be a table, not {type(values).__name__}")
+            raise exceptions.InputError(f"{name} must be a table, not {type(values).__name__}")
     for name, values in tables.items():
         given = dict(values)  # it may be the very table
         table = TABLES[name]
@@ -68,11 +85,12 @@ def configure(**tables: Mapping[str, Any]) -> None:
         table.update(given)
     _configured = True
     with _lock:
-        _clusters.clear()
+        _shared.clear()
 
 
 def load() -> None:
-    """Where ``configure`` was not called: ``servers.toml``, else ARC's own settings."""
+    """Read ``servers.toml``, else ARC's own settings, unless ``configure`` was called."""
+    exceptions.adopt_arcs()
     if _configured or servers:
         return
     found: Mapping[str, Any] = settings.read_config()
@@ -94,34 +112,100 @@ def _arcs_own() -> Mapping[str, Any]:
     return {}
 
 
-def cluster_of(server: str, entry: Mapping[str, Any], commands: SiteCommands) -> Cluster:
-    """The cluster that all clients of a server share, for as long as its settings stay."""
-    fingerprint = repr((sorted(entry.items(), key=lambda one: one[0]), commands))
+def software_of(server: str) -> str:
+    """The server's ``cluster_soft`` as it is spelled; ``auto`` where the entry has none."""
+    return str(servers[server].get("cluster_soft", "auto"))
+
+
+def commands_of(software: str) -> SiteCommands:
+    """The commands that the settings name for a scheduler."""
+    return SiteCommands(
+        status=check_status_command.get(software),
+        submit=submit_command.get(software),
+        cancel=delete_command.get(software),
+        nodes=list_available_nodes_command.get(software),
+    )
+
+
+class SharedServer:
+    """The connection and the cluster that all clients of a server share."""
+
+    def __init__(self, server: str, entry: Mapping[str, Any], commands: SiteCommands) -> None:
+        self._entry = dict(entry)
+        self._commands = commands
+        self._cluster: Cluster | None = None
+        self._lock = threading.Lock()
+        self.connection = _connection_of(server, entry)
+
+    @property
+    def cluster(self) -> Cluster:
+        """The scheduler there.  Raises ``ConfigurationError`` for an unknown ``cluster_soft``."""
+        with self._lock:
+            if self._cluster is None:
+                entry = self._entry
+                software = str(entry.get("cluster_soft", "auto"))
+                self._cluster = Cluster(
+                    self.connection,
+                    scheduler=_scheduler_of(software, self._commands),
+                    **{key: entry[key] for key in CLUSTER_OPTIONS if entry.get(key) is not None},
+                )
+            return self._cluster
+
+
+def shared(server: str, entry: Mapping[str, Any], commands: SiteCommands) -> SharedServer:
+    """What all clients of a server share, for as long as its settings stay the same.
+
+    Raises ``ConfigurationError`` for settings that no connection can be made from.
+    """
+    fingerprint = repr((sorted(entry.items(), key=lambda item: item[0]), commands))
     with _lock:
-        known = _clusters.get(server)
-        if known is not None and known[0] == fingerprint:
-            return known[1]
-        options = {key: entry[key] for key in _CONNECTION_OPTIONS if entry.get(key) is not None}
-        connection = Connection(
-            str(entry.get("address") or server),
-            user=entry.get("un") or entry.get("user") or None,
-            identity_file=entry.get("key") or entry.get("identity_file") or None,
-            **options,
-        )
-        cluster = Cluster(
-            connection,
-            scheduler=_scheduler_of(str(entry.get("cluster_soft", "auto")), commands),
-            **{key: entry[key] for key in _CLUSTER_OPTIONS if entry.get(key) is not None},
-        )
-        _clusters[server] = (fingerprint, cluster)
-        return cluster
+        known = _shared.get(server)
+        if known is None or known[0] != fingerprint:
+            known = _shared[server] = (fingerprint, SharedServer(server, entry, commands))
+        return known[1]
 
 
-def _scheduler_of(soft: str, commands: SiteCommands) -> str | Scheduler:
-    if soft == "auto":
-        return soft
-    scheduler = get(soft)
+def _connection_of(server: str, entry: Mapping[str, Any]) -> Host:
+    if server.lower() == "local" and not entry.get("address"):
+        return _this_machine(entry)
+    options = {key: entry[key] for key in CONNECTION_OPTIONS if entry.get(key) is not None}
+    if entry.get("strict_host_key_checking"):
+        strict = {"StrictHostKeyChecking": "yes"}
+        options["ssh_options"] = {**strict, **options.get("ssh_options", {})}
+    _note_host_key_policy(server, entry)
+    return Connection(
+        str(entry.get("address") or server),
+        user=entry.get("un") or entry.get("user") or None,
+        identity_file=entry.get("key") or entry.get("identity_file") or None,
+        **options,
+    )
+
+
+def _this_machine(entry: Mapping[str, Any]) -> LocalConnection:
+    """ARC's server ``local`` has no address: it is where this program runs."""
+    options = {
+        key: entry[key] for key in ("max_sessions", "start_timeout") if entry.get(key) is not None
+    }
+    return LocalConnection(**options)
+
+
+def _note_host_key_policy(server: str, entry: Mapping[str, Any]) -> None:
+    if entry.get("strict_host_key_checking", True) or server in _host_key_notes:
+        return
+    _host_key_notes.add(server)
+    logger.warning(
+        "%s: strict_host_key_checking is False, which made ARC accept any unknown host key. Host "
+        "keys are checked here as your ssh configuration says; log in once with ssh, or add the "
+        "key to known_hosts, if this host is not known yet.",
+        server,
+    )
+
+
+def _scheduler_of(software: str, commands: SiteCommands) -> str | Scheduler:
+    if software == "auto":
+        return software
+    scheduler = get(software)
     # What is started without a scheduler has no commands that a site could name.
     if commands == SiteCommands() or scheduler.name == "direct":
         return scheduler
-    return Custom(scheduler, commands)
+    return ArcCommands(scheduler, commands)

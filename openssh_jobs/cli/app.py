@@ -33,6 +33,7 @@ COMMANDS = {
     "masters": "list the connections that are open",
     "forward": "reach a port behind a host from here, until Ctrl-C",
     "doctor": "check every step of the way to a host, and say how to fix what is wrong",
+    "config": "print ARC's settings as this program's own",
     "demo": "run one job from submission to result, as an example",
 }
 """The commands in the order of the help: ``cli/NAME.py`` holds the command NAME."""

@@ -146,7 +146,7 @@ def end(child: Child, *, grace: float = 1.0) -> int:
 def run(
     argv: Sequence[StrOrBytesPath],
     *,
-    timeout: float,
+    timeout: float | None,
     input: bytes | None = None,
     env: Mapping[str, str] | None = None,
     cwd: StrOrBytesPath | None = None,
@@ -155,6 +155,7 @@ def run(
 ) -> Finished:
     """Run a process to its end, at most ``timeout`` seconds; ``timed_out`` says if that was cut.
 
+    ``None`` is for calculations of the user, whose length is not ours to limit.
     Raises ``FileNotFoundError`` or ``PermissionError`` where the program cannot be started.
     """
     child = spawn(

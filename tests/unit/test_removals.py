@@ -26,8 +26,10 @@ LAUNCHER = "names of its own in the submission's private directory, which nobody
 
 # (module, function or constant): how many words that remove or replace, and what guards them.
 GUARDS: dict[tuple[str, str], tuple[int, str]] = {
-    ("arc.__init__", "SSHClient.delete_remote_check_files"): (1, ASKED),
-    ("arc.files", "FileCalls.download_file"): (1, ASKED),
+    ("arc.files", "ArcFiles.delete_remote_check_files"): (1, ASKED),
+    ("arc.files", "ArcFiles.download_file"): (1, ASKED),
+    ("arc.files", "ArcFiles.remove_remote_files"): (1, ASKED),
+    ("arc.local", "rename_output"): (1, ASKED),
     ("cli.demo", "_clear_away"): (1, DEMO),
     ("testing.sshd", "PrivateSshd.stop"): (1, DEMO),
     ("testing.sshd", "PrivateSshd._launch"): (1, DEMO),

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 import stat
 import time
 import types
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,102 +14,14 @@ from typing import Any
 import pytest
 
 from openssh_jobs import arc
-from openssh_jobs.arc import SSHClient, settings
-from tests.lab.site import Host
-from tests.lab.slurm import SlurmLab
-
-# As users of ARC have them in their settings, word for word.
-VERBATIM: dict[str, dict[str, str]] = {
-    "check_status_command": {"Slurm": "export X=1; squeue -u $USER"},
-    "submit_command": {"Slurm": "/usr/bin/sbatch"},
-    "delete_command": {"Slurm": "/usr/bin/scancel"},
-    "list_available_nodes_command": {"Slurm": 'sinfo -o "%n %t %O %E"'},
-    "submit_filenames": {"Slurm": "submit.sl"},
-}
-
-
-@dataclass
-class Place:
-    """A server of ARC's settings and a directory there."""
-
-    server: str
-    host: Host
-    path: Path
-    slurm: SlurmLab | None
-    script: str
-
-    @property
-    def here(self) -> str:
-        return str(self.path)
-
-    def client(self, **options: Any) -> SSHClient:
-        return SSHClient(self.server, **{"connection_attempts": 1, **options})
-
-    def prepare(self, text: str, folder: str = "job", head: str = "") -> str:
-        name = f"{self.path.name}/{folder}/{self.script}"
-        self.host.make(name, f"#!/bin/sh\n{head}\n{text}\n".encode())
-        return f"{self.here}/{folder}"
-
-    def submit(self, text: str, **options: str) -> str:
-        with self.client() as ssh:
-            status, job_id = ssh.submit_job(remote_path=self.prepare(text, **options))
-        assert status == "running"
-        return job_id
-
-    def until(self, job_id: str, answer: str) -> str:
-        deadline = time.monotonic() + 40
-        while True:
-            with self.client() as ssh:
-                status = ssh.check_job_status(job_id)
-            if status.startswith(answer):
-                return status
-            assert time.monotonic() < deadline, status
-            time.sleep(0.1)
-
-    def running(self) -> list[str]:
-        with self.client() as ssh:
-            return ssh.check_running_jobs_ids()
+from openssh_jobs.arc import SSHClient
+from tests.real.arc.places import Place
 
 
 @pytest.fixture(params=["Slurm", "Slurm as ARC has it", "local"])
 def flavour(request: pytest.FixtureRequest) -> str:
+    """Fewer than test_callers.py has."""
     return str(request.param)
-
-
-@pytest.fixture
-def place(
-    flavour: str, request: pytest.FixtureRequest, sshd: Host, tmp_path: Path
-) -> Iterator[Place]:
-    slurm = None if flavour == "local" else request.getfixturevalue("slurm")
-    saved = {name: dict(table) for name, table in settings.TABLES.items()}
-    configured = settings._configured
-    path = sshd.make_directory(f"arc-{secrets.token_hex(4)}")
-    soft = flavour.split()[0]
-    entry = {
-        "cluster_soft": soft,
-        "address": sshd.alias,
-        "ssh_config": str(sshd.config),
-        "poll_interval": 0.1,
-        "journal": str(tmp_path / "journal"),
-        "cpus": 8,
-    }
-    arc.configure(servers={"hpc": entry}, **(VERBATIM if "ARC" in flavour else {}))
-    try:
-        yield Place("hpc", sshd, path, slurm, "submit.sh" if soft == "local" else "submit.sl")
-        with SSHClient("hpc", connection_attempts=1) as ssh:
-            ssh.delete_jobs(ssh.check_running_jobs_ids())
-        if slurm is not None:
-            for _ in range(100):
-                if not slurm.command("squeue", "-h", "-u", sshd.user, "-o", "%i").strip():
-                    break
-                time.sleep(0.1)
-    finally:
-        shutil.rmtree(path)
-        shutil.rmtree(sshd.home / ".openssh_jobs", ignore_errors=True)
-        for name, table in settings.TABLES.items():
-            table.clear()
-            table.update(saved[name])
-        settings._configured = configured
 
 
 # -- jobs -------------------------------------------------------------------------------------
@@ -246,6 +155,9 @@ def test_an_answer_that_does_not_come_ends_no_job(
     text = f"#!/bin/sh\necho '{error}' >&2; exit 1"
     place.host.make(f"{place.path.name}/bin/squeue", text.encode())
     (place.path / "bin/squeue").chmod(0o755)
+    if arc.check_status_command:
+        command = f"export X=1; {place.here}/bin/squeue -u $USER"
+        monkeypatch.setitem(arc.check_status_command, "Slurm", command)
     if place.slurm is None:
         arc.servers["hpc"]["prologue"] = "exit 0"
     else:
@@ -372,9 +284,9 @@ def test_downloading(ssh: SSHClient, place: Place, tmp_path: Path) -> None:
 
 @any_scheduler
 def test_reading(ssh: SSHClient, place: Place) -> None:
-    place.host.make(f"{place.path.name}/log", b"one\ntwo\xff\nthree")
+    place.host.make(f"{place.path.name}/log", b"one\ntwo\xff\nth\x0cree")
     lines = ssh.read_remote_file(remote_file_path=f"{place.here}/log")
-    assert lines == ["one\n", "two\udcff\n", "three"]
+    assert lines == ["one\n", "two\udcff\n", "th\x0cree"], "a form feed ends no line"
     with pytest.raises(FileNotFoundError):
         ssh.read_remote_file(f"{place.here}/none")
     assert ssh.list_dir(place.here) == ["log"]
@@ -423,14 +335,14 @@ def test_check_files_go_for_real(ssh: SSHClient, place: Place) -> None:
 @any_scheduler
 def test_commands(ssh: SSHClient, place: Place) -> None:
     assert ssh._send_command_to_server("echo a; echo b >&2") == (["a\n"], ["b\n"])
-    assert ssh._send_command_to_server(["echo", "a"]) == (["a\n"], [])
+    assert ssh._send_command_to_server(["x=a", "echo $x"]) == (["a\n"], []), "one after the other"
     out, _ = ssh._send_command_to_server("pwd", remote_path=place.here)
     assert out == [f"{place.here}\n"]
     with pytest.raises(arc.InputError, match="remote_path"):
         ssh._send_command_to_server("touch ~/ran", remote_path=f"{place.here}/none")
     assert not (place.host.home / "ran").exists(), "cd failed, and nothing was run elsewhere"
-    out, _ = ssh._send_command_to_server("printf '\\377\\n'")
-    assert out == ["\udcff\n"]
+    out, _ = ssh._send_command_to_server("printf '\\377\\n\\f\\034\\n'")
+    assert out == ["\udcff\n", "\x0c\x1c\n"]
 
 
 @any_scheduler

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import types
@@ -13,7 +14,8 @@ import pytest
 
 from openssh_jobs import arc, errors
 from openssh_jobs.arc import SSHClient, settings
-from openssh_jobs.jobs import JobStatus
+from openssh_jobs.cluster.journal import Row
+from openssh_jobs.jobs import JobStatus, Snapshot
 from openssh_jobs.schedulers import get
 
 SERVERS: dict[str, dict[str, Any]] = {
@@ -57,7 +59,7 @@ def sleeps(monkeypatch: pytest.MonkeyPatch) -> Sleeps:
 # -- connecting -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("attempts", "pauses"), [(1, 0), (3, 2)])
+@pytest.mark.parametrize(("attempts", "pauses"), [(1, 0), (3, 2), (0, 0)])
 def test_connecting_is_tried_so_often_and_no_more(
     attempts: int, pauses: int, sleeps: Sleeps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,7 +73,7 @@ def test_connecting_is_tried_so_often_and_no_more(
     client = SSHClient("server2", connection_attempts=attempts)
     with pytest.raises(arc.ServerError, match=r"server2.*no route"):
         client.connect()
-    assert (len(calls), sleeps.seconds) == (attempts, [60.0] * pauses)
+    assert (len(calls), sleeps.seconds) == (max(1, attempts), [60.0] * pauses)
 
 
 def test_the_pair_of_a_good_try_is_kept(sleeps: Sleeps, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,8 +230,6 @@ def test_arcs_exceptions_are_caught_as_arcs(monkeypatch: pytest.MonkeyPatch) -> 
     theirs = types.ModuleType("arc.exceptions")
     theirs.InputError = type("InputError", (Exception,), {})  # type: ignore[attr-defined]
     theirs.ServerError = type("ServerError", (Exception,), {})  # type: ignore[attr-defined]
-    monkeypatch.setattr(arc, "InputError", errors.InputError)
-    monkeypatch.setattr(arc, "ServerError", errors.ServerError)
     before = arc.ServerError
     monkeypatch.setitem(sys.modules, "arc.exceptions", theirs)
     monkeypatch.setattr(SSHClient, "_connect", lambda self: ("sftp", "ssh"))
@@ -292,10 +292,8 @@ def test_only_check_files_of_the_project_go(
     assert left == sorted([f"{project}/y.log", "other/z.chk"])
     assert not list(tmp_path.rglob("hacked"))
     (command,) = runs_here
-    import shlex
-
     words = shlex.split(command)
-    assert words.count(f"./{runs / project}") == 2, "twice, each time as one word"
+    assert words.count(str(runs / project)) == 2, "the path itself, twice, each time as one word"
 
 
 def test_check_files_where_there_is_nothing_to_do(
@@ -327,7 +325,7 @@ def test_one_attempt_a_server(sleeps: Sleeps, monkeypatch: pytest.MonkeyPatch) -
 
 
 class Answers:
-    """A cluster that answers as told: what it says is real elsewhere."""
+    """A call of a cluster that gives these answers in turn; real ones are in tests/real."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
@@ -422,3 +420,23 @@ def test_every_scheduler_of_arc_is_there() -> None:
     names = {soft: get(soft).name for soft in ("OGE", "SGE", "Slurm", "PBS", "HTCondor", "local")}
     assert names == {"OGE": "sge", "SGE": "sge", "Slurm": "slurm", "PBS": "pbs",
                      "HTCondor": "htcondor", "local": "direct"}  # fmt: skip
+
+
+def test_a_submission_that_the_journal_holds_without_a_job_is_before_submission(
+    client: SSHClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = client._cluster
+    row = Row(host=cluster.host, token="t0123abc", digest="d", scheduler="slurm", directory="/d")
+    cluster.journal.open_row(row)
+    asked: list[list[str]] = []
+
+    def status(ids: list[str]) -> Snapshot:
+        asked.append(ids)
+        return Snapshot(known={"77": JobStatus("77", "running")})
+
+    monkeypatch.setattr(cluster, "status", status)
+    assert client.check_job_status("t0123abc") == "before_submission"
+    assert asked == [], "the journal knows"
+    cluster.journal.change(cluster.host, "t0123abc", job_id="77", state="running")
+    assert client.check_job_status("t0123abc") == "running"
+    assert asked == [["77"]]

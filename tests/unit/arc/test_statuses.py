@@ -9,8 +9,13 @@ import pytest
 
 from openssh_jobs import arc, errors, parser
 from openssh_jobs.arc import settings
+from openssh_jobs.arc.listings import ArcCommands
 from openssh_jobs.arc.statuses import arc_id, arc_status
 from openssh_jobs.jobs import JobStatus
+from openssh_jobs.schedulers import get
+from openssh_jobs.schedulers.answer import Answer
+from openssh_jobs.schedulers.framing import read_frame
+from openssh_jobs.schedulers.site_commands import SiteCommands
 
 SERVERS: dict[str, dict[str, Any]] = {
     "server1": {"cluster_soft": "OGE"},
@@ -92,7 +97,6 @@ CONDOR = "11224.0 R 10 28672 a2 81980\n11225.0 P 10 28672 a10 81979\n"
         ("condor", CONDOR, "11225.0", "running"),
         ("condor", CONDOR, 1122, "done"),
         ("condor", "", 11224, "done"),
-        ("server2", "", 5, "done"),
         ("server1", "", 5, "done"),
     ],
 )
@@ -178,3 +182,91 @@ def test_states_in_arcs_words(status: JobStatus, words: str) -> None:
     assert arc_status(status, over=False) == words
     if not status.is_final:
         assert arc_status(status, over=True) == "done"
+
+
+# -- listings without header --------------------------------------------------------------------
+
+
+def without_header(listing: str, lines: int) -> str:
+    return "".join(listing.splitlines(keepends=True)[lines:])
+
+
+@pytest.mark.parametrize(
+    ("server", "command", "listing", "answers"),
+    [
+        ("server2", "squeue -h -u $USER", without_header(SLURM, 1),
+         {"10990728": "running", "109905": "errored", "1099072": "done"}),
+        ("server2", 'squeue -h -u $USER -o "%i %t"', "10 R\n11 PD\n12 NF\n",
+         {"10": "running", "11": "running", "12": "errored", "1": "done"}),
+        ("server2", 'export X=";"; squeue -h -o "%i|%T|%j" | grep a', "10|RUNNING|a 1\n",
+         {"10": "running", "11": "done"}),
+        ("server2", "squeue -u $USER | awk '{print $1, $5}' | tail -n +2", "10 R\n11 CA\n",
+         {"10": "running", "11": "errored", "12": "done"}),
+        ("server2", "squeue -h -u $USER", "", {"10": "done"}),
+        ("server1", "qstat -u $USER | tail -n +3", without_header(OGE, 2),
+         {"588334": "running", "588348": "errored", "5883": "done"}),
+        ("server1", "qstat -u $USER", "", {"10": "done"}),
+        ("pbs", "qstat -u $USER | grep $USER",
+         "2016614.zeldo.local  u780444  workq  scan.pbs  75380  1  10  --  730:00:00 R  00:00:20\n"
+         "2016616.zeldo.local  u780444  workq  scan.pbs     --  1  10  --  730:00:00 Q  --\n",
+         {"2016614": "running", "2016616": "running", "201661": "done"}),
+        ("condor", "condor_q -af:j Owner", "5231.0 R 10 7885 a20596 130\n",
+         {"5231": "running", "523": "done"}),
+    ],
+)  # fmt: skip
+def test_a_listing_without_header_is_read_by_the_commands_form_or_its_columns(
+    server: str,
+    command: str,
+    listing: str,
+    answers: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(arc, "check_status_command", {SERVERS[server]["cluster_soft"]: command})
+    said = {one: arc.check_job_status_in_stdout(one, listing, server) for one in answers}
+    assert said == answers
+
+
+@pytest.mark.parametrize(
+    ("server", "listing"),
+    [
+        ("server2", ""),  # squeue prints a header at least
+        ("server2", "10 R PD\n"),  # which of them is the state?
+        ("server2", "10 normal\n11 normal\n"),
+        ("server2", "slurm_load_jobs error: Unable to contact slurm controller\n"),
+        ("server1", "error: commlib error: got select error (Connection refused)\n"),
+        ("pbs", "qstat: cannot connect to server pbs01 (errno=15010)\n"),
+        ("condor", "Error: Extra Info: You probably saw this error because the condor_schedd\n"),
+    ],
+)
+def test_what_cannot_be_read_is_said_and_is_not_done(server: str, listing: str) -> None:
+    with pytest.raises(errors.SchedulerError):
+        arc.check_job_status_in_stdout(10, listing, server)
+
+
+def test_the_nodes_that_a_filter_left_of_a_listing() -> None:
+    grid = ArcCommands(get("sge"), SiteCommands(nodes="qstat -f | grep long"))
+    lines = (
+        "long1@node01.cluster           BIP   0/0/8          -NA-     lx24-amd64    aAdu\n"
+        "long1@node02.cluster           BIP   0/0/8          0.01     lx24-amd64    \n"
+        "long1@node03.cluster           BIP   0/4/8          4.01     lx24-amd64    \n"
+        "long1@node04.cluster           BIP   0/8/8          8.01     lx24-amd64    \n"
+        "long2@node04.cluster           BIP   0/1/8          8.01     lx24-amd64    \n"
+    )
+    assert {node.name: node.state for node in grid.parse_nodes(Answer(lines))} == {
+        "node01.cluster": "down", "node02.cluster": "idle", "node03.cluster": "mixed",
+        "node04.cluster": "mixed",
+    }  # fmt: skip
+    assert grid.parse_nodes(Answer("", "", 1)) == []
+    for answer in (Answer("", "error: commlib error", 1), Answer("", "", 127)):
+        with pytest.raises(errors.SchedulerError):
+            grid.parse_nodes(answer)
+
+
+def test_a_framed_listing_without_header_is_read_too() -> None:
+    site = ArcCommands(get("slurm"), SiteCommands(status="squeue -h -u $USER"))
+    frame = "OJ+ab\nOJ:ab begin listing\n{}\nOJ:ab end listing 0\nOJ-ab\n"
+    text = frame.format(without_header(SLURM, 1))
+    assert read_frame(text), "the frame of this test is one"
+    snapshot = site.parse_status(Answer(text), requested=["10990728", "7"])
+    assert (list(snapshot.known), snapshot.absent) == (["10990728"], ("7",))
+    assert "10990728" in site.parse_status(Answer(text)).known
