@@ -126,7 +126,10 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
 def pytest_report_header(config: pytest.Config) -> str:
     if namespaces.inside():
         return "lab: mount, network and process namespaces of its own"
-    return f"lab: none, everything on loopback: {namespaces.why_not() or 'switched off'}"
+    unseen = "" if leaks.has_processes() else "; no /proc: nobody looks for processes left behind"
+    switched_off = os.environ.get(namespaces.MARK) == "none"
+    why = "switched off" if switched_off else namespaces.why_not() or "switched off"
+    return f"lab: none, everything on loopback: {why}{unseen}"
 
 
 @pytest.hookimpl(trylast=True)

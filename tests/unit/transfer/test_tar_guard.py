@@ -73,7 +73,7 @@ def passed(data: bytes, members: list[listing.Member], stage: Path, *, step: int
 
 
 @pytest.mark.parametrize("way", list(CREATE))
-@pytest.mark.parametrize("step", [1, 4096, 1 << 20])
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.long), 4096, 1 << 20])
 def test_what_honest_tars_write_passes_unchanged(
     top: Path, tmp_path: Path, way: str, step: int
 ) -> None:
@@ -270,7 +270,7 @@ def _outcome(reader: tar_guard.TarGuard, data: bytes) -> tuple[bytes, str, dict[
     return through, "", reader._came.kinds
 
 
-@settings(max_examples=1000)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.sampled_from([0, 512, 2048]), CHANGE, st.booleans()), max_size=3))
 def test_the_short_way_of_plain_files_is_no_other_answer(
     changes: list[tuple[int, tuple[int, bytes], bool]],

@@ -209,7 +209,12 @@ def without_warnings(text: str) -> str:
 ODD = '$x "y" `z` *;&|<é> {a,b} #~%^'
 
 
-@pytest.mark.parametrize("shell", [*SHELLS, *filter(shutil.which, OTHERS)])
+def _marked(name: str) -> Any:
+    """The shells that most nodes run scripts with; all others in the whole run."""
+    return pytest.param(name, marks=[] if name in ("bash", "tcsh") else pytest.mark.long)
+
+
+@pytest.mark.parametrize("shell", [*map(_marked, [*SHELLS, *filter(shutil.which, OTHERS)])])
 def test_any_shell_reads_it_and_runs_the_script(shell: str, tmp_path: Path) -> None:
     node = Node(tmp_path, GRID_ENGINE_JOBS, ODD)
     pid = "$fish_pid" if shell == "fish" else "$$"
@@ -233,6 +238,7 @@ def test_any_shell_reads_it_and_runs_the_script(shell: str, tmp_path: Path) -> N
         Node(tmp_path, GRID_ENGINE_JOBS, ODD)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("own", ["bash", "busybox"])
 def test_bin_sh_may_be_another(own: str, tmp_path: Path) -> None:
     """On most clusters it is bash."""
@@ -257,7 +263,9 @@ def test_bin_sh_may_be_another(own: str, tmp_path: Path) -> None:
     assert isinstance(node.verdict(), JobStatus)
 
 
-@pytest.mark.parametrize("top", ["bash", "tcsh", "dash"])
+@pytest.mark.parametrize(
+    "top", ["bash", *(pytest.param(name, marks=pytest.mark.long) for name in ("tcsh", "dash"))]
+)
 @pytest.mark.parametrize("how", [PBS_JOBS, TORQUE_JOBS])
 @pytest.mark.parametrize("first", ["#!/bin/sh -e\n", f"#!{sys.executable} -u\n", "", "# csh\n"])
 def test_a_login_shell_that_is_told_the_name(

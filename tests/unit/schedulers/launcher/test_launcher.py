@@ -198,7 +198,9 @@ class Bench:
             time.sleep(0.02)
 
 
-@pytest.fixture(params=SHELLS)
+@pytest.fixture(
+    params=[pytest.param(name, marks=[] if name == "dash" else pytest.mark.long) for name in SHELLS]
+)
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     shell = SHELLS[request.param]
     if shutil.which(shell[0]) is None:
