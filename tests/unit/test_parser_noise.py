@@ -6,6 +6,8 @@ import gc
 import re
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -59,7 +61,7 @@ def test_noise_is_an_answer_or_a_scheduler_error(
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.text(alphabet=st.characters(blacklist_categories=("Cs",)), max_size=300))
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=300))
 def test_no_final_state_comes_out_of_text_without_a_schedulers_words(text: str) -> None:
     for name in (*available(), None):
         try:
@@ -139,23 +141,18 @@ def grows_too_fast(call: Callable[[str], object], piece: str) -> str | None:
 
 def _readers() -> Iterator[tuple[str, Callable[[str], object]]]:
     for name in (*available(), None):
-        one = name or "slurm"
-        yield (
-            f"status of {name}",
-            lambda text, n=name: parser.parse_status(text, n, requested=["5"]),
-        )
+        yield f"status of {name}", partial(parser.parse_status, scheduler=name, requested=["5"])
         if name:
-            yield (
-                f"refusal of {one}",
-                lambda text, n=one: parser.parse_submit("", n, stderr=text, returncode=1),
-            )
-            yield f"submit of {one}", lambda text, n=one: parser.parse_submit(text, n)
-            yield (
-                f"cancel of {one}",
-                lambda text, n=one: parser.parse_cancel(text, n, requested=["5"]),
-            )
-            yield f"nodes of {one}", lambda text, n=one: parser.parse_nodes(text, n)
-            yield f"queues of {one}", lambda text, n=one: parser.parse_queues(text, n)
+            by_name: dict[str, Any] = {"scheduler": name}
+            yield f"submit of {name}", partial(parser.parse_submit, **by_name)
+            yield f"cancel of {name}", partial(parser.parse_cancel, **by_name, requested=["5"])
+            yield f"nodes of {name}", partial(parser.parse_nodes, **by_name)
+            yield f"queues of {name}", partial(parser.parse_queues, **by_name)
+            yield f"refusal of {name}", partial(_refusal, name)
+
+
+def _refusal(name: str, text: str) -> object:
+    return parser.parse_submit("", name, stderr=text, returncode=1)
 
 
 @pytest.mark.long

@@ -246,7 +246,12 @@ def test_each_of_several_jump_hosts_gets_the_options(tmp_path: Path) -> None:
 
 
 def test_without_a_jump_host_there_is_no_proxy() -> None:
-    for values in ({}, {"proxyjump": ("none",)}, {"proxycommand": ("nc %h %p",)}):
+    cases: list[dict[str, tuple[str, ...]]] = [
+        {},
+        {"proxyjump": ("none",)},
+        {"proxycommand": ("nc %h %p",)},
+    ]
+    for values in cases:
         resolved = Resolved(values)
         target = Target(host="h")
         assert proxy_command(target, resolved, options=[], log="x", stderr="x") is None
@@ -262,7 +267,8 @@ def dials(*paths: Path) -> Dials:
 
 
 def check(record: Dials, **changed: Any) -> None:
-    record.check(**({"keys": KEYS, "attended": False, "per_hour": 3} | changed))
+    facts: dict[str, Any] = {"keys": KEYS, "attended": False, "per_hour": 3, **changed}
+    record.check(**facts)
 
 
 def fail(

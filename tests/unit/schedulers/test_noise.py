@@ -69,7 +69,7 @@ def test_spoilt_transcripts_are_answers_or_scheduler_errors(seed: int) -> None:
     command = random.choice((record["command"], None, spoilt(record["command"], random)))
     requested = random.choice((None, ["5", "11_3", "12.pbs1"]))
     name = random.choice((scheduler, scheduler, random.choice(available())))
-    said = {"stderr": stderr, "returncode": code}
+    said: dict[str, Any] = {"stderr": stderr, "returncode": code}
     for call in (
         lambda: parser.parse_status(stdout, name, command=command, requested=requested, **said),
         lambda: parser.parse_status(stdout, command=command, requested=requested, **said),

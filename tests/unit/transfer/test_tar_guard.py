@@ -178,7 +178,7 @@ def test_it_ends_before_a_tar_sees_the_header(name: str, tmp_path: Path) -> None
         reader.feed(data)
     # The same in pieces: nothing behind the header that was refused goes on.
     reader = tar_guard.TarGuard(LISTED, "h", os.fsencode(tmp_path))
-    gone = []
+    gone: list[bytes] = []
     pieces = iter([data[at : at + 512] for at in range(0, len(data), 512)])
     with pytest.raises(TransferError):
         gone.extend(map(reader.feed, pieces))

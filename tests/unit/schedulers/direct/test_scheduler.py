@@ -98,6 +98,11 @@ class Host:
         out, err, code = self.run(script)
         return DIRECT.parse_cancel(Answer(out, err, code), requested=ids)
 
+    def clean_up(self, *ids: str) -> int:
+        script = DIRECT.cleanup_script(ids)
+        assert script is not None
+        return self.run(script)[2]
+
     def wait(self, job_id: str, until: Callable[[JobStatus], bool] | None = None) -> JobStatus:
         deadline = time.monotonic() + 30
         while True:
@@ -375,7 +380,7 @@ def test_a_number_is_not_given_twice_after_a_clean_up(host: Host) -> None:
     first = host.submit("exit 0\n")
     running = host.submit("sleep 60\n")
     host.wait(first)
-    assert host.run(DIRECT.cleanup_script([first, running]))[2] == 0
+    assert host.clean_up(first, running) == 0
     assert not (host.records / first).exists()
     assert host.status(running).state is JobState.RUNNING
     out, err, code = host.run(DIRECT.status_script([first]))
@@ -383,7 +388,7 @@ def test_a_number_is_not_given_twice_after_a_clean_up(host: Host) -> None:
     assert snapshot.absent == (first,)
     host.cancel(running)
     host.wait(running)
-    host.run(DIRECT.cleanup_script([running]))
+    host.clean_up(running)
     assert int(host.submit("exit 0\n")) > int(running)
 
 

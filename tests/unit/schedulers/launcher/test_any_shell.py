@@ -190,7 +190,7 @@ def ways(shell: str, spool: Path) -> dict[str, tuple[list[str], dict[str, Any]]]
     """How schedulers have a shell run a script: ``argv[0]`` is a name, or says "login"."""
     path = there(shell)
     name = "sh" if shell == "busybox" else shell
-    found = {
+    found: dict[str, tuple[list[str], dict[str, Any]]] = {
         "as a file": ([name, str(spool)], {"executable": path}),
         "login": ([f"-{name}", str(spool)], {"executable": path}),
         "on stdin": ([f"-{name}"], {"executable": path, "on stdin": True}),
@@ -356,6 +356,7 @@ def test_runs_are_counted_by_their_files(tmp_path: Path) -> None:
         status = node.verdict()
         assert isinstance(status, JobStatus)
         assert status.exit_code == code
+    assert isinstance(status, JobStatus)
     assert status.restarts == 2
     # The end of a run that is not its last is none.
     (node.private / "start.12").unlink()
