@@ -67,7 +67,7 @@ def stranger(host: Any, tmp_path: Path) -> None:
 
 
 def refusals(host: Any) -> int:
-    """Dials that ended without a login, as sshd saw them."""
+    """LoginRecord that ended without a login, as sshd saw them."""
     ends = re.compile(r"^(?:Connection closed|Disconnecting).*\[preauth\]", re.MULTILINE)
     return len(ends.findall(host.server.log_text().replace("\r", "")))
 
