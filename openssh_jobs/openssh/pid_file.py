@@ -35,8 +35,9 @@ def _start_time(pid: int) -> str:
     except OSError:
         if os.path.isdir("/proc/self"):
             return ""
-        done = process.run(["ps", "-o", "lstart=", "-p", str(pid)], timeout=5)
-        return "_".join(done.stdout.decode("ascii", "replace").split())
+        done = process.run(["ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)], timeout=5)
+        state, *started = done.stdout.decode("ascii", "replace").split() or ["Z"]
+        return "" if state.startswith("Z") else "_".join(started)
     return "" if fields[0] in (b"Z", b"X") else fields[19].decode("ascii")
 
 

@@ -425,8 +425,7 @@ def test_the_node_is_the_host(host: Host) -> None:
     (node,) = DIRECT.parse_nodes(Answer(out, err, code))
     assert node.name == os.uname().nodename
     assert node.cpus == os.sysconf("SC_NPROCESSORS_ONLN")
-    assert node.memory is not None
-    assert node.memory > 2**20
+    assert (node.memory or 0) > 2**20 or not Path("/proc/meminfo").exists()
 
 
 def test_every_cut_of_an_answer_is_an_error_or_the_whole(host: Host) -> None:

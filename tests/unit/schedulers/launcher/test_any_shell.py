@@ -33,6 +33,7 @@ from openssh_jobs.schedulers.launcher.launcher import (
     TORQUE_JOBS,
     Convention,
 )
+from tests.lab import parts
 
 SHELLS = ("sh", "bash", "dash", "tcsh", "csh", "fish", "busybox")
 OTHERS = ("zsh", "ksh93", "mksh", "bsd-csh")
@@ -137,6 +138,7 @@ class Node:
     """A directory of a submission, and the scheduler's copy of what was submitted elsewhere."""
 
     def __init__(self, top: Path, how: Convention, name: str = "TOKEN") -> None:
+        parts.require_proc()
         self.how, self.private, self.spool = how, top / name, top / "spool" / "12.server.SC"
         for place in (self.private, self.private / BODY, self.spool.parent):
             place.mkdir(parents=True, exist_ok=True)
