@@ -18,6 +18,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -102,7 +103,7 @@ def _take_usual_signals() -> None:
 
     nohup, and a shell that starts the tests in the background, ignore some.
     """
-    usual = {
+    usual: dict[int, signal.Handlers | Callable[[int, FrameType | None], Any]] = {
         signal.SIGINT: signal.default_int_handler,
         signal.SIGTERM: signal.SIG_DFL,
         signal.SIGHUP: signal.SIG_DFL,
@@ -116,6 +117,7 @@ def _take_usual_signals() -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol() -> Generator[None, object, object]:
     """No wait of a test is for ever: the run ends, and says where it was."""
+    assert sys.__stderr__ is not None
     faulthandler.dump_traceback_later(_LONGEST_TEST, exit=True, file=sys.__stderr__)
     try:
         return (yield)
@@ -126,7 +128,10 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
 def pytest_report_header(config: pytest.Config) -> str:
     if namespaces.inside():
         return "lab: mount, network and process namespaces of its own"
-    return f"lab: none, everything on loopback: {namespaces.why_not() or 'switched off'}"
+    unseen = "" if leaks.has_processes() else "; no /proc: nobody looks for processes left behind"
+    switched_off = os.environ.get(namespaces.MARK) == "none"
+    why = "switched off" if switched_off else namespaces.why_not() or "switched off"
+    return f"lab: none, everything on loopback: {why}{unseen}"
 
 
 @pytest.hookimpl(trylast=True)

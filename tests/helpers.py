@@ -10,12 +10,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tests.lab import parts
 from tests.lab.site import Host
 from tests.paths import CHECKOUT
 
+Backend = Literal["mux", "process"]
 # Warnings count in children, too: a socket or a process that is left behind says so there.
 PYTHON = [sys.executable, "-W", "error", "-X", "dev", "-c"]
 _OPEN = """\

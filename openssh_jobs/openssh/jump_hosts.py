@@ -1,4 +1,4 @@
-"""The hosts on the way to a target, as ``ssh`` itself would resolve them.  Dials nothing."""
+"""The hosts on the way to a target, as ``ssh`` itself would resolve them.  LoginRecord nothing."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from ..errors import (
     OpenSSHJobsError,
 )
 from . import identities, jump_hosts, process, runtime_directory, ssh_errors
-from .login_record import PER_HOUR, Dials, Keys
+from .login_record import PER_HOUR, Keys, LoginRecord
 
 _PATIENCE = 10.0
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from .prompts import Prompt, PromptKind, Responder, Talk
 
 
-def record_of(path: str, master: Master) -> Dials:
+def record_of(path: str, master: Master) -> LoginRecord:
     """The record of the route whose socket lies at ``path``, wherever it was written before."""
     name = os.path.basename(runtime_directory.places(path)[0])
     places = [os.path.dirname(path)]
     for directory in runtime_directory.directories():
         if directory not in places and runtime_directory.problem_with(directory) is None:
             places.append(directory)
-    return Dials(
+    return LoginRecord(
         [os.path.join(place, name + ".dials") for place in places],
         host=master.target.host,
         login=master.target.login_command(),

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("openssh_jobs.dials")
 
 PER_HOUR: Final = 20
-"""Dials a route and hour, by all processes together."""
+"""LoginRecord a route and hour, by all processes together."""
 WRONG_ANSWERS_PER_HOUR: Final = 3
 """Logins with a responder that failed; servers lock accounts after five or so."""
 FIRST_PAUSE: Final = 1.0
@@ -55,7 +55,7 @@ class Keys(NamedTuple):
     known: str
 
 
-class Dials:
+class LoginRecord:
     """The record of one route: one small file in each directory where a socket may lie."""
 
     def __init__(self, paths: Sequence[str], *, host: str, login: str) -> None:

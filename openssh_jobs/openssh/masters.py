@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SessionLimit
-from . import mux_protocol, runtime_directory
+from . import mux_protocol, pid_file, runtime_directory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +84,7 @@ def read(path: str) -> dict[str, Any]:
 def facts(path: str, *, ours: bool, host: str = "", route: str = "") -> MasterFacts | None:
     """The master behind a socket; ``None`` where there is none."""
     pid, trouble = None, ""
-    riding = sessions(path)  # before the question, which rides it too
+    riding = pid_file.session_count(path)  # before the question, which rides it too
     try:
         pid = mux_protocol.alive(path, timeout=_TIMEOUT)
     except mux_protocol.NoMaster:
@@ -123,25 +123,6 @@ def every(directories: Sequence[str] | None = None) -> list[MasterFacts]:
                 if one is not None:
                     found.append(one)
     return found
-
-
-def sessions(path: str) -> int | None:
-    """How many sessions ride a master now; ``None`` where the system does not tell.
-
-    Linux lists Unix sockets with the name of the listener; every session holds one connection.
-    """
-    try:
-        with open("/proc/net/unix", "rb") as handle:
-            lines = handle.read().splitlines()[1:]
-    except OSError:
-        return None
-    name, number = os.fsencode(path), 0
-    for line in lines:
-        fields = line.split(None, 7)
-        # ssh binds PATH.RANDOM and renames that; the kernel keeps the first name.
-        if len(fields) == 8 and (fields[7] == name or fields[7].startswith(name + b".")):
-            number += fields[5] == b"03"
-    return number
 
 
 def holders(path: str) -> str:

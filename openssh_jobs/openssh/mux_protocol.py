@@ -88,7 +88,7 @@ class Packet(NamedTuple):
     body: bytes
 
 
-class Reader:
+class PacketReader:
     """Reads the fields of a message; ``MuxVersion`` where the bytes do not make sense."""
 
     def __init__(self, body: bytes) -> None:
@@ -167,7 +167,7 @@ class MuxConnection:
         kind, body = self.read(deadline, sent="no")
         if kind != _HELLO:
             raise MuxVersion("the listener on the socket is no ssh master")
-        version = Reader(body).uint32()
+        version = PacketReader(body).uint32()
         if version != VERSION:
             raise MuxVersion(f"the master speaks version {version} of the protocol, not {VERSION}")
 
@@ -257,7 +257,7 @@ def _request(path: str, kind: int, body: bytes, *, timeout: float) -> Packet:
 
 
 def _reason(packet: Packet) -> str:
-    reader = Reader(packet.body)
+    reader = PacketReader(packet.body)
     reader.uint32()
     return reader.string().decode("utf-8", "replace")
 
@@ -267,7 +267,7 @@ def alive(path: str, *, timeout: float) -> int:
     packet = _request(path, _ALIVE_CHECK, struct.pack(">I", 0), timeout=timeout)
     if packet.kind != _ALIVE:
         raise MuxVersion(f"the master answered an alive check with message {packet.kind:#x}")
-    reader = Reader(packet.body)
+    reader = PacketReader(packet.body)
     reader.uint32()
     return reader.uint32()
 
@@ -310,7 +310,7 @@ class MuxSession:
                 self._over = True
                 break
             if packet.kind == _EXIT_MESSAGE:
-                reader = Reader(packet.body)
+                reader = PacketReader(packet.body)
                 reader.uint32()
                 self._status = reader.uint32()
                 # The exit message can overtake the last bytes of output: the session is over
@@ -400,7 +400,7 @@ def forward(
     body += _string(connect_host.encode()) + struct.pack(">I", connect_port)
     packet = _request(path, _CLOSE_FORWARD if cancel else _OPEN_FORWARD, body, timeout=timeout)
     if packet.kind == _REMOTE_PORT:
-        reader = Reader(packet.body)
+        reader = PacketReader(packet.body)
         reader.uint32()
         return reader.uint32()
     if packet.kind != _OK:

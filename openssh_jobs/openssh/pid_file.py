@@ -35,8 +35,9 @@ def _start_time(pid: int) -> str:
     except OSError:
         if os.path.isdir("/proc/self"):
             return ""
-        done = process.run(["ps", "-o", "lstart=", "-p", str(pid)], timeout=5)
-        return "_".join(done.stdout.decode("ascii", "replace").split())
+        done = process.run(["ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)], timeout=5)
+        state, *started = done.stdout.decode("ascii", "replace").split() or ["Z"]
+        return "" if state.startswith("Z") else "_".join(started)
     return "" if fields[0] in (b"Z", b"X") else fields[19].decode("ascii")
 
 
@@ -68,6 +69,8 @@ def call() -> str:
 
 _calls: dict[int, str] = {}
 _BOOT = "/proc/sys/kernel/random/boot_id"
+# A connected socket, in the column St of /proc/net/unix.
+_CONNECTED = b"03"
 
 
 def ended(caller: str) -> bool | None:
@@ -139,24 +142,35 @@ def wait(owner: Owner, timeout: float) -> bool:
     return True
 
 
-def has_sessions(path: str) -> bool | None:
-    """Whether a master whose socket file is gone still serves anybody; ``None``: cannot be told.
+def _socket_states(path: str) -> list[bytes] | None:
+    """The states of a master's sockets in Linux's list; ``None`` if this system has no list.
 
-    Linux lists every Unix socket with the name that it was bound to, and the accepted ones with
-    the name of the listener.
+    An accepted socket is listed under the name of its listener.
     """
     try:
         with open("/proc/net/unix", "rb") as handle:
             lines = handle.read().splitlines()[1:]
     except OSError:
         return None
-    name = os.fsencode(path)
-    states = []
+    name, states = os.fsencode(path), []
     for line in lines:
         fields = line.split(None, 7)
+        # ssh binds PATH.RANDOM and renames that; the kernel keeps the first name.
         if len(fields) == 8 and (fields[7] == name or fields[7].startswith(name + b".")):
             states.append(fields[5])
-    return b"03" in states if states else None
+    return states
+
+
+def session_count(path: str) -> int | None:
+    """Number of sessions on a master, each with one connection; ``None`` if it is unknown."""
+    states = _socket_states(path)
+    return None if states is None else states.count(_CONNECTED)
+
+
+def has_sessions(path: str) -> bool | None:
+    """Whether a master whose socket file is gone still has sessions; ``None`` if it is unknown."""
+    states = _socket_states(path)
+    return _CONNECTED in states if states else None
 
 
 # --------------------------------------------------------------------------- beside the socket

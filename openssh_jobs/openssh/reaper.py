@@ -41,7 +41,7 @@ def watch(holder: Holder) -> None:
             return
         _running = True
         try:
-            threading.Thread(target=_watch, name="openssh-jobs-keeper", daemon=True).start()
+            threading.Thread(target=_watch, name="openssh-jobs-reaper", daemon=True).start()
         except BaseException as error:
             # The next one who holds something tries again.
             _running = False

@@ -300,7 +300,7 @@ def _update(bench: Bench, count: int, *, slow: bool) -> Iterator[Comparison]:
     ):
         first, second = pairs(
             after_changes(ours),
-            after_changes(lambda words=theirs: call([*rsync, *words])),
+            after_changes(lambda words=theirs: call([*rsync, *words])),  # type: ignore[misc]
             bench.times,
         )
         yield Comparison("rsync -rt", first, second, None, f"{note}, {direction}")
@@ -354,8 +354,8 @@ def _others(bench: Bench, count: int, *, slow: bool) -> Iterator[Comparison]:
             peers.append(
                 (
                     name,
-                    lambda peer=peer: peer.put_tree(source, there),
-                    lambda peer=peer: peer.get_tree(source, here),
+                    lambda peer=peer: peer.put_tree(source, there),  # type: ignore[misc]
+                    lambda peer=peer: peer.get_tree(source, here),  # type: ignore[misc]
                 )
             )
         for name, up, down in peers:

@@ -80,8 +80,8 @@ def holds(snapshot: Snapshot, text: str, wanted: tuple[str, ...]) -> None:
             assert asked.matches(one) or asked.contains(one), f"{job_id} by {one}"
         for when in (status.submitted, status.started, status.ended):
             assert when is None or when.tzinfo is not None
-    for one in wanted:
-        assert one in snapshot
+    for word in wanted:
+        assert word in snapshot
     assert pickle.loads(pickle.dumps(snapshot)).known == snapshot.known
 
 

@@ -30,6 +30,11 @@ def _parents() -> set[int]:
     return found
 
 
+def has_processes() -> bool:
+    """Whether processes can be looked at here (macOS has no /proc)."""
+    return os.path.exists("/proc/self/stat")
+
+
 def processes(directory: Path, *, named_only: bool = False) -> list[str]:
     """Our processes that still run, as ``pid command``.
 
@@ -37,6 +42,8 @@ def processes(directory: Path, *, named_only: bool = False) -> list[str]:
     whose command line or environment names our directory.  ``named_only``: only those whose
     command line names it.
     """
+    if not has_processes():
+        return []
     mine, found = _parents(), []
     needle = os.fsencode(directory) + b"/"
     for name in os.listdir("/proc"):

@@ -84,10 +84,12 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _leave() -> None:
+NEW_MOUNTS, _NEW_PROCESSES, _NEW_NETWORK = 0x00020000, 0x20000000, 0x40000000
+
+
+def leave(behind: int = NEW_MOUNTS | _NEW_PROCESSES | _NEW_NETWORK) -> None:
     """Leave the machine's mounts, network and (with the next fork) processes behind."""
-    new_mounts, new_processes, new_network = 0x00020000, 0x20000000, 0x40000000
-    if _libc().unshare(new_mounts | new_processes | new_network) != 0:
+    if _libc().unshare(behind) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"unshare: {os.strerror(number)}")
 
@@ -186,7 +188,7 @@ def _as_process_one(command: list[str]) -> int:
 
 def main(command: list[str]) -> int:
     """Run the command in new namespaces; returns its exit code.  ``--try`` only makes them."""
-    _leave()
+    leave()
     if command == ["--try"]:
         _stop_sharing_mounts()
         return 0

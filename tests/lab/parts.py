@@ -97,6 +97,12 @@ def require(*parts: str) -> None:
             unavailable(reason)
 
 
+def require_proc() -> None:
+    """Skip the test where there is no /proc, as on macOS."""
+    if not os.path.exists("/proc/self/stat"):
+        pytest.skip("this test looks into /proc")
+
+
 def require_namespaces(what: str) -> None:
     """Skip (in CI: fail) the test unless it runs in the lab's own namespaces."""
     if not namespaces.inside():

@@ -7,6 +7,7 @@ shown a small bad example and has to complain.
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -103,6 +104,12 @@ Rule = Callable[[str, str], list[str]]
 # -- reading ------------------------------------------------------------------------------------
 
 
+@functools.cache
+def parsed(source: str) -> ast.Module:
+    """The tree of a module: every rule looks at it, and none changes it."""
+    return ast.parse(source)
+
+
 def modules() -> Iterator[tuple[str, str]]:
     """Every module of the package: its name without the package's, and its source."""
     for path in sorted(PACKAGE.rglob("*.py")):
@@ -116,8 +123,14 @@ def is_package(name: str) -> bool:
     return name == "__init__" or (PACKAGE / name.replace(".", "/") / "__init__.py").exists()
 
 
+@functools.cache
+def run_nodes(source: str) -> tuple[ast.AST, ...]:
+    """All nodes of a module but those that only a type checker sees."""
+    return tuple(without_type_checking(parsed(source)))
+
+
 def without_type_checking(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those that only a type checker sees."""
+    """The nodes below one, without what only a type checker sees."""
     for child in ast.iter_child_nodes(tree):
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
             for other in child.orelse:
@@ -172,7 +185,7 @@ def imports_go_down(name: str, source: str) -> list[str]:
     if room(name) not in FLOORS:
         return [f"{name}: has no floor yet; give it one in FLOORS"]
     found = []
-    for target in own_imports(name, ast.walk(ast.parse(source))):
+    for target in own_imports(name, ast.walk(parsed(source))):
         if room(target) not in FLOORS:
             found.append(f"{name}: imports {target}, which has no floor")
         elif room(target) != room(name) and FLOORS[room(target)] >= FLOORS[room(name)]:
@@ -184,7 +197,7 @@ def one_place_starts_processes(name: str, source: str) -> list[str]:
     if name == STARTS_PROCESSES:
         return []
     found = []
-    nodes = list(without_type_checking(ast.parse(source)))
+    nodes = run_nodes(source)
     for module, names in imports(name, iter(nodes)):
         top = module.split(".")[0]
         if top == "subprocess":
@@ -214,7 +227,7 @@ def one_place_talks_on_a_pty(name: str, source: str) -> list[str]:
         return []
     return [
         f"{name}: imports {module}"
-        for module, _ in imports(name, without_type_checking(ast.parse(source)))
+        for module, _ in imports(name, iter(run_nodes(source)))
         if module.split(".")[0] in ("pexpect", "ptyprocess")
     ]
 
@@ -227,7 +240,7 @@ def pure_is_pure(name: str, source: str) -> list[str]:
     if not is_pure(name):
         return []
     found = []
-    nodes = list(without_type_checking(ast.parse(source)))
+    nodes = run_nodes(source)
     for module, names in imports(name, iter(nodes)):
         top = module.split(".")[0]
         if name == "errors" and top == "subprocess":

@@ -90,6 +90,7 @@ def test_every_listing_of_slurm_says_what_was_the_case(record: dict[str, Any], n
 )
 def test_any_other_transcript_is_an_answer_or_a_scheduler_error(record: dict[str, Any]) -> None:
     for scheduler in (record["scheduler"], None):
+        error: SchedulerError | None
         try:
             snapshot = status_of(record, scheduler, requested=["424242"])
         except SchedulerError as caught:
@@ -399,7 +400,6 @@ def test_a_real_answer_of_sacct_says_how_each_job_ended() -> None:
     assert history.unparsed == ()
     assert (history[ok].state, history[ok].exit_code) == (JobState.COMPLETED, 0)
     assert history[ok].name == "two\nlines|and $x 'q'"
-    assert history[ok].submitted is not None
     assert (history[bad].state, history[bad].exit_code) == (JobState.FAILED, 3)
     assert (history[signalled].exit_code, history[signalled].signal) == (None, 9)
     assert history[mixed].state is JobState.FAILED
@@ -408,6 +408,8 @@ def test_a_real_answer_of_sacct_says_how_each_job_ended() -> None:
     assert history[held].state is JobState.PENDING
     assert history[cancelled].state is JobState.CANCELLED
     # The same numbers, counted anew by a cluster that was set up again: other jobs.
-    later = history[ok].submitted + timedelta(hours=5)
+    begun = history[ok].submitted
+    assert begun is not None
+    later = begun + timedelta(hours=5)
     other = slurm.parse_history(Answer(record["stdout"], "", 0), requested=[ok], since=later)
     assert other.absent == (ok,)

@@ -32,7 +32,8 @@ def outcome(
 
 
 def test_every_code_of_slurm_is_a_refusal_but_for_errors_of_the_communication() -> None:
-    refused, uncertain = [], []
+    refused: list[str] = []
+    uncertain: list[str] = []
     for name, text in SLURM_ERRORS:
         error = outcome("slurm", f"sbatch: error: Batch job submission failed: {text}\n")
         (refused if isinstance(error, SubmitRejected) else uncertain).append(name)

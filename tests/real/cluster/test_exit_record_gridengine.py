@@ -377,7 +377,7 @@ def output(job: Job) -> list[str]:
 def test_signals_are_heard(room: Room, gridengine: GridEngineLab, forgetful: Cluster) -> None:
     suspended, deleted = (submitted(room, HEARS, options=("-notify",)) for _ in range(2))
     for job in (*suspended, *deleted):
-        room.until(job, lambda job=job: output(job) == ["ready\n"], "the start")
+        room.until(job, lambda job=job: output(job) == ["ready\n"], "the start")  # type: ignore[misc]
     user = room.host.user
     for command, jobs in (("qmod -sj", suspended), ("qdel", deleted)):
         gridengine.command(*command.split(), *(job.id for job in jobs), user=user)
@@ -385,7 +385,7 @@ def test_signals_are_heard(room: Room, gridengine: GridEngineLab, forgetful: Clu
         assert job.wait(timeout=60).is_final
     for jobs, word in ((suspended, "usr1\n"), (deleted, "usr2\n")):
         for job in jobs:
-            room.until(job, lambda job=job, word=word: word in output(job), word)
+            room.until(job, lambda job=job, word=word: word in output(job), word)  # type: ignore[misc]
             # Grid Engine sends it twice as often as not, with and without a launcher.
             said = output(job)
             assert said == ["ready\n", *[word] * (len(said) - 1)]
@@ -400,7 +400,7 @@ def test_a_queue_that_ends_jobs_with_term(
     with attribute(gridengine, "terminate_method", "SIGTERM", "NONE"):
         jobs = submitted(room, HEARS, queue="short.q")
         for job in jobs:
-            room.until(job, lambda job=job: output(job) == ["ready\n"], "the start")
+            room.until(job, lambda job=job: output(job) == ["ready\n"], "the start")  # type: ignore[misc]
         gridengine.command("qdel", *(job.id for job in jobs), user=room.host.user)
         for job in jobs:
             job.wait(timeout=60)
@@ -464,7 +464,11 @@ def test_the_job_itself_answers_for_a_lost_answer(room: Room, gridengine: GridEn
         journal=room.cluster.journal.path,
         prologue=f"{gridengine.prologue}; PATH={room.here}/bin:$PATH; export PATH",
     ) as deaf:  # fmt: skip
-        asked = {"script_text": "sleep 1; exit 6\n", "directory": room.here, "token": "once"}
+        asked: dict[str, Any] = {
+            "script_text": "sleep 1; exit 6\n",
+            "directory": room.here,
+            "token": "once",
+        }
         with pytest.raises(SubmitUnknown):
             deaf.submit(**asked, record_exit=True)
         owner = room.path / ".openssh_jobs/once/owner"

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from tests.lab.site import Host
 
 AGAIN = "[ -e {0} ] && exit {1}; touch {0}; "
 # State, exit code, signal, and the accounting's own "failed" and "exit_status".
-ENDS = {
+ENDS: dict[str, tuple[str, dict[str, Any], tuple[object, ...], tuple[str, str]]] = {
     "fine": ("true", {}, ("completed", 0, None), ("0", "0")),
     "failing": ("exit 3", {}, ("failed", 3, None), ("0", "3")),
     "killed": ("kill -9 $$", {}, ("failed", None, 9), ("100", "137")),
@@ -112,7 +113,7 @@ def test_after_ok_is_no_guess(room: Room, gridengine: GridEngineLab) -> None:
     first = room.submit("exit 1", hold=True)
     for wish in ("after_ok", "after_failed"):
         with pytest.raises(SchedulerError, match="after_ok") as caught:
-            room.submit(token=wish, **{wish: [first]})
+            room.submit(token=wish, **{wish: [first]})  # type: ignore[arg-type]
         assert (caught.value.kind, caught.value.sent) == ("unsupported", "no")
         assert not any(path.match(f"*/{wish}") for path in room.private())
     assert gridengine.command("qstat", "-u", room.host.user).count(" hqw ") == 1
@@ -143,7 +144,7 @@ def test_jobs_that_cannot_start(room: Room, gridengine: GridEngineLab) -> None:
         assert gridengine.letters(JobId.parse(job.id).number) == "Eqw"
         assert reason in str(job.reason)
     for job, (number, reason) in tries.items():
-        room.until(job, lambda one=job: gridengine.accounting(one.id), "record")  # type: ignore[misc]
+        room.until(job, lambda one=job: bool(gridengine.accounting(one.id)), "record")  # type: ignore[misc]
         assert gridengine.own_word(job.id)[0] == number
         # The record only names the kind of trouble.
         room.until(job, lambda one=job: one.status().source == "accounting", "its end")  # type: ignore[misc]
@@ -162,7 +163,7 @@ def test_jobs_that_cannot_start(room: Room, gridengine: GridEngineLab) -> None:
     room.until(mute, are_active, "a new try")
     seen = set()
     for job in (mute, task):
-        room.until(job, lambda one=job: seen.add(one.status().state) or one.last.is_final, "end")  # type: ignore[misc,func-returns-value]
+        room.until(job, lambda one=job: seen.add(one.status().state) or one.last.is_final, "end")  # type: ignore[misc]
         assert (job.last.state, gridengine.own_word(job.id)) == ("completed", ("0", "0"))
     assert JobState.FAILED not in seen
     assert JobState.UNKNOWN in seen, "between the queue and the accounting"

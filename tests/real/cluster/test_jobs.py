@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -310,7 +311,7 @@ def test_nodes_and_queues(room: Room) -> None:
 
 def test_the_scheduler_is_found_and_remembered(room: Room, tmp_path: Path) -> None:
     journal = str(tmp_path / "other")
-    host = {"ssh_config": room.host.config, "journal": journal}
+    host: dict[str, Any] = {"ssh_config": room.host.config, "journal": journal}
     # Slurm's programs are on the path of the lab's host whether it runs or not.
     prologue = "" if room.scheduler == "slurm" else "PATH=/nowhere; export PATH"
     if room.scheduler == "direct":

@@ -267,7 +267,13 @@ def test_a_token_stays_open_where_the_command_may_have_been_sent(room: Room, sou
 
 def test_the_token_of_a_call_at_work_is_not_taken(room: Room) -> None:
     journal, host = room.cluster.journal, room.cluster.host
-    row = {"host": host, "token": "t1", "digest": "d", "scheduler": "direct", "directory": "/d"}
+    row: dict[str, Any] = {
+        "host": host,
+        "token": "t1",
+        "digest": "d",
+        "scheduler": "direct",
+        "directory": "/d",
+    }
     other = "1-1-ffffffff-ffffffff"
     for caller in (pid_file.call(), other):
         journal.open_row(Row(**row, stage="asked", call="c", caller=caller))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -130,7 +131,7 @@ def assert_same(told: JobStatus, word: Record) -> None:
 
 def start_all(room: Room) -> SimpleNamespace:
     """A job for each way to end, those that are to be requeued in their first run."""
-    sound = {"options": ["-w", "n1"]}  # the other node is going to fail
+    sound: dict[str, Any] = {"options": ["-w", "n1"]}  # the other node is going to fail
     jobs = SimpleNamespace(
         fine=room.submit("sleep 1", name="a|b c", **sound),
         failed=room.submit("exit 3", **sound),
@@ -315,7 +316,9 @@ def test_accounting_that_is_away_ends_no_job(room: Room, accounting: SlurmLab) -
         assert (status.state, status.exit_code) == (JobState.UNKNOWN, None)
         assert not room.cluster.is_over(job)
         slurm = get("slurm")
-        done = room.cluster.connection.run(slurm.history_script([job.id]))
+        script = slurm.history_script([job.id])
+        assert script is not None
+        done = room.cluster.connection.run(script)
         with pytest.raises(SchedulerError) as caught:
             slurm.parse_history(Answer(done.stdout, done.stderr, done.returncode))
         assert caught.value.kind == "transient"

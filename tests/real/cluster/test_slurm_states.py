@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -93,7 +94,7 @@ def assert_as_slurm_says(lab: SlurmLab, job: Job, state: JobState, word: str) ->
 
 def start_all(room: Room) -> SimpleNamespace:
     """A job for each way to end, those that are to be requeued in their first run."""
-    sound = {"options": ["-w", "n1"]}  # the other node is going to fail
+    sound: dict[str, Any] = {"options": ["-w", "n1"]}  # the other node is going to fail
     jobs = SimpleNamespace(
         failed=room.submit("exit 3", **sound),
         killed=room.submit("kill -9 $$", **sound),
@@ -286,6 +287,7 @@ def test_the_time_limit(room: Room, torque: Room, lab: SlurmLab, expiring: str) 
 def test_slurms_history_asks_for_few_when_sacct_answers() -> None:
     ids = [str(number) for number in range(1, 201)]
     script = get("slurm").history_script(ids)
+    assert script is not None
     asked = re.search(r"else for oj_id in ([0-9 ]+);", script)
     assert asked is not None
     assert asked[1].split() == ids[:50]

@@ -10,7 +10,7 @@ import pytest
 
 from openssh_jobs import Connection
 from openssh_jobs.errors import CommandFailed, CommandNotStarted, CommandTimeout, OpenSSHJobsError
-from tests.helpers import processes
+from tests.helpers import Backend, processes
 from tests.lab import parts
 from tests.lab.site import Host
 
@@ -29,7 +29,7 @@ def test_every_lane_through_a_login_shell(
     make_sshd: Callable[..., Host],
     cold: Path,
     expect_logins: Callable[..., None],
-    backend: str,
+    backend: Backend,
     shell: str,
 ) -> None:
     if shell != "bash":
@@ -62,7 +62,7 @@ def test_the_login_shell_itself(
     make_sshd: Callable[..., Host],
     cold: Path,
     expect_logins: Callable[..., None],
-    backend: str,
+    backend: Backend,
     shell: str,
 ) -> None:
     """What a login sets up is there; script, status, directory and environment are as ever."""
@@ -101,7 +101,7 @@ def test_noisy_rc_files(
     make_sshd: Callable[..., Host],
     cold: Path,
     expect_logins: Callable[..., None],
-    backend: str,
+    backend: Backend,
     shell: str,
 ) -> None:
     if shell != "bash":
@@ -136,7 +136,7 @@ def test_noisy_rc_files(
 
 
 def test_a_login_shell_that_moves_and_fails(
-    make_sshd: Callable[..., Host], cold: Path, expect_logins: Callable[..., None], backend: str
+    make_sshd: Callable[..., Host], cold: Path, expect_logins: Callable[..., None], backend: Backend
 ) -> None:
     """``cd`` in an rc file moves nobody, and the status of the rc file is nobody's."""
     host = make_sshd(files={".bashrc": "cd /usr\nfalse\n"})
@@ -152,7 +152,7 @@ def test_a_login_shell_that_moves_and_fails(
 
 
 def test_an_account_without_a_shell(
-    make_sshd: Callable[..., Host], cold: Path, expect_logins: Callable[..., None], backend: str
+    make_sshd: Callable[..., Host], cold: Path, expect_logins: Callable[..., None], backend: Backend
 ) -> None:
     refusal = "ForceCommand echo 'This account is not available.'; exit 1"
     host = make_sshd(config_extra=refusal)

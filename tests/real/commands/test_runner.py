@@ -19,7 +19,7 @@ import pytest
 
 from openssh_jobs import Connection
 from openssh_jobs.errors import CommandFailed, CommandTimeout
-from tests.helpers import processes, run_client, start_client, until
+from tests.helpers import Backend, processes, run_client, start_client, until
 from tests.lab.site import Host
 
 _marks = iter(range(100_000, 200_000))
@@ -86,7 +86,7 @@ def test_a_timeout_ends_the_remote_group(connection: Connection, mark: str) -> N
     assert connection.run("echo next").stdout == "next\n"
 
 
-def test_a_timeout_ends_what_ignores_term(sshd: Host, backend: str, mark: str) -> None:
+def test_a_timeout_ends_what_ignores_term(sshd: Host, backend: Backend, mark: str) -> None:
     with (
         Connection(sshd.alias, ssh_config=sshd.config, exec_backend=backend) as connection,
         pytest.raises(CommandTimeout) as caught,
@@ -121,7 +121,7 @@ def test_a_detached_child_is_not_waited_for(connection: Connection, mark: str) -
     assert until(lambda: processes(mark) == [])
 
 
-def test_ctrl_c_ends_the_remote_group(host: Host, backend: str, mark: str) -> None:
+def test_ctrl_c_ends_the_remote_group(host: Host, backend: Backend, mark: str) -> None:
     code = f"c.run('echo up; sleep {mark}; true', on_stdout=lambda line: print(line, flush=True))"
     with start_client(code, host, backend) as child:
         assert child.stdout is not None
@@ -147,7 +147,7 @@ def test_a_forced_shell_below_the_session_is_ended_too(
     make_sshd: Callable[..., Host],
     cold: Path,
     expect_logins: Callable[..., None],
-    backend: str,
+    backend: Backend,
     mark: str,
 ) -> None:
     """The shell that tells its pid does not lead the group here: kill -PID would miss it."""
@@ -197,7 +197,7 @@ def test_a_number_is_no_input(connection: Connection) -> None:
     assert connection.stats().commands == before
 
 
-def test_the_callers_stdin_is_left_alone(host: Host, backend: str) -> None:
+def test_the_callers_stdin_is_left_alone(host: Host, backend: Backend) -> None:
     code = "print(repr(c.run('cat').stdout)); print(repr(sys.stdin.read())); c.close()"
     assert run_client(code, host, backend, input="mine\nall mine\n") == (
         "''\n'mine\\nall mine\\n'\n"
@@ -339,7 +339,7 @@ def test_a_directory_that_cannot_be_entered(
         closed.rmdir()
 
 
-def test_the_prologue_comes_first_and_everywhere(host: Host, backend: str) -> None:
+def test_the_prologue_comes_first_and_everywhere(host: Host, backend: Backend) -> None:
     with Connection(
         host.alias,
         ssh_config=host.config,

@@ -154,7 +154,8 @@ def test_a_signal_while_a_command_begins_says_what_became_of_it(
 ) -> None:
     """TERM arrives just before or after a call on the way from the command line to the host."""
     owner, name, late, fate = STEPS[step]
-    real, fired = getattr(owner, name), []
+    real = getattr(owner, name)
+    fired: list[object] = []
 
     def interrupted(*words: Any, **options: Any) -> Any:
         if not late and not fired:

@@ -18,6 +18,7 @@ from openssh_jobs.errors import (
     InvalidAnswer,
     OpenSSHJobsError,
 )
+from tests.helpers import Backend
 from tests.lab import parts
 from tests.lab.site import Host
 
@@ -28,7 +29,7 @@ MakeSshd = Callable[..., Host]
 ExpectLogins = Callable[..., None]
 
 
-def connect(host: Host, backend: str, start_timeout: float = 30) -> Connection:
+def connect(host: Host, backend: Backend, start_timeout: float = 30) -> Connection:
     return Connection(
         host.alias, ssh_config=host.config, exec_backend=backend, start_timeout=start_timeout
     )
@@ -88,7 +89,7 @@ def assert_never_begins(
     ],
 )
 def test_an_rc_file_that_never_lets_a_command_begin(
-    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, tmp_path: Path, backend: str,
+    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, tmp_path: Path, backend: Backend,
     rc: str, words: str, names: Sequence[str],
 ) -> None:  # fmt: skip
     host = make_sshd(files={".bashrc": rc})
@@ -113,7 +114,7 @@ def test_an_rc_file_that_never_lets_a_command_begin(
     ],
 )
 def test_an_account_for_something_else(
-    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, tmp_path: Path, backend: str,
+    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, tmp_path: Path, backend: Backend,
     force: str, words: str,
 ) -> None:  # fmt: skip
     host = make_sshd(config_extra=f"ForceCommand {force}")
@@ -129,7 +130,7 @@ def test_an_account_for_something_else(
     "rc", ["exec </dev/null\n", "exec >/dev/null\n", "exec 1>&2\n", "exec >&-\n", "exec 2>&1\n"]
 )
 def test_an_rc_file_that_moves_a_stream_is_found_before_anything_is_believed(
-    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, tmp_path: Path, backend: str,
+    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, tmp_path: Path, backend: Backend,
     rc: str,
 ) -> None:  # fmt: skip
     """No empty output of success, and no wait for an answer that goes elsewhere."""
@@ -153,7 +154,7 @@ def test_an_rc_file_that_moves_a_stream_is_found_before_anything_is_believed(
 
 @pytest.mark.parametrize("profile", ["exec /bin/dash -l\n", "echo 'Loading'; exit 0\n"])
 def test_a_login_shell_that_never_begins(
-    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, backend: str, profile: str
+    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, backend: Backend, profile: str
 ) -> None:
     """Only what needs a login shell is an error; a submission knows that there is no job."""
     host = make_sshd(files={".bash_profile": profile})
@@ -173,7 +174,7 @@ def test_a_login_shell_that_never_begins(
 
 
 def test_a_submission_whose_shell_never_begins_leaves_its_token_free(
-    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, backend: str
+    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, backend: Backend
 ) -> None:
     host = make_sshd(files={".bash_profile": "exit 0\n"})
     expect_logins(1)
@@ -191,7 +192,7 @@ def test_a_submission_whose_shell_never_begins_leaves_its_token_free(
 
 
 def test_a_timeout_counts_from_the_call(
-    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, backend: str
+    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, backend: Backend
 ) -> None:
     """A shell that is slow to begin uses up the time that was given for the command."""
     host = make_sshd(files={".bash_profile": "sleep 66\n"})
@@ -207,7 +208,7 @@ def test_a_timeout_counts_from_the_call(
 
 
 def test_rc_files_that_are_slow_are_waited_for(
-    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, backend: str
+    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, backend: Backend
 ) -> None:
     host = make_sshd(files={".bashrc": "sleep 1\n"})
     expect_logins(1)
@@ -225,7 +226,7 @@ NOISY_ENDS = "trap 'echo from the trap; echo trap >&2' EXIT\n"
 
 
 def test_what_a_shell_prints_at_its_end_is_in_no_result(
-    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, tmp_path: Path, backend: str
+    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, tmp_path: Path, backend: Backend
 ) -> None:
     host = make_sshd(
         files={
@@ -266,7 +267,7 @@ def test_what_a_shell_prints_at_its_end_is_in_no_result(
     ],
 )
 def test_what_rc_files_do_to_a_shell_is_survived(
-    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, tmp_path: Path, backend: str,
+    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, tmp_path: Path, backend: Backend,
     rc: str,
 ) -> None:  # fmt: skip
     host = make_sshd(files={".bashrc": rc})
@@ -292,7 +293,7 @@ def test_what_rc_files_do_to_a_shell_is_survived(
 
 @pytest.mark.parametrize("shell", ["zsh", "mksh", "yash", "busybox"])
 def test_more_login_shells(
-    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, backend: str, shell: str
+    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, backend: Backend, shell: str
 ) -> None:
     parts.require(shell)
     words = ("busybox", "sh") if shell == "busybox" else (shell,)
@@ -317,7 +318,7 @@ def test_more_login_shells(
 
 
 def test_a_host_that_never_stops_talking_is_given_up(
-    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, backend: str
+    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, backend: Backend
 ) -> None:
     """In the rc files, and in an answer; what is kept meanwhile has an end."""
     host = make_sshd(files={".bashrc": "yes 'a word from the host'\n"})

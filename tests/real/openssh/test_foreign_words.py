@@ -67,7 +67,7 @@ def stranger(host: Any, tmp_path: Path) -> None:
 
 
 def refusals(host: Any) -> int:
-    """Dials that ended without a login, as sshd saw them."""
+    """LoginRecord that ended without a login, as sshd saw them."""
     ends = re.compile(r"^(?:Connection closed|Disconnecting).*\[preauth\]", re.MULTILINE)
     return len(ends.findall(host.server.log_text().replace("\r", "")))
 
@@ -95,7 +95,7 @@ def test_a_banner_is_not_believed_when_a_key_is_refused(
     for error in tries(host.config, host.alias, 3):
         assert type(error) is errors.AuthenticationFailed, str(error)
         assert f"{host.user}@127.0.0.1 was refused" in str(error)
-        assert "Welcome" not in str(error) + error.stderr  # type: ignore[attr-defined]
+        assert "Welcome" not in str(error) + error.stderr
     assert refusals(host) == 1
 
 

@@ -63,7 +63,7 @@ def log_in(cold: Path, config: Path, alias: str, responder: Any, **options: Any)
     try:
         connection.open()
         assert connection.check()
-        return connection.run("echo there").stdout
+        return str(connection.run("echo there").stdout)
     finally:
         connection.close(stop_master=True)
 
@@ -273,7 +273,7 @@ def test_many_threads_with_a_responder_each_log_in_once(cold: Path, asking: Make
     def one(person: Person) -> str:
         connection = Connection("asks", ssh_config=config, responder=person)
         together.wait(20)
-        return connection.run("echo there").stdout
+        return str(connection.run("echo there").stdout)
 
     with ThreadPoolExecutor(len(people)) as pool:
         assert list(pool.map(one, people)) == ["there\n"] * len(people)
@@ -282,7 +282,9 @@ def test_many_threads_with_a_responder_each_log_in_once(cold: Path, asking: Make
     Connection("asks", ssh_config=config).close(stop_master=True)
 
 
-def test_a_login_without_questions_asks_nobody(cold: Path, make_sshd: Any, expect_logins: Any):
+def test_a_login_without_questions_asks_nobody(
+    cold: Path, make_sshd: Any, expect_logins: Any
+) -> None:
     expect_logins(1)
     host = make_sshd()
     person = Person()

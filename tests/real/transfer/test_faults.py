@@ -67,7 +67,7 @@ def mounted() -> Iterator[Callable[[Path, str], None]]:
     for directory in reversed(done):
         # A program there whose link has just ended may be in it for a moment more.
         argv = ["umount", str(directory)]
-        assert until(lambda argv=argv: subprocess.run(argv, timeout=20).returncode == 0)
+        assert until(lambda argv=argv: subprocess.run(argv, timeout=20).returncode == 0)  # type: ignore[misc]
 
 
 def wanted(kind: str, method: str) -> bool:
@@ -228,7 +228,7 @@ def test_a_source_that_grows_is_whole_or_refused(
                 handle.write(b"y" * 1000)
 
         with _Restless(grow):
-            assert until(lambda path=source: path.stat().st_size > 2_010_000)
+            assert until(lambda path=source: path.stat().st_size > 2_010_000)  # type: ignore[misc]
             try:
                 if name == "put":
                     connection.put(source, f"{there}/x", method=method)

@@ -191,6 +191,7 @@ def test_the_command_forwards_until_ctrl_c(sshd: Host) -> None:
     with service_there(connection) as there:
         child = started("forward", "-F", str(sshd.config), sshd.alias, f"localhost:{there}")
         try:
+            assert child.stdout is not None
             line = child.stdout.readline().decode()
             assert line.endswith(f" leads to localhost:{there} as {sshd.alias} sees it\n")
             port = int(line.split(" ", 1)[0].rpartition(":")[2])
@@ -213,6 +214,7 @@ def test_the_command_forwards_again_after_a_loss(
     host = make_sshd()
     child = started("forward", "-F", str(host.config), host.alias, f"localhost:{host.server.port}")
     try:
+        assert child.stdout is not None
         line = child.stdout.readline().decode()
         port = int(line.split(" ", 1)[0].rpartition(":")[2])
         assert talk(port, "").startswith("SSH-2.0-")

@@ -89,7 +89,7 @@ class FakeQueue:
     def count(self, script: str) -> int:
         return [asked for asked, _ in self.asked].count(script)
 
-    def parse_status(self, answer: Answer, *, requested: Any = None, **_: object) -> Snapshot:
+    def parse_status(self, answer: Answer, *, requested: Any = None, **more: object) -> Snapshot:
         known = {}
         for line in answer.stdout.split(","):
             job_id, _, state = line.partition(" ")

@@ -11,7 +11,7 @@ from openssh_jobs import Cluster, Connection
 from openssh_jobs.cluster.journal import Journal, Row
 from openssh_jobs.errors import ConfigurationError, InputError, SchedulerError, SubmitUnknown
 
-TEXT = {"script_text": "#!/bin/sh\ntrue\n"}
+TEXT: dict[str, Any] = {"script_text": "#!/bin/sh\ntrue\n"}
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_options_make_sense(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="poll_interval"):
         Cluster("host.invalid", poll_interval=-1)
     with pytest.raises(ConfigurationError, match="record_exit"):
-        Cluster("host.invalid", record_exit=2)
+        Cluster("host.invalid", record_exit=2)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="starts with a dash"):
         Cluster("-oProxyCommand=x")
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from openssh_jobs.cluster import poller as poller_module
+from openssh_jobs.cluster import tracker
 from openssh_jobs.cluster.poller import Poller
 from openssh_jobs.cluster.scheduler_client import SchedulerClient
 from openssh_jobs.commands.result import CommandResult
@@ -21,10 +23,26 @@ from openssh_jobs.errors import (
     SessionLimit,
 )
 from openssh_jobs.jobs import JobState
+from tests.helpers import until
 from tests.unit.cluster.fakes import FakeQueue, after, make_poller, threads_end
 
 PASSING = ("transient", "transport", "parse_error", "limit", "not_found")
 FINAL = ("permission", "scheduler_missing", "invalid_request", "unsupported")
+
+
+@pytest.fixture(autouse=True)
+def short_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fixed rests are a fifth as long; what a test compares with them is shortened alike."""
+    rest_after = tracker.rest_after
+
+    def shorter(duration: float, interval: float, failures: int = 0) -> float:
+        return rest_after(duration, interval, failures) / (5 if failures else 1)
+
+    for module in (tracker, poller_module):
+        monkeypatch.setattr(module, "FIRST_LOOK", 0.4)
+        monkeypatch.setattr(module, "rest_after", shorter)
+    monkeypatch.setattr(poller_module, "_FINAL_REST", 0.4)
+    monkeypatch.setattr(poller_module, "_QUICKEST", 0.05)
 
 
 def settle(poller: Poller, ids: str, timeout: float | None = 30) -> list[str]:
@@ -35,28 +53,32 @@ def settle(poller: Poller, ids: str, timeout: float | None = 30) -> list[str]:
 
 
 def test_a_wait_ends_in_time_while_a_query_is_at_work() -> None:
-    queue = FakeQueue(status=after(3, "1 running"))
+    answers = threading.Event()
+    queue = FakeQueue(status=lambda: (answers.wait(20) and "1 running") or "")
     poller = make_poller(queue)
     with threads_end():
         began = time.monotonic()
         with pytest.raises(TimeoutError, match=r"not over after 0\.2 s: 1 unknown"):
             settle(poller, "1", 0.2)
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 10
+        answers.set()
     assert queue.count("status") == 1
     assert poller.tracker.status("1").state is JobState.RUNNING, "the query went on and was heard"
 
 
 def test_a_wait_ends_in_time_though_another_thread_asks_without_an_end() -> None:
-    queue = FakeQueue(status=after(3, "1 running,2 running"))
+    answers = threading.Event()
+    queue = FakeQueue(status=lambda: (answers.wait(20) and "1 running,2 running") or "")
     poller = make_poller(queue)
     with threads_end():
         other = threading.Thread(target=poller.status, args=(["1"],))
         other.start()
-        time.sleep(0.2)
+        assert until(lambda: queue.asked)
         began = time.monotonic()
         with pytest.raises(TimeoutError):
             settle(poller, "2", 0.2)
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 10
+        answers.set()
         other.join(20)
 
 
@@ -64,8 +86,9 @@ def test_a_wait_of_no_time_still_hears_a_quick_answer() -> None:
     assert settle(make_poller(FakeQueue(status="1 completed")), "1", 0) == ["1"]
 
 
-def test_nobody_rests_while_others_could_ask() -> None:
-    """A new id waits two seconds for its turn; a listing does not wait behind it."""
+def test_nobody_rests_while_others_could_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new id waits for its turn; a listing does not wait behind it."""
+    monkeypatch.setattr(tracker, "FIRST_LOOK", 2.0)
     queue = FakeQueue(status="1 running", mine="1 running", all="1 running")
     poller = make_poller(queue, interval=10)
     poller.status(["1"])
@@ -109,7 +132,7 @@ def test_who_does_not_answer_is_asked_ever_less() -> None:
     queue = FakeQueue(status=SchedulerError("down", kind="transient"))
     poller = make_poller(queue, interval=0.2)
     with pytest.raises(TimeoutError):
-        settle(poller, "1", 4)
+        settle(poller, "1", 2)
     times = [when for _, when in queue.asked]
     assert 3 <= len(times) <= 5
     assert times[-1] - times[-2] > 1.5 * (times[1] - times[0])
@@ -201,7 +224,7 @@ def test_what_is_final_twice_ends_it(kind: str) -> None:
     with pytest.raises(SchedulerError, match="no"):
         settle(make_poller(queue), "1")
     assert queue.count("status") == 3
-    assert time.monotonic() - began >= 2, "not twice within a moment"
+    assert time.monotonic() - began >= 0.4, "not twice within a moment"
 
 
 def test_final_words_that_others_came_between_are_not_twice() -> None:

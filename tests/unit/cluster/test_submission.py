@@ -96,7 +96,7 @@ def test_the_same_token_is_the_same_job(bench: Bench) -> None:
 def test_a_refusal_leaves_nothing(bench: Bench, tmp_path: Path, uploaded: bool) -> None:
     bench.host.program("sbatch", "echo 'sbatch: error: invalid partition' >&2; exit 1")
     (tmp_path / "input").mkdir()
-    more = {"upload": tmp_path / "input"} if uploaded else {}
+    more: dict[str, Any] = {"upload": tmp_path / "input"} if uploaded else {}
     with pytest.raises(SubmitRejected, match=r"slurm refused the job: .*invalid partition"):
         bench.submission("t1", **TEXT, **more).submit()
     assert left(bench) == []

@@ -428,20 +428,20 @@ def test_threads_may_follow_while_others_look(watch: Tracker) -> None:
 
     def work(first: int) -> None:
         try:
-            for number in range(first, first + 300):
+            for number in range(first, first + 100):
                 watch.follow(str(number))
                 watch.unsettled()
                 watch.snapshot([str(number)])
         except BaseException as error:  # noqa: BLE001 - handed to the test
             trouble.append(error)
 
-    threads = [threading.Thread(target=work, args=(300 * number,)) for number in range(4)]
+    threads = [threading.Thread(target=work, args=(100 * number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
     assert trouble == []
-    assert len(watch.unsettled()) == 1200
+    assert len(watch.unsettled()) == 400
 
 
 def test_an_array_that_is_known_by_its_elements_waits_for_no_exit_code(

@@ -123,9 +123,9 @@ STATUS = JobStatus(
 
 def test_a_status_does_not_change() -> None:
     with pytest.raises(AttributeError):
-        STATUS.state = JobState.FAILED  # type: ignore[misc]
+        STATUS.state = JobState.FAILED
     with pytest.raises(AttributeError):
-        STATUS.name = "x"  # type: ignore[misc]
+        STATUS.name = "x"
     with pytest.raises(AttributeError):
         del STATUS.state
     with pytest.raises(TypeError, match="no colour"):

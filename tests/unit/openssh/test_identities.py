@@ -18,7 +18,7 @@ from openssh_jobs import errors
 from openssh_jobs.openssh import identities
 from openssh_jobs.openssh.destination import Target
 from openssh_jobs.openssh.jump_hosts import called, hops, proxy_command
-from openssh_jobs.openssh.login_record import Dials, Keys
+from openssh_jobs.openssh.login_record import Keys, LoginRecord
 from openssh_jobs.openssh.ssh_config import Resolved, parse_resolved
 from tests.lab.agent import Agent
 
@@ -38,9 +38,9 @@ def keygen(*words: str) -> None:
     [
         ["-t", "ed25519"],
         ["-t", "ecdsa"],
-        ["-t", "rsa", "-b", "2048"],
-        ["-t", "rsa", "-b", "2048", "-m", "PEM"],
-        ["-t", "rsa", "-b", "2048", "-m", "PKCS8"],
+        ["-t", "rsa", "-b", "1024"],
+        ["-t", "rsa", "-b", "1024", "-m", "PEM"],
+        ["-t", "rsa", "-b", "1024", "-m", "PKCS8"],
         ["-t", "ecdsa", "-m", "PEM"],
     ],
     ids=" ".join,
@@ -246,7 +246,12 @@ def test_each_of_several_jump_hosts_gets_the_options(tmp_path: Path) -> None:
 
 
 def test_without_a_jump_host_there_is_no_proxy() -> None:
-    for values in ({}, {"proxyjump": ("none",)}, {"proxycommand": ("nc %h %p",)}):
+    cases: list[dict[str, tuple[str, ...]]] = [
+        {},
+        {"proxyjump": ("none",)},
+        {"proxycommand": ("nc %h %p",)},
+    ]
+    for values in cases:
         resolved = Resolved(values)
         target = Target(host="h")
         assert proxy_command(target, resolved, options=[], log="x", stderr="x") is None
@@ -257,16 +262,17 @@ def test_without_a_jump_host_there_is_no_proxy() -> None:
 KEYS = Keys("k", "k and known hosts")
 
 
-def dials(*paths: Path) -> Dials:
-    return Dials([str(path) for path in paths], host="h", login="openssh-jobs login h")
+def dials(*paths: Path) -> LoginRecord:
+    return LoginRecord([str(path) for path in paths], host="h", login="openssh-jobs login h")
 
 
-def check(record: Dials, **changed: Any) -> None:
-    record.check(**({"keys": KEYS, "attended": False, "per_hour": 3} | changed))
+def check(record: LoginRecord, **changed: Any) -> None:
+    facts: dict[str, Any] = {"keys": KEYS, "attended": False, "per_hour": 3, **changed}
+    record.check(**facts)
 
 
 def fail(
-    record: Dials, error: BaseException, *, attended: bool = False, asked: bool = False
+    record: LoginRecord, error: BaseException, *, attended: bool = False, asked: bool = False
 ) -> None:
     record.begin(attended=attended, override=False)
     record.failed(error, keys=KEYS, attended=attended, asked=asked)

@@ -42,10 +42,10 @@ def many(name: str, count: int) -> str:
 
 
 @pytest.mark.parametrize(("name", "most"), [("slurm/068", 0.75), ("slurm/114", 1.2)])
-def test_ten_thousand_jobs_in_json_take_no_more_than_their_text(name: str, most: float) -> None:
-    text = many(name, 10_000)
+def test_jobs_in_json_take_no_more_than_their_text(name: str, most: float) -> None:
+    text = many(name, 1_000)
     peak, snapshot = peak_of(text)
-    assert len(snapshot.known) == 10_000
+    assert len(snapshot.known) == 1_000
     # json.loads alone takes 1.8 and 3.2 times the text.
     assert peak < most * len(text)
     few = parser.parse_status(many(name, 40), "slurm").known
@@ -55,11 +55,11 @@ def test_ten_thousand_jobs_in_json_take_no_more_than_their_text(name: str, most:
 
 def test_the_memory_for_a_table_is_linear() -> None:
     taken = {}
-    for count in (10_000, 100_000):
+    for count in (3_000, 30_000):
         rows = "".join(f"{one}|RUNNING|None|name-{one}\n" for one in range(count))
         peak, snapshot = peak_of(f"JOBID|STATE|REASON|NAME\n{rows}")
         assert len(snapshot.known) == count
         assert snapshot["77"].state is JobState.RUNNING
         taken[count] = peak / count
-    assert taken[100_000] < 1.15 * taken[10_000]
-    assert taken[100_000] < 400  # bytes a row: a status, its line and its id
+    assert taken[30_000] < 1.15 * taken[3_000]
+    assert taken[30_000] < 400  # bytes a row: a status, its line and its id

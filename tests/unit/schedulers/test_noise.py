@@ -59,7 +59,7 @@ def spoilt(text: str, random: Random) -> str:
     return text
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.integers(0, 2**62))
 def test_spoilt_transcripts_are_answers_or_scheduler_errors(seed: int) -> None:
     random = Random(seed)
@@ -69,7 +69,7 @@ def test_spoilt_transcripts_are_answers_or_scheduler_errors(seed: int) -> None:
     command = random.choice((record["command"], None, spoilt(record["command"], random)))
     requested = random.choice((None, ["5", "11_3", "12.pbs1"]))
     name = random.choice((scheduler, scheduler, random.choice(available())))
-    said = {"stderr": stderr, "returncode": code}
+    said: dict[str, Any] = {"stderr": stderr, "returncode": code}
     for call in (
         lambda: parser.parse_status(stdout, name, command=command, requested=requested, **said),
         lambda: parser.parse_status(stdout, command=command, requested=requested, **said),

@@ -269,7 +269,7 @@ def test_words_of_a_command(command: str | None, words: list[str]) -> None:
 @given(st.text(max_size=60))
 def test_no_text_breaks_a_small_reader(text: str) -> None:
     for read in (parse_duration, parse_time, parse_size, expand_hosts, whole_number, epoch):
-        read(text)  # type: ignore[operator]
+        read(text)
     expand_array(text)
     assert "\n" not in first_line(text)
     command_words(text, ("squeue",))

@@ -89,9 +89,19 @@ class Host:
         assert not snapshot.unparsed
         return snapshot[job_id]
 
-    def cancel(self, *ids: str) -> dict[str, CancelOutcome]:
-        out, err, code = self.run(DIRECT.cancel_script(ids))
+    def cancel(self, *ids: str, patience: int = 50) -> dict[str, CancelOutcome]:
+        """Cancel; whoever ignores TERM is killed after ``patience`` tenths of a second."""
+        script = DIRECT.cancel_script(ids)
+        assert script.count("-ge 50 ]") == script.count("-ge 55 ]") == 1
+        script = script.replace("-ge 50 ]", f"-ge {patience} ]")
+        script = script.replace("-ge 55 ]", f"-ge {patience + 5} ]")
+        out, err, code = self.run(script)
         return DIRECT.parse_cancel(Answer(out, err, code), requested=ids)
+
+    def clean_up(self, *ids: str) -> int:
+        script = DIRECT.cleanup_script(ids)
+        assert script is not None
+        return self.run(script)[2]
 
     def wait(self, job_id: str, until: Callable[[JobStatus], bool] | None = None) -> JobStatus:
         deadline = time.monotonic() + 30
@@ -117,7 +127,12 @@ class Host:
                         os.kill(int(pid), signal.SIGKILL)
 
 
-@pytest.fixture(params=[*SHELLS, "dash-without-setsid"])
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=[] if name == "dash" else pytest.mark.long)
+        for name in (*SHELLS, "dash-without-setsid")
+    ]
+)
 def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Host]:
     name, _, poor = request.param.partition("-")
     shell = SHELLS[name]
@@ -235,7 +250,7 @@ def test_who_does_not_listen_is_killed_with_all_children(host: Host) -> None:
     job_id = host.submit(script)
     host.wait(job_id, lambda one: (host.work / "child").exists())
     child = int((host.work / "child").read_text())
-    assert host.cancel(job_id) == {job_id: CancelOutcome.REQUESTED}
+    assert host.cancel(job_id, patience=5) == {job_id: CancelOutcome.REQUESTED}
     status = host.wait(job_id)
     assert (status.state, status.exit_code) == (JobState.CANCELLED, 137)
     assert not _is_there(child)
@@ -350,9 +365,9 @@ def test_racing_submissions_get_numbers_of_their_own(host: Host) -> None:
     (host.work / "job.sh").write_text('echo "$OPENSSH_JOBS_ID"\n')
     script = DIRECT.submit_script(SubmitRequest(script="job.sh"))
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: host.run(script), range(16)))
+        answers = list(pool.map(lambda _: host.run(script), range(8)))
     ids = [DIRECT.parse_submit(Answer(out, err, code)) for out, err, code in answers]
-    assert len(set(ids)) == 16
+    assert len(set(ids)) == 8
     for job_id in ids:
         assert host.wait(job_id).state is JobState.COMPLETED
         assert (host.work / f"job-{job_id}.out").read_text() == f"{job_id}\n"
@@ -365,7 +380,7 @@ def test_a_number_is_not_given_twice_after_a_clean_up(host: Host) -> None:
     first = host.submit("exit 0\n")
     running = host.submit("sleep 60\n")
     host.wait(first)
-    assert host.run(DIRECT.cleanup_script([first, running]))[2] == 0
+    assert host.clean_up(first, running) == 0
     assert not (host.records / first).exists()
     assert host.status(running).state is JobState.RUNNING
     out, err, code = host.run(DIRECT.status_script([first]))
@@ -373,7 +388,7 @@ def test_a_number_is_not_given_twice_after_a_clean_up(host: Host) -> None:
     assert snapshot.absent == (first,)
     host.cancel(running)
     host.wait(running)
-    host.run(DIRECT.cleanup_script([running]))
+    host.clean_up(running)
     assert int(host.submit("exit 0\n")) > int(running)
 
 
@@ -410,8 +425,7 @@ def test_the_node_is_the_host(host: Host) -> None:
     (node,) = DIRECT.parse_nodes(Answer(out, err, code))
     assert node.name == os.uname().nodename
     assert node.cpus == os.sysconf("SC_NPROCESSORS_ONLN")
-    assert node.memory is not None
-    assert node.memory > 2**20
+    assert (node.memory or 0) > 2**20 or not Path("/proc/meminfo").exists()
 
 
 def test_every_cut_of_an_answer_is_an_error_or_the_whole(host: Host) -> None:

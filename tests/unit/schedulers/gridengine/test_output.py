@@ -227,8 +227,10 @@ def test_an_array_has_failed_when_the_queue_has_no_task_of_it(
 
 
 def test_only_arrays_are_looked_for_in_the_queue() -> None:
-    assert "qstat -j 15 " in SGE.history_script(["15", "16.2"])
-    assert "qstat -j 16 " not in SGE.history_script(["15", "16.2"])
+    script = SGE.history_script(["15", "16.2"])
+    assert script is not None
+    assert "qstat -j 15 " in script
+    assert "qstat -j 16 " not in script
 
 
 @pytest.mark.parametrize("text", ["1,3,5", "1-9%2", "0-9", "0", "1-3,5"])

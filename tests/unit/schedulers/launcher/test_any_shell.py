@@ -33,6 +33,7 @@ from openssh_jobs.schedulers.launcher.launcher import (
     TORQUE_JOBS,
     Convention,
 )
+from tests.lab import parts
 
 SHELLS = ("sh", "bash", "dash", "tcsh", "csh", "fish", "busybox")
 OTHERS = ("zsh", "ksh93", "mksh", "bsd-csh")
@@ -137,6 +138,7 @@ class Node:
     """A directory of a submission, and the scheduler's copy of what was submitted elsewhere."""
 
     def __init__(self, top: Path, how: Convention, name: str = "TOKEN") -> None:
+        parts.require_proc()
         self.how, self.private, self.spool = how, top / name, top / "spool" / "12.server.SC"
         for place in (self.private, self.private / BODY, self.spool.parent):
             place.mkdir(parents=True, exist_ok=True)
@@ -190,7 +192,7 @@ def ways(shell: str, spool: Path) -> dict[str, tuple[list[str], dict[str, Any]]]
     """How schedulers have a shell run a script: ``argv[0]`` is a name, or says "login"."""
     path = there(shell)
     name = "sh" if shell == "busybox" else shell
-    found = {
+    found: dict[str, tuple[list[str], dict[str, Any]]] = {
         "as a file": ([name, str(spool)], {"executable": path}),
         "login": ([f"-{name}", str(spool)], {"executable": path}),
         "on stdin": ([f"-{name}"], {"executable": path, "on stdin": True}),
@@ -209,7 +211,12 @@ def without_warnings(text: str) -> str:
 ODD = '$x "y" `z` *;&|<é> {a,b} #~%^'
 
 
-@pytest.mark.parametrize("shell", [*SHELLS, *filter(shutil.which, OTHERS)])
+def _marked(name: str) -> Any:
+    """The shells that most nodes run scripts with; all others in the whole run."""
+    return pytest.param(name, marks=[] if name in ("bash", "tcsh") else pytest.mark.long)
+
+
+@pytest.mark.parametrize("shell", [*map(_marked, [*SHELLS, *filter(shutil.which, OTHERS)])])
 def test_any_shell_reads_it_and_runs_the_script(shell: str, tmp_path: Path) -> None:
     node = Node(tmp_path, GRID_ENGINE_JOBS, ODD)
     pid = "$fish_pid" if shell == "fish" else "$$"
@@ -233,6 +240,7 @@ def test_any_shell_reads_it_and_runs_the_script(shell: str, tmp_path: Path) -> N
         Node(tmp_path, GRID_ENGINE_JOBS, ODD)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("own", ["bash", "busybox"])
 def test_bin_sh_may_be_another(own: str, tmp_path: Path) -> None:
     """On most clusters it is bash."""
@@ -257,7 +265,9 @@ def test_bin_sh_may_be_another(own: str, tmp_path: Path) -> None:
     assert isinstance(node.verdict(), JobStatus)
 
 
-@pytest.mark.parametrize("top", ["bash", "tcsh", "dash"])
+@pytest.mark.parametrize(
+    "top", ["bash", *(pytest.param(name, marks=pytest.mark.long) for name in ("tcsh", "dash"))]
+)
 @pytest.mark.parametrize("how", [PBS_JOBS, TORQUE_JOBS])
 @pytest.mark.parametrize("first", ["#!/bin/sh -e\n", f"#!{sys.executable} -u\n", "", "# csh\n"])
 def test_a_login_shell_that_is_told_the_name(
@@ -348,6 +358,7 @@ def test_runs_are_counted_by_their_files(tmp_path: Path) -> None:
         status = node.verdict()
         assert isinstance(status, JobStatus)
         assert status.exit_code == code
+    assert isinstance(status, JobStatus)
     assert status.restarts == 2
     # The end of a run that is not its last is none.
     (node.private / "start.12").unlink()

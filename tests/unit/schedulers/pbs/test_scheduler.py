@@ -27,7 +27,8 @@ from openssh_jobs.jobs import JobState
 from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.answer import Answer
 from openssh_jobs.schedulers.request import SubmitRequest
-from tests.unit.schedulers.test_transcripts import DATA, status_of
+from tests.paths import DATA
+from tests.unit.schedulers.test_transcripts import status_of
 
 PBS = get("pbs")
 
