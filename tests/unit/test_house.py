@@ -14,31 +14,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests import architecture
 from tests.paths import PACKAGE
 
 # A module may import from rooms with a smaller number, and from its own room.
-FLOORS = {
-    "errors": 0,
-    "jobs": 1,
-    "permissions": 1,
-    "settings": 2,
-    "openssh": 3,
-    "transport": 4,
-    "commands": 5,
-    "files": 6,
-    "transfer": 7,
-    "host": 8,
-    "connection": 9,
-    "local_connection": 9,
-    "schedulers": 9,
-    "testing": 9,
-    "parser": 10,
-    "cluster": 11,
-    "arc": 12,
-    "cli": 13,
-    "__main__": 14,
-    "__init__": 15,
-}
+FLOORS = architecture.floors()
 PURE = (
     "errors", "jobs", "parser", "schedulers", "commands.quoting", "commands.scripts",
     "files.private_directory", "openssh.ssh_errors",
@@ -183,7 +163,7 @@ def room(name: str) -> str:
 def imports_go_down(name: str, source: str) -> list[str]:
     """Types count too: who needs a type from above to be understood is not below."""
     if room(name) not in FLOORS:
-        return [f"{name}: has no floor yet; give it one in FLOORS"]
+        return [f"{name}: has no floor yet; give it one in docs/architecture.rst"]
     found = []
     for target in own_imports(name, ast.walk(parsed(source))):
         if room(target) not in FLOORS:
@@ -270,6 +250,67 @@ def _does_io(name: str, function: str) -> bool:
     return function in IO_CALLS and not (name == READS_PACKAGE_DATA and function == "open")
 
 
+# Names with an underscore that the standard library documents, or has no other name for.
+DOCUMENTED = {"_asdict", "_exit", "_fields", "_Hash", "_make", "_replace"}
+
+
+def no_reach_into_privates(name: str, source: str) -> list[str]:
+    """``_private`` names are used in the module that defines them, and nowhere else."""
+    nodes = list(ast.walk(ast.parse(source)))
+    own = set(DOCUMENTED)
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            own.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            own.add(node.id)
+        elif isinstance(node, ast.Attribute) and _is_own(node):
+            own.add(node.attr)
+    found = []
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and _is_private(node.attr) and node.attr not in own:
+            found.append(f"{name}: reaches for {ast.unparse(node)}")
+    for module, names in imports(name, iter(nodes)):
+        taken = [*module.split("."), *names]
+        found += [f"{name}: imports {word}" for word in taken if _is_private(word)]
+    return found
+
+
+def _is_own(node: ast.Attribute) -> bool:
+    return isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+
+
+def _is_private(word: str) -> bool:
+    return word.startswith("_") and not word.startswith("__")
+
+
+def errno_has_a_name(name: str, source: str) -> list[str]:
+    """``errno.ENOENT``, never 2: the numbers differ between systems."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            if any(_is_errno(side) for side in sides) and any(_has_number(one) for one in sides):
+                found.append(f"{name}: compares {ast.unparse(node)}")
+        elif isinstance(node, ast.Call) and _makes_oserror(node):
+            found.append(f"{name}: makes {ast.unparse(node)}")
+    return found
+
+
+def _makes_oserror(node: ast.Call) -> bool:
+    maker = ast.unparse(node.func).rpartition(".")[2]
+    is_maker = maker in ("OSError", "remote_oserror")
+    return is_maker and bool(node.args) and _has_number(node.args[0])
+
+
+def _is_errno(node: ast.expr) -> bool:
+    return ast.unparse(node).rpartition(".")[2] == "errno"
+
+
+def _has_number(node: ast.expr) -> bool:
+    parts = node.elts if isinstance(node, ast.Tuple | ast.Set | ast.List) else [node]
+    return any(isinstance(part, ast.Constant) and type(part.value) is int for part in parts)
+
+
 # -- kept, and able to fail ---------------------------------------------------------------------
 
 RULES: list[Rule] = [
@@ -277,6 +318,8 @@ RULES: list[Rule] = [
     one_place_starts_processes,
     one_place_talks_on_a_pty,
     pure_is_pure,
+    no_reach_into_privates,
+    errno_has_a_name,
 ]
 
 
@@ -334,6 +377,12 @@ def test_the_house_keeps(rule: Rule) -> None:
         (pure_is_pure, "jobs", "import datetime\ndatetime.datetime.now()"),
         (pure_is_pure, "commands.quoting", "from .control_shell import ControlShell"),
         (pure_is_pure, "openssh.ssh_errors", "def f():\n    import threading"),
+        (no_reach_into_privates, "cluster.job", "def f(host):\n    return host._shell"),
+        (no_reach_into_privates, "cluster.job", "from ..connection import _helper"),
+        (no_reach_into_privates, "cluster.job", "from .._hidden import helper"),
+        (errno_has_a_name, "files.stat", "def f(error):\n    return error.errno == 2"),
+        (errno_has_a_name, "files.stat", "def f(error):\n    return error.errno in (2, 13)"),
+        (errno_has_a_name, "files.stat", "raise OSError(2, 'no such file')"),
     ],
 )
 def test_a_rule_can_fail(rule: Rule, name: str, source: str) -> None:
@@ -365,6 +414,11 @@ def test_a_rule_can_fail(rule: Rule, name: str, source: str) -> None:
         (pure_is_pure, "jobs", "import os\nos.fspath('x')\nfrom pathlib import PurePosixPath"),
         (pure_is_pure, "parser", "from urllib.parse import quote"),
         (pure_is_pure, "commands.control_shell", "import time"),
+        (no_reach_into_privates, "cluster.job", "def f(self, other):\n    self._a = other._a"),
+        (no_reach_into_privates, "cluster.job", "from __future__ import annotations"),
+        (no_reach_into_privates, "cluster.job", "import os\nos._exit(1)"),
+        (errno_has_a_name, "files.stat", "import errno\nerror.errno == errno.ENOENT"),
+        (errno_has_a_name, "files.stat", "raise OSError(errno.ENOENT, 'no such file')"),
     ],
 )
 def test_a_rule_allows_what_is_right(rule: Rule, name: str, source: str) -> None:
