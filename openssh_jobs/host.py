@@ -149,8 +149,8 @@ class Host(RemoteFiles, ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Give back the sessions that this object holds."""
+    def close(self, *, stop_master: bool = False) -> None:
+        """Give back the sessions that this object holds; ``stop_master``: see ``Connection``."""
         self._shell.close()
         self._sftp.close()
 

@@ -12,6 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from openssh_jobs import Connection
+from openssh_jobs.host import Host as AnyHost
+from openssh_jobs.openssh.master import Master
 from tests.lab import parts
 from tests.lab.site import Host
 from tests.paths import CHECKOUT
@@ -29,6 +32,12 @@ c = Connection(sys.argv[1], ssh_config=sys.argv[2], exec_backend=sys.argv[3])
 def client(code: str, host: Host, backend: str = "auto") -> list[str]:
     """The command line of a Python process in which ``c`` is a connection to a host."""
     return [*PYTHON, _OPEN + code, host.alias, str(host.config), backend]
+
+
+def master_of(host: AnyHost) -> Master:
+    """The master of a connection, for tests that look at what ssh would be called with."""
+    assert isinstance(host, Connection)
+    return host._master
 
 
 def start_client(code: str, host: Host, backend: str = "auto") -> subprocess.Popen[str]:

@@ -60,7 +60,7 @@ _OUTPUT_CHECKS, _OUTPUT_INTERVAL = 5, 6.0
 _COMPUTE_NODE = ("do not submit jobs on compute nodes", "submitted on login server")
 
 
-class Output(tuple[list[str], list[str]]):
+class LocalOutput(tuple[list[str], list[str]]):
     """The lines of stdout and of stderr, as ARC unpacks them; ``returncode`` as in subprocess."""
 
     returncode: int
@@ -75,7 +75,7 @@ def execute_command(
     no_fail: bool = False,
     executable: str | None = None,
     timeout: float | None = None,
-) -> Output:
+) -> LocalOutput:
     """Run a command (a list: one after the other while they succeed); its lines, without newlines.
 
     Waits for its end, however long a calculation takes, unless ``timeout`` (seconds) is given.
@@ -94,7 +94,7 @@ def execute_command(
     if done.timed_out:
         raise TimeoutError(f"{text!r} has not ended within {timeout} seconds")
     code = done.returncode
-    output = Output((_lines(done.stdout), _lines(done.stderr)))
+    output = LocalOutput((_lines(done.stdout), _lines(done.stderr)))
     output.returncode = code
     if code == 0:
         logger.debug("%s -> 0", text)

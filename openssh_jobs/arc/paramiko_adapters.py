@@ -170,7 +170,7 @@ class _Input(_File):
         self.channel.shutdown_write()
 
 
-class Transport:
+class TransportAdapter:
     """The link as paramiko's ``Transport`` shows it."""
 
     def __init__(self, connection: Host) -> None:
@@ -212,9 +212,9 @@ class SSHAdapter:
         """The file calls, over the same connection."""
         return SFTPAdapter(self._connection)
 
-    def get_transport(self) -> Transport:
+    def get_transport(self) -> TransportAdapter:
         """The link."""
-        return Transport(self._connection)
+        return TransportAdapter(self._connection)
 
     def close(self) -> None:
         """Do nothing: the connection is shared with other clients of this server."""

@@ -76,7 +76,7 @@ class Scope:
 _scope: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("_scope", default=None)
 
 
-class Holder(Protocol):
+class ProcessHolder(Protocol):
     """What owns the pipes of a running command in place of the lane."""
 
     def abandon(self) -> None:
@@ -95,14 +95,14 @@ class Commands:
         self.groups = ProcessGroups(sessions, self.login_shell)
         self.count = 0
         self._at_work: weakref.WeakSet[Running] = weakref.WeakSet()
-        self._holders: weakref.WeakSet[Holder] = weakref.WeakSet()
+        self._holders: weakref.WeakSet[ProcessHolder] = weakref.WeakSet()
 
     @property
     def host(self) -> str:
         """The host as the user named it."""
         return self.sessions.host
 
-    def took_over(self, holder: Holder, running: Running) -> None:
+    def took_over(self, holder: ProcessHolder, running: Running) -> None:
         """``holder`` owns the pipes of a running command now, beyond the call that began it."""
         self._holders.add(holder)
         if running.slot is not None:

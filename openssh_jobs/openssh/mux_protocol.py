@@ -73,7 +73,7 @@ class MuxVersion(MuxError):
     """The master speaks another version, or is no master at all."""
 
 
-class SessionRefused(MuxError):
+class MuxSessionRefused(MuxError):
     """The server would not open another session (MaxSessions); nothing was run."""
 
 
@@ -347,7 +347,7 @@ def open_session(
     """Have the master run a command, with ``fds`` as its stdin, stdout and stderr.
 
     The master sets O_NONBLOCK on what it is handed, so give it private pipes or files.  Raises
-    ``SessionRefused`` where the server has no free session, ``NoMaster``, ``MuxTimeout`` or
+    ``MuxSessionRefused`` where the server has no free session, ``NoMaster``, ``MuxTimeout`` or
     ``MuxLost`` with ``sent`` as far as it is known.
     """
     deadline = time.monotonic() + timeout
@@ -373,7 +373,7 @@ def open_session(
             reason = _reason(packet)
             # mux.c gives other reasons, too: "did not receive file descriptors".
             by_peer = packet.kind == _FAILURE and "refused by peer" in reason
-            raise (SessionRefused if by_peer else MuxRefused)(reason)
+            raise (MuxSessionRefused if by_peer else MuxRefused)(reason)
         raise MuxVersion(f"the master answered with message {packet.kind:#x}", sent="maybe")
     except BaseException:
         link.close()

@@ -32,7 +32,7 @@ _SESSIONS = 8
 """Below sshd's default of 10: the user's own terminals share the master."""
 
 _NEUTRAL: dict[type[mux_protocol.MuxError], type[TransportError]] = {
-    mux_protocol.SessionRefused: SessionRefused,
+    mux_protocol.MuxSessionRefused: SessionRefused,
     mux_protocol.MuxRefused: RequestRefused,
     mux_protocol.NoMaster: LinkLost,
     mux_protocol.MuxLost: LinkLost,
@@ -98,7 +98,7 @@ class MuxTransport:
             fds = (nothing.fileno(),) * 3
             try:
                 session = mux_protocol.open_session(link.path, b"exit 0", fds, timeout=timeout)
-            except mux_protocol.SessionRefused:
+            except mux_protocol.MuxSessionRefused:
                 return True
             # Wait for its end, so that it takes no place from others; not for long.
             session.wait(min(timeout, 1.0))

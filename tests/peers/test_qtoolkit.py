@@ -6,12 +6,13 @@ Needs the extra ``opinions``; without it there is nobody to ask.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from openssh_jobs.jobs import JobState
-from tests.unit.schedulers.test_transcripts import captures, status_of
+from tests.unit.schedulers.test_room_transcripts import captures, status_of
 
 pytest.importorskip("qtoolkit", reason="no second parser here (pip install -e '.[opinions]')")
 
@@ -41,12 +42,12 @@ def their_view(scheduler: str, record: dict[str, Any]) -> dict[str, tuple[str, s
     answer = (record["returncode"], record["stdout"], record["stderr"])
     try:
         if scheduler == "slurm":
-            jobs = [SlurmIO().parse_job_output(*answer)]
+            jobs: Sequence[Any] = [SlurmIO().parse_job_output(*answer)]
         else:
             jobs = {"pbs": PBSIO, "sge": SGEIO}[scheduler]().parse_jobs_list_output(*answer)
     except Exception as error:  # noqa: BLE001 - of any kind: it is what is compared
         return {"": (type(error).__name__, None)}
-    return {job.job_id: (job.state.value, job.name) for job in jobs if job is not None}
+    return {str(job.job_id): (job.state.value, job.name) for job in jobs if job is not None}
 
 
 CASES = [

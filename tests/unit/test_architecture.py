@@ -17,7 +17,7 @@ from tests.unit.test_house import is_package, modules, own_imports
 
 UNIT = CHECKOUT / "tests" / "unit"
 # Tests of the package as a whole, or of what is no module of it.
-OF_THE_WHOLE = {"architecture", "docs", "house", "removals", "typing"}
+OF_THE_WHOLE = {"architecture", "conftest", "docs", "house", "removals", "typing"}
 
 
 def circle(graph: Mapping[str, Iterable[str]]) -> list[str]:
@@ -67,13 +67,16 @@ def test_a_double_is_seen() -> None:
 
 
 def unmirrored(tests: Iterable[Path], names: set[str]) -> list[str]:
-    """Unit tests whose name does not begin with the name of a module in the same room."""
+    """Unit tests whose name does not begin with the name of a module in the same room.
+
+    ``test_room_*.py`` is about a room as a whole.
+    """
     found = []
     for path in tests:
         folder = path.parent.as_posix().replace("/", ".").strip(".")
         words = path.stem.removeprefix("test_").split("_")
         begins = ["_".join(words[:length]) for length in range(len(words), 0, -1)]
-        if not folder and begins[-1] in OF_THE_WHOLE:
+        if begins[-1] in (OF_THE_WHOLE if not folder else {"room"}):
             continue
         candidates = [".".join(filter(None, [folder, begin])) for begin in begins]
         if not names & set(candidates):

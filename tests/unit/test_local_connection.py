@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -330,7 +331,7 @@ def test_there_is_nothing_to_connect(here: LocalConnection) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"max_sessions": 0}, {"start_timeout": 0}])
-def test_what_makes_no_sense_is_refused(wrong: dict[str, int]) -> None:
+def test_what_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         LocalConnection(**wrong)
 

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from openssh_jobs import arc
-from openssh_jobs.arc import local
+from openssh_jobs.arc import exceptions, local
+from tests.helpers import master_of
 from tests.lab.site import Host
 from tests.real.arc.places import Place, open_place
 
@@ -155,7 +156,7 @@ def test_09_a_hundred_clients_are_one_login(place: Place) -> None:
 @any_scheduler
 def test_10_the_key_is_for_logging_in_and_host_keys_are_checked(place: Place) -> None:
     place.entry["key"] = str(place.path / "key")
-    target = place.client()._connection._master.target
+    target = master_of(place.client()._connection).target
     assert target.identity_file == place.entry["key"]
     place.entry["key"] = ""
     known = place.path / "nobody"
@@ -332,7 +333,7 @@ def test_22_the_exit_status_of_a_local_command_is_known(caplog: pytest.LogCaptur
     assert output == (["out"], ["oops"])
     assert output.returncode == 3
     assert "-> 3: oops" in caplog.text
-    with pytest.raises(local.exceptions.SettingsError, match="no-such-program"):
+    with pytest.raises(exceptions.SettingsError, match="no-such-program"):
         local.execute_command("no-such-program")
     assert local.execute_command("no-such-program", no_fail=True).returncode == 127
 

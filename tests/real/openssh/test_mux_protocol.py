@@ -163,7 +163,7 @@ def test_another_version_is_told_from_another_program(place: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "reason", "expected"),
     [
-        (0x80000003, b"Session open refused by peer", mux_protocol.SessionRefused),
+        (0x80000003, b"Session open refused by peer", mux_protocol.MuxSessionRefused),
         (0x80000003, b"did not receive file descriptors", mux_protocol.MuxRefused),
         (0x80000002, b"Permission denied", mux_protocol.MuxRefused),
     ],

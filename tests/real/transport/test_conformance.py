@@ -44,7 +44,7 @@ def connect(kind: str, request: pytest.FixtureRequest) -> Connect:
         if kind == "local":
             return LocalConnection(**options)
         host = host or request.getfixturevalue("sshd")
-        return Connection(host.alias, ssh_config=host.config, exec_backend=kind, **options)
+        return Connection(host.alias, ssh_config=host.config, **{"exec_backend": kind, **options})
 
     return connect
 

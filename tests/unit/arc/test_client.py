@@ -17,6 +17,7 @@ from openssh_jobs.arc import SSHClient, settings
 from openssh_jobs.cluster.journal import Row
 from openssh_jobs.jobs import JobStatus, Snapshot
 from openssh_jobs.schedulers import get
+from tests.helpers import master_of
 
 SERVERS: dict[str, dict[str, Any]] = {
     "server1": {"cluster_soft": "OGE", "address": "one.invalid", "un": "me", "key": "/k"},
@@ -168,10 +169,10 @@ def test_clients_of_a_server_share_what_is_known() -> None:
 
 def test_keys_are_for_logging_in() -> None:
     """The private key was parsed as known_hosts; any host was trusted."""
-    target = SSHClient("server2")._cluster.connection._master.target
+    target = master_of(SSHClient("server2")._connection).target
     assert (target.host, target.user, target.identity_file) == ("two.invalid", "me", "/k")
     assert "stricthostkeychecking" not in str(target.ssh_options).lower()
-    assert SSHClient("alias")._cluster.connection._master.target.identity_file is None
+    assert master_of(SSHClient("alias")._connection).target.identity_file is None
 
 
 # -- settings -----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -114,7 +115,7 @@ def test_a_limit_is_waited_for(tmp_path: Path) -> None:
         f"echo >>{tmp_path}/n; if [ $(wc -l <{tmp_path}/n) -lt 3 ]; then echo 'qsub: would exceed "
         "queue generic per-user limit' >&2; exit 38; fi; echo 2016614.pbs01",
     )
-    asked = {"path": str(tmp_path), "cluster_soft": "PBS", "submit_cmd": submit,
+    asked: dict[str, Any] = {"path": str(tmp_path), "cluster_soft": "PBS", "submit_cmd": submit,
              "submit_filename": "s"}  # fmt: skip
     with mock.patch("time.sleep") as sleep:
         assert local.submit_job(**asked, recursion=True) == ("errored", "")

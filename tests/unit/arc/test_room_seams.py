@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -17,6 +17,7 @@ import pytest
 
 from openssh_jobs import arc, errors
 from openssh_jobs.arc import SSHClient, client, exceptions, settings
+from tests.helpers import master_of
 
 SHIPPED: dict[str, dict[str, Any]] = {
     "server1": {"cluster_soft": "OGE", "address": "server1.host.edu", "un": "<username>",
@@ -85,12 +86,12 @@ def test_names_replaced_in_the_module_are_replaced_where_they_are_used(
             patch.setattr(arc, "servers", mine)
             patch.setattr(arc, "time", types.SimpleNamespace(sleep=None))
             assert SSHClient("mine").address == "a"
-            assert client.time is arc.time
+            assert vars(client)["time"] is arc.time
     assert arc.servers is settings.servers is before
     assert SSHClient("server1").address == "server1.host.edu"
-    assert client.time is arc.time
+    assert vars(client)["time"] is arc.time
     with mock.patch.object(arc.time, "sleep") as sleep:
-        client.time.sleep(1)
+        vars(client)["time"].sleep(1)
     sleep.assert_called_once_with(1)
 
 
@@ -189,10 +190,10 @@ def test_what_not_checking_host_keys_meant_is_said_once(caplog: pytest.LogCaptur
     arc.servers["strict"] = {**arc.servers["lax"], "strict_host_key_checking": True,
                              "ssh_options": {"ConnectTimeout": "3"}}  # fmt: skip
     caplog.set_level(logging.WARNING)
-    targets = {}
+    targets: dict[str, Mapping[str, str]] = {}
     for server in ("lax", "lax", "strict"):
         arc.servers[server]["cpus"] = len(targets)  # not the shared connection again
-        targets[server] = SSHClient(server)._connection._master.target.ssh_options
+        targets[server] = master_of(SSHClient(server)._connection).target.ssh_options
     assert targets["lax"] == {}, "it is checked as the ssh configuration says"
     assert targets["strict"] == {"StrictHostKeyChecking": "yes", "ConnectTimeout": "3"}
     assert caplog.text.count("strict_host_key_checking is False") == 1
