@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, TypedDict
 
 from . import settings
 from .commands import limits
@@ -20,6 +20,25 @@ if TYPE_CHECKING:
     from .openssh.prompts import Prompt
     from .transport.base import Transport
     from .transport.forwards import Forward
+
+
+class ConnectionOptions(TypedDict, total=False):
+    """The options of ``Connection`` that ``Cluster`` hands on: all but those of the shell."""
+
+    user: str | None
+    port: int | None
+    identity_file: str | os.PathLike[str] | None
+    jump: str | None
+    ssh_config: str | os.PathLike[str] | None
+    ssh_options: Mapping[str, str] | None
+    forward_agent: bool
+    master: Literal["own", "existing", "user"]
+    persist: int | None
+    connect_timeout: float
+    responder: Callable[[Prompt], str | None] | None
+    exec_backend: Literal["auto", "mux", "process"]
+    max_sessions: int | None
+    start_timeout: float | None
 
 
 class Connection(Host):

@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from .commands.control_shell import Answer, ControlShell
 from .commands.result import CommandResult
@@ -18,14 +18,17 @@ from .openssh import at_fork
 from .transfer.sftp import Sftp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
+    from _typeshed import ReadableBuffer
+
+    from .commands.command_line import Errors
     from .commands.host_tools import Features
+    from .commands.options import Command, RunOptions, StartOptions
     from .commands.remote_process import RemoteProcess
-    from .transfer.transfer import Transfer, TransferResult
+    from .transfer.options import TransferOptions, TransferResult
+    from .transfer.transfer import Transfer
     from .transport.sessions import Sessions
-
-    Command = str | bytes | Sequence[str | bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,11 +193,44 @@ class Host(RemoteFiles, ABC):
 
     # ------------------------------------------------------------------ commands
 
+    @overload
     def run(
         self,
         command: Command,
         *,
-        input: Any = None,
+        text: Literal[True] = ...,
+        on_stdout: Callable[[str], object] | None = ...,
+        on_stderr: Callable[[str], object] | None = ...,
+        **options: Unpack[RunOptions],
+    ) -> CommandResult[str]: ...
+
+    @overload
+    def run(
+        self,
+        command: Command,
+        *,
+        text: Literal[False],
+        on_stdout: Callable[[bytes], object] | None = ...,
+        on_stderr: Callable[[bytes], object] | None = ...,
+        **options: Unpack[RunOptions],
+    ) -> CommandResult[bytes]: ...
+
+    @overload
+    def run(
+        self,
+        command: Command,
+        *,
+        text: bool,
+        on_stdout: Callable[[str | bytes], object] | None = ...,
+        on_stderr: Callable[[str | bytes], object] | None = ...,
+        **options: Unpack[RunOptions],
+    ) -> CommandResult[str] | CommandResult[bytes]: ...
+
+    def run(
+        self,
+        command: Command,
+        *,
+        input: str | ReadableBuffer | None = None,
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         timeout: float | None = None,
@@ -202,11 +238,11 @@ class Host(RemoteFiles, ABC):
         text: bool = True,
         encoding: str = "utf-8",
         errors: str = "surrogateescape",
-        on_stdout: Callable[[Any], object] | None = None,
-        on_stderr: Callable[[Any], object] | None = None,
+        on_stdout: Callable[[str], object] | Callable[[bytes], object] | None = None,
+        on_stderr: Callable[[str], object] | Callable[[bytes], object] | None = None,
         login_shell: bool | None = None,
         keep: bool = True,
-    ) -> CommandResult[Any]:
+    ) -> CommandResult[str] | CommandResult[bytes]:
         """Run a command to its end.
 
         Text is a POSIX sh script whatever the login shell is; a sequence is an argument vector.
@@ -227,9 +263,12 @@ class Host(RemoteFiles, ABC):
         data = b""
         if input is not None:
             # Not bytes(): that would make five zero bytes of the number 5.
-            text_in = isinstance(input, str)
-            data = input.encode(encoding, errors) if text_in else memoryview(input).tobytes()
-        feeds: list[Any] = [None, None]
+            data = (
+                input.encode(encoding, errors)
+                if isinstance(input, str)
+                else memoryview(input).tobytes()
+            )
+        feeds: list[Callable[[bytes], object] | None] = [None, None]
         ends: list[Callable[[], object]] = []
         for index, tell in enumerate((on_stdout, on_stderr)):
             if tell is not None:
@@ -246,14 +285,50 @@ class Host(RemoteFiles, ABC):
         )
         for end in ends:
             end()
-        result: CommandResult[Any] = done.decoded(encoding, errors) if text else done
+        result = done.decoded(encoding, errors) if text else done
         if check:
             result.check_returncode()
         return result
 
+    @overload
+    def run_many(
+        self,
+        commands: Iterable[Command],
+        *,
+        concurrency: int | None = ...,
+        text: Literal[True] = ...,
+        on_stdout: Callable[[str], object] | None = ...,
+        on_stderr: Callable[[str], object] | None = ...,
+        **same: Unpack[RunOptions],
+    ) -> list[CommandResult[str]]: ...
+
+    @overload
+    def run_many(
+        self,
+        commands: Iterable[Command],
+        *,
+        concurrency: int | None = ...,
+        text: Literal[False],
+        on_stdout: Callable[[bytes], object] | None = ...,
+        on_stderr: Callable[[bytes], object] | None = ...,
+        **same: Unpack[RunOptions],
+    ) -> list[CommandResult[bytes]]: ...
+
+    @overload
+    def run_many(
+        self,
+        commands: Iterable[Command],
+        *,
+        concurrency: int | None = ...,
+        text: bool,
+        on_stdout: Callable[[str | bytes], object] | None = ...,
+        on_stderr: Callable[[str | bytes], object] | None = ...,
+        **same: Unpack[RunOptions],
+    ) -> list[CommandResult[str]] | list[CommandResult[bytes]]: ...
+
     def run_many(
         self, commands: Iterable[Command], *, concurrency: int | None = None, **same: Any
-    ) -> list[CommandResult[Any]]:
+    ) -> list[CommandResult[str]] | list[CommandResult[bytes]]:
         """Run many commands at once, within the server's limit; results in order.
 
         What ``run`` would have raised is in ``.error`` of its result; one failure stops no
@@ -298,19 +373,52 @@ class Host(RemoteFiles, ABC):
         pool.shutdown()
         return results
 
+    @overload
     def popen(
         self,
         command: Command,
         *,
-        stdin: str | None = "pipe",
-        stderr: str = "pipe",
+        stdin: Literal["pipe"] | None = ...,
+        stderr: Errors = ...,
+        text: Literal[True] = ...,
+        **options: Unpack[StartOptions],
+    ) -> RemoteProcess[str]: ...
+
+    @overload
+    def popen(
+        self,
+        command: Command,
+        *,
+        stdin: Literal["pipe"] | None = ...,
+        stderr: Errors = ...,
+        text: Literal[False],
+        **options: Unpack[StartOptions],
+    ) -> RemoteProcess[bytes]: ...
+
+    @overload
+    def popen(
+        self,
+        command: Command,
+        *,
+        stdin: Literal["pipe"] | None = ...,
+        stderr: Errors = ...,
+        text: bool,
+        **options: Unpack[StartOptions],
+    ) -> RemoteProcess[str] | RemoteProcess[bytes]: ...
+
+    def popen(
+        self,
+        command: Command,
+        *,
+        stdin: Literal["pipe"] | None = "pipe",
+        stderr: Errors = "pipe",
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         text: bool = True,
         encoding: str = "utf-8",
         errors: str = "surrogateescape",
         login_shell: bool | None = None,
-    ) -> RemoteProcess:
+    ) -> RemoteProcess[str] | RemoteProcess[bytes]:
         """Start a command and return at once, with its streams as files.
 
         ``stdin``: ``"pipe"``, or ``None`` for no input; ``stderr``: ``"pipe"``, ``"stdout"`` (into
@@ -325,7 +433,7 @@ class Host(RemoteFiles, ABC):
             cwd=cwd,
             env=env,
             login_shell=self._login_shell if login_shell is None else login_shell,
-            errors=stderr,  # type: ignore[arg-type]
+            errors=stderr,
         )
         running = self._commands.launch(plan, keep_stdin=True)
         if stdin is None:
@@ -351,7 +459,12 @@ class Host(RemoteFiles, ABC):
         return Transfer(self._commands, self._shell, self._sftp, self._files, self.host)
 
     def put(
-        self, local: str | os.PathLike[str], remote: str, *, method: str = "auto", **options: Any
+        self,
+        local: str | os.PathLike[str],
+        remote: str,
+        *,
+        method: str = "auto",
+        **options: Unpack[TransferOptions],
     ) -> TransferResult:
         """Copy a local file or tree to the host; whole or absent.
 
@@ -370,7 +483,12 @@ class Host(RemoteFiles, ABC):
         return self._transfer.put(local, remote, Options(method=method, **options))
 
     def get(
-        self, remote: str, local: str | os.PathLike[str], *, method: str = "auto", **options: Any
+        self,
+        remote: str,
+        local: str | os.PathLike[str],
+        *,
+        method: str = "auto",
+        **options: Unpack[TransferOptions],
     ) -> TransferResult:
         """Copy a file or tree of the host here; whole or absent.  Options as for ``put``."""
         from .transfer.transfer import Options

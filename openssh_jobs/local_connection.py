@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Unpack
 
 from .commands import limits
 from .errors import TransferError
@@ -13,9 +13,7 @@ from .transport.local import LocalTransport
 from .transport.sessions import Sessions
 
 if TYPE_CHECKING:
-    from typing import Any
-
-    from .transfer.transfer import TransferResult
+    from .transfer.options import TransferOptions, TransferResult
 
 NAME = "this machine"
 
@@ -74,14 +72,24 @@ class LocalConnection(Host):
         raise io.UnsupportedOperation("there is no connection to forward a port over")
 
     def put(
-        self, local: str | os.PathLike[str], remote: str, *, method: str = "auto", **options: Any
+        self,
+        local: str | os.PathLike[str],
+        remote: str,
+        *,
+        method: str = "auto",
+        **options: Unpack[TransferOptions],
     ) -> TransferResult:
         """Copy a file or tree to another path; whole or absent.  As ``Connection.put``."""
         _refuse_within(os.fspath(local), os.path.expanduser(remote))
         return super().put(local, remote, method=method, **options)
 
     def get(
-        self, remote: str, local: str | os.PathLike[str], *, method: str = "auto", **options: Any
+        self,
+        remote: str,
+        local: str | os.PathLike[str],
+        *,
+        method: str = "auto",
+        **options: Unpack[TransferOptions],
     ) -> TransferResult:
         """Copy a file or tree to another path; whole or absent.  As ``Connection.get``."""
         _refuse_within(os.path.expanduser(remote), os.fspath(local))

@@ -153,7 +153,7 @@ def _text(data: bytes) -> str:
 class _Streams:
     """Connects our three standard streams with those of a remote process."""
 
-    def __init__(self, process: RemoteProcess, timeout: float | None) -> None:
+    def __init__(self, process: RemoteProcess[bytes], timeout: float | None) -> None:
         self._process = process
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()

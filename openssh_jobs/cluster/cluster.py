@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from .. import settings
 from ..connection import Connection
@@ -20,8 +21,10 @@ from .specification import Specification, job_ids
 from .submission import Submission, open_submission
 
 if TYPE_CHECKING:
+    from ..connection import ConnectionOptions
     from ..schedulers.base import Scheduler
     from .journal import Row
+    from .specification import AnyJob, AnyJobs
 
 __all__ = ["Cluster", "Job"]
 
@@ -54,7 +57,7 @@ class Cluster:
         login_shell: bool = True,
         prologue: str = "",
         journal: Journal | str | None = None,
-        **connection_options: Any,
+        **connection_options: Unpack[ConnectionOptions],
     ) -> None:
         if isinstance(host_or_connection, str):
             self.connection: Host = Connection(host_or_connection, **connection_options)
@@ -123,15 +126,15 @@ class Cluster:
         self,
         script: str | None = None,
         *,
-        script_file: Any = None,
+        script_file: str | os.PathLike[str] | None = None,
         script_text: str | None = None,
         directory: str | None = None,
-        upload: Any = None,
+        upload: str | os.PathLike[str] | None = None,
         name: str | None = None,
         array: str | None = None,
-        after_ok: Any = None,
-        after_any: Any = None,
-        after_failed: Any = None,
+        after_ok: AnyJobs | None = None,
+        after_any: AnyJobs | None = None,
+        after_failed: AnyJobs | None = None,
         hold: bool = False,
         queue: str | None = None,
         account: str | None = None,
@@ -188,7 +191,7 @@ class Cluster:
         self.internal.tracker.add_known(_status_of(row, row.job_id))
         return Job(self.internal, row.job_id, row)
 
-    def job(self, job_id: Any = None, *, token: str | None = None) -> Job:
+    def job(self, job_id: AnyJob | None = None, *, token: str | None = None) -> Job:
         """A handle for any job of this host, submitted here or not; sends nothing.
 
         Raises ``InputError`` for what is not an id and for a token that is not in the journal,
@@ -212,7 +215,7 @@ class Cluster:
 
     # ------------------------------------------------------------------ watching
 
-    def status(self, ids: Any) -> Snapshot:
+    def status(self, ids: AnyJobs) -> Snapshot:
         """What is known about these jobs: one query for all jobs of this host, then the history.
 
         An answer younger than ``poll_interval`` is used again.  A scheduler that does not answer
@@ -231,7 +234,7 @@ class Cluster:
         """
         return self.internal.poller.jobs(all_users)
 
-    def wait(self, jobs: Any, *, timeout: float | None = None) -> list[JobStatus]:
+    def wait(self, jobs: AnyJobs, *, timeout: float | None = None) -> list[JobStatus]:
         """Wait until all of these jobs are over; returns their statuses, in order.
 
         A job that left the queue, and whose end neither history nor exit record tells, is over
@@ -250,7 +253,7 @@ class Cluster:
         for job_id in self.internal.poller.settling(tuple(handles), timeout):
             yield handles[job_id]
 
-    def is_over(self, job_id: Any) -> bool:
+    def is_over(self, job_id: AnyJob) -> bool:
         """Whether the job ended, or left the queue longer than ``grace`` ago.  Sends nothing."""
         (checked,) = job_ids(job_id)
         self.internal.tracker.follow(checked)
@@ -262,15 +265,15 @@ class Cluster:
 
     # ------------------------------------------------------------------ acting
 
-    def cancel(self, ids: Any) -> dict[str, CancelOutcome]:
+    def cancel(self, ids: AnyJobs) -> dict[str, CancelOutcome]:
         """Cancel jobs, one command for all; the outcome by id."""
         return self.internal.act("cancel", job_ids(ids))
 
-    def hold(self, ids: Any) -> dict[str, CancelOutcome]:
+    def hold(self, ids: AnyJobs) -> dict[str, CancelOutcome]:
         """Hold pending jobs; the outcome by id."""
         return self.internal.act("hold", job_ids(ids))
 
-    def release(self, ids: Any) -> dict[str, CancelOutcome]:
+    def release(self, ids: AnyJobs) -> dict[str, CancelOutcome]:
         """Release held jobs; the outcome by id."""
         return self.internal.act("release", job_ids(ids))
 

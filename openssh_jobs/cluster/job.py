@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from ..commands.quoting import to_bytes
 from ..errors import InputError
@@ -15,7 +15,7 @@ from ..jobs import CancelOutcome, JobState, JobStatus
 from .output import Output
 
 if TYPE_CHECKING:
-    from ..transfer.transfer import TransferResult
+    from ..transfer.options import TransferOptions, TransferResult
     from .host_jobs import HostJobs
     from .journal import Row
 
@@ -197,7 +197,13 @@ class Job:
         self.status()
         return self._jobs.tracker.is_over(self.id)
 
-    def fetch(self, local: str | os.PathLike[str], **options: Any) -> TransferResult:
+    def fetch(
+        self,
+        local: str | os.PathLike[str],
+        *,
+        method: str = "auto",
+        **options: Unpack[TransferOptions],
+    ) -> TransferResult:
         """Copy the job's directory to the local directory ``local``; options as for ``get``.
 
         Of a job that is known to be over, what this library keeps on the host is removed after
@@ -212,10 +218,10 @@ class Job:
             host_names.absolute(
                 to_bytes(self.directory), host=self.host, call=f"the directory of job {self.id}"
             )
-        exclude = [*(options.pop("exclude", None) or ()), PRIVATE]
+        options["exclude"] = [*(options.get("exclude") or ()), PRIVATE]
         target = os.fspath(local)
         moved = self._jobs.connection.get(
-            self.directory, target.rstrip("/") or target, exclude=exclude, **options
+            self.directory, target.rstrip("/") or target, method=method, **options
         )
         if self.last.is_final:
             self._jobs.tidy(self.id, self.directory, self.token)

@@ -10,7 +10,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from ..commands.command_line import exports
 from ..commands.quoting import to_bytes
@@ -18,6 +18,19 @@ from ..errors import InputError
 from ..jobs import JobId
 from ..schedulers.fields import MOST_ELEMENTS
 from ..schedulers.request import JobOptions, SubmitRequest
+
+
+class HasId(Protocol):
+    """What has the id of a job as ``id``, such as a ``Job``."""
+
+    @property
+    def id(self) -> str: ...
+
+
+AnyJob = str | int | JobId | HasId
+"""A job, or its id."""
+AnyJobs = AnyJob | Iterable[AnyJob]
+"""A job, its id, or a collection of either."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
@@ -32,15 +45,17 @@ def check_token(token: str) -> str:
     return token
 
 
-def job_ids(jobs: Any) -> tuple[str, ...]:
+def job_ids(jobs: AnyJobs | None) -> tuple[str, ...]:
     """The ids of jobs given as jobs, ids, or a collection of either; each checked."""
     if jobs is None:
         return ()
     if isinstance(jobs, str | int | JobId) or hasattr(jobs, "id"):
-        jobs = [jobs]
-    if not isinstance(jobs, Iterable) or isinstance(jobs, bytes | bytearray):
+        members: Iterable[object] = [jobs]
+    elif isinstance(jobs, Iterable) and not isinstance(jobs, bytes | bytearray):
+        members = jobs
+    else:
         raise InputError(f"not a job and not an id: {jobs!r}")
-    return tuple(str(JobId.parse(getattr(job, "id", job))) for job in jobs)
+    return tuple(str(JobId.parse(getattr(job, "id", job))) for job in members)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ import select
 import signal
 import threading
 import time
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, AnyStr, Generic, Self
 
 from ..errors import CommandTimeout, OpenSSHJobsError
 from ..openssh.locks import CallLock
@@ -16,8 +16,13 @@ from .result import NO_STATUS
 from .stdio import close_fd
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
+    from _typeshed import WriteableBuffer
+
     from .child import Running
     from .command_line import Marks
+    from .options import Command
     from .runner import Commands
 
 _CHUNK = 65536
@@ -62,12 +67,13 @@ class _MarkedReader(io.RawIOBase):
             self._ended = True
             self._ready += self._marks.rest()
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: WriteableBuffer) -> int:
         while not self._ready and not self._ended:
             self._fill()
         with self._lock:
-            count = min(len(buffer), len(self._ready))
-            buffer[:count] = self._ready[:count]
+            view = memoryview(buffer).cast("B")
+            count = min(len(view), len(self._ready))
+            view[:count] = self._ready[:count]
             del self._ready[:count]
         return count
 
@@ -90,7 +96,7 @@ class _MarkedReader(io.RawIOBase):
         super().close()
 
 
-class RemoteProcess:
+class RemoteProcess(Generic[AnyStr]):
     """A running command: ``stdin``, ``stdout`` and ``stderr`` are files, ``args`` what was asked.
 
     As with ``subprocess``, reading one pipe while the other fills can block both: ``communicate``
@@ -101,32 +107,32 @@ class RemoteProcess:
         self,
         commands: Commands,
         running: Running,
-        args: Any,
+        args: Command,
         *,
         text: bool,
         encoding: str,
         errors: str,
         with_stderr: bool,
     ) -> None:
-        self.args = args
-        self.host = commands.host
+        self.args: Command = args
+        self.host: str = commands.host
         self.returncode: int | None = None
-        self._commands = commands
-        self._text = (text, encoding, errors)
-        self._lock = CallLock("a wait for a command", self.host)
+        self._commands: Commands = commands
+        self._text: tuple[bool, str, str] = (text, encoding, errors)
+        self._lock: CallLock = CallLock("a wait for a command", self.host)
         self._ended_by: int | None = None
         self._helpers: list[threading.Thread] = []
-        self._results: dict[str, Any] = {}
+        self._results: dict[str, AnyStr] = {}
         self._err_raw = _MarkedReader(running.err, running.err_marks, running.early_err)
         self._out_raw = _MarkedReader(running.out, running.out_marks, running.early_out)
         self._in_raw: io.FileIO | None = None
-        self.stdin: IO[Any] | None = None
+        self.stdin: IO[AnyStr] | None = None
         if running.inp >= 0:
             os.set_blocking(running.inp, True)
             self._in_raw = io.FileIO(running.inp, "wb")
             self.stdin = self._wrap_writer(self._in_raw)
-        self.stdout: IO[Any] | None = self._wrap_reader(self._out_raw)
-        self.stderr: IO[Any] | None = self._wrap_reader(self._err_raw) if with_stderr else None
+        self.stdout: IO[AnyStr] | None = self._wrap_reader(self._out_raw)
+        self.stderr: IO[AnyStr] | None = self._wrap_reader(self._err_raw) if with_stderr else None
         # Whole from here on: an interruption before leaves the pipes to who began the command.
         self._running = running
         running.inp = running.out = running.err = -1
@@ -211,9 +217,12 @@ class RemoteProcess:
         if status is None:
             raise self._commands.no_status(running)
 
-    def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:
+    def communicate(
+        self, input: AnyStr | None = None, timeout: float | None = None
+    ) -> tuple[AnyStr, AnyStr | None]:
         """Send ``input``, read both streams to their ends and wait; returns (stdout, stderr).
 
+        ``stderr`` is ``None`` where it is no pipe of its own.
         After a ``CommandTimeout`` nothing is lost: call it again, without ``input``.
         """
         deadline = time.monotonic() + (_FOREVER if timeout is None else timeout)
@@ -224,18 +233,18 @@ class RemoteProcess:
             if helper.is_alive():
                 raise self._not_over(timeout)
         self.wait(None if timeout is None else max(0.0, deadline - time.monotonic()))
-        empty = "" if self._text[0] else b""
+        empty: Any = "" if self._text[0] else b""
         err = self._results.get("err", empty) if self.stderr is not None else None
         return self._results.get("out", empty), err
 
-    def _start_helpers(self, input: Any) -> None:
-        def read(name: str, stream: IO[Any]) -> None:
+    def _start_helpers(self, input: AnyStr | None) -> None:
+        def read(name: str, stream: IO[AnyStr]) -> None:
             try:
                 self._results[name] = stream.read()
             except (OSError, ValueError):
                 pass  # closed under us, after a timeout
 
-        def write(stream: IO[Any]) -> None:
+        def write(stream: IO[AnyStr]) -> None:
             try:
                 if input:
                     stream.write(input)
@@ -290,7 +299,7 @@ class RemoteProcess:
             self._close_quietly(stream)
 
     @staticmethod
-    def _close_quietly(stream: IO[Any] | io.RawIOBase | None) -> None:
+    def _close_quietly(stream: IO[str] | IO[bytes] | io.RawIOBase | None) -> None:
         if stream is not None:
             try:
                 stream.close()
@@ -310,10 +319,15 @@ class RemoteProcess:
         if getattr(self, "_running", None) is not None:
             self.close()
 
-    def __enter__(self) -> RemoteProcess:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         try:
             if kind is not None and self.returncode is None:
                 self.end()

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, AnyStr, Generic
 
 from ..errors import CommandFailed, OpenSSHJobsError
 from .quoting import describe, to_text
 
-AnyText = TypeVar("AnyText", str, bytes)
+if TYPE_CHECKING:
+    from .options import Command
 
 NO_STATUS = -1
 """``returncode`` of a command for which no exit status arrived."""
 
 
 @dataclass(frozen=True, slots=True)
-class CommandResult(Generic[AnyText]):
+class CommandResult(Generic[AnyStr]):
     """How a remote command ended; reads like ``subprocess.CompletedProcess``.
 
     ``returncode`` is the remote status (128+N after signal N, -1 where none arrived), ``elapsed``
     is in seconds, ``error`` is what ``run`` would have raised for this command of ``run_many``.
     """
 
-    args: Any
+    args: Command
     returncode: int
-    stdout: AnyText
-    stderr: AnyText
+    stdout: AnyStr
+    stderr: AnyStr
     host: str = ""
     elapsed: float = 0.0
     error: OpenSSHJobsError | None = None

@@ -8,7 +8,7 @@ import dataclasses
 import math
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..errors import CommandFailed, CommandTimeout, ConnectionLost, InvalidAnswer, OpenSSHJobsError
 from . import command_line, limits
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ..transport.base import Link
     from ..transport.sessions import Sessions
+    from .options import Command
 
 _LONGEST = 10**8
 
@@ -117,7 +118,7 @@ class Commands:
 
     def plan(
         self,
-        command: Any,
+        command: Command,
         *,
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
@@ -196,7 +197,7 @@ class Commands:
         timeout: float | None = None,
         on_stdout: Callable[[bytes], object] | None = None,
         on_stderr: Callable[[bytes], object] | None = None,
-        args: Any = None,
+        args: Command | None = None,
         again: bool = False,
         keep: bool = True,
         most: int | None = None,
@@ -250,7 +251,7 @@ class Commands:
             running.close()
 
     def _not_begun(
-        self, plan: Plan, late: StartTimeout, args: Any, timeout: float
+        self, plan: Plan, late: StartTimeout, args: Command, timeout: float
     ) -> CommandTimeout:
         return CommandTimeout(
             f"`{plan.what}` had not begun after {timeout:g} s: the login shell is still at its "
@@ -286,7 +287,7 @@ class Commands:
         return status
 
     def no_status(
-        self, running: Running, result: CommandResult[Any] | None = None
+        self, running: Running, result: CommandResult[bytes] | None = None
     ) -> OpenSSHJobsError:
         """Which of two things ended a session without a status: the link, or a kill there."""
         what = running.plan.what

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from ..errors import ConfigurationError
 
@@ -29,6 +29,21 @@ class TransferResult:
     bytes: int
     skipped: int
     elapsed: float
+
+
+class TransferOptions(TypedDict, total=False):
+    """The options of ``put`` and ``get`` beside ``method``; ``mark`` is not for callers outside."""
+
+    only: Sequence[str] | None
+    exclude: Sequence[str] | None
+    update: bool
+    merge: bool
+    resume: bool
+    verify: bool
+    preserve: bool
+    follow_symlinks: bool
+    progress: Progress | None
+    mark: bytes | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

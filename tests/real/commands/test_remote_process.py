@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from openssh_jobs import Connection
+from openssh_jobs.commands.command_line import Errors
 from openssh_jobs.errors import CommandFailed, CommandTimeout
 from tests.helpers import processes, until
 from tests.lab.site import Host
@@ -51,7 +52,7 @@ def test_bytes_where_no_text_is_wanted(connection: Connection) -> None:
     ("stderr", "expected"),
     [("pipe", ("out\n", "err\n")), ("stdout", ("out\nerr\n", None)), ("devnull", ("out\n", None))],
 )
-def test_where_stderr_goes(connection: Connection, stderr: str, expected: Any) -> None:
+def test_where_stderr_goes(connection: Connection, stderr: Errors, expected: Any) -> None:
     with connection.popen("echo out; echo err >&2; exit 255", stdin=None, stderr=stderr) as process:
         assert process.stdin is None
         assert process.communicate(timeout=20) == expected

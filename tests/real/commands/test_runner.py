@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from openssh_jobs import Connection
+from openssh_jobs.commands.command_line import Errors
 from openssh_jobs.errors import CommandFailed, CommandTimeout
 from tests.helpers import Backend, processes, run_client, start_client, until
 from tests.lab.site import Host
@@ -193,7 +194,7 @@ def test_every_byte_comes_through(connection: Connection) -> None:
 def test_a_number_is_no_input(connection: Connection) -> None:
     before = connection.stats().commands
     with pytest.raises(TypeError):
-        connection.run("cat", input=5)
+        connection.run("cat", input=5)  # type: ignore[call-overload]
     assert connection.stats().commands == before
 
 
@@ -317,7 +318,7 @@ def test_what_is_no_name_of_a_variable_is_refused(connection: Connection, name: 
 
 @pytest.mark.parametrize("stderr", ["pipe", "stdout", "devnull"])
 def test_a_directory_that_cannot_be_entered(
-    connection: Connection, host: Host, stderr: str
+    connection: Connection, host: Host, stderr: Errors
 ) -> None:
     closed = host.make_directory(f"closed-{os.getpid()}", 0o000)
     try:

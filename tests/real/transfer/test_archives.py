@@ -16,6 +16,7 @@ import pytest
 from openssh_jobs import Connection
 from openssh_jobs.errors import OpenSSHJobsError, TransferError
 from openssh_jobs.transfer import listing, parts, staging
+from openssh_jobs.transfer.options import TransferOptions
 from tests.helpers import tar_in
 from tests.lab.site import Host
 
@@ -151,7 +152,9 @@ def test_nothing_is_written_outside(
         for one, kind, value in ATTACKS[name]
     ]
     connection = hostile(archive(members))
-    options = {"exclude": ["nothing"], "only": ["good", "evil"]} if filtered else {}
+    options: TransferOptions = {}
+    if filtered:
+        options = {"exclude": ["nothing"], "only": ["good", "evil"]}
     with pytest.raises((TransferError, OSError)) as caught:
         connection.get(f"{top}/t", tmp_path / "in" / "t", method="tar", **options)
     assert str(caught.value)

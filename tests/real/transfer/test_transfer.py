@@ -183,13 +183,13 @@ def test_what_cannot_be_got_leaves_everything_as_it_was(
 
 def test_options_that_make_no_sense(connection: Connection, here: Path) -> None:
     (here / "f").write_bytes(b"x")
-    for wrong in ({"method": "ftp"}, {"method": ""}):
+    for wrong in ("ftp", ""):
         with pytest.raises(ConfigurationError):
-            connection.put(here / "f", "x", **wrong)
+            connection.put(here / "f", "x", method=wrong)
     with pytest.raises(TypeError, match="list of patterns"):
         connection.put(here, "x", only="*.log")
     with pytest.raises(TypeError):
-        connection.put(here / "f", "x", no_such_option=True)
+        connection.put(here / "f", "x", no_such_option=True)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="empty"):
         connection.put(here / "f", "")
     assert not connection.exists("x")

@@ -379,7 +379,7 @@ def test_what_cannot_be_asked_together(connection: Connection, here: Path, there
     with pytest.raises(ConfigurationError, match="stream"):
         connection.put(here / "t", f"{there}/t", method="sftp", resume=True)
     with pytest.raises(TypeError):
-        connection.put(here / "t", f"{there}/t", updates=True)
+        connection.put(here / "t", f"{there}/t", updates=True)  # type: ignore[call-arg]
     assert os.listdir(there) == []
 
 

@@ -32,7 +32,7 @@ def test_bad_input_goes_nowhere(cluster: Cluster) -> None:
     for call in (cluster.status, cluster.cancel, cluster.hold, cluster.release):
         for bad in ("", "*", [], None, ["1", "-u"], "1 2"):
             with pytest.raises(InputError):
-                call(bad)
+                call(bad)  # type: ignore[arg-type]
     with pytest.raises(InputError):
         cluster.wait("root")
     with pytest.raises(InputError):
@@ -40,7 +40,7 @@ def test_bad_input_goes_nowhere(cluster: Cluster) -> None:
     with pytest.raises(InputError):
         cluster.job("1", token="t")
     with pytest.raises(InputError, match="one job, not 2"):
-        cluster.job(["1", "2"])
+        cluster.job(["1", "2"])  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"no token .*in the journal"):
         cluster.job(token="nobodys")
     assert cluster.connection.stats().commands == 0

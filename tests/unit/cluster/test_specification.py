@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from openssh_jobs.cluster.journal import Row
-from openssh_jobs.cluster.specification import Specification, check_token, job_ids
+from openssh_jobs.cluster.specification import AnyJob, Specification, check_token, job_ids
 from openssh_jobs.errors import InputError
 
 ASKED: dict[str, Any] = dict.fromkeys(
@@ -44,7 +44,8 @@ def test_ids_of_jobs_in_all_ways() -> None:
 
     assert job_ids("5") == job_ids(5) == job_ids(["5"]) == ("5",)
     assert job_ids(Handle()) == ("9",)
-    assert job_ids(iter([Handle(), "12_4", 7])) == ("9", "12_4", "7")
+    several: list[AnyJob] = [Handle(), "12_4", 7]
+    assert job_ids(iter(several)) == ("9", "12_4", "7")
     assert job_ids(None) == job_ids([]) == ()
 
 
