@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from ..connection import Connection
     from ..openssh.destination import Target
     from ..openssh.identities import AgentAnswer, Certificate
-    from ..openssh.master import Link, Master
+    from ..openssh.master import Master
+    from ..openssh.mux_protocol import Link
 
 Level = Literal["ok", "warn", "FAIL"]
 _MANY_KEYS = 5

@@ -1,4 +1,4 @@
-"""One login: allowed by the record of logins, attended or not, and what came of it.
+"""One login: whether the record of logins allows it, the ``ssh`` that makes it, its result.
 
 Called under the route's lock only; ``Master`` is the one caller.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -19,17 +20,45 @@ from ..errors import (
     HostUnreachable,
     OpenSSHJobsError,
 )
-from . import identities, jump_hosts, process, runtime_directory, ssh_errors
+from . import identities, jump_hosts, process, runtime_directory, ssh_config, ssh_errors
 from .login_record import PER_HOUR, Keys, LoginRecord
 
-_PATIENCE = 10.0
-
 if TYPE_CHECKING:
-    from .master import Master
+    from .destination import Target
     from .prompts import Prompt, PromptKind, Responder, Talk
 
+_PATIENCE = 10.0
+_LOG_TAIL = 16384
 
-def record_of(path: str, master: Master) -> LoginRecord:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginRequest:
+    """Where to log in, and how.
+
+    ``responder`` answers questions; ``None`` for an unattended login.  ``connect_timeout`` in
+    seconds.  ``persist``: seconds for which the master stays without sessions, ``None`` for no
+    limit.  ``logins_per_hour``: ``None`` for the usual limit.
+    """
+
+    target: Target
+    resolved: ssh_config.Resolved
+    responder: Responder | None
+    connect_timeout: float
+    persist: int | None
+    logins_per_hour: int | None
+
+    @property
+    def attended(self) -> bool:
+        """Whether somebody answers questions."""
+        return self.responder is not None
+
+    @property
+    def ssh_timeout(self) -> float:
+        """Seconds after which ssh is ended, unless it waits for an answer."""
+        return self.connect_timeout * 2 + _PATIENCE
+
+
+def record_of(path: str, request: LoginRequest) -> LoginRecord:
     """The record of the route whose socket lies at ``path``, wherever it was written before."""
     name = os.path.basename(runtime_directory.places(path)[0])
     places = [os.path.dirname(path)]
@@ -38,39 +67,39 @@ def record_of(path: str, master: Master) -> LoginRecord:
             places.append(directory)
     return LoginRecord(
         [os.path.join(place, name + ".dials") for place in places],
-        host=master.target.host,
-        login=master.target.login_command(),
+        host=request.target.host,
+        login=request.target.login_command(),
     )
 
 
-def dial(master: Master, path: str, *, override: bool = False) -> str:
+def open_master(request: LoginRequest, path: str, *, override: bool = False) -> str:
     """Log in and leave a master behind ``path``; returns what ssh said.
 
-    ``override``: somebody wants it now, whatever was refused before and however often.  Raises
-    ``ConnectError`` and its kin.
+    ``override``: log in even if the record of logins forbids it.  Raises ``ConnectError`` and its
+    subclasses, ``ConfigurationError``.
     """
-    attended = master.responder is not None
-    record, before = record_of(path, master), _keys(master)
+    attended = request.attended
+    record, before = record_of(path, request), _keys(request)
     if not override:
         record.check(
             keys=before,
             attended=attended,
-            per_hour=PER_HOUR if master.dials_per_hour is None else master.dials_per_hour,
+            per_hour=PER_HOUR if request.logins_per_hour is None else request.logins_per_hour,
         )
     record.begin(attended=attended, override=override)
     asked: list[PromptKind] = []
     try:
-        if master.responder is None:
-            said = _unattended(master, path)
+        if request.responder is None:
+            said = _unattended(request, path)
         else:
-            said = _attended(master, path, master.responder, asked)
+            said = _attended(request, path, request.responder, asked)
     except BaseException as error:
         explained: BaseException = error
         if isinstance(error, AuthenticationFailed | AuthenticationNeeded):
-            explained = _explain(master, error, attended=attended)
+            explained = _explain(request, error, attended=attended)
         # What this login itself has changed (an accepted host key) is no change.
         try:
-            after = _keys(master)
+            after = _keys(request)
         except OpenSSHJobsError:
             after = before
         record.failed(explained, keys=after, attended=attended, asked=bool(asked))
@@ -78,77 +107,152 @@ def dial(master: Master, path: str, *, override: bool = False) -> str:
             raise
         raise explained from None
     answered = [str(one) for one in dict.fromkeys(asked) if one != "host_key"]
-    record.succeeded(answered=answered, keys=_keys(master))
+    record.succeeded(answered=answered, keys=_keys(request))
     return said
 
 
-def _keys(master: Master) -> Keys:
+def _keys(request: LoginRequest) -> Keys:
     """What the login depends on, as it is now: the jump hosts' too."""
-    hops = jump_hosts.hops(master.target, master.resolved)
-    return identities.fingerprint(master.resolved, *(hop.resolved for hop in hops))
+    hops = jump_hosts.hops(request.target, request.resolved)
+    return identities.fingerprint(request.resolved, *(hop.resolved for hop in hops))
 
 
-def _explain(master: Master, error: ConnectError, *, attended: bool) -> ConnectError:
+def _explain(request: LoginRequest, error: ConnectError, *, attended: bool) -> ConnectError:
     """The same error with what the keys here have to do with it."""
-    said, locked = identities.hints(master.resolved, datetime.now(UTC))
+    said, locked = identities.hints(request.resolved, datetime.now(UTC))
     cls, message, advice = type(error), error.message, error.advice
     if locked and not attended and cls is AuthenticationFailed:
         cls = AuthenticationNeeded
-        advice = f"Type `{master.target.login_command()}` once, or `ssh-add` with that key."
+        advice = f"Type `{request.target.login_command()}` once, or `ssh-add` with that key."
     if said:
         advice = " ".join([*said, advice or ""]).strip()
     return cls(message, host=error.host, advice=advice, stderr=error.stderr)
 
 
-def _too_long(master: Master, seconds: float, said: str) -> HostUnreachable:
+def _too_long(request: LoginRequest, seconds: float, said: str) -> HostUnreachable:
     return HostUnreachable(
         f"the login was not through after {seconds:.0f} s",
-        host=master.target.host,
+        host=request.target.host,
         stderr=said,
-        advice=f"See `ssh -v {master.target.host}`.",
+        advice=f"See `ssh -v {request.target.host}`.",
     )
 
 
 def _failure(
-    master: Master, said: str, inner: str, *, attended: bool, status: int | None = None
+    request: LoginRequest, said: str, inner: str, *, attended: bool, status: int | None = None
 ) -> OpenSSHJobsError:
     """The error behind ssh's own words; ``status`` is negative where a signal ended it."""
     if status is not None and (status < 0 or 128 < status < 160):  # the latter by way of a shell
         number = -status if status < 0 else status - 128
         return ConnectError(
             f"ssh was ended by signal {number} before the login was through",
-            host=master.target.host,
+            host=request.target.host,
             stderr="\n".join(ssh_errors.words_of(inner) + ssh_errors.words_of(said)),
-            advice=f"Type `{master.target.login_command()}` to log in now.",
+            advice=f"Type `{request.target.login_command()}` to log in now.",
         )
     return ssh_errors.connect_error(
         said,
-        host=master.target.host,
-        login=master.target.login_command(),
-        through_proxy=bool(master.resolved.get("proxyjump") or master.resolved.get("proxycommand")),
+        host=request.target.host,
+        login=request.target.login_command(),
+        through_proxy=bool(
+            request.resolved.get("proxyjump") or request.resolved.get("proxycommand")
+        ),
         attended=attended,
-        jump=_as_far_as_the_jump(master),
+        jump=_as_far_as_the_jump(request),
         inner=inner,
     )
 
 
-def _as_far_as_the_jump(master: Master) -> str:
+def _as_far_as_the_jump(request: LoginRequest) -> str:
     """The command that goes to the last jump host and no further; empty without a ProxyJump."""
-    *before, last = (master.resolved.get("proxyjump") or "").split(",")
+    *before, last = (request.resolved.get("proxyjump") or "").split(",")
     if not last:
         return ""
-    config = master.target.config_path
+    config = request.target.config_path
     way = ["-F", config] if config is not None else []
     return shlex.join(["ssh", *way, *(["-J", ",".join(before)] if before else []), last])
 
 
-# --------------------------------------------------------------------------- nobody is here
+# --------------------------------------------------------------------------- the command line
 
 
-def _unattended(master: Master, path: str) -> str:
-    _remove_words(path)
-    seconds = master.connect_timeout * 2 + _PATIENCE
-    argv = master.open_arguments(path)
+def open_arguments(request: LoginRequest, path: str) -> list[str]:
+    """The command line of the ``ssh`` that logs in and becomes the master behind ``path``.
+
+    It writes its messages to ``PATH.log``, the ssh to a jump host to ``PATH.jump``.
+    """
+    timeout = max(1, round(request.connect_timeout))
+    persist = "yes" if request.persist is None else str(request.persist)
+    argv = [ssh_config.find("ssh"), "-M", "-N", "-f", "-T", "-S", path.replace("%", "%%")]
+    argv += ["-E", path + ".log"]
+    if request.attended:
+        asking = ["BatchMode=no", "NumberOfPasswordPrompts=1"]
+    else:
+        asking = ["BatchMode=yes"]
+    # Whatever the configuration says of logs: the reason of a failure stands there (since 9.8
+    # a part of it only with VERBOSE), each message in its plain form.
+    speaking = ["LogLevel=VERBOSE"]
+    if ssh_config.ssh_version().has("log_verbose"):
+        speaking.append("LogVerbose=none")
+    # The limits: ssh_options may set others, a forgotten line of the configuration file
+    # (Debian: ServerAliveInterval 300 with BatchMode) may not.
+    limits = ["ServerAliveInterval=15", "ServerAliveCountMax=3", f"ConnectTimeout={timeout}"]
+    proxy = jump_hosts.proxy_command(
+        request.target,
+        request.resolved,
+        options=[*asking, *speaking, *limits],
+        log=path + ".jump",
+        stderr="/dev/tty" if request.attended else "/dev/null",
+    )
+    # The first value of an option wins: what the master depends on comes before the options of
+    # the caller, so that nothing can undo it...
+    fixed = [
+        f"ControlPersist={persist}",
+        "ClearAllForwardings=yes",
+        "ExitOnForwardFailure=no",
+        "RequestTTY=no",
+        "PermitLocalCommand=no",
+        "UpdateHostKeys=no",
+        *asking,
+        *speaking,
+    ]
+    if ssh_config.ssh_version().has("remote_command"):
+        fixed.append("RemoteCommand=none")
+    for option in fixed:
+        argv += ["-o", option]
+    if proxy is not None:
+        argv += ["-o", f"ProxyCommand={proxy}"]
+    argv += request.target.arguments(with_jump=proxy is None)
+    # ...and the limits after them.
+    for option in limits:
+        argv += ["-o", option]
+    return [*argv, "--", request.target.host]
+
+
+def read_log(path: str, suffix: str = ".log") -> str:
+    """The end of what the master, or (``.jump``) the ssh to a jump host, wrote to its log."""
+    try:
+        with open(path + suffix, "rb") as handle:
+            handle.seek(0, os.SEEK_END)
+            handle.seek(max(0, handle.tell() - _LOG_TAIL))
+            return handle.read(_LOG_TAIL).decode("utf-8", "replace").replace("\r", "")
+    except OSError:
+        return ""
+
+
+def _remove_logs(path: str) -> None:
+    for suffix in (".log", ".jump"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + suffix)
+
+
+# --------------------------------------------------------------------------- unattended
+
+
+def _unattended(request: LoginRequest, path: str) -> str:
+    _remove_logs(path)
+    seconds = request.ssh_timeout
+    argv = open_arguments(request, path)
     # No pipes: before 8.5 the master keeps its caller's stderr open for ever.  The banner comes
     # there, as long as the server likes, and what a jump host says.
     done = process.run(
@@ -160,13 +264,13 @@ def _unattended(master: Master, path: str) -> str:
         # there is a DISPLAY it would open a window that nobody sees (8.4; before: "false").
         env={"SSH_ASKPASS": "false", "SSH_ASKPASS_REQUIRE": "never"},
     )
-    said, inner = master.master_log(path), master.master_log(path, ".jump")
+    said, inner = read_log(path), read_log(path, ".jump")
     if done.timed_out:
-        raise _too_long(master, seconds, said)
+        raise _too_long(request, seconds, said)
     if done.returncode != 0 or ssh_errors.is_unshared(said):
         if done.returncode > 0 and not said and not inner:
             said = _early_words(argv)
-        raise _failure(master, said, inner, attended=False, status=done.returncode)
+        raise _failure(request, said, inner, attended=False, status=done.returncode)
     return said
 
 
@@ -178,30 +282,32 @@ def _early_words(argv: list[str]) -> str:
     return "\n".join(ssh_errors.words_of(done.stderr.decode("utf-8", "replace")))
 
 
-# --------------------------------------------------------------------------- somebody answers
+# --------------------------------------------------------------------------- with a responder
 
 
-def _attended(master: Master, path: str, responder: Responder, asked: list[PromptKind]) -> str:
+def _attended(
+    request: LoginRequest, path: str, responder: Responder, asked: list[PromptKind]
+) -> str:
     from . import prompts
 
-    _remove_words(path)
-    seconds = master.connect_timeout * 2 + _PATIENCE
+    _remove_logs(path)
+    seconds = request.ssh_timeout
     talk = prompts.log_in(
-        master.open_arguments(path, attended=True),
+        open_arguments(request, path),
         responder,
-        host=master.target.host,
+        host=request.target.host,
         timeout=seconds,
-        namesakes=lambda prompt: _namesakes(master, prompt),
+        namesakes=lambda prompt: _namesakes(request, prompt),
         logs=[path + ".log", path + ".jump"],
         asked=asked,
     )
     said, inner = talk.logged
     if talk.end == "timeout":
-        raise _too_long(master, seconds, talk.said)
+        raise _too_long(request, seconds, talk.said)
     if talk.end != "exited":
-        raise _broken_off(master, talk)
+        raise _broken_off(request, talk)
     if talk.status != 0 or ssh_errors.is_unshared(said):
-        error = _failure(master, said, inner, attended=True, status=talk.status)
+        error = _failure(request, said, inner, attended=True, status=talk.status)
         if isinstance(error, AuthenticationFailed) and asked:
             what = ", ".join(one.replace("_", " ") for one in dict.fromkeys(asked))
             error = AuthenticationFailed(
@@ -214,17 +320,17 @@ def _attended(master: Master, path: str, responder: Responder, asked: list[Promp
     return talk.said
 
 
-def _namesakes(master: Master, prompt: Prompt) -> int:
+def _namesakes(request: LoginRequest, prompt: Prompt) -> int:
     """How many hosts on the way may ask this very question."""
     if prompt.kind == "passphrase":
         # A key is asked for by each ssh that needs it, and its name is all that they say.
-        return 1 + len(jump_hosts.hops(master.target, master.resolved))
-    return max(1, jump_hosts.called(prompt.host, master.target, master.resolved))
+        return 1 + len(jump_hosts.hops(request.target, request.resolved))
+    return max(1, jump_hosts.called(prompt.host, request.target, request.resolved))
 
 
-def _broken_off(master: Master, talk: Talk) -> ConnectError:
+def _broken_off(request: LoginRequest, talk: Talk) -> ConnectError:
     """The error for a login that we ended in the middle."""
-    host, prompt = master.target.host, talk.prompt
+    host, prompt = request.target.host, talk.prompt
     asker = prompt.host if prompt and prompt.host != host else "it"
     kind = prompt.kind.replace("_", " ") if prompt else "answer"
     question = prompt.text.rpartition("\n")[2].strip() if prompt else ""
@@ -255,18 +361,12 @@ def _broken_off(master: Master, talk: Talk) -> ConnectError:
             f"the host key of {prompt.host} is not in known_hosts, and nobody accepted it",
             host=host,
             stderr=talk.said,
-            advice=f"Type `{master.target.login_command()}`, compare the fingerprint and accept "
+            advice=f"Type `{request.target.login_command()}`, compare the fingerprint and accept "
             "it.",
         )
     return AuthenticationNeeded(
         f"{asker} asks for a {kind} ({question}) and got no answer",
         host=host,
         stderr=talk.said,
-        advice=f"Type `{master.target.login_command()}` once.",
+        advice=f"Type `{request.target.login_command()}` once.",
     )
-
-
-def _remove_words(path: str) -> None:
-    for suffix in (".log", ".jump"):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path + suffix)

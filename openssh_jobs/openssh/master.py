@@ -10,14 +10,15 @@ import contextlib
 import logging
 import os
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import ConfigurationError, ConnectError, ConnectionLost, MasterRequired, Sent
-from . import jump_hosts, locks, mux_protocol, pid_file, runtime_directory, ssh_config
+from . import locks, mux_protocol, pid_file, runtime_directory, ssh_config
+from .mux_protocol import Link
 
 if TYPE_CHECKING:
     from .destination import Target
+    from .login import LoginRequest
     from .prompts import Responder
 
 log = logging.getLogger("openssh_jobs.master")
@@ -29,15 +30,6 @@ ALIVE_TIMEOUT = 5.0
 LOCK_SLACK = 30.0
 ANSWER_TIME = 600.0
 """Seconds for a person to answer what a login asks: the longest LoginGraceTime that is usual."""
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A live master: its socket, its process, and whether it is ours to end."""
-
-    path: str
-    pid: int
-    ours: bool
 
 
 class Master:
@@ -150,6 +142,19 @@ class Master:
         with self._locked(path, needs=self.login_time):
             return self._open_locked(path, override=override)
 
+    def login_request(self) -> LoginRequest:
+        """What a login of this route needs."""
+        from .login import LoginRequest
+
+        return LoginRequest(
+            target=self.target,
+            resolved=self.resolved,
+            responder=self.responder,
+            connect_timeout=self.connect_timeout,
+            persist=self.persist,
+            logins_per_hour=self.dials_per_hour,
+        )
+
     @property
     def login_time(self) -> float:
         """Seconds that a login may take: where somebody answers, what people and servers allow."""
@@ -195,7 +200,7 @@ class Master:
         # Most programs find the master that is there, and need none of this.
         from . import login, masters
 
-        said = login.dial(self, path, override=override)
+        said = login.open_master(self.login_request(), path, override=override)
         try:
             pid = mux_protocol.alive(path, timeout=ALIVE_TIMEOUT)
         except mux_protocol.MuxError as error:
@@ -241,64 +246,6 @@ class Master:
                 advice="Remove it.",
             ) from error
         return True
-
-    def open_arguments(self, path: str, *, attended: bool = False) -> list[str]:
-        """The command line of the one ``ssh`` that dials.  The first value of an option wins.
-
-        Its own words go to ``PATH.log``, those of the ssh to a jump host to ``PATH.jump``.
-        """
-        timeout = max(1, round(self.connect_timeout))
-        persist = "yes" if self.persist is None else str(self.persist)
-        argv = [ssh_config.find("ssh"), "-M", "-N", "-f", "-T", "-S", path.replace("%", "%%")]
-        argv += ["-E", path + ".log"]
-        asking = ["BatchMode=no", "NumberOfPasswordPrompts=1"] if attended else ["BatchMode=yes"]
-        # Whatever the configuration says of logs: the reason of a failure stands there (since 9.8
-        # a part of it only with VERBOSE), each message in its plain form.
-        speaking = ["LogLevel=VERBOSE"]
-        if ssh_config.ssh_version().has("log_verbose"):
-            speaking.append("LogVerbose=none")
-        # The limits: ssh_options may set others, a forgotten line of the configuration file
-        # (Debian: ServerAliveInterval 300 with BatchMode) may not.
-        limits = ["ServerAliveInterval=15", "ServerAliveCountMax=3", f"ConnectTimeout={timeout}"]
-        proxy = jump_hosts.proxy_command(
-            self.target,
-            self.resolved,
-            options=[*asking, *speaking, *limits],
-            log=path + ".jump",
-            stderr="/dev/tty" if attended else "/dev/null",
-        )
-        # The guard comes before what the caller wants, so that nothing can undo it...
-        guard = [
-            f"ControlPersist={persist}",
-            "ClearAllForwardings=yes",
-            "ExitOnForwardFailure=no",
-            "RequestTTY=no",
-            "PermitLocalCommand=no",
-            "UpdateHostKeys=no",
-            *asking,
-            *speaking,
-        ]
-        if ssh_config.ssh_version().has("remote_command"):
-            guard.append("RemoteCommand=none")
-        for option in guard:
-            argv += ["-o", option]
-        if proxy is not None:
-            argv += ["-o", f"ProxyCommand={proxy}"]
-        argv += self.target.arguments(with_jump=proxy is None)
-        # ...and the limits after it.
-        for option in limits:
-            argv += ["-o", option]
-        return [*argv, "--", self.target.host]
-
-    def master_log(self, path: str, suffix: str = ".log") -> str:
-        """The end of what the master, or (``.jump``) the ssh before it, wrote to its log."""
-        try:
-            with open(path + suffix, "rb") as handle:
-                handle.seek(0, os.SEEK_END)
-                handle.seek(max(0, handle.tell() - 16384))
-                return handle.read(16384).decode("utf-8", "replace").replace("\r", "")
-        except OSError:
-            return ""
 
     # ------------------------------------------------------------------ end
 
@@ -385,9 +332,9 @@ class Master:
 
     def lost(self, link: Link, what: str, *, sent: Sent = "maybe", why: str = "") -> ConnectionLost:
         """The error for a call during which the link died, with the master's last words."""
-        from . import ssh_errors
+        from . import login, ssh_errors
 
-        tail = ssh_errors.words_of(self.master_log(link.path)) if link.ours else []
+        tail = ssh_errors.words_of(login.read_log(link.path)) if link.ours else []
         words = [text for text in (why, tail[-1] if tail else "") if text]
         reason = f" ({'; '.join(words)})" if words else ""
         return ConnectionLost(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .destination import Target
-    from .master import Link
+    from .mux_protocol import Link
     from .ssh_config import Resolved
 
 _NAME = re.compile(r"[0-9a-f]{12}\+?\Z")

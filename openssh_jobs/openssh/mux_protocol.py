@@ -14,6 +14,7 @@ import select
 import socket
 import struct
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -43,6 +44,15 @@ _TTY_ALLOC_FAIL = 0x80000008
 
 FORWARD_LOCAL = 1
 FORWARD_REMOTE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A live master: the path of its socket, its pid, and whether this package may end it."""
+
+    path: str
+    pid: int
+    ours: bool
 
 
 class MuxError(Exception):
@@ -247,13 +257,13 @@ class MuxConnection:
 
 def _request(path: str, kind: int, body: bytes, *, timeout: float) -> Packet:
     deadline = time.monotonic() + timeout
-    link = MuxConnection(path, deadline=deadline)
+    connection = MuxConnection(path, deadline=deadline)
     try:
-        link.greet(deadline)
-        link.send(_packet(kind, body), deadline)
-        return link.read(deadline)
+        connection.greet(deadline)
+        connection.send(_packet(kind, body), deadline)
+        return connection.read(deadline)
     finally:
-        link.close()
+        connection.close()
 
 
 def _reason(packet: Packet) -> str:
@@ -289,21 +299,21 @@ def terminate(path: str, *, timeout: float) -> None:
 class MuxSession:
     """A session that the master opened for us: a command at work on the host."""
 
-    def __init__(self, link: MuxConnection) -> None:
-        self._link = link
+    def __init__(self, connection: MuxConnection) -> None:
+        self._connection = connection
         self._status: int | None = None
         self._over = False
 
     def fileno(self) -> int:
         """The control socket's descriptor."""
-        return self._link.fileno()
+        return self._connection.fileno()
 
     def wait(self, timeout: float) -> bool:
         """Wait for the end of the session, at most ``timeout`` seconds; false if it goes on."""
         deadline = time.monotonic() + timeout
         while not self._over:
             try:
-                packet = self._link.read(deadline)
+                packet = self._connection.read(deadline)
             except MuxTimeout:
                 return False
             except MuxError:
@@ -315,7 +325,7 @@ class MuxSession:
                 self._status = reader.uint32()
                 # The exit message can overtake the last bytes of output: the session is over
                 # when the master closes the control connection.
-                self._over = self._link.wait_closed(deadline)
+                self._over = self._connection.wait_closed(deadline)
                 if not self._over:
                     return False
         return True
@@ -328,7 +338,7 @@ class MuxSession:
     def close(self) -> None:
         """Let go of the session; the master closes its channel."""
         self._over = True
-        self._link.close()
+        self._connection.close()
 
     def abandon(self) -> None:
         """In a forked child: close our copy of the socket, which the master does not notice."""
@@ -357,18 +367,18 @@ def open_session(
     body += struct.pack(">I", 0xFFFFFFFF) + _string(b"") + _string(command)
     if len(body) > MAX_REQUEST_BYTES:
         raise ValueError(f"a request of {len(body)} bytes is too long for the master")
-    link = MuxConnection(path, deadline=deadline)
+    connection = MuxConnection(path, deadline=deadline)
     try:
         # All in one go saves a turn: the master reads the greeting, then the rest.
-        link.send(
+        connection.send(
             _packet(_HELLO, struct.pack(">I", VERSION)) + _packet(_NEW_SESSION, body), deadline
         )
-        link.read_greeting(deadline)
+        connection.read_greeting(deadline)
         for fd in fds:
-            link.send_fd(fd, deadline)
-        packet = link.read(deadline)
+            connection.send_fd(fd, deadline)
+        packet = connection.read(deadline)
         if packet.kind == _SESSION_OPENED:
-            return MuxSession(link)
+            return MuxSession(connection)
         if packet.kind in (_FAILURE, _PERMISSION_DENIED):
             reason = _reason(packet)
             # mux.c gives other reasons, too: "did not receive file descriptors".
@@ -376,7 +386,7 @@ def open_session(
             raise (MuxSessionRefused if by_peer else MuxRefused)(reason)
         raise MuxVersion(f"the master answered with message {packet.kind:#x}", sent="maybe")
     except BaseException:
-        link.close()
+        connection.close()
         raise
 
 

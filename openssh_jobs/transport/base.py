@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from ..openssh.master import Link as Link
+from ..openssh.mux_protocol import Link as Link
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

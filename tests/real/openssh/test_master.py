@@ -17,7 +17,7 @@ import pytest
 
 from openssh_jobs import Connection
 from openssh_jobs.errors import CommandTimeout, ConfigurationError, MasterRequired
-from openssh_jobs.openssh import guest
+from openssh_jobs.openssh import guest, login
 from openssh_jobs.testing.sshd import free_port
 from tests.helpers import processes, start_client, until
 from tests.lab.site import Host
@@ -410,7 +410,7 @@ def test_options_of_the_caller_beat_ours_but_for_the_guard(
 ) -> None:
     host = make_sshd()
     connection = connect(host, ssh_options={"ServerAliveInterval": "7", "LogLevel": "VERBOSE"})
-    argv = connection._master.open_arguments(str(cold / "y"))
+    argv = login.open_arguments(connection._master.login_request(), str(cold / "y"))
     done = subprocess.run([argv[0], "-G", *argv[1:]], capture_output=True, text=True, check=True)
     assert "serveraliveinterval 7\n" in done.stdout
     assert "serveralivecountmax 3\n" in done.stdout
