@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
     from ..connection import Connection
     from ..openssh.destination import Target
+    from ..openssh.guest import Program
     from ..openssh.identities import AgentAnswer, Certificate
     from ..openssh.master import Master
     from ..openssh.mux_protocol import Link
+    from ..openssh.process import Finished
 
 Level = Literal["ok", "warn", "FAIL"]
 _MANY_KEYS = 5
@@ -313,14 +315,13 @@ def _on_the_host(connection: Connection, link: Link) -> Iterator[Finding]:
     yield from _guarded("clock", lambda: _clock(connection))
 
 
-def _over_master(link: Link, program: str, words: list[str], data: bytes | None = None) -> Any:
+def _over_master(
+    link: Link, program: Program, words: list[str], data: bytes | None = None
+) -> Finished:
     """Run ``ssh`` or ``sftp`` over the master; it cannot log in itself."""
-    from ..openssh import process, ssh_config
+    from ..openssh import guest, process
 
-    arguments = ["-F", "none", "-o", "ControlMaster=no", "-o", "ProxyCommand=false"]
-    path = link.path.replace("%", "%%")
-    arguments += ["-o", "BatchMode=yes", "-o", f'ControlPath="{path}"']
-    return process.run([ssh_config.find(program), *arguments, *words], timeout=30, input=data)
+    return process.run([*guest.arguments(program, link.path), *words], timeout=30, input=data)
 
 
 def _shell(link: Link) -> Iterator[Finding]:
