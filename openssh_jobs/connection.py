@@ -9,7 +9,7 @@ from . import settings
 from .commands import limits
 from .errors import ConfigurationError, ConnectError
 from .host import Host, Liveness
-from .openssh.destination import Target
+from .openssh.destination import Destination
 from .openssh.master import Master
 from .transport.mux import MuxTransport
 from .transport.sessions import Sessions
@@ -85,7 +85,7 @@ class Connection(Host):
             start_timeout = settings.start_timeout(host) or limits.START
         if responder is not None and not callable(responder):
             raise ConfigurationError("responder must be callable", host=host)
-        target = Target(
+        destination = Destination(
             host=host,
             user=user,
             port=port,
@@ -96,7 +96,7 @@ class Connection(Host):
             forward_agent=forward_agent,
         )
         self._master = Master(
-            target,
+            destination,
             policy=master,
             persist=persist,
             connect_timeout=connect_timeout,
@@ -111,9 +111,10 @@ class Connection(Host):
     @property
     def name(self) -> str:
         """The host as the journal of jobs knows it: two users of one host are two."""
-        target = self._master.target
-        name = target.host if target.user is None else f"{target.user}@{target.host}"
-        return name if target.port is None else f"{name}:{target.port}"
+        destination = self._master.destination
+        user = f"{destination.user}@" if destination.user is not None else ""
+        port = f":{destination.port}" if destination.port is not None else ""
+        return f"{user}{destination.host}{port}"
 
     @property
     def logins(self) -> int:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import argparse
 
     from ..connection import Connection
-    from ..openssh.destination import Target
+    from ..openssh.destination import Destination
     from ..openssh.guest import Program
     from ..openssh.identities import AgentAnswer, Certificate
     from ..openssh.master import Master
@@ -113,9 +113,9 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
 
     try:
         yield _binary()
-        target = options.target(args, args.host)
-        master = Master(target)
-        yield _way(target, master)
+        destination = options.destination(args, args.host)
+        master = Master(destination)
+        yield _way(destination, master)
     except OpenSSHJobsError as error:
         yield of_error("configuration", error)
         return
@@ -159,12 +159,12 @@ def _binary() -> Finding:
     return ok("openssh", f"{version.text} at {ssh_config.find('ssh')}")
 
 
-def _way(target: Target, master: Master) -> Finding:
+def _way(destination: Destination, master: Master) -> Finding:
     from ..openssh import jump_hosts, masters
 
     resolved = master.resolved
-    text = f"{target.host} → {masters.route_text(resolved)}"
-    hops = jump_hosts.hops(target, resolved)
+    text = f"{destination.host} → {masters.route_text(resolved)}"
+    hops = jump_hosts.hops(destination, resolved)
     if hops:
         names = [f"{hop.name} ({masters.route_text(hop.resolved)})" for hop in hops]
         text += f", through {', then '.join(names)}"
@@ -207,7 +207,7 @@ def _keys(master: Master) -> Iterator[Finding]:
         yield warn(
             "keys",
             f"{', '.join(locked)} has a passphrase and is not in the agent",
-            f"Type `ssh-add {locked[0]}`, or answer in `{master.target.login_command()}`.",
+            f"Type `ssh-add {locked[0]}`, or answer in `{master.destination.login_command()}`.",
         )
 
 

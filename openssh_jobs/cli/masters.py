@@ -75,7 +75,7 @@ def _of_hosts(args: argparse.Namespace) -> list[MasterFacts]:
 
     found: list[MasterFacts] = []
     for host in args.hosts:
-        master = Master(options.target(args, host))
+        master = Master(options.destination(args, host))
         for path, ours in master.candidates():
             route = masters.route_text(master.resolved)
             facts = masters.facts(path, ours=ours, host=host, route=route)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..cluster.cluster import Cluster
     from ..connection import Connection
     from ..host import Host
-    from ..openssh.destination import Target
+    from ..openssh.destination import Destination
     from ..transfer.options import TransferResult
 
     Run = Callable[[argparse.Namespace, Output], int]
@@ -196,12 +196,12 @@ def cluster(args: argparse.Namespace) -> Cluster:
     return Cluster(connection(args), scheduler=args.scheduler, prologue=args.prologue)
 
 
-def target(args: argparse.Namespace, host: str) -> Target:
+def destination(args: argparse.Namespace, host: str) -> Destination:
     """A host with the ssh options of the command line."""
-    from ..openssh.destination import Target
+    from ..openssh.destination import Destination
 
     require_ssh(host)
-    return Target(host=host, **_ssh_arguments(args))
+    return Destination(host=host, **_ssh_arguments(args))
 
 
 def end_commands() -> None:

@@ -68,7 +68,7 @@ def check_user(user: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Destination:
     """A host as ssh will be asked for it.  ``host`` goes to ssh untouched.
 
     Raises ``ConfigurationError`` for names, keywords and values that cannot be meant.
@@ -144,13 +144,13 @@ class Target:
         return argv
 
     def shell_command(self, *between: str) -> str:
-        """The command a person would type for this target, for advice in errors."""
+        """The command a person would type for this destination, for advice in errors."""
         import shlex
 
         return shlex.join(["ssh", *self.arguments(), *between, self.host])
 
     def login_command(self) -> str:
-        """The command that logs in to this target with somebody to answer, for advice."""
+        """The command that logs in to this destination with somebody to answer, for advice."""
         import shlex
 
         way: list[str] = []

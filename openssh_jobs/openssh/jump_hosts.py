@@ -1,4 +1,4 @@
-"""The hosts on the way to a target, as ``ssh`` itself would resolve them.  LoginRecord nothing."""
+"""The jump hosts of a destination, as ``ssh`` itself resolves them.  Opens no connection."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ConfigurationError
 from . import ssh_config
-from .destination import Target
+from .destination import Destination
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,24 +28,24 @@ class Hop(NamedTuple):
     resolved: Resolved
 
 
-def hops(target: Target, resolved: Resolved) -> list[Hop]:
+def hops(destination: Destination, resolved: Resolved) -> list[Hop]:
     """The jump hosts, the first to be dialed first; empty where there are none.
 
     A ``ProxyCommand`` of the user's own is no jump host that could be named.  Raises
     ``ConfigurationError`` for names that cannot be meant, and ways that go round in circles.
     """
-    return _before(target, resolved, 0)
+    return _before(destination, resolved, 0)
 
 
-def _before(target: Target, resolved: Resolved, depth: int) -> list[Hop]:
+def _before(destination: Destination, resolved: Resolved, depth: int) -> list[Hop]:
     names = resolved.get("proxyjump")
     if names is None:
         return []
     if depth >= _DEEPEST:
-        raise ConfigurationError("the ProxyJump goes round in circles", host=target.host)
+        raise ConfigurationError("the ProxyJump goes round in circles", host=destination.host)
     found: list[Hop] = []
     for number, name in enumerate(names.split(",")):
-        hop = _target(name.strip(), target)
+        hop = _hop_destination(name.strip(), destination)
         its = ssh_config.resolve(hop)
         if number == 0:
             # ssh gives the others a -J of its own; only the first goes by its configuration.
@@ -54,11 +54,11 @@ def _before(target: Target, resolved: Resolved, depth: int) -> list[Hop]:
     return found
 
 
-def _target(name: str, behind: Target) -> Target:
+def _hop_destination(name: str, behind: Destination) -> Destination:
     found = _HOP.match(name)
     if found is None:
         raise ConfigurationError(f"{name!r} is no name of a jump host", host=behind.host)
-    return Target(
+    return Destination(
         host=found["host"].strip("[]"),
         user=found["user"] or None,
         port=int(found["port"]) if found["port"] else None,
@@ -68,7 +68,7 @@ def _target(name: str, behind: Target) -> Target:
 
 
 def proxy_command(
-    target: Target, resolved: Resolved, *, options: Sequence[str], log: str, stderr: str
+    destination: Destination, resolved: Resolved, *, options: Sequence[str], log: str, stderr: str
 ) -> str | None:
     """What ``ssh`` makes of a ProxyJump (ssh.c), with options for the ssh to each jump host too.
 
@@ -77,19 +77,25 @@ def proxy_command(
     the file ``log``, and the rest (banners) to ``stderr``.  ``None`` where there is no ProxyJump.
     """
     line = None
-    for hop in hops(target, resolved):
-        line = _through(hop.name, target, line, [*options], log=log, stderr=stderr)
+    for hop in hops(destination, resolved):
+        line = _through(hop.name, destination, line, [*options], log=log, stderr=stderr)
     return line
 
 
 def _through(
-    name: str, target: Target, before: str | None, options: list[str], *, log: str, stderr: str
+    name: str,
+    destination: Destination,
+    before: str | None,
+    options: list[str],
+    *,
+    log: str,
+    stderr: str,
 ) -> str:
     """The command that goes on from one jump host, reached by the command ``before``."""
-    hop = _target(name, target)
+    hop = _hop_destination(name, destination)
     argv = [ssh_config.find("ssh"), "-E", log]
-    if target.config_path is not None:
-        argv += ["-F", target.config_path]
+    if destination.config_path is not None:
+        argv += ["-F", destination.config_path]
     if hop.user:
         argv += ["-l", hop.user]
     if hop.port:
@@ -105,7 +111,10 @@ def _through(
     return f"/bin/sh -c {shlex.quote(redirected)}"
 
 
-def called(name: str, target: Target, resolved: Resolved) -> int:
-    """How many hosts on the way, the target too, have this name or address: they ask alike."""
-    everybody = [resolved, *(hop.resolved for hop in hops(target, resolved))]
-    return sum(name in (one.get("hostname"), one.get("hostkeyalias")) for one in everybody)
+def called(name: str, destination: Destination, resolved: Resolved) -> int:
+    """How many of the jump hosts and the destination have this name or address.
+
+    Their prompts look the same.
+    """
+    hosts = [resolved, *(hop.resolved for hop in hops(destination, resolved))]
+    return sum(name in (host.get("hostname"), host.get("hostkeyalias")) for host in hosts)

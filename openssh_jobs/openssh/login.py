@@ -24,7 +24,7 @@ from . import identities, jump_hosts, process, runtime_directory, ssh_config, ss
 from .login_record import PER_HOUR, Keys, LoginRecord
 
 if TYPE_CHECKING:
-    from .destination import Target
+    from .destination import Destination
     from .prompts import Prompt, PromptKind, Responder, Talk
 
 _PATIENCE = 10.0
@@ -40,7 +40,7 @@ class LoginRequest:
     limit.  ``logins_per_hour``: ``None`` for the usual limit.
     """
 
-    target: Target
+    destination: Destination
     resolved: ssh_config.Resolved
     responder: Responder | None
     connect_timeout: float
@@ -67,8 +67,8 @@ def record_of(path: str, request: LoginRequest) -> LoginRecord:
             places.append(directory)
     return LoginRecord(
         [os.path.join(place, name + ".dials") for place in places],
-        host=request.target.host,
-        login=request.target.login_command(),
+        host=request.destination.host,
+        login=request.destination.login_command(),
     )
 
 
@@ -113,7 +113,7 @@ def open_master(request: LoginRequest, path: str, *, override: bool = False) -> 
 
 def _keys(request: LoginRequest) -> Keys:
     """What the login depends on, as it is now: the jump hosts' too."""
-    hops = jump_hosts.hops(request.target, request.resolved)
+    hops = jump_hosts.hops(request.destination, request.resolved)
     return identities.fingerprint(request.resolved, *(hop.resolved for hop in hops))
 
 
@@ -123,7 +123,7 @@ def _explain(request: LoginRequest, error: ConnectError, *, attended: bool) -> C
     cls, message, advice = type(error), error.message, error.advice
     if locked and not attended and cls is AuthenticationFailed:
         cls = AuthenticationNeeded
-        advice = f"Type `{request.target.login_command()}` once, or `ssh-add` with that key."
+        advice = f"Type `{request.destination.login_command()}` once, or `ssh-add` with that key."
     if said:
         advice = " ".join([*said, advice or ""]).strip()
     return cls(message, host=error.host, advice=advice, stderr=error.stderr)
@@ -132,9 +132,9 @@ def _explain(request: LoginRequest, error: ConnectError, *, attended: bool) -> C
 def _too_long(request: LoginRequest, seconds: float, said: str) -> HostUnreachable:
     return HostUnreachable(
         f"the login was not through after {seconds:.0f} s",
-        host=request.target.host,
+        host=request.destination.host,
         stderr=said,
-        advice=f"See `ssh -v {request.target.host}`.",
+        advice=f"See `ssh -v {request.destination.host}`.",
     )
 
 
@@ -146,14 +146,14 @@ def _failure(
         number = -status if status < 0 else status - 128
         return ConnectError(
             f"ssh was ended by signal {number} before the login was through",
-            host=request.target.host,
+            host=request.destination.host,
             stderr="\n".join(ssh_errors.words_of(inner) + ssh_errors.words_of(said)),
-            advice=f"Type `{request.target.login_command()}` to log in now.",
+            advice=f"Type `{request.destination.login_command()}` to log in now.",
         )
     return ssh_errors.connect_error(
         said,
-        host=request.target.host,
-        login=request.target.login_command(),
+        host=request.destination.host,
+        login=request.destination.login_command(),
         through_proxy=bool(
             request.resolved.get("proxyjump") or request.resolved.get("proxycommand")
         ),
@@ -168,7 +168,7 @@ def _as_far_as_the_jump(request: LoginRequest) -> str:
     *before, last = (request.resolved.get("proxyjump") or "").split(",")
     if not last:
         return ""
-    config = request.target.config_path
+    config = request.destination.config_path
     way = ["-F", config] if config is not None else []
     return shlex.join(["ssh", *way, *(["-J", ",".join(before)] if before else []), last])
 
@@ -198,7 +198,7 @@ def open_arguments(request: LoginRequest, path: str) -> list[str]:
     # (Debian: ServerAliveInterval 300 with BatchMode) may not.
     limits = ["ServerAliveInterval=15", "ServerAliveCountMax=3", f"ConnectTimeout={timeout}"]
     proxy = jump_hosts.proxy_command(
-        request.target,
+        request.destination,
         request.resolved,
         options=[*asking, *speaking, *limits],
         log=path + ".jump",
@@ -222,11 +222,11 @@ def open_arguments(request: LoginRequest, path: str) -> list[str]:
         argv += ["-o", option]
     if proxy is not None:
         argv += ["-o", f"ProxyCommand={proxy}"]
-    argv += request.target.arguments(with_jump=proxy is None)
+    argv += request.destination.arguments(with_jump=proxy is None)
     # ...and the limits after them.
     for option in limits:
         argv += ["-o", option]
-    return [*argv, "--", request.target.host]
+    return [*argv, "--", request.destination.host]
 
 
 def read_log(path: str, suffix: str = ".log") -> str:
@@ -295,7 +295,7 @@ def _attended(
     talk = prompts.log_in(
         open_arguments(request, path),
         responder,
-        host=request.target.host,
+        host=request.destination.host,
         timeout=seconds,
         namesakes=lambda prompt: _namesakes(request, prompt),
         logs=[path + ".log", path + ".jump"],
@@ -324,13 +324,13 @@ def _namesakes(request: LoginRequest, prompt: Prompt) -> int:
     """How many hosts on the way may ask this very question."""
     if prompt.kind == "passphrase":
         # A key is asked for by each ssh that needs it, and its name is all that they say.
-        return 1 + len(jump_hosts.hops(request.target, request.resolved))
-    return max(1, jump_hosts.called(prompt.host, request.target, request.resolved))
+        return 1 + len(jump_hosts.hops(request.destination, request.resolved))
+    return max(1, jump_hosts.called(prompt.host, request.destination, request.resolved))
 
 
 def _broken_off(request: LoginRequest, talk: Talk) -> ConnectError:
     """The error for a login that we ended in the middle."""
-    host, prompt = request.target.host, talk.prompt
+    host, prompt = request.destination.host, talk.prompt
     asker = prompt.host if prompt and prompt.host != host else "it"
     kind = prompt.kind.replace("_", " ") if prompt else "answer"
     question = prompt.text.rpartition("\n")[2].strip() if prompt else ""
@@ -361,12 +361,12 @@ def _broken_off(request: LoginRequest, talk: Talk) -> ConnectError:
             f"the host key of {prompt.host} is not in known_hosts, and nobody accepted it",
             host=host,
             stderr=talk.said,
-            advice=f"Type `{request.target.login_command()}`, compare the fingerprint and accept "
-            "it.",
+            advice=f"Type `{request.destination.login_command()}`, compare the fingerprint and "
+            "accept it.",
         )
     return AuthenticationNeeded(
         f"{asker} asks for a {kind} ({question}) and got no answer",
         host=host,
         stderr=talk.said,
-        advice=f"Type `{request.target.login_command()}` once.",
+        advice=f"Type `{request.destination.login_command()}` once.",
     )

@@ -17,7 +17,7 @@ from . import locks, mux_protocol, pid_file, runtime_directory, ssh_config
 from .mux_protocol import Link
 
 if TYPE_CHECKING:
-    from .destination import Target
+    from .destination import Destination
     from .login import LoginRequest
     from .prompts import Responder
 
@@ -33,14 +33,14 @@ ANSWER_TIME = 600.0
 
 
 class Master:
-    """The way to one target: finds the live master of its route or opens one.
+    """The way to one destination: finds the live master of its route or opens one.
 
     Safe to share between threads and processes; opening is single-flight under a lock file.
     """
 
     def __init__(
         self,
-        target: Target,
+        destination: Destination,
         *,
         policy: Policy = "own",
         persist: int | None = 600,
@@ -54,7 +54,7 @@ class Master:
             raise ConfigurationError(f"persist={persist} is not a number of seconds from 1 on")
         if not connect_timeout > 0:
             raise ConfigurationError(f"connect_timeout={connect_timeout} is not positive")
-        self.target = target
+        self.destination = destination
         self.policy = policy
         self.persist = persist
         self.connect_timeout = connect_timeout
@@ -68,17 +68,17 @@ class Master:
 
     @property
     def resolved(self) -> ssh_config.Resolved:
-        """What ``ssh -G`` says of the target; asked once."""
+        """What ``ssh -G`` says of the destination; asked once."""
         if self._resolved is None:
             ssh_config.ssh_version()
-            self._resolved = ssh_config.resolve(self.target)
+            self._resolved = ssh_config.resolve(self.destination)
         return self._resolved
 
     @property
     def name(self) -> str:
         """The name of this route's socket."""
         if self._name is None:
-            self._name = runtime_directory.route_name(self.target, self.resolved)
+            self._name = runtime_directory.route_name(self.destination, self.resolved)
         return self._name
 
     def candidates(self) -> list[tuple[str, bool]]:
@@ -90,7 +90,7 @@ class Master:
                 there = [path for path in paths if os.path.lexists(path)]
                 problem = runtime_directory.problem_with(directory) if there else None
                 if problem:
-                    log.warning("%s: not used: %s %s", self.target.host, directory, problem)
+                    log.warning("%s: not used: %s %s", self.destination.host, directory, problem)
                 else:
                     found += [(path, True) for path in there]
         users = self.resolved.get("controlpath")
@@ -110,10 +110,10 @@ class Master:
                 continue
             except mux_protocol.MuxError as error:
                 if not ours:
-                    log.warning("%s: %s: %s", self.target.host, path, error)
+                    log.warning("%s: %s: %s", self.destination.host, path, error)
                     continue
                 raise ConnectError(
-                    f"the master behind {path} does not answer: {error}", host=self.target.host
+                    f"the master behind {path} does not answer: {error}", host=self.destination.host
                 ) from error
             return Link(path, pid, ours)
         return None
@@ -147,7 +147,7 @@ class Master:
         from .login import LoginRequest
 
         return LoginRequest(
-            target=self.target,
+            destination=self.destination,
             resolved=self.resolved,
             responder=self.responder,
             connect_timeout=self.connect_timeout,
@@ -170,14 +170,14 @@ class Master:
         """
         patience = self.connect_timeout * 2 + 10 + LOCK_SLACK
         lock = runtime_directory.lock_of(path)
-        return locks.locked(lock, host=self.target.host, timeout=patience, needs=needs)
+        return locks.locked(lock, host=self.destination.host, timeout=patience, needs=needs)
 
     def _required(self) -> MasterRequired:
         where = "that your ControlPath names " if self.policy == "user" else ""
         return MasterRequired(
             f'there is no live master {where}and master="{self.policy}" opens none',
-            host=self.target.host,
-            advice=f"Type `{self.target.shell_command('-M', '-f', '-N')}`"
+            host=self.destination.host,
+            advice=f"Type `{self.destination.shell_command('-M', '-f', '-N')}`"
             + (" with a ControlPath in your ssh configuration." if self.policy == "user" else "."),
         )
 
@@ -206,14 +206,14 @@ class Master:
         except mux_protocol.MuxError as error:
             raise ConnectError(
                 f"ssh logged in but left no master behind ({error})",
-                host=self.target.host,
+                host=self.destination.host,
                 stderr=said,
-                advice=f"See `ssh -v {self.target.host}`.",
+                advice=f"See `ssh -v {self.destination.host}`.",
             ) from error
         self.logins += 1
         pid_file.write(path, pid_file.identify(pid))
-        masters.write(path, self.target, self.resolved, persist=self.persist)
-        log.info("%s: opened master %d on %s", self.target.host, pid, path)
+        masters.write(path, self.destination, self.resolved, persist=self.persist)
+        log.info("%s: opened master %d on %s", self.destination.host, pid, path)
         return Link(path, pid, True)
 
     def _remove_dead(self, path: str, *, silent: bool) -> bool:
@@ -229,10 +229,10 @@ class Master:
             serves = pid_file.has_sessions(path)
             for_ever = serves is None and self.persist is None
             if silent or serves is False or for_ever:
-                log.warning("%s: ending master %d out of reach", self.target.host, before.pid)
+                log.warning("%s: ending master %d out of reach", self.destination.host, before.pid)
                 pid_file.end(before)
             else:
-                log.warning("%s: master %d has lost its socket", self.target.host, before.pid)
+                log.warning("%s: master %d has lost its socket", self.destination.host, before.pid)
                 return False
         pid_file.forget(path)
         try:
@@ -242,7 +242,7 @@ class Master:
         except OSError as error:
             raise ConfigurationError(
                 f"{path} is in the way of the master's socket: {error.strerror}",
-                host=self.target.host,
+                host=self.destination.host,
                 advice="Remove it.",
             ) from error
         return True
@@ -309,7 +309,7 @@ class Master:
             except mux_protocol.NoMaster:
                 pass
             except mux_protocol.MuxError as error:
-                log.warning("%s: the master took no stop request: %s", self.target.host, error)
+                log.warning("%s: the master took no stop request: %s", self.destination.host, error)
             # Whoever holds an idle session gives it back when somebody wants one.
             runtime_directory.wish(link.path)
         deadline = time.monotonic() + drain
@@ -338,5 +338,5 @@ class Master:
         words = [text for text in (why, tail[-1] if tail else "") if text]
         reason = f" ({'; '.join(words)})" if words else ""
         return ConnectionLost(
-            f"the connection was lost{reason}", host=self.target.host, command=what, sent=sent
+            f"the connection was lost{reason}", host=self.destination.host, command=what, sent=sent
         )

@@ -18,7 +18,7 @@ from . import mux_protocol, pid_file, runtime_directory
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .destination import Target
+    from .destination import Destination
     from .mux_protocol import Link
     from .ssh_config import Resolved
 
@@ -58,12 +58,12 @@ def route_text(resolved: Resolved) -> str:
     return f"{user}@{shown}:{port}"
 
 
-def write(path: str, target: Target, resolved: Resolved, *, persist: int | None) -> None:
+def write(path: str, destination: Destination, resolved: Resolved, *, persist: int | None) -> None:
     """Note beside a new master's socket whose it is; only people read it."""
     facts = {
-        "host": target.host,
+        "host": destination.host,
         "route": route_text(resolved),
-        "jump": target.jump or resolved.get("proxyjump") or "",
+        "jump": destination.jump or resolved.get("proxyjump") or "",
         "opened": time.time(),
         "persist": persist,
     }

@@ -16,7 +16,7 @@ from .. import permissions
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from .destination import Target
+    from .destination import Destination
     from .ssh_config import Resolved
 
 # The master binds PATH.<16 random characters> first and renames it (mux.c), so 17 bytes and the
@@ -113,7 +113,7 @@ _ROUTING = (
 )
 
 
-def route_name(target: Target, resolved: Resolved) -> str:
+def route_name(destination: Destination, resolved: Resolved) -> str:
     """12 hex digits over everything that decides where a login goes and as whom.
 
     Two aliases of one account by one way share a master; the ssh configuration file counts,
@@ -121,15 +121,15 @@ def route_name(target: Target, resolved: Resolved) -> str:
     """
     import hashlib  # here and in other places: not before it is needed
 
-    facts = [_NAME_FORMAT, target.config_path or "", target.jump or ""]
-    if target.forward_agent:
+    facts = [_NAME_FORMAT, destination.config_path or "", destination.jump or ""]
+    if destination.forward_agent:
         # A master that was opened without the agent cannot forward it later, and one that was
         # opened with it shows it to every later session.
         facts.append("ForwardAgent")
     facts += [
         f"{keyword} {value}" for keyword in _ROUTING for value in resolved.values.get(keyword, ())
     ]
-    facts += [f"{key}={value}" for key, value in sorted(target.ssh_options.items())]
+    facts += [f"{key}={value}" for key, value in sorted(destination.ssh_options.items())]
     return hashlib.sha256("\0".join(facts).encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 

@@ -12,7 +12,7 @@ from ..errors import ConfigurationError, UnsupportedOpenSSH
 from . import process
 
 if TYPE_CHECKING:
-    from .destination import Target
+    from .destination import Destination
 
 _VERSION = re.compile(
     r"OpenSSH_(?:for_(?P<windows>Windows)_)?(?P<major>\d{1,4})\.(?P<minor>\d{1,4})"
@@ -100,7 +100,7 @@ def ssh_version() -> SshVersion:
 
 
 class Resolved(NamedTuple):
-    """What ``ssh -G`` says about a target: keyword (lower case) to its values, in order."""
+    """What ``ssh -G`` says about a destination: keyword (lower case) to its values, in order."""
 
     values: dict[str, tuple[str, ...]]
 
@@ -122,24 +122,24 @@ def parse_resolved(text: str) -> Resolved:
     return Resolved({keyword: tuple(found) for keyword, found in values.items()})
 
 
-def resolve(target: Target, *, timeout: float = 30.0) -> Resolved:
-    """What the user's own configuration makes of a target (runs ``Match exec``, dials nothing).
+def resolve(destination: Destination, *, timeout: float = 30.0) -> Resolved:
+    """Resolve a destination with ``ssh -G``, which runs ``Match exec`` and opens no connection.
 
     Raises ``ConfigurationError`` with ssh's own words for a configuration it cannot read.
     """
-    argv = [find("ssh"), "-G", *target.arguments(), "--", target.host]
+    argv = [find("ssh"), "-G", *destination.arguments(), "--", destination.host]
     done = process.run(argv, timeout=timeout)
     said = done.stderr.decode("utf-8", "replace").replace("\r", "").strip()
     if done.timed_out:
         raise ConfigurationError(
             f"ssh did not resolve the name within {timeout:.0f} s",
-            host=target.host,
+            host=destination.host,
             advice="A `Match exec` of the ssh configuration may hang.",
         )
     if done.returncode != 0:
         raise ConfigurationError(
             f"ssh does not accept its configuration: {said or 'no reason given'}",
-            host=target.host,
-            advice=f"See what `ssh -G {target.host}` says.",
+            host=destination.host,
+            advice=f"See what `ssh -G {destination.host}` says.",
         )
     return parse_resolved(done.stdout.decode("utf-8", "surrogateescape"))

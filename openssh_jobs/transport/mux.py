@@ -63,12 +63,12 @@ class MuxTransport:
     @property
     def host(self) -> str:
         """The host as the user named it."""
-        return self.master.target.host
+        return self.master.destination.host
 
     @property
     def by_hand(self) -> str:
-        """The user's own ``ssh`` to the same target."""
-        return self.master.target.shell_command()
+        """The user's own ``ssh`` to the same destination."""
+        return self.master.destination.shell_command()
 
     def link(self) -> Link:
         """The live master of the route, or a new one (at most one login)."""

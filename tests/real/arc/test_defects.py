@@ -156,7 +156,7 @@ def test_09_a_hundred_clients_are_one_login(place: Place) -> None:
 @any_scheduler
 def test_10_the_key_is_for_logging_in_and_host_keys_are_checked(place: Place) -> None:
     place.entry["key"] = str(place.path / "key")
-    target = master_of(place.client()._connection).target
+    target = master_of(place.client()._connection).destination
     assert target.identity_file == place.entry["key"]
     place.entry["key"] = ""
     known = place.path / "nobody"

@@ -169,10 +169,10 @@ def test_clients_of_a_server_share_what_is_known() -> None:
 
 def test_keys_are_for_logging_in() -> None:
     """The private key was parsed as known_hosts; any host was trusted."""
-    target = master_of(SSHClient("server2")._connection).target
+    target = master_of(SSHClient("server2")._connection).destination
     assert (target.host, target.user, target.identity_file) == ("two.invalid", "me", "/k")
     assert "stricthostkeychecking" not in str(target.ssh_options).lower()
-    assert master_of(SSHClient("alias")._connection).target.identity_file is None
+    assert master_of(SSHClient("alias")._connection).destination.identity_file is None
 
 
 # -- settings -----------------------------------------------------------------------------------

@@ -193,7 +193,7 @@ def test_what_not_checking_host_keys_meant_is_said_once(caplog: pytest.LogCaptur
     targets: dict[str, Mapping[str, str]] = {}
     for server in ("lax", "lax", "strict"):
         arc.servers[server]["cpus"] = len(targets)  # not the shared connection again
-        targets[server] = master_of(SSHClient(server)._connection).target.ssh_options
+        targets[server] = master_of(SSHClient(server)._connection).destination.ssh_options
     assert targets["lax"] == {}, "it is checked as the ssh configuration says"
     assert targets["strict"] == {"StrictHostKeyChecking": "yes", "ConnectTimeout": "3"}
     assert caplog.text.count("strict_host_key_checking is False") == 1

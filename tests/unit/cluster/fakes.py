@@ -167,7 +167,7 @@ class LocalHost:
         self.failing: dict[str, Exception] = {}
         self.scripts: list[bytes] = []
         self.internal = SimpleNamespace(
-            target=SimpleNamespace(host=self.host, user=None, port=None),
+            destination=SimpleNamespace(host=self.host, user=None, port=None),
             absolute=self._absolute,
             call=self._call,
             run_once=self._run_once,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from openssh_jobs import Connection
 from openssh_jobs.errors import ConfigurationError
 from openssh_jobs.openssh import jump_hosts, ssh_config
-from openssh_jobs.openssh.destination import Target
+from openssh_jobs.openssh.destination import Destination
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from openssh_jobs.openssh.destination import Target
              "ssh://DOMAIN\\alice@hpc:22", "d\\a@b@hpc", "a+b@hpc", "~a@hpc", "hpc.", "a#b"]
 )  # fmt: skip
 def test_what_ssh_takes_goes_to_it_untouched(host: str) -> None:
-    assert shlex.split(Target(host=host).shell_command()) == ["ssh", host]
+    assert shlex.split(Destination(host=host).shell_command()) == ["ssh", host]
     assert Connection(host).host == host
 
 
@@ -43,10 +43,10 @@ def test_what_is_no_host_is_refused(host: str) -> None:
 
 
 def test_a_user_of_a_domain_is_what_ssh_makes_of_it() -> None:
-    target = Target(host="DOMAIN\\alice@hpc", ssh_config="none", jump="OTHER\\bob@gate")
-    found = ssh_config.resolve(target)
+    destination = Destination(host="DOMAIN\\alice@hpc", ssh_config="none", jump="OTHER\\bob@gate")
+    found = ssh_config.resolve(destination)
     assert (found.get("user"), found.get("hostname")) == ("DOMAIN\\alice", "hpc")
-    (hop,) = jump_hosts.hops(target, found)
+    (hop,) = jump_hosts.hops(destination, found)
     assert (hop.resolved.get("user"), hop.resolved.get("hostname")) == ("OTHER\\bob", "gate")
 
 
@@ -93,18 +93,18 @@ def test_options_that_cannot_be_meant(options: dict[str, Any]) -> None:
 def test_no_text_becomes_an_option(text: str) -> None:
     """Whatever is taken for a host or a user, ssh reads it as one word after the dashes."""
     try:
-        target = Target(host=text, user=text)
+        destination = Destination(host=text, user=text)
     except ConfigurationError:
         return
     assert not text.startswith("-")
     assert not set(text) & set(" \t\n\0'\"`$;|&<>")
-    assert target.arguments()[-1] == f"User={text}"
+    assert destination.arguments()[-1] == f"User={text}"
 
 
 def test_every_option_reaches_ssh(tmp_path: Path) -> None:
     config = tmp_path / "my config"
     config.write_text("Host hpc\n    Compression yes\n")
-    target = Target(
+    destination = Destination(
         host="hpc",
         user="alice",
         port=2222,
@@ -115,7 +115,7 @@ def test_every_option_reaches_ssh(tmp_path: Path) -> None:
         forward_agent=True,
     )
     done = subprocess.run(
-        ["ssh", "-G", *target.arguments(), "--", target.host],
+        ["ssh", "-G", *destination.arguments(), "--", destination.host],
         capture_output=True,
         text=True,
         timeout=20,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from openssh_jobs import errors
 from openssh_jobs.openssh import identities
-from openssh_jobs.openssh.destination import Target
+from openssh_jobs.openssh.destination import Destination
 from openssh_jobs.openssh.jump_hosts import called, hops, proxy_command
 from openssh_jobs.openssh.login_record import Keys, LoginRecord
 from openssh_jobs.openssh.ssh_config import Resolved, parse_resolved
@@ -173,11 +173,11 @@ def test_the_way_is_what_ssh_makes_of_it(tmp_path: Path) -> None:
         "Host round\n    ProxyJump round2\nHost round2\n    ProxyJump round\n"
     )
 
-    def way(alias: str) -> tuple[Target, Resolved]:
-        target = Target(host=alias, ssh_config=str(config))
-        argv = ["ssh", "-G", *target.arguments(), "--", alias]
+    def way(alias: str) -> tuple[Destination, Resolved]:
+        destination = Destination(host=alias, ssh_config=str(config))
+        argv = ["ssh", "-G", *destination.arguments(), "--", alias]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=True)
-        return target, parse_resolved(done.stdout)
+        return destination, parse_resolved(done.stdout)
 
     found = [(hop.name, hop.resolved.get("hostname")) for hop in hops(*way("here"))]
     assert found == [("outer", "10.0.0.1"), ("inner", "10.0.0.2")]
@@ -206,7 +206,7 @@ def test_the_way_is_what_ssh_makes_of_it(tmp_path: Path) -> None:
 def test_the_ssh_to_a_jump_host_is_started_as_ssh_would(jump: str, words: list[str]) -> None:
     resolved = Resolved({"proxyjump": (jump,)})
     line = proxy_command(
-        Target(host="h", ssh_config="none"),
+        Destination(host="h", ssh_config="none"),
         resolved,
         options=["BatchMode=yes"],
         log="/x y/log",
@@ -228,9 +228,9 @@ def test_each_of_several_jump_hosts_gets_the_options(tmp_path: Path) -> None:
     """Four of them, by the shells that would run it: what is quoted four times arrives."""
     config = tmp_path / "config"
     config.write_text("Host a\n    ProxyJump first@first:2201\n")
-    target = Target(host="h", ssh_config=str(config))
+    destination = Destination(host="h", ssh_config=str(config))
     resolved = Resolved({"proxyjump": ("a,bob@b,c",)})
-    line = proxy_command(target, resolved, options=["X=%d"], log="/l%g", stderr="/r")
+    line = proxy_command(destination, resolved, options=["X=%d"], log="/l%g", stderr="/r")
     found = []
     while line is not None:
         # As ssh expands it before a shell gets it.
@@ -253,8 +253,8 @@ def test_without_a_jump_host_there_is_no_proxy() -> None:
     ]
     for values in cases:
         resolved = Resolved(values)
-        target = Target(host="h")
-        assert proxy_command(target, resolved, options=[], log="x", stderr="x") is None
+        destination = Destination(host="h")
+        assert proxy_command(destination, resolved, options=[], log="x", stderr="x") is None
 
 
 # -- the record ---------------------------------------------------------------------------------

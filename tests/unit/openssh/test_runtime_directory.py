@@ -11,7 +11,7 @@ import pytest
 
 from openssh_jobs.errors import ConfigurationError
 from openssh_jobs.openssh import pid_file, runtime_directory, ssh_config
-from openssh_jobs.openssh.destination import Target
+from openssh_jobs.openssh.destination import Destination
 from tests.helpers import until
 
 
@@ -85,8 +85,8 @@ def test_every_directory_is_looked_at(base: Path, monkeypatch: pytest.MonkeyPatc
 def name(config: str, base: Path, **options: object) -> str:
     path = base / "config"
     path.write_text(config)
-    target = Target(host="hpc", **{"ssh_config": str(path), **options})  # type: ignore[arg-type]
-    return runtime_directory.route_name(target, ssh_config.resolve(target))
+    destination = Destination(host="hpc", **{"ssh_config": str(path), **options})  # type: ignore[arg-type]
+    return runtime_directory.route_name(destination, ssh_config.resolve(destination))
 
 
 def test_a_name_stands_for_a_route(base: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from openssh_jobs.commands import host_tools as remote
 from openssh_jobs.errors import ConfigurationError, UnsupportedOpenSSH
 from openssh_jobs.openssh import ssh_config
-from openssh_jobs.openssh.destination import Target
+from openssh_jobs.openssh.destination import Destination
 
 VERSIONS = {
     "OpenSSH_7.4p1, OpenSSL 1.0.2k-fips  26 Jan 2017": (7, 4),
@@ -84,7 +84,7 @@ def test_the_configuration_is_asked_not_read(tmp_path: Path) -> None:
         f"Include {tmp_path}/more\nHost *\n    User alice\n    IdentityFile ~/a\n"
         '    IdentityFile "~/b c"\n    ControlPath none\n'
     )
-    found = ssh_config.resolve(Target(host="inner", ssh_config=str(config), port=2222))
+    found = ssh_config.resolve(Destination(host="inner", ssh_config=str(config), port=2222))
     assert found.get("hostname") == "10.0.0.7"
     assert (found.get("user"), found.get("port"), found.get("proxyjump")) == (
         "alice", "2222", "gate",
@@ -98,7 +98,7 @@ def test_a_configuration_that_hangs_is_named(tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text('Match exec "sleep 30"\n    User x\n')
     with pytest.raises(ConfigurationError, match="Match exec"):
-        ssh_config.resolve(Target(host="h", ssh_config=str(config)), timeout=0.3)
+        ssh_config.resolve(Destination(host="h", ssh_config=str(config)), timeout=0.3)
 
 
 @given(st.text(max_size=200))
