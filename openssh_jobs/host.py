@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
-from .commands.control_shell import Answer, ControlShell
+from .commands.control_shell import ControlShell, ShellAnswer
 from .commands.result import CommandResult
 from .commands.runner import Commands, Scope
 from .commands.stdio import line_splitter
@@ -73,7 +73,7 @@ class Internal:
         """A path on the host as its programs see it; at most the round trip of ``features``."""
         return self._host._files.absolute(path)
 
-    def call(self, script: bytes, *, again: bool = False) -> Answer:
+    def call(self, script: bytes, *, again: bool = False) -> ShellAnswer:
         """Run a short script on the held shell: one round trip.
 
         ``again``: it may be run a second time where the link was lost before its answer came.

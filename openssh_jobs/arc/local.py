@@ -90,7 +90,7 @@ def execute_command(
     try:
         done = process.run(argv, timeout=timeout)
     except OSError as error:
-        done = process.Finished(127, b"", os.fsencode(str(error)))
+        done = process.FinishedProcess(127, b"", os.fsencode(str(error)))
     if done.timed_out:
         raise TimeoutError(f"{text!r} has not ended within {timeout} seconds")
     code = done.returncode

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..openssh.identities import AgentAnswer, Certificate
     from ..openssh.master import Master
     from ..openssh.mux_protocol import Link
-    from ..openssh.process import Finished
+    from ..openssh.process import FinishedProcess
 
 Level = Literal["ok", "warn", "FAIL"]
 _MANY_KEYS = 5
@@ -317,7 +317,7 @@ def _on_the_host(connection: Connection, link: Link) -> Iterator[Finding]:
 
 def _over_master(
     link: Link, program: Program, words: list[str], data: bytes | None = None
-) -> Finished:
+) -> FinishedProcess:
     """Run ``ssh`` or ``sftp`` over the master; it cannot log in itself."""
     from ..openssh import guest, process
 

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..files import host_names
 from ..files.private_directory import PRIVATE
 from ..jobs import CancelOutcome, JobState, JobStatus
-from .output import Output
+from .output import JobOutput
 
 if TYPE_CHECKING:
     from ..transfer.options import TransferOptions, TransferResult
@@ -134,7 +134,7 @@ class Job:
 
     # ------------------------------------------------------------------ output
 
-    def _output(self, stream: str) -> Output:
+    def _output(self, stream: str) -> JobOutput:
         if stream not in ("stdout", "stderr"):
             raise InputError(f"{stream!r} is neither stdout nor stderr")
         key = f"{stream}_path"
@@ -158,7 +158,7 @@ class Job:
             raise self._no_path(stream, given)
         if not path.startswith("/") and self.directory:
             path = posixpath.join(self.directory, path)
-        return Output(
+        return JobOutput(
             client=self._jobs.client,
             files=self._jobs.files,
             job_id=self.id,

@@ -1,4 +1,4 @@
-"""``Output``: what a job prints, read from its file on the host piece by piece."""
+"""``JobOutput``: what a job prints, read from its file on the host piece by piece."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
+class JobOutput:
     """One output stream of a job: ``path`` on the host, or, where that is a directory, the first
     of ``names`` in it.
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _CHUNK = 65536
 
 
-class Answer(NamedTuple):
+class ShellAnswer(NamedTuple):
     """What a control command answered: exit status, stdout, stderr."""
 
     status: int
@@ -121,7 +121,7 @@ class _Shell:
         status = self.session.status
         return "ended" if status is None else f"ended with status {status}"
 
-    def call(self, script: bytes, deadline: float, most: int) -> Answer:
+    def call(self, script: bytes, deadline: float, most: int) -> ShellAnswer:
         """One framed command; ``TimeoutError`` at the deadline, ``_Ended`` at the end.
 
         Raises ``InvalidAnswer`` where more than ``most`` bytes come, or no status in the frame.
@@ -146,13 +146,13 @@ class _Shell:
                 raise InvalidAnswer(f"the host answered with more than {most} bytes")
             self._read(deadline)
 
-    def _answer(self, head: bytes, end_out: int, length: int) -> Answer:
+    def _answer(self, head: bytes, end_out: int, length: int) -> ShellAnswer:
         out, err = self._out, self._err
         status = bytes(out[end_out + length : -1])
         begin_out, begin_err = out.find(head), err.find(head)
         if not (status.isdigit() and len(status) <= 3) or begin_out < 0 or begin_err < 0:
             raise InvalidAnswer("the host answered without the frame that was asked for")
-        answer = Answer(
+        answer = ShellAnswer(
             int(status),
             bytes(out[begin_out + len(head) : end_out]),
             bytes(err[begin_err + len(head) : -length - 2]),
@@ -274,7 +274,7 @@ class ControlShell:
         timeout: float = limits.CALL,
         again: bool = False,
         most: int = limits.ANSWER,
-    ) -> Answer:
+    ) -> ShellAnswer:
         """Run a short POSIX script and return its answer; one round trip.
 
         ``again=True`` says that running it twice does no harm: it is then repeated once where
@@ -291,8 +291,10 @@ class ControlShell:
         finally:
             self._session.lock.release()
 
-    def _call(self, script: bytes, what: str, timeout: float, again: bool, most: int) -> Answer:
-        def work(shell: _Shell) -> Answer:
+    def _call(
+        self, script: bytes, what: str, timeout: float, again: bool, most: int
+    ) -> ShellAnswer:
+        def work(shell: _Shell) -> ShellAnswer:
             chores = self._chores[:]
             began = time.monotonic()
             try:
@@ -327,7 +329,7 @@ class ControlShell:
         """Run a script before the next command: what could not be cleaned up without a link."""
         self._chores.append(script)
 
-    def call_if_free(self, script: bytes, *, timeout: float) -> Answer | None:
+    def call_if_free(self, script: bytes, *, timeout: float) -> ShellAnswer | None:
         """As ``call``, but ``None`` where no shell is held, or another call is using it."""
         lock = self._session.lock
         if lock.is_mine or not lock.acquire(blocking=False):

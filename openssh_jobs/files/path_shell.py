@@ -18,7 +18,7 @@ from .stat import FileStat, parse_stat
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..commands.control_shell import Answer, ControlShell
+    from ..commands.control_shell import ControlShell, ShellAnswer
     from ..errors import RemoteOSError
 
 SCRIPTS = "files/remote_files"
@@ -70,7 +70,7 @@ class PathShell:
 
     def ask(
         self, script: bytes, path: str | bytes, *, again: bool = True, most: int = limits.ANSWER
-    ) -> Answer:
+    ) -> ShellAnswer:
         """Run a script about a path; any status but 0 raises the error of that path."""
         answer = self._shell.call(script, again=again, most=most)
         if answer.status != 0:
@@ -97,7 +97,7 @@ class PathShell:
             raise self.failed(answer.status, answer.stderr, path)
         self.check_done(call, target, answer)
 
-    def check_done(self, call: str, path: str | bytes, answer: Answer) -> None:
+    def check_done(self, call: str, path: str | bytes, answer: ShellAnswer) -> None:
         """Raise ``InvalidAnswer`` unless the answer ends as that of a script with ``echo done``."""
         if not answer.stdout.endswith(_DONE):
             raise self.invalid(call, path, answer.stdout)

@@ -27,7 +27,7 @@ Child = subprocess.Popen[bytes]
 Stream = int | IO[bytes] | None
 
 
-class Finished(NamedTuple):
+class FinishedProcess(NamedTuple):
     """How a local process ended: ``returncode`` is ``-N`` after signal N, as in ``subprocess``."""
 
     returncode: int
@@ -152,7 +152,7 @@ def run(
     cwd: StrOrBytesPath | None = None,
     stdout: Stream = PIPE,
     stderr: Stream = PIPE,
-) -> Finished:
+) -> FinishedProcess:
     """Run a process to its end, at most ``timeout`` seconds; ``timed_out`` says if that was cut.
 
     ``None`` is for calculations of the user, whose length is not ours to limit.
@@ -176,11 +176,11 @@ def run(
                     pipe.close()
                 except OSError:
                     pass
-        return Finished(code, cut.output or b"", cut.stderr or b"", True)
+        return FinishedProcess(code, cut.output or b"", cut.stderr or b"", True)
     except BaseException:
         end(child, grace=0.2)
         raise
-    return Finished(child.returncode, out or b"", err or b"")
+    return FinishedProcess(child.returncode, out or b"", err or b"")
 
 
 def is_stopped(pid: int) -> bool:

@@ -196,10 +196,10 @@ class LocalHost:
     def _absolute(self, path: str) -> str:
         return str(self.home / path.removeprefix("~").lstrip("/")) if path[:1] != "/" else path
 
-    def _call(self, script: bytes, *, again: bool = False) -> control_shell.Answer:
+    def _call(self, script: bytes, *, again: bool = False) -> control_shell.ShellAnswer:
         self._use("call")
         done = self._sh(script)
-        return control_shell.Answer(done.returncode, done.stdout, done.stderr)
+        return control_shell.ShellAnswer(done.returncode, done.stdout, done.stderr)
 
     def _run_once(self, script: bytes, **_: object) -> CommandResult[str]:
         self._use("run_once")
@@ -259,7 +259,7 @@ class Bench:
         )
 
 
-def run_shell(script: str | bytes, home: Path) -> control_shell.Answer:
+def run_shell(script: str | bytes, home: Path) -> control_shell.ShellAnswer:
     """The answer of this machine's /bin/sh."""
-    call: Callable[[bytes], control_shell.Answer] = LocalHost(home).internal.call
+    call: Callable[[bytes], control_shell.ShellAnswer] = LocalHost(home).internal.call
     return call(to_bytes(script))
