@@ -1,4 +1,4 @@
-"""Objects that begin anew in a forked child.
+"""Objects that are reset in a forked child.
 
 A lock that another thread held when the process forked stays locked in the child for ever.
 """
@@ -14,7 +14,7 @@ log = logging.getLogger("openssh_jobs.sessions")
 
 
 class Renewed(Protocol):
-    """What can be made fit for use in a child."""
+    """An object that can reset its locks in a forked child."""
 
     def _after_fork(self) -> None: ...
 
@@ -22,16 +22,16 @@ class Renewed(Protocol):
 _alive: weakref.WeakSet[Renewed] = weakref.WeakSet()
 
 
-def renew(one: Renewed) -> None:
-    """From now on call ``_after_fork`` of this object in every forked child, while it lives."""
-    _alive.add(one)
+def renew(resource: Renewed) -> None:
+    """Call ``_after_fork`` of ``resource`` in every forked child, as long as it exists."""
+    _alive.add(resource)
 
 
 def _in_child() -> None:
-    for one in list(_alive):
+    for resource in list(_alive):
         try:
-            one._after_fork()
-        except Exception as error:  # noqa: BLE001 - the others have locks of the parent's, too
+            resource._after_fork()
+        except Exception as error:  # noqa: BLE001 - the others need their reset too
             log.debug("after a fork: %r", error)
 
 

@@ -1,4 +1,4 @@
-"""Whom to call and how: one host as a user names it, with the options given beside it."""
+"""``Destination``: a host as the user names it, with the ssh options given for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BAD_BEFORE_AT = re.compile(r"[\s\x00-\x1f\x7f'`\"$;&<>|(){}]|\\\Z")
 _BAD_IN_USER = re.compile(r"[\s\x00-\x1f\x7f'`\";&<>|(){}]|\\\Z")
 _KEYWORD = re.compile(r"[A-Za-z][A-Za-z0-9]*\Z")
 
-# What the master itself needs set its own way; another value would break the guard.
+# Options that the master sets; another value would break it.
 _OURS = {
     "controlmaster": "the master= argument",
     "controlpath": "the master= argument",
@@ -36,11 +36,11 @@ _OURS = {
 
 def _no_control(value: str, what: str) -> None:
     if re.search(r"[\x00-\x1f\x7f]", value):
-        raise ConfigurationError(f"{what} holds a control character: {value!r}")
+        raise ConfigurationError(f"{what} contains a control character: {value!r}")
 
 
 def check_host(host: str) -> None:
-    """Refuse, before anything is started, a host name that ssh could take for something else."""
+    """Raise ``ConfigurationError`` for a host name that ssh could take for something else."""
     if not host:
         raise ConfigurationError("the host name is empty")
     if host.startswith("-"):
@@ -48,30 +48,30 @@ def check_host(host: str) -> None:
     user, at, rest = host.removeprefix("ssh://").rpartition("@")
     found = _BAD_BEFORE_AT.search(user) or _BAD_IN_HOST.search(rest)
     if found:
-        raise ConfigurationError(f"the host name {host!r} holds {found.group()!r}")
+        raise ConfigurationError(f"the host name {host!r} contains {found.group()!r}")
     if at:
         check_user(user)
     if not rest or rest.startswith("-"):
-        what = "after the @" if at else "that can be meant"
-        raise ConfigurationError(f"the host name {host!r} names no host {what}")
+        what = " after the @" if at else ""
+        raise ConfigurationError(f"the host name {host!r} names no host{what}")
 
 
 def check_user(user: str) -> None:
-    """As ``check_host``, for a login name."""
+    """Like ``check_host``, for a login name."""
     if not user:
         raise ConfigurationError("the user name is empty")
     if user.startswith("-"):
         raise ConfigurationError(f"the user name {user!r} starts with a dash")
     found = _BAD_IN_USER.search(user)
     if found:
-        raise ConfigurationError(f"the user name {user!r} holds {found.group()!r}")
+        raise ConfigurationError(f"the user name {user!r} contains {found.group()!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """A host as ssh will be asked for it.  ``host`` goes to ssh untouched.
+    """A host and its ssh options.  ``host`` is passed to ssh unchanged.
 
-    Raises ``ConfigurationError`` for names, keywords and values that cannot be meant.
+    Raises ``ConfigurationError`` for invalid names, keywords and values.
     """
 
     host: str
@@ -88,7 +88,7 @@ class Destination:
         if self.user is not None:
             check_user(self.user)
         if self.port is not None and not 0 < self.port < 65536:
-            raise ConfigurationError(f"{self.port} is no port number", host=self.host)
+            raise ConfigurationError(f"port={self.port} must be from 1 to 65535", host=self.host)
         if self.jump is not None:
             for hop in self.jump.split(","):
                 check_host(hop)
@@ -107,10 +107,10 @@ class Destination:
 
     def _check_option(self, keyword: str, value: str) -> None:
         if not _KEYWORD.match(keyword):
-            raise ConfigurationError(f"{keyword!r} is no ssh_config keyword", host=self.host)
+            raise ConfigurationError(f"{keyword!r} is not an ssh_config keyword", host=self.host)
         if keyword.lower() in _OURS:
             raise ConfigurationError(
-                f"ssh_options may not set {keyword}: the master needs it its own way",
+                f"ssh_options must not set {keyword}: the master sets it itself",
                 host=self.host,
                 advice=f"Use {_OURS[keyword.lower()]}.",
             )
@@ -124,7 +124,7 @@ class Destination:
         return os.path.abspath(os.path.expanduser(self.ssh_config))
 
     def arguments(self, *, with_jump: bool = True) -> list[str]:
-        """What to put before ``-- host`` on the command line of ssh (not of scp and sftp)."""
+        """The arguments before ``-- host`` on the command line of ssh (not of scp and sftp)."""
         argv: list[str] = []
         if self.config_path is not None:
             argv += ["-F", self.config_path]
@@ -144,13 +144,13 @@ class Destination:
         return argv
 
     def shell_command(self, *between: str) -> str:
-        """The command a person would type for this destination, for advice in errors."""
+        """The ``ssh`` command line for this destination, for advice in errors."""
         import shlex
 
         return shlex.join(["ssh", *self.arguments(), *between, self.host])
 
     def login_command(self) -> str:
-        """The command that logs in to this destination with somebody to answer, for advice."""
+        """The ``openssh-jobs login`` command for this destination, for advice in errors."""
         import shlex
 
         way: list[str] = []

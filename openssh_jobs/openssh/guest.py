@@ -1,7 +1,7 @@
-"""Command lines of OpenSSH's programs as guests of a master: they use its socket or fail.
+"""Command lines of ssh, sftp and scp that use a master's socket or fail.
 
-They read no configuration and can open no connection of their own: without
-``ProxyCommand=false`` a missing or full master would silently become a second login.
+They read no configuration and open no connection themselves: without ``ProxyCommand=false`` ssh
+would log in a second time if the master is missing or full.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Program = Literal["ssh", "sftp", "scp"]
 
 _GUARD = ("ControlMaster=no", "ProxyCommand=false", "BatchMode=yes")
 
-# ssh's own words, each at the beginning of a line: what the host prints may hold any of them.
+# ssh's own messages, each at the beginning of a line: output of the host may contain any of them.
 _REFUSED = re.compile(rb"^mux_client_request_session: session request failed: .*", re.MULTILINE)
 _NO_LISTENER = re.compile(rb"^Control socket connect\(", re.MULTILINE)
 _CUT_OFF = re.compile(rb"^(?:mux_client_\w+: (?:read|write) |muxclient: ).*", re.MULTILINE)
@@ -25,7 +25,7 @@ Failure = Literal["refused", "no master", "cut off"]
 
 
 def arguments(program: Program, path: str) -> list[str]:
-    """The words of a command line up to the host's name, which is of no consequence."""
+    """The command line up to the host name; any name will do, as it is not used."""
     if program == "ssh":
         way = ["-S", path.replace("%", "%%")]
     else:
@@ -37,10 +37,10 @@ def arguments(program: Program, path: str) -> list[str]:
 
 
 def failure_of(stderr: bytes) -> tuple[Failure, str]:
-    """Why a guest ended before its command began, from the words of ssh.
+    """Why a guest ended before its command began, from the messages of ssh.
 
-    ``refused``: the server grants no more sessions, nothing was run; ``no master``: nothing
-    listens on the socket; ``cut off``: the master went away, or ssh gave no reason.
+    ``refused``: the server grants no more sessions, and nothing was run; ``no master``: nothing
+    listens on the socket; ``cut off``: the master ended, or ssh gave no reason.
     """
     if found := _REFUSED.search(stderr):
         return "refused", found[0].decode("utf-8", "replace").strip()
@@ -49,6 +49,6 @@ def failure_of(stderr: bytes) -> tuple[Failure, str]:
     if found := _CUT_OFF.search(stderr):
         return "cut off", found[0].decode("utf-8", "replace").strip()
     if _GUARDED.search(stderr):
-        # The guard's own words alone: the socket was not there.
+        # Only the message about ProxyCommand=false: the socket did not exist.
         return "no master", "there is no master's socket"
     return "cut off", "ssh ended without a message"

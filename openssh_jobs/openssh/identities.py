@@ -1,7 +1,7 @@
-"""What the user could log in with: agent, key files, certificates.  Asks no host.
+"""The user's agent, key files and certificates.  Contacts no host.
 
-``ssh-add`` and ``ssh-keygen -L`` are asked; a key file is only looked at to see whether it wants
-a passphrase (PROTOCOL.key of OpenSSH), because ssh gives no hint of that in batch mode.
+Runs ``ssh-add`` and ``ssh-keygen -L``; a key file is read only to see whether it has a passphrase
+(PROTOCOL.key of OpenSSH), because ssh does not say so in batch mode.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BEGINS = re.compile(r"^(?P<name>\S.*):\s*$", re.MULTILINE)
 
 
 class KeyFile(NamedTuple):
-    """A private key on disk; ``encrypted`` is ``None`` where that could not be seen."""
+    """A private key on disk; ``encrypted`` is ``None`` if that is unknown."""
 
     path: str
     encrypted: bool | None
@@ -42,19 +42,19 @@ class KeyFile(NamedTuple):
 
 
 class Certificate(NamedTuple):
-    """A certificate: where it was found and until when it counts (``None``: for ever)."""
+    """A certificate: its file, and its period of validity (``None``: no limit)."""
 
     where: str
     valid_from: datetime | None
     valid_until: datetime | None
 
     def expired(self, now: datetime) -> bool:
-        """Whether its time is over."""
+        """Whether it has expired."""
         return self.valid_until is not None and self.valid_until <= now
 
 
 class AgentAnswer(NamedTuple):
-    """What the agent said: ``trouble`` is empty where it answered; ``keys``: public key lines."""
+    """The agent's answer: ``keys`` are public key lines; ``trouble``: why there is no answer."""
 
     socket: str
     keys: tuple[str, ...]
@@ -75,7 +75,7 @@ def key_files(resolved: Resolved) -> list[KeyFile]:
 
 
 def read_key(path: str) -> KeyFile:
-    """Look at one private key file without opening its secret."""
+    """Read a private key file as far as it is not encrypted."""
     try:
         with open(path, "rb") as handle:
             data = handle.read(1 << 16)
@@ -113,7 +113,7 @@ def _public_half(path: str) -> bytes:
 
 
 def is_locked(key: KeyFile, agent_keys: Iterable[str]) -> bool:
-    """Whether a key can only be used by somebody who types its passphrase."""
+    """Whether a key needs its passphrase: it is encrypted, and the agent does not have it."""
     public = base64.b64encode(key.public).decode()
     return bool(key.encrypted) and all(public not in line.split(" ") for line in agent_keys)
 
@@ -122,7 +122,7 @@ def is_locked(key: KeyFile, agent_keys: Iterable[str]) -> bool:
 
 
 def agent_socket(resolved: Resolved) -> str | None:
-    """The socket of the agent that ssh would ask; ``None`` where it would ask none."""
+    """The socket of the agent that ssh would use; ``None`` if it would use none."""
     named = (resolved.values.get("identityagent") or ("SSH_AUTH_SOCK",))[0]
     if named.lower() == "none":
         return None
@@ -134,7 +134,7 @@ def agent_socket(resolved: Resolved) -> str | None:
 
 
 def ask_agent(resolved: Resolved) -> AgentAnswer | None:
-    """The keys that the agent holds now; ``None`` where ssh would ask no agent."""
+    """The keys that the agent has now; ``None`` if ssh would use no agent."""
     path = agent_socket(resolved)
     if path is None:
         return None
@@ -243,12 +243,12 @@ def _what_counts(resolved: Resolved) -> Iterable[str]:
 
 
 def hints(resolved: Resolved, now: datetime) -> tuple[list[str], bool]:
-    """Why a login may have failed, and whether a passphrase would have been asked for."""
+    """Possible reasons for a failed login, and whether ssh would have asked for a passphrase."""
     agent = ask_agent(resolved)
     said = [
-        f"The certificate {one.where} expired on {one.valid_until:%Y-%m-%d at %H:%M}."
-        for one in certificates(resolved, agent)
-        if one.expired(now)
+        f"The certificate {item.where} expired on {item.valid_until:%Y-%m-%d at %H:%M}."
+        for item in certificates(resolved, agent)
+        if item.expired(now)
     ]
     held = agent.keys if agent else ()
     locked = [key.path for key in key_files(resolved) if is_locked(key, held)]

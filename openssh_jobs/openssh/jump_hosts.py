@@ -22,17 +22,17 @@ _HOP = re.compile(
 
 
 class Hop(NamedTuple):
-    """One jump host: its name as it is configured, and what ssh makes of it."""
+    """One jump host: its name as it is configured, and its resolved configuration."""
 
     name: str
     resolved: Resolved
 
 
 def hops(destination: Destination, resolved: Resolved) -> list[Hop]:
-    """The jump hosts, the first to be dialed first; empty where there are none.
+    """The jump hosts in the order in which they are connected; empty without a ProxyJump.
 
-    A ``ProxyCommand`` of the user's own is no jump host that could be named.  Raises
-    ``ConfigurationError`` for names that cannot be meant, and ways that go round in circles.
+    A ``ProxyCommand`` of the user does not count.  Raises ``ConfigurationError`` for invalid
+    names, and for a ProxyJump that leads back to itself.
     """
     return _before(destination, resolved, 0)
 
@@ -57,7 +57,7 @@ def _before(destination: Destination, resolved: Resolved, depth: int) -> list[Ho
 def _hop_destination(name: str, behind: Destination) -> Destination:
     found = _HOP.match(name)
     if found is None:
-        raise ConfigurationError(f"{name!r} is no name of a jump host", host=behind.host)
+        raise ConfigurationError(f"{name!r} is not a valid jump host", host=behind.host)
     return Destination(
         host=found["host"].strip("[]"),
         user=found["user"] or None,
@@ -70,11 +70,11 @@ def _hop_destination(name: str, behind: Destination) -> Destination:
 def proxy_command(
     destination: Destination, resolved: Resolved, *, options: Sequence[str], log: str, stderr: str
 ) -> str | None:
-    """What ``ssh`` makes of a ProxyJump (ssh.c), with options for the ssh to each jump host too.
+    """The ProxyCommand for a ProxyJump, as ssh.c builds it, with ``options`` for each jump host.
 
-    ssh gives those to nobody but itself: the one to a jump host would ask three times, wait for
-    ever on a dead link, and with ControlPersist its words are thrown away; here their own go to
-    the file ``log``, and the rest (banners) to ``stderr``.  ``None`` where there is no ProxyJump.
+    ssh does not pass its options on: the ssh to a jump host would ask three times, wait without
+    end on a dead link, and with ControlPersist its messages are lost.  Here its messages go to
+    the file ``log``, and other output (banners) to ``stderr``.  ``None`` without a ProxyJump.
     """
     line = None
     for hop in hops(destination, resolved):
@@ -91,7 +91,7 @@ def _through(
     log: str,
     stderr: str,
 ) -> str:
-    """The command that goes on from one jump host, reached by the command ``before``."""
+    """The command that leads on from a jump host, which the command ``before`` reaches."""
     hop = _hop_destination(name, destination)
     argv = [ssh_config.find("ssh"), "-E", log]
     if destination.config_path is not None:

@@ -1,9 +1,9 @@
-"""Locks that a call cannot wait for when the call that it interrupts holds them.
+"""Locks that raise an error instead of a deadlock when a call interrupts their holder.
 
-A signal handler, a finalizer or a callback of ``weakref`` runs in the middle of whatever its
-thread was doing.  Waiting there for what the interrupted call holds would never end, and going on
-without waiting (``threading.RLock``) would take the answer that the interrupted call waits for.
-So such a call is refused, in a sentence and before anything is sent.
+A signal handler, a finalizer or a callback of ``weakref`` interrupts a call of its own thread.
+Waiting there for a lock that the interrupted call holds would never end, and a reentrant lock
+(``threading.RLock``) would let it take the answer that the interrupted call waits for.  So such a
+call raises ``ConfigurationError`` before anything is sent.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _inside: Counter[int] = Counter()
 
 
 def interrupted(what: str, host: str | None = None) -> ConfigurationError:
-    """The error for a call that came in the middle of another one of the same thread."""
+    """The error for a call that interrupts another call of the same thread."""
     return ConfigurationError(
         f"{what} was called in the middle of another call of the same thread (from a signal "
         "handler, a finalizer or a callback), so nothing was sent",
@@ -42,19 +42,19 @@ def interrupted(what: str, host: str | None = None) -> ConfigurationError:
 
 
 def refuse_inside(what: str, host: str | None = None) -> None:
-    """Raise ``ConfigurationError`` where this thread is in the middle of a call with a lock.
+    """Raise ``ConfigurationError`` if this thread holds one of these locks.
 
-    For calls that wait for another thread, which may need that very lock.
+    For calls that wait for another thread, which may need that lock.
     """
     if _inside[threading.get_ident()] > 0:
         raise interrupted(what, host)
 
 
 class CallLock:
-    """A lock for one call at a time.  Not reentrant: the second time is ``ConfigurationError``.
+    """A lock for one call at a time.  Taking it twice in a thread is a ``ConfigurationError``.
 
-    ``what`` names in that error what the lock is about; ``counts``: whether a query of the
-    scheduler, in another thread, may need it.
+    ``what`` names the call in that error; ``counts``: whether a query of the scheduler, in
+    another thread, may need the lock.
     """
 
     def __init__(self, what: str, host: str | None = None, *, counts: bool = True) -> None:
@@ -62,12 +62,12 @@ class CallLock:
         self._host = host
         self._counts = int(counts)
         self._lock = threading.Lock()
-        # Also threads that still wait: what they are interrupted by cannot wait either.
+        # Also threads that wait for the lock: a call that interrupts them cannot wait either.
         self._threads: set[int] = set()
 
     @property
     def is_mine(self) -> bool:
-        """Whether this thread holds it, or waits for it further out."""
+        """Whether this thread holds it or waits for it, in a call that may be interrupted."""
         return threading.get_ident() in self._threads
 
     def locked(self) -> bool:
@@ -75,11 +75,11 @@ class CallLock:
         return self._lock.locked()
 
     def acquire(self, *, blocking: bool = True, timeout: float = -1) -> bool:
-        """Take it; false where another thread has it (for all of ``timeout`` seconds)."""
+        """Acquire it; false if another thread holds it (for all of ``timeout`` seconds)."""
         me = threading.get_ident()
         if me in self._threads:
             raise interrupted(self._what, self._host)
-        # Noted before the lock is taken: a signal may come between the two.
+        # Entered before the lock is acquired: a signal may come between the two.
         self._threads.add(me)
         _inside[me] += self._counts
         taken = False
@@ -91,7 +91,7 @@ class CallLock:
         return taken
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release it."""
         self._lock.release()
         self._left(threading.get_ident())
 
@@ -114,10 +114,9 @@ class CallLock:
 
 
 class StateLock:
-    """A lock around some lines of state; the same thread may take it again.
+    """A reentrant lock around changes of state.
 
-    Counted as the others are, so that a call which waits for another thread is refused while the
-    interrupted call holds it.
+    It counts like the others: ``refuse_inside`` raises while the interrupted call holds it.
     """
 
     def __init__(self) -> None:
@@ -143,7 +142,7 @@ class StateLock:
 # --------------------------------------------------------------------------- lock files
 
 _of_paths: dict[str, CallLock] = {}
-# Until when (time.monotonic) the thread that holds a path said that it may need it.
+# Until when (time.monotonic) the thread that holds a path may need it, by its own estimate.
 _needed: dict[str, float] = {}
 _guard = StateLock()
 _handles: set[int] = set()
@@ -153,9 +152,9 @@ _handles: set[int] = set()
 def locked(path: str, *, host: str, timeout: float, needs: float = 0.0) -> Iterator[None]:
     """Hold a lock file against all threads and processes.
 
-    ``needs``: seconds for which it may be held.  Who waits gives up after ``timeout`` seconds, but
-    not before the time that the holder said it needs.  Raises ``ConnectError`` where the lock
-    cannot be had.  flock(2) is per open file, so threads are kept apart by a lock of their own.
+    ``needs``: seconds for which the lock may be held.  Others wait ``timeout`` seconds, and at
+    least as long as the holder needs.  Raises ``ConnectError`` if the lock cannot be acquired.
+    flock(2) is per open file, so threads have a lock of their own.
     """
     began = time.monotonic()
     with _guard:
@@ -211,7 +210,7 @@ def _lock_file(handle: int, path: str, host: str, began: float, timeout: float) 
 
 
 def _holder(handle: int) -> tuple[int, float]:
-    """Who holds a lock file, and until when it said it may; zeros where it said nothing."""
+    """The pid that holds a lock file, and until when it needs it; zeros if they are unknown."""
     try:
         pid, until = os.pread(handle, 100, 0).split()
         return int(pid), min(float(until), time.time() + _LONGEST_HOLD)
@@ -220,7 +219,7 @@ def _holder(handle: int) -> tuple[int, float]:
 
 
 def _say(handle: int, text: str) -> None:
-    # Only who waits reads it: a full disk must not keep anybody from the lock.
+    # It is only information for those who wait: a full disk must not prevent the lock.
     with contextlib.suppress(OSError):
         os.ftruncate(handle, 0)
         os.pwrite(handle, text.encode("ascii"), 0)
@@ -244,11 +243,11 @@ def _unusable(path: str, host: str, error: OSError) -> ConnectError:
 
 def _after_fork() -> None:
     global _of_paths, _guard
-    # The other locks are made anew by their owners.
+    # The owners of the other locks replace them.
     _inside.clear()
     _of_paths, _guard = {}, StateLock()
     _needed.clear()
-    # A copy that stays open here would keep the lock when the parent has given it back.
+    # A copy that stays open here would keep the lock after the parent has released it.
     for handle in _handles:
         with contextlib.suppress(OSError):
             os.close(handle)

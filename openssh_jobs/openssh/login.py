@@ -59,7 +59,7 @@ class LoginRequest:
 
 
 def record_of(path: str, request: LoginRequest) -> LoginRecord:
-    """The record of the route whose socket lies at ``path``, wherever it was written before."""
+    """The record of logins of the route with the socket ``path``, from all socket directories."""
     name = os.path.basename(runtime_directory.places(path)[0])
     places = [os.path.dirname(path)]
     for directory in runtime_directory.directories():
@@ -97,7 +97,7 @@ def open_master(request: LoginRequest, path: str, *, override: bool = False) -> 
         explained: BaseException = error
         if isinstance(error, AuthenticationFailed | AuthenticationNeeded):
             explained = _explain(request, error, attended=attended)
-        # What this login itself has changed (an accepted host key) is no change.
+        # Changes that this login made itself (an accepted host key) do not count.
         try:
             after = _keys(request)
         except OpenSSHJobsError:
@@ -106,19 +106,19 @@ def open_master(request: LoginRequest, path: str, *, override: bool = False) -> 
         if explained is error:
             raise
         raise explained from None
-    answered = [str(one) for one in dict.fromkeys(asked) if one != "host_key"]
+    answered = [str(kind) for kind in dict.fromkeys(asked) if kind != "host_key"]
     record.succeeded(answered=answered, keys=_keys(request))
     return said
 
 
 def _keys(request: LoginRequest) -> Keys:
-    """What the login depends on, as it is now: the jump hosts' too."""
+    """Fingerprints of what the login depends on now, for the jump hosts too."""
     hops = jump_hosts.hops(request.destination, request.resolved)
     return identities.fingerprint(request.resolved, *(hop.resolved for hop in hops))
 
 
 def _explain(request: LoginRequest, error: ConnectError, *, attended: bool) -> ConnectError:
-    """The same error with what the keys here have to do with it."""
+    """The same error, with the state of the keys on this machine in its advice."""
     said, locked = identities.hints(request.resolved, datetime.now(UTC))
     cls, message, advice = type(error), error.message, error.advice
     if locked and not attended and cls is AuthenticationFailed:
@@ -131,7 +131,7 @@ def _explain(request: LoginRequest, error: ConnectError, *, attended: bool) -> C
 
 def _too_long(request: LoginRequest, seconds: float, said: str) -> HostUnreachable:
     return HostUnreachable(
-        f"the login was not through after {seconds:.0f} s",
+        f"the login did not finish within {seconds:.0f} s",
         host=request.destination.host,
         stderr=said,
         advice=f"See `ssh -v {request.destination.host}`.",
@@ -141,11 +141,11 @@ def _too_long(request: LoginRequest, seconds: float, said: str) -> HostUnreachab
 def _failure(
     request: LoginRequest, said: str, inner: str, *, attended: bool, status: int | None = None
 ) -> OpenSSHJobsError:
-    """The error behind ssh's own words; ``status`` is negative where a signal ended it."""
-    if status is not None and (status < 0 or 128 < status < 160):  # the latter by way of a shell
+    """The error that ssh's log means; ``status`` is negative if a signal ended ssh."""
+    if status is not None and (status < 0 or 128 < status < 160):  # the latter from a shell
         number = -status if status < 0 else status - 128
         return ConnectError(
-            f"ssh was ended by signal {number} before the login was through",
+            f"signal {number} ended ssh before the login finished",
             host=request.destination.host,
             stderr="\n".join(ssh_errors.words_of(inner) + ssh_errors.words_of(said)),
             advice=f"Type `{request.destination.login_command()}` to log in now.",
@@ -158,13 +158,13 @@ def _failure(
             request.resolved.get("proxyjump") or request.resolved.get("proxycommand")
         ),
         attended=attended,
-        jump=_as_far_as_the_jump(request),
+        jump=_jump_host_command(request),
         inner=inner,
     )
 
 
-def _as_far_as_the_jump(request: LoginRequest) -> str:
-    """The command that goes to the last jump host and no further; empty without a ProxyJump."""
+def _jump_host_command(request: LoginRequest) -> str:
+    """The command that connects to the last jump host only; empty without a ProxyJump."""
     *before, last = (request.resolved.get("proxyjump") or "").split(",")
     if not last:
         return ""
@@ -253,15 +253,15 @@ def _unattended(request: LoginRequest, path: str) -> str:
     _remove_logs(path)
     seconds = request.ssh_timeout
     argv = open_arguments(request, path)
-    # No pipes: before 8.5 the master keeps its caller's stderr open for ever.  The banner comes
-    # there, as long as the server likes, and what a jump host says.
+    # No pipes: before 8.5 the master keeps its caller's stderr open without end.  The banner, of
+    # any length, and output of a jump host come there.
     done = process.run(
         argv,
         timeout=seconds,
         stdout=process.DEVNULL,
         stderr=process.DEVNULL,
-        # BatchMode does not reach the ssh of a jump host, and that one has no terminal: where
-        # there is a DISPLAY it would open a window that nobody sees (8.4; before: "false").
+        # BatchMode does not reach the ssh to a jump host, which has no terminal: with a DISPLAY
+        # it would open an askpass window (SSH_ASKPASS_REQUIRE since 8.4; before: "false").
         env={"SSH_ASKPASS": "false", "SSH_ASKPASS_REQUIRE": "never"},
     )
     said, inner = read_log(path), read_log(path, ".jump")
@@ -269,13 +269,13 @@ def _unattended(request: LoginRequest, path: str) -> str:
         raise _too_long(request, seconds, said)
     if done.returncode != 0 or ssh_errors.is_unshared(said):
         if done.returncode > 0 and not said and not inner:
-            said = _early_words(argv)
+            said = _early_messages(argv)
         raise _failure(request, said, inner, attended=False, status=done.returncode)
     return said
 
 
-def _early_words(argv: list[str]) -> str:
-    """What ssh says before it has a log, about its own command line; ``-G`` dials nothing."""
+def _early_messages(argv: list[str]) -> str:
+    """What ssh says about its command line before it opens its log; ``-G`` does not connect."""
     done = process.run([argv[0], "-G", *argv[1:]], timeout=_PATIENCE)
     if done.returncode == 0:
         return ""
@@ -309,11 +309,11 @@ def _attended(
     if talk.status != 0 or ssh_errors.is_unshared(said):
         error = _failure(request, said, inner, attended=True, status=talk.status)
         if isinstance(error, AuthenticationFailed) and asked:
-            what = ", ".join(one.replace("_", " ") for one in dict.fromkeys(asked))
+            what = ", ".join(kind.replace("_", " ") for kind in dict.fromkeys(asked))
             error = AuthenticationFailed(
                 f"{error.message} (it had asked for: {what})",
                 host=error.host,
-                advice="A wrong answer is not tried again; check it and log in anew.",
+                advice="A wrong answer is not tried again; check it and log in again.",
                 stderr=error.stderr,
             )
         raise error
@@ -321,22 +321,22 @@ def _attended(
 
 
 def _namesakes(request: LoginRequest, prompt: Prompt) -> int:
-    """How many hosts on the way may ask this very question."""
+    """How many hosts on the way may ask this question."""
     if prompt.kind == "passphrase":
-        # A key is asked for by each ssh that needs it, and its name is all that they say.
+        # Each ssh that needs the key asks for it, and names the key only.
         return 1 + len(jump_hosts.hops(request.destination, request.resolved))
     return max(1, jump_hosts.called(prompt.host, request.destination, request.resolved))
 
 
 def _broken_off(request: LoginRequest, talk: Talk) -> ConnectError:
-    """The error for a login that we ended in the middle."""
+    """The error for a login that was ended before ssh exited."""
     host, prompt = request.destination.host, talk.prompt
     asker = prompt.host if prompt and prompt.host != host else "it"
     kind = prompt.kind.replace("_", " ") if prompt else "answer"
     question = prompt.text.rpartition("\n")[2].strip() if prompt else ""
     if talk.end == "flood":
         return ConnectError(
-            "the host says more during the login than anybody reads",
+            "the host sends too much text during the login",
             host=host,
             stderr=talk.said[-2000:],
             advice=f"See `ssh -v {host}`.",
@@ -351,14 +351,14 @@ def _broken_off(request: LoginRequest, talk: Talk) -> ConnectError:
         )
     if talk.end == "refused":
         return AuthenticationFailed(
-            f"{asker} asks the same again ({question}), so the first answer was wrong",
+            f"{asker} asks the same question again ({question}), so the first answer was wrong",
             host=host,
             stderr=talk.said,
-            advice="A wrong answer is not tried again; check it and log in anew.",
+            advice="A wrong answer is not tried again; check it and log in again.",
         )
     if prompt is not None and prompt.kind == "host_key":
         return HostKeyUnknown(
-            f"the host key of {prompt.host} is not in known_hosts, and nobody accepted it",
+            f"the host key of {prompt.host} is not in known_hosts and was not accepted",
             host=host,
             stderr=talk.said,
             advice=f"Type `{request.destination.login_command()}`, compare the fingerprint and "

@@ -1,12 +1,12 @@
-"""The record of logins beside a route's socket: when nobody may dial unattended, and how often.
+"""The record of logins beside a route's socket: whether an unattended login is allowed now.
 
-A server that wanted an answer from a person wants it again the next time, and sites ban who keeps
-asking.  So every login is noted as failed when it begins, and only a login that went through takes
-that back: what ssh or the server said about the reason never opens the gate.  A reason that may
-pass (the host cannot be reached) is tried again after a pause that grows, any other is not, until
-``openssh-jobs login`` went through or something that a login depends on has changed.  No route
-dials more often an hour than its budget, whatever processes there are.  A record that cannot be
-read or written allows no login.  Read and written under the route's lock only.
+A server that asked a person for an answer asks again the next time, and sites ban addresses that
+keep failing.  So every login is recorded as failed when it begins, and only a successful login
+removes that; what ssh or the server said about the reason does not.  After a failure that may pass
+(the host cannot be reached) logins are allowed again after a pause that grows; after any other
+failure only when ``openssh-jobs login`` succeeded or something that a login depends on changed.
+All processes together make no more logins per route and hour than the limit.  A record that cannot
+be read or written allows no login.  It is read and written under the route's lock only.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ if TYPE_CHECKING:
 log = logging.getLogger("openssh_jobs.dials")
 
 PER_HOUR: Final = 20
-"""LoginRecord a route and hour, by all processes together."""
+"""Logins per route and hour, of all processes together."""
 WRONG_ANSWERS_PER_HOUR: Final = 3
-"""Logins with a responder that failed; servers lock accounts after five or so."""
+"""Failed logins with a responder; servers lock accounts after about five."""
 FIRST_PAUSE: Final = 1.0
-"""Seconds between a failure that may pass and the next dial; doubled by each that follows."""
+"""Seconds between a failure that may pass and the next login; doubled by each further one."""
 LONGEST_PAUSE: Final = 600.0
-_JUMP_PAUSE = 8.0  # behind a proxy command the reason is not known
+_JUMP_PAUSE = 8.0  # the reason is not known behind a proxy command
 _HOUR = 3600.0
 _LARGEST = 1 << 20
 
 
 class Keys(NamedTuple):
-    """What a login depends on, as fingerprints: ``known`` counts the known_hosts files too."""
+    """Fingerprints of what a login depends on; ``known`` includes the known_hosts files."""
 
     own: str
     known: str
 
 
 class LoginRecord:
-    """The record of one route: one small file in each directory where a socket may lie."""
+    """The record of one route: a file in each directory where its socket may be."""
 
     def __init__(self, paths: Sequence[str], *, host: str, login: str) -> None:
         self._paths = list(paths)
@@ -66,7 +66,7 @@ class LoginRecord:
     # ------------------------------------------------------------------ on disk
 
     def _read(self, *, override: bool = False) -> dict[str, Any]:
-        """All records taken together.  Raises ``ConnectError`` for one that is no record."""
+        """All records together.  Raises ``ConnectError`` for an invalid one."""
         whole: dict[str, Any] = {"dials": [], "wrong": [], "refused": None, "passing": None}
         for path in self._paths:
             try:
@@ -74,18 +74,18 @@ class LoginRecord:
             except (OSError, ValueError, RecursionError) as error:
                 if not override:
                     raise self._broken(f"{path} cannot be read", error) from error
-                log.warning("%s: %s is no record of logins: %s", self._host, path, error)
+                log.warning("%s: %s is not a record of logins: %s", self._host, path, error)
                 continue
             for name in ("dials", "wrong"):
                 whole[name] += found.get(name, [])
             for name in ("refused", "passing"):
-                one, before = found.get(name), whole[name]
-                if one is not None and (before is None or one["at"] > before["at"]):
-                    whole[name] = one
+                failure, before = found.get(name), whole[name]
+                if failure is not None and (before is None or failure["at"] > before["at"]):
+                    whole[name] = failure
         return whole
 
     def _write(self, record: dict[str, Any]) -> None:
-        """Raises ``OSError``; what was recorded before stays then."""
+        """Raises ``OSError``; the old record is kept then."""
         path = self._paths[0]
         part = f"{path}.{os.getpid()}"
         try:
@@ -105,21 +105,21 @@ class LoginRecord:
         return ConnectError(
             f"the record of logins {what} ({reason}), so no login is made unattended",
             host=self._host,
-            advice=f"Type `{self._login}`; if that does not mend it, look at the file.",
+            advice=f"Type `{self._login}`; if that does not help, see what is wrong with the file.",
         )
 
     # ------------------------------------------------------------------ before and after
 
     def check(self, *, keys: Keys, attended: bool, per_hour: int) -> None:
-        """Raise what forbids a login now: the last refusal, a pause, or ``Throttled``.
+        """Raise the error that forbids a login now: the last refusal, a pause, or ``Throttled``.
 
-        A pause of no more than ``FIRST_PAUSE`` seconds is waited for.
+        Waits for the end of a pause of ``FIRST_PAUSE`` seconds or less.
         """
         record, now = self._read(), time.time()
         if self._bring_back(record, now):
             self._save(record)
         refused = record["refused"]
-        # Who can answer may try what would have asked, but not what asked for nothing.
+        # A responder may help if an answer was missing, but not if nothing was asked.
         stands = refused is not None and (not attended or refused.get("hopeless"))
         if stands and refused["keys"] in keys:
             why_not = "nothing has changed since, so it was not tried again"
@@ -127,8 +127,8 @@ class LoginRecord:
         wrong = _lately(record["wrong"], now)
         if attended and len(wrong) >= WRONG_ANSWERS_PER_HOUR:
             raise AuthenticationFailed(
-                f"{len(wrong)} logins with somebody to answer failed within the last hour, as with "
-                "wrong answers, and the server may lock the account",
+                f"{len(wrong)} logins with a responder failed within the last hour, and the server "
+                "may lock the account after wrong answers",
                 host=self._host,
                 advice=f"Type `{self._login}` to answer yourself.",
             )
@@ -136,8 +136,8 @@ class LoginRecord:
         if len(dials) >= per_hour:
             again = time.strftime("%H:%M", time.localtime(dials[-per_hour] + _HOUR))
             raise Throttled(
-                f"{len(dials)} logins were begun within the last hour, and more are not made "
-                f"unattended before {again}",
+                f"{len(dials)} logins were begun within the last hour, and no unattended login "
+                f"is made before {again}",
                 host=self._host,
                 advice=f"Something keeps ending the connection; type `{self._login}` to log in "
                 "now.",
@@ -151,9 +151,9 @@ class LoginRecord:
             time.sleep(max(0.0, left))
 
     def begin(self, *, attended: bool, override: bool) -> None:
-        """A login begins now, and counts as failed until ``succeeded`` says else.
+        """Record that a login begins; it counts as failed until ``succeeded`` is called.
 
-        Raises ``ConnectError`` where that cannot be noted, but for ``override``.
+        Raises ``ConnectError`` if that cannot be written, except with ``override``.
         """
         record, now = self._read(override=override), time.time()
         self._bring_back(record, now)
@@ -177,10 +177,10 @@ class LoginRecord:
             log.warning("%s", broken)
 
     def succeeded(self, *, answered: Sequence[str], keys: Keys) -> None:
-        """A login went through: what was refused before counts no more.
+        """Record a successful login: earlier failures do not count any more.
 
-        ``answered``: what a person had to give.  The next login would ask for that again, so an
-        unattended one need not even begin.
+        ``answered``: the kinds of answers that a person gave.  The next login would ask for them
+        again, so an unattended one is not tried.
         """
         record, now = self._read(override=True), time.time()
         record["dials"] = _lately(record["dials"], now)
@@ -188,7 +188,7 @@ class LoginRecord:
         if answered:
             record["refused"] = {
                 "kind": "AuthenticationNeeded",
-                "message": f"the last login needed somebody to answer ({', '.join(answered)})",
+                "message": f"the last login needed a person to answer ({', '.join(answered)})",
                 "advice": f"Type `{self._login}` once.",
                 "keys": keys.own,
                 "at": now,
@@ -196,9 +196,9 @@ class LoginRecord:
         self._save(record)
 
     def failed(self, error: BaseException, *, keys: Keys, attended: bool, asked: bool) -> None:
-        """Note how a login ended.  ``asked``: somebody was asked for an answer or a host key.
+        """Record how a login failed.  ``asked``: the responder was asked a question.
 
-        Only what may pass, where nobody was asked, leaves the gate open for the next try.
+        Another login is allowed after a pause if the failure may pass and nothing was asked.
         """
         record, now = self._read(override=True), time.time()
         note: dict[str, Any] = {
@@ -211,7 +211,9 @@ class LoginRecord:
                 kind=type(error).__name__, message=error.message, advice=error.advice,
                 stderr=str(getattr(error, "stderr", ""))[-2000:],
             )  # fmt: skip
-        ours = not isinstance(error, OpenSSHJobsError)  # an interrupt, or the responder's own
+        ours = not isinstance(
+            error, OpenSSHJobsError
+        )  # an interrupt, or an exception of the responder
         passes = ours or isinstance(
             error, HostUnreachable | Throttled | JumpHostFailed | ConfigurationError
         )
@@ -235,19 +237,21 @@ class LoginRecord:
         self._save(record)
 
     def _save(self, record: dict[str, Any]) -> None:
-        """Write, where ``begin`` has noted the worst already."""
+        """Write the record; only log an error, because ``begin`` has recorded a failure already."""
         try:
             self._write(record)
         except OSError as error:
             log.warning("%s: %s: %s", self._host, self._paths[0], error)
 
     def _bring_back(self, record: dict[str, Any], now: float) -> bool:
-        """Times in the future are now: else a clock that was set back would open the gate, or
-        close it for too long."""
+        """Replace times in the future by now; true if there were any.
+
+        Otherwise a clock that was set back would allow logins, or forbid them for too long.
+        """
         changed = False
         for name in ("dials", "wrong"):
-            if any(one > now for one in record[name]):
-                record[name], changed = [min(one, now) for one in record[name]], True
+            if any(at > now for at in record[name]):
+                record[name], changed = [min(at, now) for at in record[name]], True
         for name in ("refused", "passing"):
             if record[name] is not None and record[name]["at"] > now:
                 record[name]["at"], changed = now, True
@@ -255,17 +259,17 @@ class LoginRecord:
 
 
 def _lately(times: Sequence[float], now: float) -> list[float]:
-    return sorted(min(one, now) for one in times if now - _HOUR < one)
+    return sorted(min(at, now) for at in times if now - _HOUR < at)
 
 
 def _pause(before: dict[str, Any] | None, least: float) -> dict[str, float]:
-    """The pause after one failure more."""
+    """The pause after a further failure."""
     last = before["pause"] if before is not None else 0.0
     return {"pause": min(max(least, last * 2), LONGEST_PAUSE)}
 
 
 def _checked(path: str) -> dict[str, Any]:
-    """One record; empty where there is none.  Raises ``OSError`` or ``ValueError``."""
+    """The record in a file; empty if there is no file.  Raises ``OSError`` or ``ValueError``."""
     try:
         with open(path, encoding="utf-8") as handle:
             text = handle.read(_LARGEST)
@@ -273,29 +277,29 @@ def _checked(path: str) -> dict[str, Any]:
         return {}
     found = json.loads(text)
     if not isinstance(found, dict):
-        raise ValueError("it is no record")
+        raise ValueError("it is not a record")
     for name in ("dials", "wrong"):
         values = found.get(name, [])
-        if not isinstance(values, list) or not all(_is_time(one) for one in values):
-            raise ValueError(f"{name} is no list of times")
+        if not isinstance(values, list) or not all(_is_time(value) for value in values):
+            raise ValueError(f"{name} is not a list of times")
     for name, facts in (("refused", ("keys",)), ("passing", ())):
-        one = found.get(name)
-        if one is None:
+        failure = found.get(name)
+        if failure is None:
             continue
-        if not isinstance(one, dict) or not _is_time(one.get("at")):
-            raise ValueError(f"{name} is no refusal")
-        kind = getattr(errors, str(one.get("kind")), None)
+        if not isinstance(failure, dict) or not _is_time(failure.get("at")):
+            raise ValueError(f"{name} is not a failure")
+        kind = getattr(errors, str(failure.get("kind")), None)
         if not (isinstance(kind, type) and issubclass(kind, ConnectError | ConfigurationError)):
             raise ValueError(f"{name} names no error")
-        if any(not isinstance(one.get(fact), str) for fact in ("message", *facts)):
+        if any(not isinstance(failure.get(fact), str) for fact in ("message", *facts)):
             raise ValueError(f"{name} is not complete")
-        if name == "passing" and not _is_time(one.get("pause")):
+        if name == "passing" and not _is_time(failure.get("pause")):
             raise ValueError("passing has no pause")
     return found
 
 
 def _is_time(value: object) -> bool:
-    # As far as localtime(3) goes everywhere.
+    # localtime(3) takes these on every system.
     return type(value) in (int, float) and 0 <= value < 1e10  # type: ignore[operator]
 
 

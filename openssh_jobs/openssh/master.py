@@ -1,7 +1,7 @@
-"""The master: one login per route, found, opened, proved and ended.
+"""``Master``: finds, opens, checks and ends the ssh master of a route.
 
-Nothing else in this package dials.  Every session is asked of a socket that this module has
-proved to belong to a live master.
+Nothing else in this package opens a connection.  Every session uses a socket that this module has
+checked to belong to a live master.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ log = logging.getLogger("openssh_jobs.master")
 
 Policy = Literal["own", "existing", "user"]
 
-# How long the local master process may take to answer on its socket (it is never far away).
+# Seconds for the master to answer on its socket; it is a process of this machine.
 ALIVE_TIMEOUT = 5.0
 LOCK_SLACK = 30.0
 ANSWER_TIME = 600.0
-"""Seconds for a person to answer what a login asks: the longest LoginGraceTime that is usual."""
+"""Seconds for a person to answer the questions of a login: the longest usual LoginGraceTime."""
 
 
 class Master:
-    """The way to one destination: finds the live master of its route or opens one.
+    """Finds the live master of a destination's route or opens one.
 
-    Safe to share between threads and processes; opening is single-flight under a lock file.
+    Safe to use from several threads and processes: a lock file lets one of them log in at a time.
     """
 
     def __init__(
@@ -49,11 +49,11 @@ class Master:
         dials_per_hour: int | None = None,
     ) -> None:
         if policy not in ("own", "existing", "user"):
-            raise ConfigurationError(f"master={policy!r} is none of own, existing, user")
+            raise ConfigurationError(f"master={policy!r} must be own, existing or user")
         if persist is not None and persist < 1:
-            raise ConfigurationError(f"persist={persist} is not a number of seconds from 1 on")
+            raise ConfigurationError(f"persist={persist} must be a number of seconds >= 1, or None")
         if not connect_timeout > 0:
-            raise ConfigurationError(f"connect_timeout={connect_timeout} is not positive")
+            raise ConfigurationError(f"connect_timeout={connect_timeout} must be positive")
         self.destination = destination
         self.policy = policy
         self.persist = persist
@@ -68,7 +68,7 @@ class Master:
 
     @property
     def resolved(self) -> ssh_config.Resolved:
-        """What ``ssh -G`` says of the destination; asked once."""
+        """The configuration of the destination from ``ssh -G``, which runs once."""
         if self._resolved is None:
             ssh_config.ssh_version()
             self._resolved = ssh_config.resolve(self.destination)
@@ -82,7 +82,7 @@ class Master:
         return self._name
 
     def candidates(self) -> list[tuple[str, bool]]:
-        """Sockets to look at, with whether they are ours, in order of preference."""
+        """(path, whether it is ours) of sockets that may have a master, the preferred first."""
         found: list[tuple[str, bool]] = []
         if self.policy != "user":
             for directory in runtime_directory.directories():
@@ -99,9 +99,9 @@ class Master:
         return found
 
     def find(self) -> Link | None:
-        """The live master of this route, if there is one.  Local: asks only the socket.
+        """The live master of this route, or ``None``.  Asks the sockets, not the host.
 
-        Raises ``ConnectError`` where a master is there but does not answer.
+        Raises ``ConnectError`` if there is a master that does not answer.
         """
         for path, ours in self.candidates():
             try:
@@ -121,11 +121,11 @@ class Master:
     # ------------------------------------------------------------------ open
 
     def ensure(self, *, override: bool = False) -> Link:
-        """A live master: the one that is there, or (policy ``own``) a new one.
+        """A live master: an existing one or, with the policy ``own``, a new one.
 
-        May dial once, and then only under the lock; ``override`` also where the last login was
-        refused, or too many were made of late.  Raises ``ConnectError`` and its kin,
-        ``MasterRequired`` where the policy forbids opening.
+        Logs in at most once, under the lock; with ``override`` even if the record of logins
+        forbids it.  Raises ``ConnectError`` and its subclasses, ``MasterRequired`` if the policy
+        allows no new master.
         """
         try:
             link = self.find()
@@ -157,16 +157,16 @@ class Master:
 
     @property
     def login_time(self) -> float:
-        """Seconds that a login may take: where somebody answers, what people and servers allow."""
+        """Seconds that a login may take; with a responder this includes the time to answer."""
         unattended = self.connect_timeout * 2 + 10
         return unattended if self.responder is None else unattended + ANSWER_TIME
 
     def _locked(
         self, path: str, *, needs: float = LOCK_SLACK
     ) -> contextlib.AbstractContextManager[None]:
-        """The lock of this route; ``ConnectError`` where it is not to be had.
+        """Hold the lock of this route; ``ConnectError`` if it cannot be acquired.
 
-        Who waits for it waits as long as a login of the one that holds it may take.
+        Waits at least as long as a login of its holder may take.
         """
         patience = self.connect_timeout * 2 + 10 + LOCK_SLACK
         lock = runtime_directory.lock_of(path)
@@ -175,7 +175,7 @@ class Master:
     def _required(self) -> MasterRequired:
         where = "that your ControlPath names " if self.policy == "user" else ""
         return MasterRequired(
-            f'there is no live master {where}and master="{self.policy}" opens none',
+            f'there is no live master {where}and master="{self.policy}" does not open one',
             host=self.destination.host,
             advice=f"Type `{self.destination.shell_command('-M', '-f', '-N')}`"
             + (" with a ControlPath in your ssh configuration." if self.policy == "user" else "."),
@@ -184,7 +184,7 @@ class Master:
     def _open_locked(self, path: str, *, override: bool) -> Link:
         silent = False
         try:
-            link = self.find()  # somebody may have been faster
+            link = self.find()  # another process may have opened one meanwhile
         except ConnectError:
             link, silent = None, True
         if link is not None:
@@ -197,7 +197,7 @@ class Master:
         if not free:
             self._remove_dead(path, silent=True)
         path = free[0] if free else path
-        # Most programs find the master that is there, and need none of this.
+        # Most programs find an open master and do not need these modules.
         from . import login, masters
 
         said = login.open_master(self.login_request(), path, override=override)
@@ -217,18 +217,18 @@ class Master:
         return Link(path, pid, True)
 
     def _remove_dead(self, path: str, *, silent: bool) -> bool:
-        """Under the lock: clear away what is no master's socket, and the process behind it.
+        """Under the lock: remove a socket without a live master, and end a master without one.
 
-        ``silent``: it accepts, but does not answer.  False where a master that cannot be reached
-        still serves somebody: at its end it will remove the file of this name, whosoever it is.
+        ``silent``: the master accepts connections but does not answer.  False if a master without
+        a socket still has sessions: when it ends it removes the file of this name.
         """
         before = pid_file.read(path)
         if before is not None and pid_file.is_master(before, path):
-            # A master whose socket file was deleted or replaced can be reached by nobody any
-            # more, but what runs on it runs on, and ControlPersist ends it after that.
+            # A master whose socket file was deleted or replaced takes no new sessions, but its
+            # sessions continue, and ControlPersist ends it after them.
             serves = pid_file.has_sessions(path)
-            for_ever = serves is None and self.persist is None
-            if silent or serves is False or for_ever:
+            without_end = serves is None and self.persist is None
+            if silent or serves is False or without_end:
                 log.warning("%s: ending master %d out of reach", self.destination.host, before.pid)
                 pid_file.end(before)
             else:
@@ -241,7 +241,7 @@ class Master:
             pass
         except OSError as error:
             raise ConfigurationError(
-                f"{path} is in the way of the master's socket: {error.strerror}",
+                f"{path} cannot be replaced by the master's socket: {error.strerror}",
                 host=self.destination.host,
                 advice="Remove it.",
             ) from error
@@ -250,22 +250,22 @@ class Master:
     # ------------------------------------------------------------------ end
 
     def discard(self, link: Link) -> None:
-        """Give up a master that is proved not to work: ours is ended, the user's left alone."""
+        """End a master that was found not to work; a master of the user is left alone."""
         if not link.ours:
             return
         path = link.path
-        # Before the lock: a wait for it must not let a stranger take the number.
+        # Before the lock: during the wait the pid may be given to another process.
         meant = pid_file.identify(link.pid)
         with self._locked(path):
             now = pid_file.read(path)
             if now is not None and now.pid != link.pid:
-                return  # somebody has replaced it already
+                return  # it was replaced already
             if pid_file.is_master(meant, path):
                 pid_file.end(meant)
             self._clean_up(path)
 
     def discard_silent(self) -> None:
-        """End our master that takes no question any more (``find`` has said so)."""
+        """End our master that does not answer (``find`` raised ``ConnectError``)."""
         for path, ours in self.candidates():
             if ours:
                 with self._locked(path):
@@ -275,7 +275,7 @@ class Master:
                         self._remove_dead(path, silent=True)
 
     def _clean_up(self, path: str) -> None:
-        """Under the lock: remove what an ended master left, unless another one is there by now."""
+        """Under the lock: remove the files of an ended master, unless there is a new one."""
         try:
             mux_protocol.alive(path, timeout=ALIVE_TIMEOUT)
         except mux_protocol.NoMaster:
@@ -291,7 +291,7 @@ class Master:
                 pass
 
     def stop(self, link: Link, *, drain: float = 10.0) -> bool:
-        """End our master: no new sessions, then wait up to ``drain`` seconds, then cut.
+        """End our master: no new sessions, then wait ``drain`` seconds at most, then kill it.
 
         Returns false, and does nothing, for a master that the user opened.
         """
@@ -302,20 +302,24 @@ class Master:
             ending = [meant, *self._out_of_reach(link.path)]
             if not pid_file.is_master(meant, link.path):
                 return True
-            # From here on it has no socket, and is nobody's orphan all the same: it drains.
+            # Without a pid file it does not count as a master that lost its socket.
             pid_file.forget(link.path)
             try:
                 mux_protocol.stop(link.path, timeout=ALIVE_TIMEOUT)
             except mux_protocol.NoMaster:
                 pass
             except mux_protocol.MuxError as error:
-                log.warning("%s: the master took no stop request: %s", self.destination.host, error)
-            # Whoever holds an idle session gives it back when somebody wants one.
+                log.warning(
+                    "%s: the master did not accept the stop request: %s",
+                    self.destination.host,
+                    error,
+                )
+            # Processes with an idle session close it when another one needs a session.
             runtime_directory.wish(link.path)
         deadline = time.monotonic() + drain
-        for one in ending:
-            if not pid_file.wait(one, deadline - time.monotonic()):
-                pid_file.end(one)
+        for owner in ending:
+            if not pid_file.wait(owner, deadline - time.monotonic()):
+                pid_file.end(owner)
         with self._locked(link.path):
             self._clean_up(link.path)
         return True
@@ -328,10 +332,14 @@ class Master:
             for place in runtime_directory.places(path)
             if place != path
         ]
-        return [one for place, one in noted if one is not None and pid_file.is_master(one, place)]
+        return [
+            owner
+            for place, owner in noted
+            if owner is not None and pid_file.is_master(owner, place)
+        ]
 
     def lost(self, link: Link, what: str, *, sent: Sent = "maybe", why: str = "") -> ConnectionLost:
-        """The error for a call during which the link died, with the master's last words."""
+        """The error for a call whose link was lost, with the last message of the master."""
         from . import login, ssh_errors
 
         tail = ssh_errors.words_of(login.read_log(link.path)) if link.ours else []

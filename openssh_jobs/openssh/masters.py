@@ -1,4 +1,4 @@
-"""What is written beside a master's socket for people, and the list of all masters of this user."""
+"""The list of this user's masters, and the facts about each for people (SOCKET.json)."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _NAME_OF, _PEER_OF, _SHOW_NAME_AND_PEER = 0, 2, 1 | 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MasterFacts:
-    """One master: ``host`` as it was called, ``route`` as user@host:port, ``jump`` before it.
+    """One master: ``host`` as the user named it, ``route`` as user@host:port, ``jump`` hosts.
 
-    ``opened`` and ``age`` in seconds; ``sessions`` is ``None`` where this system does not tell;
-    ``pid`` is ``None`` and ``trouble`` says why where the master does not answer.
+    ``opened`` in seconds since the epoch, ``age`` in seconds; ``sessions`` is ``None`` if it is
+    unknown; if the master does not answer, ``pid`` is ``None`` and ``trouble`` says why.
     """
 
     host: str
@@ -59,7 +59,7 @@ def route_text(resolved: Resolved) -> str:
 
 
 def write(path: str, destination: Destination, resolved: Resolved, *, persist: int | None) -> None:
-    """Note beside a new master's socket whose it is; only people read it."""
+    """Write the facts about a new master; they are for people only."""
     facts = {
         "host": destination.host,
         "route": route_text(resolved),
@@ -72,7 +72,7 @@ def write(path: str, destination: Destination, resolved: Resolved, *, persist: i
 
 
 def read(path: str) -> dict[str, Any]:
-    """What was noted; empty where there is nothing or it cannot be read."""
+    """The facts about a master; empty if there are none or they cannot be read."""
     try:
         with open(path + ".json", encoding="utf-8") as handle:
             found = json.load(handle)
@@ -82,9 +82,9 @@ def read(path: str) -> dict[str, Any]:
 
 
 def facts(path: str, *, ours: bool, host: str = "", route: str = "") -> MasterFacts | None:
-    """The master behind a socket; ``None`` where there is none."""
+    """The master of a socket; ``None`` if there is none."""
     pid, trouble = None, ""
-    riding = pid_file.session_count(path)  # before the question, which rides it too
+    sessions = pid_file.session_count(path)  # before ``alive``, which connects too
     try:
         pid = mux_protocol.alive(path, timeout=_TIMEOUT)
     except mux_protocol.NoMaster:
@@ -104,7 +104,7 @@ def facts(path: str, *, ours: bool, host: str = "", route: str = "") -> MasterFa
         opened=opened,
         age=max(0.0, time.time() - opened) if opened is not None else None,
         persist=persist if isinstance(persist, int) else None,
-        sessions=riding,
+        sessions=sessions,
         socket=path,
         ours=ours,
         trouble=trouble,
@@ -112,23 +112,23 @@ def facts(path: str, *, ours: bool, host: str = "", route: str = "") -> MasterFa
 
 
 def every(directories: Sequence[str] | None = None) -> list[MasterFacts]:
-    """All masters whose sockets lie in directories of ours; asks the local processes only."""
+    """All masters with sockets in our directories; asks the masters, not their hosts."""
     found = []
     for directory in directories if directories is not None else runtime_directory.directories():
         if runtime_directory.problem_with(directory) is not None:
             continue
         for name in sorted(os.listdir(directory)):
             if _NAME.match(name):
-                one = facts(os.path.join(directory, name), ours=True)
-                if one is not None:
-                    found.append(one)
+                master = facts(os.path.join(directory, name), ours=True)
+                if master is not None:
+                    found.append(master)
     return found
 
 
 def holders(path: str) -> str:
-    """Who holds the sessions of a master, for people: programs with their pids.
+    """The processes that hold sessions of a master, as text: programs with their pids.
 
-    Empty where there are none or the system does not tell.  All are processes of this user.
+    Empty if there are none or they are unknown.  All are processes of this user.
     """
     found: dict[int, int] = {}
     unknown = 0
@@ -153,7 +153,7 @@ def holders(path: str) -> str:
 
 
 def session_limit(text: str, link: Link | None, *, host: str, command: str) -> SessionLimit:
-    """The error of a call that got no session, with who holds them."""
+    """The error for a call that got no session, with the processes that hold them."""
     held = holders(link.path) if link is not None else ""
     return SessionLimit(
         text + (f"; they are held by {held}" if held else ""),
@@ -164,7 +164,7 @@ def session_limit(text: str, link: Link | None, *, host: str, command: str) -> S
 
 
 def _ends(path: str) -> set[int]:
-    """The far ends (inodes) of what is connected to a listener's path."""
+    """The inodes of the client sockets that are connected to the listener ``path``."""
     name = os.fsencode(path)
     ends: set[int] = set()
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as link:  # NETLINK_SOCK_DIAG
@@ -197,7 +197,7 @@ def _attributes(data: bytes) -> dict[int, bytes]:
 
 
 def _owners(inodes: set[int]) -> dict[int, int]:
-    """Which process holds which socket; those that may not be looked into are left out."""
+    """Pid by inode of the socket; processes that this user cannot inspect are left out."""
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     found = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -211,7 +211,7 @@ def _owners(inodes: set[int]) -> dict[int, int]:
 
 
 def _program(pid: int) -> str:
-    """What runs there, in two words at most: more of a command line might hold a secret."""
+    """Program and script of a process; other arguments may contain a secret."""
     if pid == os.getpid():
         return f"this process ({pid})"
     words: list[str] = []

@@ -1,9 +1,9 @@
-"""The multiplexing protocol of a ControlMaster, as a passenger (PROTOCOL.mux, version 4).
+"""The client side of a ControlMaster's multiplexing protocol (PROTOCOL.mux, version 4).
 
-A session asked for here never dials: there is a master behind the socket or there is an error.
-The three streams are handed over as file descriptors, so bytes do not pass through Python.
-Proxy mode (MUX_C_PROXY) is left alone: in OpenSSH 9.2 closing the socket at a bad moment ends the
-master and every session on it.
+A session that is requested here never logs in: without a master there is an error.  The three
+streams are passed as file descriptors, so their bytes do not go through Python.  Proxy mode
+(MUX_C_PROXY) is not used: in OpenSSH 9.2 closing the socket at a bad moment ends the master and
+all of its sessions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 VERSION = 4
 MAX_REQUEST_BYTES = 256 * 1024 - 1024
-"""Measured: the master drops a control connection whose packet passes 256 KiB."""
+"""Measured: the master closes a control connection with a packet of more than 256 KiB."""
 
 _HELLO = 0x00000001
 _NEW_SESSION = 0x10000002
@@ -56,7 +56,7 @@ class Link:
 
 
 class MuxError(Exception):
-    """The master did not do it.  ``sent``: may a command have reached the host?"""
+    """The request failed.  ``sent``: whether the command may have reached the host."""
 
     def __init__(self, message: str, *, sent: Sent = "no") -> None:
         super().__init__(message)
@@ -64,7 +64,7 @@ class MuxError(Exception):
 
 
 class NoMaster(MuxError):
-    """There is no socket (ENOENT) or nobody listens on it (ECONNREFUSED, stale)."""
+    """There is no socket (ENOENT) or no process listens on it (ECONNREFUSED, stale)."""
 
     def __init__(self, message: str, *, stale: bool = False) -> None:
         super().__init__(message)
@@ -72,15 +72,15 @@ class NoMaster(MuxError):
 
 
 class MuxTimeout(MuxError):
-    """The master did not answer in time (stopped, or the link behind it hangs)."""
+    """The master did not answer in time (stopped, or its connection hangs)."""
 
 
 class MuxLost(MuxError):
-    """The master closed the control connection in the middle."""
+    """The master closed the control connection during the request."""
 
 
 class MuxVersion(MuxError):
-    """The master speaks another version, or is no master at all."""
+    """The master uses another version of the protocol, or it is no master."""
 
 
 class MuxSessionRefused(MuxError):
@@ -99,14 +99,14 @@ class Packet(NamedTuple):
 
 
 class PacketReader:
-    """Reads the fields of a message; ``MuxVersion`` where the bytes do not make sense."""
+    """Reads the fields of a message; raises ``MuxVersion`` for one that is too short."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
         self._at = 0
 
     def uint32(self) -> int:
-        """The next four bytes, big end first."""
+        """The next four bytes as a big-endian number."""
         if self._at + 4 > len(self._body):
             raise MuxVersion("the master's message is cut short", sent="maybe")
         (value,) = struct.unpack_from(">I", self._body, self._at)
@@ -114,7 +114,7 @@ class PacketReader:
         return int(value)
 
     def string(self) -> bytes:
-        """The next counted string."""
+        """The next string, which follows its length."""
         length = self.uint32()
         if self._at + length > len(self._body):
             raise MuxVersion("the master's message is cut short", sent="maybe")
@@ -132,9 +132,9 @@ def _packet(kind: int, body: bytes) -> bytes:
 
 
 class MuxConnection:
-    """One control connection to a master: greeted, then one request, then its answers.
+    """One control connection to a master: HELLO, then one request, then its answers.
 
-    Everything that waits takes a deadline (``time.monotonic`` seconds).
+    Deadlines are in seconds of ``time.monotonic``.
     """
 
     def __init__(self, path: str, *, deadline: float) -> None:
@@ -153,17 +153,19 @@ class MuxConnection:
                 self._socket.connect(path)
                 break
             except TimeoutError:
-                raise MuxTimeout(f"the master behind {path} does not accept") from None
+                raise MuxTimeout(f"the master behind {path} does not accept connections") from None
             except (FileNotFoundError, NotADirectoryError):
                 raise NoMaster(f"there is no socket {path}") from None
             except ConnectionRefusedError:
-                raise NoMaster(f"nobody listens on {path}", stale=True) from None
+                raise NoMaster(f"no process listens on {path}", stale=True) from None
             except OSError as error:
-                # A full backlog of a Unix socket says EAGAIN at once instead of waiting.
+                # With a full backlog a Unix socket gives EAGAIN at once instead of waiting.
                 if error.errno != errno.EAGAIN:
                     raise NoMaster(f"{path}: {error.strerror or error}") from None
                 if time.monotonic() >= deadline:
-                    raise MuxTimeout(f"the master behind {path} does not accept") from None
+                    raise MuxTimeout(
+                        f"the master behind {path} does not accept connections"
+                    ) from None
                 time.sleep(0.005)
         self._socket.settimeout(None)
 
@@ -176,10 +178,10 @@ class MuxConnection:
         """Read the master's HELLO."""
         kind, body = self.read(deadline, sent="no")
         if kind != _HELLO:
-            raise MuxVersion("the listener on the socket is no ssh master")
+            raise MuxVersion("the listener on the socket is not an ssh master")
         version = PacketReader(body).uint32()
         if version != VERSION:
-            raise MuxVersion(f"the master speaks version {version} of the protocol, not {VERSION}")
+            raise MuxVersion(f"the master uses version {version} of the protocol, not {VERSION}")
 
     def send(self, data: bytes, deadline: float) -> None:
         """Send bytes to the master."""
@@ -192,7 +194,7 @@ class MuxConnection:
             raise MuxLost(f"the master closed its socket: {error.strerror}") from None
 
     def send_fd(self, fd: int, deadline: float) -> None:
-        """Hand over one descriptor, with one byte (monitor_fdpass.c reads exactly that)."""
+        """Pass a descriptor with one byte, as monitor_fdpass.c reads it."""
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
         self._socket.settimeout(max(0.01, deadline - time.monotonic()))
         try:
@@ -203,12 +205,12 @@ class MuxConnection:
             raise MuxLost(f"the master closed its socket: {error.strerror}") from None
 
     def read(self, deadline: float, *, sent: Sent = "maybe") -> Packet:
-        """The next message; ``MuxTimeout`` at the deadline, ``MuxLost`` at the end."""
+        """The next message; ``MuxTimeout`` at the deadline, ``MuxLost`` if the socket is closed."""
         while True:
             if len(self._buffer) >= 4:
                 (length,) = struct.unpack_from(">I", self._buffer)
                 if not 4 <= length <= 1 << 20:
-                    raise MuxVersion("the listener on the socket is no ssh master", sent=sent)
+                    raise MuxVersion("the listener on the socket is not an ssh master", sent=sent)
                 if len(self._buffer) >= 4 + length:
                     (kind,) = struct.unpack_from(">I", self._buffer, 4)
                     body = self._buffer[8 : 4 + length]
@@ -225,12 +227,12 @@ class MuxConnection:
             self._buffer += data
 
     def readable(self, deadline: float) -> bool:
-        """Wait until there is something to read (or the end); false at the deadline."""
+        """Wait until there is data or the end to read; false at the deadline."""
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         while True:
             left = deadline - time.monotonic()
-            # In steps: poll(2) takes no more than some weeks, and a deadline may be for ever.
+            # In steps: poll(2) takes some weeks at most, and a deadline may be infinite.
             if poll.poll(min(max(0.0, left), 3600.0) * 1000):
                 return True
             if left <= 3600.0:
@@ -273,7 +275,7 @@ def _reason(packet: Packet) -> str:
 
 
 def alive(path: str, *, timeout: float) -> int:
-    """The pid of the master behind a socket.  Says nothing about the link behind it."""
+    """The pid of the master of a socket.  Does not check its connection to the host."""
     packet = _request(path, _ALIVE_CHECK, struct.pack(">I", 0), timeout=timeout)
     if packet.kind != _ALIVE:
         raise MuxVersion(f"the master answered an alive check with message {packet.kind:#x}")
@@ -297,7 +299,7 @@ def terminate(path: str, *, timeout: float) -> None:
 
 
 class MuxSession:
-    """A session that the master opened for us: a command at work on the host."""
+    """A session that the master opened: a command that runs on the host."""
 
     def __init__(self, connection: MuxConnection) -> None:
         self._connection = connection
@@ -309,7 +311,7 @@ class MuxSession:
         return self._connection.fileno()
 
     def wait(self, timeout: float) -> bool:
-        """Wait for the end of the session, at most ``timeout`` seconds; false if it goes on."""
+        """Wait for the end of the session, at most ``timeout`` seconds; false if it still runs."""
         deadline = time.monotonic() + timeout
         while not self._over:
             try:
@@ -332,16 +334,16 @@ class MuxSession:
 
     @property
     def status(self) -> int | None:
-        """The exit status that the host sent; ``None`` where it sent none."""
+        """The exit status that the host sent; ``None`` if it sent none."""
         return self._status
 
     def close(self) -> None:
-        """Let go of the session; the master closes its channel."""
+        """Close the control connection; the master then closes the channel."""
         self._over = True
         self._connection.close()
 
     def abandon(self) -> None:
-        """In a forked child: close our copy of the socket, which the master does not notice."""
+        """In a forked child: close its copy of the socket, which the master does not notice."""
         self.close()
 
 
@@ -356,7 +358,7 @@ def open_session(
 ) -> MuxSession:
     """Have the master run a command, with ``fds`` as its stdin, stdout and stderr.
 
-    The master sets O_NONBLOCK on what it is handed, so give it private pipes or files.  Raises
+    The master sets O_NONBLOCK on the descriptors, so pass private pipes or files.  Raises
     ``MuxSessionRefused`` where the server has no free session, ``NoMaster``, ``MuxTimeout`` or
     ``MuxLost`` with ``sent`` as far as it is known.
     """
@@ -369,7 +371,7 @@ def open_session(
         raise ValueError(f"a request of {len(body)} bytes is too long for the master")
     connection = MuxConnection(path, deadline=deadline)
     try:
-        # All in one go saves a turn: the master reads the greeting, then the rest.
+        # One write saves a round trip: the master reads the greeting, then the rest.
         connection.send(
             _packet(_HELLO, struct.pack(">I", VERSION)) + _packet(_NEW_SESSION, body), deadline
         )
@@ -381,7 +383,7 @@ def open_session(
             return MuxSession(connection)
         if packet.kind in (_FAILURE, _PERMISSION_DENIED):
             reason = _reason(packet)
-            # mux.c gives other reasons, too: "did not receive file descriptors".
+            # mux.c has other reasons too: "did not receive file descriptors".
             by_peer = packet.kind == _FAILURE and "refused by peer" in reason
             raise (MuxSessionRefused if by_peer else MuxRefused)(reason)
         raise MuxVersion(f"the master answered with message {packet.kind:#x}", sent="maybe")
@@ -401,9 +403,9 @@ def forward(
     timeout: float,
     cancel: bool = False,
 ) -> int:
-    """Open (or cancel) a forwarding on the master; returns the port that a remote one got.
+    """Open (or cancel) a forwarding; returns the port that a remote forwarding got.
 
-    Always give ``listen_host``: without it a port that is taken on IPv4 counts as a success.
+    Always give ``listen_host``: without it ssh reports success for a port that is taken on IPv4.
     """
     body = struct.pack(">II", 0, kind)
     body += _string(listen_host.encode()) + struct.pack(">I", listen_port)

@@ -1,7 +1,7 @@
-"""Which process is behind a master's socket, and is it still the one that was meant?
+"""Pid files of masters, and checks that a pid is still the same process.
 
-A pid alone proves nothing: numbers come round again.  So a file beside the socket keeps the pid
-with the time at which that process started, and the command line has to name the socket.
+A pid alone proves nothing, because pids are reused.  So a file beside the socket has the pid and
+the start time of the process, and the command line must contain the socket.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from . import process
 
 
 class Owner(NamedTuple):
-    """A process: its pid and when it started, in whatever unit this system tells it."""
+    """A process: its pid and its start time, in a unit that depends on the system."""
 
     pid: int
     started: str
 
 
 def identify(pid: int) -> Owner:
-    """The process that has this pid now (``started`` is empty where there is none)."""
+    """The process that has this pid now (``started`` is empty if there is none)."""
     return Owner(pid, _start_time(pid))
 
 
@@ -42,21 +42,21 @@ def _start_time(pid: int) -> str:
 
 
 def lives(owner: Owner) -> bool:
-    """Whether this very process still runs."""
+    """Whether this process still runs."""
     return bool(owner.started) and _start_time(owner.pid) == owner.started
 
 
 def is_master(owner: Owner, path: str) -> bool:
-    """Whether it still runs and is the ssh that has this socket."""
+    """Whether it still runs and is the ssh with this socket."""
     line = _command_line(owner.pid)
     return lives(owner) and os.fsencode(path) in line and b"ssh" in line
 
 
 def call() -> str:
-    """This process, in letters, digits and dashes: to be known by after it was killed.
+    """A token of letters, digits and dashes for this process, valid also after its end.
 
-    Its pid and start, the machine (its name and id, and the namespace that pids count in) and the
-    time since the machine runs, the last two as hashes.
+    It has the pid, the start time, and hashes of the machine (host name, machine id, pid
+    namespace) and of its boot id.
     """
     pid = os.getpid()
     if pid not in _calls:
@@ -74,7 +74,7 @@ _CONNECTED = b"03"
 
 
 def ended(caller: str) -> bool | None:
-    """Whether the process of a ``call`` is gone; ``None`` where this machine cannot tell."""
+    """Whether the process of a token of ``call`` has ended; ``None`` if that is unknown here."""
     pid, _, rest = caller.partition("-")
     started, _, where = rest.partition("-")
     machine, _, boot = where.partition("-")
@@ -119,7 +119,7 @@ def _command_line(pid: int) -> bytes:
 
 
 def end(owner: Owner) -> None:
-    """End one process, TERM then KILL, each time after a look that it still is the same."""
+    """End a process with TERM, then KILL; each time it is checked to be the same process."""
     for number, patience in ((signal.SIGTERM, 1.0), (signal.SIGCONT, 1.0), (signal.SIGKILL, 5.0)):
         if not lives(owner):
             return
@@ -131,7 +131,7 @@ def end(owner: Owner) -> None:
 
 
 def wait(owner: Owner, timeout: float) -> bool:
-    """Wait for a process that is not our child to end; false if it goes on."""
+    """Wait for the end of a process that need not be a child; false if it still runs."""
     deadline = time.monotonic() + timeout
     pause = 0.002
     while lives(owner):
@@ -177,13 +177,13 @@ def has_sessions(path: str) -> bool | None:
 
 
 def write(path: str, owner: Owner) -> None:
-    """Note whose socket this is."""
+    """Write the pid file of a socket."""
     with open(path + ".pid", "w", encoding="ascii") as handle:
         handle.write(f"{owner.pid} {owner.started}\n")
 
 
 def read(path: str) -> Owner | None:
-    """Whose socket this is, as far as that was noted."""
+    """The process in the pid file; ``None`` if there is no valid pid file."""
     try:
         with open(path + ".pid", encoding="ascii") as handle:
             pid, started = handle.read().split()
@@ -193,7 +193,7 @@ def read(path: str) -> Owner | None:
 
 
 def forget(path: str) -> None:
-    """Nobody's socket any more."""
+    """Remove the pid file."""
     try:
         os.unlink(path + ".pid")
     except FileNotFoundError:

@@ -1,8 +1,8 @@
 """The one place that starts processes on this machine.
 
-Every child gets a session of its own, so that a Ctrl-C at the terminal reaches nobody but us and
-a whole family (ssh and the ``ssh -W`` of a jump host) can be ended at once, and a C locale for
-messages, because what ssh says is read by ``diagnosis``.
+Every child gets its own session, so that Ctrl-C at the terminal reaches this process only and a
+child can be ended with its children (ssh and the ``ssh -W`` of a jump host), and the C locale for
+messages, because ``ssh_errors`` reads the messages of ssh.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ def spawn(
     pass_fds: Sequence[int] = (),
     own_environment: bool = False,
 ) -> Child:
-    """Start a process in its own session.  The caller ends it, with ``end`` at the latest.
+    """Start a process in its own session.  The caller must end it, for example with ``end``.
 
-    ``own_environment``: it gets this process's environment as it is, for commands of the user.
+    ``own_environment``: pass the environment of this process unchanged, for the user's commands.
     """
     return subprocess.Popen(
         _with_usual_signals(argv),
@@ -87,16 +87,16 @@ os.execvp(sys.argv[1], sys.argv[1:])
 
 
 def _with_usual_signals(argv: Sequence[StrOrBytesPath]) -> Sequence[Any]:
-    """A command line whose process does not inherit that a signal is ignored (nohup, ``&``).
+    """A command line whose process does not inherit ignored signals (nohup, ``&``).
 
-    No shell can take that back (POSIX), and a ``preexec_fn`` is not safe beside threads.  Raises
-    ``ConfigurationError`` where SIGCHLD is ignored: the system then keeps no exit status, and
-    ``subprocess`` takes every one for 0.
+    A shell cannot reset them (POSIX), and a ``preexec_fn`` is not safe beside threads.  Raises
+    ``ConfigurationError`` if SIGCHLD is ignored: the system then keeps no exit status, and
+    ``subprocess`` reports 0 for every process.
     """
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         raise ConfigurationError(
-            "this program ignores SIGCHLD, so it cannot learn how what it starts ends",
-            advice="signal.signal(signal.SIGCHLD, signal.SIG_DFL) mends it.",
+            "this program ignores SIGCHLD, so the exit status of its children is lost",
+            advice="Call signal.signal(signal.SIGCHLD, signal.SIG_DFL) first.",
         )
     if not any(signal.getsignal(number) is signal.SIG_IGN for number in _USUAL):
         return argv
@@ -108,7 +108,7 @@ def _with_usual_signals(argv: Sequence[StrOrBytesPath]) -> Sequence[Any]:
 
 
 def wait(child: Child, timeout: float) -> bool:
-    """Wait for a child to end, at most ``timeout`` seconds; false if it goes on."""
+    """Wait for a child to end, at most ``timeout`` seconds; false if it still runs."""
     try:
         child.wait(min(max(0.0, timeout), 1e6))
     except subprocess.TimeoutExpired:
@@ -117,24 +117,24 @@ def wait(child: Child, timeout: float) -> bool:
 
 
 def end(child: Child, *, grace: float = 1.0) -> int:
-    """End a child and all of its session that is still in its process group; reap it.
+    """End a child and its process group, and reap the child.
 
     TERM first, KILL after ``grace`` seconds.  Returns the child's return code.
     """
     if child.returncode is not None:
-        # Reaped already: its number, and its group's, may be a stranger's by now.
+        # Reaped already: its pid and process group may belong to another process now.
         return child.returncode
     for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
         try:
             os.killpg(child.pid, number)
         except (ProcessLookupError, PermissionError):
-            # Gone already, or (macOS) nothing left but a zombie that we have yet to reap.
+            # It has ended, or (macOS) is a zombie that is not reaped yet.
             pass
         try:
             code = child.wait(patience)
         except subprocess.TimeoutExpired:
             continue
-        # The leader is gone; a helper of its group (a jump host's ssh) may still be there.
+        # The leader has ended; others of its group (ssh to a jump host) may still run.
         try:
             os.killpg(child.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
@@ -153,10 +153,10 @@ def run(
     stdout: Stream = PIPE,
     stderr: Stream = PIPE,
 ) -> FinishedProcess:
-    """Run a process to its end, at most ``timeout`` seconds; ``timed_out`` says if that was cut.
+    """Run a process to its end; after ``timeout`` seconds it is ended and ``timed_out`` is set.
 
-    ``None`` is for calculations of the user, whose length is not ours to limit.
-    Raises ``FileNotFoundError`` or ``PermissionError`` where the program cannot be started.
+    ``timeout=None`` is for the user's own programs, which may take any time.
+    Raises ``FileNotFoundError`` or ``PermissionError`` if the program cannot be started.
     """
     child = spawn(
         argv,
@@ -184,7 +184,7 @@ def run(
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a process is stopped (SIGSTOP, a terminal's Ctrl-Z); false for one that is gone."""
+    """Whether a process is stopped (SIGSTOP, Ctrl-Z); false if it has ended."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as handle:
             return handle.read().rpartition(b")")[2].split()[:1] == [b"T"]

@@ -1,10 +1,9 @@
-"""The one pexpect: ``ssh`` logs in on a terminal of its own while somebody answers its questions.
+"""A login on a pseudo-terminal, with a responder that answers the questions of ssh and servers.
 
-ssh asks on its controlling terminal and nowhere else (readpassphrase(3)), and the banner comes
-there; a menu of the server comes as a log message, so the log (``-E``) is read beside the terminal.
-Answers go to the
-terminal and nowhere else: not to a log, an exception, an argument list or the environment.
-pexpect itself is only imported when a login begins.
+ssh asks on its controlling terminal only (readpassphrase(3)), and the banner comes there; a menu
+of the server comes as a log message, so the log (``-E``) is read beside the terminal.  Answers are
+written to the terminal only, never to a log, an exception, an argument list or the environment.
+This is the only module that uses pexpect, which is imported when a login begins.
 """
 
 from __future__ import annotations
@@ -32,22 +31,22 @@ if TYPE_CHECKING:
 __all__ = ["Prompt", "PromptKind", "Talk", "log_in"]
 
 AFTER_ANSWER: Final = 120.0
-"""Seconds for the server after an answer or a touch: somebody may have to find a phone."""
+"""Seconds for the server after an answer or a touch: the user may have to find a phone."""
 MOST_SAID: Final = 1 << 20
-"""Characters that a host may say before it asks."""
+"""Characters that a host may send before its question."""
 LONGEST_ANSWER: Final = 1000
 """Characters; a terminal line takes 4095 bytes."""
 
 _STEP = 0.05
-# Nothing more comes for so long (seconds): then what stands in the last line is a question.
-_QUIET_HIDDEN = 0.05  # the echo is off, so somebody reads
+# Seconds without output after which the last line counts as a question.
+_QUIET_HIDDEN = 0.05  # the echo is off, so a program reads an answer
 _QUIET_KNOWN = 0.3  # it looks like a question
-_QUIET_OTHER = 5.0  # it does not, but nothing else happens
-_QUIET_EMPTY = 10.0  # the echo is off, and not a word was said
+_QUIET_OTHER = 5.0  # it does not look like one
+_QUIET_EMPTY = 10.0  # the echo is off, and there is no text
 
 
 class PromptKind(StrEnum):
-    """What a question is about."""
+    """The kind of a question."""
 
     PASSWORD = "password"  # noqa: S105 - the name of a kind
     PASSPHRASE = "passphrase"  # noqa: S105
@@ -60,13 +59,13 @@ class PromptKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One question: ``text`` is all that was said since the last answer, menus and hints too.
+    """One question: ``text`` is all output since the last answer, with menus and hints.
 
-    ``host`` is the host that asks, as ssh names it (the host that was called where ssh does not
-    say, as with passphrases); ``echo`` says whether the answer may be shown while it is typed.
-    A responder answers with text, or with ``None`` for "nobody knows".  ``touch`` waits for a
-    finger, not for text: any answer but ``None`` goes on.  ``host_key`` takes ``yes`` or the
-    fingerprint that ``text`` shows, and everything else refuses the key.
+    ``host`` is the host that asks, as ssh names it (the destination if ssh does not name one, as
+    with passphrases); ``echo``: whether the answer may be shown while it is typed.  A responder
+    returns text, or ``None`` if it has no answer.  ``touch`` waits for the security key, not for
+    text: any answer but ``None`` continues.  ``host_key`` takes ``yes`` or the fingerprint that
+    ``text`` shows; any other answer refuses the key.
     """
 
     kind: PromptKind
@@ -100,8 +99,8 @@ _SHOWN_KEY = re.compile(r"key fingerprint is:?\s+(?P<key>\S+?)\.?\s*$", re.MULTI
 
 
 def kind_of(text: str) -> PromptKind:
-    """What a question is about, by its words; the last line is the question."""
-    # Without the name of who asks: it might be called "token".
+    """The kind of a question by its text, of which the last line asks."""
+    # Without the name of the host that asks: it might be "token".
     line = _ASKER.sub("", text.rstrip("\n").rpartition("\n")[2])
     if _HOST_KEY.search(line):
         return PromptKind.HOST_KEY
@@ -111,7 +110,7 @@ def kind_of(text: str) -> PromptKind:
         return PromptKind.MENU
     asks_secret = _PASSWORD.search(line) is not None
     if asks_secret and _NEW_SECRET.search(line):
-        # A password that has expired is changed by a person who knows what happens.
+        # An expired password: only a person should change it.
         return PromptKind.OTHER
     if _CODE.search(line):  # "one-time password" too
         return PromptKind.CODE
@@ -121,9 +120,9 @@ def kind_of(text: str) -> PromptKind:
 
 
 def host_of(text: str) -> str | None:
-    """The host that asks, as far as ssh itself says so (``(user@host) `` since OpenSSH 8.5).
+    """The host that asks, if ssh itself names it (``(user@host) `` since OpenSSH 8.5).
 
-    Empty where the text names two: then a server may be playing another one.
+    Empty if the text names two: a server may pretend to be another one.
     """
     names = {found["who"].rpartition("@")[2] for found in _ASKER.finditer(text)}
     names |= {found["who"].rpartition("@")[2] for found in _PASSWORD_OF.finditer(text)}
@@ -134,7 +133,7 @@ def host_of(text: str) -> str | None:
 
 
 def make_prompt(text: str, *, host: str, echo: bool) -> Prompt:
-    """The prompt behind a text that waits for an answer."""
+    """The prompt for a text that waits for an answer."""
     asker, kind = host_of(text), kind_of(text)
     if asker == "":
         return Prompt(PromptKind.OTHER, text, host, echo)
@@ -142,11 +141,11 @@ def make_prompt(text: str, *, host: str, echo: bool) -> Prompt:
 
 
 def accepts_key(text: str, answer: str) -> bool:
-    """Whether an answer to a host key question means that very key."""
+    """Whether an answer to a host key question accepts the key that was shown."""
     wanted = answer.strip()
     if wanted.lower() == "yes":
         return True
-    # The last one counts: a jump host may say what it likes before.
+    # The last one counts: a jump host may have sent any text before.
     shown = _SHOWN_KEY.findall(text)
     return bool(shown) and wanted == shown[-1]
 
@@ -158,11 +157,11 @@ def accepts_key(text: str, answer: str) -> bool:
 class Talk:
     """How a login on a terminal went.
 
-    ``end`` is ``exited``, ``timeout``, ``unanswered`` (nobody knew), ``refused`` (the same
-    question came again, so the answer was wrong), ``host_key`` (the key was not accepted).
-    ``flood`` (more was said than anybody reads).  ``status`` is ssh's exit status, ``None`` where
-    it was ended.  ``said``: all words, the server's too, without any answer.  ``logged``: what
-    came to each of the logs after the last question.  ``prompt``: the last question.
+    ``end`` is ``exited``, ``timeout``, ``unanswered`` (the responder had no answer), ``refused``
+    (the same question came again, so the answer was wrong), ``host_key`` (the key was not
+    accepted) or ``flood`` (too much output).  ``status`` is ssh's exit status, ``None`` if ssh was
+    killed.  ``said``: all output, the server's too, without the answers.  ``logged``: the text of
+    each log after the last question.  ``prompt``: the last question.
     """
 
     end: str = "exited"
@@ -183,14 +182,13 @@ def log_in(
     logs: Sequence[str] = (),
     asked: list[PromptKind] | None = None,
 ) -> Talk:
-    """Run an ``ssh -f`` that opens a master, and let ``responder`` answer what it asks.
+    """Run an ``ssh -f`` that opens a master; ``responder`` answers its questions.
 
-    ``timeout`` is for ssh, seconds without a question; the time in which the responder thinks
-    does not count.  ``logs`` are the files that ``argv`` makes ssh, and the ssh of a jump host,
-    write their own words to; ``asked`` gets the kind of each question, also where this
-    raises.  ``namesakes`` says how many hosts on the way may ask just the same: a
-    question that comes more often than that was answered wrongly, and is answered no more.  What
-    the responder raises ends the login and goes on to the caller.
+    ``timeout``: seconds without a question; the time of the responder does not count.  ``logs``
+    are the files to which ssh, and the ssh to a jump host, write their messages; ``asked`` gets
+    the kind of each question, also if this raises.  ``namesakes``: how many hosts of the route may
+    ask the same question; if it comes more often the answer was wrong, and the login ends.  An
+    exception of the responder ends the login and is passed on.
     """
     child = _spawn(argv)
     if asked is None:
@@ -208,9 +206,9 @@ def log_in(
     return talk.result
 
 
-# When the leader of a terminal's session ends, everything in the foreground gets a SIGHUP: a proxy
-# command that minds it would take the new master down.  So a shell leads, and ssh and its helpers
-# are a job that is in the foreground no more when the shell ends.
+# When the leader of a terminal's session ends, the foreground process group gets SIGHUP, and the
+# end of a proxy command would end the new master.  So a shell is the leader, and ssh and its
+# helpers are a job that is not in the foreground any more when the shell ends.
 _LEADER = 'set -m; "$@"; exit $?'
 
 
@@ -224,12 +222,12 @@ def _spawn(argv: Sequence[str]) -> Any:
             "/bin/sh",
             ["-c", _LEADER, "sh", *argv],
             timeout=None,
-            # For the moment in which the new master has no session of its own yet.
+            # The new master has no session of its own at first.
             ignore_sighup=True,
             echo=True,
             encoding=None,
             use_poll=True,
-            # An askpass program would take the questions away from this terminal.
+            # With an askpass program the questions would not come on this terminal.
             env=process.child_environment({"SSH_ASKPASS_REQUIRE": "never", "SSH_ASKPASS": "false"}),
         )
     child.delaybeforesend = None
@@ -238,7 +236,7 @@ def _spawn(argv: Sequence[str]) -> Any:
 
 
 def _end(child: Any) -> None:
-    """End ssh, what it started for jump hosts, and the shell that leads them."""
+    """End ssh, its processes for jump hosts, and the shell."""
     groups = [child.pid]
     with contextlib.suppress(OSError):
         foreground = os.tcgetpgrp(child.child_fd)
@@ -262,18 +260,18 @@ def _signal(groups: Sequence[int], number: int) -> None:
 def _runs(child: Any) -> bool:
     try:
         return bool(child.isalive())
-    except Exception:  # noqa: BLE001 - pexpect's own texts show what was typed
+    except Exception:  # noqa: BLE001 - the text of pexpect's errors may contain answers
         return False
 
 
 class _Log:
-    """A file to which ssh writes its own words."""
+    """A file to which ssh writes its messages."""
 
     def __init__(self, path: str) -> None:
         self._path = path
 
     def text(self) -> str:
-        """All of it, as far as it may go."""
+        """The text, up to ``MOST_SAID`` bytes."""
         try:
             with open(self._path, "rb") as handle:
                 return handle.read(MOST_SAID).decode("utf-8", "replace").replace("\r", "")
@@ -281,7 +279,7 @@ class _Log:
             return ""
 
     def is_flooded(self) -> bool:
-        """Whether there is more."""
+        """Whether it has more than ``MOST_SAID`` bytes."""
         try:
             return os.stat(self._path).st_size > MOST_SAID
         except FileNotFoundError:
@@ -289,7 +287,7 @@ class _Log:
 
 
 class _Conversation:
-    """What was said, what was answered, and when the next question stands complete."""
+    """The output, the answers, and the search for the next complete question."""
 
     def __init__(
         self,
@@ -302,7 +300,7 @@ class _Conversation:
     ) -> None:
         self.result = Talk(asked=asked)
         self._logs = logs
-        self._at = [0] * len(logs)  # how much of each was seen before the last answer
+        self._at = [0] * len(logs)  # length of each that was read before the last answer
         self._partial = False  # one factor of several was accepted since the last question
         self._by_password: dict[str, bool] = {}
         self._child = child
@@ -317,7 +315,7 @@ class _Conversation:
         self._heard = time.monotonic()
 
     def hold(self, timeout: float) -> None:
-        """Listen and answer until ssh ends or there is no sense in going on."""
+        """Read and answer until ssh ends or the login has failed."""
         deadline = time.monotonic() + timeout
         while True:
             if self._listen():
@@ -350,7 +348,7 @@ class _Conversation:
         self._unseen = ""
 
     def _listen(self) -> bool:
-        """Read what comes within a moment; true at the end of ssh."""
+        """Read what comes within ``_STEP`` seconds; true at the end of ssh."""
         import pexpect
 
         over = False
@@ -365,11 +363,11 @@ class _Conversation:
             self._heard = time.monotonic()
             self._unseen += self._decode(data).replace("\r", "")
             if self._echoed and len(self._unseen) >= len(self._echoed):
-                # The terminal shows a visible answer before anything else comes.
+                # The terminal echoes a visible answer before other output.
                 self._unseen = self._unseen.removeprefix(self._echoed)
                 self._echoed = ""
         elif over or not _runs(self._child):
-            # A terminal that is closed by all but not left yet: ssh is about to end.
+            # The terminal is closed, but ssh has not ended yet.
             waited = time.monotonic() + 5
             while _runs(self._child) and time.monotonic() < waited:
                 time.sleep(0.01)
@@ -391,7 +389,7 @@ class _Conversation:
         return Prompt(PromptKind.TOUCH, text.strip("\n"), self._host, True)
 
     def _question(self) -> Prompt | None:
-        """The question that stands in the last line, once it is complete."""
+        """The question in the last line, if it is complete."""
         if self._echoed:
             return None
         line = self._unseen.rpartition("\n")[2]
@@ -410,7 +408,7 @@ class _Conversation:
         return make_prompt(text, host=self._host, echo=not hidden)
 
     def _logged(self) -> str:
-        """What came to the logs since the last question, the jump host's first."""
+        """The text in the logs since the last question, the jump host's first."""
         new = ""
         for number, log in reversed(list(enumerate(self._logs))):
             text = log.text()
@@ -425,7 +423,7 @@ class _Conversation:
         self._unseen = self._unseen[length:].lstrip("\n")
 
     def _answer(self, prompt: Prompt) -> str:
-        """Ask the responder and type its answer; empty, or why this is the end."""
+        """Ask the responder and type its answer; empty, or the ``Talk.end`` of the login."""
         line = prompt.text.rpartition("\n")[2].strip()
         key = (prompt.kind, prompt.host, line)
         self._answered[key] += 1
@@ -454,12 +452,14 @@ class _Conversation:
         try:
             self._child.send(answer.encode() + b"\n")
         except OSError:
-            self._echoed = ""  # it has ended; the next look says how
+            self._echoed = ""  # ssh has ended; ``_listen`` finds that
         return ""
 
     def _turned_to_another_method(self, prompt: Prompt, line: str) -> bool:
-        """Whether a host asks by its password method after it was answered by the other, or the
-        other way round, with no factor accepted in between: then the answer was wrong."""
+        """Whether a host changed to or from its password method without accepting a factor.
+
+        The last answer was wrong then.
+        """
         if prompt.kind in (PromptKind.HOST_KEY, PromptKind.TOUCH, PromptKind.PASSPHRASE):
             return False
         now = _PASSWORD_OF.search(line) is not None
@@ -468,7 +468,7 @@ class _Conversation:
         return before != now and not self._partial and self._namesakes(prompt) == 1
 
     def _redacted(self, text: str) -> str:
-        """Text without any answer; one of a digit or two is a choice in a menu, no secret."""
+        """Text without the answers; one or two characters are a choice in a menu, no secret."""
         for secret in sorted(self._secrets, key=len, reverse=True):
             if len(secret) > 2:
                 text = text.replace(secret, "***")
@@ -479,15 +479,15 @@ def _trouble(answer: object, kind: PromptKind) -> Exception | None:
     """The error for an answer that cannot be typed, without showing it."""
     if not isinstance(answer, str):
         return TypeError(f"the responder gave {type(answer).__name__}, not text, for a {kind}")
-    if len(answer) > LONGEST_ANSWER or any(ord(one) < 32 or ord(one) == 127 for one in answer):
+    if len(answer) > LONGEST_ANSWER or any(ord(char) < 32 or ord(char) == 127 for char in answer):
         return ConfigurationError(
-            f"the answer to the question for a {kind} holds a control character, or more than "
-            f"{LONGEST_ANSWER} characters"
+            f"the answer to the question for a {kind} must be without control characters and not "
+            f"longer than {LONGEST_ANSWER} characters"
         )
     try:
         answer.encode()
     except UnicodeEncodeError:
-        return ConfigurationError(f"the answer to the question for a {kind} is no UTF-8 text")
+        return ConfigurationError(f"the answer to the question for a {kind} must be UTF-8 text")
     return None
 
 

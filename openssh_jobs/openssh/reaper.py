@@ -1,7 +1,7 @@
-"""Looks after what is held: gives idle sessions back, and sees that no wait is for ever.
+"""The reaper: a thread that closes idle sessions.
 
-Sessions are scarce, and shared with the user's other processes.  One daemon thread a process,
-alive only while something is held.
+The server limits the sessions of a connection, and the user's other processes share them.  There
+is one daemon thread per process, and it runs only while a session is held.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ _STEP = 0.25
 
 
 class Holder(Protocol):
-    """Something that may hold sessions: a lane between calls, or the sessions of a master."""
+    """An object that may hold a session between calls."""
 
     def give_back(self, *, idle_for: float) -> bool:
-        """Close the held session if unused for so many seconds; true if none is held now."""
+        """Close the session if it was unused for ``idle_for`` seconds; true if none is held now."""
 
 
-# Reentrant: a signal handler may hold something in the middle of ``watch``.
+# Reentrant: a signal handler may call ``watch`` while its thread is in ``watch``.
 _lock = threading.RLock()
-# No weak references: what a dropped Connection still held has to be given back, too.
+# No weak references: the session of a dropped Connection has to be closed too.
 _holders: set[Holder] = set()
 _running = False
 
 
 def watch(holder: Holder) -> None:
-    """See to it that a holder's session is given back when it is idle."""
+    """Have the session of ``holder`` closed when it is idle."""
     global _running
     with _lock:
         _holders.add(holder)
@@ -43,12 +43,12 @@ def watch(holder: Holder) -> None:
         try:
             threading.Thread(target=_watch, name="openssh-jobs-reaper", daemon=True).start()
         except BaseException as error:
-            # The next one who holds something tries again.
+            # The next call of ``watch`` tries again.
             _running = False
             if not isinstance(error, RuntimeError):
                 raise
-            # No threads are left, or the interpreter is about to end, and all sessions with it.
-            log.debug("nobody looks after idle sessions: %s", error)
+            # The thread limit is reached, or the interpreter ends, and all sessions with it.
+            log.debug("idle sessions are not closed: the reaper did not start: %s", error)
 
 
 def _watch() -> None:
@@ -68,14 +68,14 @@ def _watch() -> None:
 
 
 def _look(holder: Holder, troubled: set[int]) -> None:
-    """Ask one holder, and go on watching it unless it certainly holds nothing."""
-    # Taken off before the question: what it begins to hold meanwhile puts it on again.
+    """Call ``give_back`` of a holder; keep watching it unless it certainly holds nothing."""
+    # Removed before the call: ``watch`` adds it again if it takes a session meanwhile.
     with _lock:
         _holders.discard(holder)
     nothing_held = False
     try:
         nothing_held = holder.give_back(idle_for=IDLE_SECONDS)
-    except BaseException as error:  # noqa: BLE001 - others have sessions to be given back, too
+    except BaseException as error:  # noqa: BLE001 - the other holders' sessions come next
         if id(holder) not in troubled:
             log.warning("an idle session could not be given back: %r", error)
         troubled.add(id(holder))

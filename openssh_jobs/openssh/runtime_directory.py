@@ -1,7 +1,7 @@
-"""Where the masters' sockets lie.
+"""The directory of the masters' sockets.
 
-Whoever can connect to a master's socket is the user on the cluster, so the directory is ours
-alone (0700, no link) or it is not used.
+A process that can connect to a master's socket can act as the user on the host, so the directory
+must belong to the user, have the mode 0700 and be no link; otherwise it is not used.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ _NAME_FORMAT = "1"
 
 
 def directories() -> list[str]:
-    """Every directory in which a socket of ours may lie, the preferred one first.
+    """Every directory that may have our sockets, the preferred one first.
 
-    cron and systemd services lack XDG_RUNTIME_DIR; a master that a terminal opened there is
-    found all the same.
+    cron and systemd services lack XDG_RUNTIME_DIR, and still find a master that was opened there.
     """
     uid = os.geteuid()
     explicit = os.environ.get("OPENSSH_JOBS_RUNTIME_DIR")
@@ -55,12 +54,12 @@ def _owned_directory(path: str) -> bool:
 
 
 def problem_with(path: str) -> str | None:
-    """Why a directory cannot hold our sockets; ``None`` where it exists and is ours alone."""
+    """Why a directory cannot be used for sockets; ``None`` if it exists and is private."""
     return permissions.problem_with(path, open_to_read=False)
 
 
 def check_private(path: str) -> None:
-    """Raise ``ConfigurationError`` unless a directory exists and is ours alone."""
+    """Raise ``ConfigurationError`` unless a directory exists and is private."""
     problem = problem_with(path)
     if problem:
         raise ConfigurationError(
@@ -70,9 +69,9 @@ def check_private(path: str) -> None:
 
 
 def prepare_directory() -> str:
-    """The directory for new sockets: made if missing, private, and short enough.
+    """The directory for new sockets, created if it is missing.
 
-    Raises ``ConfigurationError`` that names the directory and what is wrong with it.
+    Raises ``ConfigurationError`` if it is not private or its path is too long.
     """
     path = directories()[0]
     room = MAX_SOCKET_BYTES - len(os.fsencode(path)) - 1 - 13
@@ -84,7 +83,7 @@ def prepare_directory() -> str:
     bad = set(path) & set("%${}\"' \t\n\\")
     if bad:
         raise ConfigurationError(
-            f"the socket directory {path!r} holds {sorted(bad)!r}, which ssh would expand",
+            f"the socket directory {path!r} contains {sorted(bad)!r}, which ssh would expand",
             advice="Name another one in OPENSSH_JOBS_RUNTIME_DIR.",
         )
     try:
@@ -92,7 +91,9 @@ def prepare_directory() -> str:
     except FileExistsError:
         pass
     except OSError as error:
-        raise ConfigurationError(f"the socket directory {path} cannot be made: {error}") from error
+        raise ConfigurationError(
+            f"the socket directory {path} cannot be created: {error}"
+        ) from error
     check_private(path)
     return path
 
@@ -114,17 +115,17 @@ _ROUTING = (
 
 
 def route_name(destination: Destination, resolved: Resolved) -> str:
-    """12 hex digits over everything that decides where a login goes and as whom.
+    """12 hex digits: a hash of all that decides which host and account a login reaches.
 
-    Two aliases of one account by one way share a master; the ssh configuration file counts,
-    because the names of jump hosts mean what it says.
+    Two aliases of an account with the same route share a master.  The ssh configuration file
+    counts because it defines the names of the jump hosts.
     """
-    import hashlib  # here and in other places: not before it is needed
+    import hashlib  # imported only when it is needed
 
     facts = [_NAME_FORMAT, destination.config_path or "", destination.jump or ""]
     if destination.forward_agent:
-        # A master that was opened without the agent cannot forward it later, and one that was
-        # opened with it shows it to every later session.
+        # A master that was opened without the agent cannot forward it later; a master that was
+        # opened with it offers it to every later session.
         facts.append("ForwardAgent")
     facts += [
         f"{keyword} {value}" for keyword in _ROUTING for value in resolved.values.get(keyword, ())
@@ -134,21 +135,21 @@ def route_name(destination: Destination, resolved: Resolved) -> str:
 
 
 def places(path: str) -> tuple[str, str]:
-    """Where a route's master may have its socket: under its name, and under the one beside it.
+    """The two paths that a route's master may use for its socket.
 
-    A master whose socket file was deleted removes that name again when it ends, so its successor
-    takes the other one.
+    A master whose socket file was deleted removes a file of that name when it ends, so its
+    successor uses the other path.
     """
     base = path.rstrip("+")
     return base, base + "+"
 
 
 def lock_of(path: str) -> str:
-    """The lock file of the route whose socket lies at ``path``."""
+    """The lock file of the route with the socket ``path``."""
     return path.rstrip("+") + ".lock"
 
 
 def wish(path: str) -> None:
-    """Say, to all processes, that somebody wants a session: the time stamp of a file says when."""
+    """Ask all processes for a free session, by the time stamp of a file."""
     with contextlib.suppress(OSError), open(path + ".wish", "wb"):
         pass

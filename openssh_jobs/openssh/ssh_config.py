@@ -1,6 +1,6 @@
-"""What the installed OpenSSH is and can do, and what it makes of a host name.
+"""The version and features of the installed OpenSSH, and its configuration of a host.
 
-``ssh -V`` and ``ssh -G`` are the only sources: no configuration file is parsed here.
+The sources are ``ssh -V`` and ``ssh -G``; no configuration file is parsed here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _VERSION = re.compile(
     r"OpenSSH_(?:for_(?P<windows>Windows)_)?(?P<major>\d{1,4})\.(?P<minor>\d{1,4})"
 )
 
-# First release that has it, from the release notes and the tags of openssh-portable.
+# First release with a feature, from the release notes and the tags of openssh-portable.
 SINCE = {
     "dump_configuration": (6, 8),  # ssh -G
     "proxy_jump": (7, 3),
@@ -50,7 +50,7 @@ class SshVersion(NamedTuple):
 
 
 def parse_version(text: str) -> SshVersion:
-    """Read what ``ssh -V`` printed.  An unknown form counts as new: nothing is held back."""
+    """Parse the output of ``ssh -V``.  An unknown form counts as a new version."""
     line = text.strip().splitlines()[0].strip() if text.strip() else ""
     found = _VERSION.search(line)
     if found is None:
@@ -61,7 +61,7 @@ def parse_version(text: str) -> SshVersion:
 
 
 def find(program: str) -> str:
-    """The path of ``ssh``, ``sftp``… on PATH; ``UnsupportedOpenSSH`` where there is none."""
+    """The path of ``ssh``, ``sftp``… on PATH; ``UnsupportedOpenSSH`` if there is none."""
     import shutil
 
     path = shutil.which(program)
@@ -79,7 +79,7 @@ _versions: dict[str, SshVersion] = {}
 def ssh_version() -> SshVersion:
     """The version of the ``ssh`` on PATH, asked once per binary.
 
-    Raises ``UnsupportedOpenSSH`` for one that is too old or has no connection sharing.
+    Raises ``UnsupportedOpenSSH`` if it is too old or has no connection sharing.
     """
     ssh = find("ssh")
     if ssh not in _versions:
@@ -100,12 +100,12 @@ def ssh_version() -> SshVersion:
 
 
 class Resolved(NamedTuple):
-    """What ``ssh -G`` says about a destination: keyword (lower case) to its values, in order."""
+    """The output of ``ssh -G``: keyword (lower case) to its values, in order."""
 
     values: dict[str, tuple[str, ...]]
 
     def get(self, keyword: str) -> str | None:
-        """The first value of a keyword, ``None`` where it is unset or ``none``."""
+        """The first value of a keyword, ``None`` if it is unset or ``none``."""
         found = self.values.get(keyword)
         if not found or found[0].lower() == "none":
             return None
@@ -113,7 +113,7 @@ class Resolved(NamedTuple):
 
 
 def parse_resolved(text: str) -> Resolved:
-    """Read the output of ``ssh -G``: a keyword and its value a line, repeated ones in order."""
+    """Parse the output of ``ssh -G``: a keyword and a value per line."""
     values: dict[str, list[str]] = {}
     for line in text.splitlines():
         keyword, _, value = line.strip().partition(" ")
@@ -125,7 +125,7 @@ def parse_resolved(text: str) -> Resolved:
 def resolve(destination: Destination, *, timeout: float = 30.0) -> Resolved:
     """Resolve a destination with ``ssh -G``, which runs ``Match exec`` and opens no connection.
 
-    Raises ``ConfigurationError`` with ssh's own words for a configuration it cannot read.
+    Raises ``ConfigurationError`` with ssh's message if ssh does not accept its configuration.
     """
     argv = [find("ssh"), "-G", *destination.arguments(), "--", destination.host]
     done = process.run(argv, timeout=timeout)

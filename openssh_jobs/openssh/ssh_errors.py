@@ -1,11 +1,11 @@
-"""What ssh's own words mean: the text of its log in, an error out.  Pure.
+"""From the log of an ssh that failed to the error that it means.  Pure.
 
-Only what ssh itself writes is read: its log (``-E``), never the stream that carries the server's
-banner.  ssh says why it ends in its last message, in a form of its own, so the last line decides;
-what stands before it is looked at only where ssh explains itself in several lines (a changed host
-key, a disconnect).  Text of the server that ssh quotes (the message of a disconnect, a question's
-instructions) is no line in the right place.  The forms are those of OpenSSH 7.4 to 10.x; the parts
-that strerror(3) gives differ between systems, so they are only quoted.
+Only the log of ssh (``-E``) is read, never the stream with the server's banner.  The last message
+of ssh gives the reason, so the last line decides; the lines before it count only if ssh explains
+the reason in several lines (a changed host key, a disconnect).  Text of the server that ssh quotes
+(the message of a disconnect, instructions of a question) never matches as a last line.  The
+patterns are for OpenSSH 7.4 to 10.x; texts of strerror(3) differ between systems, so they are only
+quoted.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def _rule(pattern: str, error: type[OpenSSHJobsError], says: str, advice: str = 
 
 _LOG_IN = "Type `{login}` once in a terminal to see what it asks."
 _ACCEPT = "Type `{login}` once, compare the fingerprint and accept it."
-_NETWORK = "Is the host up, and is the network (VPN) right?"
-_LIMITS = "It may limit logins (MaxStartups, PerSourcePenalties, fail2ban): wait a little."
+_NETWORK = "Check that the host is up and that the network (VPN) works."
+_LIMITS = "It may limit logins (MaxStartups, PerSourcePenalties, fail2ban): try again later."
 
-# Whole lines, as ssh writes them when it gives up.
+# Whole lines that ssh writes when it fails.
 _RULES = (
     _rule(
         r"command-line:? line \d+: (?P<what>.*)",
@@ -57,7 +57,7 @@ _RULES = (
         r"|terminating, \d+ bad configuration options))",
         ConfigurationError,
         "ssh does not accept its configuration: {what}",
-        "Mend that line of the ssh configuration.",
+        "Correct that line of the ssh configuration.",
     ),
     _rule(
         r"(?P<what>(?:hostname|remote username) contains invalid characters)",
@@ -84,7 +84,7 @@ _RULES = (
     _rule(
         r"Host key verification failed\.",
         HostKeyUnknown,
-        "the host key could not be verified, and nobody was asked",
+        "the host key could not be verified, and ssh was not allowed to ask",
         _ACCEPT,
     ),
     _rule(
@@ -127,7 +127,7 @@ _RULES = (
     _rule(
         r"(?:kex|ssh)_exchange_identification: (?:read: )?Connection (?:closed|reset) by .*",
         Throttled,
-        "the server closed the connection before a word was said",
+        "the server closed the connection before it sent anything",
         _LIMITS,
     ),
     _rule(
@@ -152,7 +152,7 @@ _RULES = (
 
 _DISCONNECT = re.compile(r"Received disconnect from \S+ port \d+:(?P<code>\d+): (?P<text>.*)")
 _DISCONNECTED = re.compile(r"Disconnected from .* port \d+")
-# Of RFC 4253: what sshd gives with too many failures, and with too many connections.
+# RFC 4253: sshd sends these after too many failures, and with too many connections.
 _PROTOCOL_ERROR, _TOO_MANY_CONNECTIONS = "2", "12"
 
 _CHANGED = re.compile(r"Host key for (?P<name>\S+) has changed and you have requested strict .*")
@@ -164,7 +164,7 @@ _DEAD_PIPE = re.compile(
     _PROXY.pattern + r"|(?:kex|ssh)_exchange_identification: .*"
     r"|Connection timed out during banner exchange"
 )
-# Of a line no more is looked at: what a server says can be as long as it likes.
+# Only the beginning of a line is read: text of a server may have any length.
 _LONGEST = 2000
 _MOST_LINES = 400
 _REASONS = 3
@@ -178,18 +178,18 @@ _PARTIAL = re.compile(r"^Authenticated (?:using .* )?with partial success\.$", r
 
 
 def words_of(text: str) -> list[str]:
-    """The lines of a log that matter; noise, warnings about algorithms too, is left out."""
+    """The relevant lines of a log, without warnings and debug output."""
     lines = (line.strip()[:_LONGEST] for line in text.replace("\r", "\n").split("\n"))
     return [line for line in lines if line and not _NOISE.match(line)][-_MOST_LINES:]
 
 
 def is_unshared(log: str) -> bool:
-    """Whether ssh went on without a master's socket (it exits with 0 all the same)."""
+    """Whether ssh continued without a master's socket (it exits with 0 then)."""
     return any(_UNSHARED.fullmatch(line) for line in words_of(log)[-_REASONS:])
 
 
 def was_partial(log: str) -> bool:
-    """Whether ssh noted that one of several factors was accepted."""
+    """Whether ssh logged that one of several factors was accepted."""
     return _PARTIAL.search(log.replace("\r", "")) is not None
 
 
@@ -203,19 +203,19 @@ def connect_error(
     jump: str = "",
     inner: str = "",
 ) -> OpenSSHJobsError:
-    """The error behind ssh's own words (its log) when no connection came up.
+    """The error for an ssh that made no connection; ``said`` is its log.
 
-    ``login`` is the command a person would type, ``through_proxy`` says that the way leads over a
-    ProxyJump or ProxyCommand, ``attended`` that somebody answered prompts.  ``inner`` is the log
-    of the ssh to the jump host; without it what stands before the outer ssh's complaint about a
-    dead pipe counts as that.  ``jump`` is the command that goes no further than the jump host.
+    ``login`` is the command to log in by hand; ``through_proxy``: the route has a ProxyJump or
+    ProxyCommand; ``attended``: a responder answered prompts.  ``inner`` is the log of the ssh to
+    the jump host; if it is empty, the lines before the message about the closed pipe count as
+    such.  ``jump`` is the command that connects to the jump host only.
     """
     lines, within = words_of(said), words_of(inner)
     facts = {"host": host, "login": login}
     whole = "\n".join([*within, *lines])
     if lines and _PROXY.fullmatch(lines[-1]):
         within = within or lines
-        if _PROXY.fullmatch(within[-1]):  # of several jump hosts a later one knows no more
+        if _PROXY.fullmatch(within[-1]):  # a later jump host does not know the reason
             while within and _DEAD_PIPE.fullmatch(within[-1]):
                 within = within[:-1]
         found = _judge(within, facts, attended, over=True) if within else None
@@ -237,7 +237,7 @@ _Verdict = tuple[type[OpenSSHJobsError], str, str]
 def _judge(
     lines: list[str], facts: dict[str, str], attended: bool, *, over: bool
 ) -> _Verdict | None:
-    """Class, text and advice for the words with which one ssh ended."""
+    """Error class, text and advice for the last messages of an ssh."""
     last = lines[-1] if lines else ""
     if _DISCONNECTED.fullmatch(last) or _DISCONNECT.fullmatch(last):
         return _disconnected(lines, facts, attended)
@@ -256,7 +256,7 @@ def _judge(
             )
         before = lines[-2] if len(lines) > 1 else ""
         if rule.error is Throttled and _DEAD_PIPE.fullmatch(before):
-            facts["says"] = "the server closed the connection before a word was said"
+            facts["says"] = "the server closed the connection before it sent anything"
         says = facts.get("says") or rule.says.format(**facts)
         if rule.error is AuthenticationFailed and not attended:
             methods = facts.get("methods", "")
@@ -264,7 +264,7 @@ def _judge(
                 who = f"the jump host ({facts.get('who', 'unnamed')})" if over else "it"
                 return (
                     AuthenticationNeeded,
-                    f"{who} asks for a password or a code ({methods}) and nobody is here to answer",
+                    f"{who} asks for a password or a code ({methods}) and there is no responder",
                     f"Type `{facts['login']}` once, or open the master with a responder.",
                 )
         return rule.error, says, rule.advice.format(**facts)
@@ -272,8 +272,8 @@ def _judge(
 
 
 def _disconnected(lines: list[str], facts: dict[str, str], attended: bool) -> _Verdict:
-    """The server ended it with a message: its words are quoted, and decide next to nothing."""
-    found = next((one for one in map(_DISCONNECT.fullmatch, lines[::-1]) if one), None)
+    """The server ended the login with a message, which is quoted and decides little."""
+    found = next(filter(None, map(_DISCONNECT.fullmatch, lines[::-1])), None)
     code, text = (found["code"], found["text"]) if found else ("", "")
     if code == _TOO_MANY_CONNECTIONS:
         return Throttled, f"the server takes no more connections: {text}", _LIMITS
@@ -294,11 +294,13 @@ def _disconnected(lines: list[str], facts: dict[str, str], attended: bool) -> _V
 
 
 def _host_key(lines: list[str], facts: dict[str, str]) -> _Verdict | None:
-    """The explanation before ``Host key verification failed.``, which no server can write:
-    the key is looked at before the server may say anything."""
+    """The explanation before ``Host key verification failed.``
+
+    No server can write it: the key is checked before the server may send text.
+    """
 
     def first(pattern: re.Pattern[str]) -> re.Match[str] | None:
-        return next((one for one in map(pattern.fullmatch, lines) if one), None)
+        return next(filter(None, map(pattern.fullmatch, lines)), None)
 
     revoked, changed, offending = first(_REVOKED), first(_CHANGED), first(_OFFENDING)
     if revoked is not None:
@@ -308,7 +310,7 @@ def _host_key(lines: list[str], facts: dict[str, str]) -> _Verdict | None:
             "Do not log in; ask its administrators.",
         )
     if changed is None:
-        rule = next((one for one in _RULES if one.error is HostKeyUnknown), None)
+        rule = next((rule for rule in _RULES if rule.error is HostKeyUnknown), None)
         unknown = first(rule.pattern) if rule else None
         if rule is None or unknown is None:
             return None
@@ -329,14 +331,14 @@ def _host_key(lines: list[str], facts: dict[str, str]) -> _Verdict | None:
 def _over_the_jump_host(
     found: _Verdict | None, host: str, whole: str, through_proxy: bool, jump: str
 ) -> OpenSSHJobsError:
-    """The outer ssh knows just a dead pipe; ``found`` is what the inner one said."""
+    """The outer ssh reports a closed pipe only; ``found`` is the reason of the inner one."""
     to_see = f"Type `{jump or 'ssh -v ' + host}` to see why."
     if found is None:
         text = "the jump host or proxy command ended without a connection"
         return JumpHostFailed(text, host=host, stderr=whole, advice=to_see)
     error, says, advice = found
     if error in (HostUnreachable, Throttled, ConnectError):
-        way = "the way over the jump host broke" if through_proxy else "the proxy failed"
+        way = "the connection through the jump host failed" if through_proxy else "the proxy failed"
         error, says, advice = JumpHostFailed, f"{way}: {says}", advice or to_see
     return _made(error, says, advice, host, whole)
 

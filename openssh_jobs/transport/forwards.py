@@ -1,4 +1,4 @@
-"""Ports forwarded over a master, and taken back at the end."""
+"""Ports forwarded over a master, and cancelled at the end."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ log = logging.getLogger("openssh_jobs.forwards")
 
 TIMEOUT = 30.0
 _TIMEOUT = 5.0
-"""Seconds for the master to say whether it is there."""
+"""Seconds for the answer to an alive check."""
 _TRIES = 10
 
 
 class Forward:
-    """A forwarded port, a context manager; ``close`` takes it back.
+    """A forwarded port, a context manager; ``close`` cancels it.
 
-    ``local_host:local_port`` is the end on this machine, ``remote_host:remote_port`` the one over
-    there.  A forward lives as long as its master: see ``alive``.
+    ``local_host:local_port`` is the end on this machine, ``remote_host:remote_port`` the end on
+    the host.  A forward exists as long as its master: see ``alive``.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Forward:
         self._host = host
         self._asked_port = asked_port
         self._open = True
-        # A forked child has a copy; the forward stays its parent's.
+        # A forked child has a copy; the forward belongs to its parent.
         self._pid = os.getpid()
         self.local_host, self.local_port = local
         self.remote_host, self.remote_port = remote
@@ -66,7 +66,7 @@ class Forward:
 
     @property
     def alive(self) -> bool:
-        """Whether the master that holds it still answers on this machine."""
+        """Whether its master still answers on this machine."""
         if not self._open:
             return False
         try:
@@ -75,9 +75,9 @@ class Forward:
             return False
 
     def close(self) -> None:
-        """Take the forward back; connections that run through it go on.  Twice does nothing.
+        """Cancel the forward; its open connections continue.  A second call does nothing.
 
-        Nothing either in a forked child: the forward is its parent's.
+        In a forked child it does nothing: the forward belongs to the parent.
         """
         if not self._open:
             return
@@ -85,14 +85,14 @@ class Forward:
         if self._pid != os.getpid():
             return
         try:
-            # Where the master is gone, the forward went with it.
+            # The forward ended with its master, if that has ended.
             if mux.master_pid(self._link, _TIMEOUT) == self._link.pid:
                 self.ask(cancel=True)
         except TransportError as error:
-            log.warning("%s: %r was not taken back: %s", self._host, self, error)
+            log.warning("%s: %r was not cancelled: %s", self._host, self, error)
 
     def ask(self, *, cancel: bool = False) -> int:
-        """Have the master forward, or stop it; returns the port that is listened on."""
+        """Request the forward, or its end, from the master; returns the port that listens."""
         local = (self.local_host, self.local_port)
         there = (self.remote_host, self._asked_port)
         listen, connect = (local, there) if self._kind == mux.FORWARD_LOCAL else (there, local)
@@ -103,16 +103,16 @@ class Forward:
 
 def _check(what: str, host: str, port: int, *, least: int = 1) -> None:
     if isinstance(port, bool) or not isinstance(port, int) or not least <= port < 65536:
-        raise ConfigurationError(f"{what} {port!r} is no port number")
+        raise ConfigurationError(f"{what} {port!r} must be a number from {least} to 65535")
     if not host or any(ord(char) <= 32 or ord(char) == 127 for char in host):
-        raise ConfigurationError(f"{host!r} is no host name to forward to")
+        raise ConfigurationError(f"{host!r} is not a host name to forward to")
 
 
 def _occupied(host: str, port: int) -> OSError | None:
     """Why the port cannot be listened on, or ``None``.
 
-    The master does not say, and a port that is forwarded twice would be given back by the first
-    of the two that is closed.
+    The master does not report it, and of two forwards of a port the first that is closed would
+    cancel both.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -140,10 +140,10 @@ def local(
     local_host: str,
     local_port: int | None,
 ) -> Forward:
-    """A port here that leads to ``remote`` as the host sees it.
+    """Forward a port of this machine to ``remote``, an address as the host resolves it.
 
-    Raises ``ConfigurationError`` for what is no port, ``ConnectError`` (with the port in its
-    text) where the port cannot be listened on here, ``ConnectionLost`` where the master is gone.
+    Raises ``ConfigurationError`` for an invalid port, ``ConnectError`` (with the port in its
+    text) if no process can listen on it, ``ConnectionLost`` if the master has ended.
     """
     _check("the remote port", *remote)
     _check("the local port", local_host, 1 if local_port is None else local_port)
@@ -169,7 +169,7 @@ def local(
                 asked_port=remote[1],
             )
         except RequestRefused as error:
-            why = str(error)  # another program was faster, or ssh may not listen there
+            why = str(error)  # another program took the port, or ssh may not listen there
     raise ConnectError(
         f"no port on {local_host} could be forwarded"
         if local_port is None
@@ -186,9 +186,9 @@ def remote(
     remote_port: int,
     local: tuple[str, int],
 ) -> Forward:
-    """A port on the host that leads to ``local`` as this machine sees it; 0: the host chooses.
+    """Forward a port of the host (0: the host chooses) to ``local``, as this machine resolves it.
 
-    Raises as ``local``; the server says only that it refused, not why.
+    Raises like ``local``; the server does not say why it refused.
     """
     _check("the remote port", remote_host, remote_port, least=0)
     _check("the local port", *local)
@@ -203,14 +203,14 @@ def remote(
         )
     except RequestRefused as error:
         raise ConnectError(
-            f"the host does not listen on port {remote_port} of {remote_host} for us ({error})",
+            f"the host does not listen on port {remote_port} of {remote_host} ({error})",
             host=host,
             advice="The port may be taken there, or the server forbids it (AllowTcpForwarding).",
         ) from error
 
 
 def _make(sessions: Sessions, kind: int, **facts: Any) -> Forward:
-    """Ask the master for a forward; a master that has gone meanwhile is replaced once."""
+    """Request a forward from the master; if that has ended, once from a new one."""
     for last in (False, True):
         link = sessions.link()
         made = Forward(link, kind, **facts)
@@ -222,7 +222,7 @@ def _make(sessions: Sessions, kind: int, **facts: Any) -> Forward:
             sessions.forget(link)
             if last or not isinstance(error, LinkLost):
                 raise ConnectionLost(
-                    f"the master did not answer for a forward ({error})",
+                    f"the master did not answer the request for a forward ({error})",
                     host=facts["host"],
                     sent=error.sent,
                 ) from error
@@ -237,6 +237,6 @@ def _no_listener(host: str, address: str, port: int | None, error: OSError) -> C
     where = f"the local port {port} on {address}" if port else f"a port on {address}"
     if error.errno == errno.EADDRINUSE:
         return ConnectError(
-            f"{where} is taken", host=host, advice="Name another port, or none to get a free one."
+            f"{where} is in use", host=host, advice="Give another port, or none to get a free one."
         )
     return ConnectError(f"{where} cannot be listened on: {error.strerror or error}", host=host)

@@ -327,10 +327,11 @@ def know_host(address: str, name: str) -> None:
             file.write(f"{address} {name}\n")
 
 
-def end_jobs(keeper: str) -> None:
-    """End every process whose name begins like this, and all below them.
+def end_jobs(program: str) -> None:
+    """End every process whose name begins with ``program``, and all below them.
 
-    Keepers of jobs outlive their daemon on purpose; in our process namespace all of them are ours.
+    slurmstepd and sge_shepherd outlive their daemon on purpose; in our process namespace all of
+    them are ours.
     """
     namespaces.require_own("the end of jobs")
     parents: dict[int, int] = {}
@@ -340,7 +341,7 @@ def end_jobs(keeper: str) -> None:
             parents[int(name)] = int(
                 Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1]
             )
-            if Path(f"/proc/{name}/comm").read_text().startswith(keeper):
+            if Path(f"/proc/{name}/comm").read_text().startswith(program):
                 doomed.add(int(name))
     growing = True
     while growing:

@@ -341,12 +341,13 @@ def test_what_was_held_ends_with_it(mark: str) -> None:
         connection.exists("/")
         shell = connection._shell._session.worker
         assert shell is not None
+        assert _reapers(), "the name of the thread is right"
     assert shell.session.wait(0)
-    assert until(lambda: threading.active_count() == 1 or not _keepers())
+    assert until(lambda: threading.active_count() == 1 or not _reapers())
 
 
-def _keepers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "openssh-jobs-keeper"]
+def _reapers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "openssh-jobs-reaper"]
 
 
 def test_nothing_of_ssh_is_read(tmp_path: Path) -> None:

@@ -184,9 +184,13 @@ def test_an_agent_that_is_gone(cold: Path, make_sshd: Any, expect_logins: Any) -
     [
         (["no-such-host.invalid"], 3, "FAIL  ssh does not know this host"),
         (["-o", "Bogus=1", "h"], 2, "Bad configuration option: bogus"),
-        (["-o", "ProxyJump=127.0.0.1:9", "127.0.0.1"], 3, "FAIL  the way over the jump host broke"),
+        (
+            ["-o", "ProxyJump=127.0.0.1:9", "127.0.0.1"],
+            3,
+            "FAIL  the connection through the jump host failed",
+        ),
         (["-p", "9", "127.0.0.1"], 3, "FAIL  127.0.0.1 port 9 cannot be reached"),
-        (["-J", "a b", "127.0.0.1"], 2, "FAIL  the host name 'a b' holds ' '"),
+        (["-J", "a b", "127.0.0.1"], 2, "FAIL  the host name 'a b' contains ' '"),
     ],
 )
 def test_what_is_wrong_before_the_host(cold: Path, words: list[str], code: int, text: str) -> None:

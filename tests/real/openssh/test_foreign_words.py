@@ -346,7 +346,7 @@ def test_a_host_that_never_stops_talking_is_left(
     config = config_of(cold, host)
     host.banner = ("x" * 79 + "\n") * 3000
     (error,) = tries(config, "asks", 1, responder=lambda prompt: SECRET)
-    assert "says more during the login than anybody reads" in str(error)
+    assert "sends too much text during the login" in str(error)
     assert host.logins == 0
 
 

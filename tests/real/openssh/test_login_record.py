@@ -96,7 +96,7 @@ def test_after_a_login_that_needed_a_person_no_program_tries(
     os.kill(master, signal.SIGKILL)
     for _ in range(3):
         with pytest.raises(
-            errors.AuthenticationNeeded, match="needed somebody to answer"
+            errors.AuthenticationNeeded, match="needed a person to answer"
         ) as caught:
             Connection("asks", ssh_config=config).open()
         assert caught.value.sent == "no"

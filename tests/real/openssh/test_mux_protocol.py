@@ -155,7 +155,7 @@ def test_another_version_is_told_from_another_program(place: Path) -> None:
         mux_protocol.alive(path, timeout=2)
     with (
         listener(place, b"SSH-2.0-x\r\n") as path,
-        pytest.raises(mux_protocol.MuxVersion, match="no ssh"),
+        pytest.raises(mux_protocol.MuxVersion, match="not an ssh"),
     ):
         mux_protocol.alive(path, timeout=2)
 

@@ -390,7 +390,7 @@ def test_records_in_several_directories_count_together(tmp_path: Path) -> None:
         check(there)
     assert not two.exists()
     there.succeeded(answered=["code"], keys=KEYS)
-    with pytest.raises(errors.AuthenticationNeeded, match=r"somebody to answer \(code\)"):
+    with pytest.raises(errors.AuthenticationNeeded, match=r"a person to answer \(code\)"):
         check(here)
 
 

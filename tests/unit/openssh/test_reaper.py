@@ -14,7 +14,7 @@ from tests.helpers import until
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A keeper of these tests alone, that looks often."""
+    """A reaper for these tests alone, with a short interval."""
     assert until(lambda: not reaper._running, 20), "another test holds something"
     monkeypatch.setattr(reaper, "_STEP", 0.01)
     yield

@@ -41,7 +41,7 @@ def diagnose(
         ("007-unknown-host", "HostUnreachable", "does not know this host"),
         ("009-hostkey-changed", "HostKeyChanged", "not the one in known_hosts"),
         ("010-hostkey-unknown", "HostKeyUnknown", "10.88.1.1 is not in known_hosts"),
-        ("012-hostkey-ask", "HostKeyUnknown", "nobody was asked"),
+        ("012-hostkey-ask", "HostKeyUnknown", "not allowed to ask"),
         ("015-password-wrong", "AuthenticationFailed", "refused"),
         ("016-password-batch", "AuthenticationNeeded", "password"),
         ("021-2fa-batch", "AuthenticationNeeded", "keyboard-interactive"),
@@ -131,7 +131,7 @@ def test_the_first_thing_that_went_wrong_is_what_is_told() -> None:
 def test_the_log_of_the_jump_hosts_ssh_says_what_happened() -> None:
     error = diagnose(PROXY, through=True, inner="ssh: connect to host g port 9: No route to host")
     assert isinstance(error, errors.JumpHostFailed)
-    assert "the way over the jump host broke: g port 9 cannot be reached" in str(error)
+    assert "the connection through the jump host failed: g port 9 cannot be reached" in str(error)
     error = diagnose(PROXY, through=True, inner="a@g: Permission denied (password).")
     assert isinstance(error, errors.AuthenticationNeeded)
     assert "the jump host (a@g) asks" in str(error)
