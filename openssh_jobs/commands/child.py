@@ -328,6 +328,12 @@ class Running:
         return self.session.status if marked is None else marked
 
     @property
+    def script_has_ended(self) -> bool:
+        """Whether the user's script has ended, though a process in its group may hold a pipe."""
+        marked = command_line.exit_status(self.err_marks)
+        return marked is not None or (self.is_over and self.session.status is not None)
+
+    @property
     def is_over(self) -> bool:
         """Whether the session has ended; never blocks."""
         return hasattr(self, "session") and self.session.wait(0)

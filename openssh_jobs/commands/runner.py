@@ -239,7 +239,7 @@ class Commands:
                 running.end()
                 raise
             if not whole:
-                ended = running.is_over and running.status() is not None
+                ended = running.script_has_ended
                 confirmed = running.end()
                 exchange.run(time.monotonic() + 0.5)
                 so_far, waited = result(NO_STATUS), timeout or limits.SILENCE
