@@ -465,7 +465,7 @@ def test_directories_here_that_others_can_replace_are_not_used(
     use(base / "a" / "fine")
     as_mallory("mkdir -m 777 theirs; ln -s fine link", base / "a")
     for name in ("theirs", "link"):
-        with pytest.raises(ConfigurationError, match=r"user 7002|is no directory"):
+        with pytest.raises(ConfigurationError, match=r"user 7002|is not a directory"):
             use(base / "a" / name)
     os.chown(base / "a", MALLORY, MALLORY)
     with pytest.raises(ConfigurationError, match=f"belongs to user {MALLORY}"):
@@ -493,7 +493,7 @@ def test_settings_of_others_are_not_read(tmp_path: Path, monkeypatch: pytest.Mon
         settings.servers()
     path.chmod(0o644)
     os.chown(path, MALLORY, MALLORY)
-    with pytest.raises(ConfigurationError, match="belongs to somebody else"):
+    with pytest.raises(ConfigurationError, match="belongs to another user"):
         settings.servers()
 
 
