@@ -27,8 +27,8 @@ class LocalConnection(Host):
     terminal does not reach it directly, only through this program.  ``put`` and ``get`` copy
     between two local paths with the same guarantees.  ``max_sessions``: processes at a time (64).
 
-    Port forwarding raises ``io.UnsupportedOperation``; the methods sftp and scp do not exist.
-    Raises ``ConfigurationError`` for invalid arguments.
+    Port forwarding raises ``io.UnsupportedOperation``; ``method="sftp"`` and ``"scp"`` are
+    not available.  Raises ``ConfigurationError`` for invalid arguments.
     """
 
     def __init__(

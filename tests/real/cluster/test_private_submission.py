@@ -391,7 +391,7 @@ def test_a_part_that_others_have_made_is_not_written(
     part = here / os.fsdecode(name)
     PLANTS[plant](part, precious)
     before = part.lstat()
-    with pytest.raises(TransferError, match=r"not a plain file of yours alone"):
+    with pytest.raises(TransferError, match=r"not a regular file that only you can write"):
         room.cluster.connection.get(f"{room.here}/f", here / "f", resume=True)
     assert precious.read_text() == "precious"
     assert not (tmp_path / "new").exists()
@@ -412,7 +412,7 @@ def test_a_part_on_the_host_that_others_have_made_is_not_written(
     part = shared / os.fsdecode(name)
     PLANTS[plant](part, room.path / "precious")
     before = part.lstat()
-    with pytest.raises(TransferError, match=r"not a plain file of yours alone"):
+    with pytest.raises(TransferError, match=r"not a regular file that only you can write"):
         room.cluster.connection.put(tmp_path / "f", f"{shared}/f", resume=True)
     now = part.lstat()
     assert (now.st_ino, now.st_size, now.st_mode) == (before.st_ino, before.st_size, before.st_mode)

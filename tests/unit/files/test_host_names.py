@@ -57,7 +57,7 @@ TOP = ("d", ".")
         ([], "'.'.*missing"),
         ([("f", "./x")], "'.'.*missing"),
         ([TOP, TOP], "twice"),
-        ([("f", ".")], "no directory"),
+        ([("f", ".")], "not a directory"),
         ([TOP, ("f", "./x"), ("f", "./x")], "'x', which came twice"),
         ([TOP, ("l", "./x"), ("f", "x")], "'x', which came twice"),
         ([TOP, ("f", "./x"), ("f", "./x/y")], "below 'x', which is a file"),
