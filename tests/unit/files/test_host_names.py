@@ -85,7 +85,7 @@ def test_what_lies_below_may_come_first() -> None:
     [b"f 1_0 8 ./x\0", b"f -1 8 ./x\0", b"f %b 8 ./x\0" % (b"9" * 30), b"f 1 8 ./x", b"f\0"],
 )
 def test_what_is_no_listing_is_no_value(text: bytes) -> None:
-    with pytest.raises(ValueError, match=r"number|middle|unpack"):
+    with pytest.raises(ValueError, match=r"number|within|unpack"):
         listing.parse_find(listed(TOP) + text)
 
 
