@@ -122,7 +122,7 @@ class _Shell:
         return "ended" if status is None else f"ended with status {status}"
 
     def call(self, script: bytes, deadline: float, most: int) -> ShellAnswer:
-        """One framed command; ``TimeoutError`` at the deadline, ``_Ended`` at the end.
+        """Run one framed command.
 
         Raises ``TimeoutError`` at the deadline, ``_Ended`` if the shell ends, ``InvalidAnswer`` if
         more than ``most`` bytes arrive or the frame holds no status.
