@@ -42,22 +42,23 @@ class ConnectionOptions(TypedDict, total=False):
 
 
 class Connection(Host):
-    """A host over the system's ssh.  Nothing is dialed before the first use.
+    """A host over the system's ssh.  The login is made at the first use, not before.
 
     ``host`` is anything that ssh takes: an alias, ``user@host``, ``ssh://user@host:port``; it and
-    the options go to ssh as they are, so all of the user's configuration counts.  ``master``:
-    ``own`` (any live master, else open one), ``existing`` (any live one, never open), ``user``
-    (only the one that the user's ControlPath names).  ``persist``: seconds that the master
-    stays after its last session, ``None`` for ever.  ``exec_backend``: ``auto``, ``mux`` or
-    ``process``.  ``forward_agent``: commands here may use the agent; this takes a login of its own,
-    because all sessions of a login see what was forwarded once.
-    ``start_timeout``: seconds for the login shell there to begin with what was asked (its rc files
-    may be slow; ``servers.toml`` or 30); then it is ``CommandNotStarted``.
+    the options are passed to ssh unchanged, so all of the user's configuration applies.
+    ``master``: ``own`` (use any live master, else open one), ``existing`` (use any live one, never
+    open one), ``user`` (use only the one that the user's ControlPath names).  ``persist``: seconds
+    that the master stays open after its last session, ``None`` for ever.  ``exec_backend``:
+    ``auto``, ``mux`` or ``process``.  ``forward_agent``: commands on the host may use the agent;
+    this needs a separate login, because all sessions of a login share its forwarded agent.
+    ``start_timeout``: seconds until the login shell on the host must have started a command (its
+    rc files may be slow; default: the value in ``servers.toml``, else 30); after that
+    ``CommandNotStarted`` is raised.
     ``responder`` answers the questions of a login (``openssh_jobs.Prompt`` to text or ``None``);
-    without one a host that asks is ``AuthenticationNeeded``.
-    May be shared by threads, and used after a fork.
+    without one ``AuthenticationNeeded`` is raised if the host asks.
+    Instances can be shared by threads and used after a fork.
 
-    Raises ``ConfigurationError`` for what makes no sense, before anything is started.
+    Raises ``ConfigurationError`` for invalid arguments, before anything is started.
     """
 
     def __init__(
@@ -118,23 +119,23 @@ class Connection(Host):
 
     @property
     def logins(self) -> int:
-        """Logins that this object made."""
+        """Count of logins that this object made."""
         return self._master.logins
 
     # ------------------------------------------------------------------ the link
 
     def open(self) -> Self:
-        """Find or open the master now instead of at the first use.  May dial once.
+        """Find or open the master now instead of at the first use.  Logs in at most once.
 
         Raises ``ConnectError`` and its subclasses.
         """
         return super().open()
 
     def close(self, *, stop_master: bool = False) -> None:
-        """Give back what this object holds; the master stays for ``persist`` seconds.
+        """Release the sessions of this object; the master stays open for ``persist`` seconds.
 
-        ``stop_master=True`` lets the sessions of all processes end (10 s at most) and then ends
-        the master; one that the user opened is left alone.
+        ``stop_master=True`` waits up to 10 s for the sessions of all processes to end and then ends
+        the master, unless the user opened it.
         """
         super().close()
         if stop_master:
@@ -148,7 +149,7 @@ class Connection(Host):
                 self._master.stop(link)
 
     def check(self) -> Liveness:
-        """Whether the host answers over a live master now; one bounded round trip, never dials."""
+        """Whether the host answers over a live master; one round trip with a timeout, no login."""
         import time
 
         try:
@@ -168,9 +169,9 @@ class Connection(Host):
         )
 
     def reconnect(self) -> None:
-        """Prove the link anew: a master that answers is kept, another one replaced.
+        """Check the link again: keep a master that answers, replace any other.
 
-        May dial once, also where the last login was refused: whoever calls this wants it now.
+        Logs in at most once, even if the last login was refused: the caller asked for it.
         Raises ``ConnectError`` and its subclasses.
         """
         super().close()
@@ -178,7 +179,7 @@ class Connection(Host):
         try:
             link = self._master.find()
         except ConnectError:
-            link = None  # it is there but silent: opening anew ends it
+            link = None  # a master exists but does not answer: opening a new one ends it
         if link is not None and not self._sessions.answers(link):
             self._master.discard(link)
         self._master.ensure(override=True)
@@ -192,10 +193,10 @@ class Connection(Host):
         remote_host: str = "localhost",
         local_host: str = "127.0.0.1",
     ) -> Forward:
-        """A port here that leads to ``remote_host:remote_port`` as the host sees it.
+        """Forward a local port to ``remote_host:remote_port``, resolved on the host.
 
-        A context manager with ``.local_port``, a free one where none is given; taken back at its
-        end.  Raises ``ConnectError`` that names a port which is taken here.
+        Returns a context manager with ``.local_port`` (a free port unless one is given); the
+        forward is cancelled at its exit.  Raises ``ConnectError`` if the local port is in use.
         """
         from .transport import forwards
 
@@ -215,10 +216,11 @@ class Connection(Host):
         remote_host: str = "127.0.0.1",
         local_host: str = "127.0.0.1",
     ) -> Forward:
-        """A port of the host that leads to ``local_host:local_port`` here.
+        """Forward a port of the host to ``local_host:local_port`` on this machine.
 
-        A context manager with ``.remote_port``; with 0 the host chooses one.  ``remote_host`` is
-        the address to listen on over there.  Raises ``ConnectError`` where the host refuses.
+        Returns a context manager with ``.remote_port``; with 0 the host chooses a port.
+        ``remote_host`` is the address on which the host listens.  Raises ``ConnectError`` if the
+        host refuses.
         """
         from .transport import forwards
 
@@ -234,9 +236,11 @@ class Connection(Host):
 def _sessions(
     master: Master, backend: str, forward_agent: bool, max_sessions: int | None
 ) -> Sessions:
-    """The sessions on a master by one backend; ``auto`` can change to the other one."""
+    """The sessions on a master by one backend; ``auto`` falls back to ``process``."""
     if backend not in ("auto", "mux", "process"):
-        raise ConfigurationError(f"exec_backend={backend!r} is none of auto, mux, process")
+        raise ConfigurationError(
+            f"exec_backend must be 'auto', 'mux' or 'process', not {backend!r}"
+        )
 
     def by_process() -> Transport:
         from .transport.process import ProcessTransport

@@ -59,7 +59,7 @@ _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
 
 
 def printable(text: object) -> str:
-    """Text in which everything that a terminal would obey or not show is escaped.
+    """Text in which everything that a terminal would interpret or not display is escaped.
 
     Control characters (C0, C1, line ends too), bidirectional controls, zero-width characters and
     undecodable bytes become ``\\x1b``, ``\\n``, ``\\u202e``, ``\\udcff``.
@@ -160,7 +160,7 @@ class HostKeyChanged(ConnectError):
 
 
 class AuthenticationNeeded(ConnectError):
-    """The host asks for a password, a code or a touch, and there is no responder."""
+    """The host asks for a password, a code or a touch, and no responder was given."""
 
 
 class AuthenticationFailed(ConnectError):
@@ -180,7 +180,7 @@ class JumpHostFailed(ConnectError):
 
 
 class MasterRequired(ConnectError):
-    """``master="existing"`` or ``"user"``, and no master is open."""
+    """No master is open, and ``master="existing"`` or ``"user"`` forbids opening one."""
 
 
 # --------------------------------------------------------------------------- commands
@@ -406,7 +406,7 @@ class SchedulerError(OpenSSHJobsError):
 
 
 class SubmitRejected(SchedulerError):
-    """The scheduler refused the submission: there is no job."""
+    """The scheduler refused the submission; no job was created."""
 
 
 class SubmitLimit(SubmitRejected):

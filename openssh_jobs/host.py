@@ -1,4 +1,4 @@
-"""``Host``: what a connection and this machine have in common: commands, files, transfers."""
+"""``Host``: commands, files and transfers, for a connection and for this machine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
-    """Counts of this object: logins that it made, sessions that it opened, commands, calls."""
+    """Counts of one object: logins made, sessions opened, commands run, control calls."""
 
     logins: int
     sessions: int
@@ -44,10 +44,10 @@ class Stats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Liveness:
-    """What ``check`` found; true only where the host answered over the link.
+    """The result of ``check``; true only if the host answered over the link.
 
     ``master`` is the pid of a live master, ``answered`` whether the host replied, ``seconds`` the
-    time of that round trip, ``ours`` whether the master is ours to end.
+    time of that round trip, ``ours`` whether this package opened the master and may end it.
     """
 
     master: int | None
@@ -70,13 +70,13 @@ class Internal:
         self._host = host
 
     def absolute(self, path: str) -> str:
-        """A path on the host as its programs see it; at most the round trip of ``features``."""
+        """The absolute form of a path on the host; at most the round trip of ``features``."""
         return self._host._files.absolute(path)
 
     def call(self, script: bytes, *, again: bool = False) -> ShellAnswer:
         """Run a short script on the held shell: one round trip.
 
-        ``again``: it may be run a second time where the link was lost before its answer came.
+        ``again``: run it a second time if the link is lost before the answer arrives.
         """
         return self._host._shell.call(script, again=again)
 
@@ -125,16 +125,16 @@ class Host(RemoteFiles, ABC):
 
     @property
     def name(self) -> str:
-        """The host as the journal of jobs knows it."""
+        """The host's name in the journal of jobs."""
         return self.host
 
     @property
     def logins(self) -> int:
-        """Logins that this object made."""
+        """Count of logins that this object made."""
         return 0
 
     def open(self) -> Self:
-        """Make the host ready now instead of at the first use."""
+        """Establish the link now instead of at the first use."""
         self._sessions.link()
         return self
 
@@ -144,7 +144,7 @@ class Host(RemoteFiles, ABC):
 
     @abstractmethod
     def reconnect(self) -> None:
-        """Prove the way to the host anew."""
+        """Check the link to the host again, and replace it if the host does not answer."""
 
     def __enter__(self) -> Self:
         return self.open()
@@ -153,7 +153,7 @@ class Host(RemoteFiles, ABC):
         self.close()
 
     def close(self, *, stop_master: bool = False) -> None:
-        """Give back the sessions that this object holds; ``stop_master``: see ``Connection``."""
+        """Release the sessions that this object holds; ``stop_master``: see ``Connection``."""
         self._shell.close()
         self._sftp.close()
 
@@ -168,16 +168,16 @@ class Host(RemoteFiles, ABC):
         )
 
     def end_commands(self) -> bool | None:
-        """End the commands that ``run`` and ``popen`` of this object still run on the host.
+        """End the commands of this object (``run``, ``popen``) that still run on the host.
 
-        For a program that was interrupted and ends now.  True if all were seen to have ended,
-        ``None`` if none was sent to the host.
+        For a program that was interrupted and is about to exit.  True if all are known to have
+        ended, ``None`` if no command was sent to the host.
         """
         return self._commands.end_at_work()
 
     @property
     def features(self) -> Features:
-        """What the host's userland is: home, stat, tar, rsync; asked once, then remembered."""
+        """The host's home directory, stat, tar and rsync; queried once, then cached."""
         return self._files.features
 
     def _after_fork(self) -> None:
@@ -245,14 +245,14 @@ class Host(RemoteFiles, ABC):
     ) -> CommandResult[str] | CommandResult[bytes]:
         """Run a command to its end.
 
-        Text is a POSIX sh script whatever the login shell is; a sequence is an argument vector.
-        ``env`` values travel on stdin, not in argv.  ``on_stdout`` and ``on_stderr`` are called
-        for every line as it comes; with ``keep=False`` what they get is not kept for the result,
-        which otherwise holds all that the command prints, however much.  Raises
-        ``CommandTimeout`` after ``timeout`` seconds (the remote process group is ended),
-        ``CommandNotStarted`` where the login shell never begins it, ``CommandFailed`` with
-        ``check`` or where no exit status came, ``ConnectionLost``, ``SessionLimit``, the
-        ``OSError`` of ``cwd``.  Retried: only what was certainly not sent.
+        Text is a POSIX sh script, whatever the login shell is; a sequence is an argument vector.
+        ``env`` values are sent on stdin, not in argv.  ``on_stdout`` and ``on_stderr`` are called
+        with every line as it arrives; with ``keep=False`` these lines are not kept in the result,
+        which otherwise holds all output without a limit.  Raises ``CommandTimeout`` after
+        ``timeout`` seconds (the remote process group is ended), ``CommandNotStarted`` if the login
+        shell does not start the command, ``CommandFailed`` with ``check`` or if no exit status
+        arrived, ``ConnectionLost``, ``SessionLimit``, and the ``OSError`` of ``cwd``.  Only a
+        command that was certainly not sent is retried.
         """
         plan = self._commands.plan(
             command,
@@ -262,7 +262,7 @@ class Host(RemoteFiles, ABC):
         )
         data = b""
         if input is not None:
-            # Not bytes(): that would make five zero bytes of the number 5.
+            # Not bytes(): bytes(5) is five zero bytes.
             data = (
                 input.encode(encoding, errors)
                 if isinstance(input, str)
@@ -331,9 +331,9 @@ class Host(RemoteFiles, ABC):
     ) -> list[CommandResult[str]] | list[CommandResult[bytes]]:
         """Run many commands at once, within the server's limit; results in order.
 
-        What ``run`` would have raised is in ``.error`` of its result; one failure stops no
-        other.  ``same``: the options of ``run`` for all of them.  An interruption (Ctrl-C) ends
-        them all, as that of ``run`` does.
+        The exception that ``run`` would have raised is in ``.error`` of the result; the other
+        commands go on.  ``same``: options of ``run`` for all commands.  An interruption (Ctrl-C)
+        ends all of them, as it does with ``run``.
         """
         from concurrent.futures import ThreadPoolExecutor
 
@@ -343,7 +343,7 @@ class Host(RemoteFiles, ABC):
         if not wanted:
             return []
         for command in wanted:
-            self._commands.plan(command)  # what cannot be meant is refused before anything runs
+            self._commands.plan(command)  # raise for an invalid command before any command runs
         empty: Any = "" if same.get("text", True) else b""
 
         scope = Scope(self._commands)
@@ -366,7 +366,7 @@ class Host(RemoteFiles, ABC):
             pool.shutdown()
             raise
         except BaseException:
-            # Ctrl-C: the commands end with us, those that wait for their turn never begin.
+            # Ctrl-C: running commands are ended, queued ones are not started.
             pool.shutdown(wait=False, cancel_futures=True)
             scope.end()
             raise
@@ -419,15 +419,15 @@ class Host(RemoteFiles, ABC):
         errors: str = "surrogateescape",
         login_shell: bool | None = None,
     ) -> RemoteProcess[str] | RemoteProcess[bytes]:
-        """Start a command and return at once, with its streams as files.
+        """Start a command and return a ``RemoteProcess`` with its streams as file objects.
 
-        ``stdin``: ``"pipe"``, or ``None`` for no input; ``stderr``: ``"pipe"``, ``"stdout"`` (into
-        the same stream) or ``"devnull"``.
+        ``stdin``: ``"pipe"``, or ``None`` for no input; ``stderr``: ``"pipe"``, ``"stdout"`` (merge
+        into stdout) or ``"devnull"``.
         """
         if stderr not in ("pipe", "stdout", "devnull"):
-            raise ValueError(f"stderr={stderr!r} is none of pipe, stdout, devnull")
+            raise ValueError(f"stderr must be 'pipe', 'stdout' or 'devnull', not {stderr!r}")
         if stdin not in ("pipe", None):
-            raise ValueError(f"stdin={stdin!r} is neither 'pipe' nor None")
+            raise ValueError(f"stdin must be 'pipe' or None, not {stdin!r}")
         plan = self._commands.plan(
             command,
             cwd=cwd,

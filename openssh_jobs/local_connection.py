@@ -21,14 +21,14 @@ NAME = "this machine"
 class LocalConnection(Host):
     """This machine with the methods of a ``Connection``, for programs that run on a login node.
 
-    Commands get this process's environment and start in its current directory, from which
-    relative paths count, too; ``login_shell=True`` gives them what the rc files of ``$SHELL`` set.
-    Each runs in a process group of its own: a timeout ends it as on a host, and Ctrl-C at the
-    terminal reaches it through this program only.  ``put`` and ``get`` copy between two local
-    paths with the same promises.  ``max_sessions``: processes at a time (64).
+    Commands get this process's environment and start in its current directory; relative paths
+    start there as well.  With ``login_shell=True`` the rc files of ``$SHELL`` are read first.
+    Each command runs in a new process group: a timeout ends it as on a host, and Ctrl-C at the
+    terminal does not reach it directly, only through this program.  ``put`` and ``get`` copy
+    between two local paths with the same guarantees.  ``max_sessions``: processes at a time (64).
 
-    There is nothing to forward (``io.UnsupportedOperation``), and no sftp or scp.
-    Raises ``ConfigurationError`` for what makes no sense.
+    Port forwarding raises ``io.UnsupportedOperation``; ``method="sftp"`` and ``"scp"`` are
+    not available.  Raises ``ConfigurationError`` for invalid arguments.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class LocalConnection(Host):
             start_timeout=start_timeout,
             directory=os.getcwd,
         )
-        # In a session of its own a script that ends process groups sees them reaped.
+        # Scripts that end process groups run in a new session: its wait() reaps ended shells.
         self._commands.groups.aside = None
 
     def __repr__(self) -> str:
         return "LocalConnection()"
 
     def close(self, *, stop_master: bool = False) -> None:
-        """End the shell that this object holds; there is no master to stop."""
+        """End the shell that this object holds; ``stop_master`` has no effect."""
         super().close()
 
     def check(self) -> Liveness:

@@ -28,7 +28,7 @@ __all__ = [
     "parse_submit",
 ]
 
-# Whose output it is shows at its beginning.
+# Characters at the beginning of the output that identify the scheduler.
 _HEAD = 20_000
 
 
@@ -36,7 +36,7 @@ _FRAME = re.compile(r"^OJ\+([0-9a-f]{1,40})$", re.MULTILINE)
 
 
 def _titles(text: str) -> str:
-    """The titles of the parts of a framed answer: in the parts stands what users write."""
+    """The titles of the parts of a framed answer; the parts may contain text of users."""
     opened = _FRAME.search(text)
     if opened is None:
         return ""
@@ -44,7 +44,7 @@ def _titles(text: str) -> str:
 
 
 def _unix(text: str) -> str:
-    """Text that came through a terminal or an editor with other line ends, with ours."""
+    """Text with CRLF line ends (from a terminal or an editor) converted to LF."""
     count = text.count("\r\n")
     return text.replace("\r\n", "\n") if count and count == text.count("\n") else text
 
@@ -58,7 +58,7 @@ def detect(stdout: str, *, stderr: str = "", command: str | None = None) -> Sche
             if scheduler.recognises(text, stderr[:_HEAD], command):
                 return scheduler
     raise SchedulerError(
-        f"no scheduler's output: {first_line(stdout, stderr)!r}",
+        f"not the output of a known scheduler: {first_line(stdout, stderr)!r}",
         kind="parse_error",
         stdout=stdout,
         stderr=stderr,
@@ -86,12 +86,13 @@ def parse_status(
     requested: Iterable[str] | None = None,
     timezone: tzinfo | None = None,
 ) -> Snapshot:
-    """The jobs of a listing, of the queue or of the accounting.
+    """Parse a listing of jobs, from the queue or from the accounting.
 
-    ``command`` is the command line, where known: it tells the columns of a listing without header
-    and what the listing covers.  ``requested`` are the ids of interest: each is then known, absent
-    (a complete answer that covers it does not have it) or unknown.  Times without an offset are
-    ``None`` unless ``timezone`` is given.  Raises ``SchedulerError`` and ``InputError`` (ids).
+    ``command`` is the command line, if known: it determines the columns of a listing without
+    a header, and which jobs the listing covers.  ``requested`` are the ids of interest: each is
+    then known, absent (a complete answer that covers it does not list it) or unknown.  Times
+    without an offset are ``None`` unless ``timezone`` is given.  Raises ``SchedulerError``, and
+    ``InputError`` for invalid ids.
     """
     stdout, stderr = _unix(stdout), _unix(stderr)
     return _chosen(scheduler, stdout, stderr, command).parse_status(
@@ -104,8 +105,8 @@ def parse_submit(
 ) -> str:
     """The job id in the output of a submit command.
 
-    Raises ``SubmitRejected`` (there is no job; ``SubmitLimit`` for a limit that passes) or
-    ``SubmitUnknown`` (there may be one).
+    Raises ``SubmitRejected`` (no job was created; ``SubmitLimit`` for a temporary limit) or
+    ``SubmitUnknown`` (a job may exist).
     """
     stdout, stderr = _unix(stdout), _unix(stderr)
     return _chosen(scheduler, stdout, stderr, None).parse_submit(Answer(stdout, stderr, returncode))

@@ -1,6 +1,6 @@
-"""Private directories on this machine: where nobody else can write, nor replace what is there.
+"""Checks of private directories on this machine: no other user can write or replace their files.
 
-The same for the host is shell text, in ``files/private_directory.py``.
+The same checks for the host are shell text, in ``files/private_directory.sh``.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def problem_with(path: str, *, open_to_read: bool = True) -> str | None:
-    """Why a directory is not ours alone; ``None`` where it is.
+    """Why other users could change a directory; ``None`` if they cannot.
 
-    It is to be no link and ours, and neither it nor a directory above it may let others put
-    something else in its place.  ``open_to_read=False``: nobody else may even look into it.
-    A POSIX ACL needs no look of its own: who may write by it shows as the group.
+    The directory must belong to the user and must not be a link, and no other user may be able to
+    replace it or a directory above it.  ``open_to_read=False``: others must not be able to read it
+    either.  POSIX ACLs need no separate check: the mode's group bits show their write permission.
     """
     try:
         facts = os.lstat(path)
     except OSError as error:
         return f"cannot be used: {error}"
     if not stat.S_ISDIR(facts.st_mode):
-        return "is no directory"
+        return "is not a directory"
     if facts.st_uid != os.geteuid():
         return f"belongs to user {facts.st_uid}"
     if facts.st_mode & 0o077 and not open_to_read:
@@ -37,7 +37,7 @@ def problem_with(path: str, *, open_to_read: bool = True) -> str | None:
 
 
 def _problem_above(path: str) -> str | None:
-    """Whether others can replace what leads to a path, links on the way included."""
+    """Why others can replace a component of a path, links included; ``None`` if they cannot."""
     todo, at, hops = path.split("/"), "/", 0
     while todo:
         name = todo.pop(0)
@@ -69,7 +69,7 @@ def _problem_above(path: str) -> str | None:
 
 
 def check(path: str, what: str) -> None:
-    """Raise ``ConfigurationError`` unless a directory is ours alone; it may be a link to one."""
+    """Raise ``ConfigurationError`` if others can change a directory; it may be a link to one."""
     problem = problem_with(os.path.realpath(path)) or _problem_above(os.path.abspath(path))
     if problem is not None:
         raise ConfigurationError(
@@ -79,9 +79,9 @@ def check(path: str, what: str) -> None:
 
 
 def make_file(path: str, what: str) -> None:
-    """Make an empty file for its owner alone, or see that the one that is there is such a file.
+    """Make an empty file with mode 0600, or check that the existing one is safe to use.
 
-    The directory is one that ``check`` has passed.  Raises ``ConfigurationError``, ``OSError``.
+    The directory must have passed ``check``.  Raises ``ConfigurationError``, ``OSError``.
     """
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
@@ -91,13 +91,16 @@ def make_file(path: str, what: str) -> None:
     try:
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode) or not is_trusted_file(facts):
-            raise ConfigurationError(f"{what} {path} is no file of ours alone", advice="Remove it.")
+            raise ConfigurationError(
+                f"{what} {path} must be a regular file that only its owner, you, can write",
+                advice="Remove it.",
+            )
     finally:
         os.close(handle)
 
 
 def is_own_file(facts: os.stat_result) -> bool:
-    """Whether a file is a regular one of ours, under one name, that nobody else can write."""
+    """Whether a file is regular, ours, has one hard link, and cannot be written by others."""
     return (
         stat.S_ISREG(facts.st_mode)
         and facts.st_uid == os.geteuid()
@@ -107,15 +110,16 @@ def is_own_file(facts: os.stat_result) -> bool:
 
 
 def opener(path: str | bytes, flags: int) -> int:
-    """For ``open``: a file that exists and is ours alone, not whatever has its name by now.
+    """An opener for ``open()`` that accepts only an existing file for which ``is_own_file`` holds.
 
-    In a directory of a group others can swap names.  Raises ``PermissionError`` and ``OSError``.
+    In a directory that a group can write others can replace the file before it is opened.
+    Raises ``PermissionError`` for such a file, and ``OSError``.
     """
     plain = flags & ~(os.O_CREAT | os.O_TRUNC) | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     handle = os.open(path, plain)
     try:
         if not is_own_file(os.fstat(handle)):
-            detail = "not a file of ours alone: somebody else has put it there"
+            detail = "not a regular file that only you can write"
             raise PermissionError(errno.EPERM, detail, os.fsdecode(path))
         if flags & os.O_TRUNC:
             os.ftruncate(handle, 0)
@@ -126,7 +130,7 @@ def opener(path: str | bytes, flags: int) -> int:
 
 
 def is_trusted_file(facts: os.stat_result) -> bool:
-    """Whether what a file says is our own word, or root's."""
+    """Whether a file belongs to us or to root and cannot be written by others."""
     return _is_trusted(facts.st_uid) and not _others_write(facts)
 
 

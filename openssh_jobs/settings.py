@@ -1,4 +1,4 @@
-"""Where settings and state lie on this machine, and what ``servers.toml`` says."""
+"""The paths of settings and state on this machine, and the values in ``servers.toml``."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ def config_file() -> str:
 
 
 def state_directory() -> str:
-    """The directory of the journal; made, for its owner alone, by who writes there."""
+    """The directory of the journal.  Created with mode 0700 by the writer."""
     import platformdirs
 
     return platformdirs.user_state_dir(APP)
 
 
 def read_config() -> dict[str, Any]:
-    """The whole of ``servers.toml`` as it stands; empty where there is no such file.
+    """The content of ``servers.toml``; empty if the file does not exist.
 
-    Raises ``ConfigurationError`` for one that cannot be read, or that others can write: it names
-    commands that run as us.
+    Raises ``ConfigurationError`` if it cannot be read, or if others can write it: it contains
+    commands that run as this user.
     """
     import tomllib
 
     path = config_file()
     try:
-        # A fifo that somebody has put there would keep us waiting.
+        # O_NONBLOCK: opening a fifo that another user put there would block.
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as handle:
             if not permissions.is_trusted_file(os.fstat(handle.fileno())):
                 raise ConfigurationError(
-                    f"{path} belongs to somebody else, or others can write it",
+                    f"{path} belongs to another user, or others can write it",
                     advice="Use a copy of your own (chmod go-w).",
                 )
             return tomllib.load(handle)
@@ -56,7 +56,7 @@ def servers() -> dict[str, dict[str, Any]]:
     """The tables below ``[servers]``, by name."""
     found = read_config().get("servers", {})
     if not isinstance(found, dict) or not all(isinstance(one, dict) for one in found.values()):
-        raise ConfigurationError(f"[servers] in {config_file()} is to hold one table a server")
+        raise ConfigurationError(f"[servers] in {config_file()} must hold one table per server")
     return found
 
 
@@ -65,37 +65,41 @@ def _seconds(host: str, name: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
-        raise ConfigurationError(f"{name} of {host} in {config_file()} is no number of seconds")
+        raise ConfigurationError(
+            f"{name} of {host} in {config_file()} must be a number of seconds >= 0, not {value!r}"
+        )
     return float(value)
 
 
 def poll_floor(host: str) -> float | None:
-    """The site's own least number of seconds between two queries (``poll_floor``), if any."""
+    """The site's minimum seconds between two queries (``poll_floor``), or ``None``."""
     return _seconds(host, "poll_floor")
 
 
 def start_timeout(host: str) -> float | None:
-    """Seconds for the login shell to begin with a command (``start_timeout``), if that was set."""
+    """Seconds for the login shell to start a command (``start_timeout``), or ``None``."""
     return _seconds(host, "start_timeout")
 
 
 def max_array(host: str) -> int | None:
-    """The most elements that one array may have (``max_array``), if that was set."""
+    """The maximum number of elements of one array (``max_array``), or ``None``."""
     value = servers().get(host, {}).get("max_array")
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"max_array of {host} in {config_file()} is no number from 1 on")
+        raise ConfigurationError(
+            f"max_array of {host} in {config_file()} must be an integer >= 1, not {value!r}"
+        )
     return value
 
 
 def dials_per_hour(host: str) -> int | None:
-    """How many logins an hour are made unattended (``dials_per_hour``), if that was set."""
+    """The maximum number of unattended logins per hour (``dials_per_hour``), or ``None``."""
     value = servers().get(host, {}).get("dials_per_hour")
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigurationError(
-            f"dials_per_hour of {host} in {config_file()} is no number from 1 on"
+            f"dials_per_hour of {host} in {config_file()} must be an integer >= 1, not {value!r}"
         )
     return value

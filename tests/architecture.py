@@ -1,6 +1,6 @@
 """The two blocks of docs/architecture.rst that the package has to agree with.
 
-``python -m tests.architecture`` writes the annotated tree anew, from the first sentence of every
+``python -m tests.architecture`` rewrites the annotated tree from the first sentence of every
 module's docstring.  The order of the rooms is read from the page, and never written.
 """
 

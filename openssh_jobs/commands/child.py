@@ -1,4 +1,4 @@
-"""One command at work on the host: its session, our ends of its pipes, and how it began."""
+"""One running command on the host: its session, our ends of its pipes, and how it started."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .process_groups import ProcessGroups
 
 STATUS_WAIT = 15.0
-"""Seconds for a session to end after its streams have."""
+"""Seconds for a session to end after its streams have ended."""
 SILENT = "was silent for"
 _BEGIN_WAIT = 3.0
 _CHUNK = 65536
@@ -37,10 +37,10 @@ _LARGEST_PID = 2**31 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to run and how, before a session is there.
+    """What to run and how, before a session is open.
 
-    ``by_stdin``: the script travels on stdin, so that nothing but our shell can have run it.
-    ``inert``: without what comes on its stdin the script does nothing.
+    ``by_stdin``: the script is sent on stdin, so that only our shell can have run it.
+    ``inert``: the script does nothing without the data that is sent on its stdin.
     """
 
     script: bytes
@@ -73,7 +73,7 @@ def not_started(
     err: bytes = b"",
     sent: Sent = "no",
 ) -> CommandNotStarted:
-    """The error where a session stands, and the login shell did not begin with what was asked."""
+    """The error for an open session in which the login shell did not start the command."""
     host = sessions.host
     words = visible(out[: limits.MARK] + b" " + err[: limits.MARK], limits.SAID).strip()
     code = NO_STATUS if status is None else status
@@ -95,7 +95,7 @@ def not_started(
 
 
 class Running:
-    """A command at work on the host, seen from here: the session and our ends of its pipes."""
+    """A running command on the host: the session and our ends of its pipes."""
 
     def __init__(
         self,
@@ -140,10 +140,10 @@ class Running:
         stdout: int | None,
         until: float | None = None,
     ) -> None:
-        """Open the session and wait until the script has begun; then stdin may be used.
+        """Open the session and wait until the script has started; then stdin may be used.
 
-        ``stdin`` and ``stdout`` are descriptors to hand over instead of pipes: nothing may be in
-        that stdin yet.  Raises ``TransportError`` where no session was opened,
+        ``stdin`` and ``stdout`` are descriptors to pass on instead of pipes; that stdin must not
+        hold any data yet.  Raises ``TransportError`` if no session was opened,
         ``CommandNotStarted``, and ``StartTimeout`` at ``until`` (``time.monotonic``).
         """
         self.link = link
@@ -155,7 +155,7 @@ class Running:
             env=self.plan.env,
             login_shell=self.plan.login_shell,
             errors=self.plan.errors,
-            # Where a second session is granted, commands are ended from outside.
+            # If the server grants a second session, commands are ended through that one.
             limit=None if self._sessions.slots.wide else self.plan.limit,
             by_stdin=self.plan.by_stdin,
         )
@@ -174,7 +174,7 @@ class Running:
             self.err, stderr = os.pipe()
             theirs.append(stderr)
             if not (line.preamble or data or self._keep_stdin):
-                # An rc file that reads gets its end of file, and so does whatever it starts.
+                # Send end of file to an rc file that reads stdin, and to programs that it starts.
                 self.close_stdin()
             self._open(line.command, (stdin, stdout, stderr))
             while theirs:
@@ -193,7 +193,7 @@ class Running:
             raise
 
     def _open(self, command: bytes, fds: tuple[int, int, int]) -> None:
-        self.asked = True  # before the call: an interruption in it leaves open whether it was
+        self.asked = True  # set before the call, because an interruption may come during it
         try:
             self.session = self._sessions.open(self.link, command, fds)
         except TransportError as error:
@@ -202,17 +202,17 @@ class Running:
 
     @property
     def _sent(self) -> Sent:
-        """Whether something may have been run, where no start mark came."""
+        """Whether something may have been run although no start mark arrived."""
         return "no" if self.preamble or self.plan.inert else "maybe"
 
     def _end_begun(self) -> None:
-        """Interrupted while the shell was beginning: what has begun there is ended."""
+        """After an interruption while the shell was starting: end what it has started."""
         with contextlib.suppress(Exception):
             self._await_start(time.monotonic() + _BEGIN_WAIT)
         self.end()
 
     def _write_preamble(self) -> None:
-        """The script or the environment, before the caller's own bytes."""
+        """Write the script or the environment, before the caller's own bytes."""
         deadline = time.monotonic() + limits.CALL
         os.set_blocking(self.inp, False)
         poll = select.poll()
@@ -273,7 +273,7 @@ class Running:
             return True
         asked_for = self.err_marks.value(command_line.BEGIN) is not None
         if asked_for and self.preamble and not self.sent_input:
-            # A csh: the outer shell, which is ours, reads the script and hands it on.
+            # A csh: the outer shell, which is ours, reads the script and passes it on.
             self._write_preamble()
         return False
 
@@ -289,7 +289,7 @@ class Running:
         )
 
     def _too_late(self, waited: float, *, timed_out: bool) -> None:
-        """No start mark came in time; the shell may still be at its rc files."""
+        """Raise because no start mark arrived in time; the shell may still read its rc files."""
         if timed_out:
             raise StartTimeout(self.end(), self._sent)
         if not self._sessions.answers(self.link):
@@ -319,10 +319,10 @@ class Running:
     # ------------------------------------------------------------------ end
 
     def status(self) -> int | None:
-        """The exit status in the waiting shell's mark; ``None`` where there is none.
+        """The exit status in the waiting shell's mark; ``None`` if it printed none.
 
-        Where our stdout was closed early its last word may be lost: then the session's own status
-        counts, which is the same shell's.
+        If our stdout was closed early the last mark may be lost: then the status of the session,
+        which is that of the same shell, is used.
         """
         marked = command_line.exit_status(self.err_marks)
         return self.session.status if marked is None else marked
@@ -339,7 +339,7 @@ class Running:
         return hasattr(self, "session") and self.session.wait(0)
 
     def refusal(self) -> OSError | CommandNotStarted | None:
-        """Why the command was not run after all: its directory, or a script that came cut off."""
+        """Why the command was not run: an error of ``cwd``, or a script that arrived incomplete."""
         if self.err_marks.value(command_line.CUT_SHORT) is not None:
             return self._not_started("read the command only in part")
         values = self.err_marks.value(command_line.CWD_FAILED)
@@ -352,11 +352,11 @@ class Running:
         )
 
     def signal(self, name: str) -> bool:
-        """Send a signal to the remote process group; true where that was confirmed."""
+        """Send a signal to the remote process group; true if the host confirmed it."""
         return self.group is not None and self._groups.signal(self.group, name)
 
     def end(self) -> bool:
-        """End the remote process group (TERM, then KILL); true where it was seen to be gone."""
+        """End the remote process group (TERM, then KILL); true if its end was confirmed."""
         if self.group is None or not self._groups.end([self.group]):
             return False
         self.ended = True
@@ -364,32 +364,32 @@ class Running:
 
     @property
     def may_run(self) -> bool:
-        """Whether the host was asked for it, and neither its status nor its end was seen."""
+        """Whether the command was sent, and neither its status nor its end was seen."""
         if not self.asked or self.ended:
             return False
         return not hasattr(self, "session") or self.status() is None
 
     def _close_pipes(self) -> None:
-        # Forgotten first: a number that is closed twice may be another thread's by then.
+        # Forget the descriptor first: closing it twice could close one of another thread.
         fds = (self.inp, self.out, self.err)
         self.inp = self.out = self.err = -1
         for fd in fds:
             close_fd(fd)
 
     def close_stdin(self) -> None:
-        """The command gets no (more) input."""
+        """Close the command's stdin."""
         inp, self.inp = self.inp, -1
         close_fd(inp)
 
     def abandon(self) -> None:
-        """In a forked child: let go of the parent's command without a word."""
+        """In a forked child: close the copies of the parent's descriptors; send nothing."""
         self._close_pipes()
         if hasattr(self, "session"):
             self.session.abandon()
         self.slot = None
 
     def close(self) -> None:
-        """Let go of everything on this side."""
+        """Close all descriptors on this side and release the session."""
         self._close_pipes()
         if hasattr(self, "session"):
             self.session.close()

@@ -1,17 +1,18 @@
 """The command line that is sent for a command, and the marks in its output streams.  Pure.
 
 Two shells run around the user's script.  The outer one is the login shell (or a /bin/sh that it
-became): it closes its stdout and stderr, so that neither its "Killed" nor the output of an EXIT
-trap gets into the user's, and it waits and reports.  The inner one runs the script: its ``$$`` is
-its own, and a signal that ends it becomes 128+N.  sshd starts every session without a terminal as
-its own process group, so the outer shell's pid is the group of everything that runs.
+replaced): it closes its stdout and stderr, so that neither its "Killed" nor the output of an EXIT
+trap gets into the user's output, waits for the inner shell, and prints its status.  The inner shell
+runs the script: it has its own ``$$``, and a signal that ends it becomes 128+N.  sshd starts every
+session without a terminal as a new process group, so the outer shell's pid is the process group of
+all processes of the command.
 
 A mark is a line that begins with a nonce.  The command line holds the nonce only as two halves,
 which ``printf`` joins, so that an echo of the line is not taken for a mark.  The marks on stderr
 are ``start`` (the script is about to run: the outer shell's pid and family) and ``status`` (how it
 ended); with a login shell between them the outer shell prints ``shell``, and the inner one
 ``start``.  On stdout there is one mark, before the first byte of the command.  Nothing may be sent
-to the command's stdin before ``start``: what reads it until then is not the script.
+to the command's stdin before ``start``: until then another program could read it.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 Family = Literal["sh", "other"]
 Errors = Literal["pipe", "stdout", "devnull"]
 
-# Two words that only the sh family leaves as they are: fish halves the backslashes of the first,
-# csh takes the one before the exclamation mark of the second.
+# Two words that only the sh family leaves unchanged: fish halves the backslashes of the first,
+# csh removes the backslash before the exclamation mark of the second.
 FAMILY_WORDS = b"'\\\\' \"\\!\""
 FAMILY_TEST = b"if [ \"$1$2\" = '\\\\\\!' ]; then f=sh; else f=other; fi; "
 
@@ -43,20 +44,20 @@ _STDERR: dict[Errors, bytes] = {
     "stdout": b"exec 2>&1 3>&-; ",
     "devnull": b"exec 2>/dev/null 3>&-; ",
 }
-# ksh closes what exec opened beyond 2 for the programs that it starts, unless a redirection of
-# their own names it.
+# ksh closes descriptors above 2 that exec opened, in the programs that it starts, unless a
+# redirection of the program names them.
 _STREAMS = b">&4 2>&3 3>&3 4>&-"
 
 SHELL, BEGIN, START, STATUS = b"shell", b"begin", b"start", b"status"
 CWD_FAILED = b"cwd"
 CUT_SHORT = b"short"
-"""The script did not arrive whole on stdin; nothing of it was run."""
+"""Exit status if the script arrived incomplete on stdin; none of it was run."""
 
 
 class LoginShell:
-    """What is known of the login shell that reads command lines on a host.
+    """The properties of the login shell that reads command lines on a host.
 
-    ``start_timeout``: seconds for it to begin with a command.
+    ``start_timeout``: seconds for it to start a command.
     """
 
     def __init__(self, start_timeout: float = limits.START) -> None:
@@ -64,7 +65,7 @@ class LoginShell:
         self.family: Family | None = None
 
     def learned(self, family: bytes) -> None:
-        """Note what a start mark told."""
+        """Note the family (sh, csh, fish) that a start mark reported."""
         if self.family is None:
             self.family = "sh" if family == b"sh" else "other"
 
@@ -90,7 +91,7 @@ def mark(nonce: bytes, word: bytes = b"", *values: bytes) -> bytes:
 
 
 def _sentinel(nonce: bytes) -> tuple[bytes, bytes]:
-    """The end of a script that is sent on stdin, in two halves as well; never itself a mark."""
+    """The end line of a script that is sent on stdin, in two halves, so that it is not a mark."""
     half = len(nonce) // 2
     return nonce[half:], nonce[:half]
 
@@ -98,7 +99,7 @@ def _sentinel(nonce: bytes) -> tuple[bytes, bytes]:
 def _change_directory(cwd: str | bytes | None, nonce: bytes, to: bytes) -> bytes:
     if cwd is None:
         return b""
-    # The reason is looked for only if cd fails, so that it costs nothing otherwise.
+    # Determine the reason only if cd fails, so that it costs nothing otherwise.
     where = quote_path(cwd)
     return (
         b"cd " + where + b" 2>/dev/null || { if [ -d " + where + b" ]; then e=EACCES; "
@@ -112,14 +113,14 @@ def exports(env: Mapping[str, str]) -> bytes:
     lines = []
     for name, value in env.items():
         if not _NAME.match(name):
-            raise ValueError(f"{name!r} is no name for an environment variable")
+            raise ValueError(f"{name!r} is not a valid name of an environment variable")
         lines.append(b"export " + name.encode() + b"=" + quote(value) + b"\n")
     return b"".join(lines)
 
 
-# With a PATH of its own: an rc file may have set one without dd.
+# Sets PATH itself: an rc file may have set one without dd.
 _READ = b"$(PATH=${PATH-}:/usr/bin:/bin; dd bs=1 count=%d 2>/dev/null)"
-# In a positional parameter: the script sees no variable of ours.
+# In a positional parameter, so that the script does not inherit a variable of ours.
 _RUN_FIRST = b'eval "shift\n${1%@*}"'
 
 
@@ -185,9 +186,9 @@ def _start(nonce: bytes, to: bytes) -> bytes:
 def _login_shell(script: _Script, nonce: bytes, cwd: str | bytes | None, errors: Errors) -> bytes:
     """Shell text that runs the script in the user's own shell as a login shell.
 
-    What its rc files and its logout files print on stdout is dropped.  tcsh takes -l only as the
+    Output of its rc files and logout files on stdout is dropped.  tcsh accepts -l only as the
     single argument, so it reads its commands from stdin, and it closes all descriptors but the
-    first three: what is first on our stdin gets to the script by the environment.
+    first three: the head of our stdin is passed to the script through the environment.
     """
     stderr = _STDERR[errors]
     begin = _start(nonce, b"3")
@@ -223,7 +224,7 @@ def build(
     """The command line for a POSIX script.
 
     ``nonce`` marks the beginning on both streams and the status on stderr.  Environment values,
-    and scripts that are too long for one argument or with ``by_stdin``, are sent at the head of
+    and scripts that are too long for one argument or sent with ``by_stdin``, go at the head of
     stdin, not in argv.  ``limit``: seconds after which the host itself ends the command.
     """
     for stdin in (by_stdin, True):
@@ -231,7 +232,7 @@ def build(
         if login_shell:
             inner = _login_shell(body, nonce, cwd, errors)
         else:
-            # All on one line, so that a message about line 1 is about the script's.
+            # All on one line, so that line 1 in an error message is line 1 of the script.
             text = mark(nonce) + b"; "
             text += _change_directory(cwd, nonce, b"3") + body.run(b"3", _STDERR[errors])
             inner = b"exec /bin/sh -c " + quote(text) + b" " + _STREAMS + b")"
@@ -241,12 +242,12 @@ def build(
     return CommandLine(command, body.preamble)
 
 
-# With MaxSessions 1 the command itself holds the only session, and it cannot be ended from outside.
-# In steps of a second, because a shell cannot end its own sleep without a race: after the command
-# the watch ends within one.
+# With MaxSessions 1 the command itself holds the only session, so no other one can end it.
+# In steps of a second, because a shell cannot end its own sleep without a race: the watch ends
+# within a second after the command.
 _WATCH = (
     b"(PATH=${PATH-}:/usr/bin:/bin; i=%d; while [ $i -gt 0 ]; do kill -s 0 $$ || exit; "
-    # Without a sleep(1) the loop would be over at once.
+    # Without a sleep(1) program the loop would end at once.
     b"sleep 1 || exit; i=$((i-1)); done; trap '' TERM; "
     b"kill -s TERM -- -$$; sleep 1; kill -s KILL -- -$$) </dev/null 3>&- 4>&- & w=$!; "
 )
@@ -257,10 +258,10 @@ def _around(
 ) -> bytes:
     """The shell that waits, around the one that runs the user's script.
 
-    Between its mark and the script stands nothing that reads stdin, but for a login shell.
+    Between its mark and the script only a login shell can read stdin.
     """
-    # Told in the subshell, whose traps are reset by then: a signal that came between the mark and
-    # the fork would reach only shells that survive it.
+    # Print the mark in the subshell, after its traps were reset: a signal between the mark and the
+    # fork would reach only shells that survive it.
     word, before = (SHELL, b"") if login_shell else (START, b"(")
     # Not `command; r=$?`: an rc file may have said `set -e`.
     tail = b" && oj_r=0 || oj_r=$?; " + mark(nonce, STATUS, b"$oj_r") + b" >&3; "
@@ -268,11 +269,11 @@ def _around(
         before = _WATCH % limit + before
         tail += b"kill -s KILL $w || :; "
     tail += b"exit $oj_r"
-    # It outlives what the group is sent, to say how the command took it.  A trap that does
-    # something is reset in the subshell; one that ignores would not be.
+    # The outer shell survives signals to the group, to report how the command ended.  The trap has
+    # an action because the subshell resets such traps, but inherits ignored signals.
     start = b"exec 3>&2 4>&1 >/dev/null 2>&1; trap : HUP INT TERM USR1 USR2; "
     line = start + before + _tell(nonce, word, b"sh") + command + tail
-    # yash in the C locale takes no line with other characters.
+    # yash in the C locale rejects lines with non-ASCII characters.
     if family == "sh" and line.isascii():
         return line
     line = start + FAMILY_TEST + before + _tell(nonce, word, b"$f") + command + tail
@@ -285,7 +286,7 @@ def control_shell(nonce: bytes) -> bytes:
     A second mark, on stdout, proves that answers arrive.  Its stdin may be used only after the
     mark: until then something else may read it.
     """
-    # What csh or fish could read in their own way is octal, inside single quotes.
+    # Characters that csh or fish interpret differently are octal, inside single quotes.
     script = (
         b'f=other; [ "$1$2" = "$(printf "\\134\\134\\134\\041")" ] && f=sh; '
         b"LC_ALL=C; export LC_ALL; unset CDPATH ENV BASH_ENV; "
@@ -313,7 +314,7 @@ class Marks:
         self.found: list[bytes] = []
 
     def feed(self, data: bytes) -> bytes:
-        """The next piece of the stream without the marks that are complete in it."""
+        """Take the next piece of the stream; returns it without the complete marks in it."""
         data = self._kept + data
         out = []
         while (at := data.find(self._nonce)) >= 0:
@@ -354,7 +355,7 @@ class Marks:
         return 0
 
     def rest(self) -> bytes:
-        """What is left at the end of the stream, without what was held back."""
+        """The bytes left at the end of the stream, without those that were held back."""
         data, self._kept = self._kept, b""
         return self._before(data)
 
@@ -372,7 +373,7 @@ class Marks:
         return None
 
     def number(self, word: bytes, most: int) -> int | None:
-        """The number after such a mark; ``None`` where there is none of at most ``most``."""
+        """The number after the mark ``word``; ``None`` without one of at most ``most``."""
         words = self.value(word)
         if not words or not words[0].isdigit() or len(words[0]) > limits.DIGITS:
             return None

@@ -1,7 +1,7 @@
 """The control shell: one held /bin/sh on the host for the library's own short commands.
 
-Half a millisecond and one round trip a command; slow or noisy rc files are paid once.  Users'
-commands never come here: a background child of theirs would speak into the next answer.
+A command takes half a millisecond and one round trip; slow or noisy rc files cost time only once.
+Users' commands never run here: their background children could write into the next answer.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class ShellAnswer(NamedTuple):
 
 
 class _Ended(Exception):
-    """The shell ended in the middle of a call."""
+    """The shell ended during a call."""
 
 
 class _Shell:
-    """One shell at work: its session and pipes."""
+    """One running shell: its session and pipes."""
 
     def __init__(self, sessions: Sessions, link: Link) -> None:
         self.link = link
@@ -73,7 +73,7 @@ class _Shell:
     def begin(self, start_timeout: float, what: str) -> bytes:
         """Wait for the marks of a shell that reads commands; returns the login shell's family.
 
-        Until then nothing is written: whatever else reads its stdin would run it.
+        Nothing is written before: another program that reads stdin would run it.
         """
         sessions = self._sessions
         marks = command_line.Marks(self._nonce, hold=True, host=sessions.host)
@@ -104,9 +104,9 @@ class _Shell:
         ) from None  # fmt: skip
 
     def read_nothing(self) -> int | None:
-        """The status of a shell that ended at its first command: an rc file gave it another stdin.
+        """The status of a shell that ended at its first command: an rc file redirected its stdin.
 
-        ``None`` where it answered before, or where the link may have been lost.
+        ``None`` if it answered before, or if the link may have been lost.
         """
         if self.answered or not self.session.wait(5.0) or not self._sessions.answers(self.link):
             return None
@@ -122,9 +122,10 @@ class _Shell:
         return "ended" if status is None else f"ended with status {status}"
 
     def call(self, script: bytes, deadline: float, most: int) -> ShellAnswer:
-        """One framed command; ``TimeoutError`` at the deadline, ``_Ended`` at the end.
+        """Run one framed command.
 
-        Raises ``InvalidAnswer`` where more than ``most`` bytes come, or no status in the frame.
+        Raises ``TimeoutError`` at the deadline, ``_Ended`` if the shell ends, ``InvalidAnswer`` if
+        more than ``most`` bytes arrive or the frame holds no status.
         """
         nonce = command_line.new_nonce()
         begin, half = command_line.mark(nonce), len(nonce) // 2
@@ -137,8 +138,8 @@ class _Shell:
         head, tail = nonce + b"\n", b"\n" + nonce + b" "
         while True:
             out, err = self._out, self._err
-            # Both frames must be closed, and the status line of stdout be whole.  It is looked
-            # for at the end only, else a long answer would be searched again for every piece.
+            # Both frames must be closed, and the status line of stdout be complete.  Only the end
+            # is searched, else a long answer would be searched again for every piece.
             end_out = out.rfind(tail, max(0, len(out) - len(tail) - 16))
             if end_out >= 0 and out.endswith(b"\n") and err.endswith(tail + b"-\n"):
                 return self._answer(head, end_out, len(tail))
@@ -195,7 +196,7 @@ class _Shell:
             raise _Ended
 
     def _read_rest(self) -> None:
-        """What is there of both streams; why a shell ended may come behind its end."""
+        """Read what has arrived on both streams; it may say why the shell ended."""
         for fd, kept in ((self.out, self._out), (self.err, self._err)):
             with contextlib.suppress(OSError):
                 os.set_blocking(fd, False)
@@ -203,19 +204,19 @@ class _Shell:
 
     @property
     def is_alive(self) -> bool:
-        """Whether an idle shell has not closed its stdout: a look, not a question."""
+        """Whether an idle shell has its stdout open; sends nothing."""
         poll = select.poll()
         poll.register(self.out, select.POLLIN)
         return not poll.poll(0)
 
     def close(self, *, grace: float) -> None:
-        """End the shell by closing its stdin, and wait a little until the session is over."""
+        """End the shell by closing its stdin, and wait up to ``grace`` s for the session's end."""
         self._close_pipes()
         self.session.wait(grace)
         self.session.close()
 
     def abandon(self) -> None:
-        """In a forked child: let go without a word to the shell, which is the parent's."""
+        """In a forked child: close our copies; send nothing to the shell, which is the parent's."""
         self._close_pipes()
         self.session.abandon()
 
@@ -227,9 +228,10 @@ class _Shell:
 
 
 class ControlShell:
-    """The held shell of a connection: opened when needed, given back when idle.
+    """The held shell of a connection: opened when needed, released when idle.
 
-    ``directory``: where each command runs, absolute; without it the host's choice.
+    ``directory`` returns the absolute directory in which each command runs; without it commands
+    run in the directory in which the login shell starts.
     """
 
     def __init__(
@@ -242,12 +244,12 @@ class ControlShell:
         self._sessions = sessions
         self._login_shell = login_shell
         self.directory = directory
-        """Where commands run now, if that can change while a shell is held."""
+        """Returns the directory for commands, if it can change while a shell is held."""
         self._session = HeldSession(sessions, self._start, "a command of the control shell")
         self._clear()
 
     def reset(self) -> None:
-        """Start anew, as after a fork."""
+        """Forget all state, as after a fork."""
         self._session.reset()
         self._clear()
 
@@ -277,8 +279,8 @@ class ControlShell:
     ) -> ShellAnswer:
         """Run a short POSIX script and return its answer; one round trip.
 
-        ``again=True`` says that running it twice does no harm: it is then repeated once where
-        the shell or the link was lost under it.  ``most``: bytes of an answer.  Raises
+        ``again=True``: running the script twice is harmless, so it is retried once if the shell or
+        the link is lost meanwhile.  ``most``: maximum bytes of the answer.  Raises
         ``CommandNotStarted``, ``ConnectionLost``, ``InvalidAnswer``, ``CommandTimeout``.
         """
         what = describe(script, 80)
@@ -326,7 +328,7 @@ class ControlShell:
         )
 
     def later(self, script: bytes) -> None:
-        """Run a script before the next command: what could not be cleaned up without a link."""
+        """Run a script before the next command: a cleanup that was not possible without a link."""
         self._chores.append(script)
 
     def call_if_free(self, script: bytes, *, timeout: float) -> ShellAnswer | None:
@@ -342,10 +344,10 @@ class ControlShell:
             lock.release()
 
     def close(self) -> None:
-        """Give the session back now."""
+        """Release the session now."""
         self._session.close()
 
 
 def _with_chores(chores: list[bytes], script: bytes) -> bytes:
-    """A command with what is left to be done in front, which neither speaks nor fails."""
+    """A command preceded by the pending scripts, whose output and status are ignored."""
     return b"".join(b"( %b ) >/dev/null 2>&1\n" % chore for chore in chores) + script

@@ -30,7 +30,7 @@ SIZE_ARGUMENTS: dict[StatFlavour, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Features:
-    """What was found on a host; an empty text means that there is none."""
+    """The tools that were found on a host; an empty text means that the tool is missing."""
 
     home: str
     cwd: str
@@ -50,7 +50,7 @@ class Features:
 
 
 def parse(output: bytes) -> Features:
-    """Read the answer to ``probe``.  Raises ``ValueError`` where it is not complete."""
+    """Read the answer to ``probe``.  Raises ``ValueError`` if it is incomplete."""
     found: dict[str, str] = {}
     for record in output.split(b"\0"):
         key, _, value = record.partition(b" ")

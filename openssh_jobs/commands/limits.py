@@ -1,7 +1,7 @@
 """Limits on the bytes that are read from a host and on the seconds that calls wait for it.
 
-All are far above what a working host needs.  The output of the user's own command has no limit
-(``run`` keeps all of it; with ``keep=False`` none).
+All are far above what a working host needs.  The output of the user's own command is not limited
+(``run`` keeps all of it, or with ``keep=False`` nothing).
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ WORDS = 1 << 20
 LINE = 16 << 20
 """One line for ``on_stdout`` and ``on_stderr``; a longer one is passed in pieces."""
 SAID = 400
-"""Characters of a host's output in an error."""
+"""Characters of a host's output that an error message quotes."""
 
 # --------------------------------------------------------------------------- seconds
 
 START = 30.0
-"""For a command to begin: the login shell and its rc files (``start_timeout`` of a connection)."""
+"""For a command to start: the login shell and its rc files (``start_timeout`` of a connection)."""
 CALL = 120.0
 """For the answer to one of the library's own short commands."""
 SILENCE = 900.0
-"""For a transfer in which nothing moves in either direction."""
+"""For a transfer in which no data moves in either direction."""
 READING = 24 * 3600.0
-"""For the host to compute checksums of files; nothing moves meanwhile."""
+"""For the host to compute checksums of files; no data moves meanwhile."""

@@ -24,7 +24,7 @@ _TEXTS = {
     "is a directory": errno.EISDIR,
     "directory not empty": errno.ENOTEMPTY,
     "no space left on device": errno.ENOSPC,
-    # GNU tar, for a write that the disk took only in part.
+    # GNU tar, for a short write.
     "wrote only # of # bytes": errno.ENOSPC,
     "disk quota exceeded": errno.EDQUOT,
     "disc quota exceeded": errno.EDQUOT,
@@ -55,7 +55,7 @@ _TAIL = re.compile(r"[:(]?\s*([^:]+?)\)?\.?\s*\Z")
 
 
 def errno_of(stderr: str) -> int | None:
-    """The errno that the last line with a known text means; ``None`` if there is no such line."""
+    """The errno of the last line with a known text; ``None`` if no line has one."""
     for line in reversed(stderr.strip().splitlines()):
         lowered = re.sub(r"\bonly \d+ of \d+\b", "only # of #", line.strip().lower())
         # The text is at the end; the pattern is slow on a long line.

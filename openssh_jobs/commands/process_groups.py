@@ -1,4 +1,4 @@
-"""The process groups of running commands: signals to them, and their end."""
+"""The process groups of running commands: sending signals to them, ending them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("openssh_jobs.command")
 
 _KILL_WAIT = 10.0
-# sshd makes every session its own process group, led by the shell whose pid the start mark tells,
-# but for a forced command that starts a shell below itself: then ps knows the group.
+# sshd makes every session a process group, led by the shell whose pid is in the start mark, unless
+# a forced command starts a shell as a child of itself: then ps finds the group.
 _FIND_GROUP = (
     b"if kill -s 0 $g 2>/dev/null && ! kill -s 0 -- -$g 2>/dev/null; then "
     b"g=$(ps -o pgid= -p $g | tr -d ' '); fi"
@@ -29,16 +29,16 @@ _FIND_GROUP = (
 
 
 class ProcessGroups:
-    """Reaches the process groups of a host's commands by short scripts beside them."""
+    """Sends signals to the process groups of a host's commands by short scripts."""
 
     def __init__(self, sessions: Sessions, login_shell: LoginShell) -> None:
         self._sessions = sessions
         self._login_shell = login_shell
         self.aside: Callable[[bytes, float], int | None] | None = None
-        """Runs a short script without a new session, where there is a way; else ``None``."""
+        """Runs a short script without a new session; ``None`` if that is not possible."""
 
     def signal(self, group: int, name: str) -> bool:
-        """Send one signal to a process group; true where that was confirmed."""
+        """Send one signal to a process group; true if the host confirmed it."""
         script = b'g=%d; %b; [ -n "$g" ] || exit 1; kill -s %b -- -$g' % (
             group,
             _FIND_GROUP,
@@ -47,8 +47,8 @@ class ProcessGroups:
         return self._run(script) == 0
 
     def end(self, groups: Iterable[int]) -> bool:
-        """TERM, a second's grace, KILL, in one round trip; true when no process of them is left."""
-        # `-s NAME`: dash takes `kill -TERM -- -N` for an illegal number.
+        """Send TERM and, a second later, KILL, in one round trip; true if no process is left."""
+        # `-s NAME`: dash rejects `kill -TERM -- -N` ("Illegal number").
         script = (
             b'l=; for g in %b; do %b; [ -n "$g" ] || exit 1; l="$l -$g"; '
             b"kill -s TERM -- -$g 2>/dev/null; kill -s CONT -- -$g 2>/dev/null; done; i=0; "

@@ -1,4 +1,4 @@
-"""``RemoteProcess``: a command at work on the host, in the manner of ``subprocess.Popen``."""
+"""``RemoteProcess``: a running command on the host, similar to ``subprocess.Popen``."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _MarkedReader(io.RawIOBase):
         self._marks = marks
         self._ready = bytearray(early)
         self._ended = False
-        # The thread that reads and the one that waits for the status may meet here.
+        # One thread may read while another one waits for the status.
         self._lock = threading.Lock()
 
     def readable(self) -> bool:
@@ -53,7 +53,7 @@ class _MarkedReader(io.RawIOBase):
         return bool(poll.poll(timeout))
 
     def _fill(self) -> None:
-        # Waiting without the lock: a status that is there must not wait for the next byte.
+        # Wait without the lock, so that a status that has arrived can be read meanwhile.
         self._is_readable(None)
         with self._lock:
             if not self._ended and self._is_readable(0):
@@ -78,13 +78,13 @@ class _MarkedReader(io.RawIOBase):
         return count
 
     def take_arrived(self) -> None:
-        """Read what is there: all that came before the session's end, the last mark in it."""
+        """Read what has arrived: all bytes up to the session's end, the last mark included."""
         with self._lock:
             while not self._ended and not self.closed and self._is_readable(0):
                 self._read()
 
     def drain(self, *, keep: bool = True) -> None:
-        """Read to the end: the wrapper's last mark is there."""
+        """Read to the end, up to the wrapper's last mark."""
         while not self._ended and not self.closed:
             self._fill()
             if not keep:
@@ -97,7 +97,7 @@ class _MarkedReader(io.RawIOBase):
 
 
 class RemoteProcess(Generic[AnyStr]):
-    """A running command: ``stdin``, ``stdout`` and ``stderr`` are files, ``args`` what was asked.
+    """A running command: ``stdin``, ``stdout`` and ``stderr`` are files, ``args`` the command.
 
     As with ``subprocess``, reading one pipe while the other fills can block both: ``communicate``
     reads them together.  Leaving a ``with`` block closes the pipes and waits.
@@ -133,7 +133,7 @@ class RemoteProcess(Generic[AnyStr]):
             self.stdin = self._wrap_writer(self._in_raw)
         self.stdout: IO[AnyStr] | None = self._wrap_reader(self._out_raw)
         self.stderr: IO[AnyStr] | None = self._wrap_reader(self._err_raw) if with_stderr else None
-        # Whole from here on: an interruption before leaves the pipes to who began the command.
+        # From here on this object owns the pipes; after an earlier interruption the caller does.
         self._running = running
         running.inp = running.out = running.err = -1
         commands.took_over(self, running)
@@ -150,7 +150,7 @@ class RemoteProcess(Generic[AnyStr]):
         buffered = io.BufferedWriter(raw)
         if not text:
             return buffered
-        # A line that is written is sent: a conversation needs no flush().
+        # Line buffering: an interactive dialogue needs no flush().
         return io.TextIOWrapper(
             buffered, encoding=encoding, errors=errors, newline="\n", line_buffering=True
         )
@@ -171,8 +171,8 @@ class RemoteProcess(Generic[AnyStr]):
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end; ``CommandTimeout`` after ``timeout`` seconds (the command goes on).
 
-        Raises ``ConnectionLost`` where the link died, ``CommandFailed`` where no status came, the
-        ``OSError`` of ``cwd``.
+        Raises ``ConnectionLost`` if the link was lost, ``CommandFailed`` if no status arrived, and
+        the ``OSError`` of ``cwd``.
         """
         if not self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
             raise self._not_over(timeout)
@@ -199,16 +199,16 @@ class RemoteProcess(Generic[AnyStr]):
         )
 
     def _finish(self) -> None:
-        """The session is over: find out how."""
+        """Determine the exit status after the session has ended."""
         running = self._running
-        # Not to the end: where there is no ssh, a background process may keep the stream open.
+        # Do not read to the end: without ssh a background process may keep the stream open.
         self._err_raw.take_arrived()
         status = running.status()
         running.session.close()
         if running.slot is not None:
             running.slot.release()
         if status is None and self._ended_by is not None:
-            # Our own signal took the waiting shell along with the command.
+            # Our own signal ended the waiting shell together with the command.
             status = 128 + self._ended_by
         self.returncode = NO_STATUS if status is None else status
         failed = running.refusal()
@@ -268,29 +268,29 @@ class RemoteProcess(Generic[AnyStr]):
         short = name.upper().removeprefix("SIG")
         number = getattr(signal, f"SIG{short}", None)
         if number is None:
-            raise ValueError(f"{name!r} is no signal")
+            raise ValueError(f"{name!r} is not the name of a signal")
         if short in ("TERM", "KILL", "INT", "HUP"):
             self._ended_by = int(number)
         return self._running.signal(short)
 
     def terminate(self) -> bool:
-        """TERM to the remote process group; true where that was confirmed."""
+        """Send TERM to the remote process group; true if the host confirmed it."""
         return self.send_signal("TERM")
 
     def kill(self) -> bool:
-        """KILL to the remote process group; true where that was confirmed."""
+        """Send KILL to the remote process group; true if the host confirmed it."""
         return self.send_signal("KILL")
 
     def end(self) -> bool:
-        """TERM, then KILL; true where no process of the group is left."""
+        """Send TERM, then KILL; true if no process of the group is left."""
         self._ended_by = int(signal.SIGTERM)
         return self._running.end()
 
     def close(self) -> None:
-        """Close the pipes and let go of the session, without waiting and without a signal."""
+        """Close the pipes and release the session, without waiting and without a signal."""
         self._close_quietly(self.stdin)
-        # The session first: its end is the end of what a thread of ours may be reading, and no
-        # descriptor is closed under a reader.
+        # Close the session first: that ends the stream for a thread that is reading it, so that
+        # no descriptor is closed while it is being read.
         self._running.close()
         for helper in self._helpers:
             if helper is not threading.current_thread():
@@ -312,7 +312,7 @@ class RemoteProcess(Generic[AnyStr]):
             if raw is not None:
                 raw.close()
         self._running.abandon()
-        # One that another thread held is held for ever here.
+        # In the child a lock that another thread held would never be released.
         self._lock = CallLock("a wait for a command", self.host)
 
     def __del__(self) -> None:
@@ -343,7 +343,7 @@ class RemoteProcess(Generic[AnyStr]):
             self.close()
 
     def _wait_at_exit(self, *, failed: bool) -> None:
-        # Nobody reads stderr any more, but the status comes at its end (backend "process").
+        # The user reads no more of stderr, but its end holds the status (backend "process").
         drain = threading.Thread(target=self._err_raw.drain, kwargs={"keep": False}, daemon=True)
         drain.start()
         self._helpers.append(drain)

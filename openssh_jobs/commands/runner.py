@@ -1,4 +1,4 @@
-"""The exec lane: the user's commands, each a session of its own."""
+"""The exec lane: the user's commands, each in a separate session."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _LONGEST = 10**8
 
 
 class Scope:
-    """The commands of several threads that are ended together: by an interruption of their caller.
+    """The commands of several threads, which an interruption of their caller ends together.
 
-    A thread takes part inside of ``with scope.entered():``.
+    A thread's commands belong to the scope inside of ``with scope.entered():``.
     """
 
     def __init__(self, commands: Commands) -> None:
@@ -41,7 +41,7 @@ class Scope:
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """What this thread runs inside belongs to the scope."""
+        """A context in which the commands of this thread belong to the scope."""
         token = _scope.set(self)
         try:
             yield
@@ -49,7 +49,7 @@ class Scope:
             _scope.reset(token)
 
     def check(self) -> None:
-        """Raise ``ConnectionLost`` where the scope was ended: nothing begins any more."""
+        """Raise ``ConnectionLost`` if the scope was ended: no further command starts."""
         if self._ended:
             raise ConnectionLost(
                 "the caller was interrupted before the command began",
@@ -58,17 +58,17 @@ class Scope:
             )
 
     def begun(self, running: Running) -> None:
-        """A command began; its thread ends it by itself where the scope was ended meanwhile."""
+        """Add a command that started; if the scope has ended meanwhile its thread ends it."""
         self._at_work.add(running)
         if self._ended:
             running.end()
 
     def over(self, running: Running) -> None:
-        """A command is over."""
+        """Remove a command that has ended."""
         self._at_work.discard(running)
 
     def end(self) -> bool:
-        """End the remote process groups of all; true where they were seen to be gone."""
+        """End the remote process groups of all commands; true if all ends were confirmed."""
         self._ended = True
         groups = [running.group for running in list(self._at_work) if running.group is not None]
         return not groups or self._commands.groups.end(groups)
@@ -78,7 +78,7 @@ _scope: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("_scope", 
 
 
 class ProcessHolder(Protocol):
-    """What owns the pipes of a running command in place of the lane."""
+    """An owner of the pipes of a running command in place of the lane."""
 
     def abandon(self) -> None:
         """In a forked child: close the copies of the pipes, send nothing."""
@@ -104,13 +104,13 @@ class Commands:
         return self.sessions.host
 
     def took_over(self, holder: ProcessHolder, running: Running) -> None:
-        """``holder`` owns the pipes of a running command now, beyond the call that began it."""
+        """Make ``holder`` the owner of the pipes, beyond the call that started the command."""
         self._holders.add(holder)
         if running.slot is not None:
             running.slot.kept()
 
     def reset(self) -> None:
-        """In a forked child: close our copies of all pipes, else the ends never see an end."""
+        """In a forked child: close the copies of all pipes, else their readers see no end."""
         for holder in [*self._holders, *self._at_work]:
             holder.abandon()
         self._at_work = weakref.WeakSet()
@@ -137,7 +137,7 @@ class Commands:
         if before:
             script = join_command(before) + b"\n" + script
         if prologue == "":
-            script = OWN_PATH + script  # one of our own
+            script = OWN_PATH + script  # a command of the library
         command_line.exports(env or {})
         if cwd is not None:
             quote_path(cwd)
@@ -163,11 +163,11 @@ class Commands:
         again: bool = False,
         until: float | None = None,
     ) -> Running:
-        """Start a command; returns when its script has begun.
+        """Start a command; returns when its script has started.
 
-        Its stdin may be used then, not before: nothing may be in a ``stdin`` that is handed over.
-        ``until`` (``time.monotonic``) bounds the wait for a free session and for the beginning
-        (``StartTimeout``).  Raises ``CommandNotStarted`` where the login shell does not begin.
+        Its stdin may be used only then: a ``stdin`` that is passed must not hold any data yet.
+        ``until`` (``time.monotonic``) limits the wait for a free session and for the start
+        (``StartTimeout``).  Raises ``CommandNotStarted`` if the login shell does not start it.
         """
 
         scope = _scope.get()
@@ -204,11 +204,11 @@ class Commands:
     ) -> CommandResult[bytes]:
         """Run to the end; output as bytes.
 
-        ``keep=False``: do not keep output for which there is a function.  ``most``: the most bytes
-        of stdout that can be an answer, for the library's own commands.
+        ``keep=False``: do not keep output that is passed to a function.  ``most``: maximum bytes of
+        stdout, for the library's own commands.
 
         Raises ``CommandTimeout`` after ``timeout`` seconds, ``CommandNotStarted``,
-        ``ConnectionLost``, the ``OSError`` of ``cwd``, ``CommandFailed`` where no status came.
+        ``ConnectionLost``, the ``OSError`` of ``cwd``, ``CommandFailed`` if no status arrived.
         """
         args = plan.what if args is None else args
         if timeout is not None:
@@ -231,11 +231,11 @@ class Commands:
                 if scope is not None:
                     scope.begun(running)
                 exchange = Exchange(running, data, on_stdout, on_stderr, keep=keep, most=most)
-                # The library's own commands may take long, and are never silent for as long.
+                # The library's own commands may take long, but are never silent for so long.
                 silence = limits.SILENCE if most is not None and timeout is None else None
                 whole = exchange.run(deadline, silence=silence)
             except BaseException:
-                # Ctrl-C, or a callback that raised: as with subprocess the command ends with us.
+                # Ctrl-C, or a callback raised: end the command, as subprocess does.
                 running.end()
                 raise
             if not whole:
@@ -265,7 +265,7 @@ class Commands:
         )
 
     def _status_of(self, running: Running, result: Callable[[int], CommandResult[bytes]]) -> int:
-        """The exit status of a command whose streams have ended, or why there is none."""
+        """The exit status of a command whose streams have ended; raises if there is none."""
         what = running.what
         if not running.session.wait(STATUS_WAIT):
             raise self.sessions.lost(running.link, what, sent="yes")
@@ -289,7 +289,7 @@ class Commands:
     def no_status(
         self, running: Running, result: CommandResult[bytes] | None = None
     ) -> OpenSSHJobsError:
-        """Which of two things ended a session without a status: the link, or a kill there."""
+        """The error for a session without a status: a lost link, or a kill on the host."""
         what = running.plan.what
         if not self.sessions.answers(running.link):
             self.sessions.forget(running.link)
@@ -302,9 +302,9 @@ class Commands:
         )
 
     def end_at_work(self) -> bool | None:
-        """End all commands that still run: their caller was interrupted and ends now.
+        """End all commands that still run, because their caller was interrupted and exits.
 
-        True where all were seen to be over, ``None`` where the host was asked for none.
+        True if all ends were confirmed, ``None`` if no command was sent to the host.
         """
         every = list(self._at_work)
         left = {

@@ -1,12 +1,12 @@
 """Shell text of the package: read from the ``.sh`` files beside its modules, values filled in.
 
-A file is POSIX sh that shellcheck accepts (``scripts/lint``).  Where a value goes it has a
-placeholder, ``@NAME@``, as a shell word of its own or a part of one, never between quotes:
-``fill`` quotes.  Comments and blank lines are not sent, so no such line may be a part of a quoted
-text or of a here-document; ``#!`` stays.
+A file is POSIX sh that shellcheck accepts (``scripts/lint``).  A placeholder, ``@NAME@``, stands
+for a value, as a whole shell word or a part of one, never between quotes: ``fill`` quotes.
+Comments and blank lines are not sent, so no such line may be a part of a quoted text or of a
+here-document; ``#!`` stays.
 
 A file is one script, or functions of which ``call`` sends those that a script needs.  The files are
-read at the first use, not at import time, and then kept.
+read at the first use, not at import time, and then cached.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COMMON = "commands/common"
 
 
 class Shell(bytes):
-    """Shell text that ``fill`` puts in as it is: a command, or a word that is quoted already."""
+    """Shell text that ``fill`` inserts unquoted: a command, or a word that is quoted already."""
 
 
 Word = str | bytes | int

@@ -21,7 +21,7 @@ _CHUNK = 65536
 
 
 def close_fd(fd: int) -> None:
-    """Close a descriptor; -1 and closed ones are no error."""
+    """Close a descriptor; -1 and a descriptor that is closed already are ignored."""
     if fd >= 0:
         with contextlib.suppress(OSError):
             os.close(fd)
@@ -30,7 +30,7 @@ def close_fd(fd: int) -> None:
 class Streams(Protocol):
     """The three streams of a command, as ``Running`` has them.
 
-    ``inp``, ``out`` and ``err`` are this side's descriptors, -1 where there is none.
+    ``inp``, ``out`` and ``err`` are this side's descriptors, -1 if closed or unused.
     ``preamble`` precedes the caller's bytes on stdin; ``sent_input`` bytes are written already.
     """
 
@@ -47,7 +47,7 @@ class Streams(Protocol):
 
 
 class _Stream:
-    """What comes on one stream: kept, handed on, or both."""
+    """The output of one stream: kept, passed to a function, or both."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class _Stream:
         self._length = 0
 
     def take(self, data: bytes) -> None:
-        """The next bytes, without marks."""
+        """Take the next bytes, without marks."""
         if not data:
             return
         self._length += len(data)
@@ -86,11 +86,10 @@ class _Stream:
 
 
 class Exchange:
-    """Feeds stdin and collects stdout and stderr at once, so that no side waits for the other.
+    """Feeds stdin and reads stdout and stderr concurrently, so that no side blocks the other.
 
-    ``keep=False``: a stream that has a function is not kept.  ``most``: bytes of stdout
-    from which on it is no answer to what was asked (``InvalidAnswer``); stderr then has
-    ``limits.WORDS``.
+    ``keep=False``: the output of a stream that has a function is not kept.  ``most``: maximum bytes
+    of stdout before ``InvalidAnswer`` is raised; the limit of stderr is then ``limits.WORDS``.
     """
 
     def __init__(
@@ -122,13 +121,13 @@ class Exchange:
         self.moved_at = time.monotonic()
 
     def output(self) -> tuple[bytes, bytes]:
-        """What has come so far on stdout and stderr."""
+        """The output so far on stdout and stderr."""
         return b"".join(self._out.pieces), b"".join(self._err.pieces)
 
     def run(self, deadline: float | None, *, silence: float | None = None) -> bool:
-        """Until both streams end; false at the deadline (``time.monotonic``).
+        """Run until both streams end; false at the deadline (``time.monotonic``).
 
-        ``silence``: seconds in which nothing moved after which it is false, too.
+        ``silence``: also return false after so many seconds without any data.
         """
         running = self._running
         poll = select.poll()
@@ -143,7 +142,7 @@ class Exchange:
                 return False
             if silence is not None and time.monotonic() - self.moved_at > silence:
                 return False
-            # In steps of a minute, so that a signal handler of the caller's gets its turn.
+            # In steps of a minute, so that signal handlers of the caller can run.
             for fd, _ in poll.poll(min(60.0, 60.0 if left is None else left) * 1000):
                 self.moved_at = time.monotonic()
                 if fd == running.inp:
@@ -161,7 +160,7 @@ class Exchange:
         except BlockingIOError:
             return
         except OSError:
-            # The command reads no more (EPIPE); as with subprocess that is its own affair.
+            # The command has closed its stdin (EPIPE); ignored, as subprocess does.
             self._at = len(self._data)
         if self._at >= len(self._data):
             poll.unregister(running.inp)
@@ -185,7 +184,7 @@ def line_splitter(
 ) -> tuple[Callable[[bytes], object], Callable[[], object]]:
     """Two functions, for the next bytes and for the end, that call ``on_line`` line by line.
 
-    A line of more than ``limits.LINE`` comes in pieces: there may be no end of it.
+    A line of more than ``limits.LINE`` bytes is passed in pieces: it may never end.
     """
     decoder: Any = codecs.getincrementaldecoder(encoding)(errors) if text else None
     newline: Any = "\n" if text else b"\n"

@@ -1,11 +1,11 @@
-"""Checks of names that a host gives: no other name is ever joined to a local path.
+"""Checks of names that a host gives: only checked names are joined to a local path.
 
-A host chooses freely what stands in its answers: a listing, an archive, a glob, a home directory,
-a link.  A name is refused, before anything is made or read here, if it
+A host controls its answers completely: listings, archives, globs, home directories, links.  A name
+is refused, before anything is created or read here, if it
 
 * is empty or absolute, holds a NUL, or has a part that is empty, ``.`` or ``..``,
-* stood before in the same answer,
-* is below something that is no directory by the same answer,
+* occurred before in the same answer,
+* is below something that is not a directory according to the same answer,
 * is the same as another name to the local file system (case, Unicode).
 """
 
@@ -49,7 +49,7 @@ def refused(name: bytes | str, why: str, *, host: str, call: str) -> UnsafeName:
 
 
 def fault(name: bytes) -> str | None:
-    """What is wrong with a name below a directory, seen alone; ``None`` if nothing is."""
+    """Why a single name below a directory is invalid; ``None`` if it is valid."""
     if not name:
         return "is empty"
     if b"\0" in name:
@@ -70,7 +70,7 @@ def last_part(path: bytes, *, host: str) -> bytes:
     """
     name = posixpath.basename(path.rstrip(b"/"))
     if fault(name) is not None:
-        error = refused(path, "ends in no name of its own", host=host, call="the source")
+        error = refused(path, "does not end in a name", host=host, call="the source")
         error.advice = "Give the local target a name."
         raise error
     return name
@@ -133,7 +133,7 @@ class HostNames:
             if self._has_top:
                 raise self.refuse(name, "came twice")
             if kind != "d":
-                raise self.refuse(name, "is no directory")
+                raise self.refuse(name, "is not a directory")
             self._has_top = True
             return None
         plain = self.check(name.removeprefix(b"./"))
@@ -179,13 +179,13 @@ class HostNames:
 
 
 def alike(name: bytes) -> str:
-    """The same text for all names that some file system could take for the same.
+    """A text that is equal for all names that some file system could treat as the same.
 
     Coarser than any file system (case, composed and decomposed letters, signs without a width,
     dots and blanks at the end): names that share it are tried on the real one.
     """
     if name.isascii():
-        # Nothing below changes it.
+        # The steps below would not change it.
         return name.decode().lower().rstrip(" .")
     from unicodedata import category, normalize
 
@@ -195,7 +195,7 @@ def alike(name: bytes) -> str:
 
 
 def groups(names: Iterable[bytes]) -> list[list[bytes]]:
-    """Names of one directory that could be the same, in groups of two and more."""
+    """Names of one directory that could be the same file, in groups of two or more."""
     everything = list(names)
     if any(b"~" in name for name in everything):
         # A short name of FAT (NAME~1) is like none of the long ones.
@@ -207,9 +207,9 @@ def groups(names: Iterable[bytes]) -> list[list[bytes]]:
 
 
 def fall_together(directory: bytes, names: Sequence[bytes]) -> tuple[bytes, bytes] | None:
-    """Two of these names that are the same to the file system of a local directory, or ``None``.
+    """Two of these names that are the same file on the file system of a directory, or ``None``.
 
-    Makes them all in a new directory, which is removed again.
+    Creates all of them in a new directory and removes it again.
     """
     import tempfile
 
@@ -247,18 +247,18 @@ def _by_directory(members: Iterable[Named]) -> dict[bytes, list[bytes]]:
 
 
 def check_apart(directory: bytes, members: Iterable[Named], *, host: str) -> None:
-    """Raise ``UnsafeName`` where members are the same file in an empty local directory."""
+    """Raise ``UnsafeName`` if two members are the same file in an empty local directory."""
     for parent, names in _by_directory(members).items():
         for group in groups(names):
             _try(directory, parent, group, host)
 
 
 def check_target(target: bytes, members: Sequence[Named], *, host: str) -> None:
-    """Check that members can be moved into a local directory, and through no link.
+    """Check that members can be moved into a local directory without passing through a link.
 
-    Raises ``UnsafeName`` where a name is the same as another member's or as that of an existing
-    file to the file system, ``NotADirectoryError`` for a link or a file in the place of a
-    directory, ``IsADirectoryError`` for a directory in the place of a file.
+    Raises ``UnsafeName`` if the file system treats a name as that of another member or of an
+    existing file, ``NotADirectoryError`` for a link or a file in the place of a directory,
+    ``IsADirectoryError`` for a directory in the place of a file.
     """
     refuse_in_the_way(target, members)
     for parent, names in _by_directory(members).items():
@@ -282,7 +282,7 @@ def _try(directory: bytes, parent: bytes, group: list[bytes], host: str) -> None
 
 
 def refuse_in_the_way(target: bytes, members: Iterable[Named]) -> None:
-    """Raise for a local file of another kind, which a merge neither follows nor replaces."""
+    """Raise if a local file is of another kind, which a merge neither follows nor replaces."""
     for member in members:
         place = os.path.join(target, member.name)
         try:

@@ -1,7 +1,6 @@
-"""``PathShell``: scripts about paths on the control shell, and the exact errors of their answers.
+"""``PathShell``: runs scripts about paths on the control shell and raises exact errors.
 
-What every file method needs, and nothing that a single one needs: the methods themselves are in
-``remote_files``.
+It has what all file methods share; the methods themselves are in ``remote_files``.
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ if TYPE_CHECKING:
 SCRIPTS = "files/remote_files"
 """The file of the scripts of all file methods."""
 _NO_SUCH_COMMAND = 127
-# Follows a script, so that an empty answer is never read as success.
+# Appended to a script, so that an empty answer is never read as success.
 _SAY_DONE = b"\ns=$?; [ $s = 0 ] && echo done; exit $s"
 _DONE = b"done\n"
-# Follows a listing, so that one without entries is known to be complete.
+# Appended to a listing, so that one without entries is known to be complete.
 _SAY_END = b" && printf '\\0'"
 
 
 class PathShell:
     """Runs scripts about paths of one host; an answer that is incomplete is never a success.
 
-    In paths ``~`` and ``$`` are literal, but for a leading ``~/``.  Paths are text with surrogate
-    escapes, or bytes.  Every method may raise ``RemoteOSError`` (also the builtin ``OSError``
-    subclass of its errno), ``InvalidAnswer``, and what ``ControlShell.call`` raises.
+    In paths ``~`` and ``$`` are literal, except for a leading ``~/``.  Paths are text with
+    surrogate escapes, or bytes.  Every method may raise ``RemoteOSError`` (also the builtin
+    ``OSError`` subclass of its errno), ``InvalidAnswer``, and what ``ControlShell.call`` raises.
     """
 
     def __init__(self, shell: ControlShell, host: str) -> None:
@@ -46,9 +45,9 @@ class PathShell:
 
     @property
     def features(self) -> host_tools.Features:
-        """What the host's userland can do; one round trip, then remembered."""
+        """The features of the host's tools; one round trip, then cached."""
         if self.known_features is None:
-            # Where the directory can change, ``cwd`` is the home as well, with all links followed.
+            # If the directory can change, ``cwd`` is the home directory, too, with links resolved.
             home = b"" if self._shell.directory is None else b"cd && "
             answer = self._shell.call(home + host_tools.probe(), again=True)
             try:
@@ -86,11 +85,11 @@ class PathShell:
         return None
 
     def do(self, call: str, script: bytes, path: str | bytes, *, again: bool = False) -> None:
-        """Run a script that changes something at a path; it has to come to its end."""
+        """Run a script that changes something at a path; raises unless it ran to its end."""
         self.check_done(call, path, self.ask(script + _SAY_DONE, path, again=again))
 
     def do_two(self, call: str, script: bytes, source: str | bytes, target: str | bytes) -> None:
-        """Run a script that changes two paths; its status 2 is about the second one."""
+        """Run a script that changes two paths; its status 2 means the second one."""
         answer = self._shell.call(script + _SAY_DONE)
         if answer.status != 0:
             path = target if answer.status == 2 else source
@@ -103,14 +102,14 @@ class PathShell:
             raise self.invalid(call, path, answer.stdout)
 
     def records(self, call: str, path: str | bytes, script: bytes) -> list[bytes]:
-        """What a script prints as records that each end in NUL."""
+        """Run a script that prints records, each of them ended by NUL; returns the records."""
         answer = self.ask(script + _SAY_END, path, most=limits.LISTING).stdout
         if not answer.endswith(b"\0") or (len(answer) > 1 and answer[-2:] != b"\0\0"):
             raise self.invalid(call, path, answer[-limits.SAID :])
         return answer.split(b"\0")[:-2]
 
     def line(self, call: str, path: str | bytes, script: bytes) -> str:
-        """The path that a script prints; it may hold newlines, and is never empty."""
+        """Run a script that prints a path, which may hold newlines; raises if it is empty."""
         answer = self.ask(script, path).stdout
         if len(answer) < 2 or not answer.endswith(b"\n") or b"\0" in answer:
             raise self.invalid(call, path, answer)
@@ -119,18 +118,18 @@ class PathShell:
     # ------------------------------------------------------------------ errors
 
     def failed(self, status: int, stderr: bytes, path: str | bytes) -> RemoteOSError:
-        """The error of a path for a script that ended with this status and these words."""
+        """The error of a path for a script that ended with this status and this stderr."""
         if status == _NO_SUCH_COMMAND:
-            # "not found" is not about the path.
+            # Here "not found" means the command, not the path.
             detail = f"the host lacks a command: {visible(stderr)}"
             return remote_oserror(errno.EIO, path, host=self._host, detail=detail)
         return error_of(to_text(stderr), path, host=self._host)
 
     def invalid(self, call: str, path: str | bytes, answer: bytes) -> InvalidAnswer:
-        """The error for an answer that is none: neither a success nor an absence."""
+        """The error for an answer that means neither success nor that the path is missing."""
         said = visible(answer) or "nothing"
         return InvalidAnswer(
-            f"{call} of {visible(to_bytes(path))!r}: the host's answer makes no sense: {said}",
+            f"{call} of {visible(to_bytes(path))!r}: the host's answer is not valid: {said}",
             host=self._host,
             command=call,
         )
@@ -143,8 +142,8 @@ class PathShell:
     # ------------------------------------------------------------------ paths
 
     def absolute(self, path: str | bytes) -> str:
-        """A path as the host's tools see it, links kept; one round trip at most."""
-        quote_path(path)  # raises ValueError for what is no path
+        """A path as an absolute path on the host, links not resolved; at most one round trip."""
+        quote_path(path)  # raises ValueError for an invalid path
         text = path if isinstance(path, str) else to_text(path)
         if text == "~":
             return self.features.home
@@ -164,7 +163,7 @@ class PathShell:
         if not to_bytes(path).strip():
             raise refused(errno.EINVAL, path, host=self._host, detail="an empty path")
         parts = [part for part in self.absolute(path).split("/") if part not in ("", ".")]
-        # A new shell starts at home: its directory is the home with all links followed.
+        # A new shell starts in the home directory; its cwd has all links resolved.
         homes = [
             [part for part in home.split("/") if part]
             for home in (self.features.home, self.features.cwd)
@@ -196,7 +195,7 @@ class PathShell:
         line: bytes,
         parse: Callable[[str], FileStat] = parse_stat,
     ) -> FileStat:
-        """The facts in one line of stat(1), or in what else ``parse`` reads."""
+        """The facts from one line of stat(1), or from another form that ``parse`` reads."""
         try:
             return parse(to_text(line))
         except ValueError:

@@ -1,17 +1,18 @@
 """Private directories on the host: shell text that makes, enters, checks and removes them.  Pure.
 
-A private directory holds what must not be read or changed by others: the script as it was
-submitted, ``env``, exit records.  It is ours, no link, and nobody else can write in it; and none of
-the directories above it lets others rename or replace what leads to it (theirs, or writable by
-others without the sticky bit).  Whoever stands between two of our steps can then change nothing.
+A private directory holds files that others must not read or change: the script as it was submitted,
+``env``, exit records.  It belongs to the user, is not a link, and cannot be written by others; no
+directory above it lets others rename or replace a component of its path (because it belongs to
+them, or is writable by others without the sticky bit).  So others cannot interfere between two
+steps of a script.
 
-The shell functions go into the directory first and look around from there: ``.``, ``..``, ``../..``
-are what they are, whatever names are swapped meanwhile.  Owner and mode are asked with find(1)
-(``-user``, ``-perm``), which GNU, BusyBox and the BSDs have.  A POSIX ACL needs no look of its own:
-its mask is the group's bits, so whoever may write by it shows there.  A home on NFS counts by the
-numbers that the client sees: where root is squashed, root's directories are still root's.
+The shell functions first change into the directory and check from there: ``.``, ``..`` and
+``../..`` stay the same directories even if names are swapped meanwhile.  find(1) (``-user``,
+``-perm``; in GNU, BusyBox and the BSDs) tests owner and mode.  POSIX ACLs need no separate check:
+their mask is shown as the group's bits.  On NFS the owner that the client sees counts: with
+root_squash, root's directories still belong to root.
 
-For any POSIX sh (dash, bash, BusyBox, ksh).  ``oj_why`` says why a directory was not taken.
+For any POSIX sh (dash, bash, BusyBox, ksh).  ``oj_why`` holds the reason for a refusal.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from ..commands.quoting import to_text
 PRIVATE = ".openssh_jobs"
 """The private directory's name, in a job's directory and in the home directory."""
 MARK = ".oj-mark"
-"""In each submission's own directory: which call made it, and for which directory of a job."""
+"""In each submission's directory: the call that made it, and the job's directory."""
 MADE = ".oj-made-"
-"""Begins the name of an empty file in a job's directory that a call of ``submit`` has made."""
+"""Prefix of an empty file in a job's directory that a call of ``submit`` has made."""
 
 
 def functions() -> str:

@@ -3,10 +3,10 @@
 
 oj_me=$(id -u) oj_why= oj_nl='
 '
-# Whether nobody else can change the current directory ($PWD is physical) or what leads to it.
-# $1: so many directories, from here up, take no names of others either; $2: "all" looks up to the
-# root, "home" at one more directory (whoever can replace a home has the account already), "self"
-# at no more.
+# Whether no other user can change the current directory ($PWD is physical) or replace its parents.
+# $1: in so many directories, from this one up, others must not even be able to add names; $2: "all"
+# checks all parents up to the root, "home" only one (who can replace a home has the account
+# already), "self" none.
 oj_check() {
   oj_up=. oj_all= oj_strict= oj_n=0 oj_rest=$PWD
   while :; do
@@ -18,7 +18,7 @@ oj_check() {
     [ -n "$oj_rest" ] || break
     oj_rest=${oj_rest%/*} oj_up=$oj_up/.. oj_n=$((oj_n + 1))
   done
-  if [ "$1" -gt 0 ] && [ ! -O . ]; then oj_why="$PWD belongs to somebody else"; return 1; fi
+  if [ "$1" -gt 0 ] && [ ! -O . ]; then oj_why="$PWD belongs to another user"; return 1; fi
   oj_bad=$(find $oj_all -prune '(' ! -user "$oj_me" ! -user 0 -o \
     '(' -perm -0020 -o -perm -0002 ')' '(' ! -perm -1000 $oj_strict ')' ')' -print) || {
     oj_why="$PWD cannot be looked at"; return 1
@@ -45,7 +45,7 @@ oj_own_group() {
 oj_into() {
   oj_from=${PWD%/}
   if [ -L "$1" ]; then oj_why="$oj_from/$1 is a link"; return 1; fi
-  if [ ! -d "$1" ]; then oj_why="$oj_from/$1 is no directory"; return 1; fi
+  if [ ! -d "$1" ]; then oj_why="$oj_from/$1 is not a directory"; return 1; fi
   if cd -P "./$1" 2>/dev/null && [ "$PWD" = "$oj_from/$1" ]; then return 0; fi
   oj_why="$oj_from/$1 cannot be entered"
   return 1

@@ -1,7 +1,7 @@
 """``RemoteFiles``: the file methods of a connection, each a short script on the host.
 
-A new file method is a method here, which runs one command or a function of ``remote_files.sh`` by
-one of the ways of ``PathShell``.
+To add a file method, add a method here that runs one command or a function of ``remote_files.sh``
+with one of the methods of ``PathShell``.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from .stat import DirEntry, DiskUsage, FileStat
 
 SMALL_FILE = 64 * 1024
-"""Bytes up to which a file is read by the held shell."""
+"""Maximum size in bytes of a file that is read by the held shell."""
 _MODE_TEXT = r"(?:[0-7]{1,4}|[ugoa]*[-+=][rwxXst]*(?:,[ugoa]*[-+=][rwxXst]*)*)\Z"
 
 
 class RemoteFiles:
     """Files of one host, with the names and the errors of ``os``, ``pathlib`` and ``shutil``.
 
-    In paths ``~`` and ``$`` are literal, but for a leading ``~/``.  Errors are ``RemoteOSError``
+    In paths ``~`` and ``$`` are literal, except for a leading ``~/``.  Errors are ``RemoteOSError``
     and the builtin subclass of ``OSError`` for their errno.
     """
 
@@ -38,8 +38,8 @@ class RemoteFiles:
     _commands: Commands
     _shell: ControlShell
 
-    # What only file methods need is imported by the first of them: a program that only runs
-    # commands does not pay for it.
+    # Modules that only file methods need are imported at the first call, which keeps the import
+    # fast for programs that only run commands.
 
     @cached_property
     def _files(self) -> PathShell:
@@ -52,7 +52,7 @@ class RemoteFiles:
     def read_bytes(self, path: str) -> bytes:
         """Return the contents of a file.
 
-        Raises ``InvalidAnswer`` where more or fewer bytes arrive than the file is long.
+        Raises ``InvalidAnswer`` if more or fewer bytes arrive than the file has.
         """
         small = self._read_small(path)
         return self._read_large(path) if small is None else small
@@ -68,8 +68,8 @@ class RemoteFiles:
                 raise self._files.invalid("read", path, size)
             if len(data) > SMALL_FILE:
                 return None
-            # More: it grew meanwhile, or the system makes it up as it is read.  Less: it shrank
-            # meanwhile, and is read once more.
+            # More bytes: the file grew meanwhile, or is generated on read (/proc).  Fewer bytes: it
+            # shrank meanwhile and is read again.
             if len(data) >= int(size):
                 return data
             if last:
@@ -78,7 +78,7 @@ class RemoteFiles:
 
     def _read_large(self, path: str) -> bytes:
         before = self._files.stat(path)
-        # Files that the system makes up as they are read have no size; all others have theirs.
+        # Only files that are generated on read (/proc) have the size 0 and content.
         sized = before.is_file() and before.st_size > 0
         most = 2 * before.st_size + limits.ANSWER if sized else limits.LISTING
         plan = self._commands.plan(b"exec cat < " + quote_path(path), prologue="")
@@ -103,7 +103,7 @@ class RemoteFiles:
         return self.read_bytes(path).decode(encoding, errors)
 
     def write_bytes(self, path: str, data: bytes) -> int:
-        """Write a file, whole or not at all, and return the count of bytes.
+        """Write a file atomically and return the count of bytes.
 
         An existing file is replaced and keeps its mode.
         """
@@ -134,7 +134,7 @@ class RemoteFiles:
         return self._files.stat_many(paths)
 
     def exists(self, path: str) -> bool:
-        """Whether something is there, links followed; false only for ENOENT and ENOTDIR."""
+        """Whether the path exists, links followed; false only for ENOENT and ENOTDIR."""
         return self._test(path, b"e")
 
     def exists_many(self, paths: Sequence[str]) -> list[bool]:
@@ -150,14 +150,14 @@ class RemoteFiles:
         return self._test(path, b"d")
 
     def _test(self, path: str, flag: bytes) -> bool:
-        """``[ -FLAG path ]``; false where nothing is there, or something of another kind."""
+        """``[ -FLAG path ]``; false if the path does not exist or is of another kind."""
         where, size = quote_path(path), join(self._files.size_arguments)
         script = b"if [ -%b %b ]; then echo yes; else stat -L %b -- %b; fi"
         script %= flag, where, size, where
         answer = self._files.ask_if_there(script, path)
         if answer == b"yes\n":
             return True
-        # The size proves that something of another kind is there.
+        # A size proves that the path exists and is of another kind.
         if answer is not None and not answer.strip().isdigit():
             raise self._files.invalid(f"[ -{flag.decode()} ]", path, answer)
         return False
@@ -167,7 +167,7 @@ class RemoteFiles:
         from .stat import DiskUsage
 
         where = quote_path(path)
-        # BusyBox's df says "can't find mount point" whatever is wrong; ls names the reason.
+        # BusyBox's df prints "can't find mount point" for every error; ls prints the reason.
         answer = self._files.ask(b"ls -d %b >/dev/null && df -Pk -- %b" % (where, where), path)
         words = b" ".join(answer.stdout.split(b"\n")[1:2]).split()
         numbers = [int(word) for word in words if word.isdigit() and len(word) < limits.DIGITS]
@@ -227,12 +227,12 @@ class RemoteFiles:
         return [to_text(path) for path in host_names.matching(paths, wanted, host=self.host)]
 
     def mkdir(self, path: str, mode: int = 0o777) -> None:
-        """Make one directory; ``FileExistsError`` where something is there already."""
+        """Make one directory; ``FileExistsError`` if the path exists."""
         option = b"" if mode == 0o777 else b"-m %o " % mode
         self._files.do("mkdir", b"mkdir " + option + b"-- " + quote_path(path), path)
 
     def makedirs(self, path: str, *, exist_ok: bool = False) -> None:
-        """Make a directory and those above it."""
+        """Make a directory and its missing parents."""
         script = self._files.script("oj_makedirs", path)
         if exist_ok:
             script = b"mkdir -p -- " + quote_path(path)
@@ -244,7 +244,7 @@ class RemoteFiles:
         self._files.do("rmdir", b"rmdir -- " + quote_path(path), path)
 
     def rmtree(self, path: str) -> None:
-        """Remove a directory and all in it; a link to one is ``NotADirectoryError``.
+        """Remove a directory and its contents; ``NotADirectoryError`` for a link to one.
 
         The root, the home directory and its parents are refused (``PermissionError``).
         """
@@ -254,7 +254,7 @@ class RemoteFiles:
     # ------------------------------------------------------------------ names
 
     def remove(self, path: str) -> None:
-        """Remove a file or a link; a directory is ``IsADirectoryError``."""
+        """Remove a file or a link; ``IsADirectoryError`` for a directory."""
         self._files.refuse_precious(path, "removing")
         self._files.do("remove", self._files.script("oj_remove", path), path)
 
@@ -263,14 +263,14 @@ class RemoteFiles:
         self.replace(source, target)
 
     def replace(self, source: str, target: str) -> None:
-        """Rename, over an existing file; a directory is never moved into another one."""
+        """Rename, replacing an existing file; a directory is never moved into another one."""
         self._files.refuse_precious(source, "moving")
         self._files.refuse_precious(target, "replacing")
         script = self._files.script("oj_replace", source, target)
         self._files.do_two("rename", script, source, target)
 
     def copy(self, source: str, target: str) -> None:
-        """Copy a file on the host with its mode; it appears whole under its new name."""
+        """Copy a file on the host with its mode; the target is replaced atomically."""
         from .writing import part_name
 
         self._files.refuse_precious(target, "replacing")
@@ -287,7 +287,7 @@ class RemoteFiles:
         return self._files.line("readlink", path, self._files.script("oj_readlink", path))
 
     def realpath(self, path: str) -> str:
-        """Return the path without links; all but its last part must exist."""
+        """Return the path with all links resolved; all but its last part must exist."""
         from . import host_names
 
         script = self._files.script("oj_realpath", path)
@@ -303,11 +303,11 @@ class RemoteFiles:
 
         text = mode
         if isinstance(mode, int) and 0 <= mode <= 0o177777:
-            # The kind of the file in st_mode is left out, as os.chmod does.  GNU's chmod takes
-            # set-id bits from a directory only where the number has five digits.
+            # The file type bits of st_mode are ignored, as by os.chmod.  GNU chmod clears set-id
+            # bits of a directory only if the number has five digits.
             text = f"{stat.S_IMODE(mode):05o}"
         elif isinstance(mode, int) or not re.match(_MODE_TEXT, mode):
-            raise ValueError(f"{mode!r} is no file mode")
-        # After "--" a mode such as -w is no option; the path never begins with a dash.
+            raise ValueError(f"{mode!r} is not a file mode")
+        # "--" keeps a mode such as -w from being an option; the path never begins with a dash.
         script = b"chmod -- " + quote(str(text)) + b" " + quote_path(path)
         self._files.do("chmod", script, path, again=True)

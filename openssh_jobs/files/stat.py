@@ -12,7 +12,7 @@ from typing import NamedTuple
 class FileStat:
     """A file's facts under the names of ``os.stat_result``.
 
-    Times are nanoseconds since 1970, to the whole second where the host's stat(1) says no more.
+    Times are nanoseconds since 1970; whole seconds if the host's stat(1) prints no fractions.
     """
 
     st_mode: int
@@ -71,7 +71,7 @@ class DiskUsage(NamedTuple):
 
 
 FIND_FORMAT = b"%y %m %s %U %G %n %i %D %A@ %T@ %C@"
-"""For ``find -printf``: the same facts, but with a letter and the permissions for ``st_mode``."""
+"""For ``find -printf``: the same facts, but the type letter and permissions for ``st_mode``."""
 _FIND_KINDS = {
     "f": stat_bits.S_IFREG,
     "d": stat_bits.S_IFDIR,
@@ -103,7 +103,7 @@ def _nanoseconds(text: str) -> int:
 
 
 def parse_stat(text: str) -> FileStat:
-    """Read one line in the form of ``STAT_ARGUMENTS``; ``ValueError`` where it is none."""
+    """Parse a line in the format of ``STAT_ARGUMENTS``; raises ``ValueError`` for other text."""
     words = text.split()
     if len(words) != 10 or not _MODE.match(words[0]):
         raise ValueError(f"not a line of stat: {text[:200]!r}")
@@ -125,7 +125,7 @@ def parse_stat(text: str) -> FileStat:
 
 
 def parse_find(text: str) -> FileStat:
-    """Read one record of ``FIND_FORMAT``; ``ValueError`` where it is none."""
+    """Parse a record in the format of ``FIND_FORMAT``; raises ``ValueError`` for other text."""
     kind, permissions, rest = (*text.split(" ", 2), "", "")[:3]
     if not _PERMISSIONS.match(permissions):
         raise ValueError(f"not a record of find: {text[:200]!r}")

@@ -1,4 +1,4 @@
-"""Writing a file on the host, whole or not at all: the part, its bytes, and why it failed."""
+"""Writing a file on the host atomically: the part, its bytes, and the reason of a failure."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from ..errors import TransferError
 
 SMALL = 16 * 1024
-"""Bytes of shell text: bash reads its script byte by byte, and 16 KiB take it as long as a session
-of its own takes."""
+"""Maximum bytes of shell text: bash reads its script byte by byte, and for 16 KiB it needs as long
+as opening another session takes."""
 _PIECE = 1024
-# Not where printf is a program: its arguments could be seen by all.
+# Not if printf is a program: other users could see its arguments.
 BUILTIN_PRINTF = b'[ "$(command -v printf)" = printf ] || exit 9; '
 """Shell text that ends with ``NO_BUILTIN_PRINTF`` where printf is not a builtin."""
 NO_BUILTIN_PRINTF = 9
 _PROBE = 1 << 20
-"""Bytes that are written to learn why a file cannot be written."""
+"""Bytes that are written to find out why a file cannot be written."""
 
 
 def part_name() -> bytes:
-    """A name for what is not complete: short, so that the target's name may be of full length.
+    """A name for a part: short, independent of the length of the target's name.
 
-    It names the process that makes the part, so that parts of dead processes can be found.
+    It contains the pid of this process, so that parts of dead processes can be found.
     """
     return b".oj-%b.%b.part" % (os.urandom(6).hex().encode(), pid_file.call().encode())
 
@@ -46,16 +46,16 @@ def write_file(
 ) -> None:
     """Write bytes to a part on the host, count them there, and rename the part to ``target``.
 
-    Small files go by the held shell, larger ones by a session of their own.
+    Small files are sent over the held shell, larger ones over a new session.
     """
-    # Either way cat writes: it names the reason of a failure, which not every printf does.
+    # cat writes in both cases: it reports the reason of a failure, which not every printf does.
     text = shell_text(data)
     if text is not None:
         answer = shell.call(BUILTIN_PRINTF + write_script(target, text + b" | cat", len(data)))
         if answer.status != NO_BUILTIN_PRINTF:
             _check(answer.status, answer.stdout, answer.stderr, target, host)
             return
-    # The bytes are sent when the script has begun: without them the length is wrong.
+    # The bytes are sent after the script has started: without them its length check fails.
     script = b"LC_ALL=C; export LC_ALL; " + write_script(target, b"cat", len(data))
     plan = commands.plan(script, prologue="", inert=True)
     done = commands.run_bytes(plan, data=data, most=limits.WORDS)
@@ -63,7 +63,7 @@ def write_file(
 
 
 def shell_text(data: bytes) -> bytes | None:
-    """Shell text that prints the bytes; ``None`` where it would be longer than ``SMALL``."""
+    """Shell text that prints the bytes; ``None`` if it would be longer than ``SMALL``."""
     if len(data) > SMALL:
         return None
     pieces = (data[at : at + _PIECE] for at in range(0, len(data), _PIECE))
@@ -104,7 +104,7 @@ def explain(shell: ControlShell, host: str, error: TransferError, path: bytes) -
 
 
 def probe_host(shell: ControlShell, host: str, path: bytes) -> OSError | None:
-    """The host's error for one megabyte more in a file or directory; ``None`` if it fits."""
+    """The host's error when it writes one more megabyte at a path; ``None`` if that succeeds."""
     script = scripts.call(SCRIPTS, "oj_probe", scripts.path(path), _PROBE)
     answer = shell.call(script, again=True)
     stderr = to_text(answer.stderr)
@@ -115,7 +115,7 @@ def probe_host(shell: ControlShell, host: str, path: bytes) -> OSError | None:
 
 
 def probe_here(directory: bytes) -> OSError | None:
-    """The system's error for one megabyte more in a local directory; ``None`` if it fits."""
+    """The system's error when one more megabyte is written here; ``None`` if that succeeds."""
     import tempfile
 
     try:

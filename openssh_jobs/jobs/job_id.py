@@ -46,7 +46,7 @@ class JobId:
 
     @classmethod
     def parse(cls, value: object) -> JobId:
-        """The structure of an id given as text, number or ``JobId``; ``InputError`` if it is none.
+        """The structure of an id given as text, number or ``JobId``; ``InputError`` if invalid.
 
         No form that a scheduler would take for more than one job's id (empty, a wildcard, an
         option) is an id.

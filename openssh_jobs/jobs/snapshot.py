@@ -125,7 +125,7 @@ def _find(
     whole: bool,
     over: bool = False,
 ) -> JobStatus | None:
-    """The one status that answers for an id; ``None`` where there is none or more than one."""
+    """The status of an id; ``None`` if there is none, or more than one."""
     listed = list(candidates)
     same = [status for job_id, status in listed if job_id.matches(wanted)]
     if same:

@@ -23,7 +23,7 @@ __all__ = ["available", "detection_script", "get", "parse_detection"]
 GROUP = "openssh_jobs.schedulers"
 
 # In the order of detection: Slurm's qsub wrappers stand beside the real thing, and a host with a
-# scheduler can still start a process by itself.  Also what makes a bare checkout work.
+# scheduler can still start a process directly.  Needed in a checkout that is not installed, too.
 _BUILT_IN = {
     "slurm": "openssh_jobs.schedulers.slurm:Slurm",
     "torque": "openssh_jobs.schedulers.pbs.torque:Torque",
@@ -97,7 +97,7 @@ def detection_script(names: tuple[str, ...] | None = None) -> str:
     """A framed script that asks the host which of these schedulers it has (all, if not given)."""
     from .framing import framed, section
 
-    # Each in a shell of its own: a probe may exit.
+    # Each in a separate subshell, because a probe may exit.
     return framed(
         *(section(name, f"({get(name).probe}\n) </dev/null") for name in names or available())
     )

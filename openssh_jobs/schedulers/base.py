@@ -2,7 +2,7 @@
 
 Pure: a scheduler gets plain data and returns the text of a POSIX ``sh`` script.  The caller runs
 it on the host (any ``sh``: dash, bash, BusyBox) and gives the ``Answer`` to the ``parse_`` method
-of the same name.  A script must end by itself and must not wait for a job.
+of the same name.  A script must end without input and must not wait for a job.
 
 A subclass must define ``name``, ``probe``, ``rules``, ``submit_script``, ``submitted_ids``,
 ``status_script``, ``parse_status``, ``cancel_script`` and ``parse_cancel``.  All other methods
@@ -129,8 +129,8 @@ class Scheduler(ABC):
         )
 
     def _has_refused(self, answer: Answer, found: Rule | None) -> bool:
-        """True for the answer of a submit command that ended by itself and named a reason."""
-        # 124 is that of timeout(1); a shell tells a signal as 128 and more.
+        """True if the submit command exited, not by a signal, and printed a reason."""
+        # 124 is the status of timeout(1); a shell reports signal N as 128+N.
         by_itself = 0 < answer.returncode < 128 and answer.returncode != 124
         if not by_itself and answer.returncode not in self.own_statuses:
             return False

@@ -30,7 +30,7 @@ class Section:
     mark: str
 
     def answer(self, stderr: str = "") -> Answer:
-        """This part by itself, with the ``stderr`` of the whole script."""
+        """This part as an ``Answer``, with the ``stderr`` of the whole script."""
         return Answer(self.text, stderr, self.returncode)
 
 

@@ -22,7 +22,7 @@ _BY_KIND = {
 
 
 def outcome_of_kind(kind: str | None) -> CancelOutcome:
-    """The outcome that an error's kind stands for; ``UNKNOWN`` for one that is none."""
+    """The outcome for the kind of an error; ``UNKNOWN`` for any other kind."""
     if kind in _BY_KIND:
         return _BY_KIND[kind]
     try:

@@ -18,7 +18,7 @@ class Rows:
     source: str = "queue"
 
     def add(self, status: JobStatus | None, text: str) -> None:
-        """Add a job, or the text (not a blank one) that is none."""
+        """Add a job, or text (not blank) that is not a job."""
         if status is not None:
             self.known[status.job_id] = status
         elif text.strip():

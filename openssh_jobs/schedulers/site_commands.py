@@ -167,7 +167,7 @@ class Custom(Scheduler):
                 continue
             failed = failed or found.error
             for job_id, status in found.known.items():
-                # The history knows more of what is over (exit codes), nothing of what goes on.
+                # The history has more about ended jobs (exit codes), nothing about active ones.
                 if job_id not in known or status.state.is_active:
                     known[job_id] = status
         if failed is not None and not known:

@@ -24,7 +24,7 @@ _HEXADECIMAL = re.compile(rb"[0-9a-f]{64}\Z")
 
 
 def _tool(lanes: Lanes) -> tuple[str, ...]:
-    """The words of the host's command for the sha256 of its stdin."""
+    """The host's command, as words, that prints the sha256 of its stdin."""
     program = lanes.files.features.sha256
     if not program:
         raise TransferError("the host has no sha256sum to compare with", host=lanes.host)
@@ -66,7 +66,7 @@ def remote(lanes: Lanes, path: bytes, size: int | None = None) -> str:
 def _sum(lanes: Lanes, word: bytes, path: bytes) -> str:
     if not _HEXADECIMAL.match(word):
         raise InvalidAnswer(
-            f"the host's checksum of {visible(path)!r} is none: {visible(word) or 'nothing'}",
+            f"the host's checksum of {visible(path)!r} is not valid: {visible(word) or 'empty'}",
             host=lanes.host,
             command="checksum",
         )

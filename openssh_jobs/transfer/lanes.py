@@ -1,4 +1,4 @@
-"""``Lanes``: what moves files needs of a connection: sessions, held shell, held sftp."""
+"""``Lanes``: the parts of a connection that transfers use: sessions, held shell, held sftp."""
 
 from __future__ import annotations
 

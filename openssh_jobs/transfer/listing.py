@@ -26,7 +26,7 @@ class Member(NamedTuple):
     """One member of a tree: its path below the top (bytes), its kind and its size in bytes.
 
     ``kind`` is one of ``f d l o`` (file, directory, link, other: a fifo or a device), ``blocks``
-    the space that it takes on its disk, in units of 512 bytes; -1 where that is not known.
+    the space that it takes on disk, in units of 512 bytes; -1 if unknown.
     """
 
     name: bytes
@@ -41,7 +41,7 @@ class Filter:
     """Shell patterns that select files: ``only`` keeps, ``exclude`` drops.
 
     A pattern without a slash is matched with the last part of a name, one with a slash with the
-    whole path below the top.  ``exclude`` also drops directories with all in them.
+    whole path below the top.  ``exclude`` also drops directories and their contents.
     """
 
     def __init__(self, only: Sequence[str] | None, exclude: Sequence[str] | None) -> None:
@@ -53,11 +53,11 @@ class Filter:
 
     @property
     def passes_all(self) -> bool:
-        """Whether nothing is filtered."""
+        """Whether all members pass."""
         return self._only is None and not self._exclude
 
     def keeps(self, member: Member) -> bool:
-        """Whether the patterns select a member, whatever they say of the directories above it."""
+        """Whether the patterns select a member, regardless of the directories above it."""
         if any(self._matches(pattern, member.name) for pattern in self._exclude):
             return False
         if self._only is None or member.kind == "d":
@@ -140,7 +140,7 @@ LIST_TIMEOUT = 600.0
 
 
 def count_of(digits: bytes, *, signed: bool = False) -> int:
-    """A number in a host's listing; ``ValueError`` for one that no file system has."""
+    """A number in a host's listing; ``ValueError`` if no file system can have it."""
     if len(digits) < 19 and digits.isdigit():
         return int(digits)
     plain = digits.removeprefix(b"-") if signed else digits
@@ -151,7 +151,7 @@ def count_of(digits: bytes, *, signed: bool = False) -> int:
 
 
 def unreadable(top: bytes, error: ValueError, host: str) -> TransferError:
-    """The error for a listing that ``error`` says is none."""
+    """The error for a listing that cannot be parsed because of ``error``."""
     return TransferError(
         f"the host's listing of {to_text(top)!r} cannot be read ({error})", host=host, sent="yes"
     )
@@ -164,7 +164,7 @@ def parse_find(output: bytes, host: str = "") -> list[Member]:
     """
     *records, rest = output.split(b"\0")
     if rest:
-        raise ValueError(f"it ends in the middle of {rest[:200]!r}")
+        raise ValueError(f"it ends within the record {rest[:200]!r}")
     names = HostNames(host, "the listing")
     members = []
     for record in records:

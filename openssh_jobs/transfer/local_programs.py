@@ -39,11 +39,11 @@ def run(
     stdout: BinaryIO | None = None,
     tick: Callable[[int], object] = lambda pid: None,
 ) -> None:
-    """Run such a program to its end, on a session that is counted like any other.
+    """Run such a program to its end, on a session that counts against the limit.
 
-    ``tick`` is called with its pid while it is at work; ``stdout`` gets what it prints.  ``path``
-    is what an error on the host is about, ``local`` what one here is about.  Where the session was
-    refused the program is started again: it has moved nothing.
+    ``tick`` is called with its pid while it runs; ``stdout`` receives its output.  ``path`` and
+    ``local`` are the paths for errors on the host and on this machine.  If the session was refused
+    the program is started again, because it has not transferred anything.
     """
     ended: list[tuple[int, str]] = []
 
@@ -93,7 +93,7 @@ def _error(
     if any(text in said for text in _CUT) and not sessions.answers(link):
         sessions.forget(link)
         return sessions.lost(link, what)
-    # A broken pipe on one side means that the other side failed.
+    # A broken pipe on one side is a consequence of a failure on the other side.
     roles = [found for found in _ROLE.finditer(said) if found["words"] != "Broken pipe"]
     if roles:
         role = roles[0]

@@ -48,7 +48,7 @@ class TransferOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to move files.  Raises ``ConfigurationError`` for options that contradict each other."""
+    """How to move files.  Raises ``ConfigurationError`` for contradicting options."""
 
     method: str = "auto"
     only: Sequence[str] | None = None
@@ -61,7 +61,7 @@ class Options:
     follow_symlinks: bool = False
     progress: Progress | None = None
     mark: bytes | None = None
-    """The name of a file that is made in a directory before the directory gets its name."""
+    """The name of a file that is created in a new directory before it is renamed to the target."""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -70,7 +70,7 @@ class Options:
             )
         if self.resume and self.method not in ("auto", "tar"):
             raise ConfigurationError(
-                f"resume=True uses a stream of its own, not method={self.method!r}",
+                f"resume=True always uses a stream and excludes method={self.method!r}",
                 advice="Leave method= out.",
             )
 

@@ -1,7 +1,7 @@
 """One large file as several ranges at once, for connections with a long round trip.
 
 An SSH channel has a window of 2 MB, so one stream moves at most that in a round trip.  Each range
-is a ``dd`` on the host with a channel of its own; a second login would gain nothing.
+is a ``dd`` on the host with a separate channel; a second login would gain nothing.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 RANGES = 4
 SMALLEST = 8 << 20
-"""Size in bytes from which on several ranges are worth their sessions."""
+"""Minimum size in bytes for which several ranges are worth their sessions."""
 LONG = 0.015
-"""Seconds of a round trip from which on the window is the limit, not the cipher."""
+"""Round trip time in seconds above which the window is the limit, not the cipher."""
 BLOCK = 1 << 20
 """Bytes; every range begins at a multiple of it."""
 _PIECE = 1 << 18
 
 
 class Range(NamedTuple):
-    """A piece of a file: ``size`` bytes from block ``first`` on."""
+    """A part of a file: ``size`` bytes starting at block ``first``."""
 
     first: int
     size: int
@@ -58,7 +58,7 @@ def split(size: int, ranges: int = RANGES, begin: int = 0) -> list[Range]:
 
 
 class RangeThreads:
-    """One thread for each range of a file at ``path`` on the host; the first error ends them all.
+    """One thread for each range of a file at ``path`` on the host; the first error ends all.
 
     ``done`` counts the bytes that have been moved.
     """
@@ -162,7 +162,7 @@ def send(
     threads = RangeThreads(commands, part, host)
 
     def work(piece: Range) -> None:
-        # dd writes a short read as a short block; the offset of `seek` counts in whole ones.
+        # dd writes a short read as a short block, but `seek` counts whole blocks.
         script = b"umask 077; exec dd of=%b bs=%d seek=%d conv=notrunc" % (
             quote_path(part),
             BLOCK,
@@ -260,9 +260,9 @@ def _store(source: int, piece: Range, to: int, threads: RangeThreads) -> None:
     while threads.wait(source, select.POLLIN) and (data := os.read(source, _PIECE)):
         over += max(0, len(data) - left)
         if over > BLOCK:
-            # dd reads whole blocks, so one more than asked for may arrive, and no more.
+            # dd reads whole blocks, so up to one block more than asked for may arrive.
             raise TransferError("a range of the file does not end", sent="yes")
-        data = data[:left]  # a file that grew meanwhile is cut where it was
+        data = data[:left]  # a file that grew meanwhile is cut to its size in the listing
         view, place = memoryview(data), at
         while view:
             count = os.pwrite(to, view, place)

@@ -44,7 +44,7 @@ def make_stage(lanes: Lanes, path: bytes, about: bytes) -> int:
 
 
 def stage_number(lanes: Lanes, path: bytes, line: bytes) -> int:
-    """The number that a script printed for the stage that it made."""
+    """The inode number that a script printed for the stage that it made."""
     digits = line.strip()
     if not digits.isdigit() or len(digits) > limits.DIGITS:
         why = f"the host gave no number of {to_text(path)!r}"
@@ -55,7 +55,7 @@ def stage_number(lanes: Lanes, path: bytes, line: bytes) -> int:
 def remove_stage(lanes: Lanes, error: BaseException, path: bytes, number: int | None) -> None:
     """Remove the stage of a tree on the host after ``error``.
 
-    Without a ``number`` it was not seen to be made: nothing is in it.
+    Without a ``number`` the stage was not confirmed, and is empty.
     """
     script = b"rmdir -- " + quote_path(path)
     if number is not None:
@@ -69,7 +69,7 @@ def remove_remote(lanes: Lanes, error: BaseException, part: bytes) -> None:
 
 
 def _remove_now_or_later(lanes: Lanes, error: BaseException, part: bytes, script: bytes) -> None:
-    """Run a script that removes a part; without a link, with the next call over one."""
+    """Run a script that removes a part; without a link, run it with the next call."""
     if isinstance(error, ConnectionLost):
         lanes.shell.later(script)
         return
@@ -97,10 +97,10 @@ def make_local_stage(path: bytes) -> int:
 
 
 def remove_local_stage(path: bytes, number: int | None) -> None:
-    """Remove the stage of a tree here, if its inode still has this number.
+    """Remove the stage of a tree here, if its inode number is still ``number``.
 
-    From inside: others who may rename in the directory above could have put another one of the
-    user's directories in its place.  Without a number only an empty directory is removed.
+    Its contents are removed from inside: users who can rename in the parent could have put another
+    directory of the user in its place.  Without a number only an empty directory is removed.
     """
     try:
         if number is not None and not _emptied(path, number):
@@ -113,13 +113,13 @@ def remove_local_stage(path: bytes, number: int | None) -> None:
 
 
 def _emptied(path: bytes, number: int) -> bool:
-    """Remove all that a directory holds; false where it has another number."""
+    """Remove the contents of a directory; false if its inode has another number."""
     handle = os.open(path, getattr(os, "O_PATH", os.O_RDONLY) | _DIRECTORY)
     try:
         if os.fstat(handle).st_ino != number:
             return False
         if hasattr(os, "O_PATH"):
-            # The tree may have come with a mode that lets nobody in.
+            # The tree may have a mode that does not even let its owner in.
             os.chmod(f"/proc/self/fd/{handle}", 0o700)
             inner = os.open(".", os.O_RDONLY | _DIRECTORY, dir_fd=handle)
             os.close(handle)
@@ -148,13 +148,13 @@ def _warn_not_removed(path: bytes, error: OSError) -> None:
 # --------------------------------------------------------------------------- after a dead process
 
 _DAYS = 7
-"""Age from which on a part is dead whose process ran on another machine."""
-# As part_name makes it; older versions and copies on the host name no process.
+"""Age after which a part is dead if its process ran on another machine."""
+# The form of part_name; names by older versions and of copies on the host have no pid.
 _LEFT = re.compile(rb"\.oj-[0-9a-f]+(?:\.([0-9]+-[0-9a-f]+-[0-9a-f]{8}-[0-9a-f]{8}))?\.partd?\Z")
 
 
 def _is_dead(name: bytes, old: bool) -> bool:
-    """Whether the process of a part has ended; where that is not known, whether it is ``old``."""
+    """Whether the process of a part has ended; ``old`` if that is unknown."""
     found = _LEFT.match(name)
     if found is None:
         return False
@@ -173,7 +173,7 @@ def _newest(path: bytes) -> float:
 def sweep_here(parent: bytes) -> None:
     """Remove the parts in a local directory whose processes are dead.
 
-    A tree is removed only where nobody else could have given it that name.
+    A tree is removed only if no other user could have given it that name.
     """
     parent = parent or b"."
     try:

@@ -1,4 +1,4 @@
-"""How far a transfer is: counted by the system, reported while something else does the work."""
+"""The progress of a transfer: counted by the system while another process does the work."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ EVERY = 0.5
 
 
 class ProgressWatcher:
-    """Calls ``report`` every half second from a thread; what it raises is raised at the end.
+    """Calls ``report`` every half second from a thread; its exception is raised at the end.
 
-    A context manager; ``None`` for no reports.
+    A context manager; with ``None`` it makes no reports.
     """
 
     def __init__(self, report: Callable[[], object] | None) -> None:
@@ -63,7 +63,7 @@ def read_counter(pid: int, name: str) -> int | None:
 
 
 def sign_of_life(pid: int, name: str) -> int:
-    """A number that changes while the counter does; always, where the system counts nothing."""
+    """A number that changes while data moves; always changes if the system does not count."""
     counted = read_counter(pid, name)
     if counted is None and not os.path.isdir("/proc/self"):
         return time.monotonic_ns()

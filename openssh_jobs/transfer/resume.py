@@ -1,9 +1,9 @@
 """``resume=True``: continue with the part that an earlier transfer of the same file left.
 
-The name of such a part is made of the target (hashed), and the size and mtime of the source: the
-part of a source that has changed is never used.  Before anything is added, the bytes that are there
-are compared with those of the source.  Every piece is written at its own offset, so that two
-processes that send the same file at once do no harm.
+The name of such a part is made of the target (hashed), and the size and mtime of the source, so the
+part of a source that has changed is never used.  Before anything is appended, the existing bytes
+are compared with the source.  Every block is written at its own offset, so that two processes that
+send the same file concurrently do no harm.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class RemotePart(NamedTuple):
-    """A part on the host: its path, and the count of its blocks that are those of the source."""
+    """A part on the host: its path, and the count of blocks that match the source."""
 
     path: bytes
     blocks: int
@@ -47,7 +47,7 @@ def resumable_name(target: bytes, size: int, mtime_ns: int) -> bytes:
 
 
 def _usable(size_there: int, size: int) -> int:
-    """The count of whole blocks in a part of a file of ``size`` bytes; 0 where it is too long."""
+    """The count of whole blocks in a part of a file of ``size`` bytes; 0 if it is too long."""
     return 0 if size_there > size else size_there // parallel.BLOCK
 
 
@@ -80,14 +80,15 @@ def find_remote(lanes: Lanes, source: bytes, target: bytes, facts: os.stat_resul
 
 def _not_ours(path: bytes, host: str | None) -> TransferError:
     return TransferError(
-        f"{to_text(path)!r} is not a plain file of yours alone: it is not used as a part",
+        f"{to_text(path)!r} is not a regular file that only you can write: "
+        "it is not used as a part",
         host=host,
         advice="Remove it, or leave resume=True out.",
     )
 
 
 def send(lanes: Lanes, source: bytes, part: RemotePart, size: int, options: Options) -> None:
-    """Send the rest of a local file; compare the whole file if some of it was there already."""
+    """Send the rest of a local file; compare the whole file if a part existed."""
     parallel.send(
         lanes.commands,
         source,
@@ -103,7 +104,7 @@ def send(lanes: Lanes, source: bytes, part: RemotePart, size: int, options: Opti
 
 
 class LocalPart:
-    """A part on this machine, locked: one process at a time adds to it."""
+    """A part on this machine, locked: one process at a time writes to it."""
 
     def __init__(
         self, lanes: Lanes, source: bytes, target: bytes, size: int, mtime_ns: int
@@ -123,7 +124,7 @@ class LocalPart:
             raise
 
     def _open(self) -> int:
-        """Make the part, or open the one that is there if nobody else can write to it."""
+        """Create the part, or open the existing one if no other user can write to it."""
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             return os.open(self.path, flags | os.O_CREAT | os.O_EXCL, 0o600)
@@ -164,7 +165,7 @@ class LocalPart:
         return blocks if ours == theirs else 0
 
     def receive(self, lanes: Lanes, source: bytes, size: int, options: Options) -> None:
-        """Receive the rest of a file of the host; compare it whole if some was there already."""
+        """Receive the rest of a file of the host; compare the whole file if a part existed."""
         parallel.receive(
             lanes.commands,
             source,
@@ -179,7 +180,7 @@ class LocalPart:
             checksums.compare(lanes, self.path, source)
 
     def close(self) -> None:
-        """Give up the lock."""
+        """Release the lock."""
         os.close(self._handle)
 
 
@@ -205,4 +206,4 @@ def changed(source: bytes, host: str) -> TransferError:
 
 
 class SourceChanged(TransferError):
-    """The source changed while it was read: its part is of no use."""
+    """The source changed while it was read: its part is useless."""

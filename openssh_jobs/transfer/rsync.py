@@ -1,7 +1,7 @@
 """``method="rsync"``: the rsync of both sides on the master's socket, into the stage of a transfer.
 
-The target is the basis for rsync's deltas (``--compare-dest``): of a large file that changed in
-part only the changes travel.
+The target is the basis for rsync's deltas (``--compare-dest``): only the changed blocks of a large
+file are sent.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ _STALL = 300
 
 
 def require(lanes: Lanes) -> str:
-    """The path of the local rsync; an error that names the side on which there is none."""
+    """The path of the local rsync.
+
+    Raises ``ConfigurationError`` if this machine has no rsync, ``TransferError`` if the host has no
+    rsync.
+    """
     here = shutil.which("rsync")
     if here is None:
         raise ConfigurationError(
@@ -47,12 +51,12 @@ def require(lanes: Lanes) -> str:
 
 
 def _shell_word(word: str) -> str:
-    """One word of ``-e``: rsync splits it at blanks, and knows doubled quotes inside quotes."""
+    """One word of ``-e``: rsync splits at blanks and reads doubled quotes inside quotes."""
     return '"' + word.replace('"', '""') + '"'
 
 
 def _remote_shell(lanes: Lanes, link: Link) -> str:
-    """The value of ``-e``: what rsync starts to reach its other half."""
+    """The value of ``-e``: the command with which rsync starts its other half."""
     argv = lanes.commands.sessions.program(link, "ssh") or []
     return " ".join(_shell_word(word) for word in argv)
 
@@ -70,7 +74,7 @@ def _options(options: Options, *, links: bool) -> list[str]:
 
 def _there(directory: bytes) -> bytes:
     """``--rsync-path``: rsync inside a directory on the host, so that no name is an argument."""
-    # A name among the arguments would go through rsync's own globbing.
+    # rsync would expand glob characters of a name among the arguments.
     return envelope(b'cd -- %b && exec rsync "$0" "$@"' % quote_path(directory))
 
 
@@ -79,7 +83,7 @@ def _names(members: Sequence[listing.Member]) -> bytes:
     return b"".join(b"./" + member.name + b"\0" for member in members)
 
 
-# For each member: what it is (>f+++ a file, hf a hard link, cL a link), its size, bytes moved.
+# For each member: its kind (>f+++ a file, hf a hard link, cL a link), its size, bytes moved.
 # rsync prints a format with %b when the member is complete.
 _FORMAT = "--out-format=%i %l %b"
 _LINE = re.compile(rb"^[<>ch.*][fL]\S* (\d+) \d+$", re.MULTILINE)
@@ -87,7 +91,7 @@ _knows_format: dict[str, bool] = {}
 
 
 def _has_format(program: str) -> bool:
-    """Whether this rsync prints a line for each file: the one of macOS is another program."""
+    """Whether this rsync prints a line for each file; openrsync (macOS) does not."""
     if program not in _knows_format:
         said = process.run([program, "--version"], timeout=10).stdout
         _knows_format[program] = b"openrsync" not in said
@@ -151,7 +155,7 @@ def receive(
 def send_file(lanes: Lanes, here: bytes, part: bytes, target: bytes, options: Options) -> None:
     """Send one local file (an absolute path) to ``part`` on the host.
 
-    rsync keeps names: the file lands in a directory of its own and is moved to the part.
+    rsync keeps names: the file is sent into a new directory and then moved to the part.
     """
     stage, name = part + b"d", os.path.basename(here)
     basis = posixpath.dirname(target) if posixpath.basename(target) == name else None
@@ -191,7 +195,7 @@ def receive_file(lanes: Lanes, source: bytes, here: bytes, target: bytes, option
 
 
 def _for_one_file(options: Options) -> Options:
-    """A link to a file means the file, as with all other methods."""
+    """The options for one file: links are followed, as with all other methods."""
     return replace(options.with_times(), follow_symlinks=True, progress=None)
 
 

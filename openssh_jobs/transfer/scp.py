@@ -1,7 +1,7 @@
 """``method="scp"``: single files by scp's old protocol, for hosts without an sftp subsystem.
 
-With the old protocol the login shell on the host reads the name: every character of it that could
-have a meaning gets a backslash.
+With the old protocol the login shell on the host interprets the name: every character of it that
+could be special is escaped by a backslash.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _SPECIAL = re.compile(rb"[^A-Za-z0-9_/.\x80-\xff-]")
 STALL = 300
-"""Seconds without a byte after which a transfer is given up."""
+"""Seconds without a byte after which a transfer fails."""
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 
@@ -33,7 +33,7 @@ def remote_word(path: bytes) -> bytes:
     """Quote a path on the host for scp's old protocol.
 
     Raises ``UnrepresentableName`` for control characters: a newline ends a line of the protocol,
-    and not every login shell takes the others behind a backslash.
+    and not every login shell accepts the others behind a backslash.
     """
     if _CONTROL.search(path):
         raise UnrepresentableName(
@@ -55,7 +55,7 @@ def _argv(lanes: Lanes, link: Link) -> list[str]:
 def _watched(
     lanes: Lanes, tick: Callable[[int], object], moved: Callable[[int], int | None]
 ) -> Callable[[int], object]:
-    """``tick``, with a ``TransferError`` where nothing moves: scp itself would wait for ever."""
+    """``tick`` that raises ``TransferError`` if no data moves: scp itself would wait for ever."""
     seen, since = moved(0), time.monotonic()
 
     def both(pid: int) -> None:
@@ -73,7 +73,7 @@ def _watched(
 def send(lanes: Lanes, source: bytes, part: bytes, report: Callable[[int], object]) -> None:
     """Send a local file (an absolute path) to ``part`` on the host.
 
-    ``report`` hears how many bytes of it scp has read.
+    ``report`` is called with the count of bytes that scp has read.
     """
     word = b"none:" + remote_word(part)
     if b"\n" in source:
@@ -84,7 +84,7 @@ def send(lanes: Lanes, source: bytes, part: bytes, report: Callable[[int], objec
         if done is not None:
             report(done)
 
-    # scp would make it with the mode of the source: nobody else may read it yet.
+    # Create it first: scp would create it with the source's mode, and others could read it.
     made = lanes.shell.call(b"umask 077; : > " + quote_path(part), again=True)
     if made.status != 0:
         raise error_of(to_text(made.stderr), part, host=lanes.host)
@@ -102,7 +102,7 @@ def send(lanes: Lanes, source: bytes, part: bytes, report: Callable[[int], objec
 def receive(lanes: Lanes, source: bytes, part: bytes, tick: Callable[[int], object]) -> None:
     """Receive a file into the local file ``part`` (an absolute path, which exists).
 
-    ``tick`` is called with scp's pid while it is at work.
+    ``tick`` is called with scp's pid while it runs.
     """
     word = b"none:" + remote_word(source)
     local_programs.run(

@@ -1,7 +1,6 @@
 """The held ``sftp``: one subprocess in batch mode on the master's socket, kept for the next file.
 
-An error ends a batch (that is how sftp reports one), so a failed call costs a new process and
-nothing else.
+An error ends the batch and sftp itself, so a failed call costs a new process and nothing else.
 """
 
 from __future__ import annotations
@@ -30,18 +29,18 @@ if TYPE_CHECKING:
     from ..transport.sessions import Sessions
 
 _CHUNK = 65536
-# `pwd` is answered from memory and cannot fail: its line on stdout says that all before it is done.
+# `pwd` is answered from memory and cannot fail: its output says that all lines before it are done.
 _SYNC = b"pwd\n"
 _SYNC_ANSWER = b"Remote working directory: "
 _ECHO = b"sftp> "
-"""What each line of a batch is printed with when its turn comes."""
+"""The prompt that sftp prints before each line of a batch when it executes the line."""
 _MAX_LINE = 8000
 """sftp reads lines of at most 8191 bytes ("string too long")."""
 
 
 _LINK_WORDS = (b"Connection closed", b"Connection reset", b"Couldn't read packet",
                b"Couldn't send packet", b"Broken pipe")  # fmt: skip
-# `write local "P": …`, `open local "P": …`, `stat P: …` (of what is to be put)
+# `write local "P": …`, `open local "P": …`, `stat P: …` (the source of a put)
 _LOCAL = re.compile(r'^(?:\w+ local "|local \w+ "|\w+ on local file "|stat (?!remote))'
                     r'(?P<path>.*?)"?: (?P<words>[^:]*)\Z', re.MULTILINE)  # fmt: skip
 
@@ -51,7 +50,7 @@ class NoSubsystem(Exception):
 
 
 class _Failed(Exception):
-    """sftp ended: its return code and what it said."""
+    """sftp ended: its return code and its stderr."""
 
     def __init__(self, returncode: int | None, stderr: bytes) -> None:
         super().__init__(returncode, stderr)
@@ -60,7 +59,7 @@ class _Failed(Exception):
 
 
 class _Batch:
-    """One sftp process at work, in batch mode."""
+    """One running sftp process, in batch mode."""
 
     def __init__(self, link: Link, argv: Sequence[str]) -> None:
         self.link = link
@@ -86,9 +85,9 @@ class _Batch:
     ) -> None:
         """Run batch lines; ``_Failed`` at the first error.
 
-        ``stall``: seconds without any sign of life after which to give up, ``most``: seconds in
-        all; ``moved`` tells a number that changes while data flow.  ``through`` hears how many
-        lines are done.
+        ``stall``: seconds without progress after which the call fails, ``most``: seconds in total;
+        ``moved`` returns a number that changes while data flows.  ``through`` is called with the
+        count of lines that are done.
         """
         self._begun = 0
         began = time.monotonic()
@@ -171,12 +170,12 @@ class _Batch:
 
     @property
     def said(self) -> bytes:
-        """What came on its stderr."""
+        """The output so far on its stderr."""
         return self._stderr
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """Its process id."""
         return self._child.pid
 
     @property
@@ -185,7 +184,7 @@ class _Batch:
         return self._child.poll() is None
 
     def close(self, *, grace: float) -> None:
-        """End sftp, kindly (end of input) and then not."""
+        """End sftp by the end of its input; after ``grace`` seconds by a signal."""
         for pipe in (self._child.stdin, self._child.stdout, self._child.stderr):
             if pipe is not None:
                 try:
@@ -203,7 +202,7 @@ class _Batch:
                     pipe.close()
                 except OSError:
                     pass
-        # It is not ours to wait for; without this Popen would warn when it is collected.
+        # The process is the parent's; without this Popen would warn at garbage collection.
         self._child.returncode = 0
 
 
@@ -217,7 +216,7 @@ class Sftp:
         self._session = HeldSession(sessions, self._start, "a command of sftp", counts=False)
 
     def reset(self) -> None:
-        """Start anew, as after a fork."""
+        """Forget all state, as after a fork."""
         self._session.reset()
 
     @property
@@ -238,11 +237,11 @@ class Sftp:
     ) -> None:
         """Run lines of sftp's batch language, as one batch that stops at the first error.
 
-        ``path`` is what an error is about; ``again``: a lost link is survived by one repetition.
-        ``through`` hears, four times a second and more often, how many lines are done.  ``stall``
-        are seconds in which nothing moved; ``moved`` is a number that changes while something does
-        (else what the system counts for sftp; where it counts nothing only the master's keepalives
-        tell a dead link).
+        ``path`` is the path in errors; ``again``: retry once if the link is lost.  ``through`` is
+        called, at least four times a second, with the count of lines that are done.  ``stall``:
+        seconds without progress after which the call fails; ``moved`` returns a number that changes
+        while data moves (default: the system's counter for sftp; without such a counter only the
+        master's keepalives detect a dead link).
         Raises the ``OSError`` of the path, ``TransferError``, ``ConnectionLost``, ``NoSubsystem``.
         """
         for line in lines:
@@ -276,11 +275,11 @@ class Sftp:
         program = self._sessions.program(link, "sftp")
         if program is None:
             raise NoSubsystem("there is no ssh to copy over with sftp")
-        # The host's name is of no consequence to a guest of the master.
+        # A guest of the master does not use the host name.
         batch = _Batch(link, [*program, "-q", "-b", "-", "none"])
         try:
-            # Its answer proves that a session was granted and that an sftp server, which sent
-            # its version, is on the other side: nothing was asked of it before.
+            # The answer to this first request proves that a session was granted and that an sftp
+            # server, which sent its version, runs on the other side.
             batch.call([], stall=self.start_timeout, most=self.start_timeout)
         except _Failed as failed:
             batch.close(grace=0.5)
@@ -299,7 +298,7 @@ class Sftp:
         return batch
 
     def _refusal(self, link: Link, failed: _Failed) -> Exception:
-        """Why sftp did not begin.  -q hides ssh's own words: the session is asked about."""
+        """Why sftp did not start; checked by another session, because -q hides ssh's messages."""
         said = to_text(failed.stderr)
         if "subsystem request failed" in said:
             return NoSubsystem(visible(said))
@@ -312,14 +311,14 @@ class Sftp:
         if status not in (0, 255):
             return NoSubsystem("the server has no sftp subsystem")
         if status == 0 or self._sessions.answers(link):
-            # It was granted, and what answered spoke no sftp.
-            return NoSubsystem(f"what the server starts for sftp is none: {visible(said)}")
+            # A session was granted, but the program in it does not speak sftp.
+            return NoSubsystem(f"the sftp subsystem is not an sftp server: {visible(said)}")
         return LinkLost("sftp ended before it began", sent="maybe")
 
     def _ask_for_subsystem(self, link: Link) -> int | None:
-        """The status of an sftp server that reads no request.
+        """The exit status of an sftp server that is started without any request.
 
-        Raises ``TransportError`` where no session was opened.
+        Raises ``TransportError`` if no session was opened.
         """
         import tempfile
 
@@ -339,7 +338,7 @@ class Sftp:
 
     @staticmethod
     def _is_transport(failed: _Failed) -> bool:
-        """Whether the link ended under sftp: told by ssh, or by the signal of a broken pipe."""
+        """Whether the link was lost during the call: by ssh's message, or because of SIGPIPE."""
         if failed.returncode is None or failed.returncode == 255 or failed.returncode < 0:
             return True
         return any(text in failed.stderr for text in _LINK_WORDS)
@@ -360,12 +359,12 @@ class Sftp:
 
     @property
     def pid(self) -> int | None:
-        """The process of the held sftp, if one is held."""
+        """The process id of the held sftp, if one is held."""
         batch = self._session.worker
         return None if batch is None else batch.pid
 
     def close(self) -> None:
-        """Give the session back now."""
+        """Release the session now."""
         self._session.close()
 
 
@@ -374,7 +373,7 @@ def _bytes(path: str | bytes) -> bytes:
 
 
 def _decode_noise(said: str) -> str:
-    """The first four bytes that the shell printed, hidden in sftp's complaint as a number."""
+    """The first four bytes that the shell printed, which sftp's message shows as a number."""
     digits = "".join(
         char for char in said.split("too long", 1)[-1].split("\n")[0] if char.isdigit()
     )

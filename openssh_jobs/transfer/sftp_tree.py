@@ -1,4 +1,4 @@
-"""A tree as one batch of the held sftp, file by file: where one side has no tar."""
+"""A tree as one batch of the held sftp, file by file; used if one side has no tar."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LINKS_AT_ONCE = 500
 
 
 def no_sftp(host: str) -> TransferError:
-    """The error for ``method="sftp"`` where the host has none."""
+    """The error for ``method="sftp"`` if the host has no sftp server."""
     return TransferError("the host offers no working sftp", host=host, advice='Use method="tar".')
 
 
@@ -66,7 +66,7 @@ def send_tree(
             modes.append(b"chmod %o " % stat.S_IMODE(member.mode) + sftp_quote(there))
         elif member.kind == "f":
             here = os.path.join(source, member.name)
-            # -p for the modes, which a tree keeps whatever the umask there is.
+            # -p keeps the modes regardless of the host's umask.
             lines.append(b"put -p " + sftp_quote(here) + b" " + sftp_quote(there))
         else:
             link = os.readlink(os.path.join(source, member.name))
@@ -95,8 +95,7 @@ def receive_tree(
 ) -> None:
     """Receive a tree: directories are made here, files arrive with their modes, links come last.
 
-    sftp writes through whatever has the name that it was given: while it is at work there is no
-    link in the stage.
+    sftp follows links when it writes, so the stage holds no link while sftp runs.
     """
     lines, files = [], []
     for member in sorted(members):
@@ -126,7 +125,7 @@ def receive_tree(
 def receive_links(
     lanes: Lanes, source: bytes, stage: bytes, members: Sequence[listing.Member]
 ) -> None:
-    """Make the symbolic links of a tree on the host in ``stage``, which holds all the rest."""
+    """Make the symbolic links of a tree in ``stage``, which holds all other members."""
     links = [member for member in members if member.kind == "l"]
     for start in range(0, len(links), _LINKS_AT_ONCE):
         some = links[start : start + _LINKS_AT_ONCE]

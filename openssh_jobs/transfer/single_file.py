@@ -1,7 +1,7 @@
 """One file: sent or received as a part beside its target, checked, then renamed over it.
 
-By the held sftp, by one stream, by several ranges at once, by scp or by rsync.  The bytes do not
-pass through Python, but for several ranges.
+By the held sftp, by one stream, by several ranges at once, by scp or by rsync.  Only with several
+ranges the bytes pass through Python.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from .options import Options
 
 _STREAMED = 8 << 20
-"""Size in bytes from which on a file goes as a stream: sftp waits for answers in between."""
+"""Minimum size in bytes of a file that is sent as a stream: sftp waits for answers meanwhile."""
 _INCOMPLETE = 3
-"""Status of ``oj_finish_file`` where the part has another size."""
+"""Status of ``oj_finish_file`` if the part has another size."""
 
 
 class FileMoves:
@@ -80,7 +80,7 @@ class FileMoves:
             parts.remove_remote(self._lanes, error, part)
             if error.path != to_text(part):
                 raise
-            # The caller knows the target, not the part.
+            # The caller knows the target, not the part: name the target in the error.
             raise remote_oserror(error.number, target, host=self._host) from error
         except BaseException as error:
             parts.remove_remote(self._lanes, error, part)
@@ -91,7 +91,7 @@ class FileMoves:
     def _is_current_there(
         self, source: bytes, target: bytes, facts: os.stat_result, options: Options
     ) -> bool:
-        """Whether an update has nothing to send: size and time agree, or the checksums."""
+        """Whether an update has nothing to send: sizes and times, or checksums, are equal."""
         try:
             there = self._files.stat(target, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
@@ -122,7 +122,7 @@ class FileMoves:
             raise
 
     def _prepare(self, target: bytes, parent: bytes) -> None:
-        """Make the directory of the target, and remove dead parts in it."""
+        """Make the parent of the target, and remove parts of dead processes in it."""
         paths = scripts.path(target), scripts.path(parent)
         script = scripts.call(SCRIPTS, "oj_prepare_file", paths, *parts.list_words())
         answer = self._shell.call(script, again=True)
@@ -133,7 +133,7 @@ class FileMoves:
         parts.sweep_there(self._lanes, parent, answer.stdout.removesuffix(b"done\n"))
 
     def _send(self, source: bytes, part: bytes, target: bytes, size: int, options: Options) -> None:
-        """Send the bytes by the method that is asked for, or the one that suits."""
+        """Send the bytes by the requested method, or by the best one."""
 
         def report(done: int) -> None:
             options.report(min(done, size), size, 0, 1, source)
@@ -160,7 +160,7 @@ class FileMoves:
     def _send_by_sftp(
         self, here: bytes, part: bytes, options: Options, report: Callable[[int], object]
     ) -> bool:
-        """False where the server has no sftp and another method may be taken."""
+        """Send by sftp; false if the server has no sftp and another method may be used."""
 
         def tick() -> None:
             pid = self._sftp.pid
@@ -240,7 +240,7 @@ class FileMoves:
     def _is_current_here(
         self, source: bytes, target: bytes, facts: FileStat, options: Options
     ) -> bool:
-        """Whether an update has nothing to receive: size and time agree, or the checksums."""
+        """Whether an update has nothing to receive: sizes and times, or checksums, are equal."""
         try:
             here = os.lstat(target)
         except (FileNotFoundError, NotADirectoryError):
@@ -299,7 +299,7 @@ class FileMoves:
     def _receive(
         self, source: bytes, part: bytes, target: bytes, facts: FileStat, options: Options
     ) -> None:
-        """Receive the bytes by the method that is asked for, or the one that suits."""
+        """Receive the bytes by the requested method, or by the best one."""
         size = facts.st_size
 
         def report(done: int) -> None:
@@ -339,7 +339,7 @@ class FileMoves:
 
 
 def _by_sftp(options: Options, names: bytes, size: int) -> bool:
-    """Whether to try the held sftp, whose batch language knows no newline."""
+    """Whether to try the held sftp, whose batch language cannot express newlines."""
     if options.method != "auto":
         return options.method == "sftp"
     return size < _STREAMED and b"\n" not in names

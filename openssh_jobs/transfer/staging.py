@@ -1,8 +1,8 @@
-"""Received files and trees are checked in their stage here, then renamed into place.
+"""Checks received files and trees in their local stage, then renames them into place.
 
-The second wall behind ``host_names``, for what local programs made of a hostile host's bytes:
-everything is received into a directory of its own.  That has to hold what was listed, with no hard
-links to anything outside.
+The second check after ``host_names``, of the files that local programs created from a hostile
+host's data: everything is received into a new directory, which must then hold exactly the listed
+members, without hard links to files outside.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def check(
     strangers: bool,
     keep_special_modes: bool,
 ) -> int:
-    """The bytes of all files that arrived; ``TransferError`` names what is wrong.
+    """Check a stage; returns the bytes of all files.  Raises ``TransferError`` for a violation.
 
-    ``strangers``: whether names that were not listed may be there (files made meanwhile).  Set-id
-    bits of files are dropped unless ``keep_special_modes``: whoever runs them here runs as us.
+    ``strangers``: allow names that were not listed (files created meanwhile).  Set-id bits of
+    files are removed unless ``keep_special_modes``: other users could run them as this user.
     """
     arrived = list(listing.scan(stage))
     kinds = {member.name: member.kind for member, _ in arrived}
@@ -74,7 +74,7 @@ def check(
         if number != counts[key]:
             raise _refused(f"{to_text(linked)!r} as a hard link to a file outside of it", host)
     if not keep_special_modes:
-        # Only now: no file outside gets another mode.
+        # Only after this check, so that the mode of no outside file is changed.
         for path, mode in special:
             os.chmod(path, mode)
     return total
@@ -86,7 +86,7 @@ def _refused(what: str, host: str) -> TransferError:
 
 
 def is_whole_file(path: bytes, host: str) -> os.stat_result:
-    """The facts of a received file; ``TransferError`` where it is a link or has hard links."""
+    """The facts of a received file; ``TransferError`` if it is a link or has hard links."""
     facts = os.lstat(path)
     if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
         why = "what arrived is not a plain file without hard links: nothing was kept"
@@ -105,13 +105,13 @@ def finish_file(
     what: str,
     host: str,
 ) -> int:
-    """Check that a file is whole, and give it its mode, times and name; returns its size.
+    """Check that a file is complete, and set its mode, times and name; returns its size.
 
-    ``size`` is what the host said before; ``size_now`` asks again where the file has another.
-    Raises ``TransferError`` where both differ.
+    ``size`` is the size that the host listed; if the file has another one ``size_now`` asks the
+    host again.  Raises ``TransferError`` if the file has neither size.
     """
     is_whole_file(part, host)
-    # In a directory of a group names can be swapped meanwhile; an open file stays the same.
+    # If a group can write the directory, names can be swapped; an open descriptor stays the same.
     with open(part, "rb", buffering=0, opener=permissions.opener) as handle:
         arrived = os.fstat(handle.fileno()).st_size
         if arrived != size and size_now() != arrived:
@@ -133,7 +133,7 @@ _PLACE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 @contextmanager
 def _inside(top: bytes, below: bytes) -> Iterator[int]:
-    """A descriptor of a directory below a local one, reached through no link."""
+    """A descriptor of a directory below a local one, opened without following links."""
     handle = os.open(top, _PLACE)
     try:
         for part in below.split(b"/") if below else ():
@@ -162,7 +162,7 @@ def place(stage: bytes, target: bytes, *, merge: bool, host: str) -> None:
     by_parent: dict[bytes, list[listing.Member]] = {b"": []}
     for member in members:
         by_parent.setdefault(posixpath.dirname(member.name), []).append(member)
-    # A directory has to be writable for its members to be moved out.
+    # Members can only be moved out of a writable directory.
     os.chmod(stage, 0o700)
     modes = []
     # Sorted: each directory is made while the one above it is handled.
@@ -182,11 +182,11 @@ def place(stage: bytes, target: bytes, *, merge: bool, host: str) -> None:
                 modes.append((parent, name, stat.S_IMODE(member.mode)))
     for parent, name, number in reversed(modes):
         with _inside(target, posixpath.join(parent, name)) as made:
-            os.chmod(".", number, dir_fd=made)  # fchmod(2) takes no descriptor of O_PATH
+            os.chmod(".", number, dir_fd=made)  # fchmod(2) rejects descriptors of O_PATH
 
 
 def create_private(path: bytes, mode: int, preserve: bool) -> int:
-    """Make a file that nobody else may read; returns the mode for it when it is complete.
+    """Create a file with mode 0600; returns the mode to set when it is complete.
 
     The kernel applies the umask to a mode; reading it with umask(2) would change it for all
     threads, and two that read it at once would leave it changed.

@@ -1,7 +1,7 @@
 """Byte streams between a file or a local tar and a command on the host.
 
 The bytes go through pipes that the system fills and empties.  Nothing is sent before the command on
-the host has begun; what arrives is skipped up to the mark that ends what rc files print.
+the host has started; the output of rc files, up to the start mark, is skipped.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 _LOOK = 5.0
-"""Seconds between two checks whether anything moves."""
+"""Seconds between two checks whether data moves."""
 _NO_SUCH_COMMAND = 127
-"""The status of a POSIX shell for a command that is not there (XCU 2.8.2)."""
+"""The status of a POSIX shell for a command that was not found (XCU 2.8.2)."""
 
 
 def remote_end(
@@ -46,7 +46,7 @@ def remote_end(
 ) -> bytes:
     """Wait for a streaming command; returns its stdout, or raises the error of ``path``.
 
-    ``moved`` returns a number that changes while data flow; after ``limits.SILENCE`` seconds
+    ``moved`` returns a number that changes while data flows; after ``limits.SILENCE`` seconds
     without a change the command is ended and ``ConnectionLost`` is raised.
     """
     try:
@@ -70,7 +70,7 @@ def remote_end(
             raise commands.no_status(running)
         commands.sessions.confirmed()
         if status == _NO_SUCH_COMMAND:
-            # "not found" is not about the path.
+            # Here "not found" means the command, not the path.
             said = " ".join(to_text(err).split())
             raise TransferError(f"the host lacks a command: {said}", host=host, sent="yes")
         if status != 0:
@@ -94,7 +94,7 @@ def send_file(
     host: str,
     report: Callable[[int], object] | None = None,
 ) -> None:
-    """Send a local file to ``part`` on the host, to ``cat``; ``report`` hears of bytes read."""
+    """Send a local file to ``cat`` on the host; ``report`` is called with the bytes read."""
     plan = commands.plan(
         b"umask 077; set -C; exec cat > " + quote_path(part), prologue="", inert=True
     )
@@ -110,17 +110,17 @@ def send_file(
             with ProgressWatcher(None if report is None else lambda: report(offset())):
                 remote_end(running, commands, part, host, moved=offset)
         except BaseException:
-            # The end of the command breaks the pipe; an error here is the reason for that end.
+            # If the command ends the pipe breaks; a local read error is the cause of that end.
             feeder.join_for_oserror()
             raise
         feeder.join()
 
 
 def launch_fed(commands: Commands, plan: Plan) -> tuple[Running, int]:
-    """Start a command whose stdin is a wide pipe; returns our end of it, empty so far.
+    """Start a command whose stdin is a large pipe; returns our end of it, still empty.
 
-    Data may be written only now that the command has begun: a program that an rc file starts
-    could read what is written earlier.
+    Data may be written only after the command has started: a program that an rc file starts
+    could read data that is written earlier.
     """
     read_end, write_end = wide_pipe()
     try:
@@ -174,7 +174,7 @@ def receive_file(
             with ProgressWatcher(None if report is None else lambda: report(size())):
                 remote_end(running, commands, source, host, moved=size)
         except OpenSSHJobsError:
-            # A full disk here breaks the pipe of the command on the host.
+            # A full local disk breaks the pipe of the command on the host.
             copier.join_for_oserror()
             raise
         finally:
@@ -220,7 +220,7 @@ class Background:
 
 
 def _copy(read_end: int, running: Running, to: int) -> None:
-    """Copy what follows the mark; closes the pipe at the end and at an error."""
+    """Copy the data after the mark; closes the pipe at the end and on an error."""
     try:
         skip_to_mark(read_end, running)
         if spliced(read_end, to):
@@ -251,7 +251,7 @@ def spliced(read_end: int, to: int) -> bool:
 
 
 def wide_pipe() -> tuple[int, int]:
-    """A pipe that holds a megabyte, where the system allows it: fewer turns for the same bytes."""
+    """A pipe with a buffer of 1 MB, if the system allows it: fewer switches for the same bytes."""
     read_end, write_end = os.pipe()
     size = getattr(fcntl, "F_SETPIPE_SZ", None)
     if size is not None:

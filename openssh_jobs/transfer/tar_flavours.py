@@ -1,4 +1,4 @@
-"""GNU tar, bsdtar, BusyBox: which tar each side has, and flags that the other understands."""
+"""GNU tar, bsdtar, BusyBox: the kind of tar on each side, and flags that the other understands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Kind = Literal["gnu", "bsd", "other"]
 
 WORTHWHILE = 1 << 20
-"""Bytes of holes in one file from which on holes are kept."""
+"""Minimum bytes of holes in one file for which holes are kept."""
 _BLOCK = 512
 
 
@@ -33,7 +33,7 @@ _known: dict[str, Tar] = {}
 
 
 def local() -> Tar | None:
-    """The tar on PATH, whose kind is found once; ``None`` where there is none."""
+    """The tar on PATH, whose kind is determined once; ``None`` if there is no tar."""
     path = shutil.which("tar")
     if path is None:
         return None
@@ -44,7 +44,7 @@ def local() -> Tar | None:
 
 
 def required() -> Tar:
-    """The tar on PATH.  Raises ``ConfigurationError`` where there is none."""
+    """The tar on PATH.  Raises ``ConfigurationError`` if there is no tar."""
     found = local()
     if found is None:
         raise ConfigurationError("there is no tar on this machine", advice='Use method="sftp".')
@@ -64,9 +64,9 @@ def reads_lists(tar: Kind) -> bool:
 def create_flags(sender: Kind, receiver: Kind, *, holes: bool) -> list[str]:
     """Flags with which ``sender`` writes an archive that ``receiver`` reads completely.
 
-    BusyBox reads GNU's long names, but neither the records of pax (long names, and bsdtar's form
-    of files with holes) nor GNU's form of files with holes.  bsdtar writes records in UTF-8, which
-    another bsdtar may not be able to convert to its locale; with hdrcharset=BINARY it need not.
+    BusyBox reads GNU's long names, but neither pax records (long names, and bsdtar's format of
+    sparse files) nor GNU's format of sparse files.  bsdtar writes records in UTF-8, which another
+    bsdtar may not be able to convert to its locale; with hdrcharset=BINARY no conversion is needed.
     """
     if sender == "bsd":
         binary = ["--format=pax", "--options", "hdrcharset=BINARY"]
@@ -79,9 +79,9 @@ def create_flags(sender: Kind, receiver: Kind, *, holes: bool) -> list[str]:
 def keeps_holes(members: Iterable[Member], is_hole: Callable[[bytes], bool]) -> bool:
     """Whether to let GNU tar look for holes (``-S``).
 
-    With it GNU tar does not read a file without any block, which it takes for one hole.  Where
-    blocks are counted late (Lustre, ZFS) or elsewhere (files moved to tape) the contents would be
-    lost.  So if one such file is no hole (``is_hole``), or blocks are not known, no holes are kept.
+    With ``-S`` GNU tar does not read a file without blocks and treats it as one hole.  If blocks
+    are counted late (Lustre, ZFS) or elsewhere (files moved to tape) the contents would be lost.
+    So if one such file is not a hole (``is_hole``), or blocks are unknown, no holes are kept.
     """
     found = False
     for member in members:
@@ -93,7 +93,7 @@ def keeps_holes(members: Iterable[Member], is_hole: Callable[[bytes], bool]) -> 
 
 
 def is_local_hole(path: bytes) -> bool:
-    """Whether a local file has no data, by lseek(2) and not by its count of blocks."""
+    """Whether a local file has no data, according to lseek(2), not to its count of blocks."""
     if not hasattr(os, "SEEK_DATA"):
         return False
     try:

@@ -1,10 +1,10 @@
 """Checks an archive from a host before the local tar reads it: every header, every name.
 
-Archives in the forms that tar(5) of libarchive calls ustar, pax and GNU pass, with members that
-were listed, of the kind that the listing gave them.  Anything else ends the stream before the local
-tar has the header: names that lead elsewhere, names that stood before, what is below something that
-was no directory in the archive, hard links to what was no file in it, devices, and any header that
-two tars could read in two ways.
+Accepted are archives in the formats that tar(5) of libarchive calls ustar, pax and GNU, with
+members that were listed, of the kind that was listed.  Anything else ends the stream before the
+local tar receives the header: names that lead outside, duplicate names, members below something
+that is not a directory in the archive, hard links to something that is not a file in it, devices,
+and any header that two tars could interpret differently.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _CHUNK = 1 << 18
 _LONGEST_NAME = 1 << 16
 _LONGEST_RECORDS = 1 << 20
 _MOST_PADDING = 1 << 20
-"""Bytes of zeros after the end; the longest record of any tar is half of that."""
+"""Maximum bytes of zeros after the end; the longest record of any tar is half of that."""
 _KINDS = {b"0": "f", b"\0": "f", b"7": "f", b"S": "f", b"1": "h", b"2": "l", b"5": "d"}
 _SAID = {"f": "a file", "h": "a hard link", "l": "a link", "d": "a directory"}
 _USTAR, _GNU, _OLD = b"ustar\x0000", b"ustar  \0", bytes(8)
 _MAGIC, _PREFIX = slice(257, 265), slice(345, 500)
 _FIELDS = struct.Struct("100s 24x 11s 1s 12x 8s 1s 100x 8s 80x 1s 166x").unpack_from
-"""Of a header: name, size, its end, checksum, kind, magic and the first byte of the prefix."""
+"""The header's name, size, end of size, checksum, kind, magic and first byte of the prefix."""
 
 
 class _Pending(NamedTuple):
-    """What earlier headers say of the next member: GNU's long names, and the records of pax."""
+    """The data of earlier headers for the next member: GNU's long names, and pax records."""
 
     name: bytes | None = None
     link: bytes | None = None
@@ -60,12 +60,12 @@ def header_sum(block: bytes) -> int:
 
 
 class TarGuard:
-    """Reads an archive piece by piece; ``feed`` returns what may be passed on to a tar.
+    """Reads an archive piece by piece; ``feed`` returns the bytes that may be passed to a tar.
 
-    ``listed``: names and kinds of all members that may be in it.  ``strangers``: whether members
-    that were made after the listing may be in it as well.  ``plain``: the local tar knows no
-    records of pax.  ``directory``: an empty local directory, where names that might be the same are
-    tried.
+    ``listed``: names and kinds of the allowed members.  ``strangers``: also allow members that
+    were created after the listing.  ``plain``: the local tar does not support pax records.
+    ``directory``: an empty local directory, in which names that might be the same are created to
+    find out.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class TarGuard:
     def feed(self, data: bytes) -> bytes:
         """Read the next bytes of the archive; returns those that are known to be harmless.
 
-        Raises ``UnsafeName``, and ``TransferError`` for what is no archive.
+        Raises ``UnsafeName``, and ``TransferError`` for data that is not a valid archive.
         """
         data = self._kept + data if self._kept else data
         at, size = 0, len(data)
@@ -125,7 +125,7 @@ class TarGuard:
         return data[:at]
 
     def close(self) -> None:
-        """End the stream.  Raises ``TransferError`` where the archive is not complete."""
+        """End the stream.  Raises ``TransferError`` if the archive is incomplete."""
         if not self.ended or self._kept:
             raise self._wrong("it ends too early")
 
@@ -137,9 +137,9 @@ class TarGuard:
     def _plain_files(self, data: bytes, at: int) -> int:
         """Skip the plain files that begin at ``at``; returns where they end.
 
-        A short cut for nine headers of ten, never another result: all that is not plainly good is
-        left to ``_block``.  Good is a file that was listed as one and did not stand before, below a
-        directory that did, with a header in the most usual form.
+        A fast path for nine headers of ten, with the same result: any other header is left to
+        ``_block``.  It handles files that were listed as files and have not occurred yet, below a
+        directory that has, with a header in the most common format.
         """
         listed, kinds = self._listed, self._came.kinds
         last = len(data) - BLOCK
@@ -202,7 +202,7 @@ class TarGuard:
             return
         self._member(block, kind, size, magic)
         if kind == b"S" and block[482:483] not in (b"\0", b"0"):
-            # GNU's map of holes continues in blocks of its own, before the content.
+            # GNU's map of holes continues in separate blocks, before the content.
             self._map, self._behind_map, self._content = True, self._content, 0
 
     def _checksum(self, block: bytes) -> None:
@@ -388,7 +388,7 @@ class _Name(NamedTuple):
 def pass_on(source: int, to: int, guard: TarGuard) -> None:
     """Copy an archive from one descriptor to another through a guard; closes both.
 
-    A tar that ends before its input does is no error here: it reports the reason itself.
+    If the tar ends before its input does nothing is raised: the tar reports the reason itself.
     """
     open_still = True
     try:

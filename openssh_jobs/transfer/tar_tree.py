@@ -1,7 +1,6 @@
-"""A tree as one tar stream: the tar here and the tar on the host, started, fed and watched.
+"""A tree as one tar stream: starts, feeds and monitors the local tar and the tar on the host.
 
-What the two tars understand is in ``tar_flavours``; what an archive from a host may hold is in
-``tar_guard``.
+``tar_flavours`` has the flags that both tars understand; ``tar_guard`` checks received archives.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 _TAR_END = 60.0
 """Seconds for the local tar to end once its stream has."""
 _EXTRACT = ("-x", "-f", "-", "-o", "-p")
-# What tars print for a member that leads out of the directory; for the first kind they exit with 0.
+# What tars print for a member outside the directory; with the first kind they exit with status 0.
 _STRIPPED = re.compile("[Rr]emoving leading|Removing leading|unsafe|Path contains")
 _HOSTILE = re.compile(
     r"contains '\.\.'|contains \.\.|unsafe|through (?:a )?symlink|[Cc]annot hard link|"
@@ -67,7 +66,7 @@ def send_tree(
     with tempfile.TemporaryFile() as list_file, tempfile.TemporaryFile() as stderr:
         list_file.write(names)
         list_file.seek(0)
-        # The tar here starts when the one on the host has begun.
+        # The local tar starts after the one on the host has started.
         running, write_end = launch_fed(lanes.commands, plan)
         try:
             child = process.spawn(
@@ -75,7 +74,7 @@ def send_tree(
                 stdin=list_file,
                 stdout=write_end,
                 stderr=stderr,
-                # macOS would add ._ files of its own.
+                # Else tar on macOS adds ._ files.
                 env={"COPYFILE_DISABLE": "1"},
             )
         except BaseException:
@@ -146,11 +145,11 @@ def _report_by_counter(
     *,
     ordered: bool,
 ) -> Callable[[], object] | None:
-    """Reports how far a local tar is, by the bytes that the system counts for it.
+    """Reports the progress of a local tar, from the bytes that the system counts for it.
 
-    ``None`` without ``progress=``, or where the system counts nothing.  An archive is a header of
-    512 bytes for each member and whole blocks of 512, so that where the order of the members is
-    known the place in the stream says which of them are complete.
+    ``None`` without ``progress=``, or if the system does not count.  An archive has a header of 512
+    bytes for each member and whole blocks of 512 bytes, so if the order of the members is known
+    the position in the stream determines which of them are complete.
     """
     if options.progress is None or progress.read_counter(pid, counter) is None:
         return None
@@ -223,7 +222,7 @@ def receive_tree(
         members,
         lanes.host,
         stage,
-        # Only a tar of everything holds what was made since it was listed.
+        # Only a tar of the whole tree can hold members that were created after the listing.
         strangers=whole and options.filter.passes_all,
         plain=tar.kind == "other",
     )
@@ -238,7 +237,7 @@ def receive_tree(
             running = lanes.commands.launch(plan, data=names, stdout=write_end)
         finally:
             close_fd(write_end)
-        tar_pid: list[int] = []  # of the tar here, once it runs
+        tar_pid: list[int] = []  # the pid of the local tar, once it runs
         remote = Background(
             lambda: remote_end(
                 running, lanes.commands, source, lanes.host, names,
@@ -284,7 +283,7 @@ def _create_script(
             host=lanes.host,
             advice='Use method="sftp".',
         )
-    # Without this macOS would send ._ files of its own.
+    # Else tar on macOS sends ._ files.
     script = b"COPYFILE_DISABLE=1; export COPYFILE_DISABLE; cd -- %b && exec tar %b"
     return script % (quote_path(source), " ".join(words).encode()), names
 
@@ -299,7 +298,7 @@ def _extract_here(
     tar_pid: list[int],
     report_of: Callable[[int], Callable[[], object] | None],
 ) -> None:
-    """Extract what comes out of ``pipe`` through the guard, by a tar of this machine."""
+    """Extract the archive from ``pipe`` through the guard, with a local tar."""
     import tempfile
 
     with tempfile.TemporaryFile() as stderr:
@@ -310,7 +309,7 @@ def _extract_here(
             close_fd(to)
             raise
         finally:
-            close_fd(here)  # else a tar here that dies would leave the one on the host writing
+            close_fd(here)  # else, if the local tar dies, the one on the host goes on writing
         archive = os.dup(pipe.fileno())
         pipe.close()
         guarding = Background(lambda: tar_guard.pass_on(archive, to, guard))
@@ -320,9 +319,9 @@ def _extract_here(
                 with progress.ProgressWatcher(report_of(child.pid)):
                     remote.join()
             except (OSError, TransferError):
-                # A refusal of the guard breaks the pipe of the tar on the host ...
+                # A refusal by the guard breaks the pipe of the tar on the host ...
                 guarding.join()
-                # ... and so does a tar here that failed (a full disk).
+                # ... and so does a failure of the local tar (a full disk).
                 if process.wait(child, 5.0):
                     _end_of_local_tar(child, stderr, stage)
                 raise

@@ -1,4 +1,4 @@
-"""``put`` and ``get``: what is moved, where to, and whether it is a file or a tree."""
+"""``put`` and ``get``: determine source and target, and whether it is a file or a tree."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ __all__ = ["METHODS", "Options", "Transfer", "TransferResult"]
 class Transfer:
     """Moves files and trees between this machine and one host.
 
-    A file or a tree is whole or absent: it lands under another name in the directory of its target
-    and is renamed when it is complete.
+    A target is whole or absent: a file or tree is written under another name in the directory of
+    the target and renamed when it is complete.
     """
 
     def __init__(

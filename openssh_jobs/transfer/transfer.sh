@@ -20,7 +20,7 @@ oj_list_parts() {
   :
 }
 
-# Removes the named parts in the directory $1; trees only where nobody else could have made them.
+# Removes the named parts in the directory $1; trees only if no other user could have made them.
 # Needs the functions of private_directory.sh.
 oj_sweep_parts() {
   cd -P "$1" || return
@@ -81,7 +81,7 @@ oj_find_part() {
   wc -c <"$1"
 }
 
-# With noclobber the part is made here: nobody else can have put something in its place.
+# With noclobber the part is created here, so it is not a file that another user put there.
 oj_make_part() {
   [ ! -O "$1" ] || [ -L "$1" ] || rm -f -- "$1" || return
   (umask 077; set -C; : >"$1")

@@ -1,6 +1,6 @@
 """A tree: staged beside its target by tar, sftp or rsync, checked, then renamed to it.
 
-With ``merge`` and ``update`` the members are renamed one by one over what is there.
+With ``merge`` and ``update`` the members are renamed one by one over existing ones.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class TreeMoves:
         *,
         whole: bool,
     ) -> str:
-        """The method to take; ``sender`` is the source's tar, ``whole``: all of the tree goes."""
+        """The method to use; ``sender`` is the source's tar, ``whole``: the whole tree is moved."""
         if options.resume:
             raise ConfigurationError(
-                "resume=True is for single files", advice="update=True goes on with a tree."
+                "resume=True is for single files", advice="Use update=True to continue with a tree."
             )
         if options.method == "auto":
             fits = whole or tar_flavours.reads_lists(sender)
@@ -109,7 +109,7 @@ class TreeMoves:
             parts.remove_stage(self._lanes, error, stage, number)
             if error.path != to_text(stage):
                 raise
-            # The caller knows the target, not the stage.
+            # The caller knows the target, not the stage: name the target in the error.
             raise remote_oserror(error.number, target, host=self._host) from error
         except BaseException as error:
             parts.remove_stage(self._lanes, error, stage, number)
@@ -204,7 +204,7 @@ class TreeMoves:
         self._give_modes(target, members, answer.stdout.split(b"\0")[:-1])
 
     def _give_modes(self, target: bytes, members: list[listing.Member], made: list[bytes]) -> None:
-        """Give the directories that a merge has made their modes, deepest first."""
+        """Set the modes of the directories that a merge has created, deepest first."""
         modes = {member.name: stat.S_IMODE(member.mode) for member in members}
         lines = [
             b"chmod %o %b" % (modes[name], quote_path(posixpath.join(target, name)))
@@ -244,7 +244,7 @@ class TreeMoves:
         number = None
         try:
             number = parts.make_local_stage(stage)
-            # Nothing of the target is read (as a basis) or replaced through a link.
+            # No file of the target is read (as a basis) or replaced through a link.
             if there:
                 host_names.check_target(target, members, host=self._host)
             host_names.check_apart(stage, members, host=self._host)
@@ -255,7 +255,7 @@ class TreeMoves:
                 stage,
                 members,
                 self._host,
-                # Only a tar of everything holds what was made since it was listed.
+                # Only a tar of the whole tree can hold members created after the listing.
                 strangers=method == "tar" and whole and options.filter.passes_all,
                 keep_special_modes=options.preserve,
             )
@@ -264,7 +264,7 @@ class TreeMoves:
 
                 names = [member.name for member in members if member.kind == "f"]
                 checksums.compare_many(self._lanes, stage, source, names)
-            # Neither rsync nor BusyBox's tar gives the directory itself its mode.
+            # Neither rsync nor BusyBox's tar sets the mode of the top directory itself.
             os.chmod(stage, stat.S_IMODE(mode))
             staging.place(stage, target, merge=options.into_existing, host=self._host)
         finally:
@@ -320,7 +320,7 @@ class TreeMoves:
 
 
 def _links(target: bytes, members: list[listing.Member]) -> bool:
-    """Whether a link is where a file goes: rsync as a basis would read what it points to."""
+    """Whether a link is in the place of a file: rsync would read its target as a basis."""
     paths = (os.path.join(target, member.name) for member in members if member.kind == "f")
     return any(os.path.islink(path) for path in paths)
 

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from .lanes import Lanes
 
 _ABSENT = 44
-"""Status of the script where the tree does not exist."""
+"""Status of the script if the tree does not exist."""
 
 
 class MemberFacts(NamedTuple):
-    """What is compared of a member: ``seconds`` is its mtime, ``link`` where a link points to.
+    """The facts of a member that are compared: ``seconds`` is its mtime, ``link`` a link's target.
 
     ``kind``, ``size`` and ``blocks`` are those of ``listing.Member``.
     """
@@ -38,7 +38,7 @@ class MemberFacts(NamedTuple):
 def list_remote(
     lanes: Lanes, top: bytes, *, follow_symlinks: bool = False
 ) -> dict[bytes, MemberFacts] | None:
-    """List a tree on the host by names, in one round trip; ``None`` where it does not exist."""
+    """List a tree on the host by names, in one round trip; ``None`` if it does not exist."""
     features = lanes.files.features
     follow = "-L" if follow_symlinks else ""
     if features.find_printf:
@@ -68,7 +68,7 @@ def parse_listing(output: bytes, host: str = "") -> dict[bytes, MemberFacts]:
     """
     *records, rest = output.split(b"\0")
     if rest:
-        raise ValueError(f"it ends in the middle of {rest[:200]!r}")
+        raise ValueError(f"it ends within the record {rest[:200]!r}")
     names = HostNames(host, "the listing")
     found: dict[bytes, MemberFacts] = {}
     for record, link in zip(records[::2], records[1::2], strict=True):
@@ -86,7 +86,7 @@ def parse_listing(output: bytes, host: str = "") -> dict[bytes, MemberFacts]:
 
 
 def list_local(top: bytes, *, follow_symlinks: bool = False) -> dict[bytes, MemberFacts] | None:
-    """List a local tree by names; ``None`` where it does not exist."""
+    """List a local tree by names; ``None`` if it does not exist."""
     if not os.path.lexists(top):
         return None
     found = {}

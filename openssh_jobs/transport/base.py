@@ -1,9 +1,9 @@
-"""The seam between what runs on a host and the way to it.
+"""The interface between the code that runs commands on a host and the way to reach the host.
 
 A ``Transport`` opens one session at a time over a link: a command with three descriptors as its
 streams.  ``mux``, ``process`` and ``local`` are its implementations; one conformance suite runs
 over all of them (tests/real/transport/test_conformance.py).  ``Sessions`` adds what they share:
-the limit of sessions, the wait for one, retries.
+the session limit, waiting for a free session, retries.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Session(Protocol):
 
     @property
     def status(self) -> int | None:
-        """The exit status; ``None`` while there is none, and where none is known for certain."""
+        """The exit status; ``None`` while the command runs, or if the status is not certain."""
 
     def wait(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds for the end; false if the session goes on."""
@@ -86,10 +86,10 @@ class Transport(Protocol):
         """Whether a second session is certain to be granted beside a running one."""
 
     def link(self) -> Link:
-        """A link that exists, opened if need be.  Raises ``ConnectError`` and its subclasses."""
+        """The existing link, or a new one.  Raises ``ConnectError`` and its subclasses."""
 
     def discard(self, link: Link) -> None:
-        """Give up a link that was proved not to work."""
+        """Discard a link that was found not to work."""
 
     def answers(self, link: Link, timeout: float) -> bool:
         """Whether the host answers over this very link, within ``timeout`` seconds."""
@@ -103,9 +103,9 @@ class Transport(Protocol):
         """
 
     def failure(self, session: Session, stderr: bytes) -> TransportError | None:
-        """Why a session that is over never began its command; ``None`` if its status says it.
+        """Why a session ended before its command started; ``None`` if its status is the command's.
 
-        ``stderr``: what came on the third stream.
+        ``stderr``: the bytes that arrived on the third stream.
         """
 
     def lost(self, link: Link, what: str, *, sent: Sent, why: str) -> ConnectionLost:

@@ -1,7 +1,7 @@
-"""One session that a lane keeps open between calls, and gives back when it is idle.
+"""One session that a lane keeps open between calls, and releases when it is idle.
 
 Sessions are scarce and shared with the user's other processes: the reaper, another lane of this
-process or the wish of another process can ask for an idle one at any time.
+process or the request of another process can reclaim an idle session at any time.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from .sessions import Sessions
 
 GRACE = 2.0
-"""Seconds for a session that is given back to end by itself."""
+"""Seconds for a released session to end before it is ended by force."""
 
 
 class Worker(Protocol):
-    """What works in the held session: a remote shell, a local sftp."""
+    """The process that uses the held session: a remote shell, a local sftp."""
 
     link: Link
 
     @property
     def is_alive(self) -> bool:
-        """Whether it still runs, as far as can be seen without a round trip."""
+        """Whether it still runs, as far as is known without a round trip."""
 
     def close(self, *, grace: float) -> None:
         """End it; after ``grace`` seconds by force."""
@@ -75,7 +75,7 @@ class HeldSession(Generic[W]):
         sessions.on_reclaim(self._reclaim)
 
     def reset(self) -> None:
-        """Start anew, as after a fork."""
+        """Forget all state, as after a fork."""
         worker, self.worker = self.worker, None
         if worker is not None:
             worker.abandon()
@@ -98,7 +98,7 @@ class HeldSession(Generic[W]):
             except ConnectError as error:
                 if lost is None:
                     raise
-                # The first error is what happened; that there is no link yet comes of it.
+                # Raise the first error, which is the cause; this one only follows from it.
                 raise lost from error
             try:
                 result = work(worker)
@@ -166,6 +166,6 @@ class HeldSession(Generic[W]):
             self.lock.release()
 
     def close(self) -> None:
-        """Give the session back now."""
+        """Release the session now."""
         with self.lock:
             self.drop(grace=GRACE)

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from ..errors import Sent
 
 _SESSIONS = 64
-"""Enough for any program, and an end to one that starts processes without end."""
+"""Enough for any program; a limit for one that starts processes without end."""
 _SHELL = "/bin/sh"
 _REAP_EVERY = 0.05
-# rsync adds a host's name and the words of a command, and a shell there would join them.
+# rsync appends a host name and the words of a command, which a shell on the host would join.
 _REMOTE_SHELL = [_SHELL, "-c", 'eval "$*"']
 
 
 class LocalSession:
-    """A shell on this machine that leads a process group of its own."""
+    """A shell on this machine that leads a new process group."""
 
     def __init__(self, child: process.Child, children: weakref.WeakSet[process.Child]) -> None:
         self._child = child
@@ -34,15 +34,15 @@ class LocalSession:
 
     @property
     def status(self) -> int | None:
-        """The exit status; ``None`` where a signal ended the shell, as with a host."""
+        """The exit status; ``None`` if a signal ended the shell, as with a remote host."""
         code = self._child.returncode
         return code if code is not None and code >= 0 else None
 
     def wait(self, timeout: float) -> bool:
         """Wait for the shell to end; others that have ended are reaped meanwhile.
 
-        A script that ends a process group waits until it is gone, and a leader that has ended but
-        was not reaped is there.
+        A script that ends a process group waits until the group does not exist any more, and it
+        exists as long as its leader is a zombie.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -60,12 +60,12 @@ class LocalSession:
             reaper.watch(_Unreaped(self._child))
 
     def abandon(self) -> None:
-        """In a forked child: not ours to wait for (else Popen would warn when it is collected)."""
+        """In a forked child: do not wait for the parent's process (Popen would warn otherwise)."""
         self._child.returncode = 0
 
 
 class _Unreaped:
-    """A process that nothing waits for any more; without this it would stay a zombie."""
+    """A process for which no caller waits any more; it is reaped here, else it stays a zombie."""
 
     def __init__(self, child: process.Child) -> None:
         self._child = child
@@ -87,14 +87,14 @@ class LocalTransport:
         self._children: weakref.WeakSet[process.Child] = weakref.WeakSet()
 
     def link(self) -> Link:
-        """This process; it is there."""
+        """This process, which always exists."""
         return Link(path="", pid=os.getpid(), ours=False)
 
     def discard(self, link: Link) -> None:
-        """There is nothing to give up."""
+        """Do nothing: there is no link to discard."""
 
     def answers(self, link: Link, timeout: float) -> bool:
-        """This machine answers."""
+        """Always true: this machine answers."""
         return True
 
     def open(
@@ -116,16 +116,16 @@ class LocalTransport:
         return LocalSession(child, self._children)
 
     def failure(self, session: Session, stderr: bytes) -> TransportError | None:
-        """What was started has begun."""
+        """Always ``None``: a shell that was started has begun its command."""
         return None
 
     def lost(self, link: Link, what: str, *, sent: Sent = "maybe", why: str = "") -> ConnectionLost:
-        """The error for a shell that ended or stopped answering in the middle of a call."""
+        """The error for a shell that ended or stopped answering during a call."""
         reason = f" ({why})" if why else ""
         return ConnectionLost(
             f"the shell that ran it was lost{reason}", host=self.host, command=what, sent=sent
         )
 
     def program(self, link: Link, name: str) -> list[str] | None:
-        """rsync can start its other half here; sftp and scp have nothing to go over."""
+        """A command with which rsync starts its other half here; ``None`` for sftp and scp."""
         return list(_REMOTE_SHELL) if name == "ssh" else None

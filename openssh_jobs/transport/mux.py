@@ -1,4 +1,4 @@
-"""Sessions by the mux protocol: the master of a route opens them, no process is started."""
+"""Sessions by the mux protocol: the master of a route opens them without starting a process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FORWARD_LOCAL = mux_protocol.FORWARD_LOCAL
 FORWARD_REMOTE = mux_protocol.FORWARD_REMOTE
 OPEN_TIMEOUT = 60.0
-"""Seconds for the server to grant one session; keepalives end a dead link in 45 s before that."""
+"""Seconds for the server to grant one session; keepalives end a dead link earlier, after 45 s."""
 _SESSIONS = 8
 """Below sshd's default of 10: the user's own terminals share the master."""
 
@@ -43,7 +43,7 @@ _NEUTRAL: dict[type[mux_protocol.MuxError], type[TransportError]] = {
 
 @contextlib.contextmanager
 def _neutral() -> Iterator[None]:
-    """Errors of the protocol become those of the seam."""
+    """Translate errors of the mux protocol to ``TransportError``."""
     try:
         yield
     except mux_protocol.MuxError as error:
@@ -81,11 +81,11 @@ class MuxTransport:
     def answers(self, link: Link, timeout: float) -> bool:
         """Whether the host answers over this master: a session granted or refused proves it.
 
-        What runs in the session does not count: an account's shell may never begin.
+        What runs in the session is not considered: the account's shell may never start.
         """
         try:
             if mux_protocol.alive(link.path, timeout=timeout) != link.pid:
-                return False  # a successor of it
+                return False  # another master has replaced this one
             return self._session_is_answered(link, timeout)
         except mux_protocol.MuxVersion:
             return answers_guest(link, timeout)
@@ -100,7 +100,7 @@ class MuxTransport:
                 session = mux_protocol.open_session(link.path, b"exit 0", fds, timeout=timeout)
             except mux_protocol.MuxSessionRefused:
                 return True
-            # Wait for its end, so that it takes no place from others; not for long.
+            # Wait briefly for its end, so that it does not count against MaxSessions.
             session.wait(min(timeout, 1.0))
             session.close()
             return True
@@ -126,12 +126,12 @@ class MuxTransport:
         return LinkLost("the session ended before the command began", sent="maybe")
 
     def lost(self, link: Link, what: str, *, sent: Sent = "maybe", why: str = "") -> ConnectionLost:
-        """The error for a lost link, with the master's last words."""
+        """The error for a lost link, with the last message of the master's log."""
         return self.master.lost(link, what, sent=sent, why=why)
 
     def program(self, link: Link, name: str) -> list[str] | None:
         """``ssh``, ``sftp`` or ``scp`` as a guest of the master."""
-        from ..openssh import guest  # most programs need none
+        from ..openssh import guest  # most programs do not need it
 
         match name:
             case "ssh":
@@ -142,7 +142,7 @@ class MuxTransport:
 
 
 def answers_guest(link: Link, timeout: float) -> bool:
-    """The same question by ``ssh -S``, for a master of another protocol version."""
+    """Check with ``ssh -S``, for a master of another protocol version."""
     from ..openssh import guest, process
 
     argv = [*guest.arguments("ssh", link.path), "-T", "--", "none", "exit 0"]
@@ -156,9 +156,9 @@ def answers_guest(link: Link, timeout: float) -> bool:
 
 
 def master_pid(link: Link, timeout: float) -> int | None:
-    """The pid of the master behind a socket; ``None`` where there is none.
+    """The pid of the master behind a socket; ``None`` if no master listens there.
 
-    Raises ``TransportError`` where one is there and does not answer.
+    Raises ``TransportError`` if a process listens there but does not answer.
     """
     try:
         with _neutral():
@@ -178,7 +178,7 @@ def forward(
     timeout: float,
     cancel: bool = False,
 ) -> int:
-    """Have the master forward a port, or stop that; returns the port that is listened on.
+    """Ask the master to forward a port, or to cancel that; returns the port that is listened on.
 
     Raises ``RequestRefused`` with the reason, and the other kinds of ``TransportError``.
     """

@@ -34,12 +34,12 @@ class ProcessSession:
             process.end(self._child)
 
     def abandon(self) -> None:
-        """In a forked child: not ours to wait for (else Popen would warn when it is collected)."""
+        """In a forked child: do not wait for the parent's process (Popen would warn otherwise)."""
         self._child.returncode = 0
 
 
 class ProcessTransport(MuxTransport):
-    """Sessions on the same master, each held by an ``ssh`` process of its own."""
+    """Sessions on the same master, each held by a separate ``ssh`` process."""
 
     def open(
         self, link: Link, command: bytes, fds: Sequence[int], *, subsystem: bool = False
@@ -52,14 +52,14 @@ class ProcessTransport(MuxTransport):
         return ProcessSession(process.spawn(argv, stdin=fds[0], stdout=fds[1], stderr=fds[2]))
 
     def failure(self, session: Session, stderr: bytes) -> TransportError | None:
-        """What ssh said, where the status can be its own."""
+        """The error from ssh's messages, if the status can be ssh's own."""
         if session.status is not None:
             return None
         return guest_error(stderr)
 
 
 def guest_error(stderr: bytes) -> TransportError:
-    """Why a guest of the master ended before it did anything, from what it said."""
+    """Why a guest of the master ended before it did anything, from its messages."""
     kind, words = guest.failure_of(stderr)
     if kind == "refused":
         return SessionRefused(words)

@@ -1,4 +1,4 @@
-"""How many sessions this process may have at a time on one route, and who waits for one."""
+"""The limit of concurrent sessions of this process on one route, and the wait for a free one."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SLOT_TIMEOUT = 120.0
-"""Seconds without any session coming free before ``SessionLimit``."""
+"""Seconds without any session becoming free before ``SessionLimit`` is raised."""
 NESTED_TIMEOUT = 2.0
-"""The same for a call in the middle of another one, which cannot end meanwhile."""
+"""The same for a call that interrupts another one, which cannot end in the meantime."""
 
 
 class Patience:
-    """How long to wait for a session: as long as others of ours end, but not beyond ``until``."""
+    """How long to wait for a session: as long as others of this process end, at most ``until``."""
 
     def __init__(self, until: float | None = None) -> None:
         self._began = time.monotonic()
         self._until = until
 
     def left(self, freed_at: float) -> float:
-        """Seconds left, where the last session of this process ended at ``freed_at``."""
+        """Seconds left if the last session of this process ended at ``freed_at``."""
         now = time.monotonic()
         left = max(self._began, freed_at) + SLOT_TIMEOUT - now
         return left if self._until is None else min(left, self._until - now)
@@ -36,29 +36,29 @@ class Patience:
 
 
 class Slot:
-    """One of the sessions that this process may have at a time; given back once."""
+    """One of the sessions that this process may have at a time; released once."""
 
     def __init__(self, slots: Slots) -> None:
         self._slots: Slots | None = slots
         self._open = False
-        # Until ``kept`` it belongs to a call, which gives it back at its end.
+        # Until ``kept`` it belongs to a call, which releases it at its end.
         self._caller: int | None = threading.get_ident()
         slots.callers[self._caller] += 1
 
     def opened(self) -> None:
-        """The session for which this slot was taken stands."""
+        """Note that the session for which this slot was taken is open."""
         self._open = True
         if self._slots is not None:
             self._slots.opened()
 
     def kept(self) -> None:
-        """It is held beyond the call that took it, so others may be waited for with it."""
+        """Note that the slot is held beyond the call that took it, so its thread may wait again."""
         if self._slots is not None and self._caller is not None:
             self._slots.callers[self._caller] -= 1
             self._caller = None
 
     def release(self) -> None:
-        """Give the slot back; a second time does nothing."""
+        """Release the slot; a second call does nothing."""
         slots, self._slots = self._slots, None
         if slots is not None:
             if self._caller is not None:
@@ -78,16 +78,16 @@ class Slots:
         self._open = 0
         self._narrow = False
         self.wide = wide
-        """Whether a second session is granted beside one of ours: seen, or certain (``wide``)."""
+        """Whether the server grants a second session: observed, or certain (``wide``)."""
         self._changed = threading.Condition()
         self.callers: Counter[int] = Counter()
         """How many slots the calls of each thread hold; more than one where calls are nested."""
 
     @property
     def interrupted_all(self) -> bool:
-        """Whether all open sessions belong to calls that this thread is in the middle of.
+        """Whether all open sessions belong to calls that this thread interrupted.
 
-        A call from a signal handler or a callback can then wait for none of them.
+        A call from a signal handler or a callback then cannot wait for any of them.
         """
         return 0 < self._used <= self.callers[threading.get_ident()]
 
@@ -97,7 +97,7 @@ class Slots:
         return self._used
 
     def acquire(self, patience: Patience, reclaim: Callable[[], None]) -> Slot:
-        """Wait for a free slot; idle held sessions of our own are asked back meanwhile."""
+        """Wait for a free slot; meanwhile reclaim idle held sessions of this process."""
         with self._changed:
             while self._used >= self._limit:
                 left = patience.left(self.freed_at)
@@ -114,13 +114,13 @@ class Slots:
         return Slot(self)
 
     def opened(self) -> None:
-        """One of the slots has a session now."""
+        """Count a session that was opened in one of the slots."""
         with self._changed:
             self._open += 1
             self.wide = not self._narrow and (self.wide or self._open >= 2)
 
     def give_back(self, *, was_open: bool) -> None:
-        """One session less."""
+        """Count a slot that is free again."""
         with self._changed:
             self._used -= 1
             self._open -= was_open
@@ -128,16 +128,16 @@ class Slots:
             self._changed.notify()
 
     def refused(self) -> None:
-        """The server refused one more than those that are open: aim lower for a while."""
+        """Lower the limit for a while: the server refused one more session than are open."""
         with self._changed:
             self._good = 0
             self._limit = max(1, min(self._limit, self._used - 1))
             if self._open <= 1:
-                # For good: a session that has just ended there may still count as open here.
+                # Not permanently: a session that just ended may still count on the server.
                 self._narrow, self.wide = True, False
 
     def granted(self) -> None:
-        """A session was opened; after a run of these the limit grows again."""
+        """Count a granted session; after several in a row the limit is raised again."""
         with self._changed:
             self._good += 1
             if self._good >= 16 and self._limit < self._most:

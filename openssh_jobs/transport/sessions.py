@@ -1,7 +1,7 @@
-"""Sessions of one host: opened within the limit, retried where nothing was run.
+"""Sessions of one host: opened within the limit, retried if nothing was run.
 
-The same for every ``Transport``.  A refusal (sshd's MaxSessions) waits its turn and asks again,
-because what was refused never ran.
+The same for every ``Transport``.  After a refusal (sshd's MaxSessions) the call waits and retries,
+because a refused session never ran anything.
 """
 
 from __future__ import annotations
@@ -32,18 +32,17 @@ T = TypeVar("T")
 
 FULL = "all sessions that the server grants to one connection (MaxSessions) are in use"
 PROBE_AFTER = 30.0
-"""A link that answered within so many seconds is not asked again before use."""
+"""Seconds after an answer during which the link is used without another check."""
 _PROBE_TIMEOUT = 15.0
 _CLOCK_JUMP = 5.0
 WATCH_INTERVAL = 5.0
-"""Seconds between two looks at the link's process while sessions are open."""
+"""Seconds between two checks of the link's process while sessions are open."""
 
 
 class Sessions:
     """Opens sessions over one transport; shared by all lanes of a connection.
 
-    ``fallback`` makes the transport to use once the other side turns out to speak another version
-    of the protocol.
+    ``fallback`` creates the transport to use if the master speaks another version of the protocol.
     """
 
     def __init__(
@@ -59,13 +58,13 @@ class Sessions:
         self._fallback = fallback
         self.opened = 0
         self.silent: CommandNotStarted | None = None
-        """The last error of a login shell that never began, and may still hold its session."""
+        """The last error of a login shell that never started and may still hold its session."""
         self._limit = max_sessions or transport.default_sessions
         self._reclaimers: list[Callable[[], None]] = []
         self.reset()
 
     def reset(self) -> None:
-        """Start anew, as after a fork: nothing held here belongs to this process."""
+        """Forget all state, as after a fork: it belongs to the parent process."""
         self.slots = Slots(self._limit, wide=self.transport.always_wide)
         self._link: Link | None = None
         self._lock = locks.CallLock("the opening of a connection", self.host)
@@ -79,13 +78,13 @@ class Sessions:
         return self.transport.host
 
     def on_reclaim(self, reclaim: Callable[[], None]) -> None:
-        """Register a lane that can give an idle held session back at once."""
+        """Register a lane that can release an idle held session at once."""
         self._reclaimers.append(reclaim)
 
     # ------------------------------------------------------------------ the link
 
     def link(self) -> Link:
-        """A link that answered lately, opened or replaced if need be."""
+        """A link that answered recently; opened or replaced if necessary."""
         with self._lock:
             if self._link is None:
                 self._link = self.transport.link()
@@ -99,12 +98,12 @@ class Sessions:
         return abs(drift) > _CLOCK_JUMP or time.monotonic() - self._good_at > PROBE_AFTER
 
     def confirmed(self) -> None:
-        """The host just answered over the link."""
+        """Note that the host just answered over the link."""
         self._good_at = time.monotonic()
         self._wall_minus_monotonic = time.time() - self._good_at
 
     def _probe(self, link: Link) -> None:
-        """One bounded round trip; replaces a link that does not survive it."""
+        """Check the link by one round trip with a timeout; replace it if no answer comes."""
         if self.answers(link):
             self.confirmed()
             return
@@ -115,11 +114,11 @@ class Sessions:
         self.confirmed()
 
     def answers(self, link: Link, timeout: float = _PROBE_TIMEOUT) -> bool:
-        """Whether the host answers over this very link; one bounded round trip."""
+        """Whether the host answers over exactly this link; one round trip with a timeout."""
         return self.transport.answers(link, timeout)
 
     def forget(self, link: Link | None = None) -> None:
-        """Look for a link anew before this one (``None``: any) is used again."""
+        """Find or open a link again before this one (``None``: any) is used again."""
         if link is None or self._link == link:
             self._link = None
 
@@ -128,9 +127,9 @@ class Sessions:
         return self.transport.lost(link, what, sent=sent, why=why)
 
     def failure(self, link: Link, session: Session, stderr: bytes) -> TransportError | None:
-        """Why a session that is over never began its command.
+        """Why a session ended before its command started.
 
-        ``None`` where the host granted it and still answers: what ran there says why.
+        ``None`` if the host granted it and still answers: the output of the session says why.
         """
         failure = self.transport.failure(session, stderr)
         if failure is None or isinstance(failure, SessionRefused):
@@ -150,10 +149,10 @@ class Sessions:
         """Run ``starter`` with a slot and a link until a session is open.
 
         Returns what ``starter`` made and its slot, to be released at the session's end.
-        ``starter`` raises ``TransportError`` where none was opened.  What was refused or not sent
-        is tried again; ``again=True`` says that trying again does no harm even where it may have
-        been sent.  ``until`` (``time.monotonic``) ends the wait for a free session before its
-        time.  Raises ``SessionLimit``, ``ConnectionLost`` and what ``Transport.link`` raises.
+        ``starter`` raises ``TransportError`` if no session was opened.  A session that was refused
+        or not sent is retried; ``again=True`` allows a retry even if it may have been sent.
+        ``until`` (``time.monotonic``) ends the wait for a free session early.  Raises
+        ``SessionLimit``, ``ConnectionLost`` and what ``Transport.link`` raises.
         """
         patience = Patience(until)
         try:
@@ -185,9 +184,9 @@ class Sessions:
                 started = starter(link)
             except SessionRefused as error:
                 if self.silent is not None:
-                    # Those that hang there are what holds the sessions: no use in waiting.
+                    # Hanging login shells hold the sessions: waiting would not help.
                     raise copy.copy(self.silent) from error
-                # One of them is this call's own.
+                # One of these slots belongs to this call.
                 nested = self.slots.callers[threading.get_ident()] > 1
                 if patience.left(self.slots.freed_at) <= 0 or (
                     nested and patience.spent > NESTED_TIMEOUT
@@ -222,8 +221,8 @@ class Sessions:
 
     def _after_failure(self, link: Link, error: TransportError) -> None:
         log.info("%s: %s", self.host, error)
-        # One session that does not begin (a login shell that hangs) proves nothing about the
-        # master, on which others may be at work.
+        # One session that does not start (a hanging login shell) proves nothing about the master,
+        # which may serve other sessions.
         if isinstance(error, LinkSilent) and not self.answers(link):
             self.transport.discard(link)
         self.forget(link)
@@ -249,8 +248,8 @@ class Sessions:
     def give_back(self, *, idle_for: float) -> bool:
         """Called by the reaper: true when no session is open any more.
 
-        A master that is stopped would keep its callers waiting for ever, and its keepalives are
-        stopped with it.  Ending it lets them see that the link is lost.
+        A stopped master (SIGSTOP) would let its callers wait for ever, because its keepalives are
+        stopped, too.  Ending it lets them notice that the link is lost.
         """
         link = self._link
         if self.slots.used == 0:
@@ -271,7 +270,7 @@ class Sessions:
             reclaim()
 
     def _wish(self, link: Link) -> None:
-        """Tell other processes that a session is wanted: the time stamp of one file says when."""
+        """Ask other processes for a session, by updating the mtime of a shared file."""
         if link.ours:
             runtime_directory.wish(link.path)
 

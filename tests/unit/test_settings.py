@@ -47,7 +47,7 @@ def test_servers_and_their_poll_floor(config: Path) -> None:
 @pytest.mark.parametrize("value", ['"10"', "true", "-1", "[1]", "nan"])
 def test_a_poll_floor_is_a_number_of_seconds(config: Path, value: str) -> None:
     config.write_text(f"[servers.hpc]\npoll_floor = {value}\n")
-    with pytest.raises(ConfigurationError, match=r"poll_floor of hpc .* no number"):
+    with pytest.raises(ConfigurationError, match=r"poll_floor of hpc .* must be a number"):
         settings.poll_floor("hpc")
 
 

@@ -1,4 +1,4 @@
-"""A host without a scheduler: a job is a process group with a directory of its own.  Pure."""
+"""A host without a scheduler: a job is a process group with its own directory.  Pure."""
 
 from .scheduler import Direct
 

@@ -58,7 +58,7 @@ trap 'oj_asked=1 oj_heard=1; [ -z "$oj_child" ] || oj_signal TERM' TERM
   oj_detach "$@"
 ) &
 oj_child=$!
-# A moment until the child is a session of its own (or has ended): its group is what is signalled.
+# Wait until the child leads a new session (or has ended), because signals go to its group.
 oj_group() {
   if [ -r /proc/self/stat ]; then
     IFS= read -r oj_g 2>/dev/null <"/proc/$1/stat" || return 1

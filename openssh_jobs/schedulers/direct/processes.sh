@@ -1,7 +1,7 @@
 # shellcheck shell=sh disable=SC2086 # fields of /proc and ps(1) are split into words
 # Functions that look at processes, start and signal them; shared by the scripts beside this one.
 # oj_who says when a process began, in a form that is only compared; it fails for a process that is
-# gone or a zombie.  oj_detach replaces a subshell by a command in a session of its own.
+# gone or a zombie.  oj_detach replaces a subshell by a command in a new session.
 oj_base=${HOME:?}/.openssh_jobs/direct
 oj_who() {
   oj_s=

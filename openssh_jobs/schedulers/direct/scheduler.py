@@ -1,4 +1,4 @@
-"""No scheduler: a job is a detached process group with a directory of its own.
+"""No scheduler: a job is a detached process group with its own directory.
 
 On the host, ``~/.openssh_jobs/direct/ID/`` holds what is known of job ID, a plain number:
 
@@ -6,8 +6,8 @@ On the host, ``~/.openssh_jobs/direct/ID/`` holds what is known of job ID, a pla
 job      name, script, paths of the output, time limit, time of submission (written first)
 start    node, boot id, pid of the launcher, pid of the script, when each began (by rename)
 exit     exit code and time of the end (by rename, last): the exit record
-cancel   somebody asked for an end; written before anybody is killed
-timeout  the time limit was reached; written before anybody is killed
+cancel   the job was cancelled; written before its processes are killed
+timeout  the time limit was reached; written before its processes are killed
 ======== =====================================================================================
 
 ``launch`` runs the script with the interpreter of its first line (no executable bit is needed;
@@ -15,7 +15,7 @@ timeout  the time limit was reached; written before anybody is killed
 ``job-ID.out`` and ``job-ID.err`` there, input empty, ``OPENSSH_JOBS_ID`` and
 ``OPENSSH_JOBS_DIRECTORY`` set.  It passes TERM on to the script's process group, ends the group at
 the time limit, and writes the exit record.  A process is taken for the recorded one only if node,
-boot id and start time agree: a pid alone may be somebody else's by now.
+boot id and start time agree, because the system may have reused the pid.
 
 The scripts run in dash, bash and BusyBox, with or without setsid(1).
 """
@@ -60,7 +60,7 @@ _REASONS: Mapping[str, str] = {
 
 
 class Direct(Scheduler):
-    """A process group of its own on the host itself."""
+    """Runs jobs as process groups on the host itself."""
 
     name: ClassVar[str] = "direct"
     aliases: ClassVar[tuple[str, ...]] = ("local",)

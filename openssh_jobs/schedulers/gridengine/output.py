@@ -40,7 +40,7 @@ def state_of(letters: str, *, waits: bool = False) -> JobState | None:
     if not re.fullmatch(r"[drEhstTRSqwzxPNuoac]{1,8}", letters):
         return None
     if "E" in letters:
-        return JobState.FAILED  # the queue never starts it by itself
+        return JobState.FAILED  # the queue does not start it unless a user clears the error
     if "d" in letters:
         return JobState.COMPLETING
     if "z" in letters:
@@ -55,7 +55,7 @@ def state_of(letters: str, *, waits: bool = False) -> JobState | None:
 
 
 def read(text: str, zone: tzinfo | None) -> JobRows | None:
-    """Any listing; ``None`` for text that is none.  An empty text is an empty queue."""
+    """Parse any listing; ``None`` for other text.  An empty text is an empty queue."""
     # What comes first is what it is: a name, or an environment, can hold the beginning of another.
     found = _BEGINS.search(text)
     kind = (found["block"] or found["element"]) if found is not None else ""

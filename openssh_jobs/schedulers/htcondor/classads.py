@@ -38,7 +38,7 @@ _DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_pairs)
 
 
 def json_list(text: str) -> list[dict[str, Any]] | None:
-    """The ads of a JSON list, whatever stands around it; ``None`` where there is none."""
+    """The ads of a JSON list, ignoring text around it; ``None`` without a list."""
     found: list[dict[str, Any]] | None = None
     end = 0
     for tries, start in enumerate(re.finditer(r"^[ \t]*(?=\[)", text, re.MULTILINE)):
@@ -89,7 +89,7 @@ _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "a": "\a", "b": "\b", "f": "\f", "v
 
 
 def _xml_ads(text: str) -> list[dict[str, Any]]:
-    """The ads of ``<classads>``.  A value may be an ad itself: that one is no job."""
+    """The ads of ``<classads>``.  A value may be an ad itself, which is not a job."""
     _, _, body = text.partition("<classads>")
     body, closed, _ = body.rpartition("</classads>")
     if not closed:

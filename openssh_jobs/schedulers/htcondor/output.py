@@ -32,14 +32,14 @@ _LETTERS = {
 
 
 def _text(value: object) -> str | None:
-    # An expression that is no literal is printed as /Expr(...)/.
+    # An expression that is not a literal is printed as /Expr(...)/.
     if not isinstance(value, str) or value in ("", "undefined") or value.startswith("/Expr("):
         return None
     return value
 
 
 def read(text: str, rows: Rows, command: Sequence[str] = ()) -> bool:
-    """Reads any listing of ``rows.source``; false for text that is none.
+    """Parse any listing of ``rows.source``; false for other text.
 
     ``command``: the words of the command, which name the columns of ``-autoformat``.
     """

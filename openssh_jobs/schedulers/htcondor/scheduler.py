@@ -150,7 +150,7 @@ class HTCondor(Scheduler):
         for jobs in batches:
             ask = f"condor_q {jobs} -json -attributes {_ATTRIBUTES} </dev/null"
             parts.append(section("condor_q", ask))
-            # No job is no text at all, with the status 0: how many there are proves it complete.
+            # Without jobs the answer is empty, with status 0: the totals prove it complete.
             parts.append(section("condor_q-totals", f"condor_q {jobs} -totals </dev/null"))
         return framed(*parts)
 
@@ -188,7 +188,7 @@ class HTCondor(Scheduler):
         )
         if wanted is None:
             return snapshot
-        # Members that are over say nothing of those that the schedd has yet to make of a cluster.
+        # Ended members prove nothing about members that the schedd has not created yet.
         begun = set() if is_history else {JobId.parse(job_id).number for job_id in rows.known}
 
         def covered(job_id: JobId) -> bool:

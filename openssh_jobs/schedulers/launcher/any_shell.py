@@ -7,9 +7,9 @@ submitted are two lines that mean the same to every shell (sh, bash, zsh, ksh, c
 fish): the first writes down what runs it, the second makes a launcher of it.  That one then runs
 the script in the same way: same program, same ``argv[0]``, same environment, as a file or on stdin.
 
-What stands in /proc counts (Linux).  Where it is not to be had, or nothing can be written down, it
-is Grid Engine's own description of the job (``$SGE_JOB_SPOOL_DIR/config``), or else the script's
-first line.  Pure.
+The interpreter is read from /proc (Linux).  If that is not possible, or the result cannot be
+written, Grid Engine's own description of the job (``$SGE_JOB_SPOOL_DIR/config``) is used, or else
+the script's first line.  Pure.
 """
 
 from __future__ import annotations

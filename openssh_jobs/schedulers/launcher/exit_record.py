@@ -1,6 +1,6 @@
 """Exit records: what launchers wrote beside their scripts, and what it says of the jobs.  Pure.
 
-A record is one line, in a file of its own: ``start`` or ``exit``, job, member and restart, and then
+A record is one line, in a separate file: ``start`` or ``exit``, job, member and restart, and then
 node, process, time and size of the array, or exit code and time; it ends in a dot.
 """
 

@@ -3,7 +3,7 @@
 #
 # How signals are passed on.  Some are sent to every process of a job, some to the script alone,
 # and then only the launcher gets them.  A process that does nothing tells which it was: what also
-# ended that one reached the script by itself.  The next such process is there before the wait, for
+# ended that one reached the script directly.  The next such process is there before the wait, for
 # the next signal: Grid Engine is quick to send the same one again.
 # "owner" is made by a link: of two jobs that were submitted for one token, one does the work.
 # wait(1) ends for a signal too: only while the child is there is its status no word on the child.

@@ -30,7 +30,7 @@ class Convention:
     """What one scheduler does with a script, as far as a launcher has to do it too.
 
     ``anywhere``: what a directive line begins with where they count on any line; ``None`` where
-    the first line that is no comment ends them.  ``default``: what runs a script without ``#!``;
+    the first line that is not a comment ends them.  ``default``: what runs a script without ``#!``;
     ``None`` where there can be none.  ``spooled``: the file name that the script has when it runs,
     ``None`` for its own.  ``job``, ``member``, ``restart``, ``members``, ``node``: shell words for
     the job's number, the number in the array (empty outside one), the count of restarts (empty for
@@ -118,7 +118,7 @@ def wrap(
 ) -> bytes | None:
     """The launcher for a script; ``None`` where it has to be submitted as it is.
 
-    ``directory``: where the marker goes, absolute.  ``body``: the script's path.  ``members``: the
+    ``directory``: for the exit record, absolute.  ``body``: the script's path.  ``members``: the
     size of the array as it was asked for.  ``bash``: whether there is a /bin/bash, which hands on
     exported shell functions that dash would lose.  ``None``: the scheduler would refuse the script,
     or it is not known what would run it.
@@ -175,7 +175,7 @@ def launch_text(
 
 
 def header_of(rest: bytes) -> list[bytes]:
-    """The lines in which directives are looked for: all up to the first that is no comment.
+    """The lines in which directives are looked for: all up to the first non-comment.
 
     They are carried as they are: to the launcher's shell they are comments.
     """

@@ -75,7 +75,7 @@ def members_by_number(
 
 
 def read(text: str, rows: Rows, columns: tuple[list[str], str] | None = None) -> bool:
-    """Reads any listing; false for text that is none.
+    """Parse any listing; false for other text.
 
     ``columns``: fields and delimiter of a listing without header, as its command names them.
     """
@@ -295,7 +295,7 @@ def _record(record: Mapping[str, Any]) -> JobStatus | None:
     if state is None or _ID.fullmatch(job_id) is None:
         return None
     named = re.search(r"\[([0-9]+)\]$", said.get("JOB_NAME", ""))
-    # Without an index of its own an element shows it in its name only.
+    # Without an index field an element shows its index in the name only.
     index = said.get("JOBINDEX", named[1] if named is not None else "0")
     if is_number(index) and index != "0" and "[" not in job_id:
         job_id = f"{job_id}[{index}]"

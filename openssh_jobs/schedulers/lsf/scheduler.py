@@ -50,7 +50,7 @@ from .output import (
 _FIELDS = "jobid jobindex stat user queue exec_host exit_code slots exit_reason"
 _DETAILS = "jobid jobindex stat pend_reason project sub_cwd output_file error_file command job_name"
 _HISTORIES = 64
-"""The most jobs that are asked for each by itself."""
+"""The maximum number of jobs that are queried one by one."""
 # Reasons of LSLIB that come before a connection (lib.err.c: LSE_LIM_DOWN, LSE_MASTR_UNKNW,
 # LSE_EAUTH, LSE_BAD_ENV); all others may be those of a connection that broke.
 _BEFORE = (
@@ -224,7 +224,7 @@ class LSF(Scheduler):
     ) -> Snapshot:
         """bjobs: table, ``-w``, ``-l``, ``-UF``, ``-json``, ``-o`` with a header; bhist ``-l``.
 
-        An id is absent only where LSF says so of this id, or lists its array without a member
+        An id is absent only if LSF says so about this id, or lists its array without a member
         that is not over.
         """
         wanted = self.requested_ids(requested)
@@ -286,7 +286,7 @@ class LSF(Scheduler):
         return self.error(said, kind="parse_error", message=message)
 
     def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:
-        """bhist over all event logs that are kept (``-n 0``), of each job by itself.
+        """bhist over all event logs that are kept (``-n 0``), for each job separately.
 
         Its long form is free text: the command of one job can look like the record of another.
         Of more than 64 ids the others are asked for together; each costs a look through the logs.

@@ -37,7 +37,7 @@ def is_array(job_id: str, said: Mapping[str, str]) -> bool:
 def array_of(status: JobStatus, said: Mapping[str, str], members: Sequence[JobStatus]) -> JobStatus:
     """The array's status; ``members``: those of its members that the answer holds.
 
-    It is over only where its own record says so and no member is active.
+    It has ended only if its own record says so and no member is active.
     """
     asked = said.get("array_indices_submitted") or said.get("job_array_request") or ""
     size = len(expand_array(asked))
@@ -136,7 +136,7 @@ def _count(members: Iterable[JobStatus], size: int) -> str | None:
 
 
 def array_of_members(job_id: str, members: Sequence[JobStatus]) -> JobStatus | None:
-    """An array without a record of its own; ``None`` where none of these members is active."""
+    """The status of an array without its own record; ``None`` if no member is active."""
     found = array_status(job_id, members)
     if found is None or not any(member.state.is_active for member in members):
         return None

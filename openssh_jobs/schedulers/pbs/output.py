@@ -55,7 +55,7 @@ class QstatRows(Rows):
     arrays: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
     def add_job(self, status: JobStatus | None, text: str, said: Mapping[str, str]) -> None:
-        """Add a job with its attributes, or the text that is none."""
+        """Add a job with its attributes, or text that is not a job."""
         self.add(status, text)
         if status is not None and is_array(status.job_id, said):
             self.arrays[status.job_id] = said
@@ -180,14 +180,14 @@ class QstatReader:
         if self.torque and code == 271 and was_deleted:
             return _S.CANCELLED, comment or "it never started: it was deleted while it waited"
         if self.torque and code == 271:
-            # TERM is what qdel sends, and what anybody may send: nothing tells them apart.
+            # qdel sends TERM, but other programs can send it, too; the record is the same.
             return _S.UNKNOWN, "ended by TERM (exit_status 271): deleted, or killed by its own user"
         return (_S.COMPLETED if code == 0 else _S.FAILED), comment or None
 
     # -- answers --------------------------------------------------------------------
 
     def read(self, text: str) -> QstatRows | None:
-        """Any listing; ``None`` for text that is none."""
+        """Parse any listing; ``None`` for other text."""
         head = text.lstrip()
         if head.startswith("{"):
             return self._json(text)

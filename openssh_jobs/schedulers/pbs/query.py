@@ -199,7 +199,7 @@ def _rows(reader: QstatReader, name: str, body: str) -> QstatRows | None:
 
 
 def remembered(text: str, *, torque: bool) -> timedelta | None:
-    """How long the server remembers ended jobs, by ``qstat -B -f``; ``None`` if it is no answer."""
+    """How long the server remembers ended jobs, by ``qstat -B -f``; ``None`` without an answer."""
     if not re.search(r"^Server: \S", text, re.MULTILINE):
         return None
     said = dict(re.findall(r"^\s+(\w+) = (.*?)\s*$", text, re.MULTILINE))

@@ -148,7 +148,7 @@ class PBS(Scheduler):
         return super()._has_refused(answer, found)
 
     def submitted_ids(self, stdout: str) -> list[str]:
-        """``1234.server`` or ``1234[].server`` on a line of its own, banners or not."""
+        """``1234.server`` or ``1234[].server`` on a separate line, with or without banners."""
         return _SUBMITTED.findall(stdout)[-1:]
 
     # -- asking ------------------------------------------------------------------
@@ -209,7 +209,7 @@ class PBS(Scheduler):
         snapshot = Snapshot(known=known, unparsed=tuple(listing.rows.unparsed), error=error)
         if wanted is None:
             return snapshot
-        # Some members of an array say nothing of the others, which may run.
+        # The states of some members of an array do not determine those of the others.
         lost = [job_id for job_id in wanted if _is_left_out(job_id, known)]
         is_whole = listing.silent and not listing.rows.unparsed
 
@@ -326,7 +326,7 @@ _SUBMITTED = re.compile(
 
 
 def _is_left_out(job_id: str, known: Mapping[str, JobStatus]) -> bool:
-    """Whether this is a whole array without a record of its own."""
+    """Whether this is a whole array without its own record."""
     parsed = JobId.parse(job_id)
     return parsed.tasks == "" and not any(parsed.matches(JobId.parse(text)) for text in known)
 

@@ -1,7 +1,7 @@
 """Torque: qsub, qstat -x (XML), qdel, qhold, qrls, pbsnodes.
 
 Measured: Torque 6 (its last master).  A server forgets ended jobs after ``keep_completed`` seconds
-(300 unless told otherwise).  Also reads what Slurm's qstat wrapper (slurm-wlm-torque) prints, whose
+(default 300).  Also reads what Slurm's qstat wrapper (slurm-wlm-torque) prints, whose
 letters are lossy: ``C`` is any end, ``U`` anything else.
 """
 
@@ -70,7 +70,7 @@ class Torque(PBS):
 
     def _outcome(self, text: str, returncode: int) -> CancelOutcome:
         if returncode == 153 and not text.strip():
-            return CancelOutcome.NOT_FOUND  # qhold says nothing of an unknown job
+            return CancelOutcome.NOT_FOUND  # qhold prints nothing for an unknown job
         return super()._outcome(text, returncode)
 
     def recognises(self, stdout: str, stderr: str = "", command: str | None = None) -> bool:

@@ -9,7 +9,7 @@ from ..rules import Rule, rule
 # slurmctld answers a submission with an id or with a code, and every code means that there is no
 # job (proc_req.c; slurm_submit_batch_job in api/submit.c).  What remains are the errors of the
 # communication itself, by their texts in common/slurm_errno.c: a request may have been carried out
-# whose answer was not had.  "connect failure" is none of them: only who has answered that it is a
+# whose answer was lost.  "connect failure" is not one of them: only who has answered that it is a
 # standby controller is followed by another one (slurm_send_recv_controller_msg).
 UNCERTAIN = (
     "Unexpected message received",

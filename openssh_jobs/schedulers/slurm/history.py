@@ -28,7 +28,7 @@ _LOOKED_AT = 50
 def history_parts(cluster: str, numbers: Iterable[str]) -> Iterator[str]:
     """Parts of a framed script that asks for the ends of these jobs of one cluster.
 
-    sacct runs some seconds late, and tells nothing where there is no accounting.  No ``-S``: it
+    sacct is some seconds late, and prints nothing if there is no accounting.  No ``-S``: it
     would hide jobs that never became eligible.
     """
     where = f" -M {quote(cluster)}" if cluster else ""
@@ -36,7 +36,7 @@ def history_parts(cluster: str, numbers: Iterable[str]) -> Iterator[str]:
     for batch in chunks(dict.fromkeys(numbers)):
         yield section(f"sacct@{cluster}", f"oj_sacct{where} -j {quote(','.join(batch))}")
         yield f"oj_without_end {' '.join(map(quote, batch))}\n"
-        # The ids of array elements have brackets: they are no patterns for files.
+        # The ids of array elements have brackets, which the shell must not expand.
         yield 'if [ -n "$oj_left" ]; then\nset -f\n'
         yield section(f"scontrol@{cluster}", f"oj_scontrol{where}")
         yield "set +f\nfi\n"

@@ -24,11 +24,11 @@ _TITLE = re.compile(r"\s*(?:CLUSTER: \S+\s*)?")
 
 
 def read_queue(part: Section, cluster: str, rows: Rows) -> None:
-    """Add the jobs of one answer; what is no row of it goes to ``rows.unparsed``."""
+    """Add the jobs of one answer; lines that are not rows go to ``rows.unparsed``."""
     table = Table(_COLUMNS, source="queue", zone=UTC, cluster=cluster)
     before, *pieces = part.text.split(f"{part.mark}|")
     if not pieces and _TITLE.fullmatch(before) is None:
-        # Not empty, and no row: whatever it is, it does not say that there are no jobs.
+        # Text without any row does not prove that there are no jobs.
         rows.unparsed.append(before[:1000])
     width = 1 + len(_FREE)
     for place in range(0, len(pieces) - width + 1, width):

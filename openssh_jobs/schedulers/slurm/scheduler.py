@@ -233,7 +233,7 @@ class Slurm(Scheduler):
         requested: Iterable[str] | None = None,
         since: datetime | None = None,
     ) -> Snapshot:
-        """The answer to ``history_script``.  What scontrol still knows is no word on the rest."""
+        """The answer to ``history_script``.  Other jobs than scontrol's stay unknown."""
         sections = read_frame(answer.stdout)
         if sections is None:
             raise self.error(answer, kind="transport")
@@ -254,7 +254,7 @@ class Slurm(Scheduler):
             raise failed
         known = rows.known
         if since is not None:
-            # A cluster that was set up anew counts from 1 again: an older job of that number.
+            # A reinstalled cluster counts from 1 again: this is an older job of that number.
             early = since - timedelta(hours=1)
             known = {
                 job_id: status
@@ -277,13 +277,13 @@ class Slurm(Scheduler):
         )
 
     def accounting_script(self) -> str:
-        """sacct for a job that hardly exists: it says at once where there is no accounting."""
+        """sacct for a job that hardly exists: it fails at once without accounting."""
         return framed(
             shell_text("slurm/tidy"), section("sacct", "sacct -n -X -P -o JobIDRaw -j 1 </dev/null")
         )
 
     def parse_accounting(self, answer: Answer) -> bool | None:
-        """No for ``Slurm accounting storage is disabled`` and where there is no sacct."""
+        """False for ``Slurm accounting storage is disabled``, and if sacct is missing."""
         sections = read_frame(answer.stdout)
         if not sections:
             return None
@@ -328,7 +328,7 @@ class Slurm(Scheduler):
         return next(iter(rows.known.values()))
 
     def actual_path(self, path: str, job_id: str, nodes: Sequence[str] | None) -> str | None:
-        """The path of an element, from the one that scontrol tells of a whole array."""
+        """The path of an element, from the one that scontrol prints for a whole array."""
         return path_of_element(path, JobId.parse(job_id).tasks)
 
     # -- acting ----------------------------------------------------------------------

@@ -195,7 +195,7 @@ def read_table(
 ) -> Rows | None:
     """A listing of squeue or sacct.  ``columns``: those of the command, where it is known.
 
-    ``None`` for text that is no such table.
+    ``None`` for other text.
     """
     rows = Rows()
     table: Table | None = None
@@ -294,7 +294,7 @@ def _read_odd_line(
     spans: Spans | None,
     rows: Rows,
 ) -> None:
-    """A line that does not fall into its columns by itself: a name with blanks or separators."""
+    """Split a line whose columns are ambiguous: a name with blanks or separators."""
     width = len(table.columns)
     if rows.source == "accounting" and _STEP.match(line.lstrip()):
         return
@@ -406,7 +406,7 @@ def header_columns(line: str) -> tuple[str | None, tuple[str, ...]] | None:
 def _guess_columns(line: str) -> tuple[str | None, tuple[str, ...]] | None:
     """Columns of a line without a header: an id first, a state spelled out somewhere.
 
-    Short codes do not count: too much that is no listing has an ``F`` or an ``R``.
+    Short codes do not count: other texts often have an ``F`` or an ``R``, too.
     """
     found = _AFTER_ID.match(line)
     between = found[1].strip(" ") if found is not None else ""

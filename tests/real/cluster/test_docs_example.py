@@ -25,7 +25,7 @@ DOCS = CHECKOUT / "docs" / "schedulers.rst"
 def example() -> Any:
     """The class, as the page has it."""
     text = DOCS.read_text(encoding="utf-8").split("runs it::\n", 1)[1]
-    code = textwrap.dedent(text.partition("\nTwo lines")[0])
+    code = textwrap.dedent(text.partition("\nThese lines")[0])
     names: dict[str, Any] = {}
     exec(compile(code, str(DOCS), "exec"), names)
     return names["TaskSpooler"]()

@@ -391,7 +391,7 @@ def test_a_part_that_others_have_made_is_not_written(
     part = here / os.fsdecode(name)
     PLANTS[plant](part, precious)
     before = part.lstat()
-    with pytest.raises(TransferError, match=r"not a plain file of yours alone"):
+    with pytest.raises(TransferError, match=r"not a regular file that only you can write"):
         room.cluster.connection.get(f"{room.here}/f", here / "f", resume=True)
     assert precious.read_text() == "precious"
     assert not (tmp_path / "new").exists()
@@ -412,7 +412,7 @@ def test_a_part_on_the_host_that_others_have_made_is_not_written(
     part = shared / os.fsdecode(name)
     PLANTS[plant](part, room.path / "precious")
     before = part.lstat()
-    with pytest.raises(TransferError, match=r"not a plain file of yours alone"):
+    with pytest.raises(TransferError, match=r"not a regular file that only you can write"):
         room.cluster.connection.put(tmp_path / "f", f"{shared}/f", resume=True)
     now = part.lstat()
     assert (now.st_ino, now.st_size, now.st_mode) == (before.st_ino, before.st_size, before.st_mode)
@@ -465,7 +465,7 @@ def test_directories_here_that_others_can_replace_are_not_used(
     use(base / "a" / "fine")
     as_mallory("mkdir -m 777 theirs; ln -s fine link", base / "a")
     for name in ("theirs", "link"):
-        with pytest.raises(ConfigurationError, match=r"user 7002|is no directory"):
+        with pytest.raises(ConfigurationError, match=r"user 7002|is not a directory"):
             use(base / "a" / name)
     os.chown(base / "a", MALLORY, MALLORY)
     with pytest.raises(ConfigurationError, match=f"belongs to user {MALLORY}"):
@@ -493,7 +493,7 @@ def test_settings_of_others_are_not_read(tmp_path: Path, monkeypatch: pytest.Mon
         settings.servers()
     path.chmod(0o644)
     os.chown(path, MALLORY, MALLORY)
-    with pytest.raises(ConfigurationError, match="belongs to somebody else"):
+    with pytest.raises(ConfigurationError, match="belongs to another user"):
         settings.servers()
 
 

@@ -85,7 +85,10 @@ def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> Non
         (["nope"], "invalid choice: 'nope'"),
         (["tail", "h", "5", "--flow"], "openssh-jobs tail: unrecognized arguments: --flow"),
         (["get", "h:x", "y", "--method", "ftp"], "method must be one of"),
-        (["fetch", "h", "5", "y", "--resume", "--method", "sftp"], "resume=True uses a stream"),
+        (
+            ["fetch", "h", "5", "y", "--resume", "--method", "sftp"],
+            "resume=True always uses a stream",
+        ),
         (["exec"], "HOST"),
         (["exec", "h"], "-s"),
         (["exec", "h", "ls", "-l", "x"], "put -- before the command"),

@@ -57,7 +57,7 @@ TOP = ("d", ".")
         ([], "'.'.*missing"),
         ([("f", "./x")], "'.'.*missing"),
         ([TOP, TOP], "twice"),
-        ([("f", ".")], "no directory"),
+        ([("f", ".")], "not a directory"),
         ([TOP, ("f", "./x"), ("f", "./x")], "'x', which came twice"),
         ([TOP, ("l", "./x"), ("f", "x")], "'x', which came twice"),
         ([TOP, ("f", "./x"), ("f", "./x/y")], "below 'x', which is a file"),
@@ -85,7 +85,7 @@ def test_what_lies_below_may_come_first() -> None:
     [b"f 1_0 8 ./x\0", b"f -1 8 ./x\0", b"f %b 8 ./x\0" % (b"9" * 30), b"f 1 8 ./x", b"f\0"],
 )
 def test_what_is_no_listing_is_no_value(text: bytes) -> None:
-    with pytest.raises(ValueError, match=r"number|middle|unpack"):
+    with pytest.raises(ValueError, match=r"number|within|unpack"):
         listing.parse_find(listed(TOP) + text)
 
 
