@@ -13,6 +13,7 @@ import pytest
 from openssh_jobs import Connection
 from openssh_jobs.errors import ConfigurationError
 from openssh_jobs.testing import PrivateSshd
+from tests.helpers import until
 from tests.paths import CHECKOUT
 
 
@@ -54,6 +55,8 @@ def test_what_a_user_can_do_with_it(cold: Path, tmp_path: Path) -> None:
         assert server.logins() == 1
         assert server.sessions() != []
         assert server.kill_sessions() != []
+        # A call in the moment of the loss could not know whether its command was sent.
+        assert until(lambda: not host.check())
         assert host.run("echo again").stdout == "again\n"
         assert server.logins() == 2
         host.close(stop_master=True)
