@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from openssh_jobs import Cluster, Job, JobState
-from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.pbs.output import NO_LETTER
 from tests.lab import memory
 from tests.lab.endings import (
@@ -282,12 +281,3 @@ def test_the_time_limit(room: Room, torque: Room, lab: SlurmLab, expiring: str) 
     assert_as_slurm_says(lab, job, JobState.TIMEOUT, "TIMEOUT")
     assert job.last.reason == "TimeLimit"
     assert told(torque.cluster.job(expiring)) == ENDED
-
-
-def test_slurms_history_asks_for_few_when_sacct_answers() -> None:
-    ids = [str(number) for number in range(1, 201)]
-    script = get("slurm").history_script(ids)
-    assert script is not None
-    asked = re.search(r"else for oj_id in ([0-9 ]+);", script)
-    assert asked is not None
-    assert asked[1].split() == ids[:50]
