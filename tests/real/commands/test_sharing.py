@@ -34,7 +34,7 @@ def test_results_and_errors_travel(connection: Connection, host: Host) -> None:
     ]
     calls: list[Callable[[], object]] = [
         lambda: connection.run("exit 3", check=True),
-        lambda: connection.run("sleep 60", timeout=0.1),
+        lambda: connection.run("sleep 60", timeout=1),
         lambda: connection.run("kill -9 0"),
         lambda: connection.stat("/no/such"),
         lambda: connection.run("true", cwd="/no/such"),
