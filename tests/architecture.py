@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from tests.paths import CHECKOUT, PACKAGE
 PAGE = CHECKOUT / "docs" / "architecture.rst"
 _ORDER = re.compile(r"^\.\. the order of the rooms\n\n::\n\n((?:    .+\n)+)", re.M)
 _TREE = re.compile(r"^(\.\. the tree\n\n::\n\n)((?:(?:    .+)?\n)+)(?=\S)", re.M)
-_WIDTH = 100
+_WIDTH = 112
+_FOR_SHELLCHECK = re.compile(r"shellcheck|SC[0-9]{4}:")
 
 
 def floors() -> dict[str, int]:
@@ -54,14 +56,15 @@ def _lines(directory: Path, depth: int) -> Iterator[str]:
 
 
 def _line(name: str, sentence: str, depth: int) -> str:
-    return f"{'  ' * depth + name:<28} {sentence}"[:_WIDTH].rstrip()
+    begin = f"{'  ' * depth + name:<28} "
+    return begin + textwrap.shorten(sentence, _WIDTH - len(begin), placeholder=" ...")
 
 
 def _sentence(path: Path) -> str:
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".sh":
         lines = [line for line in text.splitlines() if line.startswith("# ")]
-        first = next((line[2:] for line in lines if "shellcheck" not in line), "")
+        first = next((line[2:] for line in lines if not _FOR_SHELLCHECK.search(line)), "")
     else:
         first = (ast.get_docstring(ast.parse(text)) or "").partition("\n\n")[0].replace("\n", " ")
     assert first, f"{path} has no sentence at its head"
