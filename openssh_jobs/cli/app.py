@@ -49,7 +49,8 @@ Commands, files and batch jobs on clusters, over the ssh you already have.
 
 HOST is any name that ssh takes: an alias of your ssh configuration, user@host, or
 ssh://user@host:port. The first command logs in; later commands of all programs use
-that one connection, which ends ten minutes after the last of them."""
+that one connection, which ends ten minutes after the last of them. A dot (.) is this
+machine, without ssh."""
 
 _EPILOG = """\
 examples:
