@@ -121,8 +121,8 @@ def test_a_timeout_leaves_nothing_running(here: LocalConnection, mark: str) -> N
 
 def test_no_zombie_is_left_of_what_nobody_waits_for(here: LocalConnection, mark: str) -> None:
     process = here.popen(f"sleep {mark}")
-    process.close()
     assert until(lambda: processes(mark))
+    process.close()
     (pid,) = processes(mark)
     shell = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(pid, signal.SIGKILL)
@@ -132,6 +132,13 @@ def test_no_zombie_is_left_of_what_nobody_waits_for(here: LocalConnection, mark:
 
 def _is_there(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
+
+
+def _is_sleep(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text() == "sleep\n"
+    except OSError:
+        return False
 
 
 INTERRUPTED = """\
@@ -151,7 +158,8 @@ def test_ctrl_c_ends_the_command(mark: str) -> None:
     client = subprocess.Popen(
         [*PYTHON, INTERRUPTED, mark], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert until(lambda: any(pid != client.pid for pid in processes(mark)))
+    # Its shell has the mark in its arguments before it starts the first sleep.
+    assert until(lambda: [pid for pid in processes(mark) if _is_sleep(pid)])
     client.send_signal(signal.SIGINT)
     assert client.communicate(timeout=20) == ("up\ninterrupted\n", "")
     assert until(lambda: not processes(mark))
