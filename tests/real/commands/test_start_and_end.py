@@ -368,5 +368,5 @@ def test_any_mode_is_a_mode(connection: Connection, host: Host, mode: int | str)
 
 @pytest.mark.parametrize("mode", [-1, 0o7777777, "8", "", "rwx"])
 def test_what_is_no_mode(connection: Connection, mode: int | str) -> None:
-    with pytest.raises(ValueError, match="no file mode"):
+    with pytest.raises(ValueError, match="not a file mode"):
         connection.chmod("file", mode)
