@@ -25,6 +25,7 @@ from openssh_jobs.errors import (
     RemoteOSError,
     TransferError,
 )
+from openssh_jobs.openssh import reaper
 from tests.helpers import PYTHON, facts, hidden, make_tree, processes, until
 
 _marks = itertools.count(310_000)
@@ -347,15 +348,12 @@ def test_what_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
 def test_what_was_held_ends_with_it(mark: str) -> None:
     with LocalConnection() as connection:
         connection.exists("/")
-        shell = connection._shell._session.worker
+        held = connection._shell._session
+        shell = held.worker
         assert shell is not None
-        assert _reapers(), "the name of the thread is right"
+        assert held in reaper._holders
     assert shell.session.wait(0)
-    assert until(lambda: threading.active_count() == 1 or not _reapers())
-
-
-def _reapers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "openssh-jobs-reaper"]
+    assert until(lambda: held not in reaper._holders)
 
 
 def test_nothing_of_ssh_is_read(tmp_path: Path) -> None:

@@ -254,7 +254,8 @@ def test_a_call_waits_for_another_one_only_as_long_as_it_may(host: Host, tmp_pat
     [
         (b"exec sleep 1", "without starting the command; it said: nothing"),
         (b"echo no such account >&2; exit 5", "ended with status 5 .*it said: no such account"),
-        (b"exec 0</dev/null", "ended with status 0 and read no command"),
+        # Its mark may come too late to be seen beside its end.
+        (b"exec 0</dev/null", "ended with status 0 (and read no command|without starting)"),
     ],
     ids=["silent", "ends", "reads nothing"],
 )
