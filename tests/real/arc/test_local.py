@@ -36,6 +36,8 @@ class Here:
     def prepare(self, text: str, name: str = "a1") -> str:
         directory = self.path / name
         head = NAME_OPTION[self.soft] + name if self.soft in NAME_OPTION else ""
+        if self.soft == "OGE":  # else its output lands in the home of whoever runs the tests
+            head += f"\n#$ -o {directory} -e {directory}"
         directory.mkdir()
         local.write_file(
             str(directory / SCRIPTS[self.soft]), f"#!/bin/sh\n{head}\ncd '{directory}'\n{text}\n"
