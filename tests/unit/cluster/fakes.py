@@ -15,7 +15,7 @@ from typing import Any
 
 from openssh_jobs.cluster.exit_record import ExitRecords
 from openssh_jobs.cluster.job_files import JobFiles
-from openssh_jobs.cluster.journal import Journal
+from openssh_jobs.cluster.journal import Journal, Row
 from openssh_jobs.cluster.poller import Poller
 from openssh_jobs.cluster.scheduler_client import SchedulerClient
 from openssh_jobs.cluster.specification import Specification
@@ -263,3 +263,16 @@ def run_shell(script: str | bytes, home: Path) -> control_shell.ShellAnswer:
     """The answer of this machine's /bin/sh."""
     call: Callable[[bytes], control_shell.ShellAnswer] = LocalHost(home).internal.call
     return call(to_bytes(script))
+
+
+def row(token: str = "t1", **facts: object) -> Row:
+    """A row of the journal; the host is ``h``."""
+    values: dict[str, object] = {
+        "host": "h",
+        "token": token,
+        "digest": "d",
+        "scheduler": "slurm",
+        "directory": "/d",
+        **facts,
+    }
+    return Row(**values)  # type: ignore[arg-type]
