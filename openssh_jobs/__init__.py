@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .version import __version__ as __version__
+
 if TYPE_CHECKING:
     from . import arc, errors, parser, testing
     from .arc import SSHClient
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from .local_connection import LocalConnection
     from .openssh.prompts import Prompt, PromptKind
     from .transfer.options import TransferResult
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Cluster",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Literal, Self, TypedDict
 
-from . import settings
+from . import settings, site_policy
 from .commands import limits
 from .errors import ConfigurationError, ConnectError
 from .host import Host, Liveness
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from .openssh.prompts import Prompt
+    from .site_policy import SitePolicy
     from .transport.base import Transport
     from .transport.forwards import Forward
 
@@ -103,11 +104,13 @@ class Connection(Host):
             connect_timeout=connect_timeout,
             responder=responder,
             dials_per_hour=settings.dials_per_hour(host),
+            max_age=settings.max_age(host),
         )
         sessions = _sessions(self._master, exec_backend, forward_agent, max_sessions)
         super().__init__(
             sessions, login_shell=login_shell, prologue=prologue, start_timeout=start_timeout
         )
+        self.internal.tighten(site_policy.local())
 
     @property
     def name(self) -> str:
@@ -121,6 +124,11 @@ class Connection(Host):
     def logins(self) -> int:
         """Count of logins that this object made."""
         return self._master.logins
+
+    def _tighten(self, policy: SitePolicy) -> None:
+        super()._tighten(policy)
+        if policy.max_age is not None:
+            self._master.limit_age(policy.max_age)
 
     # ------------------------------------------------------------------ the link
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .commands.host_tools import Features
     from .commands.options import Command, RunOptions, StartOptions
     from .commands.remote_process import RemoteProcess
+    from .site_policy import SitePolicy
     from .transfer.options import TransferOptions, TransferResult
     from .transfer.transfer import Transfer
     from .transport.sessions import Sessions
@@ -88,6 +89,10 @@ class Internal:
         commands = self._host._commands
         plan = commands.plan(script, login_shell=login_shell, by_stdin=True)
         return commands.run_bytes(plan, timeout=timeout).decoded()
+
+    def tighten(self, policy: SitePolicy) -> None:
+        """Keep to a site's limits from now on."""
+        self._host._tighten(policy)
 
     def scope(self) -> Scope:
         """A new scope: commands of several threads that are ended together."""
@@ -179,6 +184,12 @@ class Host(RemoteFiles, ABC):
     def features(self) -> Features:
         """The host's home directory, stat, tar and rsync; queried once, then cached."""
         return self._files.features
+
+    def _tighten(self, policy: SitePolicy) -> None:
+        if policy.sessions is not None:
+            self._sessions.limit(policy.sessions)
+        if policy.streams is not None:
+            self._commands.streams = min(self._commands.streams, policy.streams)
 
     def _after_fork(self) -> None:
         self._commands.reset()

@@ -6,6 +6,7 @@ import io
 import os
 from typing import TYPE_CHECKING, NoReturn, Unpack
 
+from . import site_policy
 from .commands import limits
 from .errors import TransferError
 from .host import Host, Liveness
@@ -46,6 +47,7 @@ class LocalConnection(Host):
             start_timeout=start_timeout,
             directory=os.getcwd,
         )
+        self.internal.tighten(site_policy.local())
         # Scripts that end process groups run in a new session: its wait() reaps ended shells.
         self._commands.groups.aside = None
 

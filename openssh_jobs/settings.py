@@ -81,6 +81,11 @@ def start_timeout(host: str) -> float | None:
     return _seconds(host, "start_timeout")
 
 
+def max_age(host: str) -> float | None:
+    """Seconds after which a master takes no new sessions (``max_age``), or ``None``."""
+    return _seconds(host, "max_age")
+
+
 def max_array(host: str) -> int | None:
     """The maximum number of elements of one array (``max_array``), or ``None``."""
     value = servers().get(host, {}).get("max_array")

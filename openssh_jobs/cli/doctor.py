@@ -312,6 +312,7 @@ def _on_the_host(connection: Connection, link: Link) -> Iterator[Finding]:
     yield from _guarded("shell", lambda: _shell(link))
     yield from _guarded("files", lambda: _files(connection, link))
     yield from _guarded("scheduler", lambda: _schedulers(connection))
+    yield from _guarded("site", lambda: _site(connection))
     yield from _guarded("clock", lambda: _clock(connection))
 
 
@@ -434,6 +435,31 @@ def _accounting(connection: Connection, name: str, text: str) -> Iterator[Findin
         yield ok("scheduler", f"{text} without accounting (jobs write their own exit records)")
     else:
         yield ok("scheduler", f"{text} with accounting")
+
+
+def _site(connection: Connection) -> Iterator[Finding]:
+    """The policy of the site, if it has one."""
+    from .. import site_policy
+
+    policy = site_policy.local()
+    words = ("head", "-c", str(site_policy.MOST_BYTES + 1), "--", site_policy.HOST_FILE)
+    done = connection.run(words, text=False, timeout=30)
+    if done.returncode == 0:
+        where = f"{site_policy.HOST_FILE} on {connection.host}"
+        policy = policy.tightened(site_policy.parse(done.stdout, where))
+    for problem in policy.problems:
+        yield warn("site", problem, "Tell the people who run the cluster.")
+    limits = policy.as_dict()
+    message = limits.pop("message", "")
+    if limits or message:
+        shown = ", ".join(f"{name} {_toml(value)}" for name, value in limits.items())
+        yield ok("site", "; ".join(filter(None, (f"the site sets {shown}" * bool(shown), message))))
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _clock(connection: Connection) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -9,17 +10,21 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .. import site_policy
 from ..commands.quoting import join
 from ..commands.scripts import Shell
 from ..commands.scripts import script as shell_script
-from ..errors import SchedulerError
+from ..errors import ConfigurationError, SchedulerError
 from ..openssh import at_fork
 from ..openssh.locks import CallLock
 from ..schedulers import available, detection_script, get, parse_detection
 from ..schedulers.answer import Answer
 from ..schedulers.base import Scheduler
+from ..site_policy import SitePolicy
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..commands.result import CommandResult
     from ..host import Host
     from .journal import Journal
@@ -28,6 +33,9 @@ log = logging.getLogger("openssh_jobs.cluster")
 
 QUERY_TIMEOUT = 180.0
 """Seconds for one answer of a scheduler; Slurm's own clients give up after 60 to 100."""
+_POLICY = "site policy"
+_POLICY_AGE = 24 * 3600.0
+"""Seconds after which the site's policy is read again."""
 
 
 class SchedulerClient:
@@ -53,6 +61,7 @@ class SchedulerClient:
         self._login_shell = login_shell
         self._prologue = prologue.encode("utf-8", "surrogateescape")
         self._skew: float | None = None
+        self._policy: SitePolicy | None = None
         self._after_fork()
         at_fork.renew(self)
 
@@ -75,7 +84,15 @@ class SchedulerClient:
     def run_sh(self, script: bytes, timeout: float, *, once: bool = False) -> CommandResult[str]:
         """Run a POSIX script as ``run`` does, and note the time by the host's clock."""
         mark = f"OJT+{os.urandom(8).hex()}"
-        text = shell_script("cluster/scheduler_client", mark=mark, script=Shell(script))
+        self.policy  # noqa: B018 - looks in the journal
+        wanted = self._policy is None
+        text = shell_script(
+            "cluster/scheduler_client",
+            mark=mark,
+            script=Shell(script),
+            policy=site_policy.HOST_FILE if wanted else "",
+            most=str(site_policy.MOST_BYTES + 1),
+        )
         began = time.time()
         done = self.run(b"exec " + join(("/bin/sh", "-c", text)), timeout, once=once)
         said = re.search(rf"^{re.escape(mark)} (\d*)\n", done.stdout, re.MULTILINE)
@@ -86,7 +103,47 @@ class SchedulerClient:
             skew = int(said[1]) - (began + ended) / 2
             # Within the round trip, and the fraction of a second, the clocks may be equal.
             self._skew = skew if abs(skew) > (ended - began) / 2 + 1 else 0.0
-        return replace(done, stdout=done.stdout[: said.start()] + done.stdout[said.end() :])
+        end = said.end()
+        policy = re.compile(rf"{re.escape(mark)}((?: [0-3][0-7][0-7])*)\n").match(done.stdout, end)
+        if wanted and policy is not None:
+            end = policy.end()
+            self._take_new_policy(policy[1])
+        return replace(done, stdout=done.stdout[: said.start()] + done.stdout[end:])
+
+    # ------------------------------------------------------------------ the site's policy
+
+    @property
+    def policy(self) -> SitePolicy:
+        """The policy of the host's site as far as known, together with that of this machine."""
+        found = site_policy.local() if self._policy is None else self._policy
+        if self._policy is None:
+            with self._journal_may_fail():
+                text = self.journal.fact(self.host, _POLICY, max_age=_POLICY_AGE)
+                if text is not None:
+                    found = self._take_policy(text.encode())
+        return found
+
+    def _take_policy(self, data: bytes) -> SitePolicy:
+        hosts = site_policy.parse(data, f"{site_policy.HOST_FILE} on {self.host}")
+        self.connection.internal.tighten(hosts)
+        self._policy = site_policy.local().tightened(hosts)
+        return self._policy
+
+    def _take_new_policy(self, octal: str) -> None:
+        data = bytes(int(byte, 8) for byte in octal.split())
+        for problem in self._take_policy(data).problems:
+            log.warning("%s: %s", self.host, problem)
+        with self._journal_may_fail():
+            self.journal.remember_fact(self.host, _POLICY, data.decode("utf-8", "replace"))
+
+    @contextlib.contextmanager
+    def _journal_may_fail(self) -> Iterator[None]:
+        import sqlite3
+
+        try:
+            yield
+        except (sqlite3.Error, ConfigurationError) as error:
+            log.info("%s: the site's policy is not in the journal: %s", self.host, error)
 
     def host_time(self) -> float:
         """Now, in seconds since 1970: by the host's clock once it was seen, else by ours."""

@@ -22,6 +22,7 @@ import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..errors import InvalidAnswer
+from ..version import __version__
 from . import limits
 from .quoting import MAX_COMMAND_BYTES, OWN_PATH, envelope, quote, quote_path
 
@@ -48,6 +49,8 @@ _STDERR: dict[Errors, bytes] = {
 # redirection of the program names them.
 _STREAMS = b">&4 2>&3 3>&3 4>&-"
 
+NAME = b"openssh-jobs/" + __version__.encode()
+"""In the arguments of each shell on a host, so that its site can see whose it is."""
 SHELL, BEGIN, START, STATUS = b"shell", b"begin", b"start", b"status"
 CWD_FAILED = b"cwd"
 CUT_SHORT = b"short"
@@ -272,12 +275,12 @@ def _around(
     # The outer shell survives signals to the group, to report how the command ended.  The trap has
     # an action because the subshell resets such traps, but inherits ignored signals.
     start = b"exec 3>&2 4>&1 >/dev/null 2>&1; trap : HUP INT TERM USR1 USR2; "
-    line = start + before + _tell(nonce, word, b"sh") + command + tail
+    line = b": " + NAME + b"; " + start + before + _tell(nonce, word, b"sh") + command + tail
     # yash in the C locale rejects lines with non-ASCII characters.
     if family == "sh" and line.isascii():
         return line
     line = start + FAMILY_TEST + before + _tell(nonce, word, b"$f") + command + tail
-    return envelope(line) + b" sh " + FAMILY_WORDS
+    return envelope(line) + b" " + NAME + b" " + FAMILY_WORDS
 
 
 def control_shell(nonce: bytes) -> bytes:
@@ -292,7 +295,7 @@ def control_shell(nonce: bytes) -> bytes:
         b"LC_ALL=C; export LC_ALL; unset CDPATH ENV BASH_ENV; "
         + OWN_PATH
         + mark(nonce, START, b"$$", b"$f").replace(b"'", b'"') + b" >&2 && "
-        + mark(nonce).replace(b"'", b'"') + b" && exec /bin/sh +vx -s"
+        + mark(nonce).replace(b"'", b'"') + b" && exec /bin/sh +vx -s " + NAME
     )  # fmt: skip
     return b"exec /bin/sh -c '" + script + b"' sh " + FAMILY_WORDS
 

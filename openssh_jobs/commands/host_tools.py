@@ -42,6 +42,12 @@ class Features:
     tar: str
     rsync: str
     sha256: str
+    nice: bool = False
+
+    @property
+    def gently(self) -> bytes:
+        """Shell text before a program that works long: ``nice``, where the host has it."""
+        return b"nice " if self.nice else b""
 
     @property
     def gnu_tar(self) -> bool:
@@ -72,4 +78,5 @@ def parse(output: bytes) -> Features:
         tar=(found.get("tar") or "tar") if has_tar else "",
         rsync=found.get("rsync", ""),
         sha256=found.get("sha256", ""),
+        nice="nice" in found,
     )

@@ -16,6 +16,7 @@ printf 'rsync %s\0' "$(rsync --version 2>/dev/null | head -n 1)"
 for c in sha256sum shasum sha256; do
 if command -v $c >/dev/null; then printf 'sha256 %s\0' $c; break; fi
 done
+if command -v nice >/dev/null; then printf 'nice yes\0'; fi
 printf 'system %s\0' "$(uname -s)"
 printf 'node %s\0' "$(uname -n)"
 printf 'user %s\0' "$(id -un)"

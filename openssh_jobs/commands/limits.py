@@ -27,6 +27,11 @@ LINE = 16 << 20
 SAID = 400
 """Characters of a host's output that an error message quotes."""
 
+# --------------------------------------------------------------------------- streams
+
+STREAMS = 4
+"""Streams for one large file at a time."""
+
 # --------------------------------------------------------------------------- seconds
 
 START = 30.0

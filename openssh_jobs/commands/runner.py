@@ -95,6 +95,8 @@ class Commands:
         self.login_shell = command_line.LoginShell(start_timeout)
         self.groups = ProcessGroups(sessions, self.login_shell)
         self.count = 0
+        self.streams = limits.STREAMS
+        """The most streams for one file."""
         self._at_work: weakref.WeakSet[Running] = weakref.WeakSet()
         self._holders: weakref.WeakSet[ProcessHolder] = weakref.WeakSet()
 

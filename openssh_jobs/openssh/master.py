@@ -47,6 +47,7 @@ class Master:
         connect_timeout: float = 30,
         responder: Responder | None = None,
         dials_per_hour: int | None = None,
+        max_age: float | None = None,
     ) -> None:
         if policy not in ("own", "existing", "user"):
             raise ConfigurationError(f"master={policy!r} must be own, existing or user")
@@ -60,9 +61,13 @@ class Master:
         self.connect_timeout = connect_timeout
         self.responder = responder
         self.dials_per_hour = dials_per_hour
+        self.max_age = max_age
+        """Seconds after which a master takes no new sessions, ``None`` for no limit."""
         self.logins = 0
         self._resolved: ssh_config.Resolved | None = None
         self._name: str | None = None
+        self._aged: Link | None = None
+        self._opened = 0.0
 
     # ------------------------------------------------------------------ where
 
@@ -133,7 +138,7 @@ class Master:
             if self.policy != "own":
                 raise
             link = None
-        if link is not None:
+        if link is not None and not self.is_over_age(link):
             return link
         if self.policy != "own":
             raise self._required()
@@ -141,6 +146,39 @@ class Master:
         path = os.path.join(directory, self.name)
         with self._locked(path, needs=self.login_time):
             return self._open_locked(path, override=override)
+
+    def limit_age(self, seconds: float) -> None:
+        """Lower ``max_age``."""
+        self.max_age = seconds if self.max_age is None else min(self.max_age, seconds)
+
+    def is_over_age(self, link: Link) -> bool:
+        """Whether a master of ours is older than ``max_age``.  Sends nothing."""
+        if self.max_age is None or not link.ours:
+            return False
+        if link != self._aged:
+            from . import masters
+
+            opened = masters.read(link.path).get("opened")
+            if not isinstance(opened, int | float):
+                return False  # just opened by another process, which has yet to write it down
+            self._aged, self._opened = link, float(opened)
+        return time.time() - self._opened > self.max_age
+
+    def _retire(self, link: Link) -> None:
+        """Under the lock: no new sessions for a master; it ends after those that it has."""
+        log.info("%s: master %d is older than %g s", self.destination.host, link.pid, self.max_age)
+        try:
+            mux_protocol.stop(link.path, timeout=ALIVE_TIMEOUT)
+        except mux_protocol.NoMaster:
+            return
+        except mux_protocol.MuxError as error:
+            raise ConnectError(
+                f"the master behind {link.path} is too old and does not stop: {error}",
+                host=self.destination.host,
+                advice=f"Type `openssh-jobs logout {self.destination.host}`.",
+            ) from error
+        # Processes with an idle session close it when another one needs a session.
+        runtime_directory.wish(link.path)
 
     def login_request(self) -> LoginRequest:
         """What a login of this route needs."""
@@ -151,9 +189,15 @@ class Master:
             resolved=self.resolved,
             responder=self.responder,
             connect_timeout=self.connect_timeout,
-            persist=self.persist,
+            persist=self._persist_within_age(),
             logins_per_hour=self.dials_per_hour,
         )
+
+    def _persist_within_age(self) -> int | None:
+        if self.max_age is None:
+            return self.persist
+        most = max(1, int(self.max_age))
+        return most if self.persist is None else min(self.persist, most)
 
     @property
     def login_time(self) -> float:
@@ -188,7 +232,9 @@ class Master:
         except ConnectError:
             link, silent = None, True
         if link is not None:
-            return link
+            if not self.is_over_age(link):
+                return link
+            self._retire(link)
         free = [
             place
             for place in runtime_directory.places(path)

@@ -53,9 +53,10 @@ def local(path: bytes, size: int | None = None) -> str:
 
 def remote(lanes: Lanes, path: bytes, size: int | None = None) -> str:
     """The sha256 of a file on the host, or of its first ``size`` bytes, in hex."""
-    script = join(_tool(lanes)) + b" < " + quote_path(path)
+    tool = lanes.files.features.gently + join(_tool(lanes))
+    script = tool + b" < " + quote_path(path)
     if size is not None:
-        script = b"head -c %d < %b | %b" % (size, quote_path(path), join(_tool(lanes)))
+        script = b"head -c %d < %b | %b" % (size, quote_path(path), tool)
     plan = lanes.commands.plan(script, prologue="")
     done = lanes.commands.run_bytes(plan, again=True, timeout=limits.READING, most=limits.WORDS)
     if done.returncode != 0:

@@ -178,18 +178,20 @@ def parse_find(output: bytes, host: str = "") -> list[Member]:
     return members
 
 
-def list_script(*, find_printf: bool, follow_symlinks: bool = False) -> bytes:
+def list_script(*, find_printf: bool, gently: bytes = b"", follow_symlinks: bool = False) -> bytes:
     """Shell text that lists the current directory for ``parse_find``."""
     follow = "-L" if follow_symlinks else ""
     if find_printf:
-        return rb"find %b . -printf '%%y %%s %%b %%p\0'" % follow.encode()
+        return rb"%bfind %b . -printf '%%y %%s %%b %%p\0'" % (gently, follow.encode())
     return scripts.call(SCRIPTS, "oj_list", follow)
 
 
 def list_remote(lanes: Lanes, source: bytes, follow_symlinks: bool) -> list[Member]:
     """List all members of a tree on the host, in one round trip."""
     script = b"cd -- %b || exit\n" % quote_path(source) + list_script(
-        find_printf=lanes.files.features.find_printf, follow_symlinks=follow_symlinks
+        find_printf=lanes.files.features.find_printf,
+        gently=lanes.files.features.gently,
+        follow_symlinks=follow_symlinks,
     )
     answer = lanes.shell.call(script, again=True, timeout=LIST_TIMEOUT, most=limits.LISTING)
     if answer.status != 0:

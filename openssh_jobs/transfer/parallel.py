@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ..commands.child import Running
     from ..commands.runner import Commands
 
-RANGES = 4
 SMALLEST = 8 << 20
 """Minimum size in bytes for which several ranges are worth their sessions."""
 LONG = 0.015
@@ -42,7 +41,7 @@ class Range(NamedTuple):
     size: int
 
 
-def split(size: int, ranges: int = RANGES, begin: int = 0) -> list[Range]:
+def split(size: int, ranges: int = limits.STREAMS, begin: int = 0) -> list[Range]:
     """Split a file of ``size`` bytes into at most ``ranges`` ranges.
 
     ``begin``: the first block; those before it are left out.
@@ -155,7 +154,7 @@ def send(
     host: str,
     tick: Callable[[int], object],
     *,
-    ranges: int = RANGES,
+    ranges: int | None = None,
     begin: int = 0,
 ) -> None:
     """Send a local file of ``size`` bytes to ``part`` on the host, from block ``begin`` on."""
@@ -187,7 +186,8 @@ def send(
         finally:
             close_fd(write_end)
 
-    threads.run(work, split(size, ranges, begin), lambda: tick(begin * BLOCK + threads.done))
+    pieces = split(size, ranges or commands.streams, begin)
+    threads.run(work, pieces, lambda: tick(begin * BLOCK + threads.done))
 
 
 def _pump(source: int, piece: Range, to: int, threads: RangeThreads) -> None:
@@ -219,7 +219,7 @@ def receive(
     host: str,
     tick: Callable[[int], object],
     *,
-    ranges: int = RANGES,
+    ranges: int | None = None,
     begin: int = 0,
 ) -> None:
     """Receive a file of ``size`` bytes into the local file ``part``, which exists."""
@@ -251,7 +251,8 @@ def receive(
         finally:
             close_fd(read_end)
 
-    threads.run(work, split(size, ranges, begin), lambda: tick(begin * BLOCK + threads.done))
+    pieces = split(size, ranges or commands.streams, begin)
+    threads.run(work, pieces, lambda: tick(begin * BLOCK + threads.done))
 
 
 def _store(source: int, piece: Range, to: int, threads: RangeThreads) -> None:

@@ -58,7 +58,8 @@ def send_tree(
     tar = tar_flavours.required()
     receiver = tar_flavours.kind(lanes.files.features.tar)
     argv, names = _create_here(tar, receiver, source, members, options, whole=whole)
-    script = _extract_script(receiver, source, stage, options)
+    extract = lanes.files.features.gently + b"tar"
+    script = _extract_script(extract, receiver, source, stage, options)
     plan = lanes.commands.plan(script, prologue="", inert=True)
     ordered = tar.kind == "gnu"
     import tempfile
@@ -121,10 +122,10 @@ def _create_here(
 
 
 def _extract_script(
-    receiver: tar_flavours.Kind, source: bytes, stage: bytes, options: Options
+    tar: bytes, receiver: tar_flavours.Kind, source: bytes, stage: bytes, options: Options
 ) -> bytes:
     """The shell text that extracts an archive from stdin into ``stage`` on the host."""
-    extract = b"tar " + " ".join([*_EXTRACT, *_times(options)]).encode()
+    extract = tar + b" " + " ".join([*_EXTRACT, *_times(options)]).encode()
     if receiver != "other":
         return b"cd -- %b && exec %b" % (quote_path(stage), extract)
     # BusyBox does not give the directory itself its mode.
@@ -284,8 +285,9 @@ def _create_script(
             advice='Use method="sftp".',
         )
     # Else tar on macOS sends ._ files.
-    script = b"COPYFILE_DISABLE=1; export COPYFILE_DISABLE; cd -- %b && exec tar %b"
-    return script % (quote_path(source), " ".join(words).encode()), names
+    script = b"COPYFILE_DISABLE=1; export COPYFILE_DISABLE; cd -- %b && exec %btar %b"
+    gently = lanes.files.features.gently
+    return script % (quote_path(source), gently, " ".join(words).encode()), names
 
 
 def _extract_here(

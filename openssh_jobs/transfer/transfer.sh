@@ -131,10 +131,13 @@ oj_read_links() { for p; do t=$(readlink -- "$p"; echo x); printf '%s\0' "${t%?x
 
 # -- listings -----------------------------------------------------------------------------------
 
+# Runs a program that works long, after all others where the host has nice(1).
+oj_gently() { if command -v nice >/dev/null; then nice "$@"; else "$@"; fi; }
+
 # Prints KIND SIZE -1 NAME, ended by NUL, for all of the current directory, where find(1) has no
 # -printf.  $1: -L to follow links, or empty.
 oj_list() {
-  find $1 . -exec /bin/sh -c 'l=$1; shift; for p; do s=0
+  oj_gently find $1 . -exec /bin/sh -c 'l=$1; shift; for p; do s=0
 if [ -z "$l" ] && [ -L "$p" ]; then k=l; elif [ -d "$p" ]; then k=d
 elif [ -f "$p" ]; then k=f; s=$(wc -c <"$p"); else k=o; fi
 printf "%s %d -1 %s\0" $k $s "$p"
@@ -143,7 +146,7 @@ done' sh "$1" {} +
 
 # The same with the time, and where a link points to.  $2 $3: option and format of stat(1).
 oj_list_times() {
-  find $1 . -exec /bin/sh -c 'f=$1 o=$2 m=$3; shift 3; for p; do s=0 l=
+  oj_gently find $1 . -exec /bin/sh -c 'f=$1 o=$2 m=$3; shift 3; for p; do s=0 l=
 if [ -z "$f" ] && [ -L "$p" ]; then k=l; l=$(readlink "$p"; echo x); l=${l%?x}
 elif [ -d "$p" ]; then k=d; elif [ -f "$p" ]; then k=f; s=$(wc -c <"$p"); else k=o; fi
 t=$(stat $f "$o" "$m" "$p") || exit 1
@@ -157,8 +160,8 @@ done' sh "$1" "$2" "$3" {} +
 oj_checksums() {
   cd -- "$1" || exit 1
   shift
-  if sha256sum -z </dev/null >/dev/null 2>&1; then exec xargs -0 sha256sum -z; fi
-  exec xargs -0 /bin/sh -c 'c=$1; shift; for f; do h=$($c <"$f") || exit 1
+  if sha256sum -z </dev/null >/dev/null 2>&1; then oj_gently xargs -0 sha256sum -z; exit; fi
+  oj_gently xargs -0 /bin/sh -c 'c=$1; shift; for f; do h=$($c <"$f") || exit 1
 printf "%s  %s\0" "${h%%[!0-9a-f]*}" "$f"
 done' sh "$*"
 }

@@ -42,7 +42,8 @@ def list_remote(
     features = lanes.files.features
     follow = "-L" if follow_symlinks else ""
     if features.find_printf:
-        script = rb"find %b . -printf '%%y %%s %%b %%T@ %%p\0%%l\0'" % follow.encode()
+        form = rb"%bfind %b . -printf '%%y %%s %%b %%T@ %%p\0%%l\0'"
+        script = form % (features.gently, follow.encode())
     else:
         seconds = ("-f", "%m") if features.stat == "bsd" else ("-c", "%Y")
         script = scripts.call(SCRIPTS, "oj_list_times", follow, seconds)

@@ -88,6 +88,9 @@ class Transport(Protocol):
     def link(self) -> Link:
         """The existing link, or a new one.  Raises ``ConnectError`` and its subclasses."""
 
+    def is_over_age(self, link: Link) -> bool:
+        """Whether the link is too old, and ``link()`` gives another one.  Sends nothing."""
+
     def discard(self, link: Link) -> None:
         """Discard a link that was found not to work."""
 

@@ -90,6 +90,10 @@ class LocalTransport:
         """This process, which always exists."""
         return Link(path="", pid=os.getpid(), ours=False)
 
+    def is_over_age(self, link: Link) -> bool:
+        """Never: there is no master."""
+        return False
+
     def discard(self, link: Link) -> None:
         """Do nothing: there is no link to discard."""
 

@@ -74,6 +74,10 @@ class MuxTransport:
         """The live master of the route, or a new one (at most one login)."""
         return self.master.ensure()
 
+    def is_over_age(self, link: Link) -> bool:
+        """Whether the master is older than its ``max_age``."""
+        return self.master.is_over_age(link)
+
     def discard(self, link: Link) -> None:
         """End our master; one that the user opened is left alone."""
         self.master.discard(link)

@@ -113,6 +113,12 @@ class Slots:
             self._used += 1
         return Slot(self)
 
+    def limit(self, most: int) -> None:
+        """Lower the limit for good; sessions that are open stay open."""
+        with self._changed:
+            self._most = min(self._most, most)
+            self._limit = min(self._limit, most)
+
     def opened(self) -> None:
         """Count a session that was opened in one of the slots."""
         with self._changed:

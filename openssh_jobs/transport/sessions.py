@@ -81,12 +81,17 @@ class Sessions:
         """Register a lane that can release an idle held session at once."""
         self._reclaimers.append(reclaim)
 
+    def limit(self, most: int) -> None:
+        """Open no more than ``most`` sessions at a time from now on; never more than before."""
+        self._limit = min(self._limit, most)
+        self.slots.limit(self._limit)
+
     # ------------------------------------------------------------------ the link
 
     def link(self) -> Link:
         """A link that answered recently; opened or replaced if necessary."""
         with self._lock:
-            if self._link is None:
+            if self._link is None or self.transport.is_over_age(self._link):
                 self._link = self.transport.link()
                 self.confirmed()
             elif self._stale():

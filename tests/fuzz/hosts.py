@@ -168,6 +168,9 @@ class _LyingTransport:
     def link(self) -> Link:
         return Link("/nonexistent/socket", os.getpid(), False)
 
+    def is_over_age(self, link: Link) -> bool:
+        return False
+
     def discard(self, link: Link) -> None:
         pass
 

@@ -171,6 +171,7 @@ class LocalHost:
             absolute=self._absolute,
             call=self._call,
             run_once=self._run_once,
+            tighten=lambda _: None,
         )
 
     def program(self, name: str, text: str) -> None:

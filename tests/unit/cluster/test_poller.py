@@ -11,6 +11,7 @@ import pytest
 
 from openssh_jobs.cluster import poller as poller_module
 from openssh_jobs.cluster import tracker
+from openssh_jobs.cluster.journal import Journal
 from openssh_jobs.cluster.poller import Poller
 from openssh_jobs.cluster.scheduler_client import SchedulerClient
 from openssh_jobs.commands.result import CommandResult
@@ -333,9 +334,11 @@ class _Clock:
 
 
 @pytest.mark.parametrize(("ahead", "skew"), [(5400, 5400), (-5400, -5400), (0.4, 0), (None, 0)])
-def test_times_are_by_the_clock_of_the_host(ahead: float | None, skew: float) -> None:
+def test_times_are_by_the_clock_of_the_host(
+    journal: Journal, ahead: float | None, skew: float
+) -> None:
     connection: Any = _Clock(ahead)
-    client = SchedulerClient(connection, None, "hpc", "slurm", login_shell=True, prologue="")  # type: ignore[arg-type]
+    client = SchedulerClient(connection, journal, "hpc", "slurm", login_shell=True, prologue="")
     assert abs(client.host_time() - time.time()) < 1, "not known yet"
     assert client.ask("squeue").stdout == "rc noise\n1 2\n", "nobody else gets to see it"
     assert client.host_time() - time.time() == pytest.approx(skew, abs=1.5)

@@ -96,6 +96,9 @@ class FakeTransport:
         self.links.append(link)
         return link
 
+    def is_over_age(self, link: Link) -> bool:
+        return False
+
     def discard(self, link: Link) -> None:
         self.discarded.append(link)
 
