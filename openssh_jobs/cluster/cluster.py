@@ -17,7 +17,7 @@ from .host_jobs import HostJobs
 from .job import Job
 from .journal import Journal
 from .scheduler_client import SchedulerClient
-from .specification import Specification, job_ids
+from .specification import Specification, check_same_host, job_ids
 from .submission import Submission, open_submission
 
 if TYPE_CHECKING:
@@ -111,6 +111,18 @@ class Cluster:
         return None if known is None else known.name
 
     @property
+    def capabilities(self) -> frozenset[str]:
+        """The parameters of ``submit`` that this host's scheduler honours; others are refused.
+
+        Detects the scheduler if it is not known yet.
+        """
+        scheduler = self.internal.client.scheduler()
+        own = {"script", "script_file", "script_text", "directory", "upload", "env", "token"}
+        if scheduler.convention is not None:
+            own.add("record_exit")
+        return scheduler.capabilities | own
+
+    @property
     def queries(self) -> int:
         """How many queries of the queue this object has made."""
         return self.internal.poller.queries
@@ -143,6 +155,12 @@ class Cluster:
         cpus: int | None = None,
         memory: int | str | None = None,
         gpus: int | str | None = None,
+        qos: str | None = None,
+        reservation: str | None = None,
+        constraint: str | None = None,
+        stdout_path: str | None = None,
+        stderr_path: str | None = None,
+        mail: str | None = None,
         options: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         record_exit: bool | str | None = None,
@@ -152,9 +170,14 @@ class Cluster:
 
         Exactly one of ``script`` (a path on the host, relative to ``directory``), ``script_file``
         (local) and ``script_text``.  ``upload``: a local directory that becomes ``directory``
-        (which must not exist yet); ``directory`` is made if missing.  ``options`` come last and
-        win.  ``env`` travels in a private file and is set around the submit command; the job gets
-        it where the scheduler passes that environment on (sbatch does, without ``--export=NONE``).
+        (which must not exist yet); ``directory`` is made if missing.  ``time_limit``: a
+        ``timedelta``, ``HH:MM:SS`` or ``D-HH:MM:SS``.  ``memory``: bytes, or text with a unit,
+        which is a power of 1024 (``8G``, ``8GB`` and ``8GiB`` are the same).  ``mail``: an address
+        for a message when the job ends or fails.  ``options`` come last and win.  What the
+        scheduler does not have (``capabilities``) is refused.
+
+        ``env`` travels in a private file and is set around the submit command; the job gets it
+        where the scheduler passes that environment on (sbatch does, without ``--export=NONE``).
         ``record_exit`` overrides that of the cluster.  The same ``token`` with the same
         specification is the same job.  Where there is no job in the end, what was put on the host
         is removed again.
@@ -170,6 +193,8 @@ class Cluster:
     def _submit(self, given: dict[str, Any], token: str | None, record_exit: bool | str) -> Job:
         """Submit what the parameters of ``submit`` describe."""
         check_choice(record_exit, self.host)
+        for name in ("after_ok", "after_any", "after_failed"):
+            check_same_host(name, given[name], self.host)
         most = settings.max_array(self.connection.host)
         specification = Specification.of(max_array=most, **given)
         jobs = self.internal

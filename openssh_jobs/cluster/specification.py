@@ -32,6 +32,8 @@ AnyJob = str | int | JobId | HasId
 AnyJobs = AnyJob | Iterable[AnyJob]
 """A job, its id, or a collection of either."""
 
+# Options that came later: where they are not used, the digest is that of an older version.
+_LATER = ("qos", "reservation", "constraint", "stdout_path", "stderr_path", "mail")
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
@@ -56,6 +58,18 @@ def job_ids(jobs: AnyJobs | None) -> tuple[str, ...]:
     else:
         raise InputError(f"not a job and not an id: {jobs!r}")
     return tuple(str(JobId.parse(getattr(job, "id", job))) for job in members)
+
+
+def check_same_host(name: str, jobs: AnyJobs | None, host: str) -> None:
+    """Raise ``InputError`` for the job of another host: its id means another job on this one."""
+    members = (jobs,) if not isinstance(jobs, Iterable) or isinstance(jobs, str) else jobs
+    for job in members:
+        other = getattr(job, "host", host)
+        if other != host:
+            raise InputError(
+                f"{name} names the job {getattr(job, 'id', job)} of {other}", host=host,
+                advice="A job can wait for jobs of its own host only.",
+            )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +142,9 @@ class Specification(JobOptions):
     def digest(self, scheduler: str) -> str:
         """A hash of all parameters; values of ``env`` go in only as a hash."""
         facts = asdict(self)
+        for name in _LATER:
+            if facts[name] is None:
+                del facts[name]
         facts["content"] = hashlib.sha256(self.content or b"").hexdigest()
         facts["env"] = hashlib.sha256(exports(dict(sorted(self.env.items())))).hexdigest()
         facts["scheduler"] = scheduler

@@ -149,7 +149,9 @@ class Submission:
 
     def _text(self) -> str:
         """The submit command, with the script where it lies."""
-        return self._scheduler.submit_script(self._request())
+        request = self._request()
+        self._scheduler.check_options(request)
+        return self._scheduler.submit_script(request)
 
     def _request(self) -> SubmitRequest:
         wanted = self._specification

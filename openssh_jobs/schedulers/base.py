@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import ClassVar, NoReturn
 
@@ -55,6 +55,10 @@ class Scheduler(ABC):
     directive: ClassVar[str | None] = None
     #: Least seconds between two queries of the queue.
     poll_floor: ClassVar[float] = 10.0
+    #: Options of ``submit`` that this scheduler does not have, and what there is instead.
+    lacks: ClassVar[Mapping[str, str]] = {}
+    #: Options of ``submit`` that ``submit_script`` passes on; what is not among them is refused.
+    capabilities: ClassVar[frozenset[str]] = frozenset()
     #: What the texts of this scheduler mean; the first rule that fits counts.
     rules: ClassVar[tuple[Rule, ...]] = ()
     #: Regular expressions (any case) for texts after which the job may exist although the submit
@@ -280,6 +284,13 @@ class Scheduler(ABC):
         return False
 
     # -- what the files share --------------------------------------------------
+
+    def check_options(self, request: SubmitRequest) -> None:
+        """Raise ``SchedulerError`` of kind ``unsupported`` for an option that would be lost."""
+        for name in request.given():
+            if name not in self.capabilities:
+                instead = self.lacks.get(name)
+                self.unsupported(f"{name} ({instead})" if instead else name)
 
     def unsupported(self, what: str) -> NoReturn:
         """Raise ``SchedulerError`` of kind ``unsupported``; nothing was sent."""

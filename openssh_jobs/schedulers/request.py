@@ -6,6 +6,7 @@ the table of the command line; a test compares the last two with ``JobOptions``.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -16,7 +17,7 @@ from ..errors import InputError
 from ..jobs import JobId
 from .fields import MOST_ELEMENTS, check_array
 
-__all__ = ["JobOptions", "SubmitRequest", "check_memory", "check_time_limit"]
+__all__ = ["ALL_OPTIONS", "JobOptions", "SubmitRequest", "memory_of", "time_limit_of"]
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -54,28 +55,41 @@ def _check_words(name: str, value: tuple[object, ...]) -> None:
 
 
 _BARE = re.compile(r"\s*[+-]?[0-9]+(?:\.[0-9]*)?\s*")
-# A number and a unit: K or kb or KiB, up to E; w is a word, in PBS.
-_MEMORY = re.compile(r" *([0-9]+(?:\.[0-9]+)?)(?:[kmgtpe]i?[bwn]?|[bwc])? *", re.IGNORECASE)
+_CLOCK = re.compile(r"(?:([0-9]{1,5})-)?([0-9]{1,6}):([0-5][0-9]):([0-5][0-9])", re.ASCII)
 _LONGEST = 400 * 365 * 86400
+# With a unit: 8G, 8GB and 8GiB are all 8 * 2**30 bytes.
+_MEMORY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([kmgtpe])(?:i?b)?", re.I | re.A)
+_POWERS = "kmgtpe"
+_LEAST_MEMORY = 2**20
+_MOST_MEMORY = 2**63 - 1
 
 
-def check_time_limit(name: str, value: object) -> None:
-    """Raise ``InputError`` for what is no time limit, and for a number without a unit.
+def time_limit_of(value: object, name: str = "time_limit") -> timedelta | None:
+    """A time limit as a ``timedelta`` of whole seconds; raises ``InputError``.
 
-    ``3600`` is an hour to Grid Engine and PBS, and two and a half days to Slurm and LSF.
+    ``value``: a ``timedelta``, or text of the form ``HH:MM:SS`` or ``D-HH:MM:SS``.  A bare number
+    is refused: ``3600`` is an hour to Grid Engine and PBS, and two and a half days to Slurm and
+    LSF.  So is ``2:30``, which is minutes and seconds to Slurm, and hours and minutes to LSF.
     """
     _check_word(name, value)
     if value is None:
-        return
+        return None
     if isinstance(value, timedelta):
-        if value <= timedelta(0):
-            raise InputError(f"{name} must be positive, not {value}")
-        return
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if is_number or (isinstance(value, str) and _BARE.fullmatch(value)):
-        _refuse_bare_number(name, value)
-    if not isinstance(value, str):
-        raise InputError(f"{name} must be a timedelta or a text such as '2:30:00', not {value!r}")
+        seconds = -(-value // timedelta(seconds=1))
+    elif isinstance(value, str) and (found := _CLOCK.fullmatch(value.strip())):
+        days, hours, minutes, rest = (int(part or 0) for part in found.groups())
+        seconds = ((days * 24 + hours) * 60 + minutes) * 60 + rest
+    else:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number or (isinstance(value, str) and _BARE.fullmatch(value)):
+            _refuse_bare_number(name, value)
+        raise InputError(
+            f"{name} must be a timedelta, HH:MM:SS or D-HH:MM:SS, not {value!r}",
+            advice="What only the scheduler understands goes into options.",
+        )
+    if not 0 < seconds < _LONGEST:
+        raise InputError(f"{name} must be positive and less than 400 years, not {value}")
+    return timedelta(seconds=seconds)
 
 
 def _refuse_bare_number(name: str, value: Any) -> NoReturn:
@@ -101,27 +115,34 @@ def _clock(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
-def check_memory(name: str, value: object) -> None:
-    """Raise ``InputError`` for what is no amount of memory, with what is allowed."""
+def memory_of(value: object, name: str = "memory") -> int | None:
+    """An amount of memory in bytes; raises ``InputError``.
+
+    ``value``: a number of bytes, or text with a unit (K, M, G, T, P or E), which is a power of
+    1024 also with ``B`` or ``iB`` behind it.
+    """
     _check_word(name, value)
     if value is None:
-        return
-    if isinstance(value, str):
-        found = _MEMORY.fullmatch(value)
-        is_right = found is not None and float(found[1]) > 0
-    else:
-        is_right = isinstance(value, int) and not isinstance(value, bool) and value > 0
-    if not is_right:
+        return None
+    size: float = 0
+    if isinstance(value, int) and not isinstance(value, bool):
+        size = value
+    elif isinstance(value, str) and (found := _MEMORY.fullmatch(value.strip())):
+        unit: int = 1024 ** (_POWERS.index(found[2].lower()) + 1)
+        size = int(found[1]) * unit if found[1].isdigit() else math.ceil(float(found[1]) * unit)
+    if not _LEAST_MEMORY <= size <= _MOST_MEMORY:
         raise InputError(
-            f"{name} must be a positive number of bytes or a text such as '8G', not {value!r}",
-            advice="A text is a number with a unit (K, M, G or T), as the scheduler writes it.",
+            f"{name} must be a number of bytes from {_LEAST_MEMORY} on, or a text with a unit such "
+            f"as '8G', not {value!r}",
+            advice="The units are K, M, G, T, P and E, with or without B or iB behind them.",
         )
+    return int(size)
 
 
 # --------------------------------------------------------------------------- the options
 
 
-Check = Callable[[str, Any], None]
+Check = Callable[[str, Any], object]
 
 
 def _checked(check: Check) -> dict[str, Check]:
@@ -130,7 +151,8 @@ def _checked(check: Check) -> dict[str, Check]:
 
 
 _TEXT, _WORD, _COUNT, _IDS = map(_checked, (_check_text, _check_word, _check_count, _check_ids))
-_TIME_LIMIT, _MEMORY_SIZE = map(_checked, (check_time_limit, check_memory))
+_TIME_LIMIT = _checked(lambda name, value: time_limit_of(value, name))
+_MEMORY_SIZE = _checked(lambda name, value: memory_of(value, name))
 _WORDS = _checked(_check_words)
 
 
@@ -138,10 +160,12 @@ _WORDS = _checked(_check_words)
 class JobOptions:
     """What a caller of ``submit`` may ask of the scheduler.
 
-    ``time_limit`` is a ``timedelta`` or a text with colons; a bare number is refused, for it is
-    minutes to some schedulers and seconds to others.  ``cpus`` are cores on each node for one task
-    (``options`` can say it otherwise), ``memory`` bytes or the scheduler's own text, on each node;
-    ``gpus`` on each node.  ``options`` are put last, after all others, and win.
+    ``time_limit``: a ``timedelta``, ``HH:MM:SS`` or ``D-HH:MM:SS``.  ``memory``: bytes, or text
+    with a unit (``8G``); on each node, as ``gpus`` and ``cpus`` (cores for one task).  ``qos``,
+    ``reservation`` and ``constraint``: names and expressions of the scheduler.  ``mail``: an
+    address for a message when the job ends or fails.  ``stdout_path`` and ``stderr_path``: as the
+    scheduler writes them (Slurm: ``%j`` for the id).  ``options`` are put last, after all others,
+    and win.
     """
 
     name: str | None = field(default=None, metadata=_TEXT)
@@ -157,6 +181,12 @@ class JobOptions:
     cpus: int | None = field(default=None, metadata=_COUNT)
     memory: int | str | None = field(default=None, metadata=_MEMORY_SIZE)
     gpus: int | str | None = field(default=None, metadata=_COUNT)
+    qos: str | None = field(default=None, metadata=_WORD)
+    reservation: str | None = field(default=None, metadata=_WORD)
+    constraint: str | None = field(default=None, metadata=_WORD)
+    stdout_path: str | None = field(default=None, metadata=_TEXT)
+    stderr_path: str | None = field(default=None, metadata=_TEXT)
+    mail: str | None = field(default=None, metadata=_WORD)
     options: tuple[str, ...] = field(default=(), metadata=_WORDS)
 
     def job_options(self) -> dict[str, Any]:
@@ -164,19 +194,23 @@ class JobOptions:
         return {option.name: getattr(self, option.name) for option in fields(JobOptions)}
 
 
+_ONE_NODE = {"nodes": (1, "1")}
+
+
+ALL_OPTIONS = frozenset(option.name for option in fields(JobOptions))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitRequest(JobOptions):
     """One submission, as a scheduler's ``submit_script`` gets it; checked when it is made.
 
     ``script`` is its path as seen on the host, absolute or relative to ``directory``; the submit
-    script is run in ``directory``.  ``max_array``: the most elements of an array.  Raises
-    ``InputError``.
+    script is run in ``directory``.  ``max_array``: the most elements of an array.  A
+    scheduler reads ``seconds`` and ``memory_in``, not the texts.  Raises ``InputError``.
     """
 
     script: str
     directory: str | None = None
-    stdout_path: str | None = None
-    stderr_path: str | None = None
     token: str | None = None
     #: The variables that are set around the submit command for the job; never their values.
     env_names: tuple[str, ...] = ()
@@ -185,10 +219,30 @@ class SubmitRequest(JobOptions):
     def __post_init__(self) -> None:
         if not self.script:
             raise InputError("the path of the script is empty")
-        for name in ("script", "directory", "stdout_path", "stderr_path", "token"):
+        for name in ("script", "directory", "token"):
             _check_text(name, getattr(self, name))
         for option in fields(JobOptions):
             if "check" in option.metadata:
                 option.metadata["check"](option.name, getattr(self, option.name))
         if self.array is not None:
             check_array(self.array, self.max_array)
+
+    def given(self) -> list[str]:
+        """The names of the options that ask for something."""
+        return [
+            option.name
+            for option in fields(JobOptions)
+            # Every job has a node.
+            if getattr(self, option.name) not in (option.default, *_ONE_NODE.get(option.name, ()))
+        ]
+
+    @property
+    def seconds(self) -> int | None:
+        """The time limit in seconds, rounded up."""
+        limit = time_limit_of(self.time_limit)
+        return None if limit is None else limit // timedelta(seconds=1)
+
+    def memory_in(self, unit: int) -> int | None:
+        """The memory in units of so many bytes, rounded up."""
+        size = memory_of(self.memory)
+        return None if size is None else -(-size // unit)

@@ -16,7 +16,7 @@ from .answer import Answer
 from .base import Scheduler
 from .fields import quote, shell_path
 from .framing import framed, read_frame, section
-from .request import SubmitRequest
+from .request import ALL_OPTIONS, SubmitRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +51,11 @@ class Custom(Scheduler):
         self.noise = base.noise  # type: ignore[misc]
         self.convention = base.convention  # type: ignore[misc]
         self.late_output = base.late_output  # type: ignore[misc]
+        self.lacks = base.lacks  # type: ignore[misc]
+        self.capabilities = base.capabilities  # type: ignore[misc]
+        if commands.submit is not None:
+            self.capabilities = frozenset(("options",))  # type: ignore[misc]
+            self.lacks = dict.fromkeys(ALL_OPTIONS, "put it into the script")  # type: ignore[misc]
 
     # -- submitting ----------------------------------------------------------
 
@@ -58,19 +63,6 @@ class Custom(Scheduler):
         """The site's command with the script behind it; options of the scheduler are refused."""
         if self._commands.submit is None:
             return self.base.submit_script(request)
-        plain = SubmitRequest(
-            script=request.script,
-            directory=request.directory,
-            token=request.token,
-            options=request.options,
-        )
-        if plain != request:
-            raise SchedulerError(
-                "resources cannot be asked for through a submit command of the settings",
-                kind="unsupported",
-                sent="no",
-                advice="Put them into the script.",
-            )
         words = "".join(f" {quote(word)}" for word in request.options)
         return f"{self._commands.submit}{words} {shell_path(request.script)} </dev/null\n"
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta, tzinfo
+from datetime import tzinfo
 from typing import Any, ClassVar
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -43,12 +43,11 @@ from ..fields import (
     quote,
     shell_path,
     spent,
-    text_seconds,
     whole_number,
 )
 from ..framing import Section, as_is, framed, read_frame, section, shell_text
 from ..outcomes import outcomes_for
-from ..request import SubmitRequest
+from ..request import ALL_OPTIONS, SubmitRequest
 from ..rules import rule
 
 _REASONS: Mapping[str, str] = {
@@ -65,6 +64,12 @@ class Direct(Scheduler):
     name: ClassVar[str] = "direct"
     aliases: ClassVar[tuple[str, ...]] = ("local",)
     probe: ClassVar[str] = 'printf "%s\\n" "$(uname -s -r)"'
+    # There is nobody to keep a job to its cores or memory, or to let it wait.
+    lacks: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("array", "after_ok", "after_any", "after_failed", "hold", "queue", "account", "nodes",
+         "cpus", "memory", "gpus", "qos", "reservation", "constraint", "mail", "options"), ""
+    )  # fmt: skip
+    capabilities: ClassVar[frozenset[str]] = ALL_OPTIONS - lacks.keys()
     forgets_paths: ClassVar[bool] = False
     poll_floor: ClassVar[float] = 0.0
     rules = (
@@ -77,29 +82,7 @@ class Direct(Scheduler):
     # -- submitting ------------------------------------------------------------
 
     def submit_script(self, request: SubmitRequest) -> str:
-        """Starts the job and ends; what needs a scheduler is refused by name.
-
-        ``cpus``, ``memory`` and ``gpus`` are accepted and not enforced.
-        """
-        for what, is_wanted in (
-            ("array", request.array is not None),
-            ("hold", request.hold),
-            ("after_ok", bool(request.after_ok)),
-            ("after_any", bool(request.after_any)),
-            ("after_failed", bool(request.after_failed)),
-            ("queue", request.queue is not None),
-            ("account", request.account is not None),
-            ("options", bool(request.options)),
-            ("nodes", request.nodes not in (None, 1, "1")),
-        ):
-            if is_wanted:
-                self.unsupported(what)
-        seconds = 0
-        if request.time_limit is not None:
-            limit = text_seconds(request.time_limit)
-            if limit is None or limit <= timedelta(0):
-                raise InputError(f"time_limit is no duration: {request.time_limit!r}")
-            seconds = -(-limit // timedelta(seconds=1))
+        """Starts the job and ends; the launcher ends it at its time limit."""
         name = request.name or posixpath.basename(request.script)
         out = request.stdout_path or "job-%j.out"
         err = request.stderr_path or (out if request.stdout_path else "job-%j.err")
@@ -108,14 +91,14 @@ class Direct(Scheduler):
             "script": _encode(request.script),
             "out": _encode(out),
             "err": _encode(err),
-            "limit": str(seconds),
+            "limit": str(request.seconds or 0),
             "token": _encode(request.token or ""),
         }
         return _records() + shell_text(
             "direct/submit",
             script=as_is(shell_path(request.script)),
             facts=[f"{key} {value}" for key, value in facts.items()],
-            limit=seconds,
+            limit=request.seconds or 0,
             out=_with_id(out),
             err=_with_id(err),
             launch=as_is(_launcher().strip()),

@@ -14,19 +14,19 @@ Measured: SGE 8.1.9.  Manual pages: qsub(1), qstat(1), accounting(5).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import ClassVar
 
-from ...errors import InputError, SchedulerError
+from ...errors import SchedulerError
 from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
 from ..answer import Answer
 from ..base import Scheduler
-from ..fields import command_words, first_line, is_number, quote, shell_path, text_seconds
+from ..fields import command_words, first_line, is_number, quote, shell_path
 from ..framing import Section, framed, read_frame, section, shell_text
 from ..launcher.launcher import GRID_ENGINE_JOBS, Convention
 from ..outcomes import Sentences, outcomes_by_line, outcomes_for
-from ..request import SubmitRequest
+from ..request import ALL_OPTIONS, SubmitRequest
 from ..rules import rule
 from . import array, limits, machine, output, paths
 
@@ -39,6 +39,14 @@ class GridEngine(Scheduler):
     directive: ClassVar[str | None] = "#$"
     convention: ClassVar[Convention | None] = GRID_ENGINE_JOBS
     element_form: ClassVar[str] = "{number}.{index}"
+    lacks: ClassVar[Mapping[str, str]] = {
+        "after_ok": "-hold_jid, that is after_any, waits for any end",
+        "after_failed": "-hold_jid, that is after_any, waits for any end",
+        "gpus": "a resource of the site: options=('-l', 'gpu=1')",
+        "qos": "",
+        "constraint": "resources of the site: options=('-l', 'NAME=VALUE')",
+    }
+    capabilities: ClassVar[frozenset[str]] = ALL_OPTIONS - lacks.keys()
     probe: ClassVar[str] = (
         "command -v qconf >/dev/null 2>&1 || exit 1\n"
         "command -v qsub >/dev/null 2>&1 || exit 1\n"
@@ -119,8 +127,6 @@ class GridEngine(Scheduler):
 
         Several cores need a parallel environment, whose name only the site knows: ``options``.
         """
-        if request.after_ok or request.after_failed:
-            self.unsupported("after_ok and after_failed (-hold_jid waits for any end)")
         array.check_array(request.array)
         words = ["-terse", "-cwd"]
         has_pe = "-pe" in request.options
@@ -128,16 +134,17 @@ class GridEngine(Scheduler):
             self.unsupported("cpus without options=('-pe', NAME, N)")
         if request.nodes not in (None, 1, "1") and not has_pe:
             self.unsupported("nodes without options=('-pe', NAME, N)")
-        if request.gpus is not None:
-            self.unsupported("gpus (a resource of the site's: options=('-l', 'gpu=1'))")
-        limit = _seconds(request.time_limit)
+        limit, size = request.seconds, request.memory_in(1)
         for option, value in (
             ("-N", request.name),
             ("-t", request.array),
             ("-q", request.queue),
             ("-P", request.account),
             ("-l", f"h_rt={limit}" if limit else None),
-            ("-l", f"h_vmem={request.memory}" if request.memory else None),
+            ("-l", f"h_vmem={size}" if size else None),
+            ("-ar", request.reservation),
+            ("-M", request.mail),
+            ("-m", "ea" if request.mail else None),
             ("-o", _path(request.stdout_path)),
             ("-e", _path(request.stderr_path)),
             (
@@ -457,15 +464,6 @@ _FEW = 25
 def _functions() -> str:
     """The shell functions of the queries."""
     return shell_text("gridengine/query", few=_FEW, all_in_one=limits.ALL_IN_ONE)
-
-
-def _seconds(value: timedelta | str | None) -> int | None:
-    if value is None:
-        return None
-    limit = text_seconds(value)
-    if limit is None or limit <= timedelta(0):
-        raise InputError(f"time_limit is no duration: {value!r}")
-    return -(-limit // timedelta(seconds=1))
 
 
 def _path(path: str | None) -> str | None:

@@ -10,7 +10,7 @@ what its members are.  Jobs leave the queue when they end: how, the history says
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 from typing import ClassVar
@@ -22,7 +22,7 @@ from ..base import Scheduler
 from ..fields import chunks, command_words, first_line, shell_path
 from ..framing import Section, as_is, framed, read_frame, section, shell_text
 from ..outcomes import Sentences, outcome_of_kind, outcomes_by_line, outcomes_for
-from ..request import SubmitRequest
+from ..request import ALL_OPTIONS, SubmitRequest
 from ..rows import Rows
 from ..rules import rule
 from .classads import json_list, members, number_of
@@ -42,6 +42,18 @@ class HTCondor(Scheduler):
     name: ClassVar[str] = "htcondor"
     aliases: ClassVar[tuple[str, ...]] = ("condor",)
     element_form: ClassVar[str] = "{number}.{index}"
+    lacks: ClassVar[Mapping[str, str]] = {
+        "array": "the description's own queue statement makes several jobs",
+        "after_ok": "that is DAGMan's work",
+        "after_any": "that is DAGMan's work",
+        "after_failed": "that is DAGMan's work",
+        "queue": "",
+        "time_limit": "the description's own allowed_execute_duration",
+        "nodes": "",
+        "qos": "",
+        "reservation": "",
+    }
+    capabilities: ClassVar[frozenset[str]] = ALL_OPTIONS - lacks.keys()
     probe: ClassVar[str] = (
         "command -v condor_submit >/dev/null 2>&1 || exit 1\n"
         "condor_version 2>/dev/null </dev/null | sed -n '1p'"
@@ -90,16 +102,6 @@ class HTCondor(Scheduler):
 
     def submit_script(self, request: SubmitRequest) -> str:
         """condor_submit(1) of a submit description file."""
-        for what, is_wanted in (
-            ("array (the description's own queue statement makes several jobs)", request.array),
-            ("after_ok, after_any, after_failed (that is DAGMan's work)",
-             request.after_ok or request.after_any or request.after_failed),
-            ("queue", request.queue),
-            ("time_limit", request.time_limit),
-            ("nodes", request.nodes not in (None, 1, "1")),
-        ):  # fmt: skip
-            if is_wanted:
-                self.unsupported(what)
         if request.env_names and any(map(_ENVIRONMENT.match, request.options)):
             self.unsupported("env beside an option that sets getenv or environment")
         words: list[str] = []
@@ -108,8 +110,11 @@ class HTCondor(Scheduler):
         for key, value in (
             ("accounting_group", request.account),
             ("request_cpus", request.cpus),
-            ("request_memory", _memory(request.memory)),
+            ("request_memory", _memory(request)),
             ("request_gpus", request.gpus),
+            ("requirements", request.constraint),
+            ("notify_user", request.mail),
+            ("notification", "Complete" if request.mail else None),
             ("output", request.stdout_path),
             ("error", request.stderr_path),
             ("hold", "true" if request.hold else None),
@@ -391,13 +396,7 @@ def _total(part: Section) -> int | None:
     return int(found[-1]) if found else None
 
 
-def _memory(value: int | str | None) -> str | None:
+def _memory(request: SubmitRequest) -> str | None:
     """With its unit: some pools refuse a bare number."""
-    if value is None or isinstance(value, int):
-        return None if value is None else f"{-(-value // 2**20)}MB"
-    if re.fullmatch(r"[0-9.]+", value.strip()):
-        raise InputError(
-            f"memory={value!r} names no unit: HTCondor takes it for megabytes",
-            advice="Write 2048MB or 2GB, or give a number of bytes.",
-        )
-    return value
+    size = request.memory_in(2**20)
+    return None if size is None else f"{size}MB"

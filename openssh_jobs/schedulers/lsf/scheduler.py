@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, tzinfo
 from typing import ClassVar
 
 from ...errors import InputError, SchedulerError
@@ -28,13 +28,12 @@ from ..fields import (
     first_line,
     quote,
     shell_path,
-    text_seconds,
     whole_number,
 )
 from ..framing import Section, framed, read_frame, section, shell_text
 from ..launcher.launcher import LSF_JOBS, Convention
 from ..outcomes import outcomes_for
-from ..request import SubmitRequest
+from ..request import ALL_OPTIONS, SubmitRequest
 from ..rows import Rows
 from ..rules import rule
 from .output import (
@@ -68,6 +67,11 @@ class LSF(Scheduler):
     name: ClassVar[str] = "lsf"
     directive: ClassVar[str | None] = "#BSUB"
     element_form: ClassVar[str] = "{number}[{index}]"
+    lacks: ClassVar[Mapping[str, str]] = {
+        "qos": "",
+        "constraint": "options=('-R', 'select[...]')",
+    }
+    capabilities: ClassVar[frozenset[str]] = ALL_OPTIONS - lacks.keys()
     probe: ClassVar[str] = (
         "command -v bsub >/dev/null 2>&1 || exit 1\n"
         "command -v bjobs >/dev/null 2>&1 || exit 1\n"
@@ -137,17 +141,21 @@ class LSF(Scheduler):
         for option, value in (
             ("-q", request.queue),
             ("-P", request.account),
-            ("-W", _minutes(request.time_limit)),
+            ("-W", _minutes(request)),
             ("-n", slots_),
             ("-R", span),
-            ("-M", _memory(request.memory)),
+            ("-M", _memory(request)),
             ("-gpu", f"num={request.gpus}" if request.gpus else None),
+            ("-U", request.reservation),
+            ("-u", request.mail),
             ("-o", request.stdout_path),
             ("-e", request.stderr_path),
             ("-w", _dependency(request)),
         ):
             if value is not None:
                 words += [option, str(value)]
+        if request.mail:
+            words.append("-N")
         if request.hold:
             words.append("-H")
         words.extend(request.options)
@@ -451,25 +459,14 @@ def _refuse_directive(option: str, path: str, why: str) -> str:
     return f"if grep -Eq {quote(pattern)} <{path}; then echo {quote(said)} >&2; exit 1; fi\n"
 
 
-def _minutes(value: timedelta | str | None) -> int | None:
-    if value is None:
-        return None
-    limit = text_seconds(value)
-    if limit is None or limit <= timedelta(0):
-        raise InputError(f"time_limit is no duration: {value!r}")
-    return -(-limit // timedelta(minutes=1))
+def _minutes(request: SubmitRequest) -> int | None:
+    return None if request.seconds is None else -(-request.seconds // 60)
 
 
-def _memory(value: int | str | None) -> str | None:
+def _memory(request: SubmitRequest) -> str | None:
     """With its unit: a bare number means what the site has configured (LSF_UNIT_FOR_LIMITS)."""
-    if value is None or isinstance(value, int):
-        return None if value is None else f"{-(-value // 2**20)}MB"
-    if not re.fullmatch(r"[0-9]+(?:\.[0-9]+)?[KMGTPE]B?", value.strip(), re.IGNORECASE):
-        raise InputError(
-            f"memory={value!r} names no unit of LSF",
-            advice="Write 512MB or 8GB (K, M, G, T, P, E), or give a number of bytes.",
-        )
-    return value
+    size = request.memory_in(2**20)
+    return None if size is None else f"{size}MB"
 
 
 def _dependency(request: SubmitRequest) -> str | None:

@@ -20,11 +20,11 @@ from ...errors import InputError, SchedulerError
 from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
 from ..answer import Answer
 from ..base import Scheduler
-from ..fields import chunks, command_words, quote, shell_path, text_seconds
+from ..fields import chunks, command_words, quote, shell_path
 from ..framing import framed, read_frame, section
 from ..launcher.launcher import PBS_JOBS, Convention
 from ..outcomes import outcome_of_kind, outcomes_for
-from ..request import SubmitRequest
+from ..request import ALL_OPTIONS, SubmitRequest
 from ..rules import Rule
 from . import output
 from .directives import check_resources, named_resources
@@ -42,6 +42,12 @@ class PBS(Scheduler):
     directive: ClassVar[str | None] = "#PBS"
     convention: ClassVar[Convention | None] = PBS_JOBS
     element_form: ClassVar[str] = "{number}[{index}]"
+    lacks: ClassVar[Mapping[str, str]] = {
+        "qos": "",
+        "reservation": "a reservation is a queue: queue=",
+        "constraint": "resources of the site: options=('-l', 'select=1:NAME=VALUE')",
+    }
+    capabilities: ClassVar[frozenset[str]] = ALL_OPTIONS - lacks.keys()
     probe: ClassVar[str] = (
         "command -v qsub >/dev/null 2>&1 || exit 1\n"
         "qstat --version 2>&1 </dev/null | grep -i '^pbs_version'"
@@ -68,6 +74,8 @@ class PBS(Scheduler):
             (self._array_option(), request.array),
             ("-q", request.queue),
             ("-A", request.account),
+            ("-M", request.mail),
+            ("-m", "ae" if request.mail else None),
             ("-o", request.stdout_path),
             ("-e", request.stderr_path),
             ("-W", self._dependency(request)),
@@ -110,7 +118,7 @@ class PBS(Scheduler):
         if request.cpus:
             chunk.append(f"ncpus={request.cpus}")
         if request.memory:
-            chunk.append(f"mem={memory_text(request.memory)}")
+            chunk.append(f"mem={request.memory_in(1024)}kb")
         if request.gpus:
             chunk.append(f"ngpus={request.gpus}")
         if len(chunk) > 1 or request.nodes:
@@ -119,7 +127,7 @@ class PBS(Scheduler):
             several = request.nodes is not None and str(request.nodes) != "1"
             if several and "place" not in named_resources(b"", request.options):
                 wishes.append("place=scatter")
-        limit = walltime(request.time_limit)
+        limit = walltime(request.seconds)
         if limit is not None:
             wishes.append(f"walltime={limit}")
         return wishes
@@ -331,17 +339,8 @@ def _is_left_out(job_id: str, known: Mapping[str, JobStatus]) -> bool:
     return parsed.tasks == "" and not any(parsed.matches(JobId.parse(text)) for text in known)
 
 
-def memory_text(value: int | str) -> str:
-    """Bytes in PBS' own unit, rounded up to KiB."""
-    return f"{-(-value // 1024)}kb" if isinstance(value, int) else value
-
-
-def walltime(value: timedelta | str | None) -> str | None:
-    """``HH:MM:SS``."""
-    if value is None:
+def walltime(total: int | None) -> str | None:
+    """Seconds as ``HH:MM:SS``."""
+    if total is None:
         return None
-    limit = text_seconds(value)
-    if limit is None or limit <= timedelta(0):
-        raise InputError(f"time_limit is no duration: {value!r}")
-    total = output.seconds(limit)
     return f"{total // 3600:02}:{total // 60 % 60:02}:{total % 60:02}"

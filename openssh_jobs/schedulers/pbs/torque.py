@@ -8,14 +8,14 @@ letters are lossy: ``C`` is any end, ``U`` anything else.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from ...jobs import CancelOutcome, JobId
 from ..fields import chunks
 from ..launcher.launcher import TORQUE_JOBS, Convention
-from ..request import SubmitRequest
-from .scheduler import PBS, memory_text, walltime
+from ..request import ALL_OPTIONS, SubmitRequest
+from .scheduler import PBS, walltime
 
 
 class Torque(PBS):
@@ -23,6 +23,12 @@ class Torque(PBS):
 
     name: ClassVar[str] = "torque"
     aliases: ClassVar[tuple[str, ...]] = ()
+    lacks: ClassVar[Mapping[str, str]] = {
+        "qos": "options=('-W', 'x=QOS:NAME') where Moab or Maui schedules",
+        "reservation": "options=('-W', 'x=FLAGS:ADVRES:NAME') where Moab or Maui schedules",
+        "constraint": "properties of nodes: options=('-l', 'nodes=1:NAME')",
+    }
+    capabilities: ClassVar[frozenset[str]] = ALL_OPTIONS - lacks.keys()
     probe: ClassVar[str] = (
         "command -v qsub >/dev/null 2>&1 || exit 1\n"
         "command -v qconf >/dev/null 2>&1 && exit 1\n"
@@ -51,8 +57,8 @@ class Torque(PBS):
                 chunk.append(f"gpus={request.gpus}")
             wishes.append(":".join(chunk))
         if request.memory:
-            wishes.append(f"mem={memory_text(request.memory)}")
-        limit = walltime(request.time_limit)
+            wishes.append(f"mem={request.memory_in(1024)}kb")
+        limit = walltime(request.seconds)
         if limit is not None:
             wishes.append(f"walltime={limit}")
         # In one word: Slurm's wrapper heeds the last -l only.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from ...jobs import JobId
 from ..fields import is_number
 from ..request import SubmitRequest
@@ -17,11 +15,16 @@ def sbatch_words(request: SubmitRequest) -> list[str]:
         ("array", request.array),
         ("partition", request.queue),
         ("account", request.account),
-        ("time", _limit(request.time_limit)),
+        ("time", _limit(request.seconds)),
         ("nodes", request.nodes),
         ("cpus-per-task", request.cpus),
-        ("mem", _memory(request.memory)),
+        ("mem", _memory(request)),
         ("gres", _gpus(request.gpus)),
+        ("qos", request.qos),
+        ("reservation", request.reservation),
+        ("constraint", request.constraint),
+        ("mail-user", request.mail),
+        ("mail-type", "END,FAIL" if request.mail else None),
         ("output", request.stdout_path),
         ("error", request.stderr_path),
         ("dependency", _dependency(request)),
@@ -46,16 +49,16 @@ def plain(job_id: JobId, *, array_only: bool = False) -> str:
     return job_id.number if array_only or not tasks else f"{job_id.number}_[{tasks}]"
 
 
-def _limit(value: timedelta | str | None) -> str | None:
-    if not isinstance(value, timedelta):
-        return value
-    seconds = -(-value // timedelta(seconds=1))
-    days, seconds = divmod(seconds, 86400)
+def _limit(limit: int | None) -> str | None:
+    if limit is None:
+        return None
+    days, seconds = divmod(limit, 86400)
     return f"{days}-{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
-def _memory(value: int | str | None) -> str | None:
-    return f"{-(-value // 1024)}K" if isinstance(value, int) else value
+def _memory(request: SubmitRequest) -> str | None:
+    size = request.memory_in(1024)
+    return None if size is None else f"{size}K"
 
 
 def _gpus(value: int | str | None) -> str | None:

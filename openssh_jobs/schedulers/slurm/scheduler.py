@@ -27,7 +27,7 @@ from ..fields import chunks, command_words, first_line, json_text, quote, shell_
 from ..framing import Section, framed, read_frame, section, shell_text
 from ..launcher.launcher import SLURM_JOBS, Convention
 from ..outcomes import outcomes_for
-from ..request import SubmitRequest
+from ..request import ALL_OPTIONS, SubmitRequest
 from ..rows import Rows
 from ..rules import Rule
 from . import machine, queue
@@ -50,6 +50,7 @@ class Slurm(Scheduler):
     )
     noise: ClassVar[re.Pattern[str] | None] = re.compile(r"If munged is up, restart with")
     rules: ClassVar[tuple[Rule, ...]] = RULES
+    capabilities: ClassVar[frozenset[str]] = ALL_OPTIONS
     # sbatch ends with exit(-1) for an option that it does not take.
     own_statuses: ClassVar[frozenset[int]] = frozenset((255,))
     uncertain: ClassVar[tuple[str, ...]] = UNCERTAIN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from datetime import timedelta
@@ -72,14 +73,18 @@ def test_directives_and_wishes_arrive(room: Room, gridengine: GridEngineLab) -> 
     job = room.submit(
         '#$ -q short.q\necho "$COLOUR"; sleep 300',
         time_limit=timedelta(minutes=2),
-        memory="300M",
+        memory="0.3GiB",
+        mail="user@example.org",
+        stdout_path="$JOB_ID.out",
         name="wishes",
         env={"COLOUR": "b'l ue"},
         options=["-v", "COLOUR"],
     )
     said = gridengine.command("qstat", "-j", job.id)
     assert "h_rt=120" in said
-    assert "h_vmem=300M" in said
+    assert f"h_vmem={-(-3 * 2**30 // 10)}" in said
+    assert re.search(r"mail_list: +user@example.org", said)
+    assert re.search(r"stdout_path_list: +NONE:NONE:\$JOB_ID.out", said)
     assert "short.q" in said
     assert "b'l ue" not in said, "everybody can read this"
     assert next(job.tail(follow=True)) == "b'l ue\n"

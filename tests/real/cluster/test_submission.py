@@ -234,11 +234,13 @@ def test_a_refused_job_leaves_nothing(room: Room, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "why"),
     [
-        ({"time_limit": "nonsense"}, "Invalid --time specification"),
+        ({"options": ["--time=nonsense"]}, "Invalid --time specification"),
         ({"memory": "999T"}, "Memory specification can not be satisfied"),
         ({"options": ["--nosuchoption"]}, "unrecognized option '--nosuchoption'"),
         ({"nodes": "many"}, "is not a valid node count"),
         ({"queue": "nosuch"}, "invalid partition specified: nosuch"),
+        ({"constraint": "nosuch"}, "Invalid feature specification"),
+        ({"reservation": "nosuch"}, "Requested reservation is invalid"),
     ],
 )
 def test_refusals_of_slurm_say_the_line_that_matters(
@@ -256,17 +258,21 @@ def test_resources_reach_slurm_and_options_win(room: Room) -> None:
     job = room.submit(
         name="rich",
         queue="short",
-        time_limit="0:03:00",
+        time_limit="1-00:03:00",
         nodes=1,
         cpus=2,
-        memory=100 * 1024**2,
+        memory="0.1GB",
+        mail="user@example.org",
+        stderr_path=f"{room.here}/my err",
         hold=True,
         options=["--comment=it's mine", "--time=2", f"--output={room.here}/my out.%j"],
     )
     assert room.slurm is not None
     said = room.slurm.command("scontrol", "show", "job", job.id)
     for fact in ("JobName=rich", "Partition=short", "TimeLimit=00:02:00", "NumCPUs=2",
-                 "MinMemoryNode=100M", "Comment=it's mine", f"WorkDir={room.here}",
+                 # 0.1 * 2**30 bytes, rounded up to the KiB by us and to the MiB by Slurm.
+                 "MinMemoryNode=103M", "MailUser=user@example.org", "MailType=END,FAIL",
+                 f"StdErr={room.here}/my err", "Comment=it's mine", f"WorkDir={room.here}",
                  "Reason=JobHeldUser"):  # fmt: skip
         assert fact in said, said
     assert f"/.openssh_jobs/{job.token}/rich" in said, "the token is where Slurm shows it"
@@ -279,10 +285,14 @@ def test_resources_reach_slurm_and_options_win(room: Room) -> None:
 
 @only_direct
 def test_time_limits_and_sizes_without_a_scheduler(room: Room) -> None:
-    job = room.submit("sleep 300", time_limit="0:01")
+    job = room.submit("sleep 300", time_limit="0:00:01")
     status = job.wait(timeout=60)
     assert status.state is JobState.TIMEOUT
-    for wish in ({"array": "1-3"}, {"hold": True}, {"after_ok": job}, {"options": ["-x"]}):
+    for wish in (
+        {"array": "1-3"}, {"hold": True}, {"after_ok": job}, {"options": ["-x"]}, {"cpus": 2},
+        {"memory": "8G"}, {"mail": "user@example.org"},
+    ):  # fmt: skip
+        assert not room.cluster.capabilities & wish.keys()
         with pytest.raises(SchedulerError, match="does not support") as caught:
             room.submit(**wish)
         assert (caught.value.kind, caught.value.sent) == ("unsupported", "no")

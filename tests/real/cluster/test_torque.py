@@ -60,7 +60,7 @@ def test_that_it_ended_is_known_and_how_is_not(room: Room, slurm: SlurmLab) -> N
 
 
 def test_running_waiting_and_cancelled(room: Room, slurm: SlurmLab) -> None:
-    running = room.submit("sleep 300", time_limit="00:05:00", memory="100mb", cpus=1)
+    running = room.submit("sleep 300", time_limit="00:05:00", memory="100M", cpus=1)
     waiting = room.submit(after_any=[running])
     room.until_state(running, JobState.RUNNING)
     assert waiting.status().state is JobState.PENDING

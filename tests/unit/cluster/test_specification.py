@@ -79,7 +79,7 @@ def test_what_is_no_id(bad: Any) -> None:
         ({**TEXT, "after_ok": "all"}, "not a job id"),
         ({**TEXT, "cpus": 0}, "positive"),
         ({**TEXT, "nodes": -1}, "positive"),
-        ({**TEXT, "memory": True}, "positive"),
+        ({**TEXT, "memory": True}, "number of bytes"),
         ({**TEXT, "time_limit": timedelta(0)}, "positive"),
         ({**TEXT, "queue": "a\nb"}, "control characters"),
         ({**TEXT, "name": ""}, "empty"),

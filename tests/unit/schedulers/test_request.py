@@ -13,9 +13,10 @@ import pytest
 from openssh_jobs import Cluster
 from openssh_jobs.cli import submit
 from openssh_jobs.cluster.specification import Specification
-from openssh_jobs.errors import InputError
+from openssh_jobs.errors import InputError, SchedulerError
 from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.request import JobOptions, SubmitRequest
+from tests.paths import CHECKOUT
 
 OPTIONS = {option.name: option for option in fields(JobOptions)}
 # What the caller of submit gives beside them, and why it is none of the scheduler's options.
@@ -68,7 +69,7 @@ def test_each_option_has_a_default_and_all_but_hold_a_check() -> None:
         ({"cpus": 0}, "cpus must be a positive number, not 0"),
         ({"gpus": True}, "gpus must be a positive number, not True"),
         ({"nodes": "\0"}, "nodes holds a zero byte"),
-        ({"memory": "much"}, "memory must be a positive number of bytes"),
+        ({"memory": "much"}, "memory must be a number of bytes from 1048576 on"),
         ({"time_limit": "3600"}, "time_limit='3600' may be 3600 seconds"),
         ({"after_any": ("*",)}, "job id"),
         ({"options": ("-x", 3)}, "an option must be a text"),
@@ -94,6 +95,107 @@ def test_the_options_of_a_request_are_all_of_them() -> None:
         "cpus": 3,
         "options": ("-v",),
     }
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (timedelta(minutes=1), 60),
+        (timedelta(seconds=1.5), 2),
+        ("1:00:00", 3600),
+        ("00:00:01", 1),
+        ("100:00:00", 360000),
+        ("2-00:00:00", 172800),
+        (" 1-02:03:04 ", 93784),
+        (None, None),
+    ],
+)
+def test_a_time_limit_has_one_meaning(value: timedelta | str | None, seconds: int | None) -> None:
+    assert SubmitRequest(script="x", time_limit=value).seconds == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["0:30", "2:30", "2-12", "1-2:30", "1:60:00", "1h", "soon", "x:y:z"]
+)
+def test_a_time_that_schedulers_read_differently_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"time_limit must be a timedelta, HH:MM:SS or D-HH:MM:SS"):
+        SubmitRequest(script="x", time_limit=text)
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [
+        (2**20, 2**20),
+        *((f"8{unit}", 8 * 2**30) for unit in ("G", "GB", "GiB", "g", "gb", "gib", " G")),
+        ("2048K", 2**21),
+        ("1.5g", 3 * 2**29),
+        ("1.0000001M", 2**20 + 1),
+        ("4T", 2**42),
+        (None, None),
+    ],
+)
+def test_memory_has_one_meaning(value: int | str | None, size: int | None) -> None:
+    assert SubmitRequest(script="x", memory=value).memory_in(1) == size
+
+
+@pytest.mark.parametrize(
+    "value", [1, 8, "8", "8192", "500mw", "8 GBit", "8Gb/s", "1K", "9E", "8.G"]
+)
+def test_memory_without_a_known_unit_is_refused(value: int | str) -> None:
+    with pytest.raises(InputError, match="memory must be"):
+        SubmitRequest(script="x", memory=value)
+
+
+# -- what each scheduler has --------------------------------------------------------------------
+
+ASKED: dict[str, object] = {
+    "name": "relax", "array": "1-3", "hold": True,
+    "after_ok": ("7",), "after_any": ("7",), "after_failed": ("7",),
+    "queue": "long", "account": "chem", "time_limit": "1:00:00", "nodes": 2,
+    "cpus": 4, "memory": "3G", "gpus": 1, "qos": "high", "reservation": "res7",
+    "constraint": "avx512", "stdout_path": "my.out", "stderr_path": "my.err",
+    "mail": "a@example.org", "options": ("--very-own",),
+}  # fmt: skip
+# Grid Engine takes these together with a parallel environment only.
+BESIDE = {("sge", "cpus"): ("-pe", "smp", "4"), ("sge", "nodes"): ("-pe", "mpi", "2")}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("name", ["slurm", "sge", "pbs", "torque", "htcondor", "lsf", "direct"])
+def test_an_option_reaches_the_scheduler_or_is_refused(name: str, option: str) -> None:
+    scheduler = get(name)
+    beside = BESIDE.get((name, option), ())
+    plain = SubmitRequest(script="x", options=beside)
+    wish = SubmitRequest(**{"script": "x", "options": beside, option: ASKED[option]})  # type: ignore[arg-type]
+    if option not in scheduler.capabilities:
+        with pytest.raises(SchedulerError, match=f"does not support {option}") as caught:
+            scheduler.check_options(wish)
+        assert (caught.value.kind, caught.value.sent) == ("unsupported", "no")
+    else:
+        scheduler.check_options(wish)
+    if option in scheduler.capabilities and not beside:
+        assert scheduler.submit_script(wish) != scheduler.submit_script(plain)
+
+
+def test_the_page_says_what_each_has() -> None:
+    page = (CHECKOUT / "docs" / "schedulers.rst").read_text()
+    table = page[page.index("parameter        Slurm") :]
+    heads = ("slurm", "sge", "pbs", "torque", "htcondor", "lsf", "direct")
+    rows = [line.split("  ") for line in table.split("\n\n")[0].splitlines()[2:-1]]
+    said: dict[str, list[str]] = {
+        row[0].strip(): [cell.strip() for cell in row[1:] if cell.strip()] for row in rows
+    }
+    said |= dict.fromkeys(("after_ok", "after_failed"), said["after_ok, failed"])
+    said |= dict.fromkeys(("cpus", "nodes"), said["cpus, nodes"])
+    said |= dict.fromkeys(("stdout_path", "stderr_path"), said["std*_path"])
+    for option in OPTIONS:
+        for name, word in zip(heads, said[option], strict=True):
+            has = option in get(name).capabilities
+            assert has == (word == "yes" or word == option or word == "with -pe"), (option, name)
+
+
+def test_every_option_is_asked_for() -> None:
+    assert set(ASKED) == set(OPTIONS)
 
 
 # -- how schedulers say it ----------------------------------------------------------------------
@@ -132,3 +234,8 @@ def test_time_limits_and_memory_in_each_ones_own_units() -> None:
     assert "-W 1801 -M 3072MB" in get("lsf").submit_script(wish)
     with pytest.raises(InputError):
         get("pbs").submit_script(SubmitRequest(script="x", time_limit="soon"))
+    mail = SubmitRequest(script="x", mail="a@b", reservation=None)
+    assert "--mail-user=a@b --mail-type=END,FAIL" in get("slurm").submit_script(mail)
+    assert "-M a@b -m ea" in get("sge").submit_script(mail)
+    assert "-M a@b -m ae" in get("pbs").submit_script(mail)
+    assert "-u a@b" in get("lsf").submit_script(mail)

@@ -136,8 +136,8 @@ def test_submitting_by_the_sites_command(site: Site) -> None:
     out, err, code = site.run(slurm.submit_script(request))
     with pytest.raises(SubmitRejected):
         slurm.parse_submit(Answer(out, err, code))
-    with pytest.raises(SchedulerError, match="settings") as caught:
-        slurm.submit_script(SubmitRequest(script="s", cpus=2))
+    with pytest.raises(SchedulerError, match="put it into the script") as caught:
+        slurm.check_options(SubmitRequest(script="s", cpus=2))
     assert (caught.value.kind, caught.value.sent) == ("unsupported", "no")
 
 

@@ -452,7 +452,7 @@ def test_every_cut_of_an_answer_is_an_error_or_the_whole(host: Host) -> None:
 )
 def test_what_needs_a_scheduler_is_refused_by_name(request_: SubmitRequest) -> None:
     with pytest.raises(SchedulerError, match="direct does not support") as caught:
-        DIRECT.submit_script(request_)
+        DIRECT.check_options(request_)
     assert (caught.value.kind, caught.value.sent) == ("unsupported", "no")
 
 

@@ -419,6 +419,6 @@ def test_a_profile_cannot_keep_bsub_from_naming_the_job(tmp_path: Path) -> None:
     assert done.stdout == "quiet: no no\n"
 
 
-@pytest.mark.parametrize("memory", ["8GB", "512M", "1.5G"])
-def test_memory_with_its_unit(memory: str) -> None:
-    assert memory in words(memory=memory)
+@pytest.mark.parametrize(("memory", "word"), [("8GB", "8192MB"), ("1.5G", "1536MB")])
+def test_memory_with_its_unit(memory: str, word: str) -> None:
+    assert f"-M {word}" in words(memory=memory)
