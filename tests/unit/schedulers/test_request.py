@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import re
 import shlex
 from dataclasses import MISSING, fields
 from datetime import timedelta
@@ -179,19 +180,18 @@ def test_an_option_reaches_the_scheduler_or_is_refused(name: str, option: str) -
 
 def test_the_page_says_what_each_has() -> None:
     page = (CHECKOUT / "docs" / "schedulers.rst").read_text()
-    table = page[page.index("parameter        Slurm") :]
+    table = page[page.index("parameter         Slurm") :].split("\n\n")[0].splitlines()
+    columns = [found.span() for found in re.finditer("=+", table[1])]
+    rows = [[line[begin:end].strip() for begin, end in columns] for line in table[2:-1]]
+    said = {row[0]: row[1:] for row in rows}
     heads = ("slurm", "sge", "pbs", "torque", "htcondor", "lsf", "direct")
-    rows = [line.split("  ") for line in table.split("\n\n")[0].splitlines()[2:-1]]
-    said: dict[str, list[str]] = {
-        row[0].strip(): [cell.strip() for cell in row[1:] if cell.strip()] for row in rows
-    }
     said |= dict.fromkeys(("after_ok", "after_failed"), said["after_ok, failed"])
     said |= dict.fromkeys(("cpus", "nodes"), said["cpus, nodes"])
     said |= dict.fromkeys(("stdout_path", "stderr_path"), said["std*_path"])
     for option in OPTIONS:
         for name, word in zip(heads, said[option], strict=True):
             has = option in get(name).capabilities
-            assert has == (word == "yes" or word == option or word == "with -pe"), (option, name)
+            assert has == (word in ("yes", "with -pe", option)), (option, name)
 
 
 def test_every_option_is_asked_for() -> None:
