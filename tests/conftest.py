@@ -15,8 +15,9 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,6 +40,7 @@ _REAL_HOME = Path(pwd.getpwuid(os.geteuid()).pw_dir)
 _DIRECTORY = pytest.StashKey[Path]()
 _TRACES = pytest.StashKey[set[str]]()
 _TROUBLE = pytest.StashKey[list[str]]()
+_WATCH_ENDS = pytest.StashKey[float]()
 _LONGEST_TEST = 1800.0
 
 
@@ -96,6 +98,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_DIRECTORY] = directory
     config.stash[_TRACES] = leaks.traces(_REAL_HOME)
     config.stash[_TROUBLE] = []
+    config.stash[_WATCH_ENDS] = 0.0
 
 
 def _take_usual_signals() -> None:
@@ -107,6 +110,7 @@ def _take_usual_signals() -> None:
         signal.SIGINT: signal.default_int_handler,
         signal.SIGTERM: signal.SIG_DFL,
         signal.SIGHUP: signal.SIG_DFL,
+        signal.SIGQUIT: signal.SIG_DFL,
         signal.SIGCHLD: signal.SIG_DFL,
     }
     for number, handler in usual.items():
@@ -114,15 +118,15 @@ def _take_usual_signals() -> None:
             signal.signal(number, handler)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol() -> Generator[None, object, object]:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> None:
     """No wait of a test is for ever: the run ends, and says where it was."""
-    assert sys.__stderr__ is not None
-    faulthandler.dump_traceback_later(_LONGEST_TEST, exit=True, file=sys.__stderr__)
-    try:
-        return (yield)
-    finally:
-        faulthandler.cancel_dump_traceback_later()
+    # Each call starts a thread: one for every ten seconds of tests, not for every test.
+    now = time.monotonic()
+    if now >= item.config.stash[_WATCH_ENDS]:
+        assert sys.__stderr__ is not None
+        faulthandler.dump_traceback_later(_LONGEST_TEST, exit=True, file=sys.__stderr__)
+        item.config.stash[_WATCH_ENDS] = now + 10
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -138,6 +142,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """All fixtures are down: whatever is still there, or does not add up, fails the run."""
     config = session.config
+    faulthandler.cancel_dump_traceback_later()
     directory, trouble = config.stash[_DIRECTORY], config.stash[_TROUBLE]
     trouble += [f"left running: {line}" for line in leaks.wait_for_processes(directory)]
     before = config.stash[_TRACES]

@@ -78,9 +78,11 @@ def spawn(
 
 
 _USUAL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+# Python itself ignores these; Popen resets them, and the Python of _RESET ignores them again.
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _RESET = f"""\
 import os, signal, sys
-for number in {tuple(map(int, _USUAL))}:
+for number in {tuple(map(int, _USUAL + _IGNORED_BY_PYTHON))}:
     signal.signal(number, signal.SIG_DFL)
 os.execvp(sys.argv[1], sys.argv[1:])
 """

@@ -386,16 +386,22 @@ def test_a_forked_child_does_not_take_back_a_forward(host: Host, backend: str) -
     assert said == "SSH-\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_what_is_started_does_not_inherit_that_a_signal_is_ignored(number: int) -> None:
-    before = signal.signal(number, signal.SIG_IGN)
+@pytest.mark.parametrize("ignored", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+@pytest.mark.parametrize("number", [None, signal.SIGPIPE, signal.SIGXFSZ])
+def test_what_is_started_does_not_inherit_that_a_signal_is_ignored(
+    ignored: int, number: int | None
+) -> None:
+    """Neither by what started this program, nor by Python itself."""
+    number = number or ignored
+    before = signal.signal(ignored, signal.SIG_IGN)
     try:
-        done = process.run(["sh", "-c", f"kill -{int(number)} $$; echo survived"], timeout=20)
+        script = f"ulimit -c 0; kill -{int(number)} $$; echo survived"
+        done = process.run(["sh", "-c", script], timeout=20)
         missing = pytest.raises(FileNotFoundError)
         with missing:
             process.run(["/no/such/program"], timeout=20)
     finally:
-        signal.signal(number, before)
+        signal.signal(ignored, before)
     assert (done.returncode, done.stdout) == (-number, b"")
 
 
