@@ -7,6 +7,7 @@ module's docstring.  The order of the rooms is read from the page, and never wri
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import textwrap
 from collections.abc import Iterator
@@ -19,6 +20,18 @@ _ORDER = re.compile(r"^\.\. the order of the rooms\n\n::\n\n((?:    .+\n)+)", re
 _TREE = re.compile(r"^(\.\. the tree\n\n::\n\n)((?:(?:    .+)?\n)+)(?=\S)", re.M)
 _WIDTH = 112
 _FOR_SHELLCHECK = re.compile(r"shellcheck|SC[0-9]{4}:")
+
+
+@functools.cache
+def parsed(source: str) -> ast.Module:
+    """The tree of a module: many rules look at it, and none changes it."""
+    return ast.parse(source)
+
+
+@functools.cache
+def nodes(source: str) -> tuple[ast.AST, ...]:
+    """All nodes of a module."""
+    return tuple(ast.walk(parsed(source)))
 
 
 def floors() -> dict[str, int]:
@@ -66,7 +79,7 @@ def _sentence(path: Path) -> str:
         lines = [line for line in text.splitlines() if line.startswith("# ")]
         first = next((line[2:] for line in lines if not _FOR_SHELLCHECK.search(line)), "")
     else:
-        first = (ast.get_docstring(ast.parse(text)) or "").partition("\n\n")[0].replace("\n", " ")
+        first = (ast.get_docstring(parsed(text)) or "").partition("\n\n")[0].replace("\n", " ")
     assert first, f"{path} has no sentence at its head"
     return first.removesuffix("  Pure.").removesuffix(".").replace("``", "")
 

@@ -34,7 +34,7 @@ def test_no_circle_of_imports() -> None:
     """Also none that only a type checker sees."""
     graph = {}
     for name, source in modules():
-        targets = set(own_imports(name, ast.walk(ast.parse(source))))
+        targets = set(own_imports(name, architecture.nodes(source)))
         if is_package(name):
             # The front of a room imports the room's modules, which do not import the front.
             targets = {target for target in targets if target.startswith(f"{name}.")}
@@ -51,7 +51,7 @@ def class_names(sources: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     """The modules of every class name that stands in more than one."""
     found = defaultdict(list)
     for name, source in sources:
-        for node in ast.walk(ast.parse(source)):
+        for node in architecture.nodes(source):
             if isinstance(node, ast.ClassDef):
                 found[node.name].append(name)
     return {name: homes for name, homes in found.items() if len(homes) > 1}

@@ -10,11 +10,12 @@ import ast
 import functools
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
 from tests import architecture
+from tests.architecture import parsed
 from tests.paths import PACKAGE
 
 # A module may import from rooms with a smaller number, and from its own room.
@@ -85,13 +86,12 @@ Rule = Callable[[str, str], list[str]]
 
 
 @functools.cache
-def parsed(source: str) -> ast.Module:
-    """The tree of a module: every rule looks at it, and none changes it."""
-    return ast.parse(source)
-
-
-def modules() -> Iterator[tuple[str, str]]:
+def modules() -> tuple[tuple[str, str], ...]:
     """Every module of the package: its name without the package's, and its source."""
+    return tuple(_modules())
+
+
+def _modules() -> Iterator[tuple[str, str]]:
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = list(path.relative_to(PACKAGE).with_suffix("").parts)
         if parts[-1] == "__init__" and len(parts) > 1:
@@ -99,6 +99,12 @@ def modules() -> Iterator[tuple[str, str]]:
         yield ".".join(parts), path.read_text(encoding="utf-8")
 
 
+@functools.cache
+def is_module(name: str) -> bool:
+    return (PACKAGE / (name.replace(".", "/") + ".py")).exists()
+
+
+@functools.cache
 def is_package(name: str) -> bool:
     return name == "__init__" or (PACKAGE / name.replace(".", "/") / "__init__.py").exists()
 
@@ -121,7 +127,7 @@ def without_type_checking(tree: ast.AST) -> Iterator[ast.AST]:
         yield from without_type_checking(child)
 
 
-def imports(name: str, nodes: Iterator[ast.AST]) -> Iterator[tuple[str, set[str]]]:
+def imports(name: str, nodes: Iterable[ast.AST]) -> Iterator[tuple[str, set[str]]]:
     """(module, names taken from it); modules of the package begin with ``openssh_jobs.``."""
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -137,7 +143,7 @@ def imports(name: str, nodes: Iterator[ast.AST]) -> Iterator[tuple[str, set[str]
             yield base, names
 
 
-def own_imports(name: str, nodes: Iterator[ast.AST]) -> Iterator[str]:
+def own_imports(name: str, nodes: Iterable[ast.AST]) -> Iterator[str]:
     """What a module imports of the package, without the package's name."""
     for module, names in imports(name, nodes):
         if module == "openssh_jobs":
@@ -149,8 +155,7 @@ def own_imports(name: str, nodes: Iterator[ast.AST]) -> Iterator[str]:
             # `from ..commands import quoting` takes a module, not a name of the room.
             for taken in names or {""}:
                 deeper = f"{inner}.{taken}"
-                known = (PACKAGE / (deeper.replace(".", "/") + ".py")).exists()
-                yield deeper if known else inner
+                yield deeper if is_module(deeper) else inner
 
 
 def room(name: str) -> str:
@@ -165,7 +170,7 @@ def imports_go_down(name: str, source: str) -> list[str]:
     if room(name) not in FLOORS:
         return [f"{name}: has no floor yet; give it one in docs/architecture.rst"]
     found = []
-    for target in own_imports(name, ast.walk(parsed(source))):
+    for target in own_imports(name, architecture.nodes(source)):
         if room(target) not in FLOORS:
             found.append(f"{name}: imports {target}, which has no floor")
         elif room(target) != room(name) and FLOORS[room(target)] >= FLOORS[room(name)]:
@@ -178,7 +183,7 @@ def one_place_starts_processes(name: str, source: str) -> list[str]:
         return []
     found = []
     nodes = run_nodes(source)
-    for module, names in imports(name, iter(nodes)):
+    for module, names in imports(name, nodes):
         top = module.split(".")[0]
         if top == "subprocess":
             if name != "errors" or not names or names - ERRORS_OF_SUBPROCESS:
@@ -207,7 +212,7 @@ def one_place_talks_on_a_pty(name: str, source: str) -> list[str]:
         return []
     return [
         f"{name}: imports {module}"
-        for module, _ in imports(name, iter(run_nodes(source)))
+        for module, _ in imports(name, run_nodes(source))
         if module.split(".")[0] in ("pexpect", "ptyprocess")
     ]
 
@@ -221,7 +226,7 @@ def pure_is_pure(name: str, source: str) -> list[str]:
         return []
     found = []
     nodes = run_nodes(source)
-    for module, names in imports(name, iter(nodes)):
+    for module, names in imports(name, nodes):
         top = module.split(".")[0]
         if name == "errors" and top == "subprocess":
             continue  # the rule about processes looks after it
@@ -230,7 +235,7 @@ def pure_is_pure(name: str, source: str) -> list[str]:
             found.append(f"{name}: imports {module}")
         elif top in ONLY and names - ONLY[top]:
             found.append(f"{name}: takes {', '.join(sorted(names - ONLY[top]))} from {top}")
-    for target in own_imports(name, iter(nodes)):
+    for target in own_imports(name, nodes):
         if not is_pure(target):
             found.append(f"{name}: imports {target}, which is not pure")
     for node in nodes:
@@ -258,7 +263,7 @@ DOCUMENTED = {
 
 def no_reach_into_privates(name: str, source: str) -> list[str]:
     """``_private`` names are used in the module that defines them, and nowhere else."""
-    nodes = list(ast.walk(ast.parse(source)))
+    nodes = architecture.nodes(source)
     own = set(DOCUMENTED)
     for node in nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -271,7 +276,7 @@ def no_reach_into_privates(name: str, source: str) -> list[str]:
     for node in nodes:
         if isinstance(node, ast.Attribute) and _is_private(node.attr) and node.attr not in own:
             found.append(f"{name}: reaches for {ast.unparse(node)}")
-    for module, names in imports(name, iter(nodes)):
+    for module, names in imports(name, nodes):
         taken = [*module.split("."), *names]
         private = [word for word in taken if _is_private(word) and word not in DOCUMENTED]
         found += [f"{name}: imports {word}" for word in private]
@@ -289,7 +294,7 @@ def _is_private(word: str) -> bool:
 def errno_has_a_name(name: str, source: str) -> list[str]:
     """``errno.ENOENT``, never 2: the numbers differ between systems."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in architecture.nodes(source):
         if isinstance(node, ast.Compare):
             sides = [node.left, *node.comparators]
             if any(_is_errno(side) for side in sides) and any(_has_number(one) for one in sides):
@@ -300,13 +305,19 @@ def errno_has_a_name(name: str, source: str) -> list[str]:
 
 
 def _makes_oserror(node: ast.Call) -> bool:
-    maker = ast.unparse(node.func).rpartition(".")[2]
-    is_maker = maker in ("OSError", "remote_oserror")
+    is_maker = _last_word(node.func) in ("OSError", "remote_oserror")
     return is_maker and bool(node.args) and _has_number(node.args[0])
 
 
 def _is_errno(node: ast.expr) -> bool:
-    return ast.unparse(node).rpartition(".")[2] == "errno"
+    return _last_word(node) == "errno"
+
+
+def _last_word(node: ast.expr) -> str:
+    """``c`` of ``a.b.c``, and of ``c``."""
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _has_number(node: ast.expr) -> bool:
@@ -328,9 +339,8 @@ RULES: list[Rule] = [
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule.__name__))
 def test_the_house_keeps(rule: Rule) -> None:
-    seen = list(modules())
-    assert len(seen) > 10
-    assert [complaint for name, source in seen for complaint in rule(name, source)] == []
+    assert len(modules()) > 10
+    assert [complaint for name, source in modules() for complaint in rule(name, source)] == []
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from collections import Counter
 import pytest
 
 from openssh_jobs.commands.scripts import read
+from tests.architecture import parsed
 from tests.paths import PACKAGE
 
 OURS = "made by this very call under a name of random digits, or by mkdir(1), which fails on others"
@@ -128,7 +129,7 @@ def found_in(module: str, source: str) -> Counter[tuple[str, str]]:
         for child in ast.iter_child_nodes(node):
             look(child, where)
 
-    for node in ast.parse(source).body:
+    for node in parsed(source).body:
         if not _is_text(node):
             look(node, "")
     return +counts
