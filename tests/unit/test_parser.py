@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pickle
 import re
@@ -18,6 +19,7 @@ from openssh_jobs.schedulers.answer import Answer
 from tests.paths import DATA
 
 
+@functools.cache
 def captures(name: str) -> list[dict[str, Any]]:
     with (DATA / f"{name}.jsonl").open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]

@@ -131,7 +131,7 @@ def grows_too_fast(call: Callable[[str], object], piece: str) -> str | None:
     short, long = (piece * (size // len(piece)) for size in (250, 2_000))
     for tries in (1, 5):  # again, if something else had the processor
         # The first call also fills caches: never only one of the short ones.
-        before, after = _seconds(call, short, tries + 6), _seconds(call, long, tries)
+        before, after = _seconds(call, short, tries + 2), _seconds(call, long, tries)
         # Quadratic is 64 times.  Patterns for the texts of errors took up to 25 times as long,
         # and no more from 8,000 characters on: such texts are cut.
         if after < 32 * before + 0.0005:

@@ -16,8 +16,15 @@ import pytest
 from openssh_jobs import __version__
 from openssh_jobs.cli import app, main
 from openssh_jobs.cli.output import Output
-from tests.cli import PROGRAM, program
+from tests.cli import PROGRAM, Done, program
 from tests.paths import CHECKOUT, PACKAGE
+
+
+def in_process(capsys: pytest.CaptureFixture[str], *words: str) -> Done:
+    """What the command line says and returns here, without the start of a Python."""
+    code = main(list(words))
+    out, err = capsys.readouterr()
+    return Done(code, out, err)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,20 +119,31 @@ def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> Non
         (["demo", "--scheduler", "slurm"], "--host HOST --scheduler slurm"),
     ],
 )
-def test_wrong_use_is_one_sentence_and_2(words: list[str], says: str) -> None:
-    done = program(*words)
+def test_wrong_use_is_one_sentence_and_2(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = in_process(capsys, *words)
     assert done.code == 2
     assert says in done.sentence()
     if not {"--json"} & set(words):
         assert done.out == ""
 
 
+def test_the_program_ends_with_the_code_of_its_main() -> None:
+    done = program("nope")
+    assert (done.code, done.out) == (2, "")
+    assert "invalid choice: 'nope'" in done.sentence()
+
+
 @pytest.mark.parametrize(
     "host", ["-oProxyCommand=touch /tmp/x", "a b", "a\nb", "h;id", "x@-oA", "", "-x@h"]
 )
-def test_a_host_that_is_none_is_refused_by_name(host: str) -> None:
+def test_a_host_that_is_none_is_refused_by_name(
+    host: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["exec", "--", "ls"]) == 2
-    done = program("exec", "-n", f"--jump={host}", "h", "--", "ls")
+    capsys.readouterr()
+    done = in_process(capsys, "exec", "-n", f"--jump={host}", "h", "--", "ls")
     assert done.code == 2
     assert "host name" in done.sentence() or "user name" in done.sentence()
 
