@@ -1,6 +1,6 @@
 """ARC's settings file as ``servers.toml``.  The file is read, never executed; pure.
 
-What is no literal in it (a call, a name, an f-string) is left out and named in the notes.
+What is not a literal in it (a call, a name, an f-string) is left out and named in the notes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ImportedSettings:
 
 
 class _NotReadable(Exception):
-    """A value that is no literal, or that TOML cannot hold."""
+    """A value that is not a literal, or that TOML cannot hold."""
 
 
 def read_settings(source: str, name: str = "settings.py") -> ImportedSettings:
@@ -79,7 +79,7 @@ def _read_assignment(statement: ast.stmt, found: ImportedSettings) -> bool:
             table = table[key]
         table[path[-1]] = content
     except (_NotReadable, KeyError, TypeError):
-        found.left_out.append(f"line {statement.lineno}: {_title(path)} is no literal: left out")
+        found.left_out.append(f"line {statement.lineno}: {_title(path)} is not a literal: left out")
     return True
 
 
@@ -108,14 +108,14 @@ def _value(node: ast.expr, path: list[str], left_out: list[str]) -> Any:
     for key, content in zip(node.keys, node.values, strict=True):
         if not isinstance(key, ast.Constant):
             left_out.append(
-                f"line {content.lineno}: a key of {_title(path)} is no literal: left out"
+                f"line {content.lineno}: a key of {_title(path)} is not a literal: left out"
             )
             continue
         below = [*path, str(key.value)]
         try:
             table[below[-1]] = _value(content, below, left_out)
         except _NotReadable:
-            left_out.append(f"line {content.lineno}: {_title(below)} is no literal: left out")
+            left_out.append(f"line {content.lineno}: {_title(below)} is not a literal: left out")
     return table
 
 
@@ -149,7 +149,7 @@ def _check_entry(server: str, entry: dict[str, Any], notes: list[str]) -> None:
     if key.rsplit("/", 1)[-1].startswith("known_hosts"):
         del entry["key"]
         notes.append(
-            f"{server}: key named {key}, which holds host keys and is no key to log in with: "
+            f"{server}: key named {key}, which holds host keys and is not a key to log in with: "
             "left out (your agent or ssh configuration has the right one)"
         )
     if entry.get("strict_host_key_checking") is False:

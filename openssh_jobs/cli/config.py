@@ -30,7 +30,7 @@ def add_command(subparsers: Any, summary: str) -> None:
         metavar="SETTINGS.py",
         required=True,
         help="print ARC's servers and commands as the text of a servers.toml; the file is read, "
-        "not executed: what is no literal in it is left out and named on stderr",
+        "not executed: what is not a literal in it is left out and named on stderr",
     )
     options.add_output_options(parser)
 

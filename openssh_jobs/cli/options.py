@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Run = Callable[[argparse.Namespace, Output], int]
 
 THIS_MACHINE = "."
-"""The host that needs no ssh; it is no name that ssh could resolve."""
+"""The host that needs no ssh; ssh cannot resolve it as a name."""
 
 _connections: list[Host] = []
 
@@ -108,7 +108,7 @@ def split_remote(text: str) -> tuple[str, str]:
     else:
         host, colon, path = text.partition(":")
         if not (host and colon) or "/" in host or "[" in host:
-            raise UsageError(f"{text!r} is no HOST:PATH, such as hpc:runs/relax-7.")
+            raise UsageError(f"{text!r} is not HOST:PATH, such as hpc:runs/relax-7.")
     if path in ("", ".", "~"):
         return host, "~/"
     return host, path + "/" if path.rpartition("/")[2] in (".", "..") else path

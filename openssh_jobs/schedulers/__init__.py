@@ -65,7 +65,7 @@ def _load(name: str) -> Scheduler:
     except (ImportError, AttributeError) as error:
         raise ConfigurationError(f"the scheduler {name!r} cannot be loaded: {error}") from error
     if not (isinstance(cls, type) and issubclass(cls, Scheduler)):
-        raise ConfigurationError(f"the scheduler {name!r} is no subclass of base.Scheduler")
+        raise ConfigurationError(f"the scheduler {name!r} must be a subclass of base.Scheduler")
     return cls()
 
 

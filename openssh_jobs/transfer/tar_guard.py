@@ -28,7 +28,7 @@ _LONGEST_RECORDS = 1 << 20
 _MOST_PADDING = 1 << 20
 """Maximum bytes of zeros after the end; the longest record of any tar is half of that."""
 _KINDS = {b"0": "f", b"\0": "f", b"7": "f", b"S": "f", b"1": "h", b"2": "l", b"5": "d"}
-_SAID = {"f": "a file", "h": "a hard link", "l": "a link", "d": "a directory"}
+_TYPES = {"f": "a file", "h": "a hard link", "l": "a link", "d": "a directory"}
 _USTAR, _GNU, _OLD = b"ustar\x0000", b"ustar  \0", bytes(8)
 _MAGIC, _PREFIX = slice(257, 265), slice(345, 500)
 _FIELDS = struct.Struct("100s 24x 11s 1s 12x 8s 1s 100x 8s 80x 1s 166x").unpack_from
@@ -179,13 +179,13 @@ class TarGuard:
         elif not any(block):
             self._zeros()
         elif self.ended:
-            raise self._wrong("something follows its end")
+            raise self._wrong("data follows its end")
         else:
             self._header(block)
 
     def _zeros(self) -> None:
         if self._pending is not _NOTHING:
-            raise self._wrong("it ends with the header of a member that does not follow")
+            raise self._wrong("it ends between the extended header of a member and the member")
         self.ended = True
         self._padding += BLOCK
         if self._padding > _MOST_PADDING:
@@ -196,7 +196,7 @@ class TarGuard:
         kind, size = block[156:157], self._number(block[124:136])
         magic = block[_MAGIC]
         if magic not in (_USTAR, _GNU, _OLD):
-            raise self._wrong(f"the form {magic!r} is not known")
+            raise self._wrong(f"the format {magic!r} is unknown")
         if kind in (b"L", b"K", b"x", b"g"):
             self._extension(kind, size)
             return
@@ -214,7 +214,7 @@ class TarGuard:
         if not field:
             return 0
         if field.strip(b"01234567"):
-            raise self._wrong(f"a header has the number {field[:20]!r}")
+            raise self._wrong(f"a number in a header is {field[:20]!r}")
         return int(field, 8)
 
     def _number(self, field: bytes) -> int:
@@ -234,7 +234,7 @@ class TarGuard:
             raise self._wrong("it has records that the tar here does not know")
         most = _LONGEST_NAME if kind in (b"L", b"K") else _LONGEST_RECORDS
         if not 0 < size <= most:
-            raise self._wrong(f"a header has {size} bytes of text")
+            raise self._wrong(f"an extended header has {size} bytes, and must have 1 to {most}")
         self._held, self._body = (kind, size), bytearray()
         self._content = -(-size // BLOCK) * BLOCK
 
@@ -258,7 +258,7 @@ class TarGuard:
             if records.keys() & {b"path", b"linkpath", b"size"} or any(
                 key.startswith(b"GNU.sparse") for key in records
             ):
-                raise self._wrong("one name is given to all members")
+                raise self._wrong("a global header sets the name, target or size of all members")
             return
         if self._pending.records is not None:
             raise self._wrong("a member has two names")
@@ -271,13 +271,13 @@ class TarGuard:
         while at < len(body):
             digits, blank, _ = body[at : at + 20].partition(b" ")
             if not blank or not digits.isdigit():
-                raise self._wrong("a record has no length")
+                raise self._wrong("a record does not begin with its length")
             record = body[at : at + int(digits)]
             key, sign, value = record[len(digits) + 1 :].partition(b"=")
             if len(record) != int(digits) or not sign or not value.endswith(b"\n"):
                 raise self._wrong("a record is damaged")
             if key in found and key not in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
-                raise self._wrong(f"the record {to_text(key)!r} stands twice")
+                raise self._wrong(f"the record {to_text(key)!r} is repeated")
             found[key] = value[:-1]
             at += int(digits)
         return found
@@ -292,17 +292,17 @@ class TarGuard:
             size = self._bounded(self._octal_ten(records[b"size"]))
         sort = _KINDS.get(kind)
         if sort is None:
-            raise self._came.refuse(name, f"is of the sort {kind!r}: no file, directory or link")
+            raise self._came.refuse(name, f"has the type {kind!r}, and must be a file, a directory or a link")
         if sort == "f" and name.endswith(b"/"):
             sort = "d"  # as the tars of 1979 wrote directories
         if size and sort != "f":
-            raise self._wrong(f"{to_text(name)!r} is {_SAID[sort]} and has content")
+            raise self._wrong(f"{to_text(name)!r} is {_TYPES[sort]} and has content")
         self._check(name.rstrip(b"/") if sort == "d" else name, sort, link)
         self._content = -(-size // BLOCK) * BLOCK
 
     def _octal_ten(self, digits: bytes) -> int:
         if not digits.isdigit() or len(digits) > 19:
-            raise self._wrong(f"a record has the number {digits[:20]!r}")
+            raise self._wrong(f"a size in a record is {digits[:20]!r}")
         return int(digits)
 
     def _names(
@@ -343,19 +343,19 @@ class TarGuard:
             # The tar here has the target already, as a file of this archive.
             kind = self._came.kinds.get(link.removeprefix(b"./"), "")
             if kind not in ("f", "l"):
-                why = f"is a hard link to {to_text(link)!r}, which did not come before"
+                why = f"is a hard link to {to_text(link)!r}, which is not an earlier member of the archive"
                 raise self._came.refuse(name, why)
         elif sort == "l" and not link:
-            raise self._came.refuse(name, "is a link to nothing")
+            raise self._came.refuse(name, "is a link without a target")
         plain = self._came.add(name, kind)
         if plain is None:
             return
         self._came.check_parent(plain)
         wanted = self._listed.get(plain)
         if wanted is None and not self._strangers:
-            raise self._came.refuse(plain, "was not asked for")
+            raise self._came.refuse(plain, "was not requested")
         if wanted is not None and wanted != kind:
-            raise self._came.refuse(plain, f"was listed otherwise and comes as {_SAID[sort]}")
+            raise self._came.refuse(plain, f"is {_TYPES[sort]}, and was listed as {_TYPES[wanted]}")
         if wanted is None:
             self._check_apart(plain)
 

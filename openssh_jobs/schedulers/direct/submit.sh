@@ -2,7 +2,7 @@
 # Claims an id, writes down what is known of the job, and starts its launcher.
 oj_script=@SCRIPT@
 [ -e "$oj_script" ] || oj_refuse 'there is no such script'
-[ -f "$oj_script" ] || oj_refuse 'the script is no regular file'
+[ -f "$oj_script" ] || oj_refuse 'the script is not a regular file'
 [ -r "$oj_script" ] || oj_refuse 'the script cannot be read'
 [ -s "$oj_script" ] || oj_refuse 'the script is empty'
 oj_umask=$(umask)

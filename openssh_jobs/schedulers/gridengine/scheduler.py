@@ -230,7 +230,7 @@ class GridEngine(Scheduler):
                 raise self.error(
                     answer,
                     kind="parse_error",
-                    message=f"this is no listing of Grid Engine: {first_line(answer.stdout)!r}",
+                    message=f"this is not a listing of Grid Engine: {first_line(answer.stdout)!r}",
                 )
             is_whole = False
         snapshot = Snapshot(known=rows.known, unparsed=tuple(rows.unparsed), source=rows.source)

@@ -142,7 +142,7 @@ class HTCondor(Scheduler):
         found = super().checked_ids(ids)
         for job_id in found:
             if not re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", job_id):
-                raise InputError(f"{job_id!r} is no job id of HTCondor (88 or 88.0)")
+                raise InputError(f"{job_id!r} is not a job id of HTCondor (88 or 88.0)")
         return found
 
     def status_script(self, ids: Sequence[str] = (), *, all_users: bool = False) -> str:
@@ -244,7 +244,7 @@ class HTCondor(Scheduler):
             raise self.error(
                 part.answer(stderr),
                 kind="parse_error",
-                message=f"this is no listing of HTCondor: {first_line(part.text)!r}",
+                message=f"this is not a listing of HTCondor: {first_line(part.text)!r}",
             )
 
     def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:

@@ -130,7 +130,7 @@ class LSF(Scheduler):
         if request.array is not None:
             wish, percent, slots = request.array.partition("%")
             if not expand_array(wish) or (percent and not re.fullmatch("[1-9][0-9]{0,8}", slots)):
-                raise InputError(f"array is no list of indices: {request.array!r}")
+                raise InputError(f"array is not a list of indices: {request.array!r}")
             if 0 in expand_array(wish):
                 raise InputError(f"array={request.array!r}: LSF counts from 1")
             limit = f"%{slots}" if percent else ""
@@ -172,7 +172,7 @@ class LSF(Scheduler):
         """(-n, -R): so many slots, on one host or on as many different hosts as asked for."""
         nodes = whole_number(str(request.nodes)) if request.nodes is not None else 1
         if nodes is None or nodes < 1:
-            self.unsupported(f"nodes={request.nodes!r}, which is no number")
+            self.unsupported(f"nodes={request.nodes!r}, which is not a number")
         if nodes == 1:
             return request.cpus, "span[hosts=1]" if (request.cpus or 1) > 1 else None
         cpus = request.cpus or 1
@@ -200,7 +200,7 @@ class LSF(Scheduler):
         found = super().checked_ids(ids)
         for job_id in found:
             if not re.fullmatch(r"[0-9]+(?:\[[0-9,:\-]+\])?", job_id):
-                raise InputError(f"{job_id!r} is no job id of LSF (123, 123[4] or 123[1-10])")
+                raise InputError(f"{job_id!r} is not a job id of LSF (123, 123[4] or 123[1-10])")
         return found
 
     def status_script(self, ids: Sequence[str] = (), *, all_users: bool = False) -> str:
@@ -290,7 +290,7 @@ class LSF(Scheduler):
         said = Answer("" if is_framed else answer.stdout, answer.stderr, code)
         if answer.returncode != 0 or answer.stderr.strip():
             return self.error(said)
-        message = f"this is no listing of LSF: {first_line(answer.stdout)!r}"
+        message = f"this is not a listing of LSF: {first_line(answer.stdout)!r}"
         return self.error(said, kind="parse_error", message=message)
 
     def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:

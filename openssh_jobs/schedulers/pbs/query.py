@@ -129,7 +129,7 @@ def read_listing(
             raise scheduler.error(
                 answer,
                 kind="parse_error" if answer.returncode == 0 else None,
-                message=f"this is no listing of {scheduler.name}: {first_line(body)!r}",
+                message=f"this is not a listing of {scheduler.name}: {first_line(body)!r}",
             )
         is_told = part.returncode or rows.known or rows.unparsed
         if not is_told and NO_HISTORY in (errors or answer.stderr):

@@ -162,7 +162,7 @@ class Slurm(Scheduler):
             raise self.error(
                 answer,
                 kind="parse_error",
-                message=f"this is no listing of Slurm: {first_line(answer.stdout)!r}",
+                message=f"this is not a listing of Slurm: {first_line(answer.stdout)!r}",
             )
         snapshot = Snapshot(
             known=rows.known,

@@ -76,12 +76,12 @@ def test_the_tables_are_read_and_the_rest_is_named(tmp_path: Path) -> None:
     assert set(found.tables["check_status_command"]) == {"OGE", "HTCondor"}
     notes = "\n".join([*found.left_out, *found.notes])
     for piece in (
-        "servers['atlas two']['key'] is no literal",
-        "servers['atlas two']['nothing'] is no literal",
-        "a key of servers is no literal",
-        "servers['nosuch']['un'] is no literal",
-        "check_status_command['Slurm'] is no literal",
-        "delete_command is no literal",
+        "servers['atlas two']['key'] is not a literal",
+        "servers['atlas two']['nothing'] is not a literal",
+        "a key of servers is not a literal",
+        "servers['nosuch']['un'] is not a literal",
+        "check_status_command['Slurm'] is not a literal",
+        "delete_command is not a literal",
         "known_hosts",
         "pharos: host keys are checked",
     ):
@@ -130,7 +130,7 @@ def test_what_is_no_python_is_said(text: str) -> None:
 
 
 def test_only_tables_count() -> None:
-    assert read_settings("servers = ['a']").left_out == ["line 1: servers is no literal: left out"]
+    assert read_settings("servers = ['a']").left_out == ["line 1: servers is not a literal: left out"]
     assert read_settings("servers = 2**9999").tables == {}
     assert read_settings("x = servers2 = 1") == settings_import.ImportedSettings()
     assert settings_import.TABLES is settings.TABLES

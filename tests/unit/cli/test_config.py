@@ -38,7 +38,7 @@ def test_what_was_left_out_is_named_and_fails(
     path.write_text(f"{GOOD}servers['b'] = open({str(marker)!r}, 'w')\n")
     assert main(["config", "--import-arc", str(path)]) == 1
     said = capsys.readouterr()
-    assert said.err == "line 3: servers['b'] is no literal: left out\n"
+    assert said.err == "line 3: servers['b'] is not a literal: left out\n"
     assert "hpc" in tomllib.loads(said.out)["servers"]
     assert not marker.exists()
     path.write_text("x = 1\n")

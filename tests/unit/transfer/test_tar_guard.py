@@ -217,7 +217,7 @@ def test_what_was_made_since_the_listing_passes_where_all_is_wanted(tmp_path: Pa
     data = TOP + X + one("./new", content=b"n") + END
     reader = tar_guard.TarGuard(LISTED, "h", os.fsencode(tmp_path), strangers=True)
     assert reader.feed(data) == data
-    with pytest.raises(UnsafeName, match="not asked for"):
+    with pytest.raises(UnsafeName, match="not requested"):
         passed(data, LISTED, tmp_path)
 
 

@@ -396,7 +396,7 @@ def test_a_number_is_not_given_twice_after_a_clean_up(host: Host) -> None:
     ("make", "text"),
     [
         (lambda path: None, "no such script"),
-        (lambda path: path.mkdir(), "no regular file"),
+        (lambda path: path.mkdir(), "not a regular file"),
         (lambda path: path.write_text(""), "empty"),
     ],
 )

@@ -133,7 +133,7 @@ def test_a_member_that_is_over_does_not_end_its_cluster() -> None:
 @pytest.mark.parametrize("bad", ["5[1]", "5_1", "5.server", "5.0-4"])
 def test_an_id_of_another_scheduler_is_not_sent(bad: str) -> None:
     for build in (CONDOR.status_script, CONDOR.history_script, CONDOR.cancel_script):
-        with pytest.raises(InputError, match="no job id of HTCondor"):
+        with pytest.raises(InputError, match="not a job id of HTCondor"):
             build([bad])
 
 

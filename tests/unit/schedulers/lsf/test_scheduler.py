@@ -174,7 +174,7 @@ def test_what_lsf_says_of_a_job_counts_more_than_a_row_in_a_name() -> None:
 @pytest.mark.parametrize("bad", ["5.0", "5_1", "5.server", "5[1-10%2]"])
 def test_an_id_of_another_scheduler_is_not_sent(bad: str) -> None:
     for build in (LSF.status_script, LSF.history_script, LSF.cancel_script):
-        with pytest.raises(InputError, match="no job id of LSF"):
+        with pytest.raises(InputError, match="not a job id of LSF"):
             build([bad])
 
 
