@@ -191,7 +191,7 @@ class Host(RemoteFiles, ABC):
         if policy.streams is not None:
             self._commands.streams = min(self._commands.streams, policy.streams)
 
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
         self._commands.reset()
         self._sessions.reset()
         self._shell.reset()

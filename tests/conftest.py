@@ -41,6 +41,7 @@ _DIRECTORY = pytest.StashKey[Path]()
 _TRACES = pytest.StashKey[set[str]]()
 _TROUBLE = pytest.StashKey[list[str]]()
 _WATCH_ENDS = pytest.StashKey[float]()
+_FILES = pytest.StashKey[dict[Path, int]]()
 _LONGEST_TEST = 1800.0
 
 
@@ -72,18 +73,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--share", metavar="N/OF", help=text)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Whole files, because the tests of a file share what they start."""
-    if config.option.share is None:
-        return
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Whole files, because the tests of a file share what they start; others are not imported."""
+    name = collection_path.name
+    if config.option.share is None or not (name.startswith("test_") and name.endswith(".py")):
+        return None
     number, of = map(int, config.option.share.split("/"))
     if not 1 <= number <= of:
         raise pytest.UsageError(f"--share {config.option.share}: there is no such share")
-    files = list(dict.fromkeys(item.path for item in items))
-    mine = set(files[number - 1 :: of])
-    config.hook.pytest_deselected(items=[item for item in items if item.path not in mine])
-    items[:] = [item for item in items if item.path in mine]
+    files = config.stash[_FILES]
+    # Every share sees all files, in the same order.
+    return True if files.setdefault(collection_path, len(files)) % of != number - 1 else None
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -99,6 +99,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_TRACES] = leaks.traces(_REAL_HOME)
     config.stash[_TROUBLE] = []
     config.stash[_WATCH_ENDS] = 0.0
+    config.stash[_FILES] = {}
 
 
 def _take_usual_signals() -> None:

@@ -120,7 +120,7 @@ class JournalFile:
         self._closer: weakref.finalize[..., JournalFile] | None = None
         at_fork.renew(self)
 
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
         self._lock = StateLock()
 
     def _database(self) -> sqlite3.Connection:

@@ -80,10 +80,10 @@ class Queries:
     def __init__(self, connection: Host, host: str) -> None:
         self._connection = connection
         self._host = host
-        self._after_fork()
+        self.after_fork()
         at_fork.renew(self)
 
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
         self._state = locks.StateLock()
         self.at_work: Query | None = None
 

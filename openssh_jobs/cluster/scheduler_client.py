@@ -62,10 +62,10 @@ class SchedulerClient:
         self._prologue = prologue.encode("utf-8", "surrogateescape")
         self._skew: float | None = None
         self._policy: SitePolicy | None = None
-        self._after_fork()
+        self.after_fork()
         at_fork.renew(self)
 
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
         self._lock = CallLock("the search for the scheduler", self.host)
 
     def run(self, script: bytes, timeout: float, *, once: bool = False) -> CommandResult[str]:

@@ -70,7 +70,7 @@ class Tracker:
         """Counts what was done to jobs: an answer from before the last change is out of date."""
         at_fork.renew(self)
 
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
         self._lock = StateLock()
 
     # ------------------------------------------------------------------ when to ask

@@ -16,21 +16,21 @@ log = logging.getLogger("openssh_jobs.sessions")
 class Renewed(Protocol):
     """An object that can reset its locks in a forked child."""
 
-    def _after_fork(self) -> None: ...
+    def after_fork(self) -> None: ...
 
 
 _alive: weakref.WeakSet[Renewed] = weakref.WeakSet()
 
 
 def renew(resource: Renewed) -> None:
-    """Call ``_after_fork`` of ``resource`` in every forked child, as long as it exists."""
+    """Call ``after_fork`` of ``resource`` in every forked child, as long as it exists."""
     _alive.add(resource)
 
 
 def _in_child() -> None:
     for resource in list(_alive):
         try:
-            resource._after_fork()
+            resource.after_fork()
         except Exception as error:  # noqa: BLE001 - the others need their reset too
             log.debug("after a fork: %r", error)
 

@@ -292,7 +292,7 @@ class TarGuard:
             size = self._bounded(self._octal_ten(records[b"size"]))
         sort = _KINDS.get(kind)
         if sort is None:
-            raise self._came.refuse(name, f"has the type {kind!r}, and must be a file, a directory or a link")
+            raise self._came.refuse(name, f"has the type {kind!r}: no file, directory or link")
         if sort == "f" and name.endswith(b"/"):
             sort = "d"  # as the tars of 1979 wrote directories
         if size and sort != "f":
@@ -343,7 +343,7 @@ class TarGuard:
             # The tar here has the target already, as a file of this archive.
             kind = self._came.kinds.get(link.removeprefix(b"./"), "")
             if kind not in ("f", "l"):
-                why = f"is a hard link to {to_text(link)!r}, which is not an earlier member of the archive"
+                why = f"is a hard link to {to_text(link)!r}, which is not an earlier member"
                 raise self._came.refuse(name, why)
         elif sort == "l" and not link:
             raise self._came.refuse(name, "is a link without a target")

@@ -295,6 +295,8 @@ def test_submission_errors_are_told_apart(
         ("Submitted batch job 17670585\n", "17670585"),
         ("Submitted batch job 9 on cluster lab\n", "9;lab"),
         ("8;lab\n", "8;lab"),
+        ("8\n8;lab\n", "8;lab"),
+        ("8;lab\n8\n", "8;lab"),
         ("42\n", "42"),
         ("*** Welcome to 2026! ***\n--> Verifying... OK\nSubmitted batch job 5\n", "5"),
         ("Welcome\n2026-11-22\n\n77\n", "77"),
@@ -308,7 +310,11 @@ def test_an_id_is_found_behind_banners(stdout: str, job_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "stdout", ["", "\n", "job submitted\n", "Submitted batch job 5\nSubmitted batch job 6\n"]
+    "stdout",
+    [
+        *("", "\n", "job submitted\n", "Submitted batch job 5\nSubmitted batch job 6\n"),
+        *("5\n6\n", "5;east\n5;west\n", "5;east\n6\n"),
+    ],
 )
 def test_no_id_is_no_proof_that_there_is_no_job(stdout: str) -> None:
     with pytest.raises(SubmitUnknown) as caught:

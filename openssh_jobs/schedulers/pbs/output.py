@@ -21,7 +21,6 @@ from ..rows import Rows
 from .array import array_of, is_array, members_of
 from .json_output import load
 from .paths import told_paths, variable
-from .states import below_zero
 
 _S = JobState
 NO_LETTER = "qstat says U, which may be any state"
@@ -45,6 +44,47 @@ _ID = re.compile(
 _OVER = re.compile(
     r"exceeded resource (\w+)|\b(walltime|cput|mem|vmem|pmem|pvmem) \S+ exceeded limit"
 )
+# Exit_status below 0: the server or MOM ended the job (JOB_EXEC_... in OpenPBS' job.h and Torque's
+# pbs_job.h).
+_PBS_CODES: dict[int, tuple[JobState, str]] = {
+    -1: (_S.FAILED, "it could not be started: before its files were there"),
+    -2: (_S.FAILED, "it could not be started: after its files were there"),
+    -3: (_S.FAILED, "it could not be started, to be tried again"),
+    -4: (_S.NODE_FAIL, "aborted when MOM was restarted"),
+    -5: (_S.NODE_FAIL, "aborted when MOM was restarted, with a checkpoint that cannot move"),
+    -6: (_S.NODE_FAIL, "aborted when MOM was restarted, with a checkpoint"),
+    -7: (_S.FAILED, "its restart from a checkpoint failed"),
+    -10: (_S.FAILED, "no such user or group on the node"),
+    -11: (_S.FAILED, "it was to be run again"),
+    -12: (_S.FAILED, "it was checkpointed and killed"),
+    -13: (_S.FAILED, "a wrong password"),
+    -14: (_S.NODE_FAIL, "another node of the job failed"),
+    -15: (_S.FAILED, "it was to be restarted from a checkpoint"),
+    -16: (_S.FAILED, "a hook rejected the start, to be tried again"),
+    -17: (_S.FAILED, "a hook rejected the start"),
+    -18: (_S.FAILED, "a hook sent it back to the queue"),
+    -19: (_S.FAILED, "a hook deleted it"),
+    -20: (_S.NODE_FAIL, "the connection to its first node was lost"),
+    -21: (_S.FAILED, "the directory of PBS on the node is not secure"),
+    -22: (_S.FAILED, "a hook failed"),
+    -23: (_S.FAILED, "no Kerberos credentials"),
+    -24: (_S.FAILED, "over its ncpus (burst)"),
+    -25: (_S.FAILED, "over its ncpus (sum)"),
+    -26: (_S.OUT_OF_MEMORY, "over its vmem"),
+    -27: (_S.OUT_OF_MEMORY, "over its mem"),
+    -28: (_S.TIMEOUT, "over its cput"),
+    -29: (_S.TIMEOUT, "over its walltime"),
+    -30: (_S.NODE_FAIL, "its nodes could not be joined"),
+}
+_TORQUE_CODES: dict[int, tuple[JobState, str]] = {
+    **{code: _PBS_CODES[code] for code in (-1, -2, -3, -4, -5, -6, -7)},
+    -8: (_S.FAILED, "its command could not be run"),
+    -9: (_S.FAILED, "its output files could not be made"),
+    -10: (_S.OUT_OF_MEMORY, "over its memory"),
+    -11: (_S.TIMEOUT, "over its walltime"),
+    -12: (_S.TIMEOUT, "over its cput"),
+    -13: (_S.FAILED, "no cgroup could be made for it"),
+}
 
 
 @dataclass(slots=True)
@@ -174,7 +214,7 @@ class QstatReader:
             # Older servers end an overdue job by a plain signal, as qdel does.
             return _S.TIMEOUT, comment or "the walltime was used up"
         if code < 0:
-            state, what = below_zero(code, torque=self.torque)
+            state, what = _below_zero(code, torque=self.torque)
             return state, f"{what}; {comment}" if comment else what
         was_deleted = not said.get("exec_host") or "deleted because" in comment
         if self.torque and code == 271 and was_deleted:
@@ -398,3 +438,9 @@ def seconds(delta: timedelta) -> int:
 
 
 __all__ = ["LOOKS_LIKE", "QstatReader", "QstatRows", "seconds"]
+
+
+def _below_zero(code: int, *, torque: bool) -> tuple[JobState, str]:
+    """The state that an ``Exit_status`` below 0 stands for, and what to say, with the number."""
+    state, what = (_TORQUE_CODES if torque else _PBS_CODES).get(code, (_S.FAILED, ""))
+    return state, f"Exit_status {code}: {what}" if what else f"Exit_status {code}"

@@ -19,7 +19,7 @@ from ..fields import first_line, is_number, parse_duration
 from ..framing import Section, read_frame, shell_text
 from .array import array_of_members
 from .output import QstatReader, QstatRows
-from .states import NO_HISTORY
+from .errors import NO_HISTORY
 
 if TYPE_CHECKING:
     from ..base import Scheduler

@@ -31,7 +31,7 @@ from .directives import check_resources, named_resources
 from .machine import default_queue, read_nodes, read_queues
 from .paths import actual_path, in_directory, usual_path
 from .query import is_id, query_text, read_listing, remembered
-from .states import RULES, UNCERTAIN
+from .errors import RULES, UNCERTAIN
 
 
 class PBS(Scheduler):

@@ -74,7 +74,8 @@ class Slurm(Scheduler):
         if spoken:
             return spoken
         bare = _PARSABLE.findall(stdout)
-        return bare[-1:]
+        # A federation's "5;east" and a site's own "5" beside it are one job.
+        return [job for job in bare if not any(other.startswith(f"{job};") for other in bare)]
 
     # -- asking ------------------------------------------------------------------
 
