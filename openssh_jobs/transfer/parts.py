@@ -114,18 +114,11 @@ def remove_local_stage(path: bytes, number: int | None) -> None:
 
 def _emptied(path: bytes, number: int) -> bool:
     """Remove the contents of a directory; false if its inode has another number."""
-    handle = os.open(path, getattr(os, "O_PATH", os.O_RDONLY) | _DIRECTORY)
+    handle = _opened(path, number)
     try:
         if os.fstat(handle).st_ino != number:
             return False
-        if hasattr(os, "O_PATH"):
-            # The tree may have a mode that does not even let its owner in.
-            os.chmod(f"/proc/self/fd/{handle}", 0o700)
-            inner = os.open(".", os.O_RDONLY | _DIRECTORY, dir_fd=handle)
-            os.close(handle)
-            handle = inner
-        else:
-            os.fchmod(handle, 0o700)
+        os.fchmod(handle, 0o700)
         for _, directories, _, place in os.fwalk(".", dir_fd=handle):
             for name in directories:
                 if not stat.S_ISLNK(os.lstat(name, dir_fd=place).st_mode):
@@ -138,6 +131,25 @@ def _emptied(path: bytes, number: int) -> bool:
     finally:
         os.close(handle)
     return True
+
+
+def _opened(path: bytes, number: int) -> int:
+    """A descriptor of a directory, also if its mode does not even let its owner in."""
+    try:
+        return os.open(path, os.O_RDONLY | _DIRECTORY)
+    except PermissionError:
+        parent = os.path.realpath(os.fsdecode(os.path.dirname(path) or b"."))
+        if hasattr(os, "O_PATH") and os.path.exists("/proc/self/fd"):
+            handle = os.open(path, os.O_PATH | _DIRECTORY)
+            try:
+                if os.fstat(handle).st_ino == number:
+                    os.chmod(f"/proc/self/fd/{handle}", 0o700)
+            finally:
+                os.close(handle)
+        elif permissions.problem_with(parent) is None and os.lstat(path).st_ino == number:
+            # Nobody else can put another directory in its place meanwhile.
+            os.chmod(path, 0o700, follow_symlinks=os.chmod not in os.supports_follow_symlinks)
+        return os.open(path, os.O_RDONLY | _DIRECTORY)
 
 
 def _warn_not_removed(path: bytes, error: OSError) -> None:
