@@ -35,7 +35,7 @@ class Section:
 
 
 def shell_text(name: str, /, **values: scripts.Value) -> str:
-    """The text of a ``.sh`` file of this folder (``slurm/history``), its values filled in."""
+    """The text of a ``.sh`` file of this folder (``slurm/query``), its values filled in."""
     return to_text(scripts.script(f"schedulers/{name}", **values))
 
 

@@ -18,8 +18,8 @@ from ..answer import Answer
 from ..fields import first_line, is_number, parse_duration
 from ..framing import Section, read_frame, shell_text
 from .array import array_of_members
-from .output import QstatReader, QstatRows
 from .errors import NO_HISTORY
+from .output import QstatReader, QstatRows
 
 if TYPE_CHECKING:
     from ..base import Scheduler

@@ -28,10 +28,10 @@ from ..request import ALL_OPTIONS, SubmitRequest
 from ..rules import Rule
 from . import output
 from .directives import check_resources, named_resources
+from .errors import RULES, UNCERTAIN
 from .machine import default_queue, read_nodes, read_queues
 from .paths import actual_path, in_directory, usual_path
 from .query import is_id, query_text, read_listing, remembered
-from .errors import RULES, UNCERTAIN
 
 
 class PBS(Scheduler):

@@ -30,9 +30,9 @@ from ..outcomes import outcomes_for
 from ..request import ALL_OPTIONS, SubmitRequest
 from ..rows import Rows
 from ..rules import Rule
-from . import machine, queue
+from . import machine
 from .errors import COMPLAINT, LOOKS_LIKE, RULES, SPEAKS, UNCERTAIN
-from .history import history_parts, read_accounting, read_records
+from .query import QUEUE_FORMAT, history_parts, read_accounting, read_queue, read_records
 from .records import RECORD, read_json, read_scontrol
 from .sbatch import EACH, path_of_element, plain, sbatch_words
 from .tables import columns_of_command, read_table
@@ -91,7 +91,7 @@ class Slurm(Scheduler):
         for cluster, numbers in (places or {"": []}).items():
             where = f" -M {quote(cluster)}" if cluster else ""
             name = f"squeue@{cluster}"
-            base = f'squeue{where} -h -a -t all -o "{queue.FORMAT}"'
+            base = f'squeue{where} -h -a -t all -o "{QUEUE_FORMAT}"'
             if not all_users:
                 parts.append(section(name, f'{base} -u "$(id -u)" </dev/null'))
             elif not numbers:
@@ -132,7 +132,7 @@ class Slurm(Scheduler):
                 failed = self.error(Answer("", answer.stderr, part.returncode))
                 continue
             covered.add(cluster)
-            queue.read_queue(part, cluster if several else "", rows)
+            read_queue(part, cluster if several else "", rows)
         if failed is not None and not covered:
             raise failed
         snapshot = Snapshot(

@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# Functions that ask Slurm how jobs ended; history.py calls them between the marks of a frame.
+# Functions that ask Slurm how jobs ended; query.py calls them between the marks of a frame.
 oj_sacct() {
   oj_said=$(sacct -n -X -p --delimiter="|$oj|" -o @FIELDS@ "$@" </dev/null)
   oj_rc=$?
