@@ -84,8 +84,8 @@ class JobOutput:
             return self.files.read_from(self.path, offset, _CHUNK, self.names)
         except NotRegular as error:
             raise InputError(
-                f"the output of job {self.job_id} goes to {error.path}, which is not a regular file: "
-                "what was written there cannot be read again",
+                f"the output of job {self.job_id} goes to {error.path}, which is not a regular "
+                "file: what was written there cannot be read again",
                 host=self.client.host,
             ) from None
         except RemoteFileNotFoundError as error:
