@@ -15,7 +15,7 @@ from ..errors import SchedulerError
 from .answer import Answer
 from .fields import is_number
 
-__all__ = ["Section", "as_is", "framed", "read_frame", "section", "shell_text"]
+__all__ = ["Section", "as_is", "framed", "parts_of", "read_frame", "section", "shell_text"]
 
 _OPEN = re.compile(r"^OJ\+([0-9a-f]{1,40})$", re.MULTILINE)
 
@@ -94,3 +94,11 @@ def read_frame(stdout: str) -> list[Section] | None:
     if not complete or is_open:
         raise SchedulerError("the answer is cut off", kind="transport", stdout=stdout)
     return found
+
+
+def parts_of(answer: Answer) -> list[Section]:
+    """The parts of a framed answer; of text without a frame one part, both streams in it."""
+    sections = read_frame(answer.stdout)
+    if sections is not None:
+        return sections
+    return [Section("", f"{answer.stdout}\n{answer.stderr}", answer.returncode, "")]

@@ -23,7 +23,7 @@ from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
 from ..answer import Answer
 from ..base import Scheduler
 from ..fields import command_words, first_line, is_number, quote, shell_path
-from ..framing import Section, framed, read_frame, section, shell_text
+from ..framing import Section, framed, parts_of, read_frame, section, shell_text
 from ..launcher.launcher import GRID_ENGINE_JOBS, Convention
 from ..outcomes import Sentences, outcomes_by_line, outcomes_for
 from ..request import ALL_OPTIONS, SubmitRequest
@@ -387,9 +387,7 @@ class GridEngine(Scheduler):
         self, answer: Answer, *, requested: Iterable[str] | None = None
     ) -> dict[str, CancelOutcome]:
         """qdel says it all on stdout, errors too."""
-        sections = read_frame(answer.stdout)
-        if sections is None:
-            sections = [Section("act", f"{answer.stdout}\n{answer.stderr}", answer.returncode, "")]
+        sections = parts_of(answer)
         text = "\n".join(part.text for part in sections)
         said = outcomes_by_line(text, _OUTCOMES)
         if not said:

@@ -20,7 +20,7 @@ from ...jobs import CancelOutcome, JobId, JobState, JobStatus, Node, Snapshot
 from ..answer import Answer
 from ..base import Scheduler
 from ..fields import chunks, command_words, first_line, shell_path
-from ..framing import Section, as_is, framed, read_frame, section, shell_text
+from ..framing import Section, as_is, framed, parts_of, read_frame, section, shell_text
 from ..outcomes import Sentences, outcome_of_kind, outcomes_by_line, outcomes_for
 from ..request import ALL_OPTIONS, SubmitRequest
 from ..rows import Rows
@@ -297,12 +297,7 @@ class HTCondor(Scheduler):
         self, answer: Answer, *, requested: Iterable[str] | None = None
     ) -> dict[str, CancelOutcome]:
         """One sentence a job or cluster (the texts are those of dc_schedd.cpp)."""
-        sections = read_frame(answer.stdout)
-        text = (
-            f"{answer.stdout}\n{answer.stderr}"
-            if sections is None
-            else "".join(s.text for s in sections)
-        )
+        text = "".join(part.text for part in parts_of(answer))
         said = outcomes_by_line(text, _OUTCOMES)
         # Why it could not, other lines say; without any the cluster has no such jobs.
         rest = "\n".join(line for line in text.split("\n") if not _WHOLE_CLUSTER.search(line))

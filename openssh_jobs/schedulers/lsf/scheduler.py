@@ -30,7 +30,7 @@ from ..fields import (
     shell_path,
     whole_number,
 )
-from ..framing import Section, framed, read_frame, section, shell_text
+from ..framing import Section, framed, parts_of, read_frame, section, shell_text
 from ..launcher.launcher import LSF_JOBS, Convention
 from ..outcomes import outcomes_for
 from ..request import ALL_OPTIONS, SubmitRequest
@@ -326,12 +326,7 @@ class LSF(Scheduler):
         self, answer: Answer, *, requested: Iterable[str] | None = None
     ) -> dict[str, CancelOutcome]:
         """``Job <N> is being terminated``, ``Job <N>: Job has already finished`` and so on."""
-        sections = read_frame(answer.stdout)
-        text = (
-            f"{answer.stdout}\n{answer.stderr}"
-            if sections is None
-            else "".join(s.text for s in sections)
-        )
+        text = "".join(part.text for part in parts_of(answer))
         said: dict[str, CancelOutcome] = {}
         for job_id, told in re.findall(r"Job <([0-9]+(?:\[[0-9,:\-]+\])?)>:? (.*)", text):
             said[job_id] = self._outcome(told)

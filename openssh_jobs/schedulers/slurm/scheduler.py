@@ -24,7 +24,7 @@ from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
 from ..answer import Answer
 from ..base import Scheduler
 from ..fields import chunks, command_words, first_line, json_text, quote, shell_path
-from ..framing import Section, framed, read_frame, section, shell_text
+from ..framing import Section, framed, parts_of, read_frame, section, shell_text
 from ..launcher.launcher import SLURM_JOBS, Convention
 from ..outcomes import outcomes_for
 from ..request import ALL_OPTIONS, SubmitRequest
@@ -358,9 +358,7 @@ class Slurm(Scheduler):
 
         Raises ``SchedulerError`` where the whole command failed and names no job.
         """
-        sections = read_frame(answer.stdout)
-        if sections is None:
-            sections = [Section("act", f"{answer.stdout}\n{answer.stderr}", answer.returncode, "")]
+        sections = parts_of(answer)
         said: dict[str, CancelOutcome] = {}
         for part in sections:
             for line in part.text.splitlines():
