@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .commands.options import Command, RunOptions, StartOptions
     from .commands.remote_process import RemoteProcess
     from .site_policy import SitePolicy
-    from .transfer.options import TransferOptions, TransferResult
+    from .transfer.options import Method, TransferOptions, TransferResult
     from .transfer.transfer import Transfer
     from .transport.sessions import Sessions
 
@@ -474,7 +474,7 @@ class Host(RemoteFiles, ABC):
         local: str | os.PathLike[str],
         remote: str,
         *,
-        method: str = "auto",
+        method: Method = "auto",
         **options: Unpack[TransferOptions],
     ) -> TransferResult:
         """Copy a local file or tree to the host; whole or absent.
@@ -498,7 +498,7 @@ class Host(RemoteFiles, ABC):
         remote: str,
         local: str | os.PathLike[str],
         *,
-        method: str = "auto",
+        method: Method = "auto",
         **options: Unpack[TransferOptions],
     ) -> TransferResult:
         """Copy a file or tree of the host here; whole or absent.  Options as for ``put``."""

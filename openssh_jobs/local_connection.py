@@ -14,7 +14,7 @@ from .transport.local import LocalTransport
 from .transport.sessions import Sessions
 
 if TYPE_CHECKING:
-    from .transfer.options import TransferOptions, TransferResult
+    from .transfer.options import Method, TransferOptions, TransferResult
 
 NAME = "this machine"
 
@@ -78,7 +78,7 @@ class LocalConnection(Host):
         local: str | os.PathLike[str],
         remote: str,
         *,
-        method: str = "auto",
+        method: Method = "auto",
         **options: Unpack[TransferOptions],
     ) -> TransferResult:
         """Copy a file or tree to another path; whole or absent.  As ``Connection.put``."""
@@ -90,7 +90,7 @@ class LocalConnection(Host):
         remote: str,
         local: str | os.PathLike[str],
         *,
-        method: str = "auto",
+        method: Method = "auto",
         **options: Unpack[TransferOptions],
     ) -> TransferResult:
         """Copy a file or tree to another path; whole or absent.  As ``Connection.get``."""

@@ -15,7 +15,7 @@ from ..jobs import CancelOutcome, JobState, JobStatus
 from .output import JobOutput
 
 if TYPE_CHECKING:
-    from ..transfer.options import TransferOptions, TransferResult
+    from ..transfer.options import Method, TransferOptions, TransferResult
     from .host_jobs import HostJobs
     from .journal import Row
 
@@ -201,7 +201,7 @@ class Job:
         self,
         local: str | os.PathLike[str],
         *,
-        method: str = "auto",
+        method: Method = "auto",
         **options: Unpack[TransferOptions],
     ) -> TransferResult:
         """Copy the job's directory to the local directory ``local``; options as for ``get``.

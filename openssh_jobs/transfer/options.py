@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict, get_args
 
 from ..errors import ConfigurationError
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int, int, int, str], object]
 
-METHODS = ("auto", "sftp", "scp", "tar", "rsync")
+Method = Literal["auto", "sftp", "scp", "tar", "rsync"]
+METHODS: tuple[Method, ...] = get_args(Method)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,7 @@ class TransferOptions(TypedDict, total=False):
 class Options:
     """How to move files.  Raises ``ConfigurationError`` for contradicting options."""
 
-    method: str = "auto"
+    method: Method = "auto"
     only: Sequence[str] | None = None
     exclude: Sequence[str] | None = None
     update: bool = False

@@ -25,7 +25,7 @@ from .options import TransferResult
 
 if TYPE_CHECKING:
     from .lanes import Lanes
-    from .options import Options
+    from .options import Method, Options
 
 _CHMODS_AT_ONCE = 500
 
@@ -46,7 +46,7 @@ class TreeMoves:
         sender: tar_flavours.Kind,
         *,
         whole: bool,
-    ) -> str:
+    ) -> Method:
         """The method to use; ``sender`` is the source's tar, ``whole``: the whole tree is moved."""
         if options.resume:
             raise ConfigurationError(
@@ -133,7 +133,7 @@ class TreeMoves:
 
     def _send(
         self,
-        method: str,
+        method: Method,
         source: bytes,
         stage: bytes,
         members: list[listing.Member],
@@ -299,7 +299,7 @@ class TreeMoves:
 
     def _receive(
         self,
-        method: str,
+        method: Method,
         source: bytes,
         stage: bytes,
         members: list[listing.Member],

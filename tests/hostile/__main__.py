@@ -52,8 +52,8 @@ def main() -> int:
         with host.connection() as connection:
             connection.close(stop_master=True)
         host.stop()
-    for (method, kind), number in sorted(kinds.items()):
-        print(f"{method:6} {kind:30} {number} outside")
+    for (way, kind), number in sorted(kinds.items()):
+        print(f"{way:6} {kind:30} {number} outside")
     for method in METHODS:
         print(
             f"{method:6} {counts[method]:4} variants, {counts[f'{method} outside']} with an effect "

@@ -13,10 +13,11 @@ from typing import Any, cast
 from openssh_jobs import Connection
 from openssh_jobs.cluster.job import Job
 from openssh_jobs.jobs import JobState, JobStatus
+from openssh_jobs.transfer.options import Method
 from tests.hostile.archives import FORMS, REST, START, TAR, evil_archives, packed
 from tests.hostile.names import PLACES, SPELLINGS
 
-METHODS = ("sftp", "scp", "tar", "rsync")
+METHODS: tuple[Method, ...] = ("sftp", "scp", "tar", "rsync")
 Call = Callable[[Connection, Path], str | None]
 Record = tuple[str, int, str]
 
@@ -31,7 +32,7 @@ class Variant:
 
     kind: str
     name: str
-    method: str
+    method: Method
     call: Call
     tools: Mapping[str, bytes] = field(default_factory=dict)
     twisted: Mapping[str, str] = field(default_factory=dict)
@@ -121,7 +122,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def tree(method: str, options: dict[str, Any], source: str = "in/tree") -> Call:
+def tree(method: Method, options: dict[str, Any], source: str = "in/tree") -> Call:
     """``get`` of the tree on the host."""
 
     def call(connection: Connection, ground: Path) -> None:
@@ -130,7 +131,7 @@ def tree(method: str, options: dict[str, Any], source: str = "in/tree") -> Call:
     return call
 
 
-def fetched(method: str, options: dict[str, Any]) -> Call:
+def fetched(method: Method, options: dict[str, Any]) -> Call:
     """``Job.fetch`` of a job whose directory is the tree."""
 
     def call(connection: Connection, ground: Path) -> None:
@@ -147,7 +148,7 @@ def _with(tools: dict[str, bytes], more: dict[str, bytes]) -> dict[str, bytes]:
     return {**tools, **more}
 
 
-def of_listings(method: str) -> Iterator[Variant]:
+def of_listings(method: Method) -> Iterator[Variant]:
     """Hostile listings, with every option in turn and the commonest with each."""
     names = list(OPTIONS)
     for number, (kind, name, records, links) in enumerate(evil_listings()):
@@ -170,7 +171,7 @@ def of_listings(method: str) -> Iterator[Variant]:
 # -- a target that holds links of the day before ------------------------------------------------
 
 
-def of_old_links(method: str) -> Iterator[Variant]:
+def of_old_links(method: Method) -> Iterator[Variant]:
     """The listing is fair, but what it lists as a directory is a link here."""
     for below, name in itertools.product(("dlink",), ("secret", "new", "d/deep", "setuid")):
         directories = [("d", 4096, "./" + below)]
@@ -216,7 +217,7 @@ TWISTS: dict[str, dict[str, str]] = {
 }
 
 
-def of_twists(method: str) -> Iterator[Variant]:
+def of_twists(method: Method) -> Iterator[Variant]:
     """What moves the files sees another tree than what lists them."""
     tools = listing(HONEST)
     for (name, twisted), which in itertools.product(TWISTS.items(), ("", "update", "preserve")):
@@ -274,7 +275,7 @@ STAT = b'case "$*" in *%%f*) echo %b; exit 0;; esac\n'
 SINGLE = ("", "update", "preserve", "update verify")
 
 
-def of_homes(method: str) -> Iterator[Variant]:
+def of_homes(method: Method) -> Iterator[Variant]:
     """``~`` is what the host says."""
     whichs = SINGLE if method == "scp" else ("", "update", "merge")
     for (home, facts), which in itertools.product(itertools.product(HOMES, FACTS), whichs):
@@ -299,7 +300,7 @@ GLOBS = ("../canary", "./../canary", "sub/../../canary", "{ground}/in/canary", "
          "x/../../.ssh/authorized_keys", "../new", "//{ground}/in/canary")  # fmt: skip
 
 
-def of_patterns(method: str) -> Iterator[Variant]:
+def of_patterns(method: Method) -> Iterator[Variant]:
     """What came for a pattern, a directory or a realpath is got under that name, as users do."""
     for (name, pattern), which in itertools.product(
         itertools.product(GLOBS, ("*", "*.log", "[a-z]*")), SINGLE
@@ -382,7 +383,7 @@ def of_scp() -> Iterator[Variant]:
         yield Variant("scp records", f"{which}: {name}", "scp", call, tools=tools, exists=True)
 
 
-def of_single_twists(method: str) -> Iterator[Variant]:
+def of_single_twists(method: Method) -> Iterator[Variant]:
     """A single file that is something else to the program which moves it."""
     lies = STAT % FACTS["file"]
     for (name, twisted), which in itertools.product(TWISTS.items(), SINGLE):
@@ -405,7 +406,7 @@ def of_single_twists(method: str) -> Iterator[Variant]:
         )
 
 
-def of_single_links(method: str) -> Iterator[Variant]:
+def of_single_links(method: Method) -> Iterator[Variant]:
     """A single file whose target is a link of the day before."""
     for which, facts in itertools.product(SINGLE, FACTS):
 
@@ -438,7 +439,7 @@ def of_resumed() -> Iterator[Variant]:
         yield Variant("home", f"resume: {home} is a {facts}", "tar", call, tools, {}, home, True)
 
 
-def variants(method: str) -> list[Variant]:
+def variants(method: Method) -> list[Variant]:
     """All variants of a method."""
     found: list[Variant] = []
     if method != "scp":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from openssh_jobs.transfer.options import Method
 from tests.helpers import tar_in
 from tests.hostile.host import Hostile, forget_reads, lay, look, was_read
 from tests.hostile.trial import play
@@ -18,7 +19,7 @@ EACH = {"sftp": 1, "scp": 4, "tar": 1, "rsync": 1}
 """Variants of each kind: of single files there are fewer kinds."""
 
 
-def some(method: str) -> list[Variant]:
+def some(method: Method) -> list[Variant]:
     """A few of each kind, the same in every run."""
     everything = variants(method)
     by_kind: dict[str, list[Variant]] = {}
@@ -34,7 +35,7 @@ def some(method: str) -> list[Variant]:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_around_the_target_notices(
-    method: str, cold: Path, tmp_path: Path, expect_logins: Callable[..., None]
+    method: Method, cold: Path, tmp_path: Path, expect_logins: Callable[..., None]
 ) -> None:
     if not namespaces.inside():
         parts.require_namespaces("a host with files of the names that are here")

@@ -26,6 +26,7 @@ from openssh_jobs.errors import (
     TransferError,
 )
 from openssh_jobs.openssh import reaper
+from openssh_jobs.transfer.options import Method
 from tests.helpers import PYTHON, facts, hidden, make_tree, processes, until
 
 _marks = itertools.count(310_000)
@@ -228,7 +229,9 @@ NAMES = ["plain", "a b", "ä€", "new\nline", "-n", "'", '"', "$HOME", "*"]
 
 @pytest.mark.parametrize("method", ["auto", "tar", "rsync"])
 @pytest.mark.parametrize("way", ["put", "get"])
-def test_a_tree_arrives_whole(here: LocalConnection, tmp_path: Path, method: str, way: str) -> None:
+def test_a_tree_arrives_whole(
+    here: LocalConnection, tmp_path: Path, method: Method, way: str
+) -> None:
     make_tree(tmp_path / "source", NAMES)
     move = getattr(here, way)
     move(str(tmp_path / "source"), str(tmp_path / "target"), method=method, preserve=True)
@@ -310,7 +313,9 @@ def test_a_directory_is_not_copied_into_itself(
 
 
 @pytest.mark.parametrize("method", ["sftp", "scp"])
-def test_methods_that_need_ssh_say_so(here: LocalConnection, tmp_path: Path, method: str) -> None:
+def test_methods_that_need_ssh_say_so(
+    here: LocalConnection, tmp_path: Path, method: Method
+) -> None:
     (tmp_path / "file").write_bytes(b"x")
     for way in (here.put, here.get):
         with pytest.raises(TransferError, match=r"there is no ssh|no working sftp"):

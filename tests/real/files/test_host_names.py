@@ -13,7 +13,7 @@ from openssh_jobs import Connection
 from openssh_jobs.errors import UnsafeName
 from openssh_jobs.files import host_names
 from openssh_jobs.transfer.listing import Member
-from openssh_jobs.transfer.options import TransferOptions
+from openssh_jobs.transfer.options import Method, TransferOptions
 from tests.lab import namespaces, parts
 from tests.lab.site import Host
 
@@ -58,7 +58,7 @@ def test_names_that_are_one_here_are_found_by_trying(folding: Path) -> None:
 @pytest.mark.parametrize("way", ["sftp", "tar", "rsync"])
 @pytest.mark.parametrize("options", [{}, {"merge": True}, {"update": True}])
 def test_trees_with_names_that_are_one_here(
-    sshd: Host, folding: Path, way: str, options: TransferOptions
+    sshd: Host, folding: Path, way: Method, options: TransferOptions
 ) -> None:
     """Nothing is there that was not there, and what was there is what it was."""
     top = sshd.make_directory(f"fold {way} {len(options)}{options.get('merge')}")

@@ -19,6 +19,7 @@ from openssh_jobs import Connection
 from openssh_jobs.errors import CommandTimeout, ConfigurationError, MasterRequired
 from openssh_jobs.openssh import guest, login
 from openssh_jobs.testing.sshd import free_port
+from openssh_jobs.transfer.options import Method
 from tests.helpers import processes, start_client, until
 from tests.lab.site import Host
 
@@ -341,7 +342,7 @@ def test_one_session_is_enough_for_every_lane(
     expect_logins: Expect,
     tmp_path: Path,
     backend: str,
-    method: str,
+    method: Method,
 ) -> None:
     host = make_sshd(max_sessions=1)
     expect_logins(1)

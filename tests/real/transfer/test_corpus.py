@@ -13,6 +13,7 @@ import pytest
 from openssh_jobs import Connection
 from openssh_jobs.errors import UnrepresentableName
 from openssh_jobs.transfer import scp
+from openssh_jobs.transfer.options import Method
 from tests.lab import corpus
 from tests.lab.site import Host
 
@@ -66,7 +67,7 @@ def test_there_are_enough() -> None:
 
 @pytest.mark.parametrize("method", ["tar", "sftp", "rsync"])
 def test_as_a_tree(
-    connection: Connection, here: bytes, there: Path, tmp_path: Path, method: str
+    connection: Connection, here: bytes, there: Path, tmp_path: Path, method: Method
 ) -> None:
     if method == "rsync" and shutil.which("rsync") is None:
         pytest.skip("no rsync: apt-get install rsync")
@@ -87,7 +88,7 @@ def test_as_a_tree(
 @pytest.mark.parametrize("method", ["sftp", "auto", "tar"])
 @pytest.mark.parametrize("backend", ["mux"], indirect=True)
 def test_one_by_one(
-    connection: Connection, here: bytes, there: Path, tmp_path: Path, method: str
+    connection: Connection, here: bytes, there: Path, tmp_path: Path, method: Method
 ) -> None:
     """Single files go by sftp, by what auto takes, and by a stream; a third of them each."""
     lanes = ["sftp", "auto", "tar"]

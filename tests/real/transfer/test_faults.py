@@ -15,12 +15,13 @@ import pytest
 
 from openssh_jobs import Connection
 from openssh_jobs.errors import NoSpace, OpenSSHJobsError, QuotaExceeded, TransferError
+from openssh_jobs.transfer.options import Method
 from tests.helpers import until
 from tests.lab import parts
 from tests.lab.site import Host
 
 _numbers = itertools.count()
-FILES = ["sftp", "tar", "scp", "rsync"]
+FILES: list[Method] = ["sftp", "tar", "scp", "rsync"]
 TREES = ["sftp", "tar", "rsync"]
 
 
@@ -70,7 +71,7 @@ def mounted() -> Iterator[Callable[[Path, str], None]]:
         assert until(lambda argv=argv: subprocess.run(argv, timeout=20).returncode == 0)  # type: ignore[misc]
 
 
-def wanted(kind: str, method: str) -> bool:
+def wanted(kind: str, method: Method) -> bool:
     return kind == "file" or method in TREES
 
 
@@ -85,7 +86,7 @@ def test_a_full_disk_there_and_here(
     there: Path,
     mounted: Callable[[Path, str], None],
     kind: str,
-    method: str,
+    method: Method,
 ) -> None:
     source = "tree" if kind == "tree" else "tree/f"
     connection.put(here / "tree", f"{there}/tree")
@@ -159,7 +160,7 @@ def test_a_disk_that_is_read_only(
     there: Path,
     mounted: Callable[[Path, str], None],
     kind: str,
-    method: str,
+    method: Method,
 ) -> None:
     source = "tree" if kind == "tree" else "tree/f"
     connection.put(here / "tree", f"{there}/tree")
@@ -179,7 +180,7 @@ def test_a_disk_that_is_read_only(
 
 @pytest.mark.parametrize(("kind", "method"), CASES)
 def test_a_name_that_is_too_long(
-    connection: Connection, here: Path, there: Path, kind: str, method: str
+    connection: Connection, here: Path, there: Path, kind: str, method: Method
 ) -> None:
     source = "tree" if kind == "tree" else "tree/f"
     connection.put(here / "tree", f"{there}/tree")
@@ -215,7 +216,7 @@ class _Restless:
 
 @pytest.mark.parametrize("method", ["auto", *FILES])
 def test_a_source_that_grows_is_whole_or_refused(
-    connection: Connection, host: Host, here: Path, there: Path, method: str
+    connection: Connection, host: Host, here: Path, there: Path, method: Method
 ) -> None:
     """What arrives is a beginning of what was written, as long as the file was at some moment."""
     refusals: list[str] = []
@@ -251,7 +252,7 @@ def test_a_member_that_vanishes_is_an_error_and_nothing_is_kept(
     connection: Connection,
     here: Path,
     there: Path,
-    method: str,
+    method: Method,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It was listed, and is gone when its turn comes."""
@@ -281,7 +282,7 @@ def test_a_member_that_vanishes_is_an_error_and_nothing_is_kept(
 
 @pytest.mark.parametrize("method", FILES)
 def test_a_directory_in_the_way(
-    connection: Connection, host: Host, here: Path, there: Path, method: str
+    connection: Connection, host: Host, here: Path, there: Path, method: Method
 ) -> None:
     host.make_directory(f"{there.name}/d")
     host.make(f"{there.name}/f", b"x")

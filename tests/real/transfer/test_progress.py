@@ -12,6 +12,7 @@ import pytest
 
 from openssh_jobs import Connection
 from openssh_jobs.transfer import local_programs, progress
+from openssh_jobs.transfer.options import Method
 from tests.lab.site import Host
 
 _numbers = itertools.count()
@@ -47,7 +48,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("method", ["tar", "scp"])
-def test_a_file(connection: Connection, there: Path, tmp_path: Path, method: str) -> None:
+def test_a_file(connection: Connection, there: Path, tmp_path: Path, method: Method) -> None:
     with (tmp_path / "f").open("wb") as handle:
         handle.truncate(_SIZE)
     for move in (
@@ -81,7 +82,7 @@ def test_a_tree(connection: Connection, there: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["sftp", "rsync"])
 def test_a_tree_by_ways_that_tell_each_file(
-    connection: Connection, there: Path, tmp_path: Path, method: str
+    connection: Connection, there: Path, tmp_path: Path, method: Method
 ) -> None:
     (tmp_path / "t" / "empty").mkdir(parents=True)
     for number in range(30):
@@ -101,7 +102,7 @@ def test_a_tree_by_ways_that_tell_each_file(
 
 @pytest.mark.parametrize("method", ["tar", "auto"])
 def test_a_callback_that_raises_ends_the_transfer_in_order(
-    connection: Connection, there: Path, tmp_path: Path, method: str
+    connection: Connection, there: Path, tmp_path: Path, method: Method
 ) -> None:
     (tmp_path / "f").write_bytes(bytes(_SIZE))
 

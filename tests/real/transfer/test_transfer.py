@@ -19,6 +19,7 @@ from openssh_jobs.errors import (
     VerifyFailed,
 )
 from openssh_jobs.transfer import checksums
+from openssh_jobs.transfer.options import Method
 from tests.helpers import facts, hidden
 from tests.lab.site import Host
 from tests.names import EXPRESSIBLE, NAMES
@@ -31,7 +32,7 @@ pytest_plugins = ("tests.fixtures",)
 
 @pytest.mark.parametrize("size", [0, 1, 70_000, 5_000_000])
 def test_a_file_there_and_back(
-    connection: Connection, here: Path, there: Path, method: str, size: int
+    connection: Connection, here: Path, there: Path, method: Method, size: int
 ) -> None:
     data = os.urandom(size)
     (here / "f").write_bytes(data)
@@ -46,7 +47,7 @@ def test_a_file_there_and_back(
 
 @pytest.mark.parametrize("route", ["direct"], indirect=True)
 def test_every_name_there_and_back(
-    connection: Connection, host: Host, here: Path, there: Path, method: str
+    connection: Connection, host: Host, here: Path, there: Path, method: Method
 ) -> None:
     for name in EXPRESSIBLE if method == "sftp" else NAMES:
         content = name.encode("utf-8", "surrogateescape")
@@ -99,7 +100,7 @@ def test_where_a_file_goes(connection: Connection, host: Host, here: Path, there
 
 
 def test_modes_and_times(
-    connection: Connection, host: Host, here: Path, there: Path, method: str
+    connection: Connection, host: Host, here: Path, there: Path, method: Method
 ) -> None:
     (here / "run").write_bytes(b"#!/bin/sh\n")
     (here / "run").chmod(0o4775)
@@ -122,7 +123,7 @@ def test_modes_and_times(
 
 
 def test_a_file_replaces_a_file_and_a_link(
-    connection: Connection, host: Host, here: Path, there: Path, method: str
+    connection: Connection, host: Host, here: Path, there: Path, method: Method
 ) -> None:
     host.make(f"{there.name}/f", b"old")
     host.make(f"{there.name}/behind", b"behind")
@@ -137,7 +138,7 @@ def test_a_file_replaces_a_file_and_a_link(
 
 
 def test_what_cannot_be_put_leaves_everything_as_it_was(
-    connection: Connection, host: Host, here: Path, there: Path, method: str
+    connection: Connection, host: Host, here: Path, there: Path, method: Method
 ) -> None:
     (here / "f").write_bytes(b"new")
     host.make(f"{there.name}/f", b"old")
@@ -166,7 +167,7 @@ def test_what_cannot_be_put_leaves_everything_as_it_was(
 
 
 def test_what_cannot_be_got_leaves_everything_as_it_was(
-    connection: Connection, host: Host, here: Path, there: Path, method: str
+    connection: Connection, host: Host, here: Path, there: Path, method: Method
 ) -> None:
     host.make(f"{there.name}/secret", b"x", 0o000)
     (here / "old").write_bytes(b"old")
@@ -185,7 +186,7 @@ def test_options_that_make_no_sense(connection: Connection, here: Path) -> None:
     (here / "f").write_bytes(b"x")
     for wrong in ("ftp", ""):
         with pytest.raises(ConfigurationError):
-            connection.put(here / "f", "x", method=wrong)
+            connection.put(here / "f", "x", method=wrong)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="list of patterns"):
         connection.put(here, "x", only="*.log")
     with pytest.raises(TypeError):
@@ -221,7 +222,7 @@ def test_two_files_in_a_row_start_one_sftp(connection: Connection, here: Path, t
 
 
 def test_progress_goes_up_to_the_end(
-    connection: Connection, here: Path, there: Path, method: str
+    connection: Connection, here: Path, there: Path, method: Method
 ) -> None:
     (here / "f").write_bytes(bytes(3_000_000))
     for move in (

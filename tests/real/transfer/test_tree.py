@@ -15,6 +15,7 @@ import pytest
 
 from openssh_jobs import Connection
 from openssh_jobs.errors import OpenSSHJobsError, TransferError
+from openssh_jobs.transfer.options import Method
 from tests.helpers import facts, hidden, make_tree, start_client, until
 from tests.lab import parts
 from tests.lab.site import Host
@@ -27,7 +28,7 @@ pytest_plugins = ("tests.fixtures",)
 
 
 def test_a_tree_there_and_back(
-    connection: Connection, host: Host, here: Path, there: Path, method: str
+    connection: Connection, host: Host, here: Path, there: Path, method: Method
 ) -> None:
     names = EXPRESSIBLE if method == "sftp" else NAMES
     make_tree(here / "tree", names)
@@ -59,7 +60,7 @@ def test_links_are_followed_where_asked(connection: Connection, here: Path, ther
 
 
 def test_a_tree_that_exists_is_refused_or_merged(
-    connection: Connection, here: Path, there: Path, method: str
+    connection: Connection, here: Path, there: Path, method: Method
 ) -> None:
     make_tree(here / "tree", ["a b", "same"])
     connection.put(here / "tree", f"{there}/tree", method=method)
@@ -85,7 +86,7 @@ def test_a_tree_that_exists_is_refused_or_merged(
 
 
 def test_directories_that_are_not_writable_are_merged(
-    connection: Connection, here: Path, there: Path, method: str
+    connection: Connection, here: Path, there: Path, method: Method
 ) -> None:
     """Their modes arrive, and are no obstacle on the way."""
     (here / "tree" / "sub").mkdir(parents=True)
@@ -106,7 +107,7 @@ def test_directories_that_are_not_writable_are_merged(
 
 
 def test_a_directory_in_the_way_of_a_merge(
-    connection: Connection, host: Host, here: Path, there: Path, method: str
+    connection: Connection, host: Host, here: Path, there: Path, method: Method
 ) -> None:
     (here / "tree").mkdir()
     (here / "tree" / "name").write_bytes(b"x")
@@ -121,7 +122,7 @@ def test_a_directory_in_the_way_of_a_merge(
     assert hidden(there) == []
 
 
-def test_filters(connection: Connection, here: Path, there: Path, method: str) -> None:
+def test_filters(connection: Connection, here: Path, there: Path, method: Method) -> None:
     for name in ("a.log", "b.txt", "sub/c.log", "sub/d.txt", "big/x.wfn", "big/y.log", "end/e.txt"):
         path = here / "tree" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +141,7 @@ def test_filters(connection: Connection, here: Path, there: Path, method: str) -
 
 
 def test_what_is_no_file_is_refused_by_name(
-    connection: Connection, here: Path, there: Path, method: str
+    connection: Connection, here: Path, there: Path, method: Method
 ) -> None:
     make_tree(here / "tree", [])
     os.mkfifo(here / "tree" / "sub" / "pipe")
@@ -155,7 +156,7 @@ def test_what_is_no_file_is_refused_by_name(
 
 
 def test_a_tree_that_cannot_be_read_whole(
-    connection: Connection, host: Host, here: Path, there: Path, method: str
+    connection: Connection, host: Host, here: Path, there: Path, method: Method
 ) -> None:
     host.make(f"{there.name}/t/ok", b"x")
     host.make(f"{there.name}/t/secret", b"x", 0o000)
@@ -170,7 +171,7 @@ def test_a_tree_that_cannot_be_read_whole(
 
 @pytest.mark.parametrize("what", ["put", "get"])
 def test_ctrl_c_in_the_middle_leaves_the_old_file_and_no_part(
-    host: Host, here: Path, there: Path, method: str, what: str
+    host: Host, here: Path, there: Path, method: Method, what: str
 ) -> None:
     """A terabyte of nothing takes longer than the key to press."""
     big, old = (here, there) if what == "put" else (there, here)
@@ -191,7 +192,7 @@ def test_ctrl_c_in_the_middle_leaves_the_old_file_and_no_part(
 
 @pytest.mark.parametrize("what", ["put", "get"])
 def test_ctrl_c_in_the_middle_of_a_tree(
-    host: Host, here: Path, there: Path, method: str, what: str
+    host: Host, here: Path, there: Path, method: Method, what: str
 ) -> None:
     big, target = (here, there) if what == "put" else (there, here)
     (big / "tree").mkdir()
@@ -219,7 +220,7 @@ def _full_disk(directory: Path, uid: int) -> Callable[[], object]:
 
 @pytest.mark.parametrize("kind", ["file", "tree"])
 def test_a_full_disk_on_either_side(
-    connection: Connection, host: Host, here: Path, there: Path, method: str, kind: str
+    connection: Connection, host: Host, here: Path, there: Path, method: Method, kind: str
 ) -> None:
     (here / "tree").mkdir()
     (here / "tree" / "f").write_bytes(os.urandom(3_000_000))
@@ -244,7 +245,7 @@ def test_a_full_disk_on_either_side(
 
 
 def test_a_target_directory_that_may_not_be_written(
-    connection: Connection, host: Host, here: Path, there: Path, method: str
+    connection: Connection, host: Host, here: Path, there: Path, method: Method
 ) -> None:
     make_tree(here / "tree", [])
     closed = host.make_directory(f"{there.name}/closed", 0o555)
@@ -254,7 +255,7 @@ def test_a_target_directory_that_may_not_be_written(
 
 
 def test_many_threads_move_files_at_once(
-    connection: Connection, here: Path, there: Path, method: str
+    connection: Connection, here: Path, there: Path, method: Method
 ) -> None:
     for i in range(8):
         (here / str(i)).write_bytes(os.urandom(200_000 + i))
@@ -276,7 +277,9 @@ def test_many_threads_move_files_at_once(
     assert all((here / f"back{i}").read_bytes() == (here / f"{i}").read_bytes() for i in range(8))
 
 
-def test_the_part_is_nobody_elses_to_read(host: Host, here: Path, there: Path, method: str) -> None:
+def test_the_part_is_nobody_elses_to_read(
+    host: Host, here: Path, there: Path, method: Method
+) -> None:
     """Not even while it is not complete is a private file open to others."""
     (here / "secret").write_bytes(bytes(3_000_000))
     (here / "secret").chmod(0o600)

@@ -20,6 +20,7 @@ from openssh_jobs.errors import (
     VerifyFailed,
 )
 from openssh_jobs.transfer import checksums, parallel, scp
+from openssh_jobs.transfer.options import Method
 from tests.lab.site import Host
 from tests.names import EXPRESSIBLE, NAMES
 
@@ -97,7 +98,7 @@ def change(top: Path, number: int) -> None:
 
 
 def test_only_what_differs_is_put(
-    connection: Connection, here: Path, there: Path, method: str
+    connection: Connection, here: Path, there: Path, method: Method
 ) -> None:
     grow(here)
     total = len(contents(here))
@@ -119,7 +120,7 @@ def test_only_what_differs_is_put(
 
 
 def test_only_what_differs_is_got(
-    connection: Connection, here: Path, there: Path, method: str
+    connection: Connection, here: Path, there: Path, method: Method
 ) -> None:
     grow(here)
     connection.put(here, f"{there}/t", preserve=True)
@@ -139,7 +140,7 @@ def test_only_what_differs_is_got(
 
 
 def test_the_same_size_and_time_is_told_by_the_checksum_only(
-    connection: Connection, here: Path, there: Path, method: str
+    connection: Connection, here: Path, there: Path, method: Method
 ) -> None:
     (here / "t").mkdir()
     (here / "t" / "f").write_bytes(b"one")
@@ -162,7 +163,7 @@ def test_the_same_size_and_time_is_told_by_the_checksum_only(
 
 @pytest.mark.parametrize("way", ["auto", "sftp", "rsync", "scp"])
 def test_a_single_file_is_updated(
-    connection: Connection, here: Path, there: Path, way: str
+    connection: Connection, here: Path, there: Path, way: Method
 ) -> None:
     (here / "f").write_bytes(b"content")
     os.utime(here / "f", (_OLD, _OLD))
@@ -205,7 +206,7 @@ def test_a_directory_in_the_way_of_a_file_and_a_link_in_the_way_of_a_directory(
 
 
 def test_filters_hold_for_an_update(
-    connection: Connection, here: Path, there: Path, method: str
+    connection: Connection, here: Path, there: Path, method: Method
 ) -> None:
     grow(here)
     (here / "keep.log").write_bytes(b"1")
@@ -225,7 +226,7 @@ def test_a_tree_is_compared_whole(
     connection: Connection,
     here: Path,
     there: Path,
-    method: str,
+    method: Method,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (here / "t").mkdir()
@@ -399,7 +400,7 @@ def test_rsync_is_asked_for_by_name_and_has_to_be_there(
 
 @pytest.mark.parametrize("way", ["scp", "rsync"])
 def test_single_files_by_other_programs(
-    connection: Connection, host: Host, here: Path, there: Path, way: str
+    connection: Connection, host: Host, here: Path, there: Path, way: Method
 ) -> None:
     for name in NAMES:
         content = os.fsencode(name)
@@ -424,7 +425,7 @@ def test_single_files_by_other_programs(
 
 @pytest.mark.parametrize("way", ["scp", "rsync"])
 def test_their_failures_are_ours(
-    connection: Connection, host: Host, here: Path, there: Path, way: str
+    connection: Connection, host: Host, here: Path, there: Path, way: Method
 ) -> None:
     (here / "f").write_bytes(b"x" * 100_000)
     closed = host.make_directory(f"{there.name}/closed", 0o555)

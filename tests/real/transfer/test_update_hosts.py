@@ -12,6 +12,7 @@ import pytest
 from openssh_jobs import Connection
 from openssh_jobs.errors import ConnectionLost
 from openssh_jobs.transfer import local_programs
+from openssh_jobs.transfer.options import Method
 from tests.lab import parts
 from tests.lab.site import Host
 
@@ -23,14 +24,16 @@ def _stop(host: Host) -> None:
 
 def _all_ways(connection: Connection, top: Path, base: str, name: str) -> None:
     """A tree and a file by every way, with names that a shell would read."""
-    for method in ("tar", "sftp", "rsync"):
+    trees: list[Method] = ["tar", "sftp", "rsync"]
+    for method in trees:
         there = f"{base}/{method}"
         moved = connection.put(top, there, method=method, update=True, verify=True)
         assert moved.files == 2
         assert connection.put(top, there, method=method, update=True).files == 0
         connection.get(there, top.parent / method, method=method, update=True, verify=True)
         assert (top.parent / method / name).read_bytes() == b"content"
-    for method in ("sftp", "tar", "scp", "rsync"):
+    files: list[Method] = ["sftp", "tar", "scp", "rsync"]
+    for method in files:
         connection.put(top / name, f"{base}/{method}.d/{name}", method=method, verify=True)
         connection.get(f"{base}/{method}.d/{name}", top.parent / "back", method=method)
         assert (top.parent / "back").read_bytes() == b"content"
@@ -82,7 +85,7 @@ def test_the_master_is_killed_under_it(
     make_sshd: Callable[..., Host],
     expect_logins: Callable[..., None],
     tmp_path: Path,
-    method: str,
+    method: Method,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The error is that of a lost link, the next call is right, and it took one login more."""
