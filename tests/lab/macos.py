@@ -101,6 +101,7 @@ case $2 in
   *) echo "stat: $2: bad format" >&2; exit 1 ;;
 esac
 format=$({GNU}/printf '%s' "$2" |
+  {GNU}/sed 's/%Xp/%f/; s/%Fa/%.9X/; s/%Fm/%.9Y/; s/%Fc/%.9Z/; s/%l/%h/' |
   {GNU}/sed 's/%u/%UID/; s/%Lp/%a/; s/%z/%s/; s/%m/%Y/; s/%Su/%U/; s/%UID/%u/; s/%HT/%F/')
 shift 2
 [ "$1" != -- ] || shift
