@@ -108,8 +108,8 @@ class Scheduler(ABC):
         may be one.  An id counts whatever the status is.  A command that failed with a text has
         refused, unless the text is ``uncertain``.
         """
-        said = dict.fromkeys(self.submitted_ids(_COLOUR.sub("", answer.stdout)))
-        ids = [job_id for job_id in said if _is_id(job_id)]
+        found = dict.fromkeys(self.submitted_ids(_COLOUR.sub("", answer.stdout)))
+        ids = [job_id for job_id in found if _is_id(job_id)]
         if len(ids) == 1:
             return ids[0]
         raise self._submit_error(answer, several=len(ids) > 1)

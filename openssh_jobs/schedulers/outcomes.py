@@ -1,4 +1,4 @@
-"""What became of each job that was to be cancelled, held or released, by what the command said."""
+"""What became of each job that was to be cancelled, held or released, by what was printed."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ def outcome_of_kind(kind: str | None) -> CancelOutcome:
 
 def outcomes_by_line(text: str, sentences: Sentences) -> dict[str, CancelOutcome]:
     """What each line says of a job, by the first sentence that fits."""
-    said: dict[str, CancelOutcome] = {}
+    outcomes: dict[str, CancelOutcome] = {}
     for line in text.splitlines():
         for pattern, outcome in sentences:
             found = pattern.search(line)
             if found is not None:
-                said[found[1]] = outcome
+                outcomes[found[1]] = outcome
                 break
-    return said
+    return outcomes
 
 
 def outcomes_for(
     requested: Iterable[str] | None,
-    said: Mapping[str, CancelOutcome],
+    outcomes: Mapping[str, CancelOutcome],
     otherwise: CancelOutcome,
 ) -> dict[str, CancelOutcome]:
     """The outcome for each id asked about; ``otherwise`` for those that were not mentioned."""
     if requested is None:
-        return dict(said)
-    parsed = [(JobId.parse(key), outcome) for key, outcome in said.items()]
+        return dict(outcomes)
+    parsed = [(JobId.parse(key), outcome) for key, outcome in outcomes.items()]
     found: dict[str, CancelOutcome] = {}
     for text in requested:
         job_id = JobId.parse(text)

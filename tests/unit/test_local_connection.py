@@ -50,7 +50,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalConne
 
 @pytest.fixture
 def mark() -> str:
-    return f"{next(_marks)}.5"
+    """Seconds for sleep(1) that no other run of the tests uses."""
+    return f"{next(_marks)}.{os.getpid()}"
 
 
 # -- commands -----------------------------------------------------------------------------------

@@ -36,20 +36,20 @@ def read_limits(text: str) -> dict[str, dict[str, str]]:
     return found
 
 
-def limit_state(said: Mapping[str, str], queues: Limits) -> tuple[JobState, str | None]:
+def limit_state(attributes: Mapping[str, str], queues: Limits) -> tuple[JobState, str | None]:
     """What a job has run into whose ``failed`` is 37, by its record; and a reason where unclear.
 
     ``failed`` with that reason where the figures do not tell time from memory.
     """
-    if ALL_IN_ONE not in said.get("failed", ""):
+    if ALL_IN_ONE not in attributes.get("failed", ""):
         return JobState.TIMEOUT, None  # before 8.1 this number meant h_rt alone
-    asked = dict(re.findall(r"\b(h_rt|h_cpu|h_vmem)=([^,\s]+)", said.get("category", "")))
-    queue = queues.get(said.get("qname", ""), {})
-    slots = _figure(said.get("slots"), {"": 1}) or 1
+    asked = dict(re.findall(r"\b(h_rt|h_cpu|h_vmem)=([^,\s]+)", attributes.get("category", "")))
+    queue = queues.get(attributes.get("qname", ""), {})
+    slots = _figure(attributes.get("slots"), {"": 1}) or 1
     spent = {
-        "h_rt": _figure(said.get("ru_wallclock")),
-        "h_cpu": _figure(said.get("cpu")),
-        "h_vmem": _figure(said.get("maxvmem"), {f"{unit}B": _UNITS[unit] for unit in _UNITS}),
+        "h_rt": _figure(attributes.get("ru_wallclock")),
+        "h_cpu": _figure(attributes.get("cpu")),
+        "h_vmem": _figure(attributes.get("maxvmem"), {f"{unit}B": _UNITS[unit] for unit in _UNITS}),
     }
     reached = {
         name

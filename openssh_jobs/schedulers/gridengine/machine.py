@@ -23,15 +23,18 @@ def read_nodes(text: str) -> list[Node]:
         elif not header or not cells or line.startswith(("---", "global ")):
             continue
         elif line[:1] != " " and len(cells) >= len(header):
-            said = dict(zip(header, cells, strict=False))
-            load = said.get("LOAD", "-")
-            memory, used = parse_size(said.get("MEMTOT")), parse_size(said.get("MEMUSE"))
+            attributes = dict(zip(header, cells, strict=False))
+            load = attributes.get("LOAD", "-")
+            memory, used = (
+                parse_size(attributes.get("MEMTOT")),
+                parse_size(attributes.get("MEMUSE")),
+            )
             is_number = re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", load) is not None
             nodes.append(
                 Node(
                     name=cells[0],
                     state="idle" if is_number else "down",
-                    cpus=whole_number(said.get("NCPU")),
+                    cpus=whole_number(attributes.get("NCPU")),
                     memory=memory,
                     memory_free=memory - used if memory is not None and used is not None else None,
                     load=float(load) if is_number else None,
@@ -94,9 +97,9 @@ def read_unheard(text: str) -> set[str]:
     """The queues (``all.q@node1``) that ``qstat -f -qs u -xml`` lists: their hosts are silent."""
     found: set[str] = set()
     for record in elements(text, "Queue-List"):
-        said = fields(record.partition("<job_list")[0])
-        if "u" in said.get("state", [""])[0]:
-            found.update(said.get("name", ())[:1])
+        attributes = fields(record.partition("<job_list")[0])
+        if "u" in attributes.get("state", [""])[0]:
+            found.update(attributes.get("name", ())[:1])
     return found
 
 

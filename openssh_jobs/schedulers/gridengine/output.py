@@ -198,8 +198,8 @@ def _row_without_date(line: str, header: list[str]) -> JobStatus | None:
 # --------------------------------------------------------------------------- XML
 
 
-def _first(said: Mapping[str, list[str]], name: str) -> str | None:
-    return said[name][0] if name in said else None
+def _first(attributes: Mapping[str, list[str]], name: str) -> str | None:
+    return attributes[name][0] if name in attributes else None
 
 
 def _read_xml(text: str, zone: tzinfo | None) -> JobRows:
@@ -210,28 +210,28 @@ def _read_xml(text: str, zone: tzinfo | None) -> JobRows:
     if len(records) != len(re.findall(r"<job_list(?=[\s>])", text)):
         raise SchedulerError("the answer is cut off", kind="transport", stdout=text)
     for record in records:
-        said = fields(record)
-        number = said.get("JB_job_number", [""])
-        letters = said.get("state", [""])
-        waits = any(name.startswith("predecessor_jobs") for name in said)
+        attributes = fields(record)
+        number = attributes.get("JB_job_number", [""])
+        letters = attributes.get("state", [""])
+        waits = any(name.startswith("predecessor_jobs") for name in attributes)
         state = state_of(letters[0], waits=waits) if len(letters) == 1 else None
         if state is None or len(number) != 1 or not is_number(number[0]):
             rows.unparsed.append(record[:1000])
             continue
-        tasks = _first(said, "tasks")
-        place = said.get("queue_name", [""])[0]
-        slots = whole_number(_first(said, "slots"))
+        tasks = _first(attributes, "tasks")
+        place = attributes.get("queue_name", [""])[0]
+        slots = whole_number(_first(attributes, "slots"))
         status = JobStatus(
             _task_id(number[0], tasks),
             state,
             raw_state=letters[0],
-            name=_first(said, "full_job_name") or _first(said, "JB_name"),
-            user=_first(said, "JB_owner"),
+            name=_first(attributes, "full_job_name") or _first(attributes, "JB_name"),
+            user=_first(attributes, "JB_owner"),
             queue=place.partition("@")[0] or None,
             nodes=(place.partition("@")[2],) if "@" in place else None,
             cpus=slots,
-            started=parse_time(_first(said, "JAT_start_time"), zone),
-            submitted=parse_time(_first(said, "JB_submission_time"), zone),
+            started=parse_time(_first(attributes, "JAT_start_time"), zone),
+            submitted=parse_time(_first(attributes, "JB_submission_time"), zone),
             source="queue",
         )
         rows.known[status.job_id] = status
@@ -247,11 +247,11 @@ def _read_details_xml(text: str) -> JobRows:
         for number in fields(message).get("ULNG_value", ())
     }
     for record in re.split(r"(?=<JB_job_number>)", text.partition("<messages>")[0])[1:]:
-        said = fields(record)
+        attributes = fields(record)
         waits = bool(elements(record, "JB_jid_predecessor_list"))
-        bits = whole_number(_first(said, "JAT_status"))
-        hold = whole_number(_first(said, "JAT_hold"))
-        is_error = bool(elements(record, "JAT_message_list")) and "QIM_message" in said
+        bits = whole_number(_first(attributes, "JAT_status"))
+        hold = whole_number(_first(attributes, "JAT_hold"))
+        is_error = bool(elements(record, "JAT_message_list")) and "QIM_message" in attributes
         state = JobState.PENDING
         # The bits of JAT_status (sge_job.h): 0x80 running, 0x100 suspended, 0x40 transferring.
         if is_error:
@@ -260,7 +260,7 @@ def _read_details_xml(text: str) -> JobRows:
             state = JobState.SUSPENDED
         elif bits is not None and bits & 0xC0:
             state = JobState.RUNNING
-        number = _first(said, "JB_job_number") or ""
+        number = _first(attributes, "JB_job_number") or ""
         if state is JobState.PENDING and (number in held or (hold and not waits)):
             state = JobState.HELD
         if not is_number(number):
@@ -269,13 +269,13 @@ def _read_details_xml(text: str) -> JobRows:
         rows.known[number] = JobStatus(
             number,
             state,
-            reason=_first(said, "QIM_message"),
-            name=_first(said, "JB_job_name"),
-            user=_first(said, "JB_owner"),
-            submitted=epoch(_first(said, "JB_submission_time")),
-            started=epoch(_first(said, "JAT_start_time")),
-            directory=_first(said, "JB_cwd"),
-            command=_first(said, "JB_script_file"),
+            reason=_first(attributes, "QIM_message"),
+            name=_first(attributes, "JB_job_name"),
+            user=_first(attributes, "JB_owner"),
+            submitted=epoch(_first(attributes, "JB_submission_time")),
+            started=epoch(_first(attributes, "JAT_start_time")),
+            directory=_first(attributes, "JB_cwd"),
+            command=_first(attributes, "JB_script_file"),
             source="queue",
         )
     return rows
@@ -317,37 +317,37 @@ def read_detail(text: str, number: str, zone: tzinfo | None) -> JobStatus | None
 
 def _detail(block: str, zone: tzinfo | None) -> JobStatus | None:
     """The state, which only Univa's prints, follows from the other fields."""
-    said: dict[str, str] = {}
+    attributes: dict[str, str] = {}
     for line in block.split("\n"):
         found = re.match(r"([a-zA-Z_][\w ()-]{0,60}?)\s{0,60}[0-9]{0,18}:\s+(.*)", line)
         if found is not None:
-            said.setdefault(found[1].strip(), found[2])
-    number = said.get("job_number", "").strip()
+            attributes.setdefault(found[1].strip(), found[2])
+    number = attributes.get("job_number", "").strip()
     if not is_number(number):
         return None
     state: JobState | None
-    if "job_state" in said:
-        state = state_of(said["job_state"].strip())
-    elif "error reason" in said:
+    if "job_state" in attributes:
+        state = state_of(attributes["job_state"].strip())
+    elif "error reason" in attributes:
         state = JobState.FAILED
-    elif "usage" in said:
+    elif "usage" in attributes:
         state = JobState.RUNNING
     elif _IS_HELD.search(block) is not None:
         state = JobState.HELD
     else:
         state = JobState.PENDING
-    paths = output_paths(number, said)
+    paths = output_paths(number, attributes)
     return JobStatus(
         number,
         state or JobState.UNKNOWN,
-        reason=said.get("error reason"),
-        name=said.get("job_name"),
-        user=said.get("owner"),
-        submitted=parse_time(said.get("submission_time"), zone),
-        directory=said.get("cwd"),
+        reason=attributes.get("error reason"),
+        name=attributes.get("job_name"),
+        user=attributes.get("owner"),
+        submitted=parse_time(attributes.get("submission_time"), zone),
+        directory=attributes.get("cwd"),
         stdout_path=paths[0],
         stderr_path=paths[1],
-        command=said.get("script_file"),
+        command=attributes.get("script_file"),
         source="queue",
     )
 
@@ -397,20 +397,20 @@ def read_accounting(
     """
     rows = JobRows(source="accounting")
     for block in _blocks(text):
-        said: dict[str, str] = {}
+        attributes: dict[str, str] = {}
         for line in block.split("\n"):
             key, _, value = line.partition(" ")
-            said.setdefault(key, value.strip())
-        number = said.get("jobnumber", "")
+            attributes.setdefault(key, value.strip())
+        number = attributes.get("jobnumber", "")
         if asked is not None and is_number(number) and number != asked:
             continue
-        status = _ended(number, said, zone, limits or {}) if is_number(number) else None
+        status = _ended(number, attributes, zone, limits or {}) if is_number(number) else None
         if status is None:
-            if "jobnumber" in said or "qname" in said:
+            if "jobnumber" in attributes or "qname" in attributes:
                 rows.unparsed.append(block[:1000])
             continue
         rows.known[status.job_id] = status
-        is_try = whole_number(said.get("failed", "").partition(":")[0].strip()) in _NO_ENDS
+        is_try = whole_number(attributes.get("failed", "").partition(":")[0].strip()) in _NO_ENDS
         (rows.tries.add if is_try else rows.tries.discard)(status.job_id)
     return rows
 
@@ -422,23 +422,23 @@ _NO_ENDS = _SENT_BACK | {*range(1, 12), *range(26, 32)}
 
 
 def _ended(
-    number: str, said: dict[str, str], zone: tzinfo | None, limits: Limits
+    number: str, attributes: dict[str, str], zone: tzinfo | None, limits: Limits
 ) -> JobStatus | None:
-    failed = whole_number(said.get("failed", "").partition(":")[0].strip())
-    code = whole_number(said.get("exit_status", "").partition("(")[0].strip())
+    failed = whole_number(attributes.get("failed", "").partition(":")[0].strip())
+    code = whole_number(attributes.get("exit_status", "").partition("(")[0].strip())
     if failed is None or code is None:
         return None
-    why = said["failed"].partition(":")[2].strip() or None
-    deleted = said.get("deleted_by", "NONE")
+    why = attributes["failed"].partition(":")[2].strip() or None
+    deleted = attributes.get("deleted_by", "NONE")
     state, told, number_of_signal = JobState.FAILED, code, None
     if deleted not in ("NONE", "undefined", ""):
         state, why = JobState.CANCELLED, f"deleted by {deleted}"
     elif failed in _SENT_BACK:
         state, told = JobState.PENDING, 0  # this run ended, the job went back to the queue
     elif failed == 37:
-        state, unclear = limit_state(said, limits)
+        state, unclear = limit_state(attributes, limits)
         why = unclear or why
-    elif failed == 0 and code == 0 and not _has_run(said):
+    elif failed == 0 and code == 0 and not _has_run(attributes):
         # ``qdel -f`` by a manager: written at once, without a word of the job's host.
         state, told = JobState.CANCELLED, 0
         why = "deleted by force: whether and how its processes ended is not known"
@@ -446,23 +446,27 @@ def _ended(
         state = JobState.COMPLETED
     if failed in (37, 100) and code > 128:
         number_of_signal, told = code - 128, 0
-    slots = whole_number(said.get("slots"))
-    task = said.get("taskid", "undefined")
-    spent = re.match(r"[0-9]+(?:\.[0-9]+)?", said.get("ru_wallclock", ""))
+    slots = whole_number(attributes.get("slots"))
+    task = attributes.get("taskid", "undefined")
+    spent = re.match(r"[0-9]+(?:\.[0-9]+)?", attributes.get("ru_wallclock", ""))
     facts: dict[str, Any] = {
         "raw_state": f"failed {failed}, exit_status {code}",
         "reason": why,
-        "name": said.get("jobname"),
-        "user": said.get("owner"),
-        "queue": said.get("qname"),
-        "account": said.get("project") if said.get("project") not in ("NONE", None) else None,
-        "nodes": (said["hostname"],) if said.get("hostname") not in (None, "", "NONE") else None,
+        "name": attributes.get("jobname"),
+        "user": attributes.get("owner"),
+        "queue": attributes.get("qname"),
+        "account": attributes.get("project")
+        if attributes.get("project") not in ("NONE", None)
+        else None,
+        "nodes": (attributes["hostname"],)
+        if attributes.get("hostname") not in (None, "", "NONE")
+        else None,
         "cpus": slots,
         "exit_code": told if state is JobState.COMPLETED or told else None,
         "signal": number_of_signal,
-        "submitted": _when(said.get("qsub_time"), zone),
-        "started": _when(said.get("start_time"), zone),
-        "ended": _when(said.get("end_time"), zone),
+        "submitted": _when(attributes.get("qsub_time"), zone),
+        "started": _when(attributes.get("start_time"), zone),
+        "ended": _when(attributes.get("end_time"), zone),
         "elapsed": timedelta(seconds=float(spent[0])) if spent and len(spent[0]) < 12 else None,
         "source": "accounting",
     }
@@ -474,9 +478,13 @@ def _ended(
 _MEASURED = ("ru_wallclock", "ru_utime", "ru_stime", "ru_maxrss", "ru_minflt", "ru_nvcsw")
 
 
-def _has_run(said: Mapping[str, str]) -> bool:
+def _has_run(attributes: Mapping[str, str]) -> bool:
     """Whether its host measured anything: no process begins without a page fault."""
-    told = [re.match(r"[0-9]+(?:\.[0-9]+)?", said[name]) for name in _MEASURED if name in said]
+    told = [
+        re.match(r"[0-9]+(?:\.[0-9]+)?", attributes[name])
+        for name in _MEASURED
+        if name in attributes
+    ]
     return len(told) < len(_MEASURED) or any(text is None or float(text[0]) for text in told)
 
 

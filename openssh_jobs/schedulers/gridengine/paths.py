@@ -13,30 +13,30 @@ def usual_path(number: str, task: str | None, name: str, letter: str) -> str:
     return f"{name}.{letter}{number}" + (f".{task}" if task else "")
 
 
-def output_paths(number: str, said: Mapping[str, str]) -> tuple[str | None, str | None]:
+def output_paths(number: str, attributes: Mapping[str, str]) -> tuple[str | None, str | None]:
     """Where stdout and stderr of a job go, by what ``qstat -j`` says of it."""
-    stdout = _output_path(number, said, "stdout_path_list", "o")
-    if said.get("merge", "n").strip() in ("y", "yes", "true"):
+    stdout = _output_path(number, attributes, "stdout_path_list", "o")
+    if attributes.get("merge", "n").strip() in ("y", "yes", "true"):
         return stdout, stdout
-    return stdout, _output_path(number, said, "stderr_path_list", "e")
+    return stdout, _output_path(number, attributes, "stderr_path_list", "e")
 
 
-def _output_path(number: str, said: Mapping[str, str], key: str, letter: str) -> str | None:
+def _output_path(number: str, attributes: Mapping[str, str], key: str, letter: str) -> str | None:
     """The file (or directory) that a job's output goes to, as ``qstat -j`` tells; qsub(1), ``-o``.
 
     What only the node knows stays in it: ``$HOSTNAME``, and ``$TASK_ID`` of an array.
     """
-    name = said.get("job_name")
-    is_array = "job-array tasks" in said
+    name = attributes.get("job_name")
+    is_array = "job-array tasks" in attributes
     path = usual_path(number, "$TASK_ID" if is_array else None, name, letter) if name else None
-    home, told = said.get("sge_o_home"), said.get(key, "").strip()
+    home, told = attributes.get("sge_o_home"), attributes.get(key, "").strip()
     if told:
         # HOST:HOST:PATH, a comma between several, none in a path.
         places = [text.split(":", 2) for text in told.split(",")]
         if len(places) != 1 or len(places[0]) != 3 or places[0][0] != "NONE":
             return None  # it depends on the node
         path = places[0][2]
-        variables = [("$JOB_ID", number), ("$JOB_NAME", name), ("$USER", said.get("owner"))]
+        variables = [("$JOB_ID", number), ("$JOB_NAME", name), ("$USER", attributes.get("owner"))]
         variables.append(("$HOME", home))
         if not is_array:
             variables.append(("$TASK_ID", "0"))
@@ -47,7 +47,7 @@ def _output_path(number: str, said: Mapping[str, str], key: str, letter: str) ->
     if path is None or path.startswith("~"):
         return None
     # Without -cwd or -wd a job begins at home.
-    base = said.get("cwd") or home
+    base = attributes.get("cwd") or home
     if not path.startswith("/") and base:
         path = f"{base.rstrip('/')}/{path}"
     return path

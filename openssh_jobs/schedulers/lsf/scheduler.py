@@ -128,13 +128,15 @@ class LSF(Scheduler):
                 advice="Ask for an array by array=.",
             )
         if request.array is not None:
-            wish, percent, slots = request.array.partition("%")
-            if not expand_array(wish) or (percent and not re.fullmatch("[1-9][0-9]{0,8}", slots)):
+            indices, percent, slots = request.array.partition("%")
+            if not expand_array(indices) or (
+                percent and not re.fullmatch("[1-9][0-9]{0,8}", slots)
+            ):
                 raise InputError(f"array is not a list of indices: {request.array!r}")
-            if 0 in expand_array(wish):
+            if 0 in expand_array(indices):
                 raise InputError(f"array={request.array!r}: LSF counts from 1")
             limit = f"%{slots}" if percent else ""
-            words += ["-J", f"{request.name or 'array'}[{wish}]{limit}"]
+            words += ["-J", f"{request.name or 'array'}[{indices}]{limit}"]
         elif request.name is not None:
             words += ["-J", request.name]
         slots_, span = self._slots(request)

@@ -29,31 +29,33 @@ _COMMENTS = (
 _BAD = (_S.NODE_FAIL, _S.OUT_OF_MEMORY, _S.TIMEOUT, _S.FAILED, _S.CANCELLED)
 
 
-def is_array(job_id: str, said: Mapping[str, str]) -> bool:
+def is_array(job_id: str, attributes: Mapping[str, str]) -> bool:
     """Whether a record is that of a whole array."""
-    return "[]" in job_id and "[]" in job_id.partition(".")[0] and "job_state" in said
+    return "[]" in job_id and "[]" in job_id.partition(".")[0] and "job_state" in attributes
 
 
-def array_of(status: JobStatus, said: Mapping[str, str], members: Sequence[JobStatus]) -> JobStatus:
+def array_of(
+    status: JobStatus, attributes: Mapping[str, str], members: Sequence[JobStatus]
+) -> JobStatus:
     """The array's status; ``members``: those of its members that the answer holds.
 
     It has ended only if its own record says so and no member is active.
     """
-    asked = said.get("array_indices_submitted") or said.get("job_array_request") or ""
+    asked = attributes.get("array_indices_submitted") or attributes.get("job_array_request") or ""
     size = len(expand_array(asked))
-    told = _counts(said.get("array_state_count")) if len(members) < size or not size else None
+    told = _counts(attributes.get("array_state_count")) if len(members) < size or not size else None
     reason = told or _count(members, size)
     active = [member for member in members if member.state.is_active]
-    if said["job_state"] not in _OVER or active:
+    if attributes["job_state"] not in _OVER or active:
         own = status.state
-        if said["job_state"] == "Q" and said.get("Hold_Types", "n") != "n":
+        if attributes["job_state"] == "Q" and attributes.get("Hold_Types", "n") != "n":
             own = _S.HELD  # so Torque puts it
         state = _active(own, members, active, told)
         return status.replace(
             state=state, reason=reason or status.reason, exit_code=None, signal=None, ended=None
         )
-    state, why = _end(_own_end(said), members, size)
-    comment = said.get("comment")
+    state, why = _end(_own_end(attributes), members, size)
+    comment = attributes.get("comment")
     codes = [member.exit_code for member in members if member.exit_code]
     code = 0 if state is _S.COMPLETED else max(codes, default=None) if codes else None
     return status.replace(
@@ -65,10 +67,10 @@ def array_of(status: JobStatus, said: Mapping[str, str], members: Sequence[JobSt
     )
 
 
-def _own_end(said: Mapping[str, str]) -> JobState | None:
+def _own_end(attributes: Mapping[str, str]) -> JobState | None:
     """How the array ended by its own record; the worse of substate and comment."""
-    comment = said.get("comment", "")
-    found = [_ENDS.get(said.get("substate", ""))]
+    comment = attributes.get("comment", "")
+    found = [_ENDS.get(attributes.get("substate", ""))]
     found.append(next((state for word, state in _COMMENTS if word.search(comment)), None))
     ends = [end for end in found if end is not None]
     for end in (_S.CANCELLED, _S.FAILED, _S.COMPLETED):

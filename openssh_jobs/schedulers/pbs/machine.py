@@ -32,40 +32,50 @@ _WORST = ("down", "drained", "reserved", "allocated", "idle", "unknown")
 
 def _node_records(text: str) -> Iterator[tuple[str, dict[str, str]]]:
     name: str | None = None
-    said: dict[str, str] = {}
+    attributes: dict[str, str] = {}
     for line in text.splitlines():
         if line and not line[0].isspace():
-            if name is not None and said:
-                yield name, said
-            name, said = line.strip(), {}
+            if name is not None and attributes:
+                yield name, attributes
+            name, attributes = line.strip(), {}
         elif " = " in line:
             key, _, value = line.strip().partition(" = ")
-            said.setdefault(key, value)
-    if name is not None and said:
-        yield name, said
+            attributes.setdefault(key, value)
+    if name is not None and attributes:
+        yield name, attributes
 
 
 def read_nodes(text: str) -> list[Node]:
     """``pbsnodes -a`` of PBS and Torque."""
-    return [_node(name, said) for name, said in _node_records(text) if "state" in said]
+    return [
+        _node(name, attributes) for name, attributes in _node_records(text) if "state" in attributes
+    ]
 
 
-def _node(name: str, said: Mapping[str, str]) -> Node:
-    words = [word.strip() for word in said["state"].split(",")]
+def _node(name: str, attributes: Mapping[str, str]) -> Node:
+    words = [word.strip() for word in attributes["state"].split(",")]
     states = {_NODE_STATES.get(word, "unknown") for word in words}
     state = next(word for word in _WORST if word in states)
     cpus = whole_number(
-        said.get("resources_available.ncpus") or said.get("np") or said.get("pcpus")
+        attributes.get("resources_available.ncpus")
+        or attributes.get("np")
+        or attributes.get("pcpus")
     )
-    memory = parse_size(said.get("resources_available.mem"))
-    used = whole_number(said.get("resources_assigned.ncpus"))
-    taken = parse_size(said.get("resources_assigned.mem"))
+    memory = parse_size(attributes.get("resources_available.mem"))
+    used = whole_number(attributes.get("resources_assigned.ncpus"))
+    taken = parse_size(attributes.get("resources_assigned.mem"))
     free = memory - taken if memory is not None and taken is not None else None
     load = None
-    if "np" in said:
+    if "np" in attributes:
         # Torque: SLOTS/JOB, and what MOM measured.
-        used = _slots(said.get("jobs", "")) if {"jobs", "mom_service_port"} & said.keys() else used
-        measured = dict(part.partition("=")[::2] for part in said.get("status", "").split(","))
+        used = (
+            _slots(attributes.get("jobs", ""))
+            if {"jobs", "mom_service_port"} & attributes.keys()
+            else used
+        )
+        measured = dict(
+            part.partition("=")[::2] for part in attributes.get("status", "").split(",")
+        )
         memory = parse_size(measured.get("physmem"))
         whole, left = parse_size(measured.get("totmem")), parse_size(measured.get("availmem"))
         if memory is not None and whole is not None and left is not None:
@@ -76,15 +86,15 @@ def _node(name: str, said: Mapping[str, str]) -> Node:
     return Node(
         name=name,
         state=state,
-        raw_state=said["state"],
+        raw_state=attributes["state"],
         cpus=cpus,
         cpus_used=used,
         memory=memory,
         memory_free=free if free is None or free >= 0 else None,
-        gpus=whole_number(said.get("resources_available.ngpus") or said.get("gpus")),
+        gpus=whole_number(attributes.get("resources_available.ngpus") or attributes.get("gpus")),
         load=load,
-        queues=(said["queue"],) if "queue" in said else (),
-        reason=said.get("comment") or said.get("note"),
+        queues=(attributes["queue"],) if "queue" in attributes else (),
+        reason=attributes.get("comment") or attributes.get("note"),
     )
 
 
@@ -124,21 +134,23 @@ def read_queues(text: str, default: str | None = None) -> list[Queue]:
                 continue
             # A long value goes on behind a tab: "Comp", "\tlete:2".
             unfolded = "\n".join(lines[1:]).replace("\n\t", "")
-            said = {
+            attributes = {
                 key.strip(): value.strip()
                 for key, equals, value in (line.partition(" = ") for line in unfolded.split("\n"))
                 if equals
             }
-            is_up = said.get("enabled") == "True" and said.get("started") == "True"
+            is_up = attributes.get("enabled") == "True" and attributes.get("started") == "True"
             queues.append(
                 Queue(
                     name=lines[0].strip(),
                     is_default=lines[0].strip() == default,
-                    state="up" if is_up else _queue_state(said),
-                    time_limit=parse_duration(said.get("resources_max.walltime"), bare="seconds"),
+                    state="up" if is_up else _queue_state(attributes),
+                    time_limit=parse_duration(
+                        attributes.get("resources_max.walltime"), bare="seconds"
+                    ),
                     nodes=None,
-                    running=_count(said.get("state_count"), "Running"),
-                    pending=_count(said.get("state_count"), "Queued"),
+                    running=_count(attributes.get("state_count"), "Running"),
+                    pending=_count(attributes.get("state_count"), "Queued"),
                 )
             )
         return queues
@@ -148,8 +160,8 @@ def read_queues(text: str, default: str | None = None) -> list[Queue]:
         if cells[:2] == ["Queue", "Max"] and {"Ena", "Str"} <= set(cells):
             header = cells
         elif header and len(cells) == len(header) and not line.startswith("-"):
-            said = dict(zip(header, cells, strict=True))
-            flags = {"enabled": said["Ena"] == "yes", "started": said["Str"] == "yes"}
+            attributes = dict(zip(header, cells, strict=True))
+            flags = {"enabled": attributes["Ena"] == "yes", "started": attributes["Str"] == "yes"}
             queues.append(
                 Queue(
                     name=cells[0],
@@ -157,18 +169,18 @@ def read_queues(text: str, default: str | None = None) -> list[Queue]:
                     state="up"
                     if all(flags.values())
                     else _queue_state({key: str(value) for key, value in flags.items()}),
-                    running=whole_number(said.get("Run")),
-                    pending=whole_number(said.get("Que")),
+                    running=whole_number(attributes.get("Run")),
+                    pending=whole_number(attributes.get("Que")),
                 )
             )
     return queues
 
 
-def _queue_state(said: Mapping[str, str]) -> str:
+def _queue_state(attributes: Mapping[str, str]) -> str:
     """Enabled takes jobs, started runs them."""
-    if said.get("enabled") == "False" and said.get("started") == "False":
+    if attributes.get("enabled") == "False" and attributes.get("started") == "False":
         return "inactive"
-    return "drained" if said.get("enabled") == "False" else "down"
+    return "drained" if attributes.get("enabled") == "False" else "down"
 
 
 def _count(text: str | None, name: str) -> int | None:

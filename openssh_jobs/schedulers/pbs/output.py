@@ -94,11 +94,11 @@ class QstatRows(Rows):
 
     arrays: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
-    def add_job(self, status: JobStatus | None, text: str, said: Mapping[str, str]) -> None:
+    def add_job(self, status: JobStatus | None, text: str, attributes: Mapping[str, str]) -> None:
         """Add a job with its attributes, or text that is not a job."""
         self.add(status, text)
-        if status is not None and is_array(status.job_id, said):
-            self.arrays[status.job_id] = said
+        if status is not None and is_array(status.job_id, attributes):
+            self.arrays[status.job_id] = attributes
 
     def update(self, others: QstatRows) -> None:
         """Take in what another part of the answer says."""
@@ -109,8 +109,8 @@ class QstatRows(Rows):
     def settled(self) -> dict[str, JobStatus]:
         """All jobs; of an array, what its own record and those of its members say together."""
         known = dict(self.known)
-        for array, said in self.arrays.items():
-            known[array] = array_of(known[array], said, members_of(array, known))
+        for array, attributes in self.arrays.items():
+            known[array] = array_of(known[array], attributes, members_of(array, known))
         return known
 
 
@@ -123,100 +123,111 @@ class QstatReader:
 
     # -- one job's attributes ----------------------------------------------------
 
-    def status(self, job_id: str, said: Mapping[str, str]) -> JobStatus | None:
+    def status(self, job_id: str, attributes: Mapping[str, str]) -> JobStatus | None:
         """A job from its attributes, as ``-f`` names them."""
-        letter = said.get("job_state", "")
+        letter = attributes.get("job_state", "")
         if len(job_id) > MAX_ID or _ID.fullmatch(job_id) is None or len(letter) != 1:
             return None
-        code = whole_number(said.get("Exit_status", said.get("exit_status")))
-        state, reason = self._judge(letter, code, said)
+        code = whole_number(attributes.get("Exit_status", attributes.get("exit_status")))
+        state, reason = self._judge(letter, code, attributes)
         if state is None:
             return None
         nodes = tuple(
-            dict.fromkeys(part.partition("/")[0] for part in said.get("exec_host", "").split("+"))
+            dict.fromkeys(
+                part.partition("/")[0] for part in attributes.get("exec_host", "").split("+")
+            )
         )
         is_final = state.is_final
         told, number = _exit(code) if is_final and state is not _S.CANCELLED else (None, None)
         if state is _S.UNKNOWN and code == 256 + 15:
             number = 15
-        elapsed = parse_duration(said.get("resources_used.walltime"), bare="seconds")
-        stdout_path, stderr_path = told_paths(job_id, said, torque=self.torque)
+        elapsed = parse_duration(attributes.get("resources_used.walltime"), bare="seconds")
+        stdout_path, stderr_path = told_paths(job_id, attributes, torque=self.torque)
         facts: dict[str, Any] = {
             "raw_state": letter,
-            "reason": reason or said.get("comment"),
-            "name": said.get("Job_Name"),
-            "user": said.get("Job_Owner", "").rpartition("@")[0] or said.get("Job_Owner"),
-            "queue": said.get("queue"),
-            "account": said.get("Account_Name") or said.get("account"),
+            "reason": reason or attributes.get("comment"),
+            "name": attributes.get("Job_Name"),
+            "user": attributes.get("Job_Owner", "").rpartition("@")[0]
+            or attributes.get("Job_Owner"),
+            "queue": attributes.get("queue"),
+            "account": attributes.get("Account_Name") or attributes.get("account"),
             "nodes": nodes if nodes != ("",) else None,
-            "cpus": _cpus(said),
+            "cpus": _cpus(attributes),
             "exit_code": told,
             "signal": number,
-            "submitted": parse_time(said.get("qtime") or said.get("ctime"), self.zone),
-            "started": parse_time(said.get("stime") or said.get("start_time"), self.zone),
-            "ended": parse_time(said.get("obittime") or said.get("comp_time"), self.zone)
+            "submitted": parse_time(attributes.get("qtime") or attributes.get("ctime"), self.zone),
+            "started": parse_time(
+                attributes.get("stime") or attributes.get("start_time"), self.zone
+            ),
+            "ended": parse_time(
+                attributes.get("obittime") or attributes.get("comp_time"), self.zone
+            )
             if is_final
             else None,
             "elapsed": elapsed,
-            "time_limit": parse_duration(said.get("Resource_List.walltime"), bare="seconds"),
+            "time_limit": parse_duration(attributes.get("Resource_List.walltime"), bare="seconds"),
             "source": "accounting" if letter in _ENDED else "queue",
-            "directory": variable(said.get("Variable_List"), "PBS_O_WORKDIR"),
+            "directory": variable(attributes.get("Variable_List"), "PBS_O_WORKDIR"),
             "stdout_path": stdout_path,
             "stderr_path": stderr_path,
-            "restarts": _restarts(said.get("run_count") or said.get("start_count")),
+            "restarts": _restarts(attributes.get("run_count") or attributes.get("start_count")),
         }
         return JobStatus(job_id, state, **facts)
 
     def _judge(
-        self, letter: str, code: int | None, said: Mapping[str, str]
+        self, letter: str, code: int | None, attributes: Mapping[str, str]
     ) -> tuple[JobState | None, str | None]:
         if letter not in _ENDED:
-            return self._active(letter, said)
-        comment = said.get("comment", "")
-        has_run = bool(said.get("exec_host"))
-        if comment == "Subjob finished" and said.get("substate") == "91" and code is not None:
+            return self._active(letter, attributes)
+        comment = attributes.get("comment", "")
+        has_run = bool(attributes.get("exec_host"))
+        if comment == "Subjob finished" and attributes.get("substate") == "91" and code is not None:
             # Deleting an array rewrites the records of elements that had ended before.
             return _S.UNKNOWN, "the array was deleted: how this element ended is lost"
-        if said.get("substate") == "91":
+        if attributes.get("substate") == "91":
             number = f"Exit_status {code}" if code is not None and code < 0 else ""
             return _S.CANCELLED, "; ".join(filter(None, (comment, number))) or None
         if code is None:
             # Torque shows substate to managers only; Slurm's qstat, which knows of no end how it
             # was, shows none of its other attributes.
-            if not has_run and ("substate" in said or {"Checkpoint", "server"} <= said.keys()):
+            if not has_run and (
+                "substate" in attributes or {"Checkpoint", "server"} <= attributes.keys()
+            ):
                 why = "it never started: it was deleted while it waited"
                 return _S.CANCELLED, why if comment.startswith("Not Running") else comment or why
             return _S.UNKNOWN, "ended, and the scheduler does not say how"
-        return self._ended(code, comment, said)
+        return self._ended(code, comment, attributes)
 
-    def _active(self, letter: str, said: Mapping[str, str]) -> tuple[JobState | None, str | None]:
+    def _active(
+        self, letter: str, attributes: Mapping[str, str]
+    ) -> tuple[JobState | None, str | None]:
         if letter == "U":
             # PBS: suspended for the owner of the machine.  Slurm's qstat: anything it lacks a
             # letter for, ended (out of memory, DEADLINE) or not.
             return (_S.UNKNOWN, NO_LETTER) if self.torque else (_S.SUSPENDED, None)
         state = _LETTERS.get(letter)
         waits = ",".join(
-            part for part in said.get("depend", "").split(",") if part.startswith("after")
+            part for part in attributes.get("depend", "").split(",") if part.startswith("after")
         )
-        if state is _S.HELD and said.get("Hold_Types", "") == "s" and waits:
-            return _S.PENDING, said.get("comment") or f"it waits for {waits}"
+        if state is _S.HELD and attributes.get("Hold_Types", "") == "s" and waits:
+            return _S.PENDING, attributes.get("comment") or f"it waits for {waits}"
         return state, None
 
     def _ended(
-        self, code: int, comment: str, said: Mapping[str, str]
+        self, code: int, comment: str, attributes: Mapping[str, str]
     ) -> tuple[JobState, str | None]:
         over = _OVER.search(comment) if code else None
         if over is not None:
             what = over[1] or over[2]
             kind = _S.OUT_OF_MEMORY if what in ("mem", "vmem", "pmem", "pvmem") else _S.TIMEOUT
             return kind, comment if code > 0 else f"Exit_status {code}: {comment}"
-        if code - 256 in (9, 15) and _is_used_up(said):
+        if code - 256 in (9, 15) and _is_used_up(attributes):
             # Older servers end an overdue job by a plain signal, as qdel does.
             return _S.TIMEOUT, comment or "the walltime was used up"
         if code < 0:
             state, what = _below_zero(code, torque=self.torque)
             return state, f"{what}; {comment}" if comment else what
-        was_deleted = not said.get("exec_host") or "deleted because" in comment
+        was_deleted = not attributes.get("exec_host") or "deleted because" in comment
         if self.torque and code == 271 and was_deleted:
             return _S.CANCELLED, comment or "it never started: it was deleted while it waited"
         if self.torque and code == 271:
@@ -249,8 +260,8 @@ class QstatReader:
             raise SchedulerError("JSON without jobs of PBS", kind="parse_error", stdout=text)
         rows = QstatRows()
         for job_id, job in jobs.items():
-            said = _flat(job) if isinstance(job, dict) else {}
-            rows.add_job(self.status(job_id, said), f"{job_id}: {job!r}", said)
+            attributes = _flat(job) if isinstance(job, dict) else {}
+            rows.add_job(self.status(job_id, attributes), f"{job_id}: {job!r}", attributes)
         return rows
 
     def _xml(self, text: str) -> QstatRows:
@@ -259,16 +270,16 @@ class QstatReader:
             raise SchedulerError("the answer is cut off", kind="transport", stdout=text)
         rows = QstatRows()
         for record in jobs:
-            said: dict[str, str] = {}
+            attributes: dict[str, str] = {}
             for group in ("Resource_List", "resources_used"):
                 for inner in elements(record, group):
-                    said.update(
+                    attributes.update(
                         {f"{group}.{key}": values[0] for key, values in fields(inner).items()}
                     )
-            said.update(
+            attributes.update(
                 {key: values[0] for key, values in fields(record).items() if len(values) == 1}
             )
-            rows.add_job(self.status(said.get("Job_Id", ""), said), record, said)
+            rows.add_job(self.status(attributes.get("Job_Id", ""), attributes), record, attributes)
         return rows
 
     def _full(self, text: str) -> QstatRows:
@@ -277,12 +288,12 @@ class QstatReader:
         for record in re.split(r"^(?=Job Id:)", text, flags=re.MULTILINE):
             if not record.strip():
                 continue
-            job_id, said = _record(record)
-            status = self.status(job_id, said)
+            job_id, attributes = _record(record)
+            status = self.status(job_id, attributes)
             if status is not None and job_id in rows.known:
                 # Text of one job that looks like the record of another.
                 twice.add(job_id)
-            rows.add_job(status, record, said)
+            rows.add_job(status, record, attributes)
         for doubled in twice:
             rows.add(None, f"more than one record of {doubled}")
             del rows.known[doubled]
@@ -307,15 +318,15 @@ class QstatReader:
             if at is None or not line.strip() or line[0] in " \t" or line.rstrip().endswith(":"):
                 continue
             cells = line.split()
-            said = {"job_state": cells[at] if len(cells) > at else ""}
+            attributes = {"job_state": cells[at] if len(cells) > at else ""}
             for name, place in names.items():
                 if len(cells) > place:
-                    said[_ATTRIBUTES[name]] = cells[place]
+                    attributes[_ATTRIBUTES[name]] = cells[place]
             job_id = cells[0]
             if job_id.endswith("*") or (width and len(job_id) >= width):
                 # The column is full: the server's name behind the number may be cut.
                 job_id = job_id.partition(".")[0]
-            rows.add(self.status(job_id, said), line)
+            rows.add(self.status(job_id, attributes), line)
         return rows if at is not None else None
 
 
@@ -370,29 +381,29 @@ _PLAIN = {"name": 1, "user": 2, "queue": 5}
 _ATTRIBUTES = {"name": "Job_Name", "user": "Job_Owner", "queue": "queue"}
 
 
-def _is_used_up(said: Mapping[str, str]) -> bool:
-    used = parse_duration(said.get("resources_used.walltime"), bare="seconds")
-    limit = parse_duration(said.get("Resource_List.walltime"), bare="seconds")
+def _is_used_up(attributes: Mapping[str, str]) -> bool:
+    used = parse_duration(attributes.get("resources_used.walltime"), bare="seconds")
+    limit = parse_duration(attributes.get("Resource_List.walltime"), bare="seconds")
     return used is not None and bool(limit) and limit is not None and used >= limit
 
 
 def _flat(job: Mapping[str, Any]) -> dict[str, str]:
-    said: dict[str, str] = {}
+    attributes: dict[str, str] = {}
     for key, value in job.items():
         if value is None:
             continue
         if isinstance(value, dict):
             if key == "Variable_List":
-                said[key] = ",".join(
+                attributes[key] = ",".join(
                     f"{name}={value[name]}"
                     for name in ("PBS_O_WORKDIR", "PBS_O_HOME")
                     if isinstance(value.get(name), str)
                 )
             else:
-                said.update({f"{key}.{name}": str(item) for name, item in value.items()})
+                attributes.update({f"{key}.{name}": str(item) for name, item in value.items()})
         else:
-            said[key] = str(value)
-    return said
+            attributes[key] = str(value)
+    return attributes
 
 
 def _exit(code: int | None) -> tuple[int | None, int | None]:
@@ -405,11 +416,11 @@ def _exit(code: int | None) -> tuple[int | None, int | None]:
 _PLACES = re.compile(r"(?:([0-9]{1,6})|[^:+]+)((?::[^+]*)?)")
 
 
-def _cpus(said: Mapping[str, str]) -> int | None:
+def _cpus(attributes: Mapping[str, str]) -> int | None:
     """The cores of a job: PBS counts them, Torque says ``nodes=2:ppn=4`` (and ``ncpus`` of one)."""
-    spec = said.get("Resource_List.nodes")
-    if spec is None or "Resource_List.select" in said:
-        return whole_number(said.get("Resource_List.ncpus"))
+    spec = attributes.get("Resource_List.nodes")
+    if spec is None or "Resource_List.select" in attributes:
+        return whole_number(attributes.get("Resource_List.ncpus"))
     total = 0
     for part in spec.split("+"):
         found = _PLACES.match(part)

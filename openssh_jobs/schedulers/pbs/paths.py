@@ -23,14 +23,14 @@ def variable(text: str | None, name: str) -> str | None:
 
 
 def told_paths(
-    job_id: str, said: Mapping[str, str], *, torque: bool
+    job_id: str, attributes: Mapping[str, str], *, torque: bool
 ) -> tuple[str | None, str | None]:
     """Where stdout and stderr of a job go; a directory ends in ``/``."""
     found = [
-        _told(job_id, said, letter, key, torque=torque)
+        _told(job_id, attributes, letter, key, torque=torque)
         for letter, key in (("o", "Output_Path"), ("e", "Error_Path"))
     ]
-    join = said.get("Join_Path")
+    join = attributes.get("Join_Path")
     if join == "oe":
         return found[0], found[0]
     if join == "eo":
@@ -39,19 +39,19 @@ def told_paths(
 
 
 def _told(
-    job_id: str, said: Mapping[str, str], letter: str, key: str, *, torque: bool
+    job_id: str, attributes: Mapping[str, str], letter: str, key: str, *, torque: bool
 ) -> str | None:
-    keep = said.get("Keep_Files", "n")
-    name = said.get("Job_Name")
+    keep = attributes.get("Keep_Files", "n")
+    name = attributes.get("Job_Name")
     parsed = JobId.parse(job_id)
-    home = said.get("jobdir") or variable(said.get("Variable_List"), "PBS_O_HOME")
+    home = attributes.get("jobdir") or variable(attributes.get("Variable_List"), "PBS_O_HOME")
     if letter in keep and "d" not in keep and name and home and home.startswith("/"):
         # Kept where the job ran: in the home directory there, whatever -o says.
         if not torque:
             return f"{home.rstrip('/')}/{usual_path(job_id, name, letter, torque=False)}"
         index = f"-{INDEX}" if parsed.tasks == "" else ""
         return f"{home.rstrip('/')}/{name}{index}.{letter}{parsed.number}"
-    path = without_host(said.get(key))
+    path = without_host(attributes.get(key))
     if path is None:
         return None
     is_whole = parsed.tasks == ""

@@ -82,8 +82,8 @@ class PBS(Scheduler):
         ):
             if value is not None:
                 words += [option, str(value)]
-        for wish in self._resources(request):
-            words += ["-l", wish]
+        for resource in self._resources(request):
+            words += ["-l", resource]
         if request.hold:
             words.append("-h")
         words.extend(request.options)
@@ -113,7 +113,7 @@ class PBS(Scheduler):
         return "-J"
 
     def _resources(self, request: SubmitRequest) -> list[str]:
-        wishes: list[str] = []
+        resources: list[str] = []
         chunk = [str(request.nodes or 1)]
         if request.cpus:
             chunk.append(f"ncpus={request.cpus}")
@@ -122,15 +122,15 @@ class PBS(Scheduler):
         if request.gpus:
             chunk.append(f"ngpus={request.gpus}")
         if len(chunk) > 1 or request.nodes:
-            wishes.append(f"select={':'.join(chunk)}")
+            resources.append(f"select={':'.join(chunk)}")
             # Without it several chunks may lie on one node.
             several = request.nodes is not None and str(request.nodes) != "1"
             if several and "place" not in named_resources(b"", request.options):
-                wishes.append("place=scatter")
+                resources.append("place=scatter")
         limit = walltime(request.seconds)
         if limit is not None:
-            wishes.append(f"walltime={limit}")
-        return wishes
+            resources.append(f"walltime={limit}")
+        return resources
 
     def _dependency(self, request: SubmitRequest) -> str | None:
         parts = []

@@ -48,21 +48,21 @@ class Torque(PBS):
         """What an array may be anywhere is what ``-t`` takes."""
 
     def _resources(self, request: SubmitRequest) -> list[str]:
-        wishes: list[str] = []
+        resources: list[str] = []
         if request.nodes or request.cpus or request.gpus:
             chunk = [f"nodes={request.nodes or 1}"]
             if request.cpus:
                 chunk.append(f"ppn={request.cpus}")
             if request.gpus:
                 chunk.append(f"gpus={request.gpus}")
-            wishes.append(":".join(chunk))
+            resources.append(":".join(chunk))
         if request.memory:
-            wishes.append(f"mem={request.memory_in(1024)}kb")
+            resources.append(f"mem={request.memory_in(1024)}kb")
         limit = walltime(request.seconds)
         if limit is not None:
-            wishes.append(f"walltime={limit}")
+            resources.append(f"walltime={limit}")
         # In one word: Slurm's wrapper heeds the last -l only.
-        return [",".join(wishes)] if wishes else []
+        return [",".join(resources)] if resources else []
 
     # Slurm's wrappers have no qselect, and their qstat calls an empty list an error, silently.
 
