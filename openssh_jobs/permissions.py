@@ -83,20 +83,17 @@ def make_file(path: str, what: str) -> None:
 
     The directory must have passed ``check``.  Raises ``ConfigurationError``, ``OSError``.
     """
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        handle = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        os.close(os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
-        handle = os.open(path, flags)
-    try:
-        facts = os.fstat(handle)
+        # Not opened: closing it would release the locks that this process has on it (fcntl(2)).
+        facts = os.lstat(path)
         if not stat.S_ISREG(facts.st_mode) or not is_trusted_file(facts):
             raise ConfigurationError(
                 f"{what} {path} must be a regular file that only its owner, you, can write",
                 advice="Remove it.",
-            )
-    finally:
-        os.close(handle)
+            ) from None
 
 
 def is_own_file(facts: os.stat_result) -> bool:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Unpack
 
 from .. import settings
 from ..connection import Connection
 from ..errors import ConfigurationError, InputError, SchedulerError
 from ..host import Host
-from ..jobs import CancelOutcome, JobState, JobStatus, Node, Queue, Snapshot
+from ..jobs import CancelOutcome, JobStatus, Node, Queue, Snapshot
 from .exit_record import check_choice
 from .host_jobs import HostJobs
 from .job import Job
 from .journal import Journal
+from .learned import status_of
 from .scheduler_client import SchedulerClient
 from .specification import Specification, check_same_host, job_ids
 from .submission import Submission, open_submission
@@ -213,7 +214,7 @@ class Cluster:
     def _job_of(self, row: Row) -> Job:
         if row.job_id is None:
             raise open_submission(row)
-        self.internal.tracker.add_known(_status_of(row, row.job_id))
+        self.internal.tracker.add_known(status_of(row, row.job_id))
         return Job(self.internal, row.job_id, row)
 
     def job(self, job_id: AnyJob | None = None, *, token: str | None = None) -> Job:
@@ -233,8 +234,10 @@ class Cluster:
         if len(found) != 1:
             raise InputError(f"one job, not {len(found)}: {job_id!r}", host=self.host)
         row = self.journal.by_job(self.host, found[0])
-        if row is not None:
+        if row is not None and not row.is_followed:
             return self._job_of(row)
+        if row is not None:
+            self.internal.tracker.add_known(status_of(row, found[0]))
         self.internal.tracker.follow(*found)
         return Job(self.internal, found[0], None)
 
@@ -311,21 +314,3 @@ class Cluster:
     def queues(self) -> list[Queue]:
         """The queues (Slurm: partitions) of the cluster."""
         return self.internal.queues()
-
-
-def _status_of(row: Row, job_id: str) -> JobStatus:
-    """The status of a job by the journal."""
-    submitted = None if row.submitted is None else datetime.fromtimestamp(row.submitted, UTC)
-    return JobStatus(
-        job_id,
-        JobState(row.state),
-        name=row.name,
-        reason=row.reason,
-        exit_code=row.exit_code,
-        nodes=tuple(row.nodes.split(",")) if row.nodes else None,
-        submitted=submitted,
-        directory=row.directory,
-        stdout_path=row.stdout_path,
-        stderr_path=row.stderr_path,
-        source="journal",
-    )

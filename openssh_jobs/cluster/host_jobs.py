@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from ..errors import (
     CommandFailed,
@@ -18,12 +19,12 @@ from ..errors import (
     SchedulerError,
     SessionLimit,
 )
-from ..jobs import CancelOutcome, JobState, JobStatus, Node, Queue, Snapshot
+from ..jobs import CancelOutcome, JobStatus, Node, Queue, Snapshot
 from ..schedulers.base import Scheduler
-from .evidence import CANCEL_ACCEPTED
 from .exit_record import ExitRecords
 from .job_files import JobFiles
 from .journal import Row
+from .learned import Learned
 from .poller import Poller
 from .scheduler_client import QUERY_TIMEOUT, SchedulerClient
 from .tracker import Tracker
@@ -52,6 +53,7 @@ class HostJobs:
         self.files = JobFiles(client.connection, client.host)
         self.records = ExitRecords(client, self.files)
         self.tracker = Tracker(grace)
+        self.learned = Learned(client, self.tracker)
         self.poller = Poller(client, self.records, self.tracker, poll_interval)
 
     def status(self, ids: Sequence[str]) -> Snapshot:
@@ -77,17 +79,11 @@ class HostJobs:
         finally:
             # Without an answer, too, it may have been done.
             self.tracker.outdate()
+        accepted = [job_id for job_id, what in outcomes.items() if what is CancelOutcome.REQUESTED]
         if action == "cancel":
-            self._note_cancelled(
-                [job_id for job_id, what in outcomes.items() if what is CancelOutcome.REQUESTED]
-            )
+            self.tracker.cancel_accepted(accepted)
+        self.learned.write_accepted(accepted, action)
         return outcomes
-
-    def _note_cancelled(self, ids: Sequence[str]) -> None:
-        self.tracker.cancel_accepted(ids)
-        for row in filter(None, (self.journal.by_job(self.host, job_id) for job_id in ids)):
-            if not JobState(row.state).is_final:
-                self.journal.change(self.host, row.token, reason=CANCEL_ACCEPTED)
 
     # ------------------------------------------------------------------ other questions
 
@@ -115,12 +111,16 @@ class HostJobs:
         script = scheduler.detail_script(job_id)
         if script is None:
             return None
+        taken = datetime.now(UTC)
         answer = self.client.ask(script, timeout)
         try:
-            return scheduler.parse_detail(answer)
+            found = scheduler.parse_detail(answer)
         except SchedulerError as error:
             log.info("%s: no details of %s: %s", self.host, job_id, error.message)
             return None
+        if found is not None:
+            self.learned.write_one(found, taken)
+        return found
 
     def own_listing(self) -> list[JobStatus]:
         """This user's jobs by the scheduler's own command, where a site has replaced it.

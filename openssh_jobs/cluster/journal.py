@@ -1,26 +1,44 @@
-"""The journal: what was submitted from this machine, on disk before a byte is sent."""
+"""The journal: what was submitted from this machine, on disk before a byte is sent.
+
+It also has what the hosts have said about these jobs, and jobs from elsewhere that are followed.
+"""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
-from ..jobs import JobId
+from ..jobs import JobId, JobState
 from .journal_file import JournalFile
 
 ASKED, SENDING = "asked", "sending"
 """Stages of a submission without an answer: nothing was sent but files; the command may be."""
+FOLLOWED = "followed"
+"""The stage of a job that was not submitted from here."""
+MOST_EVENTS = 100
+"""Events that are kept of one job; the oldest go."""
+
+# Followed jobs stand among the submissions, because older versions read no other table.  This is
+# no token of a submission (``check_token``), and the directory, which those versions want to have,
+# can exist on no host.
+_BY_ID = "#{}"
+_NO_DIRECTORY = "/dev/null/unknown"
+_NEWEST = "ORDER BY stage IS 'followed', opened DESC, rowid DESC"
+_AT_ONCE = 500  # SQLite's limit of values in one statement was 999
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One submission.  Times are seconds since 1970; ``job_id`` is ``None`` while it is open.
+    """One job.  Times are seconds since 1970; ``job_id`` is ``None`` while a submission is open.
 
-    ``stage``: ``ASKED`` or ``SENDING``, ``None`` where an older version wrote it.  ``call``: a
-    random text, the mark of the call that is at work; ``caller``: its process.  ``place``: the
-    private directory on the host.
+    ``stage``: ``ASKED`` or ``SENDING``, ``FOLLOWED`` for a job that was not submitted from here
+    (its ``directory`` is empty where it is not known), ``None`` where an older version wrote it.
+    ``call``: a random text, the mark of the call that is at work; ``caller``: its process.
+    ``place``: the private directory on the host.  ``learned``: when the query began whose answer
+    gave the state.
     """
 
     host: str
@@ -43,6 +61,47 @@ class Row:
     call: str | None = None
     caller: str | None = None
     place: str | None = None
+    learned: float | None = None
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether the job was not submitted from here."""
+        return self.stage == FOLLOWED
+
+    @property
+    def known_state(self) -> JobState:
+        """The state; ``UNKNOWN`` for a word of a later version."""
+        try:
+            return JobState(self.state)
+        except ValueError:
+            return JobState.UNKNOWN
+
+
+class Event(NamedTuple):
+    """What was learned of a job: when (seconds since 1970), and from whom."""
+
+    time: float
+    state: str
+    reason: str | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What was submitted.  ``digest``: of the specification, as in the submission's row.
+
+    ``script``: its text, ``None`` where it was longer than what is kept; ``script_digest`` and
+    ``script_size`` are known all the same.  ``specification`` and ``uploads`` are JSON.
+    """
+
+    digest: str
+    script: bytes | None
+    script_digest: str | None
+    script_size: int | None
+    specification: str
+    command: str
+    uploads: str | None
+    git_commit: str | None
 
 
 _FIELDS = tuple(Row.__dataclass_fields__)
@@ -69,7 +128,23 @@ def _row(values: Iterable[object]) -> Row:
         value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
         for value in values
     )
-    return Row(**dict(zip(_FIELDS, texts, strict=True)))  # type: ignore[arg-type]
+    facts = dict(zip(_FIELDS, texts, strict=True))
+    if facts["directory"] == _NO_DIRECTORY:
+        facts["directory"] = ""
+    return Row(**facts)  # type: ignore[arg-type]
+
+
+def followed_row(host: str, job_id: str, *, directory: str | None, **facts: object) -> Row:
+    """The row of a job that was not submitted from here."""
+    return Row(
+        host=host,
+        token=_BY_ID.format(job_id),
+        digest="",
+        directory=directory or _NO_DIRECTORY,
+        job_id=job_id,
+        stage=FOLLOWED,
+        **facts,  # type: ignore[arg-type]
+    )
 
 
 class Journal:
@@ -105,17 +180,47 @@ class Journal:
                 )
         return found if found is not None else row
 
-    def change(self, host: str, token: str, **facts: object) -> None:
-        """Write what became known of a submission."""
+    def change(self, host: str, token: str, *, source: str = "journal", **facts: object) -> None:
+        """Write what became known of a submission; ``source``: who said so."""
         unknown = facts.keys() - set(_FIELDS)
         if unknown:
             raise TypeError(f"a row of the journal has no {', '.join(sorted(unknown))}")
         facts["changed"] = time.time()
         names = ", ".join(f"{name} = ?" for name in facts)
-        self.file.execute(
-            f"UPDATE submissions SET {names} WHERE host = ? AND token = ?",  # noqa: S608
-            (*map(_stored, facts.values()), host, token),
+        with self.file.transaction() as database:
+            database.execute(
+                f"UPDATE submissions SET {names} WHERE host = ? AND token = ?",  # noqa: S608
+                (*map(_stored, facts.values()), host, token),
+            )
+            if "state" in facts or "reason" in facts:
+                self.note_event(host, token, source)
+            if facts.get("job_id") is not None:
+                # It was followed by its id before it was known to be this submission.
+                self.forget(host, _BY_ID.format(facts["job_id"]))
+
+    def note_event(self, host: str, token: str, source: str) -> None:
+        """Write that ``source`` has just spoken of a job, with the state and reason of its row."""
+        with self.file.transaction() as database:
+            database.execute(
+                "INSERT INTO events (host, token, time, state, reason, source) "
+                "SELECT host, token, ?, state, reason, ? FROM submissions "
+                "WHERE host = ? AND token = ?",
+                (time.time(), source, host, token),
+            )
+            database.execute(
+                "DELETE FROM events WHERE rowid IN (SELECT rowid FROM events "
+                "WHERE host = ? AND token = ? ORDER BY rowid DESC LIMIT -1 OFFSET ?)",
+                (host, token, MOST_EVENTS),
+            )
+
+    def events(self, host: str, token: str) -> list[Event]:
+        """What was learned of a job, the oldest first."""
+        found = self.file.execute(
+            "SELECT time, state, reason, source FROM events WHERE host = ? AND token = ? "
+            "ORDER BY rowid",
+            (host, token),
         )
+        return [Event(*values) for values in found]
 
     def take_over(self, before: Row, row: Row) -> bool:
         """Put a new call in the place of a call that ended before it sent anything.
@@ -141,11 +246,33 @@ class Journal:
 
     def by_token(self, host: str, token: str) -> Row | None:
         """The submission with this token."""
-        return self._one("host = ? AND token = ?", (host, token))
+        return self._one("host = ? AND token = ? AND stage IS NOT 'followed'", (host, token))
 
     def by_job(self, host: str, job_id: str) -> Row | None:
-        """The newest submission with this job id (schedulers reuse ids after a reset)."""
+        """The newest submission with this job id (schedulers reuse ids after a reset).
+
+        If there is none, the followed job with this id.
+        """
         return self._one("host = ? AND job_id = ?", (host, job_id))
+
+    def by_jobs(self, host: str, ids: Sequence[str]) -> dict[str, Row]:
+        """What ``by_job`` returns, by id, for those that are in the journal."""
+        found: dict[str, Row] = {}
+        for start in range(0, len(ids), _AT_ONCE):
+            some = ids[start : start + _AT_ONCE]
+            for row in self._some(
+                f"host = ? AND job_id IN ({','.join('?' * len(some))})", (host, *some)
+            ):
+                found.setdefault(row.job_id or "", row)
+        return found
+
+    def active(self, host: str) -> list[Row]:
+        """The jobs of a host that have an id, and whose end is not known."""
+        over = [str(state) for state in JobState if state.is_final]
+        return self._some(
+            f"host = ? AND job_id IS NOT NULL AND state NOT IN ({','.join('?' * len(over))})",
+            (host, *over),
+        )
 
     def by_member(self, host: str, job_id: str) -> Row | None:
         """The submission of a job, or of the array that the job is a member of."""
@@ -155,7 +282,8 @@ class Journal:
             names.append(str(parsed.array))
         if parsed.tasks is not None or parsed.proc is not None:
             names.append(parsed.number)
-        return next(filter(None, (self.by_job(host, name) for name in names)), None)
+        rows = (self.by_job(host, name) for name in names)
+        return next((row for row in rows if row is not None and not row.is_followed), None)
 
     def rows(self, host: str | None = None) -> list[Row]:
         """All submissions, the newest first."""
@@ -168,22 +296,79 @@ class Journal:
         return [_row(values) for values in found]
 
     def forget(self, host: str, token: str, call: str | None = None) -> None:
-        """Remove one submission from the journal (the job itself is not touched).
+        """Remove one job from the journal (the job itself is not touched).
 
         ``call``: only while this call is at work on it.
         """
-        self.file.execute(
-            "DELETE FROM submissions WHERE host = ? AND token = ? AND ? IN (call, '')",
-            (host, token, call or ""),
+        with self.file.transaction() as database:
+            done = database.execute(
+                "DELETE FROM submissions WHERE host = ? AND token = ? AND ? IN (call, '')",
+                (host, token, call or ""),
+            )
+            if done.rowcount:
+                database.execute("DELETE FROM events WHERE host = ? AND token = ?", (host, token))
+                self._forget_kept(host, token)
+
+    def _some(self, where: str, values: Sequence[str]) -> list[Row]:
+        found = self.file.execute(
+            f"SELECT {','.join(_FIELDS)} FROM submissions WHERE {where} {_NEWEST}",  # noqa: S608
+            values,
         )
+        return [_row(row) for row in found]
 
     def _one(self, where: str, values: tuple[str, ...]) -> Row | None:
         found = self.file.execute(
             f"SELECT {','.join(_FIELDS)} FROM submissions WHERE {where} "  # noqa: S608
-            "ORDER BY opened DESC, rowid DESC LIMIT 1",
+            f"{_NEWEST} LIMIT 1",
             values,
         )
         return _row(found[0]) if found else None
+
+    # ------------------------------------------------------------------ what was submitted
+
+    def keep(self, host: str, token: str, kept: Kept) -> None:
+        """Write what is submitted under this token; the same script is kept once."""
+        values = asdict(kept)
+        content, values["script"] = values.pop("script"), values.pop("script_digest")
+        names = ("host", "token", *values)
+        with self.file.transaction() as database:
+            self._forget_kept(host, token)
+            if content is not None:
+                database.execute(
+                    "INSERT OR IGNORE INTO scripts (digest, content) VALUES (?, ?)",
+                    (kept.script_digest, content),
+                )
+            database.execute(
+                f"INSERT INTO kept ({','.join(names)}) "  # noqa: S608
+                f"VALUES ({','.join('?' * len(names))})",
+                (host, token, *map(_stored, values.values())),
+            )
+
+    def kept(self, row: Row) -> Kept | None:
+        """What was submitted as this row; ``None`` where it was not kept.
+
+        An older version may have used the token for another submission since then.
+        """
+        found = self.file.execute(
+            "SELECT kept.digest, content, script, script_size, specification, command, uploads, "
+            "git_commit FROM kept LEFT JOIN scripts ON scripts.digest = kept.script "
+            "WHERE host = ? AND token = ? AND kept.digest = ?",
+            (row.host, row.token, row.digest),
+        )
+        names = tuple(Kept.__dataclass_fields__)
+        return Kept(**dict(zip(names, found[0], strict=True))) if found else None
+
+    def _forget_kept(self, host: str, token: str) -> None:
+        with self.file.transaction() as database:
+            where = "FROM kept WHERE host = ? AND token = ?"
+            found = database.execute(f"SELECT script {where}", (host, token)).fetchall()
+            database.execute(f"DELETE {where}", (host, token))
+            for (script,) in found:
+                database.execute(
+                    "DELETE FROM scripts WHERE digest = ? "
+                    "AND NOT EXISTS (SELECT 1 FROM kept WHERE script = ?)",
+                    (script, script),
+                )
 
     # ------------------------------------------------------------------ hosts
 
@@ -198,7 +383,8 @@ class Journal:
             self.file.execute("DELETE FROM hosts WHERE host = ?", (host,))
             return
         self.file.execute(
-            "INSERT INTO hosts VALUES (?, ?, ?) ON CONFLICT (host) DO UPDATE SET "
+            "INSERT INTO hosts (host, scheduler, changed) VALUES (?, ?, ?) "
+            "ON CONFLICT (host) DO UPDATE SET "
             "scheduler = excluded.scheduler, changed = excluded.changed",
             (host, scheduler, time.time()),
         )
@@ -214,7 +400,8 @@ class Journal:
     def remember_fact(self, host: str, name: str, value: str) -> None:
         """Write a fact about a host."""
         self.file.execute(
-            "INSERT INTO facts VALUES (?, ?, ?, ?) ON CONFLICT (host, name) DO UPDATE SET "
+            "INSERT INTO facts (host, name, value, changed) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (host, name) DO UPDATE SET "
             "value = excluded.value, changed = excluded.changed",
             (host, name, value, time.time()),
         )

@@ -6,63 +6,96 @@ One file a client machine, because locks and shared memory do not reach across h
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
+import mmap
 import os
+import secrets
 import socket
 import sqlite3
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from .. import permissions, settings
 from ..errors import ConfigurationError
 from ..openssh import at_fork
 from ..openssh.locks import StateLock
+from .lock_file import LockFile
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS submissions (
-    host TEXT NOT NULL,
-    token TEXT NOT NULL,
-    digest TEXT NOT NULL,
-    scheduler TEXT NOT NULL,
-    directory TEXT NOT NULL,
-    name TEXT,
-    job_id TEXT,
-    state TEXT NOT NULL,
-    reason TEXT,
-    exit_code INTEGER,
-    nodes TEXT,
-    stdout_path TEXT,
-    stderr_path TEXT,
-    opened REAL NOT NULL,
-    submitted REAL,
-    changed REAL NOT NULL,
-    stage TEXT,
-    call TEXT,
-    caller TEXT,
-    place TEXT,
-    PRIMARY KEY (host, token)
-);
-CREATE INDEX IF NOT EXISTS by_job ON submissions (host, job_id);
-CREATE TABLE IF NOT EXISTS hosts (
-    host TEXT PRIMARY KEY,
-    scheduler TEXT NOT NULL,
-    changed REAL NOT NULL
-);
-CREATE TABLE IF NOT EXISTS facts (
-    host TEXT NOT NULL,
-    name TEXT NOT NULL,
-    value TEXT NOT NULL,
-    changed REAL NOT NULL,
-    PRIMARY KEY (host, name)
-);
-"""
-# What every version writes.  It stays: tables and columns are only added, and none is ever needed,
-# so that every version reads and writes the same file.
+# Every version reads and writes the file of every other one: tables, columns and indexes are only
+# added, none is ever needed, and user_version stays 1 (older versions refuse a higher one).
+# ``hosts`` and ``facts`` get no columns: older versions insert into them without column names.
+_TABLES = {
+    "submissions": """(
+        host TEXT NOT NULL,
+        token TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        scheduler TEXT NOT NULL,
+        directory TEXT NOT NULL,
+        name TEXT,
+        job_id TEXT,
+        state TEXT NOT NULL,
+        reason TEXT,
+        exit_code INTEGER,
+        nodes TEXT,
+        stdout_path TEXT,
+        stderr_path TEXT,
+        opened REAL NOT NULL,
+        submitted REAL,
+        changed REAL NOT NULL,
+        PRIMARY KEY (host, token)
+    )""",
+    "hosts": "(host TEXT PRIMARY KEY, scheduler TEXT NOT NULL, changed REAL NOT NULL)",
+    "facts": """(
+        host TEXT NOT NULL,
+        name TEXT NOT NULL,
+        value TEXT NOT NULL,
+        changed REAL NOT NULL,
+        PRIMARY KEY (host, name)
+    )""",
+    "events": """(
+        host TEXT NOT NULL,
+        token TEXT NOT NULL,
+        time REAL NOT NULL,
+        state TEXT NOT NULL,
+        reason TEXT,
+        source TEXT NOT NULL
+    )""",
+    "kept": """(
+        host TEXT NOT NULL,
+        token TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        script TEXT,
+        script_size INTEGER,
+        specification TEXT NOT NULL,
+        command TEXT NOT NULL,
+        uploads TEXT,
+        git_commit TEXT,
+        PRIMARY KEY (host, token)
+    )""",
+    "scripts": "(digest TEXT PRIMARY KEY, content BLOB NOT NULL)",
+}
+_ADDED = {
+    "submissions": {
+        "stage": "TEXT", "call": "TEXT", "caller": "TEXT", "place": "TEXT", "learned": "REAL",
+    },
+}  # fmt: skip
+"""Columns that came after a table, by table, with their types."""
+_INDEXES = {
+    "by_job": "submissions (host, job_id)",
+    "by_state": "submissions (host, state)",
+    "by_opened": "submissions (opened)",
+    "events_by_token": "events (host, token)",
+    "kept_by_script": "kept (script)",
+}
 _VERSION = 1
-_ADDED = {"submissions": ("stage", "call", "caller", "place")}
-"""Columns that came later, by table; all are text or have no type."""
 # Known to give SQLite's shared memory and locks what they need; on all else a rollback journal.
 _LOCAL_FILE_SYSTEMS = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "zfs", "f2fs"))
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+BUSY_TIMEOUT = 30.0
+"""Seconds to wait for another process that writes."""
 
 
 def default_path() -> str:
@@ -85,17 +118,168 @@ def _file_system(path: str) -> str:
     return ""
 
 
-def _add_columns(database: sqlite3.Connection) -> None:
-    for table, names in _ADDED.items():
-        there = {found[1] for found in database.execute(f"PRAGMA table_info({table})")}
-        for name in names:
-            if name not in there:
-                try:
-                    database.execute(f"ALTER TABLE {table} ADD COLUMN {name} TEXT")
-                except sqlite3.OperationalError as error:
-                    if "duplicate column" not in str(error):  # another process was first
-                        raise
+class _Abilities(NamedTuple):
+    """What the file system of the journal can do: locks of fcntl(2), shared memory."""
 
+    locks: bool
+    shared_memory: bool
+
+
+def _abilities(directory: str) -> _Abilities:
+    """Try both with a new file; what prevents that (a full disk) is left for SQLite to report.
+
+    SQLite takes ENOLCK for a lock that another process holds, and would wait for it.
+    """
+    local = _file_system(directory) in _LOCAL_FILE_SYSTEMS
+    name = os.path.join(directory, f".oj-{secrets.token_hex(8)}")
+    try:
+        handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return _Abilities(locks=True, shared_memory=local)
+    try:
+        locks, shared_memory = True, local
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            locks = error.errno not in _NO_LOCKS
+        try:
+            os.ftruncate(handle, mmap.PAGESIZE)
+            mmap.mmap(handle, mmap.PAGESIZE, mmap.MAP_SHARED).close()
+        except OSError:
+            shared_memory = False
+        return _Abilities(locks, shared_memory)
+    finally:
+        os.close(handle)
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+
+
+# --------------------------------------------------------------------------- what SQLite reports
+
+
+def _code(error: sqlite3.Error) -> int:
+    """The primary error code; 0 for an error of the sqlite3 module itself."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_ELSEWHERE = "XDG_STATE_HOME names the directory above its own."
+
+
+def _unusable(path: str, error: Exception) -> ConfigurationError:
+    """The error of a journal that cannot be read or written, with the way out."""
+    code = _code(error) if isinstance(error, sqlite3.Error) else 0
+    if code in _DAMAGED:
+        return ConfigurationError(
+            f"the journal {path} is damaged: {error}",
+            advice=f"Move it away together with {path}-wal and {path}-shm, and a new one is made; "
+            "`sqlite3 FILE .recover` prints what can still be read.",
+        )
+    if code == sqlite3.SQLITE_BUSY or isinstance(error, TimeoutError):
+        return ConfigurationError(
+            f"another process has locked the journal {path} for {BUSY_TIMEOUT:.0f} s: {error}",
+            advice="End it if it hangs.",
+        )
+    if code == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) in (errno.ENOSPC, errno.EDQUOT):
+        return ConfigurationError(
+            f"the journal {path} cannot be written, because the disk is full: {error}",
+            advice=f"Make room there; {_ELSEWHERE}",
+        )
+    if code == sqlite3.SQLITE_READONLY or getattr(error, "errno", 0) == errno.EROFS:
+        return ConfigurationError(
+            f"the journal {path} cannot be written, because it is read-only: {error}",
+            advice=_ELSEWHERE,
+        )
+    return ConfigurationError(f"the journal {path} cannot be used: {error}", advice=_ELSEWHERE)
+
+
+@contextlib.contextmanager
+def _reported(path: str) -> Iterator[None]:
+    """Raise what the file does as ``ConfigurationError``; mistakes in a call stay what they are."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if isinstance(error, sqlite3.OperationalError) or _code(error) in _DAMAGED:
+            raise _unusable(path, error) from error
+        raise
+
+
+# --------------------------------------------------------------------------- layout and mode
+
+
+def _set_mode(database: sqlite3.Connection, shared_memory: bool) -> str:
+    """Decide between a write-ahead log and a rollback journal; returns the mode.
+
+    A file that has tables keeps its mode where that works: changing it under other processes is
+    not safe for those that cannot share memory.
+    """
+    try:
+        mode = str(database.execute("PRAGMA journal_mode").fetchone()[0])
+        if not shared_memory and mode != "wal":
+            return mode
+        if shared_memory:
+            if mode != "wal" and not _tables(database):
+                database.execute("PRAGMA journal_mode=WAL")
+                mode = str(database.execute("PRAGMA journal_mode").fetchone()[0])
+            _tables(database)  # reading it takes shared memory
+            return mode
+    except sqlite3.OperationalError as error:
+        if _code(error) == sqlite3.SQLITE_BUSY:  # another process is at it
+            return str(database.execute("PRAGMA journal_mode").fetchone()[0])
+        if _code(error) not in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
+            raise
+    # Alone on the file, SQLite needs no shared memory to read the log.
+    database.execute("PRAGMA locking_mode=EXCLUSIVE")
+    mode = str(database.execute("PRAGMA journal_mode=DELETE").fetchone()[0])
+    database.execute("PRAGMA locking_mode=NORMAL")
+    _tables(database)
+    return mode
+
+
+def _tables(database: sqlite3.Connection) -> set[str]:
+    return {str(found[0]) for found in database.execute("SELECT name FROM sqlite_master")}
+
+
+def _missing(database: sqlite3.Connection) -> list[str]:
+    """The statements that make what this version has and the file lacks."""
+    names = _tables(database)
+    statements = [
+        f"CREATE TABLE IF NOT EXISTS {table} {columns}"
+        for table, columns in _TABLES.items()
+        if table not in names
+    ]
+    for table, columns in _ADDED.items():
+        there = {found[1] for found in database.execute(f"PRAGMA table_info({table})")}
+        statements += [
+            f"ALTER TABLE {table} ADD COLUMN {name} {kind}"
+            for name, kind in columns.items()
+            if name not in there
+        ]
+    return statements + [
+        f"CREATE INDEX IF NOT EXISTS {index} ON {columns}"
+        for index, columns in _INDEXES.items()
+        if index not in names
+    ]
+
+
+def _complete(database: sqlite3.Connection) -> None:
+    """Add what the file lacks, alone among all processes."""
+    if not _missing(database):
+        return
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        for statement in _missing(database):
+            database.execute(statement)
+        if database.execute("PRAGMA user_version").fetchone()[0] < _VERSION:
+            database.execute(f"PRAGMA user_version={_VERSION}")
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
+
+
+# --------------------------------------------------------------------------- the file
 
 _of_parents: list[sqlite3.Connection] = []
 
@@ -109,51 +293,83 @@ def _close(database: sqlite3.Connection, pid: int) -> None:
 class JournalFile:
     """The journal file.  Safe for threads and processes; every change is on disk when it returns.
 
-    Raises ``ConfigurationError`` where the file cannot be used.
+    Raises ``ConfigurationError`` where the file cannot be used: missing rights, a full disk, a
+    damaged file.  ``mode``: how it is kept, once it is open.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self.path = os.fspath(path) if path is not None else default_path()
+        self.mode = ""
         self._lock = StateLock()
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
+        self._file = (0, 0)
+        self._own_lock: LockFile | None = None
+        self._is_held = False
         self._closer: weakref.finalize[..., JournalFile] | None = None
         at_fork.renew(self)
 
     def after_fork(self) -> None:
         self._lock = StateLock()
+        self._is_held = False
 
     def _database(self) -> sqlite3.Connection:
-        """A connection of this process (SQLite's do not survive a fork)."""
+        """A connection of this process (SQLite's do not survive a fork) to the file that is there.
+
+        A journal that was moved away is not written any more.
+        """
         if self._connection is not None:
-            if self._pid == os.getpid():
+            if self._pid != os.getpid():
+                # The parent's: closing it here could take away locks and files under the parent.
+                _of_parents.append(self._connection)
+            elif self._connection.in_transaction or self._identity() == self._file:
                 return self._connection
-            # The parent's: closing it here could take away locks and files under the parent.
-            _of_parents.append(self._connection)
-        directory = os.path.dirname(os.path.abspath(self.path))
+            elif self._closer is not None:
+                self._closer()
+            self._connection = None
         try:
-            os.makedirs(directory, mode=0o700, exist_ok=True)
-            # SQLite's own files lie beside it: nobody else may plant them.
-            permissions.check(directory, "the journal's directory")
-            # Made for its owner alone before SQLite opens it.
-            permissions.make_file(self.path, "the journal")
-            database = sqlite3.connect(
-                self.path, timeout=30, isolation_level=None, check_same_thread=False
-            )
-            local = _file_system(directory) in _LOCAL_FILE_SYSTEMS
-            database.execute(f"PRAGMA journal_mode={'WAL' if local else 'DELETE'}")
-            database.execute("PRAGMA synchronous=FULL")
-            database.executescript(_SCHEMA)
-            _add_columns(database)
-            if database.execute("PRAGMA user_version").fetchone()[0] < _VERSION:
-                database.execute(f"PRAGMA user_version={_VERSION}")
+            database = self._open()
         except (OSError, sqlite3.Error) as error:
-            raise ConfigurationError(
-                f"the journal {self.path} cannot be used: {error}",
-                advice="XDG_STATE_HOME says where it lies.",
-            ) from error
-        self._connection, self._pid = database, os.getpid()
+            raise _unusable(self.path, error) from error
+        self._connection, self._pid, self._file = database, os.getpid(), self._identity()
         self._closer = weakref.finalize(self, _close, database, self._pid)
+        return database
+
+    def _identity(self) -> tuple[int, int]:
+        try:
+            facts = os.stat(self.path)
+        except OSError:
+            return 0, 0
+        return facts.st_dev, facts.st_ino
+
+    def _open(self) -> sqlite3.Connection:
+        path = os.path.abspath(self.path)
+        directory = os.path.dirname(path)
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        # SQLite's own files lie beside it: nobody else may plant them.
+        permissions.check(directory, "the journal's directory")
+        # Made for its owner alone before SQLite opens it.
+        permissions.make_file(path, "the journal")
+        can = _abilities(directory)
+        self._own_lock = None if can.locks else LockFile(f"{path}-lock")
+        # SQLite alone would take a rollback journal of another process for one of a crash.
+        how = "mode=rw" if can.locks else "mode=rw&vfs=unix-none"
+        with self._alone():
+            database = sqlite3.connect(
+                f"file:{quote(os.fsencode(path))}?{how}",
+                uri=True,
+                timeout=BUSY_TIMEOUT,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            try:
+                mode = _set_mode(database, can.shared_memory and can.locks)
+                database.execute("PRAGMA synchronous=FULL")
+                _complete(database)
+            except BaseException:
+                database.close()
+                raise
+        self.mode = mode if can.locks else f"{mode}, locked by {path}-lock"
         return database
 
     def close(self) -> None:
@@ -163,20 +379,52 @@ class JournalFile:
                 self._closer()
                 self._connection = None
 
+    # ------------------------------------------------------------------ statements
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the lock file where the file system has no locks; readers need it, too."""
+        if self._own_lock is None or self._is_held:
+            yield
+            return
+        with self._own_lock.held(BUSY_TIMEOUT):
+            self._is_held = True
+            try:
+                yield
+            finally:
+                self._is_held = False
+
+    @contextlib.contextmanager
+    def _ready(self) -> Iterator[sqlite3.Connection]:
+        """The open file, for one statement or one transaction."""
+        with self._lock, _reported(self.path):
+            database = self._database()
+            try:
+                with self._alone():
+                    yield database
+            except TimeoutError as error:
+                raise _unusable(self.path, error) from error
+
     def execute(self, text: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """Run one statement by itself; its rows."""
-        with self._lock:
-            return self._database().execute(text, values).fetchall()
+        """Run one statement by itself, or as a part of the transaction; its rows."""
+        with self._ready() as database:
+            return database.execute(text, values).fetchall()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Several statements that take effect together, alone among all processes."""
-        with self._lock:
-            database = self._database()
+        """Several statements that take effect together, alone among all processes.
+
+        Inside another transaction of this thread it is a part of that.
+        """
+        with self._ready() as database:
+            if database.in_transaction:
+                yield database
+                return
             database.execute("BEGIN IMMEDIATE")
             try:
                 yield database
                 database.execute("COMMIT")
             except BaseException:
-                database.execute("ROLLBACK")
+                if database.in_transaction:  # SQLite itself may have rolled back
+                    database.execute("ROLLBACK")
                 raise

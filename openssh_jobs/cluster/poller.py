@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,6 +28,7 @@ from ..errors import (
 from ..jobs import JobStatus, Snapshot
 from ..schedulers.answer import Answer
 from ..schedulers.base import Scheduler
+from .learned import Learned
 from .query import Late, Queries
 from .tracker import FIRST_LOOK, Tracker, rest_after
 
@@ -74,6 +75,7 @@ class Poller:
         self._records = records
         self.host = client.host
         self.tracker = tracker
+        self._learned = Learned(client, tracker)
         self._interval = interval
         self._site_floor: float | None = None
         self._listed: dict[bool, _CachedList] = {}
@@ -145,7 +147,7 @@ class Poller:
         if new and self._answer is not None:
             self.tracker.take_more(scheduler.parse_status(self._answer[1], requested=new))
             self._query_history(scheduler, self.tracker.without_exit_code(new))
-            self._write_down(new)
+            self._learned.write(new)
             self._answer = self._answer if not self.tracker.never_queried(new) else None
 
     def _refresh(self, scheduler: Scheduler, wanted: Sequence[str]) -> None:
@@ -185,8 +187,13 @@ class Poller:
         failure.__cause__ = error
         self.tracker.take_failure(failure, following, began)
 
-    def _query_further(self, scheduler: Scheduler, following: Sequence[str]) -> None:
-        """Query what the queue did not say: the history, then the exit records."""
+    def _query_further(
+        self, scheduler: Scheduler, following: Sequence[str], listed: Snapshot | None = None
+    ) -> None:
+        """Query what the queue did not say: the history, then the exit records.
+
+        ``listed``: all jobs in the answer, for the journal.
+        """
         open_questions = [
             *self.tracker.without_exit_code(following),
             *self.tracker.gone(following),
@@ -196,7 +203,7 @@ class Poller:
             self._query_history(scheduler, open_questions)
             self._read_exit_records(scheduler, following)
         self._compare_with_records(scheduler, following)
-        self._write_down(following)
+        self._learned.write(following, listed)
 
     def _compare_with_records(self, scheduler: Scheduler, following: Sequence[str]) -> None:
         """Where a scheduler may report a wrong exit code, the exit records win."""
@@ -244,37 +251,6 @@ class Poller:
             return
         self.tracker.take_history(found, gone)
 
-    def _write_down(self, ids: Iterable[str]) -> None:
-        """Keep what changed in the journal, for the next program that asks."""
-        import sqlite3
-
-        try:
-            self._write_rows(ids)
-        except (sqlite3.Error, ConfigurationError) as error:
-            # Busy or full: what the host said is true all the same.
-            log.warning("%s: the journal was not written: %s", self.host, error)
-
-    def _write_rows(self, ids: Iterable[str]) -> None:
-        journal = self._client.journal
-        for job_id in ids:
-            status = self.tracker.last(job_id)
-            if status is None:
-                continue
-            row = journal.by_job(self.host, job_id)
-            reason = self.tracker.lasting_reason(status)
-            if row is None or (row.state == status.state and row.reason == reason):
-                continue
-            journal.change(
-                self.host,
-                row.token,
-                state=str(status.state),
-                reason=reason,
-                exit_code=status.exit_code,
-                nodes=",".join(status.nodes) if status.nodes else None,
-                stdout_path=status.stdout_path or row.stdout_path,
-                stderr_path=status.stderr_path or row.stderr_path,
-            )
-
     # ------------------------------------------------------------------ all jobs
 
     def jobs(self, all_users: bool) -> list[JobStatus]:
@@ -310,9 +286,11 @@ class Poller:
                 )
                 self._answer = (began, answer)
                 self.tracker.take_answer(watched, taken, began, changes)
-                self._query_further(scheduler, following)
+                self._query_further(scheduler, following, snapshot)
         except SchedulerError as error:
             raise self._client.placed(error) from None
+        if all_users:
+            self._learned.write_listing(snapshot, taken)
         statuses = list(snapshot.known.values())
         ended = time.monotonic()
         good_for = rest_after(ended - began, self.interval)

@@ -131,6 +131,11 @@ class Tracker:
         return self._taken is not None
 
     @property
+    def taken_at(self) -> datetime | None:
+        """When the query began that the queue answered last; ``None``: it never answered."""
+        return self._taken
+
+    @property
     def is_failing(self) -> bool:
         """Whether the last query got no answer."""
         return self._failures > 0

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -52,11 +52,23 @@ class FakeQueue:
         self.connection = self
         self.journal = self
         self.internal = self
+        self.file = SimpleNamespace(transaction=nullcontext)
         self.scopes: list[FakeScope] = []
 
     def by_job(self, *_: object) -> None: ...
 
     def by_member(self, *_: object) -> None: ...
+
+    def by_jobs(self, *_: object) -> dict[str, Row]:
+        return {}
+
+    def active(self, *_: object) -> list[Row]:
+        return []
+
+    def open_row(self, row: Row) -> Row:
+        return row
+
+    def change(self, *_: object, **facts: object) -> None: ...
 
     def accounting_script(self) -> None: ...
 

@@ -1,0 +1,187 @@
+"""What the answers of a host change in the journal: only what is new, one transaction a query."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigurationError
+from ..jobs import JobState, JobStatus, Snapshot
+from .evidence import CANCEL_ACCEPTED, WAITING
+from .journal import followed_row
+
+if TYPE_CHECKING:
+    from .journal import Row
+    from .scheduler_client import SchedulerClient
+    from .tracker import Tracker
+
+log = logging.getLogger("openssh_jobs.cluster")
+
+_PATHS = ("stdout_path", "stderr_path")
+
+
+def news(row: Row, status: JobStatus, began: float) -> dict[str, object]:
+    """What a status changes in a row; ``began``: when its query began (seconds since 1970).
+
+    A status whose query began before that of the row's state changes nothing, and a final state
+    is only followed by another one, or by a requeue that the queue itself lists.
+    """
+    # A row from the future is of a clock that was set back.
+    if row.learned is not None and began < row.learned <= time.time():
+        return {}
+    was, now = row.known_state, status.state
+    if was.is_final and not now.is_final and not (now.is_active and status.source == "queue"):
+        return {}
+    reason = status.reason
+    if row.reason == CANCEL_ACCEPTED and not now.is_final and not was.is_final:
+        reason = CANCEL_ACCEPTED  # the next program has to know it
+    code = status.exit_code
+    if code is None and was.is_final and now.is_final:
+        code = row.exit_code
+    nodes = ",".join(status.nodes) if status.nodes else None
+    if nodes is None and now not in WAITING:
+        nodes = row.nodes
+    facts = {"state": str(now), "reason": reason, "exit_code": code, "nodes": nodes}
+    facts |= {name: getattr(status, name) or getattr(row, name) for name in _PATHS}
+    if row.is_followed:
+        facts["name"] = status.name or row.name
+    changed = {name: value for name, value in facts.items() if getattr(row, name) != value}
+    return {**changed, "learned": began} if changed else {}
+
+
+class Learned:
+    """Writes to the journal what the host of a ``SchedulerClient`` said about jobs.
+
+    A journal that cannot be written is a warning: what the host said is true all the same.
+    """
+
+    def __init__(self, client: SchedulerClient, tracker: Tracker) -> None:
+        self._client = client
+        self._tracker = tracker
+
+    def write(self, ids: Iterable[str], listed: Snapshot | None = None) -> None:
+        """Write what the last query said.
+
+        ``ids``: followed jobs; those that were not submitted from here get a row of their own.
+        ``listed``: a listing, which may have more of the jobs in the journal.
+        """
+        taken = self._tracker.taken_at
+        if taken is None:
+            return
+        self._try(lambda: self._write_query(list(ids), listed, taken))
+
+    def write_listing(self, listed: Snapshot, taken: datetime) -> None:
+        """Write what a listing says of jobs in the journal; the query began at ``taken``."""
+        self._try(lambda: self._write(self._in_listing(listed), taken, frozenset()))
+
+    def write_one(self, status: JobStatus, taken: datetime) -> None:
+        """Write what the scheduler said about one job, if that is in the journal."""
+        if status.state is not JobState.UNKNOWN:
+            self._try(lambda: self._write({status.job_id: status}, taken, frozenset()))
+
+    def write_accepted(self, ids: Iterable[str], action: str) -> None:
+        """Write that the scheduler accepted to cancel, hold or release these jobs."""
+        journal, host = self._client.journal, self._client.host
+
+        def write() -> None:
+            with journal.file.transaction():
+                for row in journal.by_jobs(host, list(ids)).values():
+                    if row.known_state.is_final:
+                        continue
+                    if action == "cancel":
+                        journal.change(host, row.token, source=action, reason=CANCEL_ACCEPTED)
+                    else:
+                        journal.note_event(host, row.token, action)
+
+        self._try(write)
+
+    def _try(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except ConfigurationError as error:
+            log.warning("%s: the journal was not written: %s", self._client.host, error)
+
+    def _write_query(self, ids: list[str], listed: Snapshot | None, taken: datetime) -> None:
+        statuses = {} if listed is None else self._in_listing(listed)
+        silent = set(self._tracker.snapshot(ids).unknown)
+        for job_id in ids:
+            status = self._tracker.last(job_id)
+            if status is None or status.source == "journal" or job_id in silent:
+                continue  # no answer of this query
+            statuses[job_id] = status.replace(reason=self._tracker.lasting_reason(status))
+        self._write(statuses, taken, frozenset(ids))
+
+    def _in_listing(self, listed: Snapshot) -> dict[str, JobStatus]:
+        """What a listing says of jobs in the journal, by their ids there."""
+        journal, host = self._client.journal, self._client.host
+        rows = [*journal.active(host), *journal.by_jobs(host, list(listed.known)).values()]
+        found = listed.select(dict.fromkeys(row.job_id for row in rows)).known
+        # A state that the listing leaves open is a question to the history, not news.
+        return {
+            job_id: status
+            for job_id, status in found.items()
+            if status.state is not JobState.UNKNOWN
+        }
+
+    def _write(
+        self, statuses: Mapping[str, JobStatus], taken: datetime, follow: Collection[str]
+    ) -> None:
+        journal, host, began = self._client.journal, self._client.host, taken.timestamp()
+
+        def changed(ids: Collection[str]) -> dict[str, Row | None]:
+            """Rows that have news; ``None`` for a job that gets its first one."""
+            rows = journal.by_jobs(host, list(ids))
+            new = [job_id for job_id in ids if job_id not in rows and job_id in follow]
+            found: dict[str, Row | None] = {
+                job_id: row for job_id, row in rows.items() if news(row, statuses[job_id], began)
+            }
+            known = (job_id for job_id in new if statuses[job_id].state is not JobState.UNKNOWN)
+            return found | {
+                job_id: None for job_id in known if journal.by_member(host, job_id) is None
+            }
+
+        ids = changed(statuses)
+        if not ids:
+            return
+        with journal.file.transaction():
+            # Another process may have written since.
+            for job_id, row in changed(ids).items():
+                status = statuses[job_id]
+                if row is None:
+                    scheduler = self._client.scheduler().name
+                    row = journal.open_row(_followed(host, scheduler, status, job_id))
+                facts = news(row, status, began)
+                journal.change(host, row.token, source=status.source or "queue", **facts)
+
+
+def _followed(host: str, scheduler: str, status: JobStatus, job_id: str) -> Row:
+    submitted = None if status.submitted is None else status.submitted.timestamp()
+    return followed_row(
+        host,
+        job_id,
+        directory=status.directory,
+        scheduler=scheduler,
+        name=status.name,
+        submitted=submitted,
+    )
+
+
+def status_of(row: Row, job_id: str) -> JobStatus:
+    """The status of a job by the journal."""
+    submitted = None if row.submitted is None else datetime.fromtimestamp(row.submitted, UTC)
+    return JobStatus(
+        job_id,
+        row.known_state,
+        name=row.name,
+        reason=row.reason,
+        exit_code=row.exit_code,
+        nodes=tuple(row.nodes.split(",")) if row.nodes else None,
+        submitted=submitted,
+        directory=row.directory or None,
+        stdout_path=row.stdout_path,
+        stderr_path=row.stderr_path,
+        source="journal",
+    )
