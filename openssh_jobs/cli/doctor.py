@@ -124,6 +124,7 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
     except OpenSSHJobsError as error:
         yield of_error("sockets", error)
         return
+    yield from _guarded("journal", _journal)
     yield from _guarded("keys", lambda: _keys(master))
     connection = options.ssh_connection(args)
     try:
@@ -184,6 +185,32 @@ def _directory() -> Finding:
         "sockets",
         f"socket directory {path}, private, {used} of {runtime_directory.MAX_SOCKET_BYTES} bytes",
     )
+
+
+def _journal() -> Iterator[Finding]:
+    from ..cluster.journal import Journal
+
+    journal = Journal()
+    try:
+        rows, problems = journal.check()
+        text = f"journal {journal.path}, {journal.file.mode}, {count(rows, 'job')}"
+    finally:
+        journal.close()
+    if problems:
+        yield fail(
+            "journal",
+            f"{text}; it is damaged: {problems[0]}",
+            "Move it away together with its -wal and -shm files; `sqlite3 FILE .recover` prints "
+            "what can still be read.",
+        )
+    elif journal.file.locked_by_file:
+        yield warn(
+            "journal",
+            f"{text}; this file system has no locks (ENOLCK), so a file beside it is the lock",
+            "XDG_STATE_HOME can name a directory on a local file system.",
+        )
+    else:
+        yield ok("journal", text)
 
 
 def _keys(master: Master) -> Iterator[Finding]:

@@ -68,8 +68,8 @@ JOURNAL: OutputTable[Row] = OutputTable(
            in_json=False),
     Column("reason"),
     Column("exit_code"),
-    Column("directory"),
-    Column("token"),
+    Column("directory", get=lambda row: row.directory or None),
+    Column("token", get=lambda row: None if row.is_followed else row.token),
     Column("submitted", get=lambda row: _time(row.submitted)),
     Column("changed", get=lambda row: _time(row.changed)),
 )  # fmt: skip

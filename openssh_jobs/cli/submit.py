@@ -48,7 +48,8 @@ def add_command(subparsers: Any, summary: str) -> None:
         "submit",
         summary,
         run,
-        usage="[options] HOST DIRECTORY --script FILE",
+        usage="[options] HOST DIRECTORY --script FILE\n"
+        "       openssh-jobs submit [options] HOST [DIRECTORY] --again JOB",
         examples="""\
   openssh-jobs submit hpc runs/relax-7 --upload --script relax.sh --time-limit 2:00:00
       copies runs/relax-7 of this machine to runs/relax-7 there, and submits its relax.sh
@@ -58,13 +59,18 @@ def add_command(subparsers: Any, summary: str) -> None:
       the local file freq.sh; runs/freq is made if it is missing
   openssh-jobs submit hpc runs/freq --remote-script ../relax-7/relax.sh
       a script on the host
+  openssh-jobs submit hpc --again 4711 --time-limit 8:00:00
+      the script and the options of job 4711, as this machine's journal has them, with more time
   echo 'hostname; date' | openssh-jobs submit hpc runs/try --script -
 
 In a pipe only the job's id is printed.""",
     )
     parser.add_argument("host", metavar="HOST")
     parser.add_argument(
-        "directory", metavar="DIRECTORY", help="on the host, relative to the home directory"
+        "directory",
+        metavar="DIRECTORY",
+        nargs="?",
+        help="on the host, relative to the home directory (with --again: that of JOB)",
     )
     _add_script_options(parser)
     _add_resource_options(parser)
@@ -72,12 +78,17 @@ In a pipe only the job's id is printed.""",
 
 
 def _add_script_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("the script (one of the two is required), and files")
+    group = parser.add_argument_group("the script (one of the three is required), and files")
     group.add_argument(
         "--script", metavar="FILE", help="script: in the uploaded directory, or here; - for stdin"
     )
     group.add_argument(
         "--remote-script", metavar="PATH", help="script on the host, relative to DIRECTORY"
+    )
+    group.add_argument(
+        "--again",
+        metavar="JOB",
+        help="a job submitted from this machine: its script and options, but for those given here",
     )
     group.add_argument(
         "--upload",
@@ -124,6 +135,8 @@ def _add_resource_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, output: Output) -> int:
     """Submit one job."""
+    if args.directory is None and (args.again is None or args.upload == ""):
+        raise UsageError("openssh-jobs submit: name the job's DIRECTORY on the host.")
     if args.upload == "":
         args.upload = args.directory
     if args.upload is not None and not os.path.isdir(args.upload):
@@ -166,11 +179,14 @@ def _environment(args: argparse.Namespace) -> dict[str, str]:
 
 def _which_script(args: argparse.Namespace) -> dict[str, Any]:
     """The script as ``Cluster.submit`` takes it; a local one must exist."""
-    if (args.script is None) == (args.remote_script is None):
+    given = [text for text in (args.script, args.remote_script, args.again) if text is not None]
+    if len(given) != 1:
         raise UsageError(
             "openssh-jobs submit: name the batch script with --script FILE (here) or "
-            "--remote-script PATH (on the host)."
+            "--remote-script PATH (on the host), or a job with --again JOB."
         )
+    if args.again is not None:
+        return {"again": args.again}
     if args.remote_script is not None:
         return {"script": args.remote_script}
     if args.script == "-":

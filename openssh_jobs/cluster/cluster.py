@@ -20,6 +20,7 @@ from .learned import status_of
 from .scheduler_client import SchedulerClient
 from .specification import Specification, check_same_host, job_ids
 from .submission import Submission, open_submission
+from .submitted import specification_again
 
 if TYPE_CHECKING:
     from ..connection import ConnectionOptions
@@ -166,6 +167,7 @@ class Cluster:
         env: Mapping[str, str] | None = None,
         record_exit: bool | str | None = None,
         token: str | None = None,
+        again: AnyJob | None = None,
     ) -> Job:
         """Submit one job.
 
@@ -183,6 +185,11 @@ class Cluster:
         specification is the same job.  Where there is no job in the end, what was put on the host
         is removed again.
 
+        ``again``: a job that was submitted from here, in the place of the script: its script and
+        parameters as the journal has them, but for those that are given.  Its ``env`` has to be
+        given, and an uploaded directory goes into a new one, ``DIRECTORY-again-…``, unless
+        ``directory`` is given.
+
         Raises ``InputError`` and ``OSError`` before anything is sent, ``SubmitRejected`` or
         ``SubmitLimit`` where there is no job, ``SubmitUnknown`` where there may be one.
         """
@@ -197,7 +204,11 @@ class Cluster:
         for name in ("after_ok", "after_any", "after_failed"):
             check_same_host(name, given[name], self.host)
         most = settings.max_array(self.connection.host)
-        specification = Specification.of(max_array=most, **given)
+        again = given.pop("again")
+        if again is None:
+            specification = Specification.of(max_array=most, **given)
+        else:
+            specification = specification_again(self.journal, self.host, again, given, most)
         jobs = self.internal
         submission = Submission(
             jobs.client, jobs.files, jobs.records, specification, token, record_exit=record_exit

@@ -162,6 +162,12 @@ class Journal:
         """Close the file."""
         self.file.close()
 
+    def check(self) -> tuple[int, list[str]]:
+        """How many jobs the journal has, and what SQLite finds damaged in the file."""
+        rows = self.file.execute("SELECT count(*) FROM submissions")[0][0]
+        found = self.file.execute("PRAGMA integrity_check(10)")
+        return int(rows), [str(text) for (text,) in found if text != "ok"]
+
     # ------------------------------------------------------------------ submissions
 
     def open_row(self, row: Row) -> Row:

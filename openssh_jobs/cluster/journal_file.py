@@ -294,7 +294,7 @@ class JournalFile:
     """The journal file.  Safe for threads and processes; every change is on disk when it returns.
 
     Raises ``ConfigurationError`` where the file cannot be used: missing rights, a full disk, a
-    damaged file.  ``mode``: how it is kept, once it is open.
+    damaged file.  ``mode``: SQLite's journal mode, once it is open.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
@@ -369,8 +369,13 @@ class JournalFile:
             except BaseException:
                 database.close()
                 raise
-        self.mode = mode if can.locks else f"{mode}, locked by {path}-lock"
+        self.mode = mode
         return database
+
+    @property
+    def locked_by_file(self) -> bool:
+        """Whether the file system has no locks, once it is open: a file beside it is the lock."""
+        return self._own_lock is not None
 
     def close(self) -> None:
         """Close the file."""

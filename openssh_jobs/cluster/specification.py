@@ -89,16 +89,24 @@ class Specification(JobOptions):
 
     @classmethod
     def of(
-        cls, *, env: Mapping[str, str] | None, max_array: int | None = None, **asked: Any
+        cls,
+        *,
+        env: Mapping[str, str] | None,
+        max_array: int | None = None,
+        content: bytes | None = None,
+        **asked: Any,
     ) -> Specification:
-        """Check the parameters and read the local script."""
+        """Check the parameters and read the local script.
+
+        ``content``: its bytes, where ``script_file`` is only its name.
+        """
         given = [key for key in ("script", "script_file", "script_text") if asked[key] is not None]
         if len(given) != 1:
             raise InputError(
                 "give exactly one of script (a path on the host), script_file (a local file) and "
                 f"script_text, not {' and '.join(given) or 'none'}"
             )
-        content = _local_script(asked)
+        content = _local_script(asked) if content is None else content
         script = asked["script"]
         if script is not None and ("\0" in script or not script.strip("/")):
             raise InputError(f"{script!r} is not the path of a script")

@@ -42,6 +42,7 @@ from ..schedulers.request import SubmitRequest
 from .job_files import made_mark
 from .journal import ASKED, SENDING, Row
 from .specification import Specification, check_token, read_script
+from .submitted import kept_of
 
 if TYPE_CHECKING:
     from .exit_record import ExitRecords
@@ -142,6 +143,7 @@ class Submission:
             return settled
         try:
             self._prepare(script)
+            self._keep(script)
         except BaseException:
             self._undo()
             raise
@@ -277,6 +279,17 @@ class Submission:
         elif wanted.env:
             path = posixpath.join(self._private, _ENVIRONMENT)
             self._files.write_private(path, exports(wanted.env))
+
+    def _keep(self, script: str | None) -> None:
+        """Write down what is about to be sent."""
+        kept = kept_of(
+            self._specification,
+            self._files,
+            script,
+            scheduler=self._scheduler.name,
+            command=self._text(),
+        )
+        self._journal.keep(self._host, self.token, kept)
 
     # ------------------------------------------------------------------ the one command
 

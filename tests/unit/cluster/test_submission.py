@@ -62,12 +62,12 @@ def test_one_round_trip_for_each_of_its_parts(bench: Bench) -> None:
     assert [path.name for path in (bench.host.home / "job").iterdir()] == [".openssh_jobs"]
 
 
-def test_a_script_of_the_host_is_copied_in_the_same_round_trip(bench: Bench) -> None:
+def test_a_script_of_the_host_is_copied_at_once_and_read_for_the_journal(bench: Bench) -> None:
     (bench.host.home / "job").mkdir()
     (bench.host.home / "job/run it.sh").write_text("#!/bin/sh\n")
     row = bench.submission("t1", script="run it.sh", directory="job").submit()
     assert row.job_id == "7"
-    assert bench.host.used == ["call", "run_once"]
+    assert bench.host.used == ["call", "call", "run_once"]
     assert (bench.host.home / "job/.openssh_jobs/t1/run it.sh").exists()
 
 
