@@ -119,7 +119,7 @@ def _file_system(path: str) -> str:
 
 
 class _Abilities(NamedTuple):
-    """What the file system of the journal can do: locks of fcntl(2), shared memory."""
+    """What the file system of the journal has: locks of fcntl(2), and shared memory with them."""
 
     locks: bool
     shared_memory: bool
@@ -147,7 +147,7 @@ def _abilities(directory: str) -> _Abilities:
             mmap.mmap(handle, mmap.PAGESIZE, mmap.MAP_SHARED).close()
         except OSError:
             shared_memory = False
-        return _Abilities(locks, shared_memory)
+        return _Abilities(locks, shared_memory and locks)
     finally:
         os.close(handle)
         with contextlib.suppress(OSError):
@@ -207,33 +207,51 @@ def _reported(path: str) -> Iterator[None]:
 # --------------------------------------------------------------------------- layout and mode
 
 
-def _set_mode(database: sqlite3.Connection, shared_memory: bool) -> str:
-    """Decide between a write-ahead log and a rollback journal; returns the mode.
+def _connect(path: str, can: _Abilities) -> sqlite3.Connection:
+    # SQLite alone would take the rollback journal of a living process for one of a crash.
+    how = "mode=rw" if can.locks else "mode=rw&vfs=unix-none"
+    return sqlite3.connect(
+        f"file:{quote(os.fsencode(path))}?{how}",
+        uri=True,
+        timeout=BUSY_TIMEOUT,
+        isolation_level=None,
+        check_same_thread=False,
+    )
 
-    A file that has tables keeps its mode where that works: changing it under other processes is
-    not safe for those that cannot share memory.
+
+def _mode(database: sqlite3.Connection) -> str:
+    return str(database.execute("PRAGMA journal_mode").fetchone()[0])
+
+
+def _set_mode(database: sqlite3.Connection, can: _Abilities) -> bool:
+    """Decide between a write-ahead log and a rollback journal; false if the log cannot be read.
+
+    A file that has tables keeps its mode where that works, because the mode cannot be changed
+    under other processes.
     """
     try:
-        mode = str(database.execute("PRAGMA journal_mode").fetchone()[0])
-        if not shared_memory and mode != "wal":
-            return mode
-        if shared_memory:
-            if mode != "wal" and not _tables(database):
-                database.execute("PRAGMA journal_mode=WAL")
-                mode = str(database.execute("PRAGMA journal_mode").fetchone()[0])
-            _tables(database)  # reading it takes shared memory
-            return mode
+        mode = _mode(database)
+        if can.shared_memory and mode != "wal" and not _tables(database):
+            database.execute("PRAGMA journal_mode=WAL")
+            mode = _mode(database)
+        _tables(database)  # reading it takes the shared memory
     except sqlite3.OperationalError as error:
-        if _code(error) == sqlite3.SQLITE_BUSY:  # another process is at it
-            return str(database.execute("PRAGMA journal_mode").fetchone()[0])
-        if _code(error) not in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
+        if _code(error) not in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY):
             raise
-    # Alone on the file, SQLite needs no shared memory to read the log.
-    database.execute("PRAGMA locking_mode=EXCLUSIVE")
-    mode = str(database.execute("PRAGMA journal_mode=DELETE").fetchone()[0])
-    database.execute("PRAGMA locking_mode=NORMAL")
-    _tables(database)
-    return mode
+        return _code(error) == sqlite3.SQLITE_BUSY  # another process decides
+    return can.shared_memory or mode != "wal"
+
+
+def _put_log_away(path: str, can: _Abilities) -> None:
+    """Put what is in the log into the file: alone on it, SQLite needs no shared memory for that."""
+    with LockFile(f"{path}-mode").held(BUSY_TIMEOUT):
+        database = _connect(path, can)
+        try:
+            database.execute("PRAGMA locking_mode=EXCLUSIVE")
+            _tables(database)
+            database.execute("PRAGMA journal_mode=DELETE")
+        finally:
+            database.close()
 
 
 def _tables(database: sqlite3.Connection) -> set[str]:
@@ -352,24 +370,19 @@ class JournalFile:
         permissions.make_file(path, "the journal")
         can = _abilities(directory)
         self._own_lock = None if can.locks else LockFile(f"{path}-lock")
-        # SQLite alone would take a rollback journal of another process for one of a crash.
-        how = "mode=rw" if can.locks else "mode=rw&vfs=unix-none"
         with self._alone():
-            database = sqlite3.connect(
-                f"file:{quote(os.fsencode(path))}?{how}",
-                uri=True,
-                timeout=BUSY_TIMEOUT,
-                isolation_level=None,
-                check_same_thread=False,
-            )
+            database = _connect(path, can)
             try:
-                mode = _set_mode(database, can.shared_memory and can.locks)
+                if not _set_mode(database, can):
+                    database.close()
+                    _put_log_away(path, can)
+                    database = _connect(path, can)
                 database.execute("PRAGMA synchronous=FULL")
                 _complete(database)
+                self.mode = _mode(database)
             except BaseException:
                 database.close()
                 raise
-        self.mode = mode
         return database
 
     @property

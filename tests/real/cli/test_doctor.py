@@ -54,7 +54,7 @@ def test_the_same_as_data(host: Host) -> None:
     assert done.code == 0
     assert (done.data["host"], done.data["works"]) == (host.alias, True)
     assert list(findings(done)) == [
-        *("openssh", "configuration", "sockets", "agent", "login"),
+        *("openssh", "configuration", "sockets", "journal", "agent", "login"),
         *("shell", "files", "scheduler", "clock"),
     ]
 

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import socket
 import sqlite3
+import subprocess
+import sys
+import threading
 import warnings
 from pathlib import Path
 
 import pytest
 
 from openssh_jobs.cluster import journal_file as module
-from openssh_jobs.cluster.journal import Journal
+from openssh_jobs.cluster.journal import Journal, followed_row
 from openssh_jobs.errors import ConfigurationError
+from tests.paths import CHECKOUT
 
 from .fakes import row
+
+OLD = (CHECKOUT / "tests/data/journal-22c0f2c.sql").read_text()
 
 
 def test_a_child_after_a_fork_opens_its_own(journal: Journal) -> None:
@@ -100,3 +107,270 @@ def test_one_of_a_later_version_is_used_as_it_is(tmp_path: Path) -> None:
         assert journal.file.execute("PRAGMA user_version") == [(99,)]
     finally:
         journal.close()
+
+
+# -- other versions -----------------------------------------------------------------------------
+
+# What the code of commit 22c0f2c runs on a journal, word for word but for the white space.
+COLUMNS = (
+    "host,token,digest,scheduler,directory,name,job_id,state,reason,exit_code,nodes,"
+    "stdout_path,stderr_path,opened,submitted,changed"
+)
+OLD_INSERTS = f"INSERT INTO submissions ({COLUMNS}) VALUES ({','.join('?' * 16)})"
+OLD_FINDS = (
+    f"SELECT {COLUMNS} FROM submissions WHERE host = ? AND job_id = ? "
+    "ORDER BY opened DESC, rowid DESC LIMIT 1"
+)
+OLD_CHANGES = "UPDATE submissions SET state = ?, changed = ? WHERE host = ? AND token = ?"
+OLD_HOSTS = (
+    "INSERT INTO hosts VALUES (?, ?, ?) ON CONFLICT (host) DO UPDATE SET "
+    "scheduler = excluded.scheduler, changed = excluded.changed"
+)
+OLD_FACTS = (
+    "INSERT INTO facts VALUES (?, ?, ?, ?) ON CONFLICT (host, name) DO UPDATE SET "
+    "value = excluded.value, changed = excluded.changed"
+)
+
+
+def old_journal(path: Path) -> Journal:
+    database = sqlite3.connect(path)
+    database.executescript(OLD)
+    database.close()
+    return Journal(path)
+
+
+def test_what_an_old_version_wrote_is_read_and_written(tmp_path: Path) -> None:
+    journal = old_journal(tmp_path / "j")
+    try:
+        assert [(one.host, one.token, one.job_id, one.state) for one in journal.rows()] == [
+            ("me@other:2222", "t1", "1", "failed"),
+            ("hpc", "open", None, "new"),
+            ("hpc", "t2", "4712", "running"),
+            ("hpc", "t1", "4711", "completed"),
+        ]
+        first, second = journal.by_token("hpc", "t1"), journal.by_job("hpc", "4712")
+        assert first is not None
+        assert (first.exit_code, first.nodes, first.stage) == (0, "node1,node2", None)
+        assert second is not None
+        assert second.directory == os.fsdecode(b"/home/u/r\xff")
+        assert journal.kept(first) is None
+        assert journal.events("hpc", "t1") == []
+        assert journal.scheduler_of("hpc") == "slurm"
+        journal.change("hpc", "t2", state="completed", exit_code=0)
+        journal.open_row(row("t3", host="hpc"))
+        assert journal.check() == (5, [])
+        assert journal.file.execute("PRAGMA user_version") == [(1,)], "older ones refuse more"
+    finally:
+        journal.close()
+
+
+def test_an_old_version_works_with_what_this_one_wrote(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    journal.open_row(row(host="hpc", stage="asked"))
+    journal.change("hpc", "t1", job_id="7", state="pending")
+    journal.open_row(followed_row("hpc", "99", directory=None, scheduler="slurm", state="running"))
+    journal.close()
+    old = sqlite3.connect(tmp_path / "j", isolation_level=None)
+    assert old.execute("PRAGMA user_version").fetchone()[0] <= 1
+    old.executescript(
+        "".join(
+            f"{statement};"
+            for statement in OLD.split(";")
+            if statement.strip().startswith("CREATE")
+        )
+        .replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS ")
+        .replace("CREATE INDEX ", "CREATE INDEX IF NOT EXISTS ")
+    )
+    found = old.execute(OLD_FINDS, ("hpc", "99")).fetchone()
+    assert found[2:5] == ("", "slurm", "/dev/null/unknown"), "a directory that no host can have"
+    assert old.execute(OLD_CHANGES, ("completed", 5.0, "hpc", found[1])).rowcount == 1
+    assert old.execute(OLD_CHANGES, ("running", 5.0, "hpc", "t1")).rowcount == 1
+    values = ("hpc", "old", "d", "slurm", "/d", None, None, "new", *[None] * 5, 9.0, None, 9.0)
+    old.execute(OLD_INSERTS, values)
+    old.execute(OLD_HOSTS, ("hpc", "slurm", 1.0))
+    old.execute(OLD_FACTS, ("hpc", "accounting of slurm", "yes", 1.0))
+    old.close()
+    try:
+        assert {one.token: one.state for one in journal.rows()} == {
+            "t1": "running",
+            "#99": "completed",
+            "old": "new",
+        }
+        assert journal.scheduler_of("hpc") == "slurm"
+    finally:
+        journal.close()
+
+
+def test_a_state_of_a_later_version_is_unknown_here(journal: Journal) -> None:
+    journal.open_row(row(state="hibernating"))
+    assert journal.rows()[0].known_state == "unknown"
+
+
+# -- file systems and libraries -----------------------------------------------------------------
+
+WRITES = """
+import os, sys
+from openssh_jobs.cluster.journal import Journal, Row
+journal = Journal(sys.argv[1])
+for number in range(int(sys.argv[3])):
+    token = f"t{sys.argv[2]}-{number}"
+    journal.open_row(Row(host="h", token=token, digest="d", scheduler="s", directory="/"))
+    journal.change("h", token, state="pending", job_id=token)
+assert journal.check()[1] == []
+print(journal.file.mode, journal.file.locked_by_file, flush=True)
+os._exit(0)  # without closing: a log stays
+"""
+NO_LOCKS = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#define NONE(name) int name(int handle, int command, ...) { \
+    va_list rest; va_start(rest, command); void *given = va_arg(rest, void *); va_end(rest); \
+    if (command == F_SETLK || command == F_SETLKW || command == F_GETLK) \
+        { errno = ENOLCK; return -1; } \
+    int (*real)(int, int, ...) = (int (*)(int, int, ...)) dlsym(RTLD_NEXT, #name); \
+    return real(handle, command, given); }
+NONE(fcntl)
+NONE(fcntl64)
+"""
+NO_SHARED_MEMORY = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <sys/mman.h>
+#define NONE(name) void *name(void *at, size_t size, int may, int how, int file, off_t from) { \
+    if ((how & MAP_SHARED) && file >= 0) { errno = ENODEV; return MAP_FAILED; } \
+    void *(*real)(void *, size_t, int, int, int, off_t) = \
+        (void *(*)(void *, size_t, int, int, int, off_t)) dlsym(RTLD_NEXT, #name); \
+    return real(at, size, may, how, file, from); }
+NONE(mmap)
+NONE(mmap64)
+"""
+
+
+def built(source: str, directory: Path) -> dict[str, str]:
+    """The environment in which programs get a library of this source first."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("needs a C compiler to take locks or shared memory away")
+    (directory / "less.c").write_text(source)
+    library = directory / "less.so"
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-o", library, directory / "less.c", "-ldl"],
+        check=True,
+        timeout=60,
+    )
+    return os.environ | {"LD_PRELOAD": str(library)}
+
+
+def write(
+    path: Path, env: dict[str, str], writers: int = 4, each: int = 5, first: int = 0
+) -> list[str]:
+    """What several processes print that write at once; ``first``: the number of the first one."""
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITES, path, str(number), str(each)],
+            env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for number in range(first, first + writers)
+    ]  # fmt: skip
+    ended = [(*one.communicate(timeout=120), one.returncode) for one in running]
+    assert [(error, code) for _, error, code in ended] == [("", 0)] * writers
+    return [out.strip() for out, _, _ in ended]
+
+
+def rows_of(path: Path) -> int:
+    database = sqlite3.connect(path)
+    number: int = database.execute("SELECT count(*) FROM submissions").fetchone()[0]
+    assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    database.close()
+    return number
+
+
+def test_without_locks_of_the_file_system_a_file_is_the_lock(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    path = tmp_path / "state" / "j"
+    env = built(NO_LOCKS, tmp_path)
+    assert write(path, env) == ["delete True"] * 4
+    assert rows_of(path) == 20
+    assert sorted(os.listdir(path.parent)) == ["j"]
+
+
+def test_one_with_a_log_is_used_without_locks_and_without_shared_memory(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    path = tmp_path / "state" / "j"
+    for less, mode in ((NO_SHARED_MEMORY, "delete False"), (NO_LOCKS, "delete True")):
+        assert write(path, dict(os.environ), writers=1, first=9) == ["wal False"]
+        assert (path.parent / "j-wal").stat().st_size
+        assert write(path, built(less, tmp_path)) == [mode] * 4
+        assert rows_of(path) == 25
+        assert os.listdir(path.parent) == ["j"]
+        os.unlink(path)
+
+
+def test_twenty_writers_at_once(tmp_path: Path) -> None:
+    modes = write(tmp_path / "j", dict(os.environ), writers=20, each=3)
+    assert set(modes) == {"wal False"}
+    assert rows_of(tmp_path / "j") == 60
+
+
+def test_a_second_journal_takes_no_lock_away_from_the_first(tmp_path: Path) -> None:
+    """POSIX locks end with the first descriptor of the file that the process closes."""
+    first, second = Journal(tmp_path / "j"), Journal(tmp_path / "j")
+    first.rows()
+    first.file.execute("PRAGMA journal_mode=DELETE")
+    try:
+        with first.file.transaction() as database:
+            database.execute("UPDATE hosts SET changed = 1")
+            reader = threading.Thread(target=second.rows)
+            reader.start()
+            reader.join(30)
+            tried = subprocess.run(
+                [sys.executable, "-c", "import sqlite3, sys; "
+                 "sqlite3.connect(sys.argv[1], timeout=0).execute('BEGIN IMMEDIATE')",
+                 tmp_path / "j"],
+                capture_output=True, text=True, timeout=60, check=False,
+            )  # fmt: skip
+            assert "locked" in tried.stderr, "another process began to write at the same time"
+    finally:
+        first.close()
+        second.close()
+
+
+def test_a_full_disk_is_said_and_nothing_is_half_written(journal: Journal) -> None:
+    journal.open_row(row())
+    pages = journal.file.execute("PRAGMA page_count")[0][0]
+    journal.file.execute(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(ConfigurationError, match="disk is full") as caught:
+        for number in range(500):
+            journal.open_row(row(f"more{number}", directory="/" + "d" * 200))
+    assert journal.path in str(caught.value)
+    assert caught.value.sent == "no"
+    assert journal.check()[1] == []
+
+
+def test_a_damaged_one_is_named_and_never_replaced(journal: Journal) -> None:
+    for number in range(300):
+        journal.open_row(row(f"t{number}", directory="/" + "d" * 200))
+    journal.close()
+    path = Path(journal.path)
+    data = bytearray(path.read_bytes())
+    data[8192:] = b"\xff" * (len(data) - 8192)
+    path.write_bytes(data)
+    with pytest.raises(ConfigurationError, match="damaged") as caught:
+        journal.rows()
+    assert str(path) in str(caught.value)
+    assert ".recover" in (caught.value.advice or "")
+    journal.close()
+    assert path.read_bytes() == bytes(data)
+
+
+def test_one_that_was_moved_away_is_written_no_more(journal: Journal) -> None:
+    journal.open_row(row())
+    away = Path(journal.path).with_name("away")
+    os.rename(journal.path, away)
+    journal.open_row(row("new"))
+    assert [one.token for one in journal.rows()] == ["new"]
+    assert rows_of(Path(journal.path)) == 1
