@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 from ..jobs import JobId, JobState
@@ -105,6 +105,7 @@ class Kept:
 
 
 _FIELDS = tuple(Row.__dataclass_fields__)
+_PUT = tuple(vars(Row)[name].__set__ for name in _FIELDS)
 
 
 def _stored(value: object) -> object:
@@ -124,14 +125,11 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def _row(values: Iterable[object]) -> Row:
-    texts = (
-        value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
-        for value in values
-    )
-    facts = dict(zip(_FIELDS, texts, strict=True))
-    if facts["directory"] == _NO_DIRECTORY:
-        facts["directory"] = ""
-    return Row(**facts)  # type: ignore[arg-type]
+    row = object.__new__(Row)
+    # Not by Row(): a journal of 100,000 jobs is read in half the time.
+    for put, value in zip(_PUT, values, strict=True):
+        put(row, value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value)
+    return row if row.directory != _NO_DIRECTORY else replace(row, directory="")
 
 
 def followed_row(host: str, job_id: str, *, directory: str | None, **facts: object) -> Row:
@@ -274,10 +272,11 @@ class Journal:
 
     def active(self, host: str) -> list[Row]:
         """The jobs of a host that have an id, and whose end is not known."""
-        over = [str(state) for state in JobState if state.is_final]
+        # Not the others excluded: that would read all rows of the host, the index does not help.
+        going_on = [str(state) for state in JobState if not state.is_final]
         return self._some(
-            f"host = ? AND job_id IS NOT NULL AND state NOT IN ({','.join('?' * len(over))})",
-            (host, *over),
+            f"host = ? AND job_id IS NOT NULL AND state IN ({','.join('?' * len(going_on))})",
+            (host, *going_on),
         )
 
     def by_member(self, host: str, job_id: str) -> Row | None:
