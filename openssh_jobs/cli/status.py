@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from . import options
-from .exit_codes import ExitCode
+from .exit_codes import ExitCode, UsageError
 from .output import Output, duration, error_data, moment
 from .table import Column, OutputTable
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..cluster.cluster import Cluster
-    from ..cluster.journal import Row
+    from ..cluster.journal import Event, Row
     from ..jobs import JobStatus, Snapshot
 
 
@@ -74,6 +74,14 @@ JOURNAL: OutputTable[Row] = OutputTable(
     Column("changed", get=lambda row: _time(row.changed)),
 )  # fmt: skip
 
+HISTORY: OutputTable[tuple[str, Event]] = OutputTable(
+    Column("job_id", "JOB", get=lambda pair: pair[0]),
+    Column("time", "WHEN", get=lambda pair: _time(pair[1].time), show=moment),
+    Column("state", "STATE", get=lambda pair: pair[1].state),
+    Column("reason", "REASON", get=lambda pair: pair[1].reason, shrinks=True),
+    Column("source", "FROM", get=lambda pair: pair[1].source),
+)
+
 
 def add_command(subparsers: Any, summary: str) -> None:
     """Add ``status`` to the command line."""
@@ -90,6 +98,8 @@ def add_command(subparsers: Any, summary: str) -> None:
       all your jobs that the scheduler lists now
   openssh-jobs status
       what was submitted from this machine, as last known here; asks no host
+  openssh-jobs status hpc 4711 --history
+      what was learned of it, when and from whom, by this machine's journal; asks no host
   openssh-jobs status hpc 4711 --json
 
 "unknown" never means finished: no complete answer came.""",
@@ -97,14 +107,21 @@ def add_command(subparsers: Any, summary: str) -> None:
     parser.add_argument("host", metavar="HOST", nargs="?")
     parser.add_argument("jobs", metavar="JOB", nargs="*")
     parser.add_argument("-a", "--all-users", action="store_true", help="with HOST: all users' jobs")
+    parser.add_argument(
+        "--history", action="store_true", help="what was learned of these jobs, when and from whom"
+    )
     options.add_scheduler_options(parser)
 
 
 def run(args: argparse.Namespace, output: Output) -> int:
     """Show these jobs, all jobs at a host, or all jobs in the journal."""
+    if args.history and not args.jobs:
+        raise UsageError("openssh-jobs status: --history must come with HOST and JOB.")
     if args.host is None:
         return _show_journal(output)
     with options.cluster(args) as cluster:
+        if args.history:
+            return _show_history(cluster, args, output)
         if args.jobs:
             return _show_jobs(cluster, args, output)
         listed = cluster.jobs(all_users=args.all_users)
@@ -196,3 +213,20 @@ def _show_journal(output: Output) -> int:
         else "Nothing was submitted from this machine; `openssh-jobs status HOST` asks a host."
     )
     return ExitCode.OK
+
+
+def _show_history(cluster: Cluster, args: argparse.Namespace, output: Output) -> int:
+    """What the journal has learned of these jobs; 5 if it does not have one of them."""
+    journal, found, code = cluster.journal, [], ExitCode.OK
+    for job in map(cluster.job, args.jobs):
+        row = journal.by_job(cluster.host, job.id) or journal.by_member(cluster.host, job.id)
+        if row is None:
+            code = ExitCode.UNKNOWN
+            output.note(f"{args.host}: job {job.id} is not in the journal of this machine")
+            continue
+        found += [(job.id, event) for event in journal.events(row.host, row.token)]
+    if output.json:
+        output.data({"host": args.host, "events": HISTORY.records(found)})
+    else:
+        HISTORY.show(found, output)
+    return code

@@ -44,6 +44,38 @@ def test_the_journal_remembers(direct: list[str], there: str, tmp_path: Path) ->
     assert (row["host"], row["job_id"], row["state"]) == (direct[-1], job, "completed")
 
 
+def test_a_job_from_elsewhere_is_followed_by_its_id(
+    direct: list[str], there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
+        job = submitted(direct, there, script(tmp_path, "exit 3"))
+    assert program("tail", *direct, job, "-f").code == 1
+    (row,) = program("status", "--json").data["jobs"]
+    assert (row["host"], row["job_id"], row["state"]) == (direct[-1], job, "failed")
+    assert (row["exit_code"], row["token"]) == (3, None)
+    done = program("status", *direct, job, "--json")
+    assert (done.code, done.data["jobs"][0]["state"]) == (1, "failed")
+
+
+def test_the_history_says_what_was_learned_when_and_from_whom(
+    direct: list[str], there: str, tmp_path: Path
+) -> None:
+    job = submitted(direct, there, script(tmp_path, "exit 3"))
+    assert program("tail", *direct, job, "-f").code == 1
+    done = program("status", *direct, job, "--history", "--json")
+    assert done.code == 0
+    events = done.data["events"]
+    assert {event["job_id"] for event in events} == {job}
+    assert [events[0]["state"], events[-1]["state"]] == ["pending", "failed"]
+    assert [events[0]["source"], events[-1]["source"]] == ["journal", "marker"]
+    shown = program("status", *direct, job, "--history")
+    assert shown.out.splitlines()[0].split() == ["JOB", "WHEN", "STATE", "REASON", "FROM"]
+    assert len(shown.out.splitlines()) == 1 + len(events)
+    assert program("status", *direct, "99999", "--history").code == 5
+    assert program("status", *direct, "--history").code == 2
+
+
 def test_a_narrow_terminal(direct: list[str], there: str, tmp_path: Path) -> None:
     name = "a-very-long-name-of-a-job-that-does-not-fit-into-the-line-of-anybody"
     job = submitted(direct, there, script(tmp_path, "exit 7"), "--name", name)

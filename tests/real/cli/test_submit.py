@@ -130,3 +130,37 @@ def test_slurm_says_no(sshd: Host, slurm: SlurmLab, there: str, tmp_path: Path) 
     assert "Queues there: batch, short" in done.sentence()
     data = program("submit", "--json", *way, there, "--script", path, "--queue", "batchh")
     assert data.data["error"]["type"] == "SubmitRejected"
+
+
+def test_once_more(direct: list[str], there: str, tmp_path: Path) -> None:
+    source = tmp_path / "relax"
+    source.mkdir()
+    (source / "in.txt").write_text("41\n")
+    (source / "run.sh").write_text("read n <in.txt; echo $((n + ${MORE-1}))\n")
+    first = submitted(direct, f"{there}/plain", script(tmp_path, "echo $0 | sed 's,.*/,,'; exit 3"))
+    (tmp_path / "job.sh").unlink()
+    done = program("submit", *direct, "--again", first, "--json")
+    assert (done.code, done.err) == (0, "")
+    assert done.data["job_id"] != first
+    assert done.data["directory"].endswith(f"{there}/plain")
+    done = program("tail", *direct, done.data["job_id"], "-f")
+    assert (done.code, done.out) == (1, "job.sh\n")
+
+    done = program(
+        *("submit", "--upload", str(source), "--env", "MORE=2", "--json"),
+        *(*direct, f"{there}/relax", "--script", "run.sh"),
+    )
+    second = done.data["job_id"]
+    done = program("submit", *direct, "--again", second)
+    assert (done.code, done.out) == (2, "")
+    assert "MORE in env, whose values are not kept" in done.sentence()
+    done = program("submit", *direct, "--again", second, "--env", "MORE=5", "--json")
+    assert (done.code, done.err) == (0, "")
+    assert f"{there}/relax-again-" in done.data["directory"]
+    assert program("tail", *direct, done.data["job_id"], "-f").out == "46\n"
+    (source / "in.txt").write_text("42\n")
+    done = program("submit", *direct, "--again", second, "--env", "MORE=5")
+    assert (done.code, done.out) == (2, "")
+    assert "has changed: in.txt" in done.sentence()
+    assert program("submit", *direct, f"{there}/x", "--again", "99999").code == 2
+    assert program("submit", *direct, "--script", "x").code == 2
