@@ -7,9 +7,11 @@ The modules, each of which imports only from those above it:
 ``specification``         the parameters of ``submit``, checked
 ``evidence``              what is known about one job, and which source wins
 ``tracker``               that of all jobs, and when the queue has to be queried
+``learned``               what answers change in the journal
 ``query``                 one query of a host at a time, shared by its callers
 ``scheduler_client``      which scheduler a host has; runs its scripts there
 ``job_files``             a job's files on the host, by the functions of ``job_files.sh``
+``submitted``             what the journal keeps of a submission, and submits again
 ``exit_record``           whether a job's launcher writes one, and what it says
 ``poller``                queries queue, history and exit records for the tracker
 ``output``                what a job prints

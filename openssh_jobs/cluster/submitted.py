@@ -39,7 +39,7 @@ _COMMIT = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?\n\Z")
 _NOT_KEPT = frozenset(("env", "content", "script_text"))
 
 
-class _Script(NamedTuple):
+class _KeptScript(NamedTuple):
     """A script: its bytes where they are kept, its digest and size as far as known."""
 
     content: bytes | None = None
@@ -83,7 +83,7 @@ def _parameters(wanted: Specification) -> dict[str, object]:
     return found | {"env": sorted(wanted.env), "script_name": wanted.script_name}
 
 
-def _script_of(wanted: Specification, files: JobFiles, script: str | None) -> _Script:
+def _script_of(wanted: Specification, files: JobFiles, script: str | None) -> _KeptScript:
     if wanted.content is not None:
         return _script(wanted.content)
     try:
@@ -94,18 +94,18 @@ def _script_of(wanted: Specification, files: JobFiles, script: str | None) -> _S
                     content = handle.read(MOST_SCRIPT + 1)
                 if len(content) <= MOST_SCRIPT:
                     return _script(content)
-                return _Script(None, checksums.local(os.fsencode(path)), os.path.getsize(path))
+                return _KeptScript(None, checksums.local(os.fsencode(path)), os.path.getsize(path))
         if script is not None:
             size, content = files.read_from(script, 0, MOST_SCRIPT + 1)
-            return _script(content) if size == len(content) else _Script(size=size)
+            return _script(content) if size == len(content) else _KeptScript(size=size)
     except (OpenSSHJobsError, OSError, NotRegular) as error:
         log.info("the text of the script is not kept: %s", error)
-    return _Script()
+    return _KeptScript()
 
 
-def _script(content: bytes) -> _Script:
+def _script(content: bytes) -> _KeptScript:
     kept = content if len(content) <= MOST_SCRIPT else None
-    return _Script(kept, hashlib.sha256(content).hexdigest(), len(content))
+    return _KeptScript(kept, hashlib.sha256(content).hexdigest(), len(content))
 
 
 def _uploads_of(directory: str) -> str | None:

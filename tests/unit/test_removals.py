@@ -23,6 +23,7 @@ ASKED = "what the caller of a public function named; precious directories are re
 PLACED = "gives a name to what is whole, over what the caller named"
 RUNTIME = "in the runtime directory, which is ours alone"
 DEMO = "inside a directory that this program made for itself"
+JOURNAL = "beside the journal, in a directory that nobody else can write; each looks whose it is"
 LAUNCHER = "names of its own in the submission's private directory, which nobody else can enter"
 
 # (module, function or constant): how many words that remove or replace, and what guards them.
@@ -32,6 +33,9 @@ GUARDS: dict[tuple[str, str], tuple[int, str]] = {
     ("arc.files", "ArcFiles.remove_remote_files"): (1, ASKED),
     ("arc.local", "rename_output"): (1, ASKED),
     ("cli.demo", "_clear_away"): (1, DEMO),
+    ("cluster.journal_file", "_abilities"): (2, OURS),
+    ("cluster.lock_file", "LockFile._remove"): (2, JOURNAL),
+    ("cluster.lock_file", "LockFile.held"): (1, JOURNAL),
     ("testing.sshd", "PrivateSshd.stop"): (1, DEMO),
     ("testing.sshd", "PrivateSshd._launch"): (1, DEMO),
     ("cluster/job_files.sh", "oj_remove_private"): (1, HELD),

@@ -58,7 +58,7 @@ def test_nothing_is_submitted(
     assert (done.code, done.out) == (2, "")
     sentence = done.sentence()
     assert str(disk) in sentence
-    assert ("full" if how == "full" else "ead-only") in sentence
+    assert f"because {'the disk is full' if how == 'full' else 'it is read-only'}: " in sentence
     assert not (sshd.home / name / "never").exists()
     if how == "full":
         (disk / "full").unlink()
