@@ -211,7 +211,7 @@ def _connect(path: str, can: _Abilities) -> sqlite3.Connection:
     # SQLite alone would take the rollback journal of a living process for one of a crash.
     how = "mode=rw" if can.locks else "mode=rw&vfs=unix-none"
     return sqlite3.connect(
-        f"file:{quote(os.fsencode(path))}?{how}",
+        f"file://{quote(os.fsencode(path))}?{how}",
         uri=True,
         timeout=BUSY_TIMEOUT,
         isolation_level=None,
@@ -316,7 +316,7 @@ class JournalFile:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        self.path = os.fspath(path) if path is not None else default_path()
+        self.path = os.path.abspath(path if path is not None else default_path())
         self.mode = ""
         self._lock = StateLock()
         self._connection: sqlite3.Connection | None = None
@@ -361,8 +361,7 @@ class JournalFile:
         return facts.st_dev, facts.st_ino
 
     def _open(self) -> sqlite3.Connection:
-        path = os.path.abspath(self.path)
-        directory = os.path.dirname(path)
+        path, directory = self.path, os.path.dirname(self.path)
         os.makedirs(directory, mode=0o700, exist_ok=True)
         # SQLite's own files lie beside it: nobody else may plant them.
         permissions.check(directory, "the journal's directory")

@@ -34,6 +34,8 @@ MOST_SCRIPT = 1 << 20
 """Bytes of a script that are kept."""
 MOST_UPLOADS = 10_000
 """Names of uploaded files that are kept; of more there is only their number and one digest."""
+MOST_COMMAND = 4096
+"""Characters of the command that are kept; only ``direct`` has longer ones, its own shell text."""
 _GIT_TIMEOUT = 5.0
 _COMMIT = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?\n\Z")
 _NOT_KEPT = frozenset(("env", "content", "script_text"))
@@ -62,7 +64,7 @@ def kept_of(
         script_digest=found.digest,
         script_size=found.size,
         specification=json.dumps(_parameters(wanted)),
-        command=command,
+        command=command[:MOST_COMMAND],
         uploads=None if wanted.upload is None else _uploads_of(wanted.upload),
         git_commit=_commit_of(wanted),
     )

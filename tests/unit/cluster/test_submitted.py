@@ -15,7 +15,7 @@ import pytest
 from openssh_jobs.cluster import submitted
 from openssh_jobs.cluster.journal import Journal, Kept
 from openssh_jobs.cluster.specification import Specification
-from openssh_jobs.cluster.submitted import MOST_SCRIPT, specification_again
+from openssh_jobs.cluster.submitted import MOST_COMMAND, MOST_SCRIPT, specification_again
 from openssh_jobs.errors import ConfigurationError, ConnectionLost, InputError, SubmitRejected
 
 from .fakes import Bench, LocalHost
@@ -79,6 +79,13 @@ def test_script_parameters_and_command_are_kept(bench: Bench) -> None:
     assert "\nsbatch --parsable --time=0-02:00:00 " in found.command
     assert f"{bench.host.home}/job/.openssh_jobs/t1/job" in found.command
     assert (found.uploads, found.git_commit) == (None, None)
+
+
+def test_of_a_long_command_the_begin_is_kept(bench: Bench) -> None:
+    long = "x" * MOST_COMMAND
+    bench.submission("t1", script_text=TEXT, directory="job", options=[long]).submit()
+    assert len(kept(bench).command) == MOST_COMMAND
+    assert json.loads(kept(bench).specification)["options"] == [long]
 
 
 def test_values_of_the_environment_are_nowhere_in_the_journal(bench: Bench) -> None:
