@@ -193,13 +193,13 @@ def _journal() -> Iterator[Finding]:
     journal = Journal()
     try:
         rows, problems = journal.check()
-        text = f"journal {journal.path}, {journal.file.mode}, {count(rows, 'job')}"
+        text = f"journal {journal.path}: {count(rows, 'job')}, {journal.file.mode} mode"
     finally:
         journal.close()
     if problems:
         yield fail(
             "journal",
-            f"{text}; it is damaged: {problems[0]}",
+            f"{text}; integrity_check: {problems[0]}",
             "Move it away together with its -wal and -shm files; `sqlite3 FILE .recover` prints "
             "what can still be read.",
         )
@@ -210,7 +210,7 @@ def _journal() -> Iterator[Finding]:
             "XDG_STATE_HOME can name a directory on a local file system.",
         )
     else:
-        yield ok("journal", text)
+        yield ok("journal", f"{text}, integrity_check ok")
 
 
 def _keys(master: Master) -> Iterator[Finding]:

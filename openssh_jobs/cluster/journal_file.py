@@ -86,7 +86,6 @@ _ADDED = {
 _INDEXES = {
     "by_job": "submissions (host, job_id)",
     "by_state": "submissions (host, state)",
-    "by_opened": "submissions (opened)",
     "events_by_token": "events (host, token)",
     "kept_by_script": "kept (script)",
 }
@@ -419,7 +418,7 @@ class JournalFile:
             try:
                 with self._alone():
                     yield database
-            except TimeoutError as error:
+            except OSError as error:  # of the lock file
                 raise _unusable(self.path, error) from error
 
     def execute(self, text: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:

@@ -38,6 +38,7 @@ def test_a_host_that_is_well(host: Host, slurm: Any) -> None:
         "OpenSSH",
         f"{host.alias} → {host.user}@",
         "of 90 bytes",
+        "wal mode, integrity_check ok",
         "logged in already",
         "shell: ",
         "sftp, GNU tar",
@@ -57,6 +58,22 @@ def test_the_same_as_data(host: Host) -> None:
         *("openssh", "configuration", "sockets", "journal", "agent", "login"),
         *("shell", "files", "scheduler", "clock"),
     ]
+
+
+def test_a_damaged_journal_is_named_and_all_else_is_looked_at(
+    sshd: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert doctor(sshd, "--json").code == 0
+    (path,) = tmp_path.rglob("journal-*.sqlite")
+    with path.open("r+b") as handle:
+        handle.seek(4096)  # the first page has the list of tables
+        handle.write(b"\xff" * (path.stat().st_size - 4096))
+    done = doctor(sshd, "--json")
+    assert done.code != 0
+    level, text, mend = findings(done)["journal"]
+    assert (level, str(path) in text, "Move it away" in mend) == ("FAIL", True, True)
+    assert "clock" in findings(done)
 
 
 def test_a_first_login_is_said_to_be_one(cold: Path, make_sshd: Any, expect_logins: Any) -> None:
