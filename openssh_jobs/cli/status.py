@@ -99,7 +99,7 @@ def add_command(subparsers: Any, summary: str) -> None:
   openssh-jobs status
       what was submitted from this machine, as last known here; asks no host
   openssh-jobs status hpc 4711 --history
-      what was learned of it, when and from whom, by this machine's journal; asks no host
+      what was learned of it, when and from whom; asks no host
   openssh-jobs status hpc 4711 --json
 
 "unknown" never means finished: no complete answer came.""",

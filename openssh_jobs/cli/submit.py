@@ -60,7 +60,7 @@ def add_command(subparsers: Any, summary: str) -> None:
   openssh-jobs submit hpc runs/freq --remote-script ../relax-7/relax.sh
       a script on the host
   openssh-jobs submit hpc --again 4711 --time-limit 8:00:00
-      the script and the options of job 4711, as this machine's journal has them, with more time
+      script and options of job 4711 by the journal of this machine, with more time
   echo 'hostname; date' | openssh-jobs submit hpc runs/try --script -
 
 In a pipe only the job's id is printed.""",

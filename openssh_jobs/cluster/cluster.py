@@ -16,7 +16,7 @@ from .exit_record import check_choice
 from .host_jobs import HostJobs
 from .job import Job
 from .journal import Journal
-from .learned import status_of
+from .learned import is_current, status_of
 from .scheduler_client import SchedulerClient
 from .specification import Specification, check_same_host, job_ids
 from .submission import Submission, open_submission
@@ -247,7 +247,7 @@ class Cluster:
         row = self.journal.by_job(self.host, found[0])
         if row is not None and not row.is_followed:
             return self._job_of(row)
-        if row is not None:
+        if row is not None and is_current(row):
             self.internal.tracker.add_known(status_of(row, found[0]))
         self.internal.tracker.follow(*found)
         return Job(self.internal, found[0], None)

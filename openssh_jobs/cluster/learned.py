@@ -21,18 +21,23 @@ if TYPE_CHECKING:
 log = logging.getLogger("openssh_jobs.cluster")
 
 _PATHS = ("stdout_path", "stderr_path")
+_SAME_ID = 7 * 86400.0
+"""Seconds after its end for which an id is that of the same job; schedulers begin again at 1."""
 
 
 def news(row: Row, status: JobStatus, began: float) -> dict[str, object]:
     """What a status changes in a row; ``began``: when its query began (seconds since 1970).
 
     A status whose query began before that of the row's state changes nothing, and a final state
-    is only followed by another one, or by a requeue that the queue itself lists.
+    is only followed by another one, or by a requeue that the queue itself lists.  What is said of
+    the id long after the end of a submission is about another job.
     """
     # A row from the future is of a clock that was set back.
     if row.learned is not None and began < row.learned <= time.time():
         return {}
     was, now = row.known_state, status.state
+    if not is_current(row) and not row.is_followed:
+        return {}
     if was.is_final and not now.is_final and not (now.is_active and status.source == "queue"):
         return {}
     reason = status.reason
@@ -50,6 +55,11 @@ def news(row: Row, status: JobStatus, began: float) -> dict[str, object]:
         facts["name"] = status.name or row.name
     changed = {name: value for name, value in facts.items() if getattr(row, name) != value}
     return {**changed, "learned": began} if changed else {}
+
+
+def is_current(row: Row) -> bool:
+    """Whether the scheduler still means this job by its id: not if it ended long ago."""
+    return not row.known_state.is_final or time.time() - row.changed < _SAME_ID
 
 
 class Learned:

@@ -210,8 +210,16 @@ def test_a_clock_that_was_set_back_stops_nothing(journal: Journal) -> None:
     ],
 )
 def test_a_final_state_is_taken_back_by_a_requeue_only(status: JobStatus, wins: bool) -> None:
-    found = row(state="failed", exit_code=3)
+    found = row(state="failed", exit_code=3, changed=time.time())
     assert bool(news(found, status, time.time())) is wins
+
+
+def test_an_id_that_comes_again_long_after_the_end_is_another_job() -> None:
+    status = JobStatus("1", JobState.RUNNING, source="queue")
+    for ended, wins in ((time.time() - 60, True), (time.time() - 30 * 86400, False)):
+        assert bool(news(row(state="failed", changed=ended), status, time.time())) is wins
+        followed = row(state="failed", changed=ended, stage="followed")
+        assert news(followed, status, time.time()), "it is followed by its id, whatever it is"
 
 
 def test_what_a_status_lacks_stays(journal: Journal) -> None:
