@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from openssh_jobs.cluster import submitted
+from openssh_jobs.cluster.cluster import Cluster
 from openssh_jobs.cluster.journal import Journal, Kept
 from openssh_jobs.cluster.specification import Specification
 from openssh_jobs.cluster.submitted import MOST_COMMAND, MOST_SCRIPT, specification_again
@@ -23,14 +25,10 @@ from .fakes import Bench, LocalHost
 TEXT = "#!/bin/sh\ntrue\n"
 # The parameters of Cluster.submit, none of them given.
 NOTHING: dict[str, Any] = {
-    **dict.fromkeys(
-        ("script", "script_file", "script_text", "directory", "upload", "env", "name", "array",
-         "after_ok", "after_any", "after_failed", "queue", "account", "time_limit", "nodes",
-         "cpus", "memory", "gpus")
-    ),
-    "hold": False,
-    "options": (),
-}  # fmt: skip
+    name: parameter.default
+    for name, parameter in inspect.signature(Cluster.submit).parameters.items()
+    if name not in ("self", "record_exit", "token", "again")
+}
 
 
 @pytest.fixture
