@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from . import exit_codes, options
+from . import options
 from .exit_codes import ExitCode
+from .findings import Finding, fail, of_error, ok, warn
 from .output import Output, count, one_line, size, span
 
 if TYPE_CHECKING:
@@ -24,45 +24,10 @@ if TYPE_CHECKING:
     from ..openssh.mux_protocol import Link
     from ..openssh.process import FinishedProcess
 
-Level = Literal["ok", "warn", "FAIL"]
 _MANY_KEYS = 5
 """sshd's MaxAuthTries is 6 by default, and every key that is offered counts."""
 _FREE_WITHIN = 3.0
 """Seconds to wait for a session; an idle session is given back within 1 s."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """The result of one check: ``mend`` says what to do, ``code`` is the exit code of a failure."""
-
-    level: Level
-    check: str
-    text: str
-    mend: str = ""
-    code: ExitCode = ExitCode.OK
-
-
-def ok(check: str, text: str) -> Finding:
-    """The check passed."""
-    return Finding(level="ok", check=check, text=text)
-
-
-def warn(check: str, text: str, mend: str = "") -> Finding:
-    """It works, with a drawback."""
-    return Finding(level="warn", check=check, text=text, mend=mend)
-
-
-def fail(check: str, text: str, mend: str = "", code: ExitCode = ExitCode.FAILED) -> Finding:
-    """It does not work."""
-    return Finding(level="FAIL", check=check, text=text, mend=mend, code=code)
-
-
-def of_error(check: str, error: Exception) -> Finding:
-    """An error as a finding; its advice is the fix."""
-    message = getattr(error, "message", None)
-    if message is None:
-        return fail(check, f"{type(error).__name__}: {error}", code=exit_codes.of_error(error))
-    return fail(check, message, getattr(error, "advice", None) or "", exit_codes.of_error(error))
 
 
 # --------------------------------------------------------------------------- the command
