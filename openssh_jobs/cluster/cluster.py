@@ -287,8 +287,13 @@ class Cluster:
         return self.internal.wait(job_ids(jobs), timeout)
 
     def as_completed(self, jobs: Iterable[Job], *, timeout: float | None = None) -> Iterator[Job]:
-        """Each of the jobs as soon as it is over; raises as ``wait`` does."""
-        handles = {job.id: job for job in jobs}
+        """Each of the jobs as soon as it is over; raises as ``wait`` does.
+
+        ``jobs``: jobs, or one array.  Of an array that was submitted from here each element is
+        yielded.
+        """
+        parts = (job.elements() if job.token is not None else [job] for job in jobs)
+        handles = {element.id: element for part in parts for element in part}
         for job_id in self.internal.poller.settling(tuple(handles), timeout):
             yield handles[job_id]
 

@@ -11,7 +11,8 @@ from ..commands.quoting import to_bytes
 from ..errors import InputError
 from ..files import host_names
 from ..files.private_directory import PRIVATE
-from ..jobs import CancelOutcome, JobState, JobStatus
+from ..jobs import CancelOutcome, JobId, JobState, JobStatus
+from ..schedulers.fields import expand_array
 from .output import JobOutput
 
 if TYPE_CHECKING:
@@ -27,14 +28,16 @@ class Job:
     for a job that was not submitted from here).
     """
 
-    def __init__(self, jobs: HostJobs, job_id: str, row: Row | None) -> None:
+    def __init__(
+        self, jobs: HostJobs, job_id: str, row: Row | None, shared: Row | None = None
+    ) -> None:
         self._jobs = jobs
         self.id = job_id
         self.host = jobs.host
         self.token = row.token if row is not None else None
         self._row = row
         # The submission that the job shares with the other members of its array.
-        self._shared = row or jobs.journal.by_member(jobs.host, job_id)
+        self._shared = row or shared or jobs.journal.by_member(jobs.host, job_id)
         self._detail: JobStatus | None = None
 
     def __repr__(self) -> str:
@@ -100,6 +103,60 @@ class Job:
         if given is None or scheduler is None:
             return given
         return scheduler.actual_path(given, self.id, self.last.nodes)
+
+    # ------------------------------------------------------------------ elements of an array
+
+    def elements(self) -> list[Job]:
+        """The elements of an array, each a job of its own; of any other job the job itself.
+
+        Sends nothing.  Raises ``InputError`` for an array that was not submitted from here.
+        """
+        array = self._array()
+        if array is None:
+            return [self]
+        found = self._jobs.client.scheduler().element_ids(self.id, array)
+        self._jobs.tracker.follow(*found)
+        return [Job(self._jobs, job_id, None, self._shared) for job_id in found]
+
+    def __getitem__(self, index: int) -> Job:
+        """The element of an array with this index; ``InputError`` for one that it does not have."""
+        array = self._array()
+        if array is None:
+            raise InputError(f"job {self.id} is not an array", host=self.host)
+        if isinstance(index, bool) or not isinstance(index, int):
+            raise InputError(f"the index of an element must be an integer, not {index!r}")
+        if index not in expand_array(array):
+            raise InputError(
+                f"the array {self.id} has no element {index}",
+                host=self.host,
+                advice=f"It was submitted as {array}.",
+            )
+        (job_id,) = self._jobs.client.scheduler().element_ids(self.id, str(index))
+        self._jobs.tracker.follow(job_id)
+        return Job(self._jobs, job_id, None, self._shared)
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self.elements())
+
+    def __len__(self) -> int:
+        """How many elements an array has; 1 for any other job."""
+        array = self._array()
+        return 1 if array is None else len(expand_array(array))
+
+    def __bool__(self) -> bool:
+        return True
+
+    def _array(self) -> str | None:
+        """The indices that this job was submitted with, ``None`` if it is not an array."""
+        if self._row is None:
+            if JobId.parse(self.id).tasks in (None, "") and self._shared is None:
+                raise InputError(
+                    f"job {self.id} was not submitted from here: it is not known whether it is an "
+                    "array",
+                    host=self.host,
+                )
+            return None
+        return self._row.array
 
     # ------------------------------------------------------------------ asking and acting
 

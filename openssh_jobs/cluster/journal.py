@@ -38,7 +38,7 @@ class Row:
     (its ``directory`` is empty where it is not known), ``None`` where an older version wrote it.
     ``call``: a random text, the mark of the call that is at work; ``caller``: its process.
     ``place``: the private directory on the host.  ``learned``: when the query began whose answer
-    gave the state.
+    gave the state.  ``array``: the indices as they were given to ``submit``.
     """
 
     host: str
@@ -62,6 +62,7 @@ class Row:
     caller: str | None = None
     place: str | None = None
     learned: float | None = None
+    array: str | None = None
 
     @property
     def is_followed(self) -> bool:
@@ -233,7 +234,9 @@ class Journal:
         """
         facts = {
             name: getattr(row, name)
-            for name in ("digest", "scheduler", "directory", "name", "stage", "call", "caller")
+            for name in (
+                *("digest", "scheduler", "directory", "name", "stage", "call", "caller", "array"),
+            )
         }
         facts["changed"] = time.time()
         names = ", ".join(f"{name} = ?" for name in facts)

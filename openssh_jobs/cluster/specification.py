@@ -62,7 +62,8 @@ def job_ids(jobs: AnyJobs | None) -> tuple[str, ...]:
 
 def check_same_host(name: str, jobs: AnyJobs | None, host: str) -> None:
     """Raise ``InputError`` for the job of another host: its id means another job on this one."""
-    members = (jobs,) if not isinstance(jobs, Iterable) or isinstance(jobs, str) else jobs
+    one = hasattr(jobs, "id") or isinstance(jobs, str) or not isinstance(jobs, Iterable)
+    members: Iterable[object] = (jobs,) if one else jobs  # type: ignore[assignment]
     for job in members:
         other = getattr(job, "host", host)
         if other != host:

@@ -136,6 +136,7 @@ class Submission:
             stage=ASKED,
             call=self._call,
             caller=pid_file.call(),
+            array=wanted.array,
         )
         row = self._journal.open_row(new)
         settled = self._settled(row, new)

@@ -148,9 +148,21 @@ def test_dependencies(room: Room) -> None:
 
 @only_slurm
 def test_an_array_and_its_elements(room: Room) -> None:
-    job = room.submit("exit $((SLURM_ARRAY_TASK_ID == 2))", array="1-3")
-    room.cluster.wait([f"{job.id}_{number}" for number in (1, 2, 3)], timeout=60)
+    text = "echo $SLURM_ARRAY_TASK_ID; exit $((SLURM_ARRAY_TASK_ID == 2))"
+    job = room.submit(text, array="1-3")
+    assert (len(job), bool(job)) == (3, True)
+    over = {element.id: element for element in room.cluster.as_completed([job], timeout=60)}
+    assert sorted(over) == [f"{job.id}_{number}" for number in (1, 2, 3)]
     states = [room.cluster.job(f"{job.id}_{number}").last for number in (1, 2, 3)]
+    assert [one.id for one in job] == [one.id for one in job.elements()] == sorted(over)
+    assert [one.exit_code for one in job] == [0, 1, 0]
+    assert list(job[3].tail()) == ["3\n"]
+    assert job[2].status().state is JobState.FAILED
+    assert job[1].directory == job.directory
+    assert job[1].cancel() is CancelOutcome.ALREADY_FINISHED
+    for wrong in (0, 4, -1):
+        with pytest.raises(InputError, match=f"has no element {wrong}.*submitted as 1-3"):
+            job[wrong]
     assert [one.state for one in states] == ["completed", "failed", "completed"]
     assert [one.exit_code for one in states] == [0, 1, 0]
     assert job.wait(timeout=60).state is JobState.FAILED
