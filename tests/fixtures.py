@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from openssh_jobs import Connection
-from tests.lab.site import Host
+from tests.lab import parts
+from tests.lab.chain import Chain
+from tests.lab.site import Host, Site
 
 _numbers = itertools.count()
 
@@ -55,3 +57,20 @@ def connect(cold: Path) -> Iterator[Callable[..., Connection]]:
     yield connect
     for connection in opened:
         connection.close(stop_master=True)
+
+
+@pytest.fixture(scope="module")
+def chain(site: Site, lab_directory: Path) -> Iterator[Chain]:
+    """Three bastions before the login node.  Its servers count for the tests that use it only.
+
+    For one file: PAM, which asks for the codes, is set up by other tests in their own way.
+    """
+    parts.require("second factor")
+    parts.require_namespaces("a chain of bastions")
+    assert site.network is not None
+    chain = Chain(lab_directory / f"chain{next(_numbers)}", site.network)
+    try:
+        chain.start()
+        yield chain
+    finally:
+        chain.stop()

@@ -21,12 +21,13 @@ SECRET = base64.b32encode(b"openssh-jobs-test-20").decode()
 _SERVICE = Path("/etc/pam.d/sshd")
 
 
-def set_up(directory: Path, user: str, password: str) -> None:
-    """Give a user of the lab a password and a second factor."""
+def set_up(directory: Path, user: str, password: str, *, reuse: bool = False) -> None:
+    """Give a user of the lab a password and a second factor.  ``reuse``: a code counts twice."""
     namespaces.require_own("PAM")
     directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     secret = directory / f"totp-{user}"
-    secret.write_text(f'{SECRET}\n" WINDOW_SIZE 3\n" DISALLOW_REUSE\n" TOTP_AUTH\n')
+    once = "" if reuse else '" DISALLOW_REUSE\n'
+    secret.write_text(f'{SECRET}\n" WINDOW_SIZE 3\n{once}" TOTP_AUTH\n')
     os.chmod(secret, 0o600)
     _SERVICE.write_text(
         "auth required pam_unix.so\n"
@@ -43,6 +44,8 @@ UsePAM yes
 KbdInteractiveAuthentication yes
 AuthenticationMethods keyboard-interactive
 """
+# A key, then a password, then a code, as many sites have it.
+SSHD_AFTER_KEY = SSHD.replace("keyboard-interactive\n", "publickey,keyboard-interactive\n")
 
 
 def code(at: float | None = None) -> str:
