@@ -148,7 +148,8 @@ def ask_agent(resolved: Resolved) -> AgentAnswer | None:
     if done.returncode == 1 and b"no identities" in done.stdout:
         return AgentAnswer(path, (), "")
     words = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    return AgentAnswer(path, (), words[-1] if words else f"ssh-add ended with {done.returncode}")
+    why = words[-1].removeprefix("Error connecting to agent: ") if words else ""
+    return AgentAnswer(path, (), why or f"ssh-add ended with {done.returncode}")
 
 
 # --------------------------------------------------------------------------- certificates
@@ -242,18 +243,64 @@ def _what_counts(resolved: Resolved) -> Iterable[str]:
     yield cache.removeprefix("FILE:")
 
 
-def hints(resolved: Resolved, now: datetime) -> tuple[list[str], bool]:
-    """Possible reasons for a failed login, and whether ssh would have asked for a passphrase."""
+def hints(resolved: Resolved, now: datetime, *, not_signed: str = "") -> tuple[list[str], str]:
+    """Possible reasons for a failed login, and what a person has to do before the next one.
+
+    ``not_signed``: why the agent did not sign.  The second is empty if ssh had a key to offer.
+    """
     agent = ask_agent(resolved)
     said = [
         f"The certificate {item.where} expired on {item.valid_until:%Y-%m-%d at %H:%M}."
         for item in certificates(resolved, agent)
         if item.expired(now)
     ]
-    held = agent.keys if agent else ()
-    locked = [key.path for key in key_files(resolved) if is_locked(key, held)]
+    held, files = agent.keys if agent else (), key_files(resolved)
+    locked = [key.path for key in files if is_locked(key, held)]
     if locked:
         said.append(f"The key {' and '.join(locked)} has a passphrase and is not in the agent.")
-    if agent is not None and agent.trouble:
-        said.append(f"The agent at {agent.socket} {agent.trouble}.")
-    return said, bool(locked)
+    needs = ""
+    if agent is not None:
+        trouble, needs = _agent_trouble(resolved, agent, not_signed)
+        said.append(trouble)
+    elif not files:
+        said.append(
+            "There is no key to log in with: no agent, and no file that IdentityFile names."
+        )
+        needs = "Start an agent and `ssh-add` the key,"
+    if locked and not (agent and agent.trouble):
+        needs = "`ssh-add` that key,"
+    nothing = not held and len(locked) == len(files)
+    return said, needs if nothing or locked or not_signed else ""
+
+
+def _agent_trouble(resolved: Resolved, agent: AgentAnswer, not_signed: str) -> tuple[str, str]:
+    """What is wrong with the agent, and what has to be done."""
+    where = agent.socket
+    if agent.trouble:
+        if (resolved.get("identityagent") or "SSH_AUTH_SOCK") != "SSH_AUTH_SOCK":
+            return (
+                f"The agent at {where}, named by IdentityAgent, cannot be used: {agent.trouble}.",
+                "Start it,",
+            )
+        return (
+            f"SSH_AUTH_SOCK is stale: the agent at {where} cannot be used ({agent.trouble}), as "
+            "in a tmux session that is older than the agent.",
+            "Set it to the SSH_AUTH_SOCK of a new shell,",
+        )
+    if not agent.keys:
+        return (
+            f"The agent at {where} has no keys (those of `ssh-add -t` are removed after their "
+            "time).",
+            "`ssh-add` the key,",
+        )
+    if not_signed:
+        return (
+            f"The agent at {where} did not sign ({not_signed}): its key needs a confirmation "
+            "(`ssh-add -c`) that was not given, or is not for this host (`ssh-add -h`).",
+            "Confirm the next login,",
+        )
+    return (
+        f"No key of the agent at {where} ({len(agent.keys)}) was accepted; one that `ssh-add -h` "
+        "limits to other hosts is not offered.",
+        "",
+    )

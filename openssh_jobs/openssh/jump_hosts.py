@@ -67,29 +67,41 @@ def _hop_destination(name: str, behind: Destination) -> Destination:
     )
 
 
+def command(hops: Sequence[Hop], number: int, destination: Destination) -> str:
+    """The command line that connects to one of the jump hosts only, for advice in errors."""
+    config = destination.config_path
+    words = ["ssh", *(["-F", config] if config is not None else [])]
+    if number:
+        words += ["-J", ",".join(hop.name for hop in hops[:number])]
+    return shlex.join([*words, hops[number].name])
+
+
 def proxy_command(
-    destination: Destination, resolved: Resolved, *, options: Sequence[str], log: str, stderr: str
+    destination: Destination,
+    hops: Sequence[Hop],
+    *,
+    options: Sequence[Sequence[str]],
+    logs: Sequence[str],
+    stderr: str,
 ) -> str | None:
-    """The ProxyCommand for a ProxyJump, as ssh.c builds it, with ``options`` for each jump host.
+    """The ProxyCommand for a ProxyJump, as ssh.c builds it, with options for each jump host.
 
     ssh does not pass its options on: the ssh to a jump host would ask three times, wait without
-    end on a dead link, and with ControlPersist its messages are lost.  Here its messages go to
-    the file ``log``, and other output (banners) to ``stderr``.  ``None`` without a ProxyJump.
+    end on a dead link, and with ControlPersist its messages are lost.  Here the messages of each
+    go to a file of ``logs``, and other output (banners) to ``stderr``.  ``None`` without hops.
     """
     line = None
-    for hop in hops(destination, resolved):
-        line = _through(hop.name, destination, line, [*options], log=log, stderr=stderr)
-    return line
+    for hop, own, log in zip(hops, options, logs, strict=True):
+        line = _through(hop.name, destination, line, [*own], log)
+    if line is None:
+        return None
+    # The user's shell runs this line, and not every shell knows 2>>.
+    redirected = f"exec {line} 2>>{shlex.quote(stderr.replace('%', '%%'))}"
+    return f"/bin/sh -c {shlex.quote(redirected)}"
 
 
 def _through(
-    name: str,
-    destination: Destination,
-    before: str | None,
-    options: list[str],
-    *,
-    log: str,
-    stderr: str,
+    name: str, destination: Destination, before: str | None, options: list[str], log: str
 ) -> str:
     """The command that leads on from a jump host, which the command ``before`` reaches."""
     hop = _hop_destination(name, destination)
@@ -105,16 +117,14 @@ def _through(
     for option in options:
         argv += ["-o", option]
     argv = [word.replace("%", "%%") for word in argv]
-    line = shlex.join([*argv, "-W", "[%h]:%p", "--", hop.host.replace("%", "%%")])
-    # The user's shell runs this line, and not every shell knows 2>>.
-    redirected = f"exec {line} 2>>{shlex.quote(stderr.replace('%', '%%'))}"
-    return f"/bin/sh -c {shlex.quote(redirected)}"
+    # ssh starts it with ``exec``; each level of quotes triples the length.
+    return shlex.join([*argv, "-W", "[%h]:%p", "--", hop.host.replace("%", "%%")])
 
 
-def called(name: str, destination: Destination, resolved: Resolved) -> int:
+def called(name: str, resolved: Resolved, hops: Sequence[Hop]) -> int:
     """How many of the jump hosts and the destination have this name or address.
 
     Their prompts look the same.
     """
-    hosts = [resolved, *(hop.resolved for hop in hops(destination, resolved))]
+    hosts = [resolved, *(hop.resolved for hop in hops)]
     return sum(name in (host.get("hostname"), host.get("hostkeyalias")) for host in hosts)

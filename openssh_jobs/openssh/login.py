@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -24,6 +23,8 @@ from . import identities, jump_hosts, process, runtime_directory, ssh_config, ss
 from .login_record import PER_HOUR, Keys, LoginRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .destination import Destination
     from .prompts import Prompt, PromptKind, Responder, Talk
 
@@ -35,13 +36,15 @@ _LOG_TAIL = 16384
 class LoginRequest:
     """Where to log in, and how.
 
-    ``responder`` answers questions; ``None`` for an unattended login.  ``connect_timeout`` in
-    seconds.  ``persist``: seconds for which the master stays without sessions, ``None`` for no
-    limit.  ``logins_per_hour``: ``None`` for the usual limit.
+    ``hops``: the jump hosts in the order in which they are connected.  ``responder`` answers
+    questions; ``None`` for an unattended login.  ``connect_timeout`` in seconds.  ``persist``:
+    seconds for which the master stays without sessions, ``None`` for no limit.
+    ``logins_per_hour``: ``None`` for the usual limit.
     """
 
     destination: Destination
     resolved: ssh_config.Resolved
+    hops: tuple[jump_hosts.Hop, ...]
     responder: Responder | None
     connect_timeout: float
     persist: int | None
@@ -51,6 +54,16 @@ class LoginRequest:
     def attended(self) -> bool:
         """Whether somebody answers questions."""
         return self.responder is not None
+
+    @property
+    def hosts(self) -> list[ssh_config.Resolved]:
+        """The configuration of each host on the way, of the destination last."""
+        return [*(hop.resolved for hop in self.hops), self.resolved]
+
+    @property
+    def has_proxy(self) -> bool:
+        """Whether the way leads through a jump host or a proxy command."""
+        return bool(self.resolved.get("proxyjump") or self.resolved.get("proxycommand"))
 
     @property
     def ssh_timeout(self) -> float:
@@ -96,7 +109,7 @@ def open_master(request: LoginRequest, path: str, *, override: bool = False) -> 
     except BaseException as error:
         explained: BaseException = error
         if isinstance(error, AuthenticationFailed | AuthenticationNeeded):
-            explained = _explain(request, error, attended=attended)
+            explained = _explain(request, error, path)
         # Changes that this login made itself (an accepted host key) do not count.
         try:
             after = _keys(request)
@@ -113,64 +126,80 @@ def open_master(request: LoginRequest, path: str, *, override: bool = False) -> 
 
 def _keys(request: LoginRequest) -> Keys:
     """Fingerprints of what the login depends on now, for the jump hosts too."""
-    hops = jump_hosts.hops(request.destination, request.resolved)
-    return identities.fingerprint(request.resolved, *(hop.resolved for hop in hops))
+    return identities.fingerprint(*request.hosts)
 
 
-def _explain(request: LoginRequest, error: ConnectError, *, attended: bool) -> ConnectError:
+def _explain(request: LoginRequest, error: ConnectError, path: str) -> ConnectError:
     """The same error, with the state of the keys on this machine in its advice."""
-    said, locked = identities.hints(request.resolved, datetime.now(UTC))
+    logs = _hop_logs(request, path)
+    number = ssh_errors.failed_hop(logs)
+    asker = request.hosts[-1 if number is None else number]
+    log = read_log(path) if number is None else logs[number].text
+    said, needs = identities.hints(asker, datetime.now(UTC), not_signed=ssh_errors.not_signed(log))
     cls, message, advice = type(error), error.message, error.advice
-    if locked and not attended and cls is AuthenticationFailed:
+    if needs and not request.attended and cls is AuthenticationFailed:
         cls = AuthenticationNeeded
-        advice = f"Type `{request.destination.login_command()}` once, or `ssh-add` with that key."
+        advice = f"{needs} or type `{request.destination.login_command()}` once."
     if said:
         advice = " ".join([*said, advice or ""]).strip()
     return cls(message, host=error.host, advice=advice, stderr=error.stderr)
 
 
-def _too_long(request: LoginRequest, seconds: float, said: str) -> HostUnreachable:
+def _too_long(request: LoginRequest, path: str, seconds: float, said: str) -> HostUnreachable:
+    waiting = next((hop.name for hop in _hop_logs(request, path) if not hop.passed), "")
+    at = f" (it waited for the jump host {waiting})" if waiting else ""
     return HostUnreachable(
-        f"the login did not finish within {seconds:.0f} s",
+        f"the login did not finish within {seconds:.0f} s{at}",
         host=request.destination.host,
         stderr=said,
-        advice=f"See `ssh -v {request.destination.host}`.",
+        advice=f"See `ssh -v {request.destination.host}`; an agent may have waited for a "
+        "confirmation (ssh-add -c).",
     )
 
 
 def _failure(
-    request: LoginRequest, said: str, inner: str, *, attended: bool, status: int | None = None
+    request: LoginRequest,
+    said: str,
+    hops: Sequence[ssh_errors.HopLog],
+    *,
+    attended: bool,
+    status: int | None = None,
 ) -> OpenSSHJobsError:
     """The error that ssh's log means; ``status`` is negative if a signal ended ssh."""
     if status is not None and (status < 0 or 128 < status < 160):  # the latter from a shell
         number = -status if status < 0 else status - 128
+        lines = [line for text in (*(hop.text for hop in hops), said) for line in text.split("\n")]
         return ConnectError(
             f"signal {number} ended ssh before the login finished",
             host=request.destination.host,
-            stderr="\n".join(ssh_errors.words_of(inner) + ssh_errors.words_of(said)),
+            stderr="\n".join(ssh_errors.words_of("\n".join(lines))),
             advice=f"Type `{request.destination.login_command()}` to log in now.",
         )
     return ssh_errors.connect_error(
         said,
         host=request.destination.host,
         login=request.destination.login_command(),
-        through_proxy=bool(
-            request.resolved.get("proxyjump") or request.resolved.get("proxycommand")
-        ),
+        through_proxy=request.has_proxy,
         attended=attended,
-        jump=_jump_host_command(request),
-        inner=inner,
+        hops=hops,
     )
 
 
-def _jump_host_command(request: LoginRequest) -> str:
-    """The command that connects to the last jump host only; empty without a ProxyJump."""
-    *before, last = (request.resolved.get("proxyjump") or "").split(",")
-    if not last:
-        return ""
-    config = request.destination.config_path
-    way = ["-F", config] if config is not None else []
-    return shlex.join(["ssh", *way, *(["-J", ",".join(before)] if before else []), last])
+def _hop_logs(
+    request: LoginRequest, path: str, texts: Sequence[str] | None = None
+) -> list[ssh_errors.HopLog]:
+    """The log of the ssh to each jump host; ``texts``: what counts of them, all if ``None``."""
+    found = []
+    for number, hop in enumerate(request.hops):
+        whole = read_log(path, _jump_suffix(number))
+        text = whole if texts is None else texts[number]
+        command = jump_hosts.command(request.hops, number, request.destination)
+        found.append(ssh_errors.HopLog(hop.name, text, ssh_errors.has_passed(whole), command))
+    return found
+
+
+def _jump_suffix(number: int) -> str:
+    return ".jump" if number == 0 else f".jump{number + 1}"
 
 
 # --------------------------------------------------------------------------- the command line
@@ -179,9 +208,9 @@ def _jump_host_command(request: LoginRequest) -> str:
 def open_arguments(request: LoginRequest, path: str) -> list[str]:
     """The command line of the ``ssh`` that logs in and becomes the master behind ``path``.
 
-    It writes its messages to ``PATH.log``, the ssh to a jump host to ``PATH.jump``.
+    It writes its messages to ``PATH.log``, the ssh to the first jump host to ``PATH.jump``, that to
+    the next one to ``PATH.jump2``.
     """
-    timeout = max(1, round(request.connect_timeout))
     persist = "yes" if request.persist is None else str(request.persist)
     argv = [ssh_config.find("ssh"), "-M", "-N", "-f", "-T", "-S", path.replace("%", "%%")]
     argv += ["-E", path + ".log"]
@@ -196,12 +225,14 @@ def open_arguments(request: LoginRequest, path: str) -> list[str]:
         speaking.append("LogVerbose=none")
     # The limits: ssh_options may set others, a forgotten line of the configuration file
     # (Debian: ServerAliveInterval 300 with BatchMode) may not.
-    limits = ["ServerAliveInterval=15", "ServerAliveCountMax=3", f"ConnectTimeout={timeout}"]
+    alive = ["ServerAliveInterval=15", "ServerAliveCountMax=3"]
+    timeouts = [f"ConnectTimeout={seconds}" for seconds in _timeouts(request)]
+    limits = [*alive, timeouts[-1]]
     proxy = jump_hosts.proxy_command(
         request.destination,
-        request.resolved,
-        options=[*asking, *speaking, *limits],
-        log=path + ".jump",
+        request.hops,
+        options=[[*asking, *speaking, *alive, timeout] for timeout in timeouts[:-1]],
+        logs=[path + _jump_suffix(number) for number in range(len(request.hops))],
         stderr="/dev/tty" if request.attended else "/dev/null",
     )
     # The first value of an option wins: what the master depends on comes before the options of
@@ -229,6 +260,25 @@ def open_arguments(request: LoginRequest, path: str) -> list[str]:
     return [*argv, "--", request.destination.host]
 
 
+def _timeouts(request: LoginRequest) -> list[str]:
+    """The ConnectTimeout for each jump host and the destination.
+
+    The time of the first one counts until the TCP connection is made and the server answers.  That
+    of the others includes the logins before, so it must be longer: the ssh that has to wait says
+    why, not the one behind it.  While a person answers there is no limit; the terminal has its own.
+    """
+    first, hops = request.connect_timeout, request.hops
+    seconds = [max(1, round(first))]
+    for number in range(1, len(hops) + 1):
+        seconds.append(max(seconds[-1] + 1, round(first * (1 + number / len(hops)))))
+    hosts = enumerate(request.hosts)
+    waits = [number > 0 or host.get("proxycommand") for number, host in hosts]
+    return [
+        "none" if request.attended and wait else str(limit)
+        for limit, wait in zip(seconds, waits, strict=True)
+    ]
+
+
 def read_log(path: str, suffix: str = ".log") -> str:
     """The end of what the master, or (``.jump``) the ssh to a jump host, wrote to its log."""
     try:
@@ -240,19 +290,28 @@ def read_log(path: str, suffix: str = ".log") -> str:
         return ""
 
 
-def _remove_logs(path: str) -> None:
-    for suffix in (".log", ".jump"):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path + suffix)
+def remove_logs(path: str) -> None:
+    """Remove what a login wrote: the logs of the master, of each jump host and of questions."""
+    directory, name = os.path.split(path)
+    for found in os.listdir(directory):
+        if found == f"{name}.log" or found.startswith((f"{name}.jump", f"{name}.askpass")):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(directory, found))
 
 
 # --------------------------------------------------------------------------- unattended
 
 
 def _unattended(request: LoginRequest, path: str) -> str:
-    _remove_logs(path)
+    remove_logs(path)
     seconds = request.ssh_timeout
     argv = open_arguments(request, path)
+    asking = {"SSH_ASKPASS": "false", "SSH_ASKPASS_REQUIRE": "never"}
+    if any(host.get("proxycommand") for host in request.hosts):
+        askpass = path + ".askpass"
+        with open(os.open(askpass, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o700), "w") as handle:
+            handle.write(_ASKPASS)
+        asking = {"SSH_ASKPASS": askpass, "SSH_ASKPASS_REQUIRE": "force"}
     # No pipes: before 8.5 the master keeps its caller's stderr open without end.  The banner, of
     # any length, and output of a jump host come there.
     done = process.run(
@@ -260,18 +319,45 @@ def _unattended(request: LoginRequest, path: str) -> str:
         timeout=seconds,
         stdout=process.DEVNULL,
         stderr=process.DEVNULL,
-        # BatchMode does not reach the ssh to a jump host, which has no terminal: with a DISPLAY
+        # BatchMode does not reach the ssh in a proxy command, which has no terminal: with a DISPLAY
         # it would open an askpass window (SSH_ASKPASS_REQUIRE since 8.4; before: "false").
-        env={"SSH_ASKPASS": "false", "SSH_ASKPASS_REQUIRE": "never"},
+        env=asking,
     )
-    said, inner = read_log(path), read_log(path, ".jump")
+    said = read_log(path)
     if done.timed_out:
-        raise _too_long(request, seconds, said)
+        raise _too_long(request, path, seconds, said)
     if done.returncode != 0 or ssh_errors.is_unshared(said):
-        if done.returncode > 0 and not said and not inner:
+        hops = _hop_logs(request, path)
+        if done.returncode > 0 and not said and not any(hop.text for hop in hops):
             said = _early_messages(argv)
-        raise _failure(request, said, inner, attended=False, status=done.returncode)
+        raise _question_of_proxy(request, path) or _failure(
+            request, said, hops, attended=False, status=done.returncode
+        )
     return said
+
+
+# ssh runs it for a question where it has no terminal, and takes an empty answer for an answer: a
+# few of those lock an account.  So it ends the ssh that asks, and keeps the question.  A passphrase
+# is only skipped; a request for a touch (the hint "none") waits for no answer.
+_ASKPASS = """\
+#!/bin/sh
+[ "$SSH_ASKPASS_PROMPT" != none ] || exit 0
+case $1 in "Enter passphrase for "* | "Enter PIN for "*) exit 1 ;; esac
+printf '%s\\n' "$1" >"$0.log"
+kill -9 "$PPID"
+"""
+
+
+def _question_of_proxy(request: LoginRequest, path: str) -> AuthenticationNeeded | None:
+    """The error for an ssh inside a proxy command that asked something."""
+    lines = read_log(path, ".askpass.log").split("\n")
+    if lines == [""]:
+        return None
+    return AuthenticationNeeded(
+        f"the proxy command asks ({' '.join(lines).strip()}) and there is no responder",
+        host=request.destination.host,
+        advice=f"Type `{request.destination.login_command()}` once, or use ProxyJump instead.",
+    )
 
 
 def _early_messages(argv: list[str]) -> str:
@@ -290,7 +376,7 @@ def _attended(
 ) -> str:
     from . import prompts
 
-    _remove_logs(path)
+    remove_logs(path)
     seconds = request.ssh_timeout
     talk = prompts.log_in(
         open_arguments(request, path),
@@ -298,16 +384,17 @@ def _attended(
         host=request.destination.host,
         timeout=seconds,
         namesakes=lambda prompt: _namesakes(request, prompt),
-        logs=[path + ".log", path + ".jump"],
+        logs=[path + ".log", *(path + _jump_suffix(number) for number in range(len(request.hops)))],
         asked=asked,
     )
-    said, inner = talk.logged
+    said, *inner = talk.logged
     if talk.end == "timeout":
-        raise _too_long(request, seconds, talk.said)
+        raise _too_long(request, path, seconds, talk.said)
     if talk.end != "exited":
         raise _broken_off(request, talk)
     if talk.status != 0 or ssh_errors.is_unshared(said):
-        error = _failure(request, said, inner, attended=True, status=talk.status)
+        hops = _hop_logs(request, path, inner)
+        error = _failure(request, said, hops, attended=True, status=talk.status)
         if isinstance(error, AuthenticationFailed) and asked:
             what = ", ".join(kind.replace("_", " ") for kind in dict.fromkeys(asked))
             error = AuthenticationFailed(
@@ -324,8 +411,8 @@ def _namesakes(request: LoginRequest, prompt: Prompt) -> int:
     """How many hosts on the way may ask this question."""
     if prompt.kind == "passphrase":
         # Each ssh that needs the key asks for it, and names the key only.
-        return 1 + len(jump_hosts.hops(request.destination, request.resolved))
-    return max(1, jump_hosts.called(prompt.host, request.destination, request.resolved))
+        return 1 + len(request.hops)
+    return max(1, jump_hosts.called(prompt.host, request.resolved, request.hops))
 
 
 def _broken_off(request: LoginRequest, talk: Talk) -> ConnectError:

@@ -182,11 +182,13 @@ class Master:
 
     def login_request(self) -> LoginRequest:
         """What a login of this route needs."""
+        from . import jump_hosts
         from .login import LoginRequest
 
         return LoginRequest(
             destination=self.destination,
             resolved=self.resolved,
+            hops=tuple(jump_hosts.hops(self.destination, self.resolved)),
             responder=self.responder,
             connect_timeout=self.connect_timeout,
             persist=self._persist_within_age(),
@@ -330,7 +332,10 @@ class Master:
             return
         else:
             return
-        for suffix in ("", ".pid", ".log", ".jump", ".wish", ".json"):
+        from . import login
+
+        login.remove_logs(path)
+        for suffix in ("", ".pid", ".wish", ".json"):
             try:
                 os.unlink(path + suffix)
             except FileNotFoundError:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import (
     AuthenticationFailed,
@@ -27,6 +27,21 @@ from ..errors import (
     Throttled,
     TooManyKeys,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class HopLog(NamedTuple):
+    """What the ssh to one jump host wrote to its log.
+
+    ``passed``: it has logged in.  ``command``: the command line that connects to this host only.
+    """
+
+    name: str
+    text: str
+    passed: bool
+    command: str
 
 
 class _Rule(NamedTuple):
@@ -113,10 +128,10 @@ _RULES = (
         _NETWORK,
     ),
     _rule(
-        r"stdio forwarding failed|channel \d+: open failed: .*",
+        r"stdio forwarding failed|channel \d+: open failed: .*|Stdio forwarding request failed: .*",
         JumpHostFailed,
-        "the jump host does not forward to the host",
-        "See `ssh -v {host}`.",
+        "{hop} does not forward to {next}{why}",
+        "{see}",
     ),
     _rule(
         r'unix_listener: path ".*" too long for Unix domain socket|ControlPath too long.*',
@@ -152,6 +167,11 @@ _RULES = (
 
 _DISCONNECT = re.compile(r"Received disconnect from \S+ port \d+:(?P<code>\d+): (?P<text>.*)")
 _DISCONNECTED = re.compile(r"Disconnected from .* port \d+")
+_NOT_OPENED = re.compile(r"channel \d+: open failed: (?P<why>.*)")
+_PASSED = re.compile(r"^Authenticated to .*$", re.MULTILINE)
+_NOT_SIGNED = re.compile(
+    r"^sign_and_send_pubkey: signing failed for .* from agent: (?P<why>.*)$", re.MULTILINE
+)
 # RFC 4253: sshd sends these after too many failures, and with too many connections.
 _PROTOCOL_ERROR, _TOO_MANY_CONNECTIONS = "2", "12"
 
@@ -193,6 +213,31 @@ def was_partial(log: str) -> bool:
     return _PARTIAL.search(log.replace("\r", "")) is not None
 
 
+def has_passed(log: str) -> bool:
+    """Whether ssh logged that it has logged in."""
+    return _PASSED.search(log) is not None
+
+
+def not_signed(log: str) -> str:
+    """Why the agent did not sign with a key that it has, in its own words; empty if it did."""
+    found = _NOT_SIGNED.search(log.replace("\r", ""))
+    return found["why"] if found else ""
+
+
+def failed_hop(hops: Sequence[HopLog]) -> int | None:
+    """Which jump host ended the login; ``None`` if no log says so.
+
+    The ones behind it report a closed pipe, so the first with a reason counts.  After its login,
+    and over a master of the user, ssh writes nothing unless the connection fails.
+    """
+    for number, hop in enumerate(hops):
+        lines = words_of(_PASSED.split(hop.text)[-1])
+        facts = dict.fromkeys(("host", "login", "hop", "next", "see", "why"), "")
+        if lines and (not hop.passed or _judge(lines, facts, attended=False)):
+            return number
+    return None
+
+
 def connect_error(
     said: str,
     *,
@@ -200,31 +245,29 @@ def connect_error(
     login: str,
     through_proxy: bool = False,
     attended: bool = False,
-    jump: str = "",
-    inner: str = "",
+    hops: Sequence[HopLog] = (),
 ) -> OpenSSHJobsError:
     """The error for an ssh that made no connection; ``said`` is its log.
 
     ``login`` is the command to log in by hand; ``through_proxy``: the route has a ProxyJump or
-    ProxyCommand; ``attended``: a responder answered prompts.  ``inner`` is the log of the ssh to
-    the jump host; if it is empty, the lines before the message about the closed pipe count as
-    such.  ``jump`` is the command that connects to the jump host only.
+    ProxyCommand; ``attended``: a responder answered prompts.  ``hops``: the logs of the jump hosts
+    in the order in which they are connected; without them the lines before the message about the
+    closed pipe count as such.
     """
-    lines, within = words_of(said), words_of(inner)
+    lines = words_of(said)
     facts = {"host": host, "login": login}
-    whole = "\n".join([*within, *lines])
+    whole = "\n".join([*(line for hop in hops for line in words_of(hop.text)), *lines])
     if lines and _PROXY.fullmatch(lines[-1]):
-        within = within or lines
-        if _PROXY.fullmatch(within[-1]):  # a later jump host does not know the reason
-            while within and _DEAD_PIPE.fullmatch(within[-1]):
-                within = within[:-1]
-        found = _judge(within, facts, attended, over=True) if within else None
-        return _over_the_jump_host(found, host, whole, through_proxy, jump)
-    found = _judge(lines, facts, attended, over=False)
+        number = failed_hop(hops)
+        if number is not None:
+            return _at_hop(hops, number, facts, whole, attended=attended)
+        if not hops or not hops[-1].passed:
+            return _at_proxy(lines, hops, facts, whole, attended=attended)
+    found = _judge(lines, facts, attended)
     if found is not None:
         return _made(*found, host, whole)
     if through_proxy and not lines:
-        return _over_the_jump_host(None, host, whole, through_proxy, jump)
+        return _at_proxy(lines, hops, facts, whole, attended=attended)
     reason = "; ".join(lines[-_REASONS:]) or "ssh gave no reason"
     return ConnectError(
         f"no connection: {reason}", host=host, stderr=whole, advice=f"See `ssh -v {host}`."
@@ -234,10 +277,11 @@ def connect_error(
 _Verdict = tuple[type[OpenSSHJobsError], str, str]
 
 
-def _judge(
-    lines: list[str], facts: dict[str, str], attended: bool, *, over: bool
-) -> _Verdict | None:
-    """Error class, text and advice for the last messages of an ssh."""
+def _judge(lines: list[str], facts: dict[str, str], attended: bool) -> _Verdict | None:
+    """Error class, text and advice for the last messages of an ssh.
+
+    ``facts`` names the jump host (``hop``) if the ssh is not that to the destination.
+    """
     last = lines[-1] if lines else ""
     if _DISCONNECTED.fullmatch(last) or _DISCONNECT.fullmatch(last):
         return _disconnected(lines, facts, attended)
@@ -246,6 +290,8 @@ def _judge(
         if found is None:
             continue
         facts = facts | {name: value or "" for name, value in found.groupdict().items()}
+        if rule.error is JumpHostFailed:
+            facts = _forwarding(lines, facts)
         if rule.error in (HostKeyChanged, HostKeyUnknown):
             explained = _host_key(lines, facts)
             if explained is not None:
@@ -261,7 +307,7 @@ def _judge(
         if rule.error is AuthenticationFailed and not attended:
             methods = facts.get("methods", "")
             if any(name in methods for name in _INTERACTIVE):
-                who = f"the jump host ({facts.get('who', 'unnamed')})" if over else "it"
+                who = f"{facts['hop']} ({facts.get('who', 'unnamed')})" if "hop" in facts else "it"
                 return (
                     AuthenticationNeeded,
                     f"{who} asks for a password or a code ({methods}) and there is no responder",
@@ -269,6 +315,13 @@ def _judge(
                 )
         return rule.error, says, rule.advice.format(**facts)
     return None
+
+
+def _forwarding(lines: list[str], facts: dict[str, str]) -> dict[str, str]:
+    """The facts about a jump host that does not connect to the next host."""
+    found = next(filter(None, map(_NOT_OPENED.fullmatch, lines[::-1])), None)
+    usual = {"hop": "the jump host", "next": "the host", "see": f"See `ssh -v {facts['host']}`."}
+    return usual | facts | {"why": f" ({found['why']})" if found else ""}
 
 
 def _disconnected(lines: list[str], facts: dict[str, str], attended: bool) -> _Verdict:
@@ -328,19 +381,55 @@ def _host_key(lines: list[str], facts: dict[str, str]) -> _Verdict | None:
     )
 
 
-def _over_the_jump_host(
-    found: _Verdict | None, host: str, whole: str, through_proxy: bool, jump: str
+def _at_hop(
+    hops: Sequence[HopLog], number: int, facts: dict[str, str], whole: str, *, attended: bool
 ) -> OpenSSHJobsError:
-    """The outer ssh reports a closed pipe only; ``found`` is the reason of the inner one."""
-    to_see = f"Type `{jump or 'ssh -v ' + host}` to see why."
+    """The error for a login that a jump host ended: its name, the reason of its own ssh."""
+    hop, behind = hops[number], hops[number + 1 :]
+    to_see = f"Type `{hop.command}` to see why."
+    name = f"the jump host {hop.name}"
+    onward = behind[0].name if behind else facts["host"]
+    lines = words_of(_PASSED.split(hop.text)[-1])
+    found = _judge(lines, facts | {"hop": name, "next": onward, "see": to_see}, attended)
     if found is None:
-        text = "the jump host or proxy command ended without a connection"
-        return JumpHostFailed(text, host=host, stderr=whole, advice=to_see)
+        text = f"the connection through {name} failed: {'; '.join(lines[-_REASONS:])}"
+        return JumpHostFailed(text, host=facts["host"], stderr=whole, advice=to_see)
     error, says, advice = found
     if error in (HostUnreachable, Throttled, ConnectError):
-        way = "the connection through the jump host failed" if through_proxy else "the proxy failed"
-        error, says, advice = JumpHostFailed, f"{way}: {says}", advice or to_see
-    return _made(error, says, advice, host, whole)
+        says = says.replace("the host does not answer", "it does not answer")
+        error, says = JumpHostFailed, f"the connection through {name} failed: {says}"
+    elif error is not JumpHostFailed and not says.startswith(name):
+        says = f"{name}: {says}"
+    return _made(error, says, advice or to_see, facts["host"], whole)
+
+
+def _at_proxy(
+    lines: list[str],
+    hops: Sequence[HopLog],
+    facts: dict[str, str],
+    whole: str,
+    *,
+    attended: bool,
+) -> OpenSSHJobsError:
+    """The error for a pipe that was closed; the lines before may be of the ssh behind it."""
+    host = facts["host"]
+    if hops:
+        # Over a master of the user, for example, nothing is written.
+        waiting = next((hop for hop in hops if not hop.passed), hops[-1])
+        text = f"the connection through the jump host {waiting.name} ended before {host} answered"
+        see = f"Type `{waiting.command}` to see why."
+        return JumpHostFailed(text, host=host, stderr=whole, advice=see)
+    while lines and _DEAD_PIPE.fullmatch(lines[-1]):
+        lines = lines[:-1]
+    found = _judge(lines, facts | {"hop": "the jump host"}, attended) if lines else None
+    see = f"Type `ssh -v {host}` to see why."
+    if found is None:
+        text = "the jump host or proxy command ended without a connection"
+        return JumpHostFailed(text, host=host, stderr=whole, advice=see)
+    error, says, advice = found
+    if error in (HostUnreachable, Throttled, ConnectError):
+        error, says = JumpHostFailed, f"the connection through the jump host failed: {says}"
+    return _made(error, says, advice or see, host, whole)
 
 
 def _made(

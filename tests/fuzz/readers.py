@@ -219,7 +219,7 @@ def of_ssh(data: bytes) -> None:
         login="openssh-jobs login h",
         through_proxy=bool(choice & 1),
         attended=bool(choice & 2),
-        jump="ssh j" if choice & 4 else "",
+        hops=[ssh_errors.HopLog("j", text, bool(choice & 8), "ssh j")] if choice & 4 else (),
     )
     assert isinstance(error, OpenSSHJobsError)
     assert str(error)

@@ -42,7 +42,7 @@ GUARDS: dict[tuple[str, str], tuple[int, str]] = {
     ("cluster/job_files.sh", "oj_remove_made"): (1, HELD),
     ("cluster/job_files.sh", "oj_wrap"): (1, LAUNCHER),
     ("cluster/submit.sh", ""): (2, LAUNCHER),
-    ("openssh.login", "_remove_logs"): (1, RUNTIME),
+    ("openssh.login", "remove_logs"): (1, RUNTIME),
     ("openssh.login_record", "LoginRecord._write"): (3, RUNTIME),
     ("openssh.locks", "_say"): (1, RUNTIME),
     ("openssh.master", "Master._remove_dead"): (1, RUNTIME),

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from openssh_jobs import errors
 from openssh_jobs.openssh import identities
 from openssh_jobs.openssh.destination import Destination
-from openssh_jobs.openssh.jump_hosts import called, hops, proxy_command
+from openssh_jobs.openssh.jump_hosts import Hop, called, command, hops, proxy_command
 from openssh_jobs.openssh.login_record import Keys, LoginRecord
 from openssh_jobs.openssh.ssh_config import Resolved, parse_resolved
 from tests.lab.agent import Agent
@@ -186,9 +186,17 @@ def test_the_way_is_what_ssh_makes_of_it(tmp_path: Path) -> None:
     assert [hop.name for hop in found_there] == ["outer", "ivan@inner:2022", "last"]
     assert found_there[1].resolved.get("user") == "ivan"
     assert found_there[1].resolved.get("port") == "2022"
-    assert called("10.0.0.2", *way("here")) == 1
-    assert called("three", *way("here")) == 1
-    assert called("10.9.9.9", *way("here")) == 0
+    destination, resolved = way("here")
+    on_the_way = hops(destination, resolved)
+    assert called("10.0.0.2", resolved, on_the_way) == 1
+    assert called("three", resolved, on_the_way) == 1
+    assert called("10.9.9.9", resolved, on_the_way) == 0
+    commands = [command(found_there, number, destination) for number in range(3)]
+    assert commands == [
+        f"ssh -F {config} outer",
+        f"ssh -F {config} -J outer ivan@inner:2022",
+        f"ssh -F {config} -J outer,ivan@inner:2022 last",
+    ]
     with pytest.raises(errors.ConfigurationError, match="round in circles"):
         hops(*way("round"))
 
@@ -204,12 +212,11 @@ def test_the_way_is_what_ssh_makes_of_it(tmp_path: Path) -> None:
     ],
 )
 def test_the_ssh_to_a_jump_host_is_started_as_ssh_would(jump: str, words: list[str]) -> None:
-    resolved = Resolved({"proxyjump": (jump,)})
     line = proxy_command(
         Destination(host="h", ssh_config="none"),
-        resolved,
-        options=["BatchMode=yes"],
-        log="/x y/log",
+        [Hop(jump, Resolved({}))],
+        options=[["BatchMode=yes"]],
+        logs=["/x y/log"],
         stderr="/x y/rest",
     )
     assert line is not None
@@ -224,25 +231,33 @@ def test_the_ssh_to_a_jump_host_is_started_as_ssh_would(jump: str, words: list[s
     )
 
 
-def test_each_of_several_jump_hosts_gets_the_options(tmp_path: Path) -> None:
-    """Four of them, by the shells that would run it: what is quoted four times arrives."""
-    config = tmp_path / "config"
-    config.write_text("Host a\n    ProxyJump first@first:2201\n")
-    destination = Destination(host="h", ssh_config=str(config))
-    resolved = Resolved({"proxyjump": ("a,bob@b,c",)})
-    line = proxy_command(destination, resolved, options=["X=%d"], log="/l%g", stderr="/r")
+@pytest.mark.parametrize("count", [4, 6])
+def test_each_of_several_jump_hosts_gets_its_options(tmp_path: Path, count: int) -> None:
+    """Read by the shells that would run it: what is quoted several times arrives."""
+    names = ["first@first:2201", "a", "bob@b", *(f"h{number}" for number in range(3, count))]
+    line = proxy_command(
+        Destination(host="h", ssh_config="none"),
+        [Hop(name, Resolved({})) for name in names],
+        options=[[f"X=%d {number}"] for number in range(count)],
+        logs=[f"/l%g {number}" for number in range(count)],
+        stderr="/r",
+    )
+    assert line is not None
+    assert len(line) < 1 << 17, "the longest argument that Linux takes"
+    # As ssh expands it before a shell gets it.
+    script = shlex.split(line.replace("%h", "HOST").replace("%p", "PORT").replace("%%", "%"))[2]
+    line = script.removeprefix("exec ").removesuffix(" 2>>/r")
     found = []
     while line is not None:
-        # As ssh expands it before a shell gets it.
-        line = line.replace("%h", "HOST").replace("%p", "PORT").replace("%%", "%")
-        script = shlex.split(line)[2]
-        words = shlex.split(script.removesuffix(" 2>>/r"))
+        words = shlex.split(line)
+        number = count - 1 - len(found)
         found.append(words[-1])
-        assert words[words.index("-E") + 1] == "/l%g"
-        assert "X=%d" in words
+        assert words[words.index("-E") + 1] == f"/l%g {number}"
+        assert f"X=%d {number}" in words
         commands = [word for word in words if word.startswith("ProxyCommand=")]
-        line = commands[0].removeprefix("ProxyCommand=") if commands else None
-    assert found == ["c", "b", "a", "first"]
+        line = commands[0].removeprefix("ProxyCommand=").replace("%h", "HOST") if commands else None
+        line = line.replace("%p", "PORT").replace("%%", "%") if line else None
+    assert found == [*(f"h{number}" for number in range(count - 1, 2, -1)), "b", "a", "first"]
 
 
 def test_without_a_jump_host_there_is_no_proxy() -> None:
@@ -251,10 +266,10 @@ def test_without_a_jump_host_there_is_no_proxy() -> None:
         {"proxyjump": ("none",)},
         {"proxycommand": ("nc %h %p",)},
     ]
+    destination = Destination(host="h")
     for values in cases:
-        resolved = Resolved(values)
-        destination = Destination(host="h")
-        assert proxy_command(destination, resolved, options=[], log="x", stderr="x") is None
+        assert hops(destination, Resolved(values)) == []
+    assert proxy_command(destination, [], options=[], logs=[], stderr="x") is None
 
 
 # -- the record ---------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from openssh_jobs.errors import (
-    AuthenticationFailed,
+    AuthenticationNeeded,
     ConfigurationError,
     ConnectError,
     MasterRequired,
@@ -111,7 +111,7 @@ def test_a_stale_socket_is_no_master_and_is_replaced(place: Path, ssh: FakeSsh) 
     assert master().candidates() == [(str(place), True)]
     assert master().find() is None
     assert place.is_socket(), "only a login, under the lock, removes it"
-    with pytest.raises(AuthenticationFailed):
+    with pytest.raises(AuthenticationNeeded):
         master().ensure()
     assert not place.exists()
     assert len(ssh.logins) == 1
@@ -120,7 +120,7 @@ def test_a_stale_socket_is_no_master_and_is_replaced(place: Path, ssh: FakeSsh) 
 def test_a_file_in_the_place_of_the_socket_is_replaced(place: Path, ssh: FakeSsh) -> None:
     place.write_text("no socket")
     assert master().find() is None
-    with pytest.raises(AuthenticationFailed):
+    with pytest.raises(AuthenticationNeeded):
         master().ensure()
     assert not place.exists()
     assert len(ssh.logins) == 1
@@ -164,7 +164,7 @@ def test_a_socket_directory_for_others_is_not_used(place: Path, ssh: FakeSsh) ->
 
 
 def test_what_a_login_is_given(place: Path, ssh: FakeSsh) -> None:
-    with pytest.raises(AuthenticationFailed):
+    with pytest.raises(AuthenticationNeeded):
         master(Compression="yes", ServerAliveInterval="20").ensure()
     (argv,) = ssh.logins
     assert argv[:4] == ["-M", "-N", "-f", "-T"]
@@ -191,7 +191,7 @@ def test_what_a_login_is_given(place: Path, ssh: FakeSsh) -> None:
 
 
 def test_a_failed_login_leaves_nothing_behind(place: Path, ssh: FakeSsh) -> None:
-    with pytest.raises(AuthenticationFailed) as caught:
+    with pytest.raises(AuthenticationNeeded) as caught:
         master().ensure()
     assert caught.value.host == "hpc"
     assert caught.value.sent == "no"
@@ -205,7 +205,7 @@ def test_it_is_not_tried_again_at_once(place: Path, ssh: FakeSsh) -> None:
         with pytest.raises(OpenSSHJobsError):
             master().ensure()
     assert len(ssh.logins) == 1
-    with pytest.raises(AuthenticationFailed):
+    with pytest.raises(AuthenticationNeeded):
         master().ensure(override=True)
     assert len(ssh.logins) == 2
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from openssh_jobs import errors
 from openssh_jobs.errors import ConnectError, OpenSSHJobsError
-from openssh_jobs.openssh.ssh_errors import connect_error
+from openssh_jobs.openssh.ssh_errors import HopLog, connect_error, failed_hop, not_signed
 from tests.paths import DATA
 
 CAPTURES = {
@@ -28,7 +28,12 @@ def diagnose(
     said: str, *, through: bool = False, attended: bool = False, inner: str = ""
 ) -> OpenSSHJobsError:
     return connect_error(
-        said, host="hpc", login="ssh hpc", through_proxy=through, attended=attended, inner=inner
+        said,
+        host="hpc",
+        login="ssh hpc",
+        through_proxy=through,
+        attended=attended,
+        hops=[HopLog("gate", inner, False, "ssh gate")] if inner else (),
     )
 
 
@@ -131,17 +136,80 @@ def test_the_first_thing_that_went_wrong_is_what_is_told() -> None:
 def test_the_log_of_the_jump_hosts_ssh_says_what_happened() -> None:
     error = diagnose(PROXY, through=True, inner="ssh: connect to host g port 9: No route to host")
     assert isinstance(error, errors.JumpHostFailed)
-    assert "the connection through the jump host failed: g port 9 cannot be reached" in str(error)
+    assert "the connection through the jump host gate failed: g port 9 cannot be reached" in str(
+        error
+    )
     error = diagnose(PROXY, through=True, inner="a@g: Permission denied (password).")
     assert isinstance(error, errors.AuthenticationNeeded)
-    assert "the jump host (a@g) asks" in str(error)
-    # Of two the first one knows; each notes it in the same log.
-    error = diagnose(PROXY, through=True, inner="a@g: Permission denied (publickey).\r\n" + PROXY)
-    assert isinstance(error, errors.AuthenticationFailed)
+    assert "the jump host gate (a@g) asks" in str(error)
     # What the jump host's ssh noted before the target refused us is no reason.
     error = diagnose("a@h: Permission denied (publickey).", through=True, inner="Killed by signal")
     assert isinstance(error, errors.AuthenticationFailed)
     assert "a@h was refused" in str(error)
+
+
+IN = 'Authenticated to 10.0.0.1 ([10.0.0.1]:22) using "publickey".\r\n'
+FULL = "kex_exchange_identification: read: Connection reset by peer\r\n" + PROXY
+NOT_FORWARDED = (
+    "channel 0: open failed: connect failed: No route to host\r\nstdio forwarding failed"
+)
+
+
+def through(*logs: str) -> list[HopLog]:
+    names = ("a", "b", "c")
+    return [
+        HopLog(name, log, "Authenticated to " in log, f"ssh {name}")
+        for name, log in zip(names, logs, strict=False)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("logs", "kind", "words"),
+    [
+        (("ssh: connect to host g port 9: No route to host", PROXY, PROXY),
+         "JumpHostFailed", "through the jump host a failed: g port 9 cannot be reached"),
+        ((IN, PROXY, PROXY), "JumpHostFailed", "through the jump host b failed: the server closed"),
+        ((IN, IN, FULL), "JumpHostFailed", "through the jump host c failed: the server closed"),
+        ((IN + NOT_FORWARDED, PROXY, PROXY),
+         "JumpHostFailed", "the jump host a does not forward to b (connect failed: No route"),
+        ((IN, IN, IN + NOT_FORWARDED),
+         "JumpHostFailed", "the jump host c does not forward to hpc (connect failed: No route"),
+        ((IN, "u@b: Permission denied (publickey).", PROXY),
+         "AuthenticationFailed", "the jump host b: u@b was refused"),
+        ((IN, IN, "u@c: Permission denied (password)."),
+         "AuthenticationNeeded", "the jump host c (u@c) asks for a password"),
+        ((IN, "Host key verification failed.", PROXY),
+         "HostKeyUnknown", "the jump host b: the host key could not be verified"),
+        ((IN, IN, "Connection timed out during banner exchange\nConnection to UNKNOWN port 65535 "
+          "timed out"), "JumpHostFailed", "through the jump host c failed: it does not answer"),
+        ((IN, IN, "what ssh never said"),
+         "JumpHostFailed", "through the jump host c failed: what ssh never said"),
+        # All let it pass, so the host itself hung up.
+        ((IN, IN, IN), "Throttled", "hpc: the server closed the connection before it sent"),
+        # A master of the user writes nothing.
+        (("", IN, IN), "Throttled", "hpc: the server closed the connection before it sent"),
+        ((IN, IN, ""), "JumpHostFailed", "jump host c ended before hpc answered"),
+    ],
+)  # fmt: skip
+def test_the_jump_host_that_failed_is_named(logs: tuple[str, ...], kind: str, words: str) -> None:
+    error = connect_error(PROXY, host="hpc", login="l", through_proxy=True, hops=through(*logs))
+    assert type(error).__name__ == kind
+    assert words in str(error)
+    assert error.sent == "no"
+
+
+def test_what_a_jump_host_notes_after_its_login_is_no_failure() -> None:
+    noted = IN + "Learned new hostkey: ED25519 SHA256:x\r\nTransferred: sent 1 byte\r\n"
+    assert failed_hop(through(noted, IN)) is None
+    assert failed_hop(through(noted, PROXY)) == 1
+
+
+def test_an_agent_that_did_not_sign_is_noted_in_the_log() -> None:
+    line = (
+        'sign_and_send_pubkey: signing failed for ED25519 "k" from agent: agent refused operation'
+    )
+    assert not_signed(f"{line}\r\n{REFUSED}") == "agent refused operation"
+    assert not_signed(f"motd {line}\r\n") == not_signed(REFUSED) == ""
 
 
 def test_warnings_and_what_ssh_notes_of_its_work_are_no_reason() -> None:
