@@ -239,6 +239,8 @@ def _what_counts(resolved: Resolved) -> Iterable[str]:
         yield path + "-cert.pub"
     for name in resolved.values.get("certificatefile", ()):
         yield os.path.expanduser(name)
+    # A master of the user on the way, or one that is there again.
+    yield os.path.expanduser(resolved.get("controlpath") or "")
     cache = os.environ.get("KRB5CCNAME", f"/tmp/krb5cc_{os.geteuid()}")  # noqa: S108 - only looked at
     yield cache.removeprefix("FILE:")
 
@@ -246,7 +248,8 @@ def _what_counts(resolved: Resolved) -> Iterable[str]:
 def hints(resolved: Resolved, now: datetime, *, not_signed: str = "") -> tuple[list[str], str]:
     """Possible reasons for a failed login, and what a person has to do before the next one.
 
-    ``not_signed``: why the agent did not sign.  The second is empty if ssh had a key to offer.
+    ``not_signed``: why the agent did not sign.  The second, with ``{login}`` for the command to log
+    in, is empty if ssh had a key to offer.
     """
     agent = ask_agent(resolved)
     said = [
@@ -266,9 +269,9 @@ def hints(resolved: Resolved, now: datetime, *, not_signed: str = "") -> tuple[l
         said.append(
             "There is no key to log in with: no agent, and no file that IdentityFile names."
         )
-        needs = "Start an agent and `ssh-add` the key,"
+        needs = "Start an agent and `ssh-add` the key, or type `{login}` once."
     if locked and not (agent and agent.trouble):
-        needs = "`ssh-add` that key,"
+        needs = "Type `{login}` once, or `ssh-add` that key."
     nothing = not held and len(locked) == len(files)
     return said, needs if nothing or locked or not_signed else ""
 
@@ -280,24 +283,24 @@ def _agent_trouble(resolved: Resolved, agent: AgentAnswer, not_signed: str) -> t
         if (resolved.get("identityagent") or "SSH_AUTH_SOCK") != "SSH_AUTH_SOCK":
             return (
                 f"The agent at {where}, named by IdentityAgent, cannot be used: {agent.trouble}.",
-                "Start it,",
+                "Start it, or type `{login}` once.",
             )
         return (
             f"SSH_AUTH_SOCK is stale: the agent at {where} cannot be used ({agent.trouble}), as "
             "in a tmux session that is older than the agent.",
-            "Set it to the SSH_AUTH_SOCK of a new shell,",
+            "Type `{login}` in a new shell: this program uses that connection, too.",
         )
     if not agent.keys:
         return (
             f"The agent at {where} has no keys (those of `ssh-add -t` are removed after their "
             "time).",
-            "`ssh-add` the key,",
+            "`ssh-add` the key, or type `{login}` once.",
         )
     if not_signed:
         return (
             f"The agent at {where} did not sign ({not_signed}): its key needs a confirmation "
             "(`ssh-add -c`) that was not given, or is not for this host (`ssh-add -h`).",
-            "Confirm the next login,",
+            "Type `{login}` and confirm.",
         )
     return (
         f"No key of the agent at {where} ({len(agent.keys)}) was accepted; one that `ssh-add -h` "

@@ -139,7 +139,7 @@ def _explain(request: LoginRequest, error: ConnectError, path: str) -> ConnectEr
     cls, message, advice = type(error), error.message, error.advice
     if needs and not request.attended and cls is AuthenticationFailed:
         cls = AuthenticationNeeded
-        advice = f"{needs} or type `{request.destination.login_command()}` once."
+        advice = needs.replace("{login}", request.destination.login_command())
     if said:
         advice = " ".join([*said, advice or ""]).strip()
     return cls(message, host=error.host, advice=advice, stderr=error.stderr)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from pathlib import Path
 
 from openssh_jobs.testing.sshd import find_program, make_key
+
+
+def _asking(askpass: Path) -> dict[str, str]:
+    return {"SSH_ASKPASS": str(askpass), "SSH_ASKPASS_REQUIRE": "force"}
 
 
 class Agent:
@@ -17,11 +22,12 @@ class Agent:
         self.socket = directory / "agent"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start, and return when the socket is there."""
+    def start(self, *, askpass: Path | None = None) -> None:
+        """Start, and return when the socket is there.  ``askpass`` confirms what needs it."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._process = subprocess.Popen(
             [find_program("ssh-agent"), "-D", "-a", self.socket],
+            env=None if askpass is None else os.environ | _asking(askpass),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -44,9 +50,9 @@ class Agent:
         public.unlink()
         return line
 
-    def add(self, path: Path) -> None:
-        """Hand a key file to the agent."""
-        self._tool("-q", str(path))
+    def add(self, path: Path, *options: str) -> None:
+        """Hand a key file to the agent, with options of ssh-add(1)."""
+        self._tool("-q", *options, str(path))
 
     def forget_all(self) -> None:
         """Drop every key, as a lock of the screen may do."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openssh_jobs import Prompt
+from openssh_jobs.testing.sshd import make_key
 from tests.lab import pam
 from tests.lab.network import Cable, Machine, Network
 from tests.lab.sshd import Sshd
@@ -39,6 +40,7 @@ class Chain:
         self.directory = directory
         self.network = network
         self.key = directory / "key"
+        self.authority = directory / "authority"
         self.servers: dict[str, Sshd] = {}
         self._machines: dict[str, Machine] = {"bastion": network.bastion, "login": network.login}
         self._cables: list[Cable] = []
@@ -57,6 +59,7 @@ class Chain:
         ):
             near, other = f"10.88.{net}.1", f"10.88.{net}.2"
             self._cables.append(Cable(machines[name], near, machines[far], other, cable))
+        make_key(self.authority, "authority")
         pam.set_up(self.directory / "pam", _WITH_CODE, PASSWORD, reuse=True)
         for name in NAMES:
             self._server(name, _USER, _KEY_PORT, "")
@@ -68,12 +71,12 @@ class Chain:
             self.directory / alias,
             alias=alias,
             user=user,
-            address="0.0.0.0",  # noqa: S104 - on a machine of the lab
+            address="0.0.0.0",
             port=port,
             private_home=machine == "login",
             identity=self.key,
             enter=self._machines[machine].enter,
-            config_extra=f"LogLevel VERBOSE\n{extra}",
+            config_extra=f'LogLevel VERBOSE\nTrustedUserCAKeys "{self.authority}.pub"\n{extra}',
         )
         server.start()
         self.servers[alias] = server
