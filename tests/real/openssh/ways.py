@@ -125,8 +125,15 @@ def stay(chain: Chain, way: Way, cold: Path, directory: Path, **lines: object) -
         here.close()
 
 
-def log_in(way_in: WayIn, responder: Callable[[Prompt], str | None] | None = person) -> None:
+def log_in(
+    way_in: WayIn,
+    responder: Callable[[Prompt], str | None] | None = person,
+    *,
+    user: str | None = None,
+) -> None:
     """Log in as ``openssh-jobs login`` does, with a person."""
-    connection = Connection(way_in.way.host, ssh_config=way_in.config, responder=responder)
+    connection = Connection(
+        way_in.way.host, ssh_config=way_in.config, user=user, responder=responder
+    )
     connection.reconnect()
     connection.close()
