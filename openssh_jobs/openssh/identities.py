@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .ssh_config import Resolved
 
 _TIMEOUT = 10.0
+SILENT = "does not answer"
+"""The trouble of an agent that waits for something else; OpenSSH's serves one request at a time."""
 _MAGIC = b"openssh-key-v1\0"
 _VALID = re.compile(
     r"^\s*Valid:\s+(?:forever|(?:from|after) (?P<start>[\dT:-]+)(?: to (?P<end>[\dT:-]+))?"
@@ -141,7 +143,7 @@ def ask_agent(resolved: Resolved) -> AgentAnswer | None:
     argv = [ssh_config.find("ssh-add"), "-L"]
     done = process.run(argv, timeout=_TIMEOUT, env={"SSH_AUTH_SOCK": path})
     if done.timed_out:
-        return AgentAnswer(path, (), "does not answer")
+        return AgentAnswer(path, (), SILENT)
     said = done.stdout.decode("utf-8", "replace")
     if done.returncode == 0:
         return AgentAnswer(path, tuple(line for line in said.splitlines() if line), "")
@@ -150,6 +152,13 @@ def ask_agent(resolved: Resolved) -> AgentAnswer | None:
     words = done.stderr.decode("utf-8", "replace").strip().splitlines()
     why = words[-1].removeprefix("Error connecting to agent: ") if words else ""
     return AgentAnswer(path, (), why or f"ssh-add ended with {done.returncode}")
+
+
+def ask_agents(everybody: Iterable[Resolved]) -> dict[str | None, AgentAnswer]:
+    """The answer of each agent that a login uses, by its socket; each is asked once."""
+    by_socket = {agent_socket(resolved): resolved for resolved in everybody}
+    answers = {path: ask_agent(resolved) for path, resolved in by_socket.items()}
+    return {path: answer for path, answer in answers.items() if answer is not None}
 
 
 # --------------------------------------------------------------------------- certificates
@@ -198,14 +207,17 @@ def _moment(text: str | None) -> datetime | None:
 def fingerprint(*everybody: Resolved) -> Keys:
     """Changes when agent, key files, certificates, tickets or the configuration change.
 
-    ``everybody``: the host, and the jump hosts before it.
+    ``everybody``: the host, and the jump hosts before it.  Empty if an agent does not answer.
     """
     whole = hashlib.sha256()
+    answers = ask_agents(everybody)
+    if any(answer.trouble == SILENT for answer in answers.values()):
+        return Keys("", "")
     for resolved in everybody:
         for keyword, values in sorted(resolved.values.items()):
             whole.update(repr((keyword, values)).encode("utf-8", "surrogateescape"))
         _count(whole, _what_counts(resolved))
-        agent = ask_agent(resolved)
+        agent = answers.get(agent_socket(resolved))
         if agent is not None:
             # A passing trouble of the agent and its being empty are two things.
             whole.update(repr((sorted(agent.keys), agent.trouble)).encode())
@@ -245,11 +257,14 @@ def _what_counts(resolved: Resolved) -> Iterable[str]:
     yield cache.removeprefix("FILE:")
 
 
-def hints(resolved: Resolved, now: datetime, *, not_signed: str = "") -> tuple[list[str], str]:
+def hints(
+    resolved: Resolved, now: datetime, *, refused: bool, not_signed: str
+) -> tuple[list[str], str]:
     """Possible reasons for a failed login, and what a person has to do before the next one.
 
-    ``not_signed``: why the agent did not sign.  The second, with ``{login}`` for the command to log
-    in, is empty if ssh had a key to offer.
+    ``refused``: no key was enough, and the server asked for nothing else; ``not_signed``: why the
+    agent did not sign.  The second, with ``{login}`` for the command to log in, is empty if ssh had
+    a key to offer.
     """
     agent = ask_agent(resolved)
     said = [
@@ -262,10 +277,10 @@ def hints(resolved: Resolved, now: datetime, *, not_signed: str = "") -> tuple[l
     if locked:
         said.append(f"The key {' and '.join(locked)} has a passphrase and is not in the agent.")
     needs = ""
-    if agent is not None:
+    if agent is not None and (refused or agent.trouble):
         trouble, needs = _agent_trouble(resolved, agent, not_signed)
         said.append(trouble)
-    elif not files:
+    elif agent is None and refused and not files:
         said.append(
             "There is no key to log in with: no agent, and no file that IdentityFile names."
         )
@@ -273,7 +288,7 @@ def hints(resolved: Resolved, now: datetime, *, not_signed: str = "") -> tuple[l
     if locked and not (agent and agent.trouble):
         needs = "Type `{login}` once, or `ssh-add` that key."
     nothing = not held and len(locked) == len(files)
-    return said, needs if nothing or locked or not_signed else ""
+    return said, needs if refused and (nothing or locked or not_signed) else ""
 
 
 def _agent_trouble(resolved: Resolved, agent: AgentAnswer, not_signed: str) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from ..errors import (
     ConnectError,
     HostKeyUnknown,
     HostUnreachable,
+    JumpHostFailed,
     OpenSSHJobsError,
 )
 from . import identities, jump_hosts, process, runtime_directory, ssh_config, ssh_errors
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _PATIENCE = 10.0
 _LOG_TAIL = 16384
+_NO_LIMIT = "3600"  # with "none" the value of the configuration would count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,11 +112,14 @@ def open_master(request: LoginRequest, path: str, *, override: bool = False) -> 
         explained: BaseException = error
         if isinstance(error, AuthenticationFailed | AuthenticationNeeded):
             explained = _explain(request, error, path)
+        elif isinstance(error, HostUnreachable | JumpHostFailed) and not attended:
+            explained = _unconfirmed(request, error)
         # Changes that this login made itself (an accepted host key) do not count.
         try:
             after = _keys(request)
         except OpenSSHJobsError:
             after = before
+        after = after if after.own else before  # an agent that is busy with this login
         record.failed(explained, keys=after, attended=attended, asked=bool(asked))
         if explained is error:
             raise
@@ -131,18 +136,45 @@ def _keys(request: LoginRequest) -> Keys:
 
 def _explain(request: LoginRequest, error: ConnectError, path: str) -> ConnectError:
     """The same error, with the state of the keys on this machine in its advice."""
-    logs = _hop_logs(request, path)
-    number = ssh_errors.failed_hop(logs)
-    asker = request.hosts[-1 if number is None else number]
-    log = read_log(path) if number is None else logs[number].text
-    said, needs = identities.hints(asker, datetime.now(UTC), not_signed=ssh_errors.not_signed(log))
     cls, message, advice = type(error), error.message, error.advice
-    if needs and not request.attended and cls is AuthenticationFailed:
+    logs, own = _hop_logs(request, path), read_log(path)
+    number = ssh_errors.failed_hop(logs)
+    if number is None and not ssh_errors.words_of(own):  # it was ended while one of them asked
+        number = next((number for number, hop in enumerate(logs) if not hop.passed), None)
+    log = own if number is None else logs[number].text
+    said, needs = identities.hints(
+        request.hosts[-1 if number is None else number],
+        datetime.now(UTC),
+        refused=cls is AuthenticationFailed and not request.attended,
+        not_signed=ssh_errors.not_signed(log),
+    )
+    if needs:
         cls = AuthenticationNeeded
         advice = needs.replace("{login}", request.destination.login_command())
     if said:
         advice = " ".join([*said, advice or ""]).strip()
     return cls(message, host=error.host, advice=advice, stderr=error.stderr)
+
+
+def _unconfirmed(request: LoginRequest, error: ConnectError) -> ConnectError:
+    """The same error, or ``AuthenticationNeeded`` if the login has waited for the agent.
+
+    Another login would ask for another confirmation, so there is none before somebody is there.
+    """
+    silent = [
+        answer.socket
+        for answer in identities.ask_agents(request.hosts).values()
+        if answer.trouble == identities.SILENT
+    ]
+    if not silent:
+        return error
+    return AuthenticationNeeded(
+        f"{error.message}; the agent at {silent[0]} does not answer, it may wait for a "
+        "confirmation (ssh-add -c) or a PIN",
+        host=error.host,
+        advice=f"Type `{request.destination.login_command()}` and confirm.",
+        stderr=error.stderr,
+    )
 
 
 def _too_long(request: LoginRequest, path: str, seconds: float, said: str) -> HostUnreachable:
@@ -152,8 +184,7 @@ def _too_long(request: LoginRequest, path: str, seconds: float, said: str) -> Ho
         f"the login did not finish within {seconds:.0f} s{at}",
         host=request.destination.host,
         stderr=said,
-        advice=f"See `ssh -v {request.destination.host}`; an agent may have waited for a "
-        "confirmation (ssh-add -c).",
+        advice=f"See `ssh -v {request.destination.host}`.",
     )
 
 
@@ -274,7 +305,7 @@ def _timeouts(request: LoginRequest) -> list[str]:
     hosts = enumerate(request.hosts)
     waits = [number > 0 or host.get("proxycommand") for number, host in hosts]
     return [
-        "none" if request.attended and wait else str(limit)
+        _NO_LIMIT if request.attended and wait else str(limit)
         for limit, wait in zip(seconds, waits, strict=True)
     ]
 
@@ -293,9 +324,9 @@ def read_log(path: str, suffix: str = ".log") -> str:
 def remove_logs(path: str) -> None:
     """Remove what a login wrote: the logs of the master, of each jump host and of questions."""
     directory, name = os.path.split(path)
-    for found in os.listdir(directory):
-        if found == f"{name}.log" or found.startswith((f"{name}.jump", f"{name}.askpass")):
-            with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError):
+        for found in os.listdir(directory):
+            if found == f"{name}.log" or found.startswith((f"{name}.jump", f"{name}.askpass")):
                 os.unlink(os.path.join(directory, found))
 
 

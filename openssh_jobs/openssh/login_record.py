@@ -49,7 +49,7 @@ _LARGEST = 1 << 20
 
 
 class Keys(NamedTuple):
-    """Fingerprints of what a login depends on; ``known`` includes the known_hosts files."""
+    """Fingerprints of what a login depends on, empty if unknown; ``known``: known_hosts, too."""
 
     own: str
     known: str
@@ -121,7 +121,7 @@ class LoginRecord:
         refused = record["refused"]
         # A responder may help if an answer was missing, but not if nothing was asked.
         stands = refused is not None and (not attended or refused.get("hopeless"))
-        if stands and refused["keys"] in keys:
+        if stands and (refused["keys"] in keys or not keys.own):
             why_not = "nothing has changed since, so it was not tried again"
             raise _again(refused, self._host, why_not)
         wrong = _lately(record["wrong"], now)

@@ -418,6 +418,8 @@ def _at_proxy(
         waiting = next((hop for hop in hops if not hop.passed), hops[-1])
         text = f"the connection through the jump host {waiting.name} ended before {host} answered"
         see = f"Type `{waiting.command}` to see why."
+        if lines[-1:] and lines[-1].endswith("timed out"):
+            text = f"the login at the jump host {waiting.name} did not finish in time"
         return JumpHostFailed(text, host=host, stderr=whole, advice=see)
     while lines and _DEAD_PIPE.fullmatch(lines[-1]):
         lines = lines[:-1]

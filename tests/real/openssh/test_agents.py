@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -15,11 +16,11 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from openssh_jobs import Prompt, errors
+from openssh_jobs import Connection, Prompt, errors
 from openssh_jobs.testing.sshd import make_key
 from tests.cli import PROGRAM
 from tests.lab.agent import Agent
-from tests.lab.chain import Chain, Way
+from tests.lab.chain import Chain, Way, WayIn
 from tests.real.openssh.ways import Stay, log_in, stay
 
 pytest_plugins = ("tests.fixtures",)
@@ -97,6 +98,34 @@ def test_a_key_that_needs_a_confirmation(
         here.wait()
         here.finish()
         assert here.way_in.logins() == [3, 3]
+
+
+def test_a_confirmation_that_nobody_gives_is_asked_for_once(
+    chain: Chain, cold: Path, tmp_path: Path, make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The window stays open; meanwhile the agent, which serves one at a time, answers nobody."""
+    monkeypatch.setattr("openssh_jobs.openssh.login._PATIENCE", 0.5)
+    monkeypatch.setattr("openssh_jobs.openssh.identities._TIMEOUT", 1.0)
+    window, askpass = tmp_path / "window", tmp_path / "askpass"
+    askpass.write_text(f"#!/bin/sh\necho $$ >>'{window}'\nexec sleep 60\n")
+    askpass.chmod(0o700)
+    agent = make_agent(askpass)
+    agent.add(chain.key, "-c")
+    way_in = WayIn(chain, Way(passes=("login",)), cold.parent / "config", keys=only(agent))
+    connection = Connection("login", ssh_config=way_in.config, connect_timeout=3)
+    with pytest.raises(errors.AuthenticationNeeded) as caught:
+        connection.open()
+    assert f"the agent at {agent.socket} does not answer, it may wait" in str(caught.value)
+    assert "openssh-jobs login" in str(caught.value)
+    with pytest.raises(errors.AuthenticationNeeded, match="not tried again"):
+        connection.open()
+    (pid,) = window.read_text().split()
+    os.kill(int(pid), signal.SIGKILL)
+    assert len(agent.keys()) == 1
+    with pytest.raises(errors.AuthenticationNeeded, match="not tried again"):
+        connection.open()
+    assert way_in.dials() == [1]
+    assert window.read_text().split() == [pid]
 
 
 # -- ssh-add -t -----------------------------------------------------------------------------------

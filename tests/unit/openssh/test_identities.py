@@ -314,6 +314,10 @@ def test_a_refusal_counts_until_keys_change_or_a_login_works(
     for _ in range(2):
         with pytest.raises(type(error), match=rf"{error.message}; that was at .* not tried"):
             check(record)
+    with pytest.raises(type(error)):
+        check(
+            record, keys=Keys("", "")
+        )  # an agent does not answer: nothing is known to have changed
     check(record, keys=Keys("other", "other"))
     check(record, attended=True)
     changed = Keys("k", "other known hosts")

@@ -198,6 +198,14 @@ def test_the_jump_host_that_failed_is_named(logs: tuple[str, ...], kind: str, wo
     assert error.sent == "no"
 
 
+def test_a_jump_host_that_writes_nothing_until_the_time_is_over() -> None:
+    late = "Connection timed out during banner exchange\nConnection to UNKNOWN port 65535 timed out"
+    error = connect_error(late, host="hpc", login="l", hops=through(IN, ""))
+    assert type(error) is errors.JumpHostFailed
+    assert "the login at the jump host b did not finish in time" in str(error)
+    assert "Type `ssh b` to see why." in str(error)
+
+
 def test_what_a_jump_host_notes_after_its_login_is_no_failure() -> None:
     noted = IN + "Learned new hostkey: ED25519 SHA256:x\r\nTransferred: sent 1 byte\r\n"
     assert failed_hop(through(noted, IN)) is None
