@@ -144,7 +144,7 @@ def test_a_jump_hosts_banner_is_not_believed(
     path.write_text(f"LogLevel {level}\n" + gate.config() + host.config("ProxyJump gate"))
     for error in tries(path, "asks", 3):
         assert type(error) is errors.AuthenticationNeeded, str(error)
-        assert "the jump host (alice@127.0.0.2) asks for a password" in str(error)
+        assert "the jump host gate (alice@127.0.0.2) asks for a password" in str(error)
     assert (gate.counts["connections"], host.counts["connections"]) == (1, 0)
 
 
