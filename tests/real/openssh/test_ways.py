@@ -268,6 +268,23 @@ def test_a_server_on_the_way_that_takes_no_more_logins_is_named(
     assert (at_hop if full == "two" else at_host) in str(caught.value)
 
 
+def test_a_silent_jump_host_is_named_and_not_the_one_behind_it(
+    cold: Path, make_sshd: Callable[..., Host], expect_logins: Callable[..., None]
+) -> None:
+    first, last = make_sshd(alias="one"), make_sshd()
+    expect_logins(1)
+    config = cold.parent / "config"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        config.write_text(
+            first.server.client_block()
+            + f"Host two\n    HostName 127.0.0.1\n    Port {silent.getsockname()[1]}\n"
+            + last.server.client_block(extra=["ProxyJump one,two"])
+        )
+        connection = Connection("private", ssh_config=config, connect_timeout=3)
+        with pytest.raises(errors.JumpHostFailed, match="two failed: it does not answer"):
+            connection.open()
+
+
 def test_logins_through_jump_hosts_have_one_budget(
     chain: Chain, cold: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

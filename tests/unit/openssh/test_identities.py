@@ -247,7 +247,7 @@ def test_each_of_several_jump_hosts_gets_its_options(tmp_path: Path, count: int)
     # As ssh expands it before a shell gets it.
     script = shlex.split(line.replace("%h", "HOST").replace("%p", "PORT").replace("%%", "%"))[2]
     line = script.removeprefix("exec ").removesuffix(" 2>>/r")
-    found = []
+    found: list[str] = []
     while line is not None:
         words = shlex.split(line)
         number = count - 1 - len(found)
