@@ -294,6 +294,11 @@ def hints(
 def _agent_trouble(resolved: Resolved, agent: AgentAnswer, not_signed: str) -> tuple[str, str]:
     """What is wrong with the agent, and what has to be done."""
     where = agent.socket
+    if agent.trouble == SILENT:
+        return (
+            f"The agent at {where} does not answer; it may wait for a confirmation or a PIN.",
+            "Type `{login}` and confirm.",
+        )
     if agent.trouble:
         if (resolved.get("identityagent") or "SSH_AUTH_SOCK") != "SSH_AUTH_SOCK":
             return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import socket
 import subprocess
 import time
 from datetime import UTC, datetime, timedelta
@@ -157,6 +158,67 @@ def test_the_fingerprint_changes_with_what_a_login_depends_on(tmp_path: Path) ->
         assert len(set(seen)) == len(seen)
     finally:
         agent.stop()
+
+
+def hint(resolved: Resolved, *, refused: bool = True, not_signed: str = "") -> tuple[str, str]:
+    said, needs = identities.hints(
+        resolved, datetime.now(UTC), refused=refused, not_signed=not_signed
+    )
+    return " ".join(said), needs
+
+
+def test_what_is_missing_for_a_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    key = tmp_path / "key"
+    keygen("-t", "ed25519", "-N", "", "-f", str(key))
+    by_file = Resolved({"identityfile": (str(key),)})
+    assert hint(by_file) == ("", ""), "it was offered, and refused"
+    said, needs = hint(Resolved({}))
+    assert said.startswith("There is no key to log in with")
+    assert "{login}" in needs
+    assert hint(Resolved({}), refused=False) == ("", ""), "the server asks for something else"
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "gone"))
+    said, needs = hint(Resolved({}))
+    assert f"SSH_AUTH_SOCK is stale: the agent at {tmp_path}/gone cannot be used (No such" in said
+    assert "{login}" in needs
+    assert hint(by_file)[1] == "", "a stale agent does not matter if there is a key in a file"
+    named = Resolved({"identityagent": (str(tmp_path / "other"),)})
+    assert f"The agent at {tmp_path}/other, named by IdentityAgent, cannot" in hint(named)[0]
+
+
+def test_what_is_missing_in_an_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = Agent(tmp_path / "a")
+    agent.start()
+    resolved = Resolved({"identityagent": (str(agent.socket),)})
+    try:
+        said, needs = hint(resolved)
+        assert f"The agent at {agent.socket} has no keys" in said
+        assert needs.startswith("`ssh-add` the key")
+        agent.new_key("one")
+        assert hint(resolved, refused=False) == ("", "")
+        said, needs = hint(resolved)
+        assert f"No key of the agent at {agent.socket} (1) was accepted" in said
+        assert needs == ""
+        said, needs = hint(resolved, not_signed="agent refused operation")
+        assert "did not sign (agent refused operation)" in said
+        assert "confirm" in needs
+    finally:
+        agent.stop()
+
+
+def test_an_agent_that_does_not_answer_leaves_everything_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identities, "_TIMEOUT", 0.3)
+    path = tmp_path / "busy"
+    resolved = Resolved({"identityagent": (str(path),)})
+    with socket.socket(socket.AF_UNIX) as busy:
+        busy.bind(str(path))
+        busy.listen()
+        assert identities.fingerprint(resolved, Resolved({})) == Keys("", "")
+        (answer,) = identities.ask_agents([resolved, resolved, Resolved({})]).values()
+        assert answer.trouble == identities.SILENT
+        assert "may wait for a confirmation" in hint(resolved)[0]
 
 
 # -- jump hosts ---------------------------------------------------------------------------------
