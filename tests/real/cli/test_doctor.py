@@ -204,7 +204,7 @@ def test_an_agent_that_is_gone(cold: Path, make_sshd: Any, expect_logins: Any) -
         (
             ["-o", "ProxyJump=127.0.0.1:9", "127.0.0.1"],
             3,
-            "FAIL  the connection through the jump host 127.0.0.1:9 failed",
+            "FAIL  the connection through the jump host [127.0.0.1]:9 failed",
         ),
         (["-p", "9", "127.0.0.1"], 3, "FAIL  127.0.0.1 port 9 cannot be reached"),
         (["-J", "a b", "127.0.0.1"], 2, "FAIL  the host name 'a b' contains ' '"),
