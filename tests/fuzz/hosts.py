@@ -9,12 +9,14 @@ without a body is a success of nobody.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -210,6 +212,9 @@ def lying(home: Path, lie: Lie, random: Random) -> Iterator[Connection]:
 
 # --------------------------------------------------------------------------- the calls
 
+LONGEST = 60
+"""Seconds after which a call hangs: several times what it waits for any answer here."""
+
 Call = Callable[[Connection, str, Path], Any]
 """A connection, a directory there, a directory here."""
 
@@ -333,20 +338,36 @@ def play(call: str, lie: str, seed: int, directory: Path) -> str | None:
 
 
 def main(seconds: int, folder: Path) -> int:
-    """Play until the time is over; the count of findings, of which each kind is told once."""
-    import time
+    """Play until the time is over; the count of findings, of which each kind is told once.
 
+    Every call meets every lie once before one of them meets it again.
+    """
     random = Random(time.time_ns())
     until = time.monotonic() + seconds
+    pairs = list(itertools.product(CALLS, LIES))
+    deck: list[tuple[str, str]] = []
     seen: set[tuple[str, str]] = set()
     played = 0
+    longest = (0.0, "")
     while time.monotonic() < until:
-        call, lie, seed = random.choice([*CALLS]), random.choice([*LIES]), random.randrange(1 << 30)
+        if not deck:
+            deck = random.sample(pairs, len(pairs))
+        call, lie = deck.pop()
+        seed = random.randrange(1 << 30)
+        begun = time.monotonic()
         problem = play(call, lie, seed, folder / "host")
+        took = time.monotonic() - begun
+        longest = max(longest, (took, f"{call} / {lie} / {seed}"))
+        if problem is None and took > LONGEST:
+            problem = f"hangs: {took:.0f} s"
         played += 1
         if problem is not None and (call, problem.split(":")[0]) not in seen:
             seen.add((call, problem.split(":")[0]))
             (folder / f"crash-hosts-{len(seen)}").write_text(f"{call}\n{lie}\n{seed}\n{problem}\n")
             print(f"Error: {call} / {lie} / {seed}: {problem}", flush=True)
+        if played % 100 == 0:
+            print(f"{played} played, {len(seen)} findings", flush=True)
+    print(f"{len(CALLS)} calls, {len(LIES)} lies, {len(pairs)} pairs", flush=True)
+    print(f"longest: {longest[0]:.1f} s, {longest[1]}", flush=True)
     print(f"stat::number_of_executed_units: {played}", flush=True)
     return len(seen)

@@ -11,6 +11,9 @@ from openssh_jobs.errors import OpenSSHJobsError
 from tests.hostile.host import Hostile, forget_reads, lay, lay_target, look, was_read
 from tests.hostile.variants import Variant
 
+EFFECTS = ("created", "changed", "removed", "read")
+"""What may happen to a file around the target."""
+
 
 @dataclass(slots=True)
 class Outcome:
