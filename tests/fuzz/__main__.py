@@ -136,7 +136,8 @@ def _seconds(check: object, data: bytes) -> float:
 
 
 def main() -> int:
-    reader, seconds, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+    # Absolute: the host that lies runs its shells in a directory of its own.
+    reader, seconds, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]).resolve()
     if reader == "growth":
         return 1 if growth(seconds, folder) else 0
     if reader == "hosts":

@@ -36,7 +36,9 @@ oj_detach() {
     exec perl -e 'use POSIX; POSIX::setsid(); exec {$ARGV[0]} @ARGV; exit 127' "$@"
   fi
   if command -v python3 >/dev/null 2>&1; then
-    exec python3 -c 'import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])' "$@"
+    # A Python ignores these signals, and the job would inherit that.
+    exec python3 -c 'import os, signal as s, sys; os.setsid(); s.signal(s.SIGPIPE, s.SIG_DFL); \
+s.signal(s.SIGXFSZ, s.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])' "$@"
   fi
   exec nohup "$@"
 }

@@ -127,6 +127,16 @@ class Host:
                         os.kill(int(pid), signal.SIGKILL)
 
 
+def poor_path(folder: Path, *without: str) -> str:
+    """A PATH with all that is needed but setsid, as on macOS, and ``without``."""
+    folder.mkdir()
+    for program in set(TOOLS).difference(without):
+        found = shutil.which(program, path="/usr/bin:/bin")
+        if found:
+            (folder / program).symlink_to(found)
+    return str(folder)
+
+
 @pytest.fixture(
     params=[
         pytest.param(name, marks=[] if name == "dash" else pytest.mark.long)
@@ -138,16 +148,7 @@ def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Host]:
     shell = SHELLS[name]
     if shutil.which(shell[0]) is None:
         pytest.skip(f"no {shell[0]} here")
-    path = "/usr/bin:/bin"
-    if poor:
-        # A path with all that is needed but setsid, as on macOS.
-        folder = tmp_path / "bin"
-        folder.mkdir()
-        for program in TOOLS:
-            found = shutil.which(program, path="/usr/bin:/bin")
-            if found:
-                (folder / program).symlink_to(found)
-        path = str(folder)
+    path = poor_path(tmp_path / "bin") if poor else "/usr/bin:/bin"
     one = Host(tmp_path / "home", shell, path)
     yield one
     one.reap()
@@ -167,6 +168,16 @@ def test_a_job_runs_and_says_how_it_ended(host: Host) -> None:
     assert Path(status.stdout_path).read_text() == f"out\n{host.work}\n"
     assert status.stderr_path is not None
     assert Path(status.stderr_path).read_text() == "err\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGPIPE, signal.SIGXFSZ])
+def test_a_job_that_python_detaches_ignores_no_signal(tmp_path: Path, number: int) -> None:
+    host = Host(tmp_path / "home", ["/bin/dash"], poor_path(tmp_path / "bin", "perl", "nohup"))
+    try:
+        status = host.wait(host.submit(f"kill -{int(number)} $$; echo survived\n"))
+        assert (status.state, status.exit_code) == (JobState.FAILED, 128 + number)
+    finally:
+        host.reap()
 
 
 @pytest.mark.parametrize("code", [1, 3, 126, 127, 137, 143, 255])
