@@ -10,9 +10,10 @@ all processes of the command.
 A mark is a line that begins with a nonce.  The command line holds the nonce only as two halves,
 which ``printf`` joins, so that an echo of the line is not taken for a mark.  The marks on stderr
 are ``start`` (the script is about to run: the outer shell's pid and family) and ``status`` (how it
-ended); with a login shell between them the outer shell prints ``shell``, and the inner one
-``start``.  On stdout there is one mark, before the first byte of the command.  Nothing may be sent
-to the command's stdin before ``start``: until then another program could read it.
+ended); with a login shell between them the outer shell prints ``shell``, the inner one ``start``,
+and both print ``status``, of which the first counts.  On stdout there is one mark, before the first
+byte of the command.  Nothing may be sent to the command's stdin before ``start``: until then
+another program could read it.
 """
 
 from __future__ import annotations
@@ -181,6 +182,10 @@ def _tell(nonce: bytes, word: bytes, family: bytes) -> bytes:
     return mark(nonce, word, b"$$", family) + b" >&3 || exit 126; "
 
 
+def _tell_status(nonce: bytes) -> bytes:
+    return mark(nonce, STATUS, b"$oj_r") + b" >&3; "
+
+
 def _start(nonce: bytes, to: bytes) -> bytes:
     """Shell text that prints the start mark, or exits if that fails."""
     return mark(nonce, START, b"$$") + b" >&" + to + b" || exit 126; "
@@ -197,9 +202,12 @@ def _login_shell(script: _Script, nonce: bytes, cwd: str | bytes | None, errors:
     begin = _start(nonce, b"3")
     out = mark(nonce) + b"; " + _change_directory(cwd, nonce, b"3")
     replaced = begin + out + script.run(b"3", stderr)
+    # An EXIT trap or a logout file may change the status with which the shell itself ends.  Not
+    # `(...) || oj_r=$?`: `set -e` would have no effect in the script.
     beside = (
         begin + b"exec 4>&1 >/dev/null 2>&1; (exec >&4 2>&3 4>&-; " + out
-        + script.run_quoted(b"3", stderr) + b"\n); exit $?"
+        + script.run_quoted(b"3", stderr) + b"\n); oj_r=$?; " + _tell_status(nonce)
+        + b"exit $oj_r"
     )  # fmt: skip
     for_csh = _start(nonce, b"2") + mark(nonce) + b"; " + _change_directory(cwd, nonce, b"2")
     for_csh += script.run_from_csh(stderr)
@@ -267,7 +275,7 @@ def _around(
     # fork would reach only shells that survive it.
     word, before = (SHELL, b"") if login_shell else (START, b"(")
     # Not `command; r=$?`: an rc file may have said `set -e`.
-    tail = b" && oj_r=0 || oj_r=$?; " + mark(nonce, STATUS, b"$oj_r") + b" >&3; "
+    tail = b" && oj_r=0 || oj_r=$?; " + _tell_status(nonce)
     if limit is not None:
         before = _WATCH % limit + before
         tail += b"kill -s KILL $w || :; "
@@ -385,7 +393,7 @@ class Marks:
 
 
 def exit_status(marks: Marks) -> int | None:
-    """The exit status that the outer shell printed; ``None`` where it printed none."""
+    """The exit status that a waiting shell printed; ``None`` where none did."""
     status = marks.number(STATUS, 511)
     if status is None or status <= 255:
         return status

@@ -253,6 +253,32 @@ def test_what_a_shell_prints_at_its_end_is_in_no_result(
 
 
 @pytest.mark.parametrize(
+    "files",
+    [
+        {".bash_profile": "trap 'exit 0' EXIT\n"},
+        {".bash_logout": "exit 0\n"},
+        {".bash_profile": "exit() { builtin exit 0; }\n"},
+    ],
+    ids=["trap", "logout", "function"],
+)
+def test_the_end_of_a_login_shell_does_not_change_the_status(
+    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, backend: Backend,
+    files: dict[str, str],
+) -> None:  # fmt: skip
+    host = make_sshd(files=files)
+    expect_logins(1)
+    with connect(host, backend) as c:
+        try:
+            assert c.run("echo out; false", login_shell=True).returncode == 1
+            done = c.run("set -e; false; echo on", login_shell=True)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert c.run("kill -9 $BASHPID", login_shell=True).returncode == 137
+            assert c.run("true", login_shell=True).returncode == 0
+        finally:
+            c.close(stop_master=True)
+
+
+@pytest.mark.parametrize(
     "rc",
     [
         "set -v\n",
