@@ -158,6 +158,7 @@ class Running:
             # If the server grants a second session, commands are ended through that one.
             limit=None if self._sessions.slots.wide else self.plan.limit,
             by_stdin=self.plan.by_stdin,
+            with_input=stdin is None and (bool(data) or self._keep_stdin),
         )
         self.preamble = line.preamble
         if stdin is not None and line.preamble:
@@ -339,9 +340,11 @@ class Running:
         return hasattr(self, "session") and self.session.wait(0)
 
     def refusal(self) -> OSError | CommandNotStarted | None:
-        """Why the command was not run: an error of ``cwd``, or a script that arrived incomplete."""
+        """Why the command was not run: an error of ``cwd``, or another stdin than ours."""
         if self.err_marks.value(command_line.CUT_SHORT) is not None:
-            return self._not_started("read the command only in part")
+            return self._not_started(
+                "has another stdin than the one that it was given, or read only a part of it,"
+            )
         values = self.err_marks.value(command_line.CWD_FAILED)
         if not values or self.plan.cwd is None:
             return None

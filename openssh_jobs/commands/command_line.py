@@ -55,7 +55,7 @@ NAME = b"openssh-jobs/" + __version__.encode()
 SHELL, BEGIN, START, STATUS = b"shell", b"begin", b"start", b"status"
 CWD_FAILED = b"cwd"
 CUT_SHORT = b"short"
-"""Exit status if the script arrived incomplete on stdin; none of it was run."""
+"""The script, or what precedes its input, did not arrive complete on stdin; nothing was run."""
 
 
 class LoginShell:
@@ -124,6 +124,8 @@ def exports(env: Mapping[str, str]) -> bytes:
 
 # Sets PATH itself: an rc file may have set one without dd.
 _READ = b"$(PATH=${PATH-}:/usr/bin:/bin; dd bs=1 count=%d 2>/dev/null)"
+# One byte at a time, as any shell reads what it shares with the programs that it starts.
+_READ_LINE = b"IFS= read -r oj_in || :; "
 # In a positional parameter, so that the script does not inherit a variable of ours.
 _RUN_FIRST = b'eval "shift\n${1%@*}"'
 
@@ -137,43 +139,64 @@ def _check(text: bytes, nonce: bytes, to: bytes) -> bytes:
 
 
 class _Script:
-    """The user's script for the inner shell: in the command line, or at the head of stdin."""
+    """The user's script for the inner shell: in the command line, or at the head of stdin.
+
+    If input follows there is at least a line at the head of stdin: a shell that does not find it
+    has another stdin, and the script would take that for all of its input.
+    """
 
     def __init__(
-        self, script: bytes, nonce: bytes, env: Mapping[str, str] | None, *, by_stdin: bool
+        self,
+        script: bytes,
+        nonce: bytes,
+        env: Mapping[str, str] | None,
+        *,
+        by_stdin: bool,
+        with_input: bool,
     ) -> None:
         self.nonce = nonce
         self.text = script
         self.preamble = b""
-        if env or by_stdin:
-            first, second = _sentinel(nonce)
+        self.by_stdin = bool(env) or by_stdin
+        first, second = _sentinel(nonce)
+        if self.by_stdin:
             self.preamble = exports(env or {}) + script + b"\n@" + first + second
+        elif with_input:
+            self.preamble = b"@" + first + second + b"\n"
+
+    def _check_input(self, to: bytes) -> bytes:
+        if not self.preamble:
+            return b""
+        return _READ_LINE + _check(b"$oj_in", self.nonce, to) + b"unset oj_in; "
 
     def run(self, check_to: bytes, stderr: bytes) -> bytes:
         """Shell text that runs the script after ``stderr``, a redirection."""
-        if not self.preamble:
-            return stderr + self.text
+        if not self.by_stdin:
+            return self._check_input(check_to) + stderr + self.text
         take = b'set -- "' + _READ % len(self.preamble) + b'"; '
         return take + _check(b"$1", self.nonce, check_to) + stderr + _RUN_FIRST
 
     def run_quoted(self, check_to: bytes, stderr: bytes) -> bytes:
         """The same, so that a syntax error in the script does not affect the text around it."""
-        if self.preamble:
+        if self.by_stdin:
             return self.run(check_to, stderr)
-        return stderr + b"eval " + quote(self.text)
+        return self._check_input(check_to) + stderr + b"eval " + quote(self.text)
 
     def take_for_csh(self) -> bytes:
         """For the outer shell: read the script into the environment."""
         if not self.preamble:
             return b""
+        begin = mark(self.nonce, BEGIN) + b" >&3; "
+        if not self.by_stdin:
+            return begin + self._check_input(b"3")
         return (
-            mark(self.nonce, BEGIN) + b" >&3; OJ_SCRIPT=" + _READ % len(self.preamble) + b"; "
+            begin + b"OJ_SCRIPT=" + _READ % len(self.preamble) + b"; "
             + _check(b"$OJ_SCRIPT", self.nonce, b"3") + b"export OJ_SCRIPT; "
         )  # fmt: skip
 
     def run_from_csh(self, stderr: bytes) -> bytes:
         """For the inner shell: run the script from the environment."""
-        if not self.preamble:
+        if not self.by_stdin:
             return stderr + self.text
         return stderr + b'set -- "$OJ_SCRIPT"; unset OJ_SCRIPT; ' + _RUN_FIRST
 
@@ -231,15 +254,17 @@ def build(
     errors: Errors = "pipe",
     limit: int | None = None,
     by_stdin: bool = False,
+    with_input: bool = False,
 ) -> CommandLine:
     """The command line for a POSIX script.
 
     ``nonce`` marks the beginning on both streams and the status on stderr.  Environment values,
     and scripts that are too long for one argument or sent with ``by_stdin``, go at the head of
-    stdin, not in argv.  ``limit``: seconds after which the host itself ends the command.
+    stdin, not in argv.  ``with_input``: the caller's bytes follow there; the host first checks that
+    it reads ours.  ``limit``: seconds after which the host itself ends the command.
     """
     for stdin in (by_stdin, True):
-        body = _Script(script, nonce, env, by_stdin=stdin)
+        body = _Script(script, nonce, env, by_stdin=stdin, with_input=with_input)
         if login_shell:
             inner = _login_shell(body, nonce, cwd, errors)
         else:

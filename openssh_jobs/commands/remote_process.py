@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, AnyStr, Generic, Self
 
 from ..errors import CommandTimeout, OpenSSHJobsError
 from ..openssh.locks import CallLock
+from .child import STATUS_WAIT
 from .result import NO_STATUS
 from .stdio import close_fd
 
@@ -76,6 +77,20 @@ class _MarkedReader(io.RawIOBase):
             view[:count] = self._ready[:count]
             del self._ready[:count]
         return count
+
+    def has_begun(self, timeout: float) -> bool:
+        """Whether the command's mark has come; true, too, if the reader was closed before it did.
+
+        Waits ``timeout`` seconds for it: an exit status can overtake the last bytes.
+        """
+        deadline = time.monotonic() + timeout
+        while self._marks.holds and not self.closed:
+            with self._lock:
+                left = max(0.0, deadline - time.monotonic())
+                if self._ended or not self._is_readable(left * 1000):
+                    return False
+                self._read()
+        return True
 
     def take_arrived(self) -> None:
         """Read what has arrived: all bytes up to the session's end, the last mark included."""
@@ -216,6 +231,8 @@ class RemoteProcess(Generic[AnyStr]):
             raise failed
         if status is None:
             raise self._commands.no_status(running)
+        if self._ended_by is None and not self._out_raw.has_begun(STATUS_WAIT):
+            raise self._commands.no_output(running, status)
 
     def communicate(
         self, input: AnyStr | None = None, timeout: float | None = None

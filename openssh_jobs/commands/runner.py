@@ -278,15 +278,19 @@ class Commands:
         if status is None:
             raise self.no_status(running, result(NO_STATUS))
         if running.takes_stdout and running.out_marks.holds:
-            raise InvalidAnswer(
-                f"the output of `{what}` did not come: something there (an rc file?) gave "
-                f"the login shell another stdout; it ended with status {status}",
-                host=self.host,
-                command=what,
-                sent="yes",
-            )
+            raise self.no_output(running, status)
         self.sessions.confirmed()
         return status
+
+    def no_output(self, running: Running, status: int) -> InvalidAnswer:
+        """The error for a command that ended without the mark on its stdout."""
+        return InvalidAnswer(
+            f"the output of `{running.what}` did not come: something there (an rc file?) gave "
+            f"the login shell another stdout; it ended with status {status}",
+            host=self.host,
+            command=running.what,
+            sent="yes",
+        )
 
     def no_status(
         self, running: Running, result: CommandResult[bytes] | None = None

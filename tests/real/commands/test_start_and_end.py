@@ -222,6 +222,53 @@ def test_rc_files_that_are_slow_are_waited_for(
         Connection(host.alias, start_timeout=0)
 
 
+@pytest.mark.parametrize("rc", ["exec </dev/null\n", "exec <&-\n", "exec <~/other\n"])
+def test_input_that_an_rc_file_keeps_from_a_command_is_not_lost_in_silence(
+    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, backend: Backend, rc: str
+) -> None:
+    """Else the command would take nothing, or something else, for all of its input."""
+    files = {".bashrc": rc, ".bash_profile": "", "other": "other\n" * 9}
+    host = make_sshd(files=files)
+    expect_logins(1)
+    with connect(host, backend) as c:
+        try:
+            for login_shell in (False, True):
+                with pytest.raises(CommandNotStarted, match="has another stdin") as caught:
+                    c.run("cat >~/RAN", input="data\n", login_shell=login_shell)
+                assert caught.value.sent == "no"
+                with (
+                    pytest.raises(CommandNotStarted, match="has another stdin"),
+                    c.popen("cat >~/RAN", login_shell=login_shell) as process,
+                ):
+                    process.communicate("data\n", timeout=20)
+            assert c.run("echo out").stdout == "out\n"
+            assert not (host.home / "RAN").exists()
+        finally:
+            c.close(stop_master=True)
+
+
+@pytest.mark.parametrize("rc", ["exec >&2\n", "exec >/dev/null\n"])
+def test_output_that_an_rc_file_keeps_back_is_not_an_empty_one(
+    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, backend: Backend, rc: str
+) -> None:
+    host = make_sshd(files={".bashrc": rc})
+    expect_logins(1)
+    with connect(host, backend) as c:
+        try:
+            with pytest.raises(InvalidAnswer, match="did not come"):
+                c.run("echo out")
+            process = c.popen("echo out")
+            with pytest.raises(InvalidAnswer, match="did not come"):
+                process.communicate(timeout=20)
+            process.close()
+            process = c.popen("echo out")
+            with pytest.raises(InvalidAnswer, match="did not come"):
+                process.wait(timeout=20)
+            process.close()
+        finally:
+            c.close(stop_master=True)
+
+
 NOISY_ENDS = "trap 'echo from the trap; echo trap >&2' EXIT\n"
 
 
