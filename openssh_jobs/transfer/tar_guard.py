@@ -17,6 +17,7 @@ from zlib import adler32
 from ..commands.quoting import to_text
 from ..errors import TransferError
 from ..files import host_names
+from . import tar_holes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -86,8 +87,7 @@ class TarGuard:
         self._alike: dict[tuple[bytes, str], list[bytes]] | None = None
         self._kept = b""
         self._content = 0
-        self._map = False
-        self._behind_map = 0
+        self._map: tar_holes.HoleMap | None = None
         self._held: tuple[bytes, int] | None = None
         self._body = bytearray()
         self._pending = _NOTHING
@@ -113,7 +113,7 @@ class TarGuard:
                 if not self._content and self._held is not None:
                     self._take_body()
                 continue
-            if self._pending is _NOTHING and not (self._map or self.ended):
+            if self._pending is _NOTHING and self._map is None and not self.ended:
                 at = self._plain_files(data, at)
             if self._content:
                 continue
@@ -172,16 +172,21 @@ class TarGuard:
         return at
 
     def _block(self, block: bytes) -> None:
-        if self._map:
-            self._map = block[504:505] not in (b"\0", b"0")
-            if not self._map:
-                self._content = self._behind_map
+        if self._map is not None:
+            if self._taken(self._map, block):
+                self._content, self._map = self._map.behind, None
         elif not any(block):
             self._zeros()
         elif self.ended:
             raise self._wrong("data follows its end")
         else:
             self._header(block)
+
+    def _taken(self, holes: tar_holes.HoleMap, block: bytes) -> bool:
+        try:
+            return holes.take(block)
+        except ValueError as error:
+            raise self._wrong(str(error)) from None
 
     def _zeros(self) -> None:
         if self._pending is not _NOTHING:
@@ -201,26 +206,22 @@ class TarGuard:
             self._extension(kind, size)
             return
         self._member(block, kind, size, magic)
-        if kind == b"S" and block[482:483] not in (b"\0", b"0"):
-            # GNU's map of holes continues in separate blocks, before the content.
-            self._map, self._behind_map, self._content = True, self._content, 0
 
     def _checksum(self, block: bytes) -> None:
-        field = block[148:156].strip(b" \0")
-        if header_sum(block) != self._octal(field):
+        if header_sum(block) != self._octal(block[148:156]):
             raise self._wrong("a header is damaged")
 
     def _octal(self, field: bytes) -> int:
-        if not field:
-            return 0
-        if field.strip(b"01234567"):
+        # Not NULs before the digits: some tars stop there and read 0.
+        digits = field.lstrip(b" ").rstrip(b" \0")
+        if digits.strip(b"01234567"):
             raise self._wrong(f"a number in a header is {field[:20]!r}")
-        return int(field, 8)
+        return int(digits or b"0", 8)
 
     def _number(self, field: bytes) -> int:
         if field[0] == 0x80:
             return self._bounded(int.from_bytes(field[1:], "big"))
-        return self._octal(field.strip(b" \0"))
+        return self._octal(field)
 
     def _bounded(self, number: int) -> int:
         if number >= 1 << 62:
@@ -265,7 +266,7 @@ class TarGuard:
         self._pending = self._pending._replace(records=records)
 
     def _records(self, body: bytes) -> dict[bytes, bytes]:
-        """``LENGTH KEY=VALUE`` lines (pax(1)); a key may stand twice only in a map of holes."""
+        """``LENGTH KEY=VALUE`` lines (pax(1))."""
         found: dict[bytes, bytes] = {}
         at = 0
         while at < len(body):
@@ -276,7 +277,7 @@ class TarGuard:
             key, sign, value = record[len(digits) + 1 :].partition(b"=")
             if len(record) != int(digits) or not sign or not value.endswith(b"\n"):
                 raise self._wrong("a record is damaged")
-            if key in found and key not in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
+            if key in found:
                 raise self._wrong(f"the record {to_text(key)!r} is repeated")
             found[key] = value[:-1]
             at += int(digits)
@@ -299,6 +300,36 @@ class TarGuard:
             raise self._wrong(f"{to_text(name)!r} is {_TYPES[sort]} and has content")
         self._check(name.rstrip(b"/") if sort == "d" else name, sort, link)
         self._content = -(-size // BLOCK) * BLOCK
+        holes = self._hole_map(block, kind, size, magic, pending)
+        if holes is not None:
+            # The content begins behind the map.
+            self._content, self._map = 0, holes
+
+    def _hole_map(
+        self, block: bytes, kind: bytes, size: int, magic: bytes, pending: _Pending
+    ) -> tar_holes.HoleMap | None:
+        """The map of holes that begins with a member, if it goes on behind the header."""
+        records = pending.records or {}
+        keys = {key for key in records if key.startswith(b"GNU.sparse")}
+        if kind == b"S" and magic == _GNU and not keys:
+            try:
+                gnu = tar_holes.GnuMap(block, size, self._number)
+            except ValueError as error:
+                raise self._wrong(str(error)) from None
+            return None if gnu.complete else gnu
+        if not keys and kind != b"S":
+            return None
+        if (
+            kind != b"0"
+            or magic != _USTAR
+            or pending.name is not None
+            or keys != tar_holes.PAX_RECORDS
+            or records[b"GNU.sparse.major"] != b"1"
+            or records[b"GNU.sparse.minor"] != b"0"
+        ):
+            raise self._wrong("a map of holes has a form that is not known")
+        real = self._bounded(self._octal_ten(records[b"GNU.sparse.realsize"]))
+        return tar_holes.PaxMap(size, real)
 
     def _octal_ten(self, digits: bytes) -> int:
         if not digits.isdigit() or len(digits) > 19:
