@@ -233,10 +233,15 @@ class Sessions:
         self.forget(link)
 
     def _no_session(self, what: str, why: str, patience: Patience) -> SessionLimit:
-        from ..openssh import masters
-
         text = f"no session was free within {patience.spent:.0f} s: {why}"
-        return masters.session_limit(text, self._link, host=self.host, command=what)
+        try:
+            from ..openssh import masters
+
+            explain = masters.session_limit
+        except (ImportError, AttributeError):
+            # A signal handler has interrupted this import, and sees a part of the module.
+            return SessionLimit(text, host=self.host, command=what)
+        return explain(text, self._link, host=self.host, command=what)
 
     def open(
         self, link: Link, command: bytes, fds: Sequence[int], *, subsystem: bool = False

@@ -18,6 +18,7 @@ from openssh_jobs.errors import (
     Sent,
     SessionLimit,
 )
+from openssh_jobs.openssh import masters
 from openssh_jobs.transport import session_limit, sessions
 from openssh_jobs.transport.base import Link, ProtocolMismatch, Transport, TransportError
 from openssh_jobs.transport.sessions import Sessions
@@ -116,6 +117,18 @@ def test_a_call_waits_for_a_session_to_end() -> None:
     assert len(second) == 1
     second[0].end()
     assert opener.opened == 2
+
+
+def test_a_refusal_that_interrupts_an_import_is_still_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A signal handler sees a part of a module that is being imported."""
+    monkeypatch.delattr(masters, "session_limit")
+    opener = Sessions(FakeTransport(), max_sessions=1)
+    outer = Opened(opener)
+    with pytest.raises(SessionLimit, match="by the calls that this one interrupts"):
+        Opened(opener)
+    outer.end()
 
 
 def test_a_call_does_not_wait_for_the_one_that_it_interrupts() -> None:
