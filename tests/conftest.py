@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
+import hypothesis
 import pytest
 
 from tests.lab import leaks, namespaces, parts
@@ -34,6 +35,12 @@ from tests.lab.sshd import Sshd
 if TYPE_CHECKING:
     from openssh_jobs import Connection
     from tests.lab.interactive import InteractiveServer
+
+# No test fails because the machine is busy.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 LEDGER = Ledger()
 _REAL_HOME = Path(pwd.getpwuid(os.geteuid()).pw_dir)

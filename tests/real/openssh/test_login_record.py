@@ -18,7 +18,7 @@ import pytest
 from openssh_jobs import Connection, errors
 from openssh_jobs.openssh.prompts import Prompt
 from tests.cli import program
-from tests.lab import namespaces
+from tests.lab import parts
 from tests.lab.agent import Agent
 from tests.lab.interactive import MakeServer, config_of, password
 
@@ -299,7 +299,7 @@ def test_a_record_that_is_no_record_allows_no_login(
 
 def test_a_record_that_cannot_be_written_allows_no_login(cold: Path, asking: MakeServer) -> None:
     """A real full disk under the sockets."""
-    namespaces.require_own("mounts")
+    parts.require_namespaces("a full disk")
     host = asking(password_right=SECRET)
     config = config_of(cold, host)
     subprocess.run(
