@@ -26,6 +26,13 @@ _FIND_GROUP = (
     b"if kill -s 0 $g 2>/dev/null && ! kill -s 0 -- -$g 2>/dev/null; then "
     b"g=$(ps -o pgid= -p $g | tr -d ' '); fi"
 )
+# A zombie is in its group until its parent reads its status: an orphan's is init, which may take
+# seconds, or (of a container) never does it.  Where no ps shows it the group counts as alive.
+_ADD_IF_ALIVE = (
+    b"s=l; [ $i = 0 ] || s=$(ps -A -o pgid= -o stat= 2>/dev/null | while read -r p t; do "
+    b'if [ "-$p" = "$g" ]; then case $t in Z*) echo z;; *) echo l;; esac; fi; done); '
+    b"case $s in *l*|'') a=\"$a $g\";; esac"
+)
 
 
 class ProcessGroups:
@@ -52,10 +59,11 @@ class ProcessGroups:
         script = (
             b'l=; for g in %b; do %b; [ -n "$g" ] || exit 1; l="$l -$g"; '
             b"kill -s TERM -- -$g 2>/dev/null; kill -s CONT -- -$g 2>/dev/null; done; i=0; "
-            b'while :; do a=; for g in $l; do kill -s 0 -- $g 2>/dev/null && a="$a $g"; done; '
+            b"while :; do a=; for g in $l; do if kill -s 0 -- $g 2>/dev/null; then %b; fi; done; "
             b'[ -n "$a" ] || exit 0; i=$((i+1)); [ $i -gt 40 ] && exit 1; '
             b"if [ $i = 10 ]; then for g in $a; do kill -s KILL -- $g 2>/dev/null; done; fi; "
-            b"sleep 0.1; done" % (b" ".join(b"%d" % group for group in groups), _FIND_GROUP)
+            b"sleep 0.1; done"
+            % (b" ".join(b"%d" % group for group in groups), _FIND_GROUP, _ADD_IF_ALIVE)
         )
         return self._run(script) == 0
 

@@ -57,6 +57,30 @@ def mark() -> str:
 # -- commands -----------------------------------------------------------------------------------
 
 
+# A parent that reads no status of orphans, as the first process of many containers.
+CARELESS = """
+import ctypes, sys
+from openssh_jobs import LocalConnection
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+with LocalConnection() as here:
+    for command in (f"echo begun; sleep {sys.argv[1]}; true", f"trap '' TERM; {sys.argv[2]}"):
+        process = here.popen(command)
+        process.stdout.readline()
+        assert process.end(), command
+        process.close()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process adopt orphans")
+def test_an_orphan_whose_status_is_not_read_has_ended(mark: str) -> None:
+    more = f"echo begun; sleep {mark} & sleep {mark}; sleep {mark}"
+    done = subprocess.run(
+        [*PYTHON, CARELESS, mark, more], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert processes(mark) == []
+
+
 def test_it_has_every_method_of_a_connection() -> None:
     theirs = {name for name in dir(Connection) if not name.startswith("_")}
     assert theirs <= {name for name in dir(LocalConnection) if not name.startswith("_")}
