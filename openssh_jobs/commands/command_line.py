@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from ..errors import InvalidAnswer
 from ..version import __version__
 from . import limits
-from .quoting import MAX_COMMAND_BYTES, OWN_PATH, envelope, quote, quote_path
+from .quoting import MAX_COMMAND_BYTES, OWN_ENVIRONMENT, envelope, quote, quote_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,8 +87,12 @@ def new_nonce() -> bytes:
 
 
 def mark(nonce: bytes, word: bytes = b"", *values: bytes) -> bytes:
-    """Shell text that prints a mark; ``values`` are shell words behind it."""
+    """Shell text that prints a mark; ``values`` are shell words behind it.
+
+    They are quoted: an rc file may have put digits into IFS.
+    """
     half = len(nonce) // 2
+    values = tuple(b'"%b"' % value for value in values)
     words = [word, *(b"%s" for _ in values)] if word else []
     form = b" ".join([b"%s%s", *words])
     return b" ".join([b"printf '" + form + b"\\n'", nonce[:half], nonce[half:], *values])
@@ -230,7 +234,7 @@ def _login_shell(script: _Script, nonce: bytes, cwd: str | bytes | None, errors:
     beside = (
         begin + b"exec 4>&1 >/dev/null 2>&1; (exec >&4 2>&3 4>&-; " + out
         + script.run_quoted(b"3", stderr) + b"\n); oj_r=$?; " + _tell_status(nonce)
-        + b"exit $oj_r"
+        + b'exit "$oj_r"'
     )  # fmt: skip
     for_csh = _start(nonce, b"2") + mark(nonce) + b"; " + _change_directory(cwd, nonce, b"2")
     for_csh += script.run_from_csh(stderr)
@@ -282,10 +286,10 @@ def build(
 # In steps of a second, because a shell cannot end its own sleep without a race: the watch ends
 # within a second after the command.
 _WATCH = (
-    b"(PATH=${PATH-}:/usr/bin:/bin; i=%d; while [ $i -gt 0 ]; do kill -s 0 $$ || exit; "
+    b'(PATH=${PATH-}:/usr/bin:/bin; i=%d; while [ "$i" -gt 0 ]; do kill -s 0 "$$" || exit; '
     # Without a sleep(1) program the loop would end at once.
     b"sleep 1 || exit; i=$((i-1)); done; trap '' TERM; "
-    b"kill -s TERM -- -$$; sleep 1; kill -s KILL -- -$$) </dev/null 3>&- 4>&- & w=$!; "
+    b'kill -s TERM -- "-$$"; sleep 1; kill -s KILL -- "-$$") </dev/null 3>&- 4>&- & w=$!; '
 )
 
 
@@ -303,8 +307,8 @@ def _around(
     tail = b" && oj_r=0 || oj_r=$?; " + _tell_status(nonce)
     if limit is not None:
         before = _WATCH % limit + before
-        tail += b"kill -s KILL $w || :; "
-    tail += b"exit $oj_r"
+        tail += b'kill -s KILL "$w" || :; '
+    tail += b'exit "$oj_r"'
     # The outer shell survives signals to the group, to report how the command ended.  The trap has
     # an action because the subshell resets such traps, but inherits ignored signals.
     start = b"exec 3>&2 4>&1 >/dev/null 2>&1; trap : HUP INT TERM USR1 USR2; "
@@ -326,7 +330,7 @@ def control_shell(nonce: bytes) -> bytes:
     script = (
         b'f=other; [ "$1$2" = "$(printf "\\134\\134\\134\\041")" ] && f=sh; '
         b"LC_ALL=C; export LC_ALL; unset CDPATH ENV BASH_ENV; "
-        + OWN_PATH
+        + OWN_ENVIRONMENT
         + mark(nonce, START, b"$$", b"$f").replace(b"'", b'"') + b" >&2 && "
         + mark(nonce).replace(b"'", b'"') + b" && exec /bin/sh +vx -s " + NAME
     )  # fmt: skip

@@ -152,9 +152,11 @@ def visible(said: bytes | str, limit: int = 400) -> str:
     return plain if len(plain) <= limit else plain[: limit - 1] + "…"
 
 
-OWN_PATH = b"PATH=${PATH:+$PATH:}/usr/local/bin:/usr/bin:/bin; export PATH; "
+OWN_ENVIRONMENT = (
+    b"PATH=${PATH:+$PATH:}/usr/local/bin:/usr/bin:/bin; export PATH; unset TAR_OPTIONS; "
+)
 """Shell text with which the library's own commands find their programs, whatever PATH an rc file
-has set."""
+has set, and with which tar takes their options only."""
 
 
 # --------------------------------------------------------------------------- sftp batch lines

@@ -14,7 +14,7 @@ from ..errors import CommandFailed, CommandTimeout, ConnectionLost, InvalidAnswe
 from . import command_line, limits
 from .child import STATUS_WAIT, Plan, Running, StartTimeout
 from .process_groups import ProcessGroups
-from .quoting import OWN_PATH, describe, join_command, quote_path
+from .quoting import OWN_ENVIRONMENT, describe, join_command, quote_path
 from .result import NO_STATUS, CommandResult
 from .stdio import Exchange
 
@@ -139,7 +139,7 @@ class Commands:
         if before:
             script = join_command(before) + b"\n" + script
         if prologue == "":
-            script = OWN_PATH + script  # a command of the library
+            script = OWN_ENVIRONMENT + script  # a command of the library
         command_line.exports(env or {})
         if cwd is not None:
             quote_path(cwd)

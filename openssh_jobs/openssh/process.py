@@ -37,14 +37,19 @@ class FinishedProcess(NamedTuple):
 
 
 def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Our environment with messages in the C locale; file names and ssh-agent stay as they are."""
+    """Our environment with messages in the C locale; file names and ssh-agent stay as they are.
+
+    Without the variables that give tar and rsync more options.
+    """
     env = dict(os.environ)
     # LC_ALL would override LC_MESSAGES, and dropping it must not change what LC_CTYPE was.
     everything = env.pop("LC_ALL", None)
     if everything and "LC_CTYPE" not in env:
         env["LC_CTYPE"] = everything
     env["LC_MESSAGES"] = "C"
-    env.pop("LANGUAGE", None)
+    for name in list(env):
+        if name in ("LANGUAGE", "TAR_OPTIONS") or name.startswith("RSYNC_"):
+            del env[name]
     if extra:
         env.update(extra)
     return env

@@ -335,6 +335,8 @@ def test_the_end_of_a_login_shell_does_not_change_the_status(
         "PATH=/nonexistent\n",
         "unset PATH\n",
         "IFS=x; OJ=1\n",
+        "IFS=-o0123456789; export IFS\n",
+        "export TAR_OPTIONS='--exclude=file --nonsense' POSIXLY_CORRECT=1\n",
         "yes noise | head -c 400000\nyes noise | head -c 400000 >&2\n",
         "exec 3>/dev/null 4>&3\n",
     ],
@@ -360,6 +362,9 @@ def test_what_rc_files_do_to_a_shell_is_survived(
             assert "made" in c.listdir(".")
             c.put(tmp_path / "file", "there", method="tar")
             assert c.read_bytes("there") == (tmp_path / "file").read_bytes()
+            c.put(tmp_path, "tree")
+            c.get("tree", tmp_path / "tree")
+            assert (tmp_path / "tree" / "file").read_bytes() == (tmp_path / "file").read_bytes()
         finally:
             c.close(stop_master=True)
 

@@ -173,7 +173,7 @@ def test_a_host_that_lacks_a_command_is_told_so(
     """Its shell says "not found", which is not about the file."""
     parts.require("busybox")
     for module in (runner, command_line):  # the tar of this machine would be found behind the PATH
-        monkeypatch.setattr(module, "OWN_PATH", b"")
+        monkeypatch.setattr(module, "OWN_ENVIRONMENT", b"")
     applets = lab_directory / "no-tar"
     applets.mkdir()
     busybox = str(shutil.which("busybox"))

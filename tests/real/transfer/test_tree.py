@@ -43,6 +43,22 @@ def test_a_tree_there_and_back(
     assert not (host.home / "pwned").exists()
 
 
+@pytest.mark.parametrize("way", ["tar", "rsync"])
+def test_variables_that_give_programs_more_options_do_not_count(
+    connection: Connection, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    parts.require("rsync")
+    monkeypatch.setenv("TAR_OPTIONS", "--exclude=f* --nonsense")
+    monkeypatch.setenv("RSYNC_ICONV", "utf-8,nonsense")
+    monkeypatch.setenv("RSYNC_PROXY", "nonsense")
+    make_tree(here / "tree", ["file", "a b"])
+    wanted = facts(here / "tree")
+    connection.put(here / "tree", f"{there}/tree", method=way)
+    assert facts(there / "tree") == wanted
+    connection.get(f"{there}/tree", here / "back", method=way)
+    assert facts(here / "back") == wanted
+
+
 def test_links_are_followed_where_asked(connection: Connection, here: Path, there: Path) -> None:
     (here / "tree").mkdir()
     (here / "out").mkdir()
