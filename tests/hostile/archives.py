@@ -40,13 +40,27 @@ def archive(pieces: list[Piece], form: int) -> bytes:
             info = tarfile.TarInfo(name)
             info.mode = 0o4755 if kind == "s" else 0o755
             info.type = _KINDS.get(kind, tarfile.REGTYPE)
-            if kind in ("f", "s", "o", "7", "h+"):
+            if kind == "n":
+                content = archive(ast.literal_eval(value), form)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+                head = buffer.getbuffer()[-len(content) - 512 :]
+                head[124:136] = (b"%o" % len(content)).rjust(12, b"\0")
+                head[148:156] = b" " * 8
+                head[148:156] = b"%06o\0 " % sum(head[:512])
+                head.release()
+            elif kind in ("f", "s", "o", "7", "h+"):
                 info.size = len(value)
                 tar.addfile(info, io.BytesIO(value.encode()))
             else:
                 info.linkname = value
                 tar.addfile(info)
     return buffer.getvalue()
+
+
+def hidden(pieces: list[Piece]) -> list[Piece]:
+    """The same members, behind a header whose size some read as that of their archive."""
+    return [*START[:1], ("n", "./good", repr(pieces)), *START[2:], *REST]
 
 
 def evil_archives() -> Iterator[tuple[str, str, list[Piece]]]:
@@ -86,6 +100,11 @@ def evil_archives() -> Iterator[tuple[str, str, list[Piece]]]:
     yield "set-id", "linked", [*START, *REST, ("h", "./set", "{ground}/out/setuid")]
     yield "twice", "a file", [*whole, ("f", "./good", "EVIL")]
     yield "twice", "a directory, then a file", [*whole, ("f", "./sub", "EVIL")]
+    for point in ("{ground}/out", "../../out"):
+        steps = [("l", "./a", point), ("f", "./a/new", "EVIL"), ("h", "./b", f"{point}/secret")]
+        yield "hidden", point, hidden([*steps, ("f", "./b", "EVIL")])
+    for name in ("../canary", "{ground}/in/canary", "../.ssh/authorized_keys", "./unlisted"):
+        yield "hidden", name, hidden([("f", name, "EVIL"), ("c", "./odd", "")])
     yield "missing", "a file", whole[:1]
     yield "missing", "all", []
 
