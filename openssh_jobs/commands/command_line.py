@@ -110,7 +110,7 @@ def _change_directory(cwd: str | bytes | None, nonce: bytes, to: bytes) -> bytes
     # Determine the reason only if cd fails, so that it costs nothing otherwise.
     where = quote_path(cwd)
     return (
-        b"cd " + where + b" 2>/dev/null || { if [ -d " + where + b" ]; then e=EACCES; "
+        b"cd " + where + b" >/dev/null 2>&1 || { if [ -d " + where + b" ]; then e=EACCES; "
         b"elif [ -e " + where + b" ]; then e=ENOTDIR; else e=ENOENT; fi; "
         + mark(nonce, CWD_FAILED, b"$e") + b" >&" + to + b"; exit 126; }; "
     )  # fmt: skip

@@ -153,10 +153,12 @@ def visible(said: bytes | str, limit: int = 400) -> str:
 
 
 OWN_ENVIRONMENT = (
+    b"set +eufC; unset -f cd printf test kill cat cp ls mkdir mv rm find stat; "
     b"PATH=${PATH:+$PATH:}/usr/local/bin:/usr/bin:/bin; export PATH; unset TAR_OPTIONS; "
 )
-"""Shell text with which the library's own commands find their programs, whatever PATH an rc file
-has set, and with which tar takes their options only."""
+"""Shell text for the library's own commands: an rc file may have exported options of the shell
+(SHELLOPTS) and functions, which a bash that is /bin/sh takes, a PATH without their programs, and
+options of tar."""
 
 
 # --------------------------------------------------------------------------- sftp batch lines

@@ -369,6 +369,46 @@ def test_what_rc_files_do_to_a_shell_is_survived(
             c.close(stop_master=True)
 
 
+BASH_IS_SH = (
+    *("unshare", "--mount", "--propagation", "private", "/bin/sh", "-c"),
+    """'mount --bind /bin/bash /bin/sh; exec /bin/bash "$@"'""",
+    "bash",
+)
+
+
+@pytest.mark.parametrize(
+    "rc",
+    [
+        "set -euf; export SHELLOPTS\n",
+        "set -C; export SHELLOPTS\n",
+        'cd() { builtin cd "$@" && ls; }; rm() { echo rm; }; export -f cd rm\n',
+    ],
+)
+def test_what_rc_files_export_to_a_bash_that_is_sh_is_survived(
+    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, tmp_path: Path, backend: Backend,
+    rc: str,
+) -> None:  # fmt: skip
+    parts.require_namespaces("another /bin/sh")
+    host = make_sshd(files={".bashrc": "PS1=\n" + rc}, shell=BASH_IS_SH, user="root")
+    expect_logins(1)
+    (tmp_path / "file").write_bytes(os.urandom(200_000))
+    with Connection(host.alias, ssh_config=host.config, exec_backend=backend) as c:
+        try:
+            c.put(tmp_path, "tree")
+            assert c.glob("tr*") == ["tree"]
+            assert not c.exists("~/nothing")
+            assert c.read_bytes("tree/file") == (tmp_path / "file").read_bytes()
+            c.get("tree", tmp_path / "back")
+            assert (tmp_path / "back" / "file").read_bytes() == (tmp_path / "file").read_bytes()
+            done = c.run("pwd", cwd="tree")
+            assert (done.returncode, done.stdout) == (0, f"{host.home}/tree\n")
+            c.write_bytes("tree/file", b"new")
+            c.rmtree("tree")
+            assert not (host.home / "tree").exists()
+        finally:
+            c.close(stop_master=True)
+
+
 @pytest.mark.parametrize("shell", ["zsh", "mksh", "yash", "busybox"])
 def test_more_login_shells(
     make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, backend: Backend, shell: str
