@@ -45,7 +45,7 @@ def test_a_tree_there_and_back(
 
 @pytest.mark.parametrize("way", ["tar", "rsync"])
 def test_variables_that_give_programs_more_options_do_not_count(
-    connection: Connection, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch, way: str
+    connection: Connection, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch, way: Method
 ) -> None:
     parts.require("rsync")
     monkeypatch.setenv("TAR_OPTIONS", "--exclude=f* --nonsense")
