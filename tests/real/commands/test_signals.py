@@ -405,17 +405,6 @@ def test_what_is_started_does_not_inherit_that_a_signal_is_ignored(
     assert (done.returncode, done.stdout) == (-number, b"")
 
 
-@pytest.mark.parametrize("ending", [signal.SIGPIPE, signal.SIGXFSZ])
-def test_signals_that_python_ignores_are_not_ignored_by_what_is_started(ending: int) -> None:
-    """The Python that resets the ignored ones in between ignores these two itself."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        done = process.run(["sh", "-c", f"kill -{int(ending)} $$; echo survived"], timeout=20)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert (done.returncode, done.stdout) == (-ending, b"")
-
-
 def test_where_no_end_can_be_known_nothing_is_started() -> None:
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
