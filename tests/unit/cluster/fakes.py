@@ -24,11 +24,24 @@ from openssh_jobs.cluster.tracker import Tracker
 from openssh_jobs.commands import control_shell
 from openssh_jobs.commands.quoting import to_bytes, to_text
 from openssh_jobs.commands.result import CommandResult
-from openssh_jobs.errors import SchedulerError
+from openssh_jobs.errors import ConfigurationError, SchedulerError
 from openssh_jobs.jobs import JobState, JobStatus, Snapshot
 from openssh_jobs.schedulers.answer import Answer
+from openssh_jobs.site_policy import SitePolicy
 
 # -- a queue that answers from a list ------------------------------------------------------------
+
+
+class NoFile:
+    """A journal that cannot be used: each process polls by itself."""
+
+    def execute(self, *_: object) -> list[tuple[object, ...]]:
+        raise ConfigurationError("the journal cannot be used")
+
+    @contextmanager
+    def brief(self) -> Iterator[None]:
+        raise ConfigurationError("the journal cannot be used")
+        yield
 
 
 class FakeQueue:
@@ -40,8 +53,10 @@ class FakeQueue:
 
     name = "fake"
     convention = None
-    poll_floor = 0.0
+    poll_floor = history_floor = 0.0
     host = "hpc"
+    policy = SitePolicy()
+    file: Any  # of the journal, which processes share
 
     def __init__(self, **answers: Any) -> None:
         self.answers: dict[str, list[Any]] = {
@@ -54,6 +69,12 @@ class FakeQueue:
         self.internal = self
         self.file = SimpleNamespace(transaction=nullcontext)
         self.scopes: list[FakeScope] = []
+        self.file = self.make_file()
+
+    make_file: Callable[[], Any] = NoFile
+
+    def identity(self) -> str:
+        return self.host
 
     def by_job(self, *_: object) -> None: ...
 
@@ -180,6 +201,7 @@ class LocalHost:
         self.scripts: list[bytes] = []
         self.internal = SimpleNamespace(
             destination=SimpleNamespace(host=self.host, user=None, port=None),
+            route=self.host,
             absolute=self._absolute,
             call=self._call,
             run_once=self._run_once,
