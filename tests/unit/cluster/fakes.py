@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,6 +43,8 @@ class NoFile:
         raise ConfigurationError("the journal cannot be used")
         yield
 
+    transaction = brief
+
 
 class FakeQueue:
     """A scheduler and the client that asks it.
@@ -67,7 +69,6 @@ class FakeQueue:
         self.connection = self
         self.journal = self
         self.internal = self
-        self.file = SimpleNamespace(transaction=nullcontext)
         self.scopes: list[FakeScope] = []
         self.file = self.make_file()
 

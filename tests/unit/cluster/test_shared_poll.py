@@ -442,7 +442,8 @@ def test_a_busy_journal_does_not_stop_a_wait(
 ) -> None:
     from openssh_jobs.cluster import journal_file
 
-    monkeypatch.setattr(journal_file, "_BRIEF_TIMEOUT", 0.2)
+    for name in ("_BRIEF_TIMEOUT", "BUSY_TIMEOUT"):
+        monkeypatch.setattr(journal_file, name, 0.2)
     file.execute("SELECT 1")
     other = sqlite3.connect(file.path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
