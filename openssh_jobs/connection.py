@@ -120,6 +120,9 @@ class Connection(Host):
         port = f":{destination.port}" if destination.port is not None else ""
         return f"{user}{destination.host}{port}"
 
+    def _route(self) -> str:
+        return self._master.name
+
     @property
     def logins(self) -> int:
         """Count of logins that this object made."""

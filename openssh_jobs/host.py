@@ -70,6 +70,11 @@ class Internal:
     def __init__(self, host: Host) -> None:
         self._host = host
 
+    @property
+    def route(self) -> str:
+        """A text for the way to the host and the account there: equal ones lead to the same."""
+        return self._host._route()
+
     def absolute(self, path: str) -> str:
         """The absolute form of a path on the host; at most the round trip of ``features``."""
         return self._host._files.absolute(path)
@@ -131,6 +136,9 @@ class Host(RemoteFiles, ABC):
     @property
     def name(self) -> str:
         """The host's name in the journal of jobs."""
+        return self.host
+
+    def _route(self) -> str:
         return self.host
 
     @property

@@ -72,8 +72,27 @@ def _seconds(host: str, name: str) -> float | None:
 
 
 def poll_floor(host: str) -> float | None:
-    """The site's minimum seconds between two queries (``poll_floor``), or ``None``."""
-    return _seconds(host, "poll_floor")
+    """The minimum seconds between two queries of a host, or ``None`` where nothing sets one.
+
+    The largest of ``poll_floor`` in ``servers.toml`` and ``$OPENSSH_JOBS_POLL_INTERVAL``.
+    """
+    floors = (_seconds(host, "poll_floor"), _poll_interval())
+    return max((floor for floor in floors if floor is not None), default=None)
+
+
+def _poll_interval() -> float | None:
+    text = os.environ.get("OPENSSH_JOBS_POLL_INTERVAL")
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e9:
+        raise ConfigurationError(
+            f"OPENSSH_JOBS_POLL_INTERVAL must be a number of seconds >= 0, not {text!r}"
+        )
+    return value
 
 
 def start_timeout(host: str) -> float | None:

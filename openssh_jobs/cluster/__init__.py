@@ -13,7 +13,10 @@ The modules, each of which imports only from those above it:
 ``job_files``             a job's files on the host, by the functions of ``job_files.sh``
 ``submitted``             what the journal keeps of a submission, and submits again
 ``exit_record``           whether a job's launcher writes one, and what it says
+``shared_poll``           which process queries for all, by a lease in the journal
+``history``               the queries of the history
 ``poller``                queries queue, history and exit records for the tracker
+``waiting``               the wait for jobs, and which errors end it
 ``output``                what a job prints
 ``submission``            one submission, once
 ``host_jobs``             what ``Cluster`` and ``Job`` share

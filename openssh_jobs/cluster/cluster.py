@@ -21,6 +21,7 @@ from .scheduler_client import SchedulerClient
 from .specification import Specification, check_same_host, job_ids
 from .submission import Submission, open_submission
 from .submitted import specification_again
+from .waiting import settling
 
 if TYPE_CHECKING:
     from ..connection import ConnectionOptions
@@ -35,8 +36,9 @@ class Cluster:
     """The scheduler of a host.
 
     ``scheduler``: its name, an object, or ``auto``: detect it, and remember it in the journal.
-    ``poll_interval``: the least seconds between two queries of the queue (default: the
-    scheduler's own, 10 s; never less than the site's ``poll_floor`` in ``servers.toml``).
+    ``poll_interval``: the least seconds between two queries of the queue by all processes of this
+    user, which share them (default: the scheduler's own, 10 s).  It is raised to ``poll_floor`` in
+    ``servers.toml``, ``$OPENSSH_JOBS_POLL_INTERVAL`` and the site's policy (docs/polling.rst).
     ``grace``: seconds to keep querying a job that left the queue before it is reported with the
     state ``unknown``.  ``login_shell``: run the scheduler's commands under the user's login shell,
     where PATH and modules come from; ``prologue``: shell text before each of them.
@@ -216,10 +218,10 @@ class Cluster:
         try:
             row = submission.submit()
         except SchedulerError as error:
-            jobs.tracker.outdate()  # there may be a job
+            jobs.poller.outdate()  # there may be a job
             raise jobs.client.placed(error) from error.__cause__
         job = self._job_of(jobs.with_paths(row))
-        jobs.tracker.add_submitted(job.id, self.poll_interval)
+        jobs.poller.outdate(job.id)
         return job
 
     def _job_of(self, row: Row) -> Job:
@@ -294,7 +296,7 @@ class Cluster:
         """
         parts = (job.elements() if job.token is not None else [job] for job in jobs)
         handles = {element.id: element for part in parts for element in part}
-        for job_id in self.internal.poller.settling(tuple(handles), timeout):
+        for job_id in settling(self.internal.poller, tuple(handles), timeout):
             yield handles[job_id]
 
     def is_over(self, job_id: AnyJob) -> bool:

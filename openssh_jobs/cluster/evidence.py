@@ -51,6 +51,8 @@ class JobEvidence:
     # Whether the scheduler accepted its cancellation, and whether it was waiting then.
     cancelled: bool = False
     was_waiting: bool = False
+    # The query of the history is to come.
+    awaits_history: bool = False
     # The scheduler keeps no history: nothing more will be known.
     has_no_history: bool = False
 
@@ -66,8 +68,8 @@ class JobEvidence:
     def is_done(self) -> bool:
         return self.is_settled and not self.awaits_code
 
-    def is_gone_now(self) -> None:
-        now = time.monotonic()
+    def is_gone_now(self, when: float | None = None) -> None:
+        now = time.monotonic() if when is None else when
         self.gone_at = now if self.gone_at is None else self.gone_at
         self.gone_seen = now
 

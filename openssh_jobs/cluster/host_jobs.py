@@ -28,6 +28,7 @@ from .learned import Learned
 from .poller import Poller
 from .scheduler_client import QUERY_TIMEOUT, SchedulerClient
 from .tracker import Tracker
+from .waiting import settling
 
 log = logging.getLogger("openssh_jobs.cluster")
 
@@ -62,7 +63,7 @@ class HostJobs:
 
     def wait(self, ids: Sequence[str], timeout: float | None) -> list[JobStatus]:
         """See ``Cluster.wait``."""
-        for _ in self.poller.settling(ids, timeout):
+        for _ in settling(self.poller, ids, timeout):
             pass
         return [self.tracker.status(job_id) for job_id in ids]
 
@@ -78,7 +79,7 @@ class HostJobs:
             raise self.client.placed(error) from None
         finally:
             # Without an answer, too, it may have been done.
-            self.tracker.outdate()
+            self.poller.outdate()
         accepted = [job_id for job_id, what in outcomes.items() if what is CancelOutcome.REQUESTED]
         if action == "cancel":
             self.tracker.cancel_accepted(accepted)

@@ -76,6 +76,30 @@ _TABLES = {
         PRIMARY KEY (host, token)
     )""",
     "scripts": "(digest TEXT PRIMARY KEY, content BLOB NOT NULL)",
+    "polls": """(
+        query TEXT PRIMARY KEY,
+        host TEXT NOT NULL,
+        stamp INTEGER NOT NULL,
+        began REAL,
+        ended REAL,
+        taken REAL NOT NULL DEFAULT 0,
+        failures INTEGER NOT NULL DEFAULT 0,
+        kind TEXT,
+        message TEXT,
+        budget REAL NOT NULL DEFAULT 0,
+        budget_at REAL NOT NULL DEFAULT 0,
+        holder TEXT,
+        held_until REAL NOT NULL DEFAULT 0,
+        changed REAL NOT NULL DEFAULT -1e9,
+        answer BLOB
+    )""",
+    "polls_followed": """(
+        query TEXT NOT NULL,
+        follower TEXT NOT NULL,
+        ids TEXT NOT NULL,
+        until REAL NOT NULL,
+        PRIMARY KEY (query, follower)
+    )""",
 }
 _ADDED = {
     "submissions": {
@@ -94,7 +118,7 @@ _VERSION = 1
 # Known to give SQLite's shared memory and locks what they need; on all else a rollback journal.
 _LOCAL_FILE_SYSTEMS = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "zfs", "f2fs"))
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-BUSY_TIMEOUT = 30.0
+BUSY_TIMEOUT, _BRIEF_TIMEOUT = 30.0, 2.0
 """Seconds to wait for another process that writes."""
 
 
@@ -445,3 +469,21 @@ class JournalFile:
                 if database.in_transaction:  # SQLite itself may have rolled back
                     database.execute("ROLLBACK")
                 raise
+
+    @contextlib.contextmanager
+    def brief(self) -> Iterator[sqlite3.Connection]:
+        """A transaction for what may be lost at a power cut: not synced to disk.
+
+        Raises an error if another process keeps the file busy for 2 s.
+        """
+        with self._ready() as database:
+            if not database.in_transaction:
+                database.execute(f"PRAGMA busy_timeout={_BRIEF_TIMEOUT * 1000:.0f}")
+                database.execute("PRAGMA synchronous=NORMAL")
+            try:
+                with self.transaction():
+                    yield database
+            finally:
+                if not database.in_transaction:
+                    database.execute("PRAGMA synchronous=FULL")
+                    database.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT * 1000:.0f}")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,13 +14,11 @@ from .. import settings
 from ..errors import (
     CommandFailed,
     CommandTimeout,
-    ConfigurationError,
     ConnectError,
     ConnectionLost,
     HostUnreachable,
     InputError,
     JumpHostFailed,
-    OpenSSHJobsError,
     SchedulerError,
     SessionLimit,
     Throttled,
@@ -28,8 +26,11 @@ from ..errors import (
 from ..jobs import JobStatus, Snapshot
 from ..schedulers.answer import Answer
 from ..schedulers.base import Scheduler
+from .history import NAME as HISTORY
+from .history import History
 from .learned import Learned
 from .query import Late, Queries
+from .shared_poll import Lease, Outcome, Pause, SharedPoll
 from .tracker import FIRST_LOOK, Tracker, rest_after
 
 if TYPE_CHECKING:
@@ -38,13 +39,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("openssh_jobs.cluster")
 
-_QUICKEST, _SLOWEST = 0.2, 60.0
 # Kinds of errors that end a query; they end a wait only if the next query has the same.
-_FINAL = frozenset(("permission", "scheduler_missing", "invalid_request", "unsupported"))
-_FINAL_REST = 2.0
-_NO_ANSWER = (ConnectionLost, CommandTimeout, SessionLimit, CommandFailed)
+FINAL = frozenset(("permission", "scheduler_missing", "invalid_request", "unsupported"))
+NO_ANSWER = (ConnectionLost, CommandTimeout, SessionLimit, CommandFailed)
 # Errors of a connection that pass by themselves, if the host was reached before.
-_PASSING = (HostUnreachable, Throttled, JumpHostFailed)
+PASSING = (HostUnreachable, Throttled, JumpHostFailed)
+# Names of the queries that processes share, beside the history.
+_QUEUE, _LISTS = "queue", {False: "jobs of this user", True: "jobs of all users"}
+_BUSY = 0.1
+"""Seconds between two looks for the answer that another process is getting."""
 
 
 class _CachedList(NamedTuple):
@@ -60,8 +63,8 @@ class Poller:
     """Keeps a ``Tracker`` up to date.
 
     ``interval``: the caller's least seconds between two queries, ``None`` for the scheduler's own.
-    ``queries`` counts those of the queue.  Threads that need the same answer share one query; what
-    is known already is returned without one.
+    ``queries`` counts those of the queue by this object.  Threads and processes that need the same
+    answer share one query; what is known already is returned without one.
     """
 
     def __init__(
@@ -77,31 +80,57 @@ class Poller:
         self.tracker = tracker
         self._learned = Learned(client, tracker)
         self._interval = interval
-        self._site_floor: float | None = None
+        self._floor: float | None = None
         self._listed: dict[bool, _CachedList] = {}
         self._answer: tuple[float, Answer] | None = None
         self.queries = 0
         self._queries = Queries(client.connection, client.host)
+        self._shared = SharedPoll(client)
+        self._history = History(client, tracker, self._shared)
+        self._seen = 0
+        self._too_early_until = 0.0
+        self._final: SchedulerError | None = None
 
     @property
     def interval(self) -> float:
         """The least seconds between two queries of the queue, as far as the scheduler is known."""
-        if self._site_floor is None:
-            self._site_floor = settings.poll_floor(self._client.connection.host) or 0.0
+        if self._floor is None:
+            self._floor = settings.poll_floor(self._client.connection.host) or 0.0
         asked = self._interval
         if asked is None:
             known = self._client.known
             asked = Scheduler.poll_floor if known is None else known.poll_floor
-        return max(self._site_floor, asked)
+        return max(self._floor, self._client.policy.poll_floor or 0.0, asked)
 
     @property
     def is_asking(self) -> bool:
         """Whether a query is running."""
         return self._queries.at_work is not None
 
+    @property
+    def _history_interval(self) -> float | None:
+        """The least seconds between two queries of the history; ``None``: it is not shared."""
+        scheduler = self._client.scheduler()
+        if self.interval <= 0:
+            return None
+        factor = 1.0
+        if self._interval is not None and scheduler.poll_floor > 0:
+            factor = min(1.0, self._interval / scheduler.poll_floor)
+        floor = self._client.policy.history_floor or 0.0
+        return max(self.interval, floor, scheduler.history_floor * factor)
+
     def close(self) -> None:
         """End a query that no thread waits for."""
         self._queries.close()
+        self._shared.follow(_QUEUE, ())
+
+    def outdate(self, *submitted: str) -> None:
+        """Note that something was done to jobs, or which were submitted: the next look is early."""
+        for job_id in submitted:
+            self.tracker.add_submitted(job_id, self.interval)
+        if not submitted:
+            self.tracker.outdate()
+        self._shared.note_change(_LISTS.values())
 
     @staticmethod
     def _sleep(seconds: float, deadline: float | None) -> None:
@@ -113,32 +142,68 @@ class Poller:
 
     # ------------------------------------------------------------------ these jobs
 
-    def status(self, wanted: Sequence[str], deadline: float | None = None) -> Snapshot:
-        """See ``Cluster.status``; raises ``Late`` if a query is still running at ``deadline``."""
+    def status(
+        self, wanted: Sequence[str], deadline: float | None = None, pause: float = 0.0
+    ) -> Snapshot:
+        """See ``Cluster.status``; raises ``Late`` if a query is still running at ``deadline``.
+
+        ``pause``: an answer that is younger is good enough, if that is more than the interval.
+        """
         if not wanted:
             raise InputError("no job ids given", host=self.host)
         self.tracker.follow(*wanted)
-        while (pause := self.tracker.seconds_until(wanted, self.interval)) is not None:
-            if pause > 0 and not self._is_answered(wanted):
-                self._sleep(pause, deadline)
-            query, mine = self._queries.ask("status", partial(self._serve, wanted), deadline)
-            if mine and query.result:
+        while (wait := self.tracker.seconds_until(wanted, self._rest(pause))) is not None:
+            if wait > 0 and not self._is_answered(wanted):
+                self._sleep(wait, deadline)
+            query, mine = self._queries.ask("status", partial(self._serve, wanted, pause), deadline)
+            if not mine:
+                continue
+            if query.result is True:
                 break
+            if isinstance(query.result, Pause) and query.result.seconds > 0:
+                if query.result.busy:
+                    self._sleep(min(query.result.seconds, _BUSY), deadline)
+                elif self._final is not None:
+                    raise self._final
+                elif self.tracker.never_queried(wanted):
+                    self._sleep(query.result.seconds, deadline)
+                else:
+                    self._too_early_until = time.monotonic() + query.result.seconds
+                    break
         return self.tracker.snapshot(wanted)
+
+    def _rest(self, pause: float) -> float:
+        """Seconds for which an answer is good enough for a caller who pauses so long."""
+        return self.interval if self.tracker.is_failing else max(self.interval, pause)
 
     def _is_answered(self, wanted: Sequence[str]) -> bool:
         """Whether the last answer is young enough to look for new jobs in it."""
         young = self._answer and time.monotonic() - self._answer[0] < self.interval
         return bool(young and self.tracker.never_queried(wanted))
 
-    def _serve(self, wanted: Sequence[str]) -> bool:
-        """Query these jobs; false if the last answer covers them, or the interval is not over."""
+    def _serve(self, wanted: Sequence[str], pause: float) -> bool | Pause:
+        """Query these jobs.
+
+        False if an answer of the last interval covers them, a ``Pause`` if that cannot be done now.
+        """
         scheduler = self._client.scheduler()
+        # Where there is no interval, an answer of another process would be old at once.
+        shares = self.interval > 0 or pause >= FIRST_LOOK
+        if shares:
+            self._hear(scheduler, pause)
         if self._is_answered(wanted):
             self._look_at_last_answer(scheduler, wanted)
-        if self.tracker.seconds_until(wanted, self.interval) != 0.0:
+        if self.tracker.seconds_until(wanted, self._rest(pause)) != 0.0:
             return False
-        self._refresh(scheduler, wanted)
+        following, lease = self.tracker.unsettled(wanted), None
+        if shares:
+            scheduler.status_script(following)  # raises here, not elsewhere, for what is no id
+            taken = self._shared.take(_QUEUE, following, interval=self.interval, seen=self._seen)
+            if isinstance(taken, Pause):
+                return taken
+            lease = taken
+        with lease or contextlib.nullcontext():
+            self._refresh(scheduler, following, lease)
         return True
 
     def _look_at_last_answer(self, scheduler: Scheduler, wanted: Sequence[str]) -> None:
@@ -150,42 +215,92 @@ class Poller:
             self._learned.write(new)
             self._answer = self._answer if not self.tracker.never_queried(new) else None
 
-    def _refresh(self, scheduler: Scheduler, wanted: Sequence[str]) -> None:
+    def _hear(self, scheduler: Scheduler, pause: float) -> None:
+        """Take what another process has found out since the last look."""
+        outcome = self._shared.news(_QUEUE, self._seen)
+        if outcome is None:
+            return
+        self._seen = outcome.stamp
+        if not outcome.is_good(self._rest(pause)):
+            return
+        following = self.tracker.unsettled()
+        if outcome.error is not None:
+            self._hear_failure(outcome, outcome.error, following)
+        elif outcome.answer is not None:
+            answer = outcome.answer
+            try:
+                snapshot = self._parsed(scheduler, answer, following)
+            except SchedulerError as error:
+                self._failed(error, following, outcome.began)
+                return
+            self._answer, self._final = (outcome.began, answer), None
+            self.tracker.take_answer(
+                snapshot,
+                outcome.taken,
+                outcome.began,
+                ended=outcome.ended,
+                covers=outcome.covers,
+            )
+            self._query_further(scheduler, following)
+        self._shared.follow(_QUEUE, self.tracker.unsettled())
+
+    def _hear_failure(
+        self, outcome: Outcome, error: SchedulerError, following: Sequence[str]
+    ) -> None:
+        if error.kind in FINAL:
+            self._final = self._client.placed(error)
+            raise self._final
+        self.tracker.take_failure(
+            error, following, outcome.began, ended=outcome.ended, failures=outcome.failures
+        )
+
+    def _parsed(self, scheduler: Scheduler, answer: Answer, following: Sequence[str]) -> Snapshot:
+        return scheduler.parse_status(answer, requested=[*following, *self.tracker.settled()])
+
+    def _refresh(self, scheduler: Scheduler, following: Sequence[str], lease: Lease | None) -> None:
         """Query the queue, then the history for what has left it."""
-        following, changes = self.tracker.unsettled(wanted), self.tracker.changes
+        ids = following if lease is None else lease.ids
         taken, began = datetime.now(UTC), time.monotonic()
         self.queries += 1
         try:
-            answer = self._client.ask(scheduler.status_script(following))
-            snapshot = scheduler.parse_status(
-                answer, requested=[*following, *self.tracker.settled()]
-            )
-        except (*_NO_ANSWER, OSError) as error:
-            self._no_answer(error, following, began)
-            return
+            answer = self._client.ask(scheduler.status_script(ids))
+            snapshot = self._parsed(scheduler, answer, following)
+        except (*NO_ANSWER, OSError) as error:
+            failure = self._no_answer(error)
         except ConnectError as error:
             # Raised where the host never answered; otherwise what passes is only no answer.
-            if not self.tracker.has_answered or not isinstance(error, _PASSING):
+            if not self.tracker.has_answered or not isinstance(error, PASSING):
                 raise
-            self._no_answer(error, following, began)
-            return
+            failure = self._no_answer(error)
         except SchedulerError as error:
-            self._client.placed(error)
-            if error.kind in _FINAL:
-                raise
+            failure = self._client.placed(error)
             log.warning("%s: %s", self.host, error.message)
-            self.tracker.take_failure(error, following, began)
+        else:
+            stamp = None if lease is None else lease.answered(answer, ids, began, taken)
+            self._seen = stamp or self._seen
+            self._answer, self._final = (began, answer), None
+            # Stamp 0: this process was stopped meanwhile, so the time says nothing of the host.
+            ended = began if stamp == 0 else None
+            self.tracker.take_answer(snapshot, taken, began, ended=ended)
+            self._query_further(scheduler, following)
             return
-        self._answer = (began, answer)
-        self.tracker.take_answer(snapshot, taken, began, changes)
-        self._query_further(scheduler, following)
+        is_final = failure.kind in FINAL
+        if lease is not None:
+            self._seen = lease.failed(failure, began, taken, rests=not is_final) or self._seen
+        self._failed(failure, following, began)
 
-    def _no_answer(self, error: Exception, following: Sequence[str], began: float) -> None:
+    def _failed(self, error: SchedulerError, following: Sequence[str], began: float) -> None:
+        if error.kind in FINAL:
+            self._final = error
+            raise error
+        self.tracker.take_failure(error, following, began)
+
+    def _no_answer(self, error: Exception) -> SchedulerError:
         message = getattr(error, "message", str(error))
         log.warning("%s: no answer of the queue: %s", self.host, message)
         failure = SchedulerError(message, kind="transport", host=self.host)
         failure.__cause__ = error
-        self.tracker.take_failure(failure, following, began)
+        return failure
 
     def _query_further(
         self, scheduler: Scheduler, following: Sequence[str], listed: Snapshot | None = None
@@ -222,34 +337,46 @@ class Poller:
             return
         for job_id, said in self._records.read(gone).items():
             if isinstance(said, str):
+                if self.tracker.awaits_history(job_id):
+                    continue  # only then there is nothing else to ask
                 before = self.tracker.lack_record(job_id, said)
                 log.info("%s: job %s left the queue; %s; %s", self.host, job_id, before, said)
             else:
                 self.tracker.take_record(said)
 
     def _query_history(self, scheduler: Scheduler, gone: Sequence[str]) -> None:
-        if not gone:
-            return
-        since = self.tracker.submitted_since(gone)
-        script = scheduler.history_script(gone, since=since)
-        if script is None:
-            why = f"{scheduler.name} keeps no history"
-            # Without an accounting script, a missing history proves nothing.
-            none_kept = scheduler.accounting_script() is not None
-            self.tracker.lack_history(gone, why, for_good=True, none_kept=none_kept)
-            return
-        try:
-            answer = self._client.ask(script)
-            found = scheduler.parse_history(
-                answer,
-                requested=gone,
-                since=since,
-            )
-        except (*_NO_ANSWER, ConnectError, SchedulerError) as error:
-            log.info("%s: the accounting query failed: %s", self.host, error)
-            self.tracker.lack_history(gone, f"the history did not answer: {error.message}")
-            return
-        self.tracker.take_history(found, gone)
+        self._history.query(scheduler, gone, self._history_interval)
+
+    # ------------------------------------------------------------------ for those who wait
+
+    def seconds_until_due(self, pause: float) -> float:
+        """Seconds until the next query for a caller who pauses so long between two of them."""
+        due = self.tracker.seconds_until_due(self._rest(pause))
+        return max(due, self._too_early_until - time.monotonic())
+
+    def has_news(self) -> bool:
+        """Whether another process has found out something, or the history can be queried now."""
+        seen, due = {_QUEUE: self._seen}, self._history.due_at
+        if due is not None:
+            if time.monotonic() >= due:
+                return True
+            seen[HISTORY] = self._history.seen
+        return self._shared.has_news(seen)
+
+    def take_news(self, pause: float, deadline: float | None) -> None:
+        """Take what others found out, and query the history where that was put off."""
+        self._queries.ask("news", partial(self._take_news, pause), deadline)
+
+    def _take_news(self, pause: float) -> None:
+        scheduler, answers = self._client.scheduler(), self.tracker.answers
+        self._hear(scheduler, pause)
+        if self._history.due_at is not None and self.tracker.answers == answers:
+            self._query_further(scheduler, self.tracker.unsettled())
+
+    def end_wait(self) -> None:
+        """Where no job is followed any more, others need not query for this process."""
+        if not self.tracker.unsettled():
+            self._shared.follow(_QUEUE, ())
 
     # ------------------------------------------------------------------ all jobs
 
@@ -264,105 +391,59 @@ class Poller:
             ):
                 return list(listed.statuses)
             query, mine = self._queries.ask(("jobs", all_users), partial(self._list, all_users))
-            if mine:
+            if mine and isinstance(query.result, Pause):
+                time.sleep(min(query.result.seconds, _BUSY))
+            elif mine:
                 return list(query.result)
 
-    def _list(self, all_users: bool) -> list[JobStatus]:
+    def _list(self, all_users: bool) -> list[JobStatus] | Pause:
+        """All jobs; a ``Pause`` while another process lists them."""
         scheduler = self._client.scheduler()
+        name, lease = _LISTS[all_users], None
+        if self.interval > 0:
+            heard = self._shared.news(name, 0)
+            since = max(self.tracker.changed_at, self._shared.changed(name))
+            is_new = heard is not None and heard.is_good(self.interval) and heard.began > since
+            if heard is not None and heard.answer is not None and is_new:
+                return self._listing(scheduler, all_users, heard.answer, heard)
+            seen = 0 if heard is None else heard.stamp
+            taken = self._shared.take(name, (), interval=self.interval, seen=seen)
+            if isinstance(taken, Pause) and (taken.busy or taken.seconds == 0):
+                return taken
+            # Too early for a query, but something was done since the last one.
+            lease = None if isinstance(taken, Pause) else taken
         self.queries += 1
         # What is done from now on may not be in the answer.
-        changes = self.tracker.changes
-        taken, began = datetime.now(UTC), time.monotonic()
-        answer = self._client.ask(scheduler.status_script((), all_users=all_users))
+        when, began = datetime.now(UTC), time.monotonic()
+        with lease or contextlib.nullcontext():
+            answer = self._client.ask(scheduler.status_script((), all_users=all_users))
+            ended = time.monotonic()
+            asked = Outcome(0, began, ended, when, answer=answer)
+            statuses = self._listing(scheduler, all_users, answer, asked)
+            if lease is not None:
+                lease.answered(answer, (), began, when)
+        return statuses
+
+    def _listing(
+        self, scheduler: Scheduler, all_users: bool, answer: Answer, asked: Outcome
+    ) -> list[JobStatus]:
+        """The jobs in a listing; it serves those that are followed, too."""
+        changes = self.tracker.changes if self.tracker.changed_at <= asked.began else -1
         try:
             snapshot = scheduler.parse_status(answer)
             if snapshot.error is not None:
                 raise snapshot.error
             if not all_users:
-                # The same answer serves all jobs that are followed.
                 following = self.tracker.unsettled()
-                watched = scheduler.parse_status(
-                    answer, requested=[*following, *self.tracker.settled()]
-                )
-                self._answer = (began, answer)
-                self.tracker.take_answer(watched, taken, began, changes)
+                watched = self._parsed(scheduler, answer, following)
+                self._answer = (asked.began, answer)
+                self.tracker.take_answer(watched, asked.taken, asked.began, ended=asked.ended)
                 self._query_further(scheduler, following, snapshot)
         except SchedulerError as error:
             raise self._client.placed(error) from None
         if all_users:
-            self._learned.write_listing(snapshot, taken)
+            self._learned.write_listing(snapshot, asked.taken)
         statuses = list(snapshot.known.values())
-        ended = time.monotonic()
-        good_for = rest_after(ended - began, self.interval)
-        self._listed[all_users] = _CachedList(ended, good_for, changes, statuses)
+        good_for = rest_after(asked.ended - asked.began, self.interval)
+        self._listed[all_users] = _CachedList(asked.ended, good_for, changes, statuses)
         return statuses
-
-    # ------------------------------------------------------------------ waiting
-
-    def settling(self, wanted: Sequence[str], timeout: float | None) -> Iterator[str]:
-        """Yield each id when its job is over, with ever longer pauses between queries.
-
-        ``TimeoutError`` after ``timeout`` seconds, also during a query (which goes on).
-        """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        pending = list(dict.fromkeys(wanted))
-        pause = min(FIRST_LOOK, max(self.interval, _QUICKEST))
-        trouble: OpenSSHJobsError | None = None
-        while pending:
-            try:
-                self.status(pending, deadline)
-                trouble = trouble if self.tracker.is_failing else None
-            except Late:
-                pass
-            except (OpenSSHJobsError, OSError) as error:
-                trouble = self._not_the_end(error, trouble)
-            over = [job_id for job_id in pending if self.tracker.is_over(job_id)]
-            for job_id in over:
-                pending.remove(job_id)
-                yield job_id
-            if not pending:
-                return
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                states = ", ".join(
-                    f"{job_id} {self.tracker.status(job_id).state}" for job_id in pending[:5]
-                )
-                raise TimeoutError(f"{self.host}: not over after {timeout:g} s: {states}")
-            wait = max(self.tracker.seconds_until_due(self.interval), pause)
-            if trouble is not None:
-                wait = max(wait, self.interval, _FINAL_REST)
-            wait *= 1 + 0.1 * random.random()  # noqa: S311 - jitter
-            time.sleep(wait if left is None else max(0.01, min(wait, left)))
-            pause = min(pause * 1.5, max(_SLOWEST, self.interval))
-
-    def _not_the_end(
-        self, error: OpenSSHJobsError | OSError, before: OpenSSHJobsError | None
-    ) -> OpenSSHJobsError | None:
-        """The error of a query, if the same error ends the wait the next time.
-
-        A busy scheduler has many messages, and some of them are final elsewhere: so the same kind
-        has to come twice, some time apart.  Raises ``error`` the second time, where the call makes
-        no sense, and where the host was never reached and the user has to act.
-        """
-        if isinstance(error, ConfigurationError | InputError):
-            raise error
-        passing = isinstance(error, (*_NO_ANSWER, *_PASSING)) or not isinstance(
-            error, ConnectError | SchedulerError
-        )
-        if isinstance(error, ConnectError) and not self.tracker.has_answered:
-            if not passing:
-                raise error
-            passing = False
-        if isinstance(error, SchedulerError):
-            passing = error.kind not in _FINAL
-        log.warning("%s: no answer of the queue: %s", self.host, getattr(error, "message", error))
-        if passing or not isinstance(error, OpenSSHJobsError):
-            return None
-        if before is not None and _same(error, before):
-            raise error
-        return error
-
-
-def _same(error: OpenSSHJobsError, before: OpenSSHJobsError) -> bool:
-    kinds = getattr(error, "kind", None), getattr(before, "kind", None)
-    return type(error) is type(before) and kinds[0] == kinds[1]

@@ -68,6 +68,12 @@ class SchedulerClient:
     def after_fork(self) -> None:
         self._lock = CallLock("the search for the scheduler", self.host)
 
+    def identity(self) -> str:
+        """A text for all that decides which answer a script gets; runs ``ssh -G`` once."""
+        shell = "login shell" if self._login_shell else "shell"
+        route = self.connection.internal.route
+        return "\0".join((route, self.host, shell, self._prologue.decode("latin-1")))
+
     def run(self, script: bytes, timeout: float, *, once: bool = False) -> CommandResult[str]:
         """Run shell text where the scheduler's commands are found.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import datetime
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -50,6 +50,17 @@ def _locked(
     return alone
 
 
+def _is_about(job_id: str, job: JobEvidence, began: float, covers: Container[str] | None) -> bool:
+    """Whether the silence of a query about a job means something.
+
+    One that began before the job was known says nothing about it, unless another process knew the
+    job then (``covers``); of a job that was submitted here nobody did.
+    """
+    if covers is None or job.is_new:
+        return job.since <= began and (covers is None or job_id in covers)
+    return job_id in covers
+
+
 class Tracker:
     """The state of one cluster's jobs; safe for threads.
 
@@ -60,7 +71,7 @@ class Tracker:
         self.grace = grace
         self._lock = StateLock()
         self._jobs: dict[str, JobEvidence] = {}
-        self._ended = -1e9
+        self._began = self._ended = -1e9
         self._duration = 0.0
         self._failures = 0
         self._taken: datetime | None = None
@@ -68,6 +79,9 @@ class Tracker:
         self._early: float | None = None
         self.changes = 0
         """Counts what was done to jobs: an answer from before the last change is out of date."""
+        self.changed_at = -1e9
+        self.answers = 0
+        """Counts the answers and failures that were taken."""
         at_fork.renew(self)
 
     def after_fork(self) -> None:
@@ -106,13 +120,17 @@ class Tracker:
         self._jobs[job_id].is_new = True
         if self._early is None:
             self._early = time.monotonic() + min(interval, FIRST_LOOK)
-        self.changes += 1
+        self._note_change()
 
     @_locked
     def outdate(self) -> None:
         """Mark the last answer as out of date: something was done to jobs."""
         self._early = time.monotonic()
+        self._note_change()
+
+    def _note_change(self) -> None:
         self.changes += 1
+        self.changed_at = time.monotonic()
 
     @_locked
     def cancel_accepted(self, ids: Iterable[str]) -> None:
@@ -139,6 +157,11 @@ class Tracker:
     def is_failing(self) -> bool:
         """Whether the last query got no answer."""
         return self._failures > 0
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last query ended."""
+        return time.monotonic() - self._ended
 
     @_locked
     def seconds_until_due(self, interval: float) -> float:
@@ -200,50 +223,71 @@ class Tracker:
 
     @_locked
     def take_answer(
-        self, snapshot: Snapshot, taken: datetime, began: float, changes: int | None = None
+        self,
+        snapshot: Snapshot,
+        taken: datetime,
+        began: float,
+        *,
+        ended: float | None = None,
+        covers: Container[str] | None = None,
     ) -> None:
         """Take the queue's answer to a query that began at ``taken`` (``began``: time.monotonic()).
 
-        ``changes``: their count then; if it grew since, the next query is due early.
+        ``ended``: when it ended (now).  ``covers``: the ids that it was about, by default all that
+        were followed when it began.  An answer from before the last one says nothing new.  If
+        something was done to jobs since it began, the next query is due early.
         """
-        self._note_query(began)
+        if began < self._began:
+            return
+        self._began = began
+        self._note_query(began, ended)
         self._failures, self._taken, self._error = 0, taken, snapshot.error
-        if changes is None or changes == self.changes:
+        if self.changed_at <= began:
             self._early = None
         for job_id, status in snapshot.known.items():
-            self._learn(job_id, status)
+            job = self._jobs.get(job_id)
+            if job is not None and not (job.is_new and job.since > began):
+                job.learn(status, self.grace)
         for job_id in snapshot.absent:
             job = self._jobs.get(job_id)
-            if job is None or job.since > began:
-                continue  # the query began before the job was known: its silence means nothing
-            job.was_queried, job.unsure = True, False
-            if not job.is_settled:
-                job.is_gone_now()
+            if job is not None and _is_about(job_id, job, began, covers):
+                job.was_queried, job.unsure = True, False
+                if not job.is_settled:
+                    job.is_gone_now(self._ended)
         for job_id in snapshot.unknown:
-            if job_id in self._jobs:
-                self._jobs[job_id].was_queried = self._jobs[job_id].unsure = True
+            job = self._jobs.get(job_id)
+            if job is not None and (covers is None or _is_about(job_id, job, began, covers)):
+                job.was_queried = job.unsure = True
 
-    def _note_query(self, began: float) -> None:
-        self._ended = time.monotonic()
+    def _note_query(self, began: float, ended: float | None = None) -> None:
+        self.answers += 1
+        self._ended = time.monotonic() if ended is None else ended
         self._duration = self._ended - began
 
     @_locked
     def take_more(self, snapshot: Snapshot) -> None:
         """Take from the last answer what it says about jobs that are followed only since then."""
         for job_id, status in snapshot.known.items():
-            self._learn(job_id, status)
-
-    def _learn(self, job_id: str, status: JobStatus) -> None:
-        job = self._jobs.get(job_id)
-        if job is not None:
-            job.learn(status, self.grace)
+            if job_id in self._jobs:
+                self._jobs[job_id].learn(status, self.grace)
 
     @_locked
-    def take_failure(self, error: SchedulerError, ids: Iterable[str], began: float) -> None:
-        """Take a query without an answer: only the time of the next one changes."""
-        self._note_query(began)
+    def take_failure(
+        self,
+        error: SchedulerError,
+        ids: Iterable[str],
+        began: float,
+        *,
+        ended: float | None = None,
+        failures: int = 0,
+    ) -> None:
+        """Take a query without an answer: only the time of the next one changes.
+
+        ``ended``: when it ended (now).  ``failures``: how many in a row other processes know of.
+        """
+        self._note_query(began, ended)
         self._error = error
-        self._failures += 1
+        self._failures = max(self._failures + 1, failures) if ended is None else failures
         for job_id in ids:
             self._jobs[job_id].was_queried = self._jobs[job_id].unsure = True
 
@@ -277,6 +321,7 @@ class Tracker:
     def take_history(self, found: Snapshot, gone: Sequence[str]) -> None:
         """Take the history's answer about jobs that left the queue, or that ended."""
         for job_id in gone:
+            self._jobs[job_id].awaits_history = False
             self._jobs[job_id].take_history(job_id, found, self.grace)
 
     @_locked
@@ -288,10 +333,22 @@ class Tracker:
         ``none_kept``: the scheduler itself says that it keeps no history.
         """
         for job_id in gone:
+            self._jobs[job_id].awaits_history = False
             self._jobs[job_id].why = why
             self._jobs[job_id].has_no_history = none_kept
             if for_good:
                 self._jobs[job_id].code_until = None
+
+    @_locked
+    def defer_history(self, gone: Iterable[str]) -> None:
+        """The history is queried later: until then these jobs are not over."""
+        for job_id in gone:
+            self._jobs[job_id].awaits_history = True
+
+    @_locked
+    def awaits_history(self, job_id: str) -> bool:
+        """Whether the query of the history was deferred for this job."""
+        return self._jobs[job_id].awaits_history
 
     @_locked
     def take_record(self, status: JobStatus) -> None:
@@ -351,7 +408,7 @@ class Tracker:
         """
         job = self._jobs[job_id]
         if job.gone_at is not None and job.gone_seen - job.gone_at >= self.grace:
-            return True
+            return not job.awaits_history
         return job.is_done
 
     @_locked

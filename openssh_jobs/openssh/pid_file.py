@@ -73,6 +73,18 @@ _BOOT = "/proc/sys/kernel/random/boot_id"
 _CONNECTED = b"03"
 
 
+def clock() -> str:
+    """A token of the clock of ``time.monotonic``: processes with the same token share it.
+
+    Another one after a restart of the machine, and in a time namespace.
+    """
+    try:
+        namespace = os.readlink("/proc/self/ns/time")
+    except OSError:
+        namespace = ""
+    return _hashed(f"{_read(_BOOT) or identify(1).started} {namespace}")
+
+
 def ended(caller: str) -> bool | None:
     """Whether the process of a token of ``call`` has ended; ``None`` if that is unknown here."""
     pid, _, rest = caller.partition("-")

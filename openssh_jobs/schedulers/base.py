@@ -59,6 +59,8 @@ class Scheduler(ABC):
     lacks: ClassVar[Mapping[str, str]] = {}
     #: Options of ``submit`` that ``submit_script`` passes on; what is not among them is refused.
     capabilities: ClassVar[frozenset[str]] = frozenset()
+    #: Least seconds between two queries of the history.
+    history_floor: ClassVar[float] = 30.0
     #: What the texts of this scheduler mean; the first rule that fits counts.
     rules: ClassVar[tuple[Rule, ...]] = ()
     #: Regular expressions (any case) for texts after which the job may exist although the submit

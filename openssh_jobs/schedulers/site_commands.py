@@ -45,6 +45,7 @@ class Custom(Scheduler):
         self.probe = base.probe  # type: ignore[misc]
         self.directive = base.directive  # type: ignore[misc]
         self.poll_floor = base.poll_floor  # type: ignore[misc]
+        self.history_floor = base.history_floor  # type: ignore[misc]
         self.rules = base.rules  # type: ignore[misc]
         self.uncertain = base.uncertain  # type: ignore[misc]
         self.own_statuses = base.own_statuses  # type: ignore[misc]

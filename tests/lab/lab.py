@@ -45,8 +45,13 @@ def main(arguments: list[str]) -> int:
         return _capture(*rest)
     if command == "serve" and not rest:
         return _serve()
+    if command in ("poll", "soak"):
+        from tests.lab import poll
+
+        return poll.main(arguments)
     print(
-        "usage: scripts/lab up | run COMMAND... | capture NAME LINE | shell | status | down",
+        "usage: scripts/lab up | run COMMAND... | capture NAME LINE | shell | status | down | "
+        "poll | soak",
         file=sys.stderr,
     )
     return 2

@@ -59,14 +59,18 @@ class Host:
 
 
 class Site:
-    """``direct`` and ``inner`` are the login node's two doors, ``bastion`` is before the second."""
+    """``direct`` and ``inner`` are the login node's two doors, ``bastion`` is before the second.
 
-    def __init__(self, directory: Path) -> None:
+    ``verbose``: their logs name each command, too.
+    """
+
+    def __init__(self, directory: Path, *, verbose: bool = False) -> None:
         self.directory = directory
         self.config = directory / "ssh_config"
         self.network: Network | None = None
         self.agent = Agent(directory / "a")
         self._servers: list[Sshd] = []
+        self._config_extra = "LogLevel VERBOSE" if verbose else ""
 
     def start(self) -> None:
         """Bring everything up."""
@@ -94,6 +98,7 @@ class Site:
             address=address if network else "127.0.0.1",
             port=22 if network else None,
             private_home=network is None,
+            config_extra=self._config_extra,
             enter=getattr(network, machine).enter if network else (),
         )
         self._servers.append(server)

@@ -64,3 +64,22 @@ def test_a_file_that_cannot_be_read_is_not_taken_for_none(config: Path) -> None:
     config.mkdir()
     with pytest.raises(ConfigurationError, match="cannot be read"):
         settings.read_config()
+
+
+@pytest.mark.parametrize(("text", "floor"), [("30", 120.0), ("240.5", 240.5), ("", 120.0)])
+def test_the_environment_can_raise_a_poll_floor(
+    config: Path, monkeypatch: pytest.MonkeyPatch, text: str, floor: float
+) -> None:
+    config.write_text("[servers.hpc]\npoll_floor = 120\n")
+    monkeypatch.setenv("OPENSSH_JOBS_POLL_INTERVAL", text)
+    assert settings.poll_floor("hpc") == floor
+    assert settings.poll_floor("other") == (float(text) if text else None)
+
+
+@pytest.mark.parametrize("text", ["-1", "soon", "nan", "inf", "1e9"])
+def test_a_poll_interval_in_the_environment_is_a_number_of_seconds(
+    config: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("OPENSSH_JOBS_POLL_INTERVAL", text)
+    with pytest.raises(ConfigurationError, match="OPENSSH_JOBS_POLL_INTERVAL must be a number"):
+        settings.poll_floor("hpc")

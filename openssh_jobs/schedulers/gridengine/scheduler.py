@@ -36,6 +36,8 @@ class GridEngine(Scheduler):
 
     name: ClassVar[str] = "sge"
     aliases: ClassVar[tuple[str, ...]] = ("oge", "uge", "gridengine")
+    # qacct reads the whole file of the accounting for each job.
+    history_floor: ClassVar[float] = 60.0
     directive: ClassVar[str | None] = "#$"
     convention: ClassVar[Convention | None] = GRID_ENGINE_JOBS
     element_form: ClassVar[str] = "{number}.{index}"

@@ -65,6 +65,8 @@ class LSF(Scheduler):
     """Spectrum LSF, 9 and 10."""
 
     name: ClassVar[str] = "lsf"
+    # bhist reads all logs that are kept.
+    history_floor: ClassVar[float] = 60.0
     directive: ClassVar[str | None] = "#BSUB"
     element_form: ClassVar[str] = "{number}[{index}]"
     lacks: ClassVar[Mapping[str, str]] = {

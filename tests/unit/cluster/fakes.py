@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,11 +24,26 @@ from openssh_jobs.cluster.tracker import Tracker
 from openssh_jobs.commands import control_shell
 from openssh_jobs.commands.quoting import to_bytes, to_text
 from openssh_jobs.commands.result import CommandResult
-from openssh_jobs.errors import SchedulerError
+from openssh_jobs.errors import ConfigurationError, SchedulerError
 from openssh_jobs.jobs import JobState, JobStatus, Snapshot
 from openssh_jobs.schedulers.answer import Answer
+from openssh_jobs.site_policy import SitePolicy
 
 # -- a queue that answers from a list ------------------------------------------------------------
+
+
+class NoFile:
+    """A journal that cannot be used: each process polls by itself."""
+
+    def execute(self, *_: object) -> list[tuple[object, ...]]:
+        raise ConfigurationError("the journal cannot be used")
+
+    @contextmanager
+    def brief(self) -> Iterator[None]:
+        raise ConfigurationError("the journal cannot be used")
+        yield
+
+    transaction = brief
 
 
 class FakeQueue:
@@ -40,8 +55,10 @@ class FakeQueue:
 
     name = "fake"
     convention = None
-    poll_floor = 0.0
+    poll_floor = history_floor = 0.0
     host = "hpc"
+    policy = SitePolicy()
+    file: Any  # of the journal, which processes share
 
     def __init__(self, **answers: Any) -> None:
         self.answers: dict[str, list[Any]] = {
@@ -52,8 +69,13 @@ class FakeQueue:
         self.connection = self
         self.journal = self
         self.internal = self
-        self.file = SimpleNamespace(transaction=nullcontext)
         self.scopes: list[FakeScope] = []
+        self.file = self.make_file()
+
+    make_file: Callable[[], Any] = NoFile
+
+    def identity(self) -> str:
+        return self.host
 
     def by_job(self, *_: object) -> None: ...
 
@@ -180,6 +202,7 @@ class LocalHost:
         self.scripts: list[bytes] = []
         self.internal = SimpleNamespace(
             destination=SimpleNamespace(host=self.host, user=None, port=None),
+            route=self.host,
             absolute=self._absolute,
             call=self._call,
             run_once=self._run_once,

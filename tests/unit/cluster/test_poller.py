@@ -5,13 +5,16 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from openssh_jobs.cluster import poller as poller_module
-from openssh_jobs.cluster import tracker
+from openssh_jobs.cluster import shared_poll, tracker, waiting
 from openssh_jobs.cluster.journal import Journal
+from openssh_jobs.cluster.journal_file import JournalFile
 from openssh_jobs.cluster.poller import Poller
 from openssh_jobs.cluster.scheduler_client import SchedulerClient
 from openssh_jobs.commands.result import CommandResult
@@ -24,11 +27,26 @@ from openssh_jobs.errors import (
     SessionLimit,
 )
 from openssh_jobs.jobs import JobState
+from openssh_jobs.site_policy import SitePolicy
 from tests.helpers import until
 from tests.unit.cluster.fakes import FakeQueue, after, make_poller, threads_end
 
 PASSING = ("transient", "transport", "parse_error", "limit", "not_found")
 FINAL = ("permission", "scheduler_missing", "invalid_request", "unsupported")
+
+
+@pytest.fixture(autouse=True, params=["alone", "shared"])
+def journal_file(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Once without a journal, and once with one that other processes could use."""
+    if request.param == "alone":
+        yield
+        return
+    file = JournalFile(tmp_path / "journal" / "j.sqlite")
+    monkeypatch.setattr(FakeQueue, "make_file", lambda _: file)
+    yield
+    file.close()
 
 
 @pytest.fixture(autouse=True)
@@ -39,15 +57,15 @@ def short_rests(monkeypatch: pytest.MonkeyPatch) -> None:
     def shorter(duration: float, interval: float, failures: int = 0) -> float:
         return rest_after(duration, interval, failures) / (5 if failures else 1)
 
-    for module in (tracker, poller_module):
+    for module in (tracker, shared_poll, poller_module, waiting):
         monkeypatch.setattr(module, "FIRST_LOOK", 0.4)
-        monkeypatch.setattr(module, "rest_after", shorter)
-    monkeypatch.setattr(poller_module, "_FINAL_REST", 0.4)
-    monkeypatch.setattr(poller_module, "_QUICKEST", 0.05)
+        monkeypatch.setattr(module, "rest_after", shorter, raising=False)
+    monkeypatch.setattr(waiting, "_FINAL_REST", 0.4)
+    monkeypatch.setattr(waiting, "_QUICKEST", 0.05)
 
 
 def settle(poller: Poller, ids: str, timeout: float | None = 30) -> list[str]:
-    return list(poller.settling(ids.split(), timeout))
+    return list(waiting.settling(poller, ids.split(), timeout))
 
 
 # -- bounds -------------------------------------------------------------------------------------
@@ -342,3 +360,15 @@ def test_times_are_by_the_clock_of_the_host(
     assert abs(client.host_time() - time.time()) < 1, "not known yet"
     assert client.ask("squeue").stdout == "rc noise\n1 2\n", "nobody else gets to see it"
     assert client.host_time() - time.time() == pytest.approx(skew, abs=1.5)
+
+
+# -- floors -------------------------------------------------------------------------------------
+
+
+def test_floors_only_raise_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = FakeQueue()
+    queue.policy = SitePolicy(poll_floor=20, history_floor=90)
+    assert make_poller(queue, interval=5).interval == 20
+    assert make_poller(queue, interval=40).interval == 40
+    monkeypatch.setenv("OPENSSH_JOBS_POLL_INTERVAL", "30")
+    assert make_poller(queue, interval=5).interval == 30

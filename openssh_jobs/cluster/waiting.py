@@ -1,0 +1,122 @@
+"""The wait for jobs: when the next query is due, and which errors end it."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import (
+    ConfigurationError,
+    ConnectError,
+    InputError,
+    OpenSSHJobsError,
+    SchedulerError,
+)
+from .poller import FINAL, NO_ANSWER, PASSING
+from .query import Late
+from .tracker import FIRST_LOOK
+
+if TYPE_CHECKING:
+    from .poller import Poller
+
+log = logging.getLogger("openssh_jobs.cluster")
+
+_QUICKEST, _SLOWEST = 0.2, 60.0
+_FINAL_REST = 2.0
+_PEEK = 1.0
+"""Seconds between two looks for what another process has found out."""
+
+
+def settling(poller: Poller, wanted: Sequence[str], timeout: float | None) -> Iterator[str]:
+    """Yield each id when its job is over, with ever longer pauses between queries.
+
+    ``TimeoutError`` after ``timeout`` seconds, also during a query (which goes on).
+    """
+    tracker = poller.tracker
+    deadline = None if timeout is None else time.monotonic() + timeout
+    pending = list(dict.fromkeys(wanted))
+    pause = min(FIRST_LOOK, max(poller.interval, _QUICKEST))
+    trouble: OpenSSHJobsError | None = None
+    has_news, looks = False, 0
+    while pending:
+        answers, raised = tracker.answers, False
+        try:
+            if has_news:
+                poller.take_news(pause, deadline)
+            else:
+                poller.status(pending, deadline, pause)
+            if tracker.answers != answers and not tracker.is_failing:
+                trouble = None
+        except Late:
+            pass
+        except (OpenSSHJobsError, OSError) as error:
+            trouble, raised = _not_the_end(poller, error, trouble), True
+        over = [job_id for job_id in pending if tracker.is_over(job_id)]
+        for job_id in over:
+            pending.remove(job_id)
+            yield job_id
+        if not pending:
+            break
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            states = ", ".join(f"{job_id} {tracker.status(job_id).state}" for job_id in pending[:5])
+            raise TimeoutError(f"{poller.host}: not over after {timeout:g} s: {states}")
+        if looks and (raised or tracker.answers != answers):
+            pause = min(pause * 1.5, max(_SLOWEST, poller.interval))
+        looks += 1
+        wait = max(
+            poller.seconds_until_due(pause),
+            pause if raised else pause - tracker.age,
+            _QUICKEST,
+        )
+        if trouble is not None:
+            wait = max(wait, poller.interval, _FINAL_REST)
+        wait *= 1 + 0.1 * random.random()  # noqa: S311 - jitter
+        has_news = _has_news_within(poller, wait if left is None else max(0.01, min(wait, left)))
+    poller.end_wait()
+
+
+def _has_news_within(poller: Poller, seconds: float) -> bool:
+    """Sleep until the next query; true as soon as there is an answer that is to be taken."""
+    until, answers = time.monotonic() + seconds, poller.tracker.answers
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, _PEEK))
+        if poller.tracker.answers != answers or poller.has_news():
+            return True
+    return False
+
+
+def _not_the_end(
+    poller: Poller, error: OpenSSHJobsError | OSError, before: OpenSSHJobsError | None
+) -> OpenSSHJobsError | None:
+    """The error of a query, if the same error ends the wait the next time.
+
+    A busy scheduler has many messages, and some of them are final elsewhere: so the same kind
+    has to come twice, some time apart.  Raises ``error`` the second time, where the call makes
+    no sense, and where the host was never reached and the user has to act.
+    """
+    if isinstance(error, ConfigurationError | InputError):
+        raise error
+    passing = isinstance(error, (*NO_ANSWER, *PASSING)) or not isinstance(
+        error, ConnectError | SchedulerError
+    )
+    if isinstance(error, ConnectError) and not poller.tracker.has_answered:
+        if not passing:
+            raise error
+        passing = False
+    if isinstance(error, SchedulerError):
+        passing = error.kind not in FINAL
+    log.warning("%s: no answer of the queue: %s", poller.host, getattr(error, "message", error))
+    if passing or not isinstance(error, OpenSSHJobsError):
+        return None
+    if before is not None and _same(error, before):
+        raise error
+    return error
+
+
+def _same(error: OpenSSHJobsError, before: OpenSSHJobsError) -> bool:
+    kinds = getattr(error, "kind", None), getattr(before, "kind", None)
+    return type(error) is type(before) and kinds[0] == kinds[1]
