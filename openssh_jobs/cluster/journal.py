@@ -39,8 +39,8 @@ class Row:
     from here (its ``directory`` is empty where it is not known), ``None`` where an older version
     wrote it.  ``call``: a random text, the mark of the call that is at work; ``caller``: its
     process.  ``place``: the private directory on the host.  ``learned``: when the query
-    began whose answer gave the state.  ``array``: the indices as they were given to ``submit``.  ``request``: what
-    another attempt needs.
+    began whose answer gave the state.  ``array``: the indices as they were given to ``submit``.
+    ``request``: what another attempt needs.
     """
 
     host: str
