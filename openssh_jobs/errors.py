@@ -34,7 +34,7 @@ from subprocess import CalledProcessError, TimeoutExpired
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 Sent = Literal["no", "maybe", "yes"]
 
@@ -414,13 +414,19 @@ class SubmitLimit(SubmitRejected):
 
 
 class SubmitUnknown(SchedulerError):
-    """It is unknown whether the job exists.  ``token`` names the submission."""
+    """It is unknown whether the job exists.  ``token`` names the submission.
+
+    ``tokens``: those of all submissions of which ``recover()`` could not tell.
+    """
 
     default_sent: ClassVar[Sent] = "maybe"
 
-    def __init__(self, message: str, *, token: str = "", **facts: Any) -> None:
-        self.token = token
-        super().__init__(message, token=token, **facts)
+    def __init__(
+        self, message: str, *, token: str = "", tokens: Sequence[str] = (), **facts: Any
+    ) -> None:
+        self.tokens = tuple(tokens) or ((token,) if token else ())
+        self.token = token or next(iter(self.tokens), "")
+        super().__init__(message, token=self.token, tokens=self.tokens, **facts)
 
 
 # --------------------------------------------------------------------------- ARC's names

@@ -26,6 +26,7 @@ COMMANDS = {
     "cancel": "cancel jobs",
     "tail": "print the output of a job",
     "fetch": "copy a job's directory to this machine",
+    "recover": "find or submit what got no answer",
     "nodes": "list the nodes of a cluster",
     "queues": "list the queues (Slurm: partitions) of a cluster",
     "login": "log in, answer what the host asks, and keep the connection",

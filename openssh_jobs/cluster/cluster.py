@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from .. import settings
 from ..connection import Connection
-from ..errors import ConfigurationError, InputError, SchedulerError
+from ..errors import ConfigurationError, InputError, SchedulerError, SubmitUnknown
 from ..host import Host
 from ..jobs import CancelOutcome, JobStatus, Node, Queue, Snapshot
 from .exit_record import check_choice
@@ -17,9 +18,10 @@ from .host_jobs import HostJobs
 from .job import Job
 from .journal import Journal
 from .learned import is_current, status_of
+from .recovery import open_submission
 from .scheduler_client import SchedulerClient
 from .specification import Specification, check_same_host, job_ids
-from .submission import Submission, open_submission
+from .submission import Submission
 from .submitted import specification_again
 from .waiting import settling
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from .specification import AnyJob, AnyJobs
 
 __all__ = ["Cluster", "Job"]
+
+log = logging.getLogger("openssh_jobs.cluster")
 
 
 class Cluster:
@@ -184,7 +188,8 @@ class Cluster:
         ``env`` travels in a private file and is set around the submit command; the job gets it
         where the scheduler passes that environment on (sbatch does, without ``--export=NONE``).
         ``record_exit`` overrides that of the cluster.  The same ``token`` with the same
-        specification is the same job.  Where there is no job in the end, what was put on the host
+        specification is the same job, also where an earlier call got no answer: such a call goes on
+        from there, as ``recover`` does.  Where there is no job in the end, what was put on the host
         is removed again.
 
         ``again``: a job that was submitted from here, in the place of the script: its script and
@@ -213,7 +218,13 @@ class Cluster:
             specification = specification_again(self.journal, self.host, again, given, most)
         jobs = self.internal
         submission = Submission(
-            jobs.client, jobs.files, jobs.records, specification, token, record_exit=record_exit
+            jobs.client,
+            jobs.files,
+            jobs.records,
+            jobs.recovery,
+            specification,
+            token,
+            record_exit=record_exit,
         )
         try:
             row = submission.submit()
@@ -229,6 +240,40 @@ class Cluster:
             raise open_submission(row)
         self.internal.tracker.add_known(status_of(row, row.job_id))
         return Job(self.internal, row.job_id, row)
+
+    def recover(self) -> list[Job]:
+        """Finish every submission to this host that got no answer: its jobs, the newest first.
+
+        A submission whose job is there gets its id; one that certainly has none is submitted now,
+        if all its files are on the host, or else removed (as one that the scheduler refused): the
+        logger ``openssh_jobs.cluster`` warns of that, and its token may be used again.  Sends
+        nothing where none is open.  May wait for some minutes (docs/submitting.rst).
+
+        Raises ``SubmitUnknown`` after all others are finished if it is still unknown whether a job
+        exists; ``.tokens`` names the submissions, ``job(token=)`` gives the jobs of the others.
+        """
+        jobs, unknown = [], []
+        for row, outcome in self.internal.recover():
+            if isinstance(outcome, SubmitUnknown):
+                unknown.append(outcome)
+            elif isinstance(outcome, Exception):
+                log.warning("%s: %s (%s): %s", self.host, row.token, row.name, outcome)
+            else:
+                jobs.append(self._job_of(self.internal.with_paths(outcome)))
+        if not unknown:
+            return jobs
+        first = unknown[0]
+        message = first.message
+        if len(unknown) > 1:
+            message = f"of {len(unknown)} submissions it is not known whether their jobs exist; "
+            message += f"of {first.token}: {first.message}"
+        raise SubmitUnknown(
+            message,
+            tokens=[error.token for error in unknown],
+            kind=first.kind,
+            host=self.host,
+            advice=first.advice,
+        )
 
     def job(self, job_id: AnyJob | None = None, *, token: str | None = None) -> Job:
         """A handle for any job of this host, submitted here or not; sends nothing.

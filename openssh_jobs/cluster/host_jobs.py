@@ -26,6 +26,7 @@ from .job_files import JobFiles
 from .journal import Row
 from .learned import Learned
 from .poller import Poller
+from .recovery import Outcome, Recovery
 from .scheduler_client import QUERY_TIMEOUT, SchedulerClient
 from .tracker import Tracker
 from .waiting import settling
@@ -53,6 +54,7 @@ class HostJobs:
         self.host = client.host
         self.files = JobFiles(client.connection, client.host)
         self.records = ExitRecords(client, self.files)
+        self.recovery = Recovery(client, self.files)
         self.tracker = Tracker(grace)
         self.learned = Learned(client, self.tracker)
         self.poller = Poller(client, self.records, self.tracker, poll_interval)
@@ -85,6 +87,19 @@ class HostJobs:
             self.tracker.cancel_accepted(accepted)
         self.learned.write_accepted(accepted, action)
         return outcomes
+
+    def recover(self) -> list[tuple[Row, Outcome]]:
+        """Finish the open submissions of this host: each, and what has become of it."""
+        rows = self.recovery.open_rows()
+        if not rows:
+            return []
+        try:
+            outcomes = self.recovery.finish(rows)
+        except SchedulerError as error:
+            raise self.client.placed(error) from None
+        finally:
+            self.tracker.outdate()
+        return [(row, outcomes[row.token]) for row in rows]
 
     # ------------------------------------------------------------------ other questions
 

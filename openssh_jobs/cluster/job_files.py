@@ -121,6 +121,11 @@ class JobFiles:
         if done.returncode != 0:
             raise error_of(to_text(done.stderr), file, host=self._host)
 
+    def forget_environment(self, file: str) -> None:
+        """Remove a file with the variables of ``env=``."""
+        script = call(_SCRIPTS, "oj_forget_environment", path(file))
+        self._connection.internal.call(script, again=True)
+
     def wrap(self, script: str, body: str, written: Mapping[str, bytes]) -> None:
         """Move ``script`` to ``body``, in a new directory, and write new files, path by path."""
         pairs: list[Value] = []

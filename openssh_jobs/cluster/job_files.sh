@@ -31,12 +31,30 @@ oj_place() {
   return 1
 }
 
+# Whether the directory $1 was made by a call that was killed before it could mark it: ours, with
+# nothing in it but a mark that is not whole, and not new (then it is being written).
+oj_is_abandoned() {
+  (
+    oj_into "$1" && [ -O . ] && [ -z "$(find . ! -name . -prune ! -name .oj-mark -print)" ] || exit
+    oj_there .oj-mark || exit 0
+    ! oj_marked "" "" && [ -n "$(find .oj-mark -prune -type f -mmin +1)" ] && rm -f ./.oj-mark
+  )
+}
+
 oj_own() {
   oj_make "$2"
-  case $? in 1) return 3;; 2) return 2;; esac
+  case $? in
+    0) ;;
+    1) oj_is_abandoned "$2" || return 3 ;;
+    *) return 2 ;;
+  esac
   oj_private=$oj_private/$2
-  oj_into "$2" && (set -C; umask 077; printf 'openssh_jobs %s\n%s\n.' "$3" "$1" >.oj-mark) ||
-    return 2
+  oj_into "$2" || return 2
+  (set -C; umask 077; printf 'openssh_jobs %s\n%s\n.' "$3" "$1" >.oj-mark) && return 0
+  # The disk is full, say.  Without its whole mark nobody would take it for ours any more.
+  rm -f ./.oj-mark
+  oj_leave "$2"
+  return 2
 }
 
 # As oj_place, after making the job's directory $1 if there is none, with an empty file $4 in it
@@ -126,6 +144,9 @@ oj_write() {
   set -C
   cat >"$1"
 }
+
+# Removes the file $1 with the variables of env= from a private directory: the scheduler has them.
+oj_forget_environment() { rm -f -- "$1"; }
 
 # Makes the directory $1 in a private directory and moves the script $2 to $3 in there; then writes
 # new files: pairs of a path and its text.

@@ -14,8 +14,9 @@ from typing import NamedTuple
 from ..jobs import JobId, JobState
 from .journal_file import JournalFile
 
-ASKED, SENDING = "asked", "sending"
-"""Stages of a submission without an answer: nothing was sent but files; the command may be."""
+ASKED, FILES, SENDING = "asked", "files", "sending"
+"""Stages of a submission without an answer: nothing was sent; files are on their way; the submit
+command may have been sent, with all files in place."""
 FOLLOWED = "followed"
 """The stage of a job that was not submitted from here."""
 MOST_EVENTS = 100
@@ -34,11 +35,12 @@ _AT_ONCE = 500  # SQLite's limit of values in one statement was 999
 class Row:
     """One job.  Times are seconds since 1970; ``job_id`` is ``None`` while a submission is open.
 
-    ``stage``: ``ASKED`` or ``SENDING``, ``FOLLOWED`` for a job that was not submitted from here
-    (its ``directory`` is empty where it is not known), ``None`` where an older version wrote it.
-    ``call``: a random text, the mark of the call that is at work; ``caller``: its process.
-    ``place``: the private directory on the host.  ``learned``: when the query began whose answer
-    gave the state.  ``array``: the indices as they were given to ``submit``.
+    ``stage``: ``ASKED``, ``FILES`` or ``SENDING``, ``FOLLOWED`` for a job that was not submitted
+    from here (its ``directory`` is empty where it is not known), ``None`` where an older version
+    wrote it.  ``call``: a random text, the mark of the call that is at work; ``caller``: its
+    process.  ``place``: the private directory on the host.  ``learned``: when the query
+    began whose answer gave the state.  ``array``: the indices as they were given to ``submit``.
+    ``request``: what another attempt needs.
     """
 
     host: str
@@ -63,6 +65,7 @@ class Row:
     place: str | None = None
     learned: float | None = None
     array: str | None = None
+    request: str | None = None
 
     @property
     def is_followed(self) -> bool:
@@ -228,9 +231,9 @@ class Journal:
         return [Event(*values) for values in found]
 
     def take_over(self, before: Row, row: Row) -> bool:
-        """Put a new call in the place of a call that ended before it sent anything.
+        """Put a new call in the place of one that ended, at the same stage of the submission.
 
-        False if another process was quicker, or the command is about to be sent after all.
+        False if another process was quicker, or the call went on after all.
         """
         facts = {
             name: getattr(row, name)
@@ -243,10 +246,10 @@ class Journal:
         with self.file.transaction() as database:
             done = database.execute(
                 f"UPDATE submissions SET {names} WHERE host = ? AND token = ? "  # noqa: S608
-                "AND stage = ? AND call = ? AND caller = ?",
+                "AND job_id IS NULL AND stage IS ? AND call IS ? AND caller IS ?",
                 (
                     *map(_stored, facts.values()),
-                    *(row.host, row.token, ASKED, before.call, before.caller),
+                    *(row.host, row.token, before.stage, before.call, before.caller),
                 ),
             )
             return done.rowcount == 1

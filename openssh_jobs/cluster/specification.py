@@ -73,6 +73,10 @@ def check_same_host(name: str, jobs: AnyJobs | None, host: str) -> None:
             )  # fmt: skip
 
 
+# Names of the files beside the script on the host.
+_RESERVED = re.compile(r"\.oj-|(?:attempt-[0-9]+(?:\.d)?|result-[0-9]+|claim\..*|owner)\Z")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Specification(JobOptions):
     """The parameters of ``submit``, checked.  ``content``: the local script's bytes.
@@ -120,7 +124,7 @@ class Specification(JobOptions):
         asked["options"] = tuple(asked["options"])
         _check_environment(env or {})
         made = cls(env=dict(env or {}), content=content, **asked)
-        if made.script_name.startswith(".oj-"):
+        if _RESERVED.match(made.script_name):
             raise InputError(f"the script's name {made.script_name!r} is reserved for this package")
         made.request("x", None, max_array)  # the scheduler's own checks of names and numbers
         return made

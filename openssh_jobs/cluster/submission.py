@@ -8,7 +8,6 @@ it.  Where others could replace that directory it is ``~/.openssh_jobs/TOKEN/`` 
 
 from __future__ import annotations
 
-import logging
 import os
 import posixpath
 import secrets
@@ -18,64 +17,23 @@ from typing import TYPE_CHECKING
 from .. import settings
 from ..commands.command_line import exports
 from ..commands.quoting import to_bytes
-from ..commands.scripts import Shell
-from ..commands.scripts import script as shell_script
-from ..errors import (
-    CommandFailed,
-    CommandTimeout,
-    ConnectError,
-    ConnectionLost,
-    InputError,
-    OpenSSHJobsError,
-    SchedulerError,
-    SessionLimit,
-    SubmitRejected,
-    SubmitUnknown,
-)
+from ..errors import InputError, SubmitRejected
 from ..files.private_directory import MADE, PRIVATE
-from ..jobs import JobId
 from ..openssh import pid_file
-from ..schedulers.answer import Answer
 from ..schedulers.fields import expand_array
-from ..schedulers.launcher.any_shell import ENVIRONMENT
+from ..schedulers.launcher.any_shell import ENVIRONMENT as LAUNCHER_ENVIRONMENT
 from ..schedulers.request import SubmitRequest
-from .job_files import made_mark
-from .journal import ASKED, SENDING, Row
+from .attempt import ENVIRONMENT, NO_ANSWER, Order, Taken, environment_files, run, unknown
+from .journal import ASKED, FILES, SENDING, Row
+from .recovery import at_work
 from .specification import Specification, check_token, read_script
 from .submitted import kept_of
 
 if TYPE_CHECKING:
     from .exit_record import ExitRecords
     from .job_files import JobFiles
+    from .recovery import Recovery
     from .scheduler_client import SchedulerClient
-
-log = logging.getLogger("openssh_jobs.cluster.submission")
-
-_ENVIRONMENT = ".oj-env"
-SUBMIT_TIMEOUT = 120.0
-"""Seconds that a submit command may take; without an answer by then it may have worked."""
-
-
-def open_submission(row: Row) -> OpenSSHJobsError:
-    """The error for a submission that has no answer yet, or was never sent."""
-    if row.stage == ASKED:
-        return InputError(
-            f"the submission with the token {row.token!r} has not been sent: there is no job",
-            host=row.host,
-            advice="Submit it again; the token may be used for it.",
-        )
-    return SubmitUnknown(
-        "an earlier call with this token got no answer: its job may exist",
-        token=row.token,
-        kind="no_job_id",
-        host=row.host,
-        advice=f"Look for a job whose script lies in {private_of(row)}.",
-    )
-
-
-def private_of(row: Row) -> str:
-    """The private directory of a submission on the host, as far as known."""
-    return row.place or posixpath.join(row.directory, PRIVATE, row.token)
 
 
 class Submission:
@@ -86,20 +44,23 @@ class Submission:
         client: SchedulerClient,
         files: JobFiles,
         records: ExitRecords,
+        recovery: Recovery,
         specification: Specification,
         token: str | None,
         *,
         record_exit: bool | str = False,
     ) -> None:
+        # Before the host is asked anything.
+        self.token = check_token(token) if token is not None else "t" + secrets.token_hex(8)
         self._client = client
         self._files = files
         self._records = records
         self._connection = client.connection
         self._journal = client.journal
+        self._recovery = recovery
         self._scheduler = client.scheduler()
         self._specification = specification
         self._host = client.host
-        self.token = check_token(token) if token is not None else "t" + secrets.token_hex(8)
         self.directory = self._private = ""
         self._record_exit, self._launcher, self._brings_env = record_exit, False, False
         # What this call makes on the host carries this text, and only that is removed by it.
@@ -110,7 +71,8 @@ class Submission:
         """Submit, or find that this was done before: the row of the journal with the job's id.
 
         Raises ``InputError`` for a token with another specification, ``SubmitRejected`` and
-        ``SubmitLimit`` where there is certainly no job, ``SubmitUnknown`` where there may be one,
+        ``SubmitLimit`` where there is certainly no job, ``SubmitUnknown`` where there may be one (a
+        later call goes on from there),
         ``PermissionError`` where no directory on the host is private, and whatever the upload
         raises (then there is no job).
         """
@@ -143,12 +105,19 @@ class Submission:
         if settled is not None:
             return settled
         try:
+            self._journal.change(self._host, self.token, stage=FILES)
             self._prepare(script)
             self._keep(script)
+            order = self._order()
+            # On disk before the command is sent: from now on there may be a job.
+            row = replace(new, stage=SENDING, place=self._private, request=order.text())
+            self._journal.change(
+                self._host, self.token, stage=row.stage, place=row.place, request=row.request
+            )
         except BaseException:
-            self._undo()
+            self._recovery.withdraw(new)
             raise
-        return self._send()
+        return self._send(row, order)
 
     def _text(self) -> str:
         """The submit command, with the script where it lies."""
@@ -172,24 +141,12 @@ class Submission:
             return read_script(os.path.join(wanted.upload, name))
         return self._connection.read_bytes(script)
 
-    def _undo(self) -> None:
-        """Remove everything of a submission that was not sent, on the host and from the journal.
-
-        What cannot be removed now is removed by the next call with this token.
-        """
-        facts = {"stage": ASKED, "caller": "", "call": self._call}
-        self._journal.change(self._host, self.token, **facts)
-        try:
-            if self._files.undo(self.directory, self.token, self._call):
-                self._journal.forget(self._host, self.token, self._call)
-        except (OpenSSHJobsError, OSError) as error:
-            log.info("%s: %s was not tidied up: %s", self._host, self.directory, error)
-
     def _settled(self, row: Row, new: Row) -> Row | None:
-        """The row of a token that has a job by the journal, or by what its launcher wrote."""
+        """The row of a token that has a job; ``None`` where there is none and it is ours now."""
         if not row.opened:
             return None
-        if row.stage == ASKED and row.job_id is None and self._taken_over(row, new):
+        if row.stage in (ASKED, FILES) and row.job_id is None:
+            self._take_over(row, new)
             return None
         if row.digest != new.digest:
             raise InputError(
@@ -198,56 +155,26 @@ class Submission:
                 host=self._host,
                 advice="Take another token.",
             )
-        if row.job_id is not None:
-            return row
-        job_id = self._owner(row)
-        if job_id is None:
-            raise open_submission(row)
-        return self._accepted(job_id)
+        outcome = self._recovery.finish([row])[self.token]
+        if isinstance(outcome, Row):
+            return outcome
+        if not isinstance(outcome, InputError):
+            raise outcome
+        # It has no job, and its files are not whole any more: from the beginning.
+        return self._settled(self._journal.open_row(new), new)
 
-    def _taken_over(self, row: Row, new: Row) -> bool:
-        """Take over from a call that ended before its submit command.  False if it sent that."""
+    def _take_over(self, row: Row, new: Row) -> None:
+        """Take over from a call that ended before its submit command."""
         if row.caller and not pid_file.ended(row.caller):
-            raise SubmitUnknown(
-                f"another call with this token is at work (process {row.caller.partition('-')[0]})",
-                token=self.token,
-                kind="no_job_id",
-                host=self._host,
-                advice="Wait for it, and call again: then its job, or its error, is known.",
-            )
+            raise at_work(row)
         if not self._journal.take_over(row, new):
-            now = self._journal.by_token(self._host, self.token)
-            raise open_submission(replace(now or row, stage=SENDING))
+            raise at_work(self._journal.by_token(self._host, self.token) or row)
         try:
-            if row.call:
+            if row.call and row.stage == FILES:
                 self._files.undo(row.directory, self.token, row.call)
         except BaseException:
-            self._journal.change(self._host, self.token, call=row.call, caller="")
+            self._journal.change(self._host, self.token, stage=FILES, call=row.call, caller="")
             raise
-        return True
-
-    def _owner(self, row: Row) -> str | None:
-        """The job id that the launcher wrote to ``TOKEN/owner``, or ``None``."""
-        try:
-            return str(
-                JobId.parse(self._files.read_private(row.directory, row.token, "owner").strip())
-            )
-        except InputError:
-            return None  # not written yet, or the job has no launcher
-
-    def _accepted(self, job_id: str) -> Row:
-        self._journal.change(
-            self._host,
-            self.token,
-            job_id=job_id,
-            state="pending",
-            submitted=self._client.host_time(),  # compared with times by the host's clock
-        )
-        row = self._journal.by_token(self._host, self.token)
-        if row is None:
-            raise AssertionError("the journal lost a row")
-        log.info("%s: submitted %s as %s", self._host, row.name, job_id)
-        return row
 
     # ------------------------------------------------------------------ files
 
@@ -276,9 +203,9 @@ class Submission:
             )
         if self._brings_env:
             values = to_bytes("".join(f"{name}={value}\0" for name, value in wanted.env.items()))
-            self._files.write_private(posixpath.join(self._private, ENVIRONMENT), values)
+            self._files.write_private(posixpath.join(self._private, LAUNCHER_ENVIRONMENT), values)
         elif wanted.env:
-            path = posixpath.join(self._private, _ENVIRONMENT)
+            path = posixpath.join(self._private, ENVIRONMENT)
             self._files.write_private(path, exports(wanted.env))
 
     def _keep(self, script: str | None) -> None:
@@ -294,77 +221,19 @@ class Submission:
 
     # ------------------------------------------------------------------ the one command
 
-    def _send(self) -> Row:
+    def _order(self) -> Order:
+        files = environment_files(env=bool(self._specification.env), brought=self._brings_env)
+        return Order(request=self._request(), environment=files, marked=self._marked)
+
+    def _send(self, row: Row, order: Order) -> Row:
+        """The first attempt."""
         try:
-            script = self._command()
-            # On disk before the command is sent: from now on there may be a job.
-            self._journal.change(self._host, self.token, stage=SENDING, place=self._private)
-        except BaseException:
-            self._undo()
+            return self._recovery.accept(row, run(self._client, row, order, 1))
+        except (*NO_ANSWER, SubmitRejected):
+            self._recovery.withdraw(row)  # nothing was submitted
             raise
-        try:
-            done = self._client.run_sh(script, SUBMIT_TIMEOUT, once=True)
-        except (ConnectError, ConnectionLost, CommandTimeout, CommandFailed, SessionLimit) as error:
-            if error.sent == "no":
-                self._undo()
-                raise
-            raise self._unknown(error.message) from error
-        try:
-            if done.returncode == 125 and self._not_started in done.stdout:
-                raise SubmitRejected(
-                    done.stderr.strip() or f"{self.directory} could not be used",
-                    kind="invalid_request",
-                    stdout=done.stdout,
-                    stderr=done.stderr,
-                    returncode=done.returncode,
-                )
-            job_id = self._scheduler.parse_submit(Answer.of(done))
-        except SubmitRejected as error:
-            self._undo()
-            raise self._placed(error) from None
-        except SchedulerError as error:
-            raise self._unknown(error.message, error) from error
-        return self._accepted(job_id)
-
-    def _command(self) -> bytes:
-        """The submit command with what comes before it."""
-        environment = ""
-        if self._specification.env and not self._brings_env:
-            environment = posixpath.join(self._private, _ENVIRONMENT)
-        return shell_script(
-            "cluster/submit",
-            not_started=self._not_started,
-            directory=self.directory,
-            environment=environment,
-            command=Shell(to_bytes(self._text())),
-            mark=made_mark(self._call) if self._marked else "",
-        )
-
-    @property
-    def _not_started(self) -> str:
-        return f"openssh_jobs: {self.token}: not started"
-
-    def _placed(self, error: SubmitRejected) -> SubmitRejected:
-        """The scheduler's refusal, with the host in front of it."""
-        return type(error)(
-            f"{self._scheduler.name} refused the job: {error.message}",
-            kind=error.kind,
-            stdout=error.stdout,
-            stderr=error.stderr,
-            returncode=error.returncode,
-            host=self._host,
-            advice=error.advice,
-        )
-
-    def _unknown(self, why: str, error: SchedulerError | None = None) -> SubmitUnknown:
-        return SubmitUnknown(
-            f"it is not known whether the job was submitted: {why}",
-            token=self.token,
-            kind=error.kind if error is not None else "transport",
-            stdout=error.stdout if error is not None else "",
-            stderr=error.stderr if error is not None else "",
-            returncode=error.returncode if error is not None else None,
-            host=self._host,
-            advice="Before submitting it again, look for a job whose script lies in "
-            f"{self._private}.",
-        )
+        except BaseException as error:
+            self._recovery.give_back(self.token)
+            if isinstance(error, Taken):
+                raise unknown(row, "another process has gone on with it") from None
+            raise

@@ -26,6 +26,7 @@ from .launcher.launcher import Convention
 from .outcomes import outcome_of_kind
 from .request import SubmitRequest
 from .rules import FINAL_KINDS, Rule, ends, find_rule, is_uncertain, rule
+from .tokens import TokenAnswer
 
 # Who writes a scheduler finds all it needs here; in this package each name is taken from where
 # it is defined.
@@ -35,6 +36,7 @@ __all__ = [
     "Scheduler",
     "Section",
     "SubmitRequest",
+    "TokenAnswer",
     "framed",
     "read_frame",
     "rule",
@@ -82,6 +84,9 @@ class Scheduler(ABC):
     release_command: ClassVar[str | None] = None
     #: How the scheduler runs scripts; ``None`` where a launcher cannot take their place.
     convention: ClassVar[Convention | None] = None
+    #: Whether of several jobs of one submission only the first that starts does the work, for each
+    #: looks at the submission's ``owner`` first.
+    starts_once: ClassVar[bool] = False
 
     # -- submitting ----------------------------------------------------------
 
@@ -183,6 +188,21 @@ class Scheduler(ABC):
     ) -> Snapshot:
         """How jobs ended; a job submitted well before ``since`` is an older one of the same id."""
         self.unsupported("a history of ended jobs")
+
+    def token_script(self, requests: Sequence[SubmitRequest], *, since: datetime) -> str | None:
+        """A script that asks which jobs of this user carry the tokens of these submissions.
+
+        Ended jobs are included; none is older than ``since``.  ``None`` if the scheduler shows
+        nothing by which a job could be told.
+        """
+        return None
+
+    def parse_tokens(self, answer: Answer, requests: Sequence[SubmitRequest]) -> TokenAnswer:
+        """The answer to ``token_script``.
+
+        Raises ``SchedulerError`` where it is not complete: then it proves no job's absence.
+        """
+        self.unsupported("a search for the job of a submission")
 
     def accounting_script(self) -> str | None:
         """A script that asks whether ended jobs are remembered; ``None`` if they always are."""

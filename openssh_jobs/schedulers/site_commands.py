@@ -17,6 +17,7 @@ from .base import Scheduler
 from .fields import quote, shell_path
 from .framing import framed, read_frame, section
 from .request import ALL_OPTIONS, SubmitRequest
+from .tokens import TokenAnswer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,7 @@ class Custom(Scheduler):
         self.own_statuses = base.own_statuses  # type: ignore[misc]
         self.noise = base.noise  # type: ignore[misc]
         self.convention = base.convention  # type: ignore[misc]
+        self.starts_once = base.starts_once  # type: ignore[misc]
         self.late_output = base.late_output  # type: ignore[misc]
         self.lacks = base.lacks  # type: ignore[misc]
         self.capabilities = base.capabilities  # type: ignore[misc]
@@ -166,6 +168,16 @@ class Custom(Scheduler):
         if failed is not None and not known:
             raise failed
         return Snapshot(known=known, error=failed, source="accounting")
+
+    def token_script(self, requests: Sequence[SubmitRequest], *, since: datetime) -> str | None:
+        """As the scheduler behind it."""
+        return self.base.token_script(requests, since=since)
+
+    def parse_tokens(self, answer: Answer, requests: Sequence[SubmitRequest]) -> TokenAnswer:
+        """As the scheduler behind it."""
+        found = self.base.parse_tokens(answer, requests)
+        # What a command of the site's submits in the end is its own affair.
+        return found if self._commands.submit is None else replace(found, is_whole=False)
 
     def accounting_script(self) -> str | None:
         """As the scheduler behind it."""

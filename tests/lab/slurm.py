@@ -53,7 +53,7 @@ KillWait=2
 MinJobAge={remembers}
 SlurmdTimeout=15
 SlurmctldTimeout=15
-MessageTimeout=5
+MessageTimeout={timeout}
 DefMemPerCPU=50
 {nodes}
 PartitionName=batch Nodes=ALL Default=YES MaxTime=1-00:00:00 DefaultTime=00:10:00
@@ -154,9 +154,10 @@ class SlurmLab:
     """Slurm on one machine of the lab's network: nodes n1 and n2, partitions batch and short.
 
     ``controller``, ``nodes`` and ``munge`` are the daemons, for tests that stop them.  Ended jobs
-    are remembered for ``remembers`` seconds (MinJobAge); without ``accounting`` sacct says so.  A
-    node has ``cpus``; with ``limits_memory`` a job that takes more than its share is killed; with
-    ``preempts`` a partition ``urgent`` takes the place of the others' jobs.  Of several only one
+    are remembered for ``remembers`` seconds (MinJobAge); ``timeout`` is MessageTimeout.  Without
+    ``accounting`` sacct says so.  A node has ``cpus``; with ``limits_memory`` a job that takes more
+    than its share is killed; with ``preempts`` a partition ``urgent`` takes the place of other
+    jobs.  Of several only one
     can run at a time; one that was stopped can be started again, with its jobs.
     """
 
@@ -169,13 +170,14 @@ class SlurmLab:
         *,
         accounting: bool = False,
         remembers: int = 300,
+        timeout: int = 5,
         cpus: int = 2,
         limits_memory: bool = False,
         preempts: bool = False,
     ) -> None:
         namespaces.require_own("Slurm")
         self._more = _PREEMPTION if preempts else ""
-        self._remembers, self._cpus = remembers, cpus
+        self._remembers, self._timeout, self._cpus = remembers, timeout, cpus
         self._memory = MemoryCgroup(directory) if limits_memory else None
         self.directory, self.machine = directory, machine
         self.accounting = accounting
@@ -293,6 +295,7 @@ class SlurmLab:
                 nodes=nodes,
                 accounting=accounting,
                 remembers=self._remembers,
+                timeout=self._timeout,
                 task="task/none" if self._memory is None else "task/cgroup",
             )
             + self._more

@@ -26,6 +26,8 @@ DEMO = "inside a directory that this program made for itself"
 JOURNAL = "beside the journal, in a directory that nobody else can write; each looks whose it is"
 LAUNCHER = "names of its own in the submission's private directory, which nobody else can enter"
 
+UNMARKED = "a mark that was never whole, in a directory of ours that holds nothing else"
+
 # (module, function or constant): how many words that remove or replace, and what guards them.
 GUARDS: dict[tuple[str, str], tuple[int, str]] = {
     ("arc.files", "ArcFiles.delete_remote_check_files"): (1, ASKED),
@@ -41,7 +43,12 @@ GUARDS: dict[tuple[str, str], tuple[int, str]] = {
     ("cluster/job_files.sh", "oj_remove_private"): (1, HELD),
     ("cluster/job_files.sh", "oj_remove_made"): (1, HELD),
     ("cluster/job_files.sh", "oj_wrap"): (1, LAUNCHER),
-    ("cluster/submit.sh", ""): (2, LAUNCHER),
+    ("cluster/job_files.sh", "oj_own"): (1, OURS),
+    ("cluster/job_files.sh", "oj_is_abandoned"): (1, UNMARKED),
+    ("cluster/job_files.sh", "oj_forget_environment"): (1, LAUNCHER),
+    ("cluster/attempt.sh", "oj_claim"): (1, LAUNCHER),
+    ("cluster/attempt.sh", "oj_leave_unstarted"): (1, LAUNCHER),
+    ("cluster/attempt.sh", "oj_attempt"): (3, LAUNCHER),
     ("openssh.login", "remove_logs"): (1, RUNTIME),
     ("openssh.login_record", "LoginRecord._write"): (3, RUNTIME),
     ("openssh.locks", "_say"): (1, RUNTIME),
@@ -79,7 +86,7 @@ GUARDS: dict[tuple[str, str], tuple[int, str]] = {
     ("transfer.rsync", "send_file"): (2, OURS),
     ("transfer.rsync", "receive_file"): (1, OURS),
     ("schedulers/direct/launch.sh", "oj_end"): (1, HELD),
-    ("schedulers/direct/launch.sh", ""): (1, HELD),
+    ("schedulers/direct/launch.sh", ""): (2, HELD),
     ("schedulers/direct/submit.sh", "oj_undo"): (1, HELD),
     ("schedulers/direct/submit.sh", ""): (1, HELD),
     ("schedulers/direct/clean.sh", ""): (2, HELD),

@@ -2,8 +2,8 @@
 # Runs as a process of its own, behind processes.sh: starts the job's script, watches it and writes
 # the exit record.
 # $1 directory of the job, $2 its id, $3 umask, $4 time limit in seconds or 0, $5 and $6 where
-# output and errors go, $7 the script.
-oj_dir=$1 oj_id=$2 oj_umask=$3 oj_limit=$4 oj_out=$5 oj_err=$6 oj_script=$7
+# output and errors go, $7 the script, $8 the submission's private directory or nothing.
+oj_dir=$1 oj_id=$2 oj_umask=$3 oj_limit=$4 oj_out=$5 oj_err=$6 oj_script=$7 oj_place=$8
 trap 'oj_heard=1' HUP
 # A shell that is only just forked loses a signal: again, until it is gone.
 oj_stop() {
@@ -25,6 +25,19 @@ oj_node=$(uname -n)
 oj_who $$
 oj_started=$oj_s
 if [ -e "$oj_dir/cancel" ]; then oj_end 143 ''; fi
+# Of the jobs that were started for one submission the first to link its id does the work.
+oj_take() {
+  printf '%s\n' "$oj_id" >"$oj_dir/owner" || return
+  ln "$oj_dir/owner" "$oj_place/owner" || [ -e "$oj_place/owner" ] ||
+    (set -C; printf '%s\n' "$oj_id" >"$oj_place/owner")
+  IFS= read -r oj_has <"$oj_place/owner"
+}
+if [ -n "$oj_place" ]; then
+  if ! oj_take 2>/dev/null && [ -d "$oj_place" ]; then
+    oj_end 126 "cannot write the job's id to the directory of its submission"
+  fi
+  if [ "${oj_has-}" != "$oj_id" ]; then rm -rf "$oj_dir"; exit 0; fi
+fi
 oj_first=
 IFS= read -r oj_first <"$oj_script" || [ -n "$oj_first" ] || oj_end 126 'cannot read the script'
 oj_tab=$(printf '\t')

@@ -25,7 +25,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import tzinfo
+from datetime import datetime, tzinfo
 from typing import Any, ClassVar
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -49,6 +49,7 @@ from ..framing import Section, as_is, framed, read_frame, section, shell_text
 from ..outcomes import outcomes_for
 from ..request import ALL_OPTIONS, SubmitRequest
 from ..rules import rule
+from ..tokens import TokenAnswer, jobs_by_script
 
 _REASONS: Mapping[str, str] = {
     "waiting": "not started yet",
@@ -72,6 +73,7 @@ class Direct(Scheduler):
     capabilities: ClassVar[frozenset[str]] = ALL_OPTIONS - lacks.keys()
     forgets_paths: ClassVar[bool] = False
     poll_floor: ClassVar[float] = 0.0
+    starts_once: ClassVar[bool] = True
     rules = (
         rule("openssh_jobs: refused: no directory", "permission", unsent=True, final=True),
         rule("openssh_jobs: refused: the job cannot be", "transient", unsent=True),
@@ -101,6 +103,7 @@ class Direct(Scheduler):
             limit=request.seconds or 0,
             out=_with_id(out),
             err=_with_id(err),
+            place=posixpath.dirname(request.script) if request.token else "",
             launch=as_is(_launcher().strip()),
         )
 
@@ -195,6 +198,17 @@ class Direct(Scheduler):
         snapshot = Snapshot(known=known, unparsed=tuple(unparsed))
         # ps may have been asked for anything: it covers nothing.
         return snapshot if wanted is None else snapshot.select(wanted, covered=False)
+
+    def token_script(self, requests: Sequence[SubmitRequest], *, since: datetime) -> str:
+        """The records hold the path of the script, until they are cleaned away."""
+        return self.status_script()
+
+    def parse_tokens(self, answer: Answer, requests: Sequence[SubmitRequest]) -> TokenAnswer:
+        snapshot = self.parse_status(answer)
+        if snapshot.unparsed or read_frame(answer.stdout) is None:
+            raise self.error(answer, kind="transport")
+        found = [(status.job_id, status.command or "") for status in snapshot.known.values()]
+        return TokenAnswer(jobs=jobs_by_script(found, requests), settling=2.0)
 
     def detail_script(self, job_id: str) -> str:
         return self.status_script([job_id])

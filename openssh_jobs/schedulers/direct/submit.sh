@@ -35,11 +35,17 @@ OJ_END_OF_LAUNCH
 # shellcheck disable=SC2015 # either one that is empty undoes it
 [ -s "$oj_dir/launch" ] && [ -s "$oj_dir/job" ] || oj_undo 'the job cannot be written down'
 (
-  oj_detach /bin/sh "$oj_dir/launch" "$oj_dir" "$oj_id" "$oj_umask" @LIMIT@ @OUT@ @ERR@ "$oj_script"
+  oj_detach /bin/sh "$oj_dir/launch" "$oj_dir" "$oj_id" "$oj_umask" @LIMIT@ @OUT@ @ERR@ \
+    "$oj_script" @PLACE@
 ) </dev/null >"$oj_dir/log" 2>&1 &
 oj_try=0
-while [ ! -e "$oj_dir/start" ] && [ ! -e "$oj_dir/exit" ] && [ "$oj_try" -lt 100 ]; do
+while [ ! -e "$oj_dir/start" ] && [ ! -e "$oj_dir/exit" ] && [ -d "$oj_dir" ] &&
+  [ "$oj_try" -lt 100 ]; do
   oj_try=$((oj_try + 1))
   sleep 0.03 2>/dev/null || sleep 1
 done
+if [ ! -d "$oj_dir" ]; then
+  # It has found that another job does this work.
+  IFS= read -r oj_id 2>/dev/null <@PLACE@/owner || oj_refuse 'the submission was taken back'
+fi
 printf 'openssh_jobs: started job %s\n' "$oj_id"

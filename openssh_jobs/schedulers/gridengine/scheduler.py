@@ -28,7 +28,8 @@ from ..launcher.launcher import GRID_ENGINE_JOBS, Convention
 from ..outcomes import Sentences, outcomes_by_line, outcomes_for
 from ..request import ALL_OPTIONS, SubmitRequest
 from ..rules import rule
-from . import array, limits, machine, output, paths
+from ..tokens import TokenAnswer
+from . import array, limits, machine, output, paths, tokens
 
 
 class GridEngine(Scheduler):
@@ -253,6 +254,13 @@ class GridEngine(Scheduler):
                 silent = machine.read_unheard(part.text)
                 for job_id, status in rows.known.items():
                     rows.known[job_id] = machine.unheard(status, silent)
+
+    def token_script(self, requests: Sequence[SubmitRequest], *, since: datetime) -> str:
+        """``qstat -j`` shows the path of the script, which holds the token."""
+        return tokens.token_script(since)
+
+    def parse_tokens(self, answer: Answer, requests: Sequence[SubmitRequest]) -> TokenAnswer:
+        return tokens.parse_tokens(self, answer, requests)
 
     def accounting_script(self) -> str:
         """Whether the file that qacct reads is there and may be read (accounting(5))."""

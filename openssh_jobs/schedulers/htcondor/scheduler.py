@@ -19,15 +19,17 @@ from ...errors import InputError
 from ...jobs import CancelOutcome, JobId, JobState, JobStatus, Node, Snapshot
 from ..answer import Answer
 from ..base import Scheduler
-from ..fields import chunks, command_words, first_line, shell_path
+from ..fields import chunks, command_words, first_line, quote, shell_path
 from ..framing import Section, as_is, framed, parts_of, read_frame, section, shell_text
 from ..outcomes import Sentences, outcome_of_kind, outcomes_by_line, outcomes_for
 from ..request import ALL_OPTIONS, SubmitRequest
 from ..rows import Rows
 from ..rules import rule
+from ..tokens import TokenAnswer
 from .classads import json_list, members, number_of
 from .output import read
 
+_CARRIER = "OpenSSHJobsToken"
 _ATTRIBUTES = (
     "ClusterId,ProcId,JobStatus,Owner,QDate,JobStartDate,JobCurrentStartDate,CompletionDate,"
     "EnteredCurrentStatus,ExitCode,ExitBySignal,ExitSignal,HoldReason,HoldReasonCode,RemoveReason,"
@@ -124,6 +126,8 @@ class HTCondor(Scheduler):
                 if re.search(r"[\n\r]", str(value)):
                     raise InputError(f"{key} holds a newline: {value!r}")
                 words += ["-append", f"{key} = {value}"]
+        if request.token is not None:
+            words += ["-append", f'+{_CARRIER} = "{request.token}"']
         words.extend(request.options)
         path = shell_path(request.script)
         line = f"LC_ALL=C condor_submit {self.words(*words)} {path} </dev/null\n"
@@ -246,6 +250,36 @@ class HTCondor(Scheduler):
                 kind="parse_error",
                 message=f"this is not a listing of HTCondor: {first_line(part.text)!r}",
             )
+
+    def token_script(self, requests: Sequence[SubmitRequest], *, since: datetime) -> str:
+        """An attribute of the job is its token, in the queue and in the history."""
+        tokens = [f'{_CARRIER} == "{request.token}"' for request in requests if request.token]
+        wanted = f"-constraint {quote(' || '.join(tokens) or 'false')} -json -attributes "
+        wanted += f"ClusterId,{_CARRIER} </dev/null"
+        who = '"$(id -un)"'
+        return framed(
+            section("condor_q", f"condor_q {who} {wanted}"),
+            section("condor_q-totals", f"condor_q {who} -totals </dev/null"),
+            section("condor_history", f"condor_history {who} {wanted}"),
+        )
+
+    def parse_tokens(self, answer: Answer, requests: Sequence[SubmitRequest]) -> TokenAnswer:
+        sections = read_frame(answer.stdout) or []
+        if [part.name for part in sections] != ["condor_q", "condor_q-totals", "condor_history"]:
+            raise self.error(answer, kind="transport")
+        if _COMPLAINT.search(answer.stderr) or _total(sections[1]) is None:
+            raise self.error(answer, kind="transient")
+        wanted = {request.token for request in requests}
+        jobs: dict[str, set[str]] = {}
+        for part in (sections[0], sections[2]):
+            ads = json_list(part.text) if part.text.strip() else []
+            if part.returncode != 0 or ads is None:
+                raise self.error(part.answer(answer.stderr))
+            for ad in ads:
+                token, cluster = ad.get(_CARRIER), number_of(ad.get("ClusterId"))
+                if isinstance(token, str) and token in wanted and cluster is not None:
+                    jobs.setdefault(token, set()).add(str(cluster))
+        return TokenAnswer(jobs={token: frozenset(ids) for token, ids in jobs.items()})
 
     def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:
         return framed(

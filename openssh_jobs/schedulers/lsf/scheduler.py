@@ -36,6 +36,8 @@ from ..outcomes import outcomes_for
 from ..request import ALL_OPTIONS, SubmitRequest
 from ..rows import Rows
 from ..rules import rule
+from ..tokens import TokenAnswer
+from . import tokens
 from .output import (
     GONE,
     NONE,
@@ -164,13 +166,13 @@ class LSF(Scheduler):
             words.append("-H")
         words.extend(request.options)
         path = shell_path(request.script)
-        line = f"LC_ALL=C bsub {self.words(*words)} <{path}\n"
+        line = f"LC_ALL=C bsub $oj_description {self.words(*words)} <{path}\n"
         checks = self._environment_check(request, path)
         if span is not None:
             # What stands on the command line wins, and the whole of the script's -R is lost.
             why = f"-R, which {span} for nodes= or cpus= would replace; write both in options="
             checks += _refuse_directive("R", path, why)
-        return checks + _LOUD + line
+        return checks + _LOUD + tokens.describing(request, line)
 
     def _slots(self, request: SubmitRequest) -> tuple[int | None, str | None]:
         """(-n, -R): so many slots, on one host or on as many different hosts as asked for."""
@@ -296,6 +298,12 @@ class LSF(Scheduler):
             return self.error(said)
         message = f"this is not a listing of LSF: {first_line(answer.stdout)!r}"
         return self.error(said, kind="parse_error", message=message)
+
+    def token_script(self, requests: Sequence[SubmitRequest], *, since: datetime) -> str:
+        return tokens.token_script(requests)
+
+    def parse_tokens(self, answer: Answer, requests: Sequence[SubmitRequest]) -> TokenAnswer:
+        return tokens.parse_tokens(self, answer, requests)
 
     def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:
         """bhist over all event logs that are kept (``-n 0``), for each job separately.

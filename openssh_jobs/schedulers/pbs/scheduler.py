@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import ClassVar
 
 from ...errors import InputError, SchedulerError
@@ -26,7 +26,8 @@ from ..launcher.launcher import PBS_JOBS, Convention
 from ..outcomes import outcome_of_kind, outcomes_for
 from ..request import ALL_OPTIONS, SubmitRequest
 from ..rules import Rule
-from . import output
+from ..tokens import TokenAnswer
+from . import output, tokens
 from .directives import check_resources, named_resources
 from .errors import RULES, UNCERTAIN
 from .machine import default_queue, read_nodes, read_queues
@@ -172,6 +173,13 @@ class PBS(Scheduler):
     def _asking(self, ids: Sequence[str]) -> list[str]:
         """The lines of sh that ask about these jobs."""
         return [f"oj_jobs {self.words(*batch)}\n" for batch in chunks(ids)]
+
+    def token_script(self, requests: Sequence[SubmitRequest], *, since: datetime) -> str:
+        """A job shows the arguments of its qsub, where the path of the script holds the token."""
+        return tokens.token_script(since, torque=self.is_torque)
+
+    def parse_tokens(self, answer: Answer, requests: Sequence[SubmitRequest]) -> TokenAnswer:
+        return tokens.parse_tokens(self, answer, requests, torque=self.is_torque)
 
     def accounting_script(self) -> str | None:
         """The server's own attributes: whether, and for how long, it remembers ended jobs."""

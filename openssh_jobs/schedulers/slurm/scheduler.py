@@ -30,7 +30,8 @@ from ..outcomes import outcomes_for
 from ..request import ALL_OPTIONS, SubmitRequest
 from ..rows import Rows
 from ..rules import Rule
-from . import machine
+from ..tokens import TokenAnswer
+from . import machine, tokens
 from .errors import COMPLAINT, LOOKS_LIKE, RULES, SPEAKS, UNCERTAIN
 from .query import QUEUE_FORMAT, history_parts, read_accounting, read_queue, read_records
 from .records import RECORD, read_json, read_scontrol
@@ -277,6 +278,13 @@ class Slurm(Scheduler):
         return snapshot.select(
             requested, covered=lambda asked: not rows.unparsed and (asked.cluster or "") in covered
         )
+
+    def token_script(self, requests: Sequence[SubmitRequest], *, since: datetime) -> str:
+        """squeue and sacct show the path of the script, which holds the token."""
+        return tokens.token_script(since)
+
+    def parse_tokens(self, answer: Answer, requests: Sequence[SubmitRequest]) -> TokenAnswer:
+        return tokens.parse_tokens(self, answer, requests)
 
     def accounting_script(self) -> str:
         """sacct for a job that hardly exists: it fails at once without accounting."""

@@ -17,6 +17,7 @@ from openssh_jobs.cluster.exit_record import ExitRecords
 from openssh_jobs.cluster.job_files import JobFiles
 from openssh_jobs.cluster.journal import Journal, Row
 from openssh_jobs.cluster.poller import Poller
+from openssh_jobs.cluster.recovery import Recovery
 from openssh_jobs.cluster.scheduler_client import SchedulerClient
 from openssh_jobs.cluster.specification import Specification
 from openssh_jobs.cluster.submission import Submission
@@ -216,6 +217,37 @@ class LocalHost:
         path.write_text(f"#!/bin/sh\n{text}\n")
         path.chmod(0o755)
 
+    def slurm(self, answer: str = 'echo "$n"', *, remembers: int = 300, settling: int = 0) -> None:
+        """Programs that say what Slurm's say; ``queue`` in the home has a line for each job.
+
+        ``answer``: what sbatch does after it has made job ``$n`` (the first is 7).
+        """
+        queue = f"{self.home}/queue"
+        self.program(
+            "sbatch",
+            'for path; do :; done; n=$(($(wc -l <"$HOME/queue") + 7))\n'
+            f'echo "$n $path" >>"$HOME/queue"\n{answer}',
+        )
+        self.program(
+            "squeue",
+            'while [ "$1" != -o ]; do shift; done; format=$2\n'
+            "while read -r id path; do\n"
+            '  printf "%s\\n" "$format" | sed "s#%i#$id#; s#%o#$path#"\n'
+            f'done <"$HOME/queue"\necho asked >>{self.home}/asked',
+        )
+        self.program(
+            "scontrol",
+            f"echo 'MessageTimeout          = {settling} sec'; "
+            f"echo 'MinJobAge               = {remembers} sec'",
+        )
+        self.program("sacct", "echo 'Slurm accounting storage is disabled' >&2; exit 1")
+        Path(queue).touch()
+
+    def jobs(self) -> list[str]:
+        """The scripts of all jobs that were made."""
+        lines = (self.home / "queue").read_text().splitlines()
+        return [line.partition(" ")[2] for line in lines]
+
     def _use(self, method: str) -> None:
         self.used.append(method)
         if method in self.failing:
@@ -281,6 +313,7 @@ class Bench:
         )
         self.files = JobFiles(connection, host.host)
         self.records = ExitRecords(self.client, self.files)
+        self.recovery = Recovery(self.client, self.files)
 
     def submission(
         self, token: str | None = None, *, record_exit: bool | str = False, **given: Any
@@ -291,7 +324,13 @@ class Bench:
         )  # fmt: skip
         specification = Specification.of(**{**none, "options": (), **given})
         return Submission(
-            self.client, self.files, self.records, specification, token, record_exit=record_exit
+            self.client,
+            self.files,
+            self.records,
+            self.recovery,
+            specification,
+            token,
+            record_exit=record_exit,
         )
 
 

@@ -38,6 +38,13 @@ def test_what_is_no_token(token: Any) -> None:
         check_token(token)
 
 
+@pytest.mark.parametrize("name", ["owner", "attempt-1", "attempt-12.d", "result-3"])
+def test_names_of_the_files_beside_a_script_are_taken(name: str) -> None:
+    with pytest.raises(InputError, match="reserved"):
+        specification(script=f"in/{name}")
+    assert specification(script=f"in/{name}.sh").script_name == f"{name}.sh"
+
+
 def test_ids_of_jobs_in_all_ways() -> None:
     class Handle:
         id = "9"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from openssh_jobs.cluster.journal import ASKED, SENDING, Journal, Row
+from openssh_jobs.cluster.journal import FILES, SENDING, Journal, Row
 from openssh_jobs.errors import (
     ConnectionLost,
     InputError,
@@ -76,7 +76,8 @@ def test_the_environment_is_in_no_command_line_and_on_no_disk_after_it(bench: Be
     assert row.job_id == "7"
     assert "hunter 2" in (bench.host.home / "calls").read_text()
     assert all(b"hunter" not in script for script in bench.host.scripts)
-    assert sorted(os.listdir(row.place or "")) == [".oj-mark", "job"]
+    names = [name.partition(".")[0] or name for name in os.listdir(row.place or "")]
+    assert sorted(names) == [".oj-mark", "attempt-1", "claim", "job", "result-1"]
 
 
 def test_the_same_token_is_the_same_job(bench: Bench) -> None:
@@ -170,12 +171,14 @@ def test_an_answer_that_says_neither_is_unknown(bench: Bench, says: str) -> None
     (row,) = bench.journal.rows()
     assert (row.stage, row.job_id) == (SENDING, None)
     assert (Path(row.place or "") / "job").exists(), "the job may still read it"
-    with pytest.raises(SubmitUnknown, match="may exist"):
+    bench.host.program("scontrol", "exit 1")
+    with pytest.raises(SubmitUnknown, match="not known whether"):
         bench.submission("t1", **TEXT).submit()
 
 
 def test_a_lost_link_is_unknown_until_the_launcher_has_spoken(bench: Bench) -> None:
-    bench.host.failing["run_once"] = LOST
+    bench.host.program("scontrol", "exit 1")
+    bench.host.program("sbatch", "exit 1")
     with pytest.raises(SubmitUnknown):
         bench.submission("t1", **TEXT).submit()
     (row,) = bench.journal.rows()
@@ -219,7 +222,7 @@ def opened(bench: Bench, caller: str, call: str = "c0ffee") -> None:
     bench.journal.open_row(
         Row(
             host=bench.host.host, token="t1", digest="of another", scheduler="slurm",
-            directory=str(bench.host.home / "job"), stage=ASKED, call=call, caller=caller,
+            directory=str(bench.host.home / "job"), stage=FILES, call=call, caller=caller,
         )
     )  # fmt: skip
 

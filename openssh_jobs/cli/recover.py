@@ -1,0 +1,104 @@
+"""``recover``: find or submit what got no answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import exit_codes, options
+from .exit_codes import ExitCode
+from .output import error_data, error_sentence
+
+if TYPE_CHECKING:
+    import argparse
+
+    from .output import Output
+
+
+def add_command(subparsers: Any, summary: str) -> None:
+    """Add ``recover`` to the command line."""
+    parser = options.add_command(
+        subparsers,
+        "recover",
+        summary,
+        run,
+        usage="[options] [HOST]",
+        examples="""\
+  openssh-jobs recover hpc
+      each submission to hpc that got no answer: its job is found; or there is
+      none, and it is submitted now, or removed if its files are not complete
+  openssh-jobs recover
+      the same for all hosts with such submissions
+
+Exit code 5: of some it is still unknown whether their jobs exist. Ask again
+later; nothing is ever submitted twice.""",
+    )
+    parser.add_argument("host", metavar="HOST", nargs="?", help="default: all hosts with any")
+    options.add_scheduler_options(parser)
+
+
+def run(args: argparse.Namespace, output: Output) -> int:
+    """Finish the open submissions; the highest exit code of them is the exit code."""
+    is_one = args.host is not None
+    hosts = [args.host] if is_one else _hosts()
+    facts: list[dict[str, Any]] = []
+    errors: list[dict[str, Any]] = []
+    worst = ExitCode.OK
+    for host in hosts:
+        args.host = host
+        try:
+            worst = max(worst, _finish(args, output, facts))
+        except Exception as error:
+            if is_one:
+                raise
+            worst = max(worst, exit_codes.of_error(error))
+            errors.append(error_data(error))
+            output.note(error_sentence(error))
+    if output.json:
+        output.data({"submissions": facts, "errors": errors})
+    elif not facts and not errors:
+        output.say(f"{args.host}: no submission is open" if is_one else "no submission is open")
+    return worst
+
+
+def _hosts() -> list[str]:
+    from ..cluster.journal import Journal
+
+    journal = Journal()
+    try:
+        return list(dict.fromkeys(row.host for row in journal.rows() if row.job_id is None))
+    finally:
+        journal.close()
+
+
+def _finish(args: argparse.Namespace, output: Output, facts: list[dict[str, Any]]) -> ExitCode:
+    """The submissions of one host."""
+    from ..errors import SubmitUnknown
+
+    worst = ExitCode.OK
+    with options.cluster(args) as cluster:
+        finished = cluster.internal.recover()
+    for row, outcome in finished:
+        job_id = reason = None
+        what = f"{args.host}: {row.name} in {row.directory} (token {row.token})"
+        if not isinstance(outcome, Exception):
+            state, job_id = "submitted", outcome.job_id
+            if not output.json:
+                output.line(f"{what} is job {job_id}")
+        else:
+            reason = outcome.message
+            is_unknown = isinstance(outcome, SubmitUnknown)
+            state = "unknown" if is_unknown else "no_job"
+            worst = max(worst, ExitCode.UNKNOWN if is_unknown else ExitCode.OK)
+            output.note(f"{what} {'may have a job' if is_unknown else 'has no job'}: {reason}")
+        facts.append(
+            {
+                "host": args.host,
+                "token": row.token,
+                "name": row.name,
+                "directory": row.directory,
+                "state": state,
+                "job_id": job_id,
+                "reason": reason,
+            }
+        )
+    return worst

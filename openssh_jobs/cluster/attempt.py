@@ -1,0 +1,308 @@
+"""Attempts of a submission: the claim, the submit command under a deadline, and what is left of it.
+
+In a submission's private directory:
+
+============ ====================================================================================
+attempt-N    the claim of attempt N, a link to a complete file: whose it is (a nonce), node, boot
+             and pid namespace, process group, pid, when it began and its deadline.  Where links
+             cannot be made: the file ``claim`` in the directory ``attempt-N.d``
+result-N     how its submit command ended: status, stdout, stderr, by one rename
+owner        the id of the job that does the work, linked by the launcher of a job that starts
+claim.NONCE  the same file before it is an attempt, and afterwards, so that the text which makes it
+             runs once; ``.err``, ``.result``: what becomes its result
+============ ====================================================================================
+
+Only who has claimed an attempt runs the submit command, before the deadline, and nothing of it
+lives longer than that.  So an attempt that is over without a result will not submit any more.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from ..commands import scripts
+from ..commands.quoting import to_bytes, to_text
+from ..errors import (
+    CommandFailed,
+    CommandTimeout,
+    ConnectError,
+    ConnectionLost,
+    InputError,
+    SchedulerError,
+    SessionLimit,
+    SubmitRejected,
+    SubmitUnknown,
+)
+from ..files import private_directory
+from ..jobs import JobId
+from ..schedulers.answer import Answer
+from ..schedulers.launcher.any_shell import ENVIRONMENT as LAUNCHER_ENVIRONMENT
+from ..schedulers.request import SubmitRequest
+from .job_files import made_mark
+
+if TYPE_CHECKING:
+    from .journal import Row
+    from .scheduler_client import SchedulerClient
+
+ENVIRONMENT = ".oj-env"
+"""The file with the variables of ``env=`` in the private directory, until a job has them."""
+LIMIT = 110.0
+"""Seconds from the claim of an attempt to its deadline."""
+SUBMIT_TIMEOUT = 120.0
+"""Seconds to wait for the answer: more than ``LIMIT``, so that the host says how it ended."""
+NO_ANSWER = (ConnectError, ConnectionLost, CommandTimeout, CommandFailed, SessionLimit)
+_SCRIPTS = "cluster/attempt"
+# Clocks of login nodes differ; on the claimer's own there is only the time to end its processes.
+_CLOCKS_DIFFER, _ENDING = 30.0, 3.0
+
+
+class Taken(Exception):
+    """Another process has claimed this attempt."""
+
+
+# --------------------------------------------------------------------------- what is sent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What an attempt needs beside the files on the host; the journal keeps it as text.
+
+    ``environment``: the names of files with variables in the private directory.  ``marked``: the
+    job's directory has the mark of the call that made it.
+    """
+
+    request: SubmitRequest
+    environment: tuple[str, ...] = ()
+    marked: bool = False
+
+    def text(self) -> str:
+        """The order as text."""
+        facts = {option.name: getattr(self.request, option.name) for option in fields(self.request)}
+        order = {"request": facts, "environment": self.environment, "marked": self.marked}
+        return json.dumps(order, default=_seconds)
+
+    @classmethod
+    def of(cls, text: str) -> Order:
+        """The order that ``text`` gave.  Raises ``ValueError``, ``InputError``."""
+        try:
+            order = json.loads(text)
+            known = {option.name for option in fields(SubmitRequest)}
+            facts = {name: _value(value) for name, value in order["request"].items()}
+            if facts.keys() - known:
+                raise ValueError("written by a later version")
+            return cls(
+                request=SubmitRequest(**facts),
+                environment=tuple(order["environment"]),
+                marked=order["marked"],
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no order: {error}") from error
+
+
+def _seconds(value: object) -> dict[str, float]:
+    if not isinstance(value, timedelta):
+        raise TypeError(f"{value!r} cannot be kept")
+    return {"seconds": value.total_seconds()}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    return timedelta(**value) if isinstance(value, dict) else value
+
+
+def run(client: SchedulerClient, row: Row, order: Order, number: int) -> str:
+    """Claim attempt ``number`` of a submission and run its submit command: the job's id.
+
+    Raises ``SubmitRejected`` where it is certain that there is no job, ``Taken``, the errors of
+    connections whose ``sent`` is ``no``, ``SubmitUnknown`` for all else.
+    """
+    nonce = secrets.token_hex(8)
+    not_started, taken = (f"openssh_jobs: {nonce}: {what}" for what in ("not started", "taken"))
+    place = row.place or ""
+    environment = ENVIRONMENT in order.environment
+    attempt = scripts.call(
+        _SCRIPTS,
+        "oj_attempt",
+        place,
+        number,
+        nonce,
+        round(LIMIT),
+        row.directory,
+        posixpath.join(place, ENVIRONMENT) if environment else "",
+        to_bytes(client.scheduler().submit_script(order.request)),
+        made_mark(row.call or "") if order.marked else "",
+        not_started,
+        taken,
+    )
+    script = scripts.script("cluster/submit", limit=round(LIMIT), attempt=attempt)
+    try:
+        done = client.run_sh(script, SUBMIT_TIMEOUT, once=True)
+    except NO_ANSWER as error:
+        if error.sent == "no":
+            raise
+        raise unknown(row, error.message) from error
+    if done.returncode == 125 and taken in done.stdout:
+        raise Taken
+    if done.returncode == 125 and not_started in done.stdout:
+        raise SubmitRejected(
+            done.stderr.strip() or f"{row.directory} could not be used",
+            kind="invalid_request",
+            stdout=done.stdout,
+            stderr=done.stderr,
+            returncode=done.returncode,
+        )
+    return job_of(client, row, Answer.of(done))
+
+
+def job_of(client: SchedulerClient, row: Row, answer: Answer) -> str:
+    """The job's id in the answer of a submit command.
+
+    Raises ``SubmitRejected``, and ``SubmitUnknown`` where the answer is neither.
+    """
+    scheduler = client.scheduler()
+    try:
+        return scheduler.parse_submit(answer)
+    except SubmitRejected as error:
+        raise type(error)(
+            f"{scheduler.name} refused the job: {error.message}",
+            kind=error.kind,
+            stdout=error.stdout,
+            stderr=error.stderr,
+            returncode=error.returncode,
+            host=client.host,
+            advice=error.advice,
+        ) from None
+    except SchedulerError as error:
+        raise unknown(row, error.message, error) from error
+
+
+def unknown(row: Row, why: str, error: SchedulerError | None = None) -> SubmitUnknown:
+    """The error for a submission whose job may exist."""
+    return SubmitUnknown(
+        f"it is not known whether the job was submitted: {why}",
+        token=row.token,
+        kind=error.kind if error is not None else "transport",
+        stdout=error.stdout if error is not None else "",
+        stderr=error.stderr if error is not None else "",
+        returncode=error.returncode if error is not None else None,
+        host=row.host,
+        advice="The same call later, or recover(), finds the job or submits it; its script lies in "
+        f"{row.place or row.directory}.",
+    )
+
+
+# --------------------------------------------------------------------------- what was left
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """What the host holds of a submission.
+
+    ``where``: ``found``, ``absent`` or ``refused`` (``why``).  ``number``: of the last attempt, 0
+    without any.  ``began`` and ``deadline`` by the host's clock, ``None`` for a claim without
+    content.  ``state``: ``gone``, ``alive``, ``elsewhere``, ``young`` or empty.  ``answer``: of its
+    submit command.  ``complete``: the files for another attempt are there.  ``launcher``: a job
+    that starts writes ``owner``.
+    """
+
+    where: str
+    why: str = ""
+    now: float = 0.0
+    owner: str | None = None
+    launcher: bool = False
+    number: int = 0
+    began: float | None = None
+    deadline: float | None = None
+    state: str = ""
+    answer: Answer | None = None
+    complete: bool = False
+
+    def rest(self) -> float:
+        """Seconds for which the last attempt may still submit, as far as known; 0: it is over."""
+        if self.number == 0 or self.answer is not None or self.state in ("gone", ""):
+            return 0.0
+        if self.state == "young" or self.deadline is None:
+            return LIMIT
+        margin = _ENDING if self.state == "alive" else _CLOCKS_DIFFER
+        rest = self.deadline + margin - self.now
+        # Past its deadline an own process that is stopped may go on all the same.
+        return max(rest, 1.0) if self.state == "alive" else max(rest, 0.0)
+
+
+def look_script(rows: Sequence[tuple[Row, SubmitRequest, Order | None]], mark: str) -> bytes:
+    """Shell text that prints what the host holds of these submissions, ``mark`` behind each."""
+    text = private_directory.functions().encode() + scripts.functions(_SCRIPTS, "oj_looks")
+    young = round((LIMIT + _CLOCKS_DIFFER) / 60 + 0.5)
+    for row, request, order in rows:
+        name = scripts.path(posixpath.basename(request.script))
+        files = " ".join(order.environment) if order is not None else ""
+        words = (mark, row.directory, row.token, name, files, young)
+        text += scripts.fill(b"oj_looks @WORDS@\n", {"words": words})
+    return text
+
+
+def read_traces(answer: bytes, mark: str) -> list[Trace]:
+    """The traces in the answer to ``look_script``, as far as it goes."""
+    found: list[Trace] = []
+    at: list[str] = []
+    for cell in to_text(answer).split("\0")[:-1]:
+        if cell != mark:
+            at.append(cell)
+            continue
+        found.append(_trace(at))
+        at = []
+    return found
+
+
+def _trace(cells: list[str]) -> Trace:
+    if len(cells) != 12:
+        known = cells[:1] in (["absent"], ["refused"]) and len(cells) == 2
+        where, why = cells if known else ("refused", "what lies there makes no sense")
+        return Trace(where=where, why=why)
+    where, why, now, owner, launcher, number, claim, state, code, out, err, complete = cells
+    facts = dict(line.partition(" ")[::2] for line in claim.split("\n"))
+    # The file may be a copy that a full disk has cut: only up to its last line it is a claim.
+    is_whole = claim.rstrip("\n").endswith("\n.")
+    return Trace(
+        where=where,
+        why=why,
+        now=_number(now) or 0.0,
+        owner=_job_id(owner),
+        launcher=launcher == "yes",
+        number=int(number) if number.isdigit() else 0,
+        began=_number(facts.get("began", "")) if is_whole else None,
+        deadline=_number(facts.get("deadline", "")) if is_whole else None,
+        state=state,
+        answer=_answer(code, out, err),
+        complete=complete == "complete",
+    )
+
+
+def _answer(code: str, out: str, err: str) -> Answer | None:
+    # A point is its end: what is cut off is no result.
+    if not code.isdigit() or len(code) > 3 or not err.endswith("."):
+        return None
+    return Answer(out, err[:-1], int(code))
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 13 else None
+
+
+def _job_id(text: str) -> str | None:
+    try:
+        return str(JobId.parse(text.strip()))
+    except InputError:
+        return None  # not written yet, or by hand
+
+
+def environment_files(*, env: bool, brought: bool) -> tuple[str, ...]:
+    """Where the variables of ``env=`` lie: ``brought`` by the launcher, or for the command."""
+    return ((LAUNCHER_ENVIRONMENT if brought else ENVIRONMENT),) if env else ()
