@@ -26,6 +26,8 @@ COMMANDS = {
     "cancel": "cancel jobs",
     "tail": "print the output of a job",
     "fetch": "copy a job's directory to this machine",
+    "recover": "go on with jobs that another machine submitted",
+    "tidy": "remove what is left on a host of jobs that are over",
     "nodes": "list the nodes of a cluster",
     "queues": "list the queues (Slurm: partitions) of a cluster",
     "login": "log in, answer what the host asks, and keep the connection",

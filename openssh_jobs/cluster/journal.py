@@ -37,8 +37,9 @@ class Row:
     ``stage``: ``ASKED`` or ``SENDING``, ``FOLLOWED`` for a job that was not submitted from here
     (its ``directory`` is empty where it is not known), ``None`` where an older version wrote it.
     ``call``: a random text, the mark of the call that is at work; ``caller``: its process.
-    ``place``: the private directory on the host.  ``learned``: when the query began whose answer
-    gave the state.  ``array``: the indices as they were given to ``submit``.
+    ``place``: the private directory on the host; ``tidied``: what became of it since the end
+    (``tidy.py``).  ``learned``: when the query began whose answer gave the state.  ``array``: the
+    indices as they were given to ``submit``.
     """
 
     host: str
@@ -63,6 +64,7 @@ class Row:
     place: str | None = None
     learned: float | None = None
     array: str | None = None
+    tidied: str | None = None
 
     @property
     def is_followed(self) -> bool:
@@ -226,6 +228,12 @@ class Journal:
             (host, token),
         )
         return [Event(*values) for values in found]
+
+    def mark_tidied(self, host: str, token: str, tidied: str) -> None:
+        """Write what became of a submission's files; how long ago it ended stays as it is."""
+        self.file.execute(
+            "UPDATE submissions SET tidied = ? WHERE host = ? AND token = ?", (tidied, host, token)
+        )
 
     def take_over(self, before: Row, row: Row) -> bool:
         """Put a new call in the place of a call that ended before it sent anything.

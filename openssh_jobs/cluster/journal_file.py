@@ -80,7 +80,7 @@ _TABLES = {
 _ADDED = {
     "submissions": {
         "stage": "TEXT", "call": "TEXT", "caller": "TEXT", "place": "TEXT", "learned": "REAL",
-        "array": "TEXT",
+        "array": "TEXT", "tidied": "TEXT",
     },
 }  # fmt: skip
 """Columns that came after a table, by table, with their types."""

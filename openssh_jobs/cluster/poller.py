@@ -35,6 +35,7 @@ from .tracker import FIRST_LOOK, Tracker, rest_after
 if TYPE_CHECKING:
     from .exit_record import ExitRecords
     from .scheduler_client import SchedulerClient
+    from .tidy import Tidy
 
 log = logging.getLogger("openssh_jobs.cluster")
 
@@ -61,7 +62,7 @@ class Poller:
 
     ``interval``: the caller's least seconds between two queries, ``None`` for the scheduler's own.
     ``queries`` counts those of the queue.  Threads that need the same answer share one query; what
-    is known already is returned without one.
+    is known already is returned without one.  ``upkeep`` removes what is left of old jobs.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Poller:
         records: ExitRecords,
         tracker: Tracker,
         interval: float | None,
+        upkeep: Tidy | None = None,
     ) -> None:
         self._client = client
         self._records = records
@@ -77,6 +79,7 @@ class Poller:
         self.tracker = tracker
         self._learned = Learned(client, tracker)
         self._interval = interval
+        self._upkeep = upkeep
         self._site_floor: float | None = None
         self._listed: dict[bool, _CachedList] = {}
         self._answer: tuple[float, Answer] | None = None
@@ -156,7 +159,9 @@ class Poller:
         taken, began = datetime.now(UTC), time.monotonic()
         self.queries += 1
         try:
-            answer = self._client.ask(scheduler.status_script(following))
+            due = self._upkeep.due() if self._upkeep is not None else []
+            old = [row.job_id for row in due if row.job_id]
+            answer = self._client.ask(scheduler.status_script([*following, *old]))
             snapshot = scheduler.parse_status(
                 answer, requested=[*following, *self.tracker.settled()]
             )
@@ -179,6 +184,8 @@ class Poller:
         self._answer = (began, answer)
         self.tracker.take_answer(snapshot, taken, began, changes)
         self._query_further(scheduler, following)
+        if self._upkeep is not None and due:
+            self._upkeep.begin(due, answer)
 
     def _no_answer(self, error: Exception, following: Sequence[str], began: float) -> None:
         message = getattr(error, "message", str(error))

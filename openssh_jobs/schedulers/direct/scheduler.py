@@ -34,7 +34,7 @@ from ...errors import InputError, SchedulerError
 from ...files.private_directory import functions
 from ...jobs import CancelOutcome, JobState, JobStatus, Node, Snapshot
 from ..answer import Answer
-from ..base import Scheduler
+from ..base import AfterEnd, Scheduler
 from ..fields import (
     command_words,
     epoch,
@@ -71,6 +71,7 @@ class Direct(Scheduler):
     )  # fmt: skip
     capabilities: ClassVar[frozenset[str]] = ALL_OPTIONS - lacks.keys()
     forgets_paths: ClassVar[bool] = False
+    after_end: ClassVar[AfterEnd] = "nothing"
     poll_floor: ClassVar[float] = 0.0
     rules = (
         rule("openssh_jobs: refused: no directory", "permission", unsent=True, final=True),
