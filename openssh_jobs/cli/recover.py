@@ -1,4 +1,4 @@
-"""``recover``: find or submit what got no answer."""
+"""``recover``: finish submissions without an answer, or go on with another machine's jobs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from . import exit_codes, options
 from .exit_codes import ExitCode
 from .output import error_data, error_sentence
+from .status import JOBS
 
 if TYPE_CHECKING:
     import argparse
@@ -21,23 +22,30 @@ def add_command(subparsers: Any, summary: str) -> None:
         "recover",
         summary,
         run,
-        usage="[options] [HOST]",
+        usage="[options] [HOST [DIRECTORY]]",
         examples="""\
   openssh-jobs recover hpc
       each submission to hpc that got no answer: its job is found; or there is
       none, and it is submitted now, or removed if its files are not complete
   openssh-jobs recover
       the same for all hosts with such submissions
+  openssh-jobs recover hpc runs
+      the jobs that another machine submitted in runs and below go on from here
 
 Exit code 5: of some it is still unknown whether their jobs exist. Ask again
 later; nothing is ever submitted twice.""",
     )
     parser.add_argument("host", metavar="HOST", nargs="?", help="default: all hosts with any")
+    parser.add_argument(
+        "directory", metavar="DIRECTORY", nargs="?", help="on the host: take over its jobs"
+    )
     options.add_scheduler_options(parser)
 
 
 def run(args: argparse.Namespace, output: Output) -> int:
     """Finish the open submissions; the highest exit code of them is the exit code."""
+    if args.directory is not None:
+        return _take_over(args, output)
     is_one = args.host is not None
     hosts = [args.host] if is_one else _hosts()
     facts: list[dict[str, Any]] = []
@@ -58,6 +66,19 @@ def run(args: argparse.Namespace, output: Output) -> int:
     elif not facts and not errors:
         output.say(f"{args.host}: no submission is open" if is_one else "no submission is open")
     return worst
+
+
+def _take_over(args: argparse.Namespace, output: Output) -> ExitCode:
+    """Write the jobs below a directory to the journal of this machine, and print them."""
+    with options.cluster(args) as cluster:
+        statuses = [job.last for job in cluster.recover(args.directory)]
+    if output.json:
+        output.data({"host": args.host, "jobs": JOBS.records(statuses)})
+        return ExitCode.OK
+    JOBS.show(statuses, output)
+    if not statuses:
+        output.say(f"{args.host}: no job of yours below {args.directory}.")
+    return ExitCode.OK
 
 
 def _hosts() -> list[str]:

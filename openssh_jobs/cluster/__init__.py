@@ -12,6 +12,8 @@ The modules, each of which imports only from those above it:
 ``scheduler_client``      which scheduler a host has; runs its scripts there
 ``job_files``             a job's files on the host, by the functions of ``job_files.sh``
 ``submitted``             what the journal keeps of a submission, and submits again
+``leftovers``             what submissions left on the host, listed and removed there
+``tidy``                  which of that may go, and when
 ``exit_record``           whether a job's launcher writes one, and what it says
 ``shared_poll``           which process queries for all, by a lease in the journal
 ``history``               the queries of the history
@@ -20,6 +22,7 @@ The modules, each of which imports only from those above it:
 ``output``                what a job prints
 ``submission``            one submission, once
 ``host_jobs``             what ``Cluster`` and ``Job`` share
+``takeover``              jobs that another machine submitted
 ``job``, ``cluster``      the public classes
 ========================  ========================================================================
 

@@ -23,6 +23,8 @@ from .scheduler_client import SchedulerClient
 from .specification import Specification, check_same_host, job_ids
 from .submission import Submission
 from .submitted import specification_again
+from .takeover import take_over
+from .tidy import Tidied
 from .waiting import settling
 
 if TYPE_CHECKING:
@@ -241,7 +243,7 @@ class Cluster:
         self.internal.tracker.add_known(status_of(row, row.job_id))
         return Job(self.internal, row.job_id, row)
 
-    def recover(self) -> list[Job]:
+    def recover(self, directory: str | None = None) -> list[Job]:
         """Finish every submission to this host that got no answer: its jobs, the newest first.
 
         A submission whose job is there gets its id; one that certainly has none is submitted now,
@@ -251,7 +253,17 @@ class Cluster:
 
         Raises ``SubmitUnknown`` after all others are finished if it is still unknown whether a job
         exists; ``.tokens`` names the submissions, ``job(token=)`` gives the jobs of the others.
+
+        ``directory``: instead, go on with the jobs that another machine submitted below this
+        directory of the host.  Their private directories there, and those in the home directory
+        whose jobs' directories lie there, are written to the journal of this machine, which keeps
+        what it has.  What others could change is not believed: it is logged and left out, as are
+        submissions whose job is not known.  Raises ``OSError`` where the directory cannot be
+        entered, ``InvalidAnswer``, ``SchedulerError`` and the errors of a connection.
         """
+        if directory is not None:
+            rows = take_over(self.internal, directory)
+            return [self._job_of(row) for row in rows if row.job_id is not None]
         jobs, unknown = [], []
         for row, outcome in self.internal.recover():
             if isinstance(outcome, SubmitUnknown):
@@ -353,6 +365,33 @@ class Cluster:
     def following(self) -> list[str]:
         """The ids of the jobs under watch that are not over.  Sends nothing."""
         return self.internal.tracker.unsettled()
+
+    # ------------------------------------------------------------------ what is left
+
+    def tidy(self, older_than: timedelta | float | None = None, *, dry_run: bool = False) -> Tidied:
+        """Remove what this package keeps on the host of jobs that are over; their own files stay.
+
+        ``older_than``: only of jobs whose end was known so long ago (a number is seconds).
+        ``dry_run``: only say what would be removed.  Kept is what may be needed again: of jobs that
+        go on, may be requeued, or whose end is not known, of submissions without an answer, and
+        all that the journal of this machine does not know.  For each token that a caller chose one
+        line stays on the host, so that it does not run again for 90 days.
+
+        Of jobs that were fetched, or ended 7 days ago, it is removed without this call.  Raises
+        ``SchedulerError`` where the queue does not answer, and the errors of a connection.
+        """
+        seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+        if seconds is not None and (not isinstance(seconds, int | float) or not seconds >= 0):
+            raise InputError(
+                f"older_than must be a timedelta or a number of seconds >= 0, not {older_than!r}"
+            )
+        rows = self.journal.rows(self.host)
+        done = self.internal.tidy(rows, older_than=seconds or 0.0, dry_run=dry_run)
+        leftovers = self.internal.upkeep.leftovers
+        return Tidied(
+            removed=(*done.removed, *leftovers.dead_parts(rows, dry_run)),
+            kept=(*done.kept, *leftovers.strangers(rows)),
+        )
 
     # ------------------------------------------------------------------ acting
 

@@ -6,6 +6,8 @@ What ``Cluster`` and each ``Job`` share.  Not a public interface.
 from __future__ import annotations
 
 import logging
+import sqlite3
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,10 +18,11 @@ from ..errors import (
     ConnectError,
     ConnectionLost,
     InputError,
+    OpenSSHJobsError,
     SchedulerError,
     SessionLimit,
 )
-from ..jobs import CancelOutcome, JobStatus, Node, Queue, Snapshot
+from ..jobs import CancelOutcome, JobState, JobStatus, Node, Queue, Snapshot
 from ..schedulers.base import Scheduler
 from .exit_record import ExitRecords
 from .job_files import JobFiles
@@ -28,6 +31,7 @@ from .learned import Learned
 from .poller import Poller
 from .recovery import Outcome, Recovery
 from .scheduler_client import QUERY_TIMEOUT, SchedulerClient
+from .tidy import AGE, POSTPONED, TIDIED, Tidied, Tidy
 from .tracker import Tracker
 from .waiting import settling
 
@@ -57,7 +61,8 @@ class HostJobs:
         self.recovery = Recovery(client, self.files)
         self.tracker = Tracker(grace)
         self.learned = Learned(client, self.tracker)
-        self.poller = Poller(client, self.records, self.tracker, poll_interval)
+        self.upkeep = Tidy(client, self.files)
+        self.poller = Poller(client, self.records, self.tracker, poll_interval, self.upkeep)
 
     def status(self, ids: Sequence[str]) -> Snapshot:
         """See ``Cluster.status``."""
@@ -182,16 +187,45 @@ class HostJobs:
         self.journal.change(row.host, row.token, **facts)
         return replace(row, **facts)
 
-    def tidy(self, job_id: str, directory: str | None, token: str | None) -> None:
-        """Remove what this package keeps on the host of a job that is over.  Failures are logged.
+    def tidy(
+        self, rows: Sequence[Row], *, older_than: float = 0.0, dry_run: bool = False
+    ) -> Tidied:
+        """Remove what is left on the host of those of these submissions that are over.
 
-        ``token``: ``None`` for a job that was not submitted from here.
+        The queue is queried for those about which the journal does not know that.
+        """
+        rows = [row for row in rows if not row.is_followed and row.tidied != TIDIED]
+        following = [row.job_id for row in rows if row.job_id and _may_go_on(row)]
+        if following:
+            for job_id in following:
+                self.tracker.follow(job_id)
+            self.poller.status(following)
+        current = [self.journal.by_token(self.host, row.token) or row for row in rows]
+        return self.upkeep.tidy(current, older_than=older_than, dry_run=dry_run)
+
+    def tidy_fetched(self, token: str) -> None:
+        """Remove what is left of a fetched job if it is over, or note that it was fetched.
+
+        Failures are logged.
         """
         try:
-            if token is not None and directory is not None:
-                self.files.remove(directory, token)
-            script = self.client.scheduler().cleanup_script([job_id])
-            if script is not None:
-                self.client.ask(script)
-        except (ConnectError, ConnectionLost, CommandTimeout, SessionLimit) as error:
-            log.info("%s: nothing was cleaned up behind job %s: %s", self.host, job_id, error)
+            row = self.journal.by_token(self.host, token)
+            if row is None or row.tidied == TIDIED:
+                return
+            status = self.tracker.last(row.job_id) if row.job_id else None
+            # A young answer also covers ended jobs: it would have shown a requeue.
+            is_young = self.tracker.seconds_until_due(self.poller.interval) > 0
+            known = status if is_young and status and status.source != "journal" else None
+            done = self.upkeep.tidy([row], known=known)
+            for left in done.kept:
+                self.journal.mark_tidied(self.host, token, POSTPONED)
+                log.info("%s: %s stays: %s", self.host, left.path, left.reason)
+        except (OpenSSHJobsError, OSError, sqlite3.Error) as error:
+            log.info("%s: nothing was tidied up behind %s: %s", self.host, token, error)
+
+
+def _may_go_on(row: Row) -> bool:
+    """Whether more may become known of a job, by the journal."""
+    if row.known_state is JobState.UNKNOWN:
+        return row.changed > time.time() - AGE
+    return not row.known_state.is_final

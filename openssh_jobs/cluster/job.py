@@ -13,7 +13,9 @@ from ..files import host_names
 from ..files.private_directory import PRIVATE
 from ..jobs import CancelOutcome, JobId, JobState, JobStatus
 from ..schedulers.fields import expand_array
+from .leftovers import Leftover
 from .output import JobOutput
+from .tidy import Tidied
 
 if TYPE_CHECKING:
     from ..transfer.options import Method, TransferOptions, TransferResult
@@ -280,6 +282,19 @@ class Job:
         moved = self._jobs.connection.get(
             self.directory, target.rstrip("/") or target, method=method, **options
         )
-        if self.last.is_final:
-            self._jobs.tidy(self.id, self.directory, self.token)
+        if self.token is not None:
+            self._jobs.tidy_fetched(self.token)
         return moved
+
+    def tidy(self) -> Tidied:
+        """Remove what this package keeps on the host of the job, if it is over.
+
+        The job's own files stay.  The members of an array share what is kept.  What stays, and
+        why, is in the result: a job that was not submitted from here, that goes on or may be run
+        again, or whose end is not known.  Raises as ``Cluster.tidy`` does.
+        """
+        if self._shared is None or self._shared.is_followed:
+            why = "it was not submitted from here"
+            place = self.directory or ""
+            return Tidied(kept=(Leftover(path=place, reason=why, job_id=self.id),))
+        return self._jobs.tidy([self._shared])

@@ -10,12 +10,13 @@ from __future__ import annotations
 import errno
 import logging
 import posixpath
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..commands.os_errors import error_of, refused
 from ..commands.quoting import to_text
-from ..commands.scripts import Value, call, path
+from ..commands.scripts import Value, call, functions, path
 from ..errors import InputError, SchedulerError, SubmitUnknown
 from ..files import private_directory
 from ..files.private_directory import MADE
@@ -37,6 +38,32 @@ class PrivateDirectory(NamedTuple):
 
     path: str
     made: bool
+
+
+class UsedToken(NamedTuple):
+    """A token in the host's record: its job, which is over, and the digest of its submission."""
+
+    job_id: str
+    digest: str
+    state: str
+    exit_code: int | None
+
+    @classmethod
+    def of(cls, line: str) -> UsedToken | None:
+        """What a line of the record says; ``None`` for one that is not whole."""
+        words = line.split()
+        if len(words) != 7:
+            return None
+        _, job_id, digest, _, state, code, _ = words
+        return cls(job_id, digest, state, int(code) if re.fullmatch("[0-9]{1,9}", code) else None)
+
+
+class TokenUsed(Exception):
+    """The job of a token is over, as the host's record of tokens says."""
+
+    def __init__(self, used: UsedToken) -> None:
+        super().__init__(used)
+        self.used = used
 
 
 class NotRegular(Exception):
@@ -82,9 +109,11 @@ class JobFiles:
         ``script``: a script of the host that is copied there as ``name``.
 
         Raises ``OSError``, ``PermissionError`` where no place is private, ``InputError`` for an
-        empty script, ``SubmitUnknown`` where this token has a private directory already.
+        empty script, ``SubmitUnknown`` where this token has a private directory already,
+        ``TokenUsed`` where its job is over and its files are gone.
         """
-        lines = private_script("oj_create", directory, token, call_id, made_mark(call_id))
+        lines = functions("cluster/tokens", "oj_token_line")
+        lines += private_script("oj_create", directory, token, call_id, made_mark(call_id))
         if script is not None:
             lines += call(_SCRIPTS, "oj_copy_script", path(script), path(name))
         answer = self._connection.internal.call(lines)
@@ -92,6 +121,9 @@ class JobFiles:
             raise InputError(f"the script {script} is empty", host=self._host)
         fields = [to_text(field) for field in answer.stdout.split(b"\0")]
         made, place, reason, why, _ = (*fields, *[""] * 5)[:5]
+        used = UsedToken.of(made) if answer.status == 7 else None
+        if used is not None:
+            raise TokenUsed(used)
         if answer.status == 5:
             error = refused(errno.EPERM, directory, host=self._host, detail=f"{reason}; {why}")
             error.advice = "Take the permissions of your home directory from others (chmod go-w ~)."
@@ -113,6 +145,13 @@ class JobFiles:
                 "%s: the job's private files lie in %s, because %s", self._host, place, reason
             )
         return PrivateDirectory(place, made == "made")
+
+    def used_token(self, token: str) -> UsedToken | None:
+        """What the host's record of tokens says about one whose job is over and files are gone."""
+        script = private_directory.functions().encode()
+        script += call("cluster/tokens", "oj_token_line", token)
+        answer = self._connection.internal.call(script, again=True)
+        return UsedToken.of(to_text(answer.stdout)) if answer.status == 0 else None
 
     def write_private(self, file: str, data: bytes) -> None:
         """Write a new file that only its owner can read; the data travels on stdin."""

@@ -60,8 +60,10 @@ oj_own() {
 # As oj_place, after making the job's directory $1 if there is none, with an empty file $4 in it
 # that says which call made it.  Prints, each with a NUL behind it: "made" if $1 was made, the
 # private directory, why that is not in $1, why no place is safe.
-# Status 5: no place is safe; 6: this token has one already; 2: any other error.
+# Status 5: no place is safe; 6: this token has one already; 7: its job is over, and its line in the
+# record of tokens is printed; 2: any other error.  Needs the functions of tokens.sh.
 oj_create() {
+  oj_line=$(oj_token_line "$2") && { printf '%s\0' "$oj_line"; exit 7; }
   if [ -e "$1" ] && [ ! -d "$1" ]; then echo 'Not a directory' >&2; exit 2; fi
   oj_made=
   if [ ! -d "$1" ]; then

@@ -38,9 +38,9 @@ class Row:
     ``stage``: ``ASKED``, ``FILES`` or ``SENDING``, ``FOLLOWED`` for a job that was not submitted
     from here (its ``directory`` is empty where it is not known), ``None`` where an older version
     wrote it.  ``call``: a random text, the mark of the call that is at work; ``caller``: its
-    process.  ``place``: the private directory on the host.  ``learned``: when the query
-    began whose answer gave the state.  ``array``: the indices as they were given to ``submit``.
-    ``request``: what another attempt needs.
+    process.  ``place``: the private directory on the host; ``tidied``: what became of it since the
+    end (``tidy.py``).  ``learned``: when the query began whose answer gave the state.  ``array``:
+    the indices as they were given to ``submit``.  ``request``: what another attempt needs.
     """
 
     host: str
@@ -66,6 +66,7 @@ class Row:
     learned: float | None = None
     array: str | None = None
     request: str | None = None
+    tidied: str | None = None
 
     @property
     def is_followed(self) -> bool:
@@ -229,6 +230,12 @@ class Journal:
             (host, token),
         )
         return [Event(*values) for values in found]
+
+    def mark_tidied(self, host: str, token: str, tidied: str) -> None:
+        """Write what became of a submission's files; how long ago it ended stays as it is."""
+        self.file.execute(
+            "UPDATE submissions SET tidied = ? WHERE host = ? AND token = ?", (tidied, host, token)
+        )
 
     def take_over(self, before: Row, row: Row) -> bool:
         """Put a new call in the place of one that ended, at the same stage of the submission.

@@ -104,7 +104,7 @@ _TABLES = {
 _ADDED = {
     "submissions": {
         "stage": "TEXT", "call": "TEXT", "caller": "TEXT", "place": "TEXT", "learned": "REAL",
-        "array": "TEXT", "request": "TEXT",
+        "array": "TEXT", "request": "TEXT", "tidied": "TEXT",
     },
 }  # fmt: skip
 """Columns that came after a table, by table, with their types."""

@@ -36,6 +36,7 @@ from .tracker import FIRST_LOOK, Tracker, rest_after
 if TYPE_CHECKING:
     from .exit_record import ExitRecords
     from .scheduler_client import SchedulerClient
+    from .tidy import Tidy
 
 log = logging.getLogger("openssh_jobs.cluster")
 
@@ -64,7 +65,8 @@ class Poller:
 
     ``interval``: the caller's least seconds between two queries, ``None`` for the scheduler's own.
     ``queries`` counts those of the queue by this object.  Threads and processes that need the same
-    answer share one query; what is known already is returned without one.
+    answer share one query; what is known already is returned without one.  ``upkeep`` removes what
+    is left of old jobs.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Poller:
         records: ExitRecords,
         tracker: Tracker,
         interval: float | None,
+        upkeep: Tidy | None = None,
     ) -> None:
         self._client = client
         self._records = records
@@ -80,6 +83,7 @@ class Poller:
         self.tracker = tracker
         self._learned = Learned(client, tracker)
         self._interval = interval
+        self._upkeep = upkeep
         self._floor: float | None = None
         self._listed: dict[bool, _CachedList] = {}
         self._answer: tuple[float, Answer] | None = None
@@ -263,7 +267,9 @@ class Poller:
         taken, began = datetime.now(UTC), time.monotonic()
         self.queries += 1
         try:
-            answer = self._client.ask(scheduler.status_script(ids))
+            due = self._upkeep.due() if self._upkeep is not None else []
+            old = [row.job_id for row in due if row.job_id]
+            answer = self._client.ask(scheduler.status_script([*ids, *old]))
             snapshot = self._parsed(scheduler, answer, following)
         except (*NO_ANSWER, OSError) as error:
             failure = self._no_answer(error)
@@ -283,6 +289,8 @@ class Poller:
             ended = began if stamp == 0 else None
             self.tracker.take_answer(snapshot, taken, began, ended=ended)
             self._query_further(scheduler, following)
+            if self._upkeep is not None and due:
+                self._upkeep.begin(due, answer)
             return
         is_final = failure.kind in FINAL
         if lease is not None:

@@ -19,19 +19,23 @@ from ..commands.command_line import exports
 from ..commands.quoting import to_bytes
 from ..errors import InputError, SubmitRejected
 from ..files.private_directory import MADE, PRIVATE
+from ..jobs import JobId, JobState
 from ..openssh import pid_file
 from ..schedulers.fields import expand_array
 from ..schedulers.launcher.any_shell import ENVIRONMENT as LAUNCHER_ENVIRONMENT
 from ..schedulers.request import SubmitRequest
 from .attempt import ENVIRONMENT, NO_ANSWER, Order, Taken, environment_files, run, unknown
+from .job_files import TokenUsed
 from .journal import ASKED, FILES, SENDING, Row
+from .leftovers import is_random
 from .recovery import at_work
 from .specification import Specification, check_token, read_script
 from .submitted import kept_of
+from .tidy import TIDIED
 
 if TYPE_CHECKING:
     from .exit_record import ExitRecords
-    from .job_files import JobFiles
+    from .job_files import JobFiles, UsedToken
     from .recovery import Recovery
     from .scheduler_client import SchedulerClient
 
@@ -106,7 +110,9 @@ class Submission:
             return settled
         try:
             self._journal.change(self._host, self.token, stage=FILES)
-            self._prepare(script)
+            used = self._prepare(script)
+            if used is not None:
+                return self._over(new, used)
             self._keep(script)
             order = self._order()
             # On disk before the command is sent: from now on there may be a job.
@@ -118,6 +124,27 @@ class Submission:
             self._recovery.withdraw(new)
             raise
         return self._send(row, order)
+
+    def _over(self, row: Row, used: UsedToken) -> Row:
+        """The row of a token whose job is over, as the host's record of tokens says.
+
+        Raises ``InputError`` for another submission, and where the record makes no sense.
+        """
+        if used.digest not in (row.digest, "-"):
+            raise self._other("another name", "a directory on the host")
+        over = replace(
+            row,
+            job_id=str(JobId.parse(used.job_id)),
+            state=str(JobState(used.state)),
+            exit_code=used.exit_code,
+            reason="it ended before, by the host's record of tokens",
+            tidied=TIDIED,
+        )
+        names = ("job_id", "state", "exit_code", "reason", "tidied")
+        self._journal.change(
+            self._host, self.token, **{name: getattr(over, name) for name in names}
+        )
+        return over
 
     def _text(self) -> str:
         """The submit command, with the script where it lies."""
@@ -148,13 +175,8 @@ class Submission:
         if row.stage in (ASKED, FILES) and row.job_id is None:
             self._take_over(row, new)
             return None
-        if row.digest != new.digest:
-            raise InputError(
-                f"the token {self.token!r} belongs to another submission (of {row.name!r} in "
-                f"{row.directory})",
-                host=self._host,
-                advice="Take another token.",
-            )
+        if row.digest not in (new.digest, ""):  # that of another machine's job is not known
+            raise self._other(row.name, row.directory)
         outcome = self._recovery.finish([row])[self.token]
         if isinstance(outcome, Row):
             return outcome
@@ -162,6 +184,13 @@ class Submission:
             raise outcome
         # It has no job, and its files are not whole any more: from the beginning.
         return self._settled(self._journal.open_row(new), new)
+
+    def _other(self, name: str | None, directory: str) -> InputError:
+        return InputError(
+            f"the token {self.token!r} belongs to another submission (of {name!r} in {directory})",
+            host=self._host,
+            advice="Take another token.",
+        )
 
     def _take_over(self, row: Row, new: Row) -> None:
         """Take over from a call that ended before its submit command."""
@@ -178,15 +207,21 @@ class Submission:
 
     # ------------------------------------------------------------------ files
 
-    def _prepare(self, script: str | None) -> None:
+    def _prepare(self, script: str | None) -> UsedToken | None:
+        """Put all files on the host, unless the job of this token is over, as the host says."""
         wanted = self._specification
         if wanted.upload is not None:
+            if not is_random(self.token) and (used := self._files.used_token(self.token)):
+                return used
             # The mark comes with the directory, so that no other directory is taken for it.
             mark = os.fsencode(MADE + self._call)
             self._connection.put(wanted.upload, self.directory, mark=mark)
-        made = self._files.create(
-            self.directory, self.token, self._call, script, wanted.script_name
-        )
+        try:
+            made = self._files.create(
+                self.directory, self.token, self._call, script, wanted.script_name
+            )
+        except TokenUsed as error:
+            return error.used
         self._private = made.path
         self._marked = self._marked or made.made
         submitted = posixpath.join(made.path, wanted.script_name)
@@ -207,6 +242,7 @@ class Submission:
         elif wanted.env:
             path = posixpath.join(self._private, ENVIRONMENT)
             self._files.write_private(path, exports(wanted.env))
+        return None
 
     def _keep(self, script: str | None) -> None:
         """Write down what is about to be sent."""

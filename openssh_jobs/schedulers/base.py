@@ -15,7 +15,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, tzinfo
-from typing import ClassVar, NoReturn
+from typing import ClassVar, Literal, NoReturn
 
 from ..errors import InputError, SchedulerError, SubmitLimit, SubmitRejected, SubmitUnknown
 from ..jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
@@ -42,6 +42,10 @@ __all__ = [
     "rule",
     "section",
 ]
+
+AfterEnd = Literal["nothing", "requeue", "run"]
+"""Of a job that is listed as ended: nothing follows; the user can send it back to the queue; it can
+be let run, for the queue lists no jobs that are over."""
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -76,6 +80,8 @@ class Scheduler(ABC):
     #: Whether the scheduler forgets where a job's output lies some time after its end: then that
     #: is asked for (``detail_script``) right after the submission.
     forgets_paths: ClassVar[bool] = True
+    #: What can still happen to a job that the queue lists as ended.
+    after_end: ClassVar[AfterEnd] = "requeue"
     #: Why the output of a running job may not exist yet, for a scheduler that spools it elsewhere.
     late_output: ClassVar[str | None] = None
     #: Commands that take job ids as their arguments; ``None`` where there is none.

@@ -59,6 +59,7 @@ class Custom(Scheduler):
         if commands.submit is not None:
             self.capabilities = frozenset(("options",))  # type: ignore[misc]
             self.lacks = dict.fromkeys(ALL_OPTIONS, "put it into the script")  # type: ignore[misc]
+        self.after_end = base.after_end  # type: ignore[misc]
 
     # -- submitting ----------------------------------------------------------
 

@@ -11,6 +11,7 @@ import re
 import shutil
 import stat
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .. import permissions
@@ -210,12 +211,21 @@ def list_words() -> tuple[str, int]:
     return pid_file.call().split("-", 2)[2], _DAYS - 1
 
 
-def sweep_there(lanes: Lanes, parent: bytes, listed: bytes) -> None:
-    """Remove, with the next command, those of the listed parts whose processes are dead."""
+def dead_names(listed: bytes) -> list[bytes]:
+    """Of the parts that ``oj_list_parts`` printed, those whose processes are dead."""
     records = listed.split(b"\0")[:-1]
-    names = [record[1:] for record in records if _is_dead(record[1:], record[:1] == b"o")]
-    if not names:
-        return
+    return [record[1:] for record in records if _is_dead(record[1:], record[:1] == b"o")]
+
+
+def sweep_script(parent: bytes, names: Sequence[bytes]) -> bytes:
+    """Shell text that removes these parts in a directory on the host."""
     words = [scripts.path(name) for name in names]
     sweep = scripts.call(SCRIPTS, "oj_sweep_parts", scripts.path(parent), words)
-    lanes.shell.later(functions().encode() + sweep)
+    return functions().encode() + sweep
+
+
+def sweep_there(lanes: Lanes, parent: bytes, listed: bytes) -> None:
+    """Remove, with the next command, those of the listed parts whose processes are dead."""
+    names = dead_names(listed)
+    if names:
+        lanes.shell.later(sweep_script(parent, names))

@@ -24,6 +24,8 @@ PLACED = "gives a name to what is whole, over what the caller named"
 RUNTIME = "in the runtime directory, which is ours alone"
 DEMO = "inside a directory that this program made for itself"
 JOURNAL = "beside the journal, in a directory that nobody else can write; each looks whose it is"
+EMPTY = "an empty directory of ours (owner looked at, no link)"
+TOKENS = "names of its own in ~/.openssh_jobs, held by the check for private directories"
 LAUNCHER = "names of its own in the submission's private directory, which nobody else can enter"
 
 UNMARKED = "a mark that was never whole, in a directory of ours that holds nothing else"
@@ -41,6 +43,8 @@ GUARDS: dict[tuple[str, str], tuple[int, str]] = {
     ("testing.sshd", "PrivateSshd.stop"): (1, DEMO),
     ("testing.sshd", "PrivateSshd._launch"): (1, DEMO),
     ("cluster/job_files.sh", "oj_remove_private"): (1, HELD),
+    ("cluster/tidy.sh", "oj_remove_empty"): (1, EMPTY),
+    ("cluster/tokens.sh", "oj_keep_tokens"): (3, TOKENS),
     ("cluster/job_files.sh", "oj_remove_made"): (1, HELD),
     ("cluster/job_files.sh", "oj_wrap"): (1, LAUNCHER),
     ("cluster/job_files.sh", "oj_own"): (1, OURS),

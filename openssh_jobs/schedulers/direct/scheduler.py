@@ -34,7 +34,7 @@ from ...errors import InputError, SchedulerError
 from ...files.private_directory import functions
 from ...jobs import CancelOutcome, JobState, JobStatus, Node, Snapshot
 from ..answer import Answer
-from ..base import Scheduler
+from ..base import AfterEnd, Scheduler
 from ..fields import (
     command_words,
     epoch,
@@ -72,6 +72,7 @@ class Direct(Scheduler):
     )  # fmt: skip
     capabilities: ClassVar[frozenset[str]] = ALL_OPTIONS - lacks.keys()
     forgets_paths: ClassVar[bool] = False
+    after_end: ClassVar[AfterEnd] = "nothing"
     poll_floor: ClassVar[float] = 0.0
     starts_once: ClassVar[bool] = True
     rules = (

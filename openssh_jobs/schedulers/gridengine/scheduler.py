@@ -21,7 +21,7 @@ from typing import ClassVar
 from ...errors import SchedulerError
 from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
 from ..answer import Answer
-from ..base import Scheduler
+from ..base import AfterEnd, Scheduler
 from ..fields import command_words, first_line, is_number, quote, shell_path
 from ..framing import Section, framed, parts_of, read_frame, section, shell_text
 from ..launcher.launcher import GRID_ENGINE_JOBS, Convention
@@ -50,6 +50,7 @@ class GridEngine(Scheduler):
         "constraint": "resources of the site: options=('-l', 'NAME=VALUE')",
     }
     capabilities: ClassVar[frozenset[str]] = ALL_OPTIONS - lacks.keys()
+    after_end: ClassVar[AfterEnd] = "run"  # an error state can be cleared
     probe: ClassVar[str] = (
         "command -v qconf >/dev/null 2>&1 || exit 1\n"
         "command -v qsub >/dev/null 2>&1 || exit 1\n"

@@ -19,7 +19,7 @@ from typing import ClassVar
 from ...errors import InputError, SchedulerError
 from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
 from ..answer import Answer
-from ..base import Scheduler
+from ..base import AfterEnd, Scheduler
 from ..fields import chunks, command_words, quote, shell_path
 from ..framing import framed, read_frame, section
 from ..launcher.launcher import PBS_JOBS, Convention
@@ -62,6 +62,7 @@ class PBS(Scheduler):
         "in place at once. With -R it is removed when the job has ended well."
     )
     is_torque: ClassVar[bool] = False
+    after_end: ClassVar[AfterEnd] = "nothing"
     cancel_command, hold_command, release_command = "qdel", "qhold", "qrls"
 
     # -- submitting ------------------------------------------------------------

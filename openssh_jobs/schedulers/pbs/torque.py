@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from ...jobs import CancelOutcome, JobId
+from ..base import AfterEnd
 from ..fields import chunks
 from ..launcher.launcher import TORQUE_JOBS, Convention
 from ..request import ALL_OPTIONS, SubmitRequest
@@ -35,6 +36,7 @@ class Torque(PBS):
         "qstat --version 2>&1 </dev/null | grep -i '^ *version:'"
     )
     is_torque: ClassVar[bool] = True
+    after_end: ClassVar[AfterEnd] = "requeue"  # where Slurm plays Torque
     convention: ClassVar[Convention | None] = TORQUE_JOBS
     late_output: ClassVar[str | None] = (
         "Where the job runs it is spooled, and it is delivered when the job ends; -k oe keeps it "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +126,9 @@ def test_a_host_that_was_never_reached_is_an_error_of_its_own(cluster: Cluster) 
     assert isinstance(cluster.job("5").status, object)
     with pytest.raises((HostUnreachable, SchedulerError)):
         cluster.jobs()
+
+
+@pytest.mark.parametrize("age", [-1, float("nan"), "7d", timedelta(seconds=-1)])
+def test_an_age_that_is_none(cluster: Cluster, age: Any) -> None:
+    with pytest.raises(InputError, match="older_than must be a timedelta or a number of seconds"):
+        cluster.tidy(age)

@@ -1,0 +1,487 @@
+"""What is left on a real host of jobs that are over, and how it goes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openssh_jobs import Cluster, JobState
+from openssh_jobs.cluster.tidy import Tidied
+from openssh_jobs.errors import InputError, SchedulerError
+from openssh_jobs.openssh import pid_file
+from tests.lab.gridengine import GridEngineLab, open_grid_room
+from tests.lab.room import Room, open_room
+from tests.lab.site import Host
+from tests.lab.slurm import SlurmLab
+from tests.real.cluster.test_private_submission import (
+    as_mallory,
+    killed,
+    shared,
+    source,
+    two_users,
+)
+
+__all__ = ["shared", "source"]
+
+
+@pytest.fixture
+def room(sshd: Host, tmp_path: Path) -> Iterator[Room]:
+    with open_room(sshd, "direct", None, tmp_path) as room:
+        yield room
+
+
+@pytest.fixture
+def slurm_room(sshd: Host, slurm: SlurmLab, tmp_path: Path) -> Iterator[Room]:
+    with open_room(sshd, "slurm", slurm, tmp_path) as room:
+        yield room
+
+
+def entries(room: Room) -> list[str]:
+    """What this package has on the host."""
+    found = [str(path.relative_to(room.path)) for path in room.path.rglob(".openssh_jobs/**")]
+    home = room.host.home / ".openssh_jobs"
+    found += [str(path.relative_to(room.host.home)) for path in home.rglob("*")]
+    return sorted(found)
+
+
+def paths(leftovers: Any) -> set[str]:
+    return {left.path for left in leftovers}
+
+
+def the_same_machine(room: Room, **options: Any) -> Cluster:
+    """Another program on this machine."""
+    return Cluster(
+        room.host.alias,
+        ssh_config=room.host.config,
+        scheduler=room.scheduler,
+        **{"poll_interval": 0.2, "journal": room.cluster.journal.path, **options},
+    )
+
+
+def another_machine(room: Room, local: Path) -> Cluster:
+    """The same user at another machine: a journal of its own."""
+    return the_same_machine(room, journal=str(local / "laptop"))
+
+
+# -- nothing is left ----------------------------------------------------------------------------
+
+
+def check_27_jobs(room: Room) -> None:
+    # Of a failed job Slurm may be asked to run it again, as long as it lists it.
+    code = 0 if room.scheduler == "slurm" else 1
+    for number in range(27):
+        room.submit(f"echo {number} >out{number}; exit {number % 2 * code}", name=f"job{number}")
+    jobs = [room.cluster.job(row.job_id) for row in room.cluster.journal.rows()]
+    room.cluster.wait(jobs, timeout=120)
+    before = entries(room)
+    assert len(before) > 27
+    would = room.cluster.tidy(dry_run=True)
+    assert entries(room) == before, "a dry run changes nothing"
+    assert (len(would.removed), would.kept) == (27 * (1 + (room.scheduler == "direct")), ())
+    done = room.cluster.tidy()
+    assert paths(done.removed) == paths(would.removed)
+    assert done.kept == ()
+    assert sum(left.size or 0 for left in done.removed) > 27 * 1024
+    # Which ids are used up has to be remembered where there is no scheduler, and nothing else.
+    direct = [".openssh_jobs/direct", ".openssh_jobs/direct/last"]
+    assert entries(room) == (direct if room.scheduler == "direct" else [])
+    assert len(list(room.path.glob("out*"))) == 27, "output stays"
+    assert room.cluster.tidy() == Tidied()
+    for job in jobs:
+        assert job.exit_code in (0, 1)
+        assert job.token is not None
+        again = room.cluster.job(token=job.token)
+        assert again.last.state.is_final
+        assert list(again.tail()) == []
+
+
+def test_27_jobs_leave_nothing(room: Room) -> None:
+    check_27_jobs(room)
+
+
+def test_27_jobs_of_slurm_leave_nothing(slurm_room: Room) -> None:
+    check_27_jobs(slurm_room)
+
+
+def test_27_jobs_of_grid_engine_leave_nothing(
+    sshd: Host, gridengine: GridEngineLab, tmp_path: Path
+) -> None:
+    with open_grid_room(sshd, gridengine, tmp_path) as room:
+        check_27_jobs(room)
+
+
+# -- what stays ---------------------------------------------------------------------------------
+
+
+def test_what_goes_on_stays_and_says_why(room: Room) -> None:
+    job = room.submit("sleep 300")
+    room.until_state(job, "running")
+    before = entries(room)
+    (left,) = job.tidy().kept
+    assert (left.job_id, left.token, left.reason) == (job.id, job.token, "it is running")
+    assert left.path == f"{room.here}/.openssh_jobs/{job.token}"
+    assert room.cluster.tidy(timedelta(days=1)).removed == ()
+    assert entries(room) == before
+    job.cancel()
+    job.wait(timeout=30)
+    assert [left.reason for left in room.cluster.tidy(3600.0).kept] == ["it is not old enough"]
+    assert entries(room) != []
+    assert len(room.cluster.tidy().removed) == 2
+    assert not (room.path / ".openssh_jobs").exists()
+
+
+def test_what_runs_again_stays(slurm_room: Room, tmp_path: Path) -> None:
+    room = slurm_room
+    job = room.submit("echo ran >>ran", name="again", options=["--requeue"])
+    assert job.wait(timeout=60).state is JobState.COMPLETED
+    before = entries(room)
+    assert room.slurm is not None
+    room.slurm.command("scontrol", "requeue", job.id)
+    # Another program, to which the journal says that it has ended.
+    with the_same_machine(room) as cluster:
+        later = cluster.job(job.id)
+        assert later.last.state is JobState.COMPLETED
+        later.fetch(tmp_path / "back")
+        assert entries(room) == before
+        row = cluster.journal.by_token(cluster.host, str(job.token))
+        assert row is not None
+        assert (row.state, row.exit_code, row.tidied) == ("pending", None, "later")
+        (left,) = cluster.tidy().kept
+        assert left.reason == "it is pending"
+    assert entries(room) == before
+    room.slurm.command("scontrol", "update", f"JobId={job.id}", "StartTime=now")
+    with the_same_machine(room) as cluster:
+        assert cluster.job(job.id).wait(timeout=120).state is JobState.COMPLETED
+        assert (room.path / "ran").read_text() == "ran\nran\n", "it found its script"
+        assert len(cluster.tidy().removed) == 1
+    assert entries(room) == []
+
+
+FORGETFUL = {
+    "squeue": "exit 0",
+    "sacct": "echo 'Slurm accounting storage is disabled' >&2; exit 1",
+    "scontrol": "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1",
+}
+
+
+def test_a_failed_job_may_be_requeued_while_slurm_lists_it(
+    slurm_room: Room, tmp_path: Path
+) -> None:
+    room = slurm_room
+    job = room.submit("exit 3")
+    job.wait(timeout=60)
+    before = entries(room)
+    job.fetch(tmp_path / "back")
+    (left,) = room.cluster.tidy().kept
+    assert "slurm still lists it" in left.reason
+    assert entries(room) == before
+    for name, body in FORGETFUL.items():
+        room.make(f"bin/{name}", f"#!/bin/sh\n{body}\n")
+        (room.path / "bin" / name).chmod(0o755)
+    with the_same_machine(room, prologue=f"PATH={room.here}/bin:$PATH") as forgetful:
+        # It was fetched: it goes by itself, with the next query of another day.
+        forgetful.journal.file.execute("DELETE FROM facts WHERE name = 'tidied'")
+        other = forgetful.job("4000000")
+        other.status()
+        room.until(other, lambda: entries(room) == [], "the removal")
+
+
+def test_an_answer_that_fails_removes_nothing(slurm_room: Room) -> None:
+    room = slurm_room
+    job = room.submit("true")
+    job.wait(timeout=60)
+    before = entries(room)
+    room.make(
+        "bin/squeue", "#!/bin/sh\necho 'slurm_load_jobs error: Socket timed out' >&2; exit 1\n"
+    )
+    (room.path / "bin" / "squeue").chmod(0o755)
+    path = f"PATH={room.here}/bin:$PATH"
+    with (
+        the_same_machine(room, prologue=path) as deaf,
+        pytest.raises(SchedulerError, match="timed out"),
+    ):
+        deaf.tidy()
+    assert entries(room) == before
+
+
+@pytest.mark.parametrize("deadline", ["later", "unreadable"])
+def test_a_live_claim_stays(room: Room, deadline: str) -> None:
+    job = room.submit("true")
+    job.wait(timeout=30)
+    until = int(time.time()) + 60
+    place = f".openssh_jobs/{job.token}"
+    text = f"nonce x\nwhere n/b/p\ngroup 7\npid 7\nbegan 1\ndeadline {until}\n.\n"
+    room.make(f"{place}/attempt-2", text if deadline == "later" else "nonce x\n")
+    before = entries(room)
+    would, done = room.cluster.tidy(dry_run=True), room.cluster.tidy()
+    assert would == done
+    assert (len(done.kept), done.removed) == (2, ())
+    assert "under way" in done.kept[0].reason
+    assert entries(room) == before
+    room.make(f"{place}/result-2", "0")
+    assert len(room.cluster.tidy().removed) == 2
+
+
+def test_only_what_is_marked_and_private_goes(room: Room) -> None:
+    jobs = [room.submit("true") for _ in range(4)]
+    room.cluster.wait(jobs, timeout=30)
+    precious = room.path / "precious"
+    precious.mkdir()
+    (precious / "thesis").write_text("three years of work")
+    shutil.chown(precious, room.host.user, room.host.user)
+    unmarked, linked, open_to_all, copied = (
+        room.path / ".openssh_jobs" / str(job.token) for job in jobs
+    )
+    (unmarked / ".oj-mark").unlink()
+    shutil.rmtree(linked)
+    linked.symlink_to(precious)
+    open_to_all.chmod(0o777)
+    shutil.copytree(copied, precious / "copy")
+    done = room.cluster.tidy()
+    assert {left.reason for left in done.kept} == {
+        f"{unmarked} carries no mark of this package",
+        f"{linked} is a link",
+        f"others can change {open_to_all}",
+    }
+    assert paths(done.removed) == {
+        str(copied), f"{room.host.home}/.openssh_jobs/direct/{jobs[3].id}",
+    }  # fmt: skip
+    assert (precious / "thesis").read_text() == "three years of work"
+    assert (precious / "copy").exists(), "a copy is not ours"
+    assert unmarked.exists()
+    assert open_to_all.exists()
+
+
+# -- by itself ----------------------------------------------------------------------------------
+
+
+def test_what_ended_a_week_ago_goes_by_itself_once_a_day(room: Room) -> None:
+    old, new, other = (room.submit("true") for _ in range(3))
+    room.cluster.wait([old, new, other], timeout=30)
+    journal = room.cluster.journal
+    for job, days in ((old, 8), (new, 6)):
+        journal.file.execute(
+            "UPDATE submissions SET changed = ? WHERE token = ?",
+            (time.time() - days * 86400, job.token),
+        )
+    room.submit("sleep 300").status()
+    assert (room.path / ".openssh_jobs" / str(old.token)).exists(), "today nothing was due already"
+    journal.file.execute("DELETE FROM facts WHERE name = 'tidied'")
+    room.submit("sleep 300").status()
+    room.until(old, lambda: not (room.path / ".openssh_jobs" / str(old.token)).exists(), "removal")
+    direct = room.host.home / ".openssh_jobs" / "direct"
+    room.until(old, lambda: not (direct / old.id).exists(), "removal")
+    assert (room.path / ".openssh_jobs" / str(new.token)).exists()
+    assert (direct / new.id).exists()
+
+
+# -- what was never sent ------------------------------------------------------------------------
+
+
+MOMENTS = {
+    "files on their way": "TreeMoves._send = kill",
+    "nothing there": "Submission._prepare = kill",
+    "directory made": """
+create = JobFiles.create
+JobFiles.create = lambda *given: (create(*given), kill())
+""",
+}
+
+
+def killed_at(room: Room, source: Path, moment: str) -> None:
+    killed(room, source, MOMENTS[moment])
+    assert room.cluster.journal.by_token(room.cluster.host, "k1") is not None
+
+
+@pytest.mark.parametrize("moment", list(MOMENTS))
+def test_what_was_never_sent_goes(room: Room, source: Path, moment: str) -> None:
+    killed_at(room, source, moment)
+    before = sorted(room.path.rglob("*"))
+    would = room.cluster.tidy(dry_run=True)
+    assert sorted(room.path.rglob("*")) == before
+    done = room.cluster.tidy()
+    assert done == would
+    assert list(room.path.iterdir()) == []
+    assert room.cluster.journal.rows() == []
+
+
+def test_what_came_into_an_upload_that_was_never_sent_stays(room: Room, source: Path) -> None:
+    killed_at(room, source, "directory made")
+    room.make("work/mine", "three years of work")
+    (left,) = room.cluster.tidy().kept
+    assert "was changed after its upload" in left.reason
+    assert (room.path / "work/mine").read_text() == "three years of work"
+
+
+def test_a_submission_at_work_stays(room: Room, source: Path) -> None:
+    killed_at(room, source, "directory made")
+    journal, host = room.cluster.journal, room.cluster.host
+    for caller in (pid_file.call(), "1-1-ffffffff-ffffffff"):
+        journal.change(host, "k1", caller=caller)
+        (left,) = room.cluster.tidy().kept
+        assert left.reason == "its submission is under way"
+    journal.change(host, "k1", stage="sending")
+    (left,) = room.cluster.tidy().kept
+    assert "got no answer" in left.reason
+    assert (room.path / "work").exists()
+
+
+# -- two machines -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def laptop(room: Room, tmp_path: Path) -> Iterator[Cluster]:
+    """The same user on another machine: a journal of its own."""
+    with another_machine(room, tmp_path) as cluster:
+        yield cluster
+
+
+@pytest.mark.parametrize("how", ["tidy", "fetch"])
+def test_a_token_that_the_caller_chose_does_not_run_again(
+    room: Room, laptop: Cluster, tmp_path: Path, how: str
+) -> None:
+    asked: dict[str, Any] = {"token": "relax-7", "directory": room.here}
+    script = "#!/bin/sh\necho ran >>ran\nexit 3\n"
+    job = room.cluster.submit(script_text=script, **asked)
+    job.wait(timeout=30)
+    if how == "tidy":
+        assert job.tidy().kept == ()
+    else:
+        job.fetch(tmp_path / "back")
+    again = laptop.submit(script_text=script, **asked)
+    assert (again.id, again.exit_code, again.last.state) == (job.id, 3, "failed")
+    assert (room.path / "ran").read_text() == "ran\n"
+    assert entries(room)[:1] == [".openssh_jobs/.tokens"]
+    assert not (room.path / ".openssh_jobs").exists()
+    row = room.cluster.journal.by_token(room.cluster.host, "relax-7")
+    assert row is not None
+    line = (room.host.home / ".openssh_jobs/.tokens").read_text()
+    assert line == f"relax-7 {job.id} {row.digest} {int(row.changed)} failed 3 .\n"
+    with pytest.raises(InputError, match="belongs to another submission"):
+        laptop.submit(script_text=script, name="else", token="relax-7", directory=room.here)
+    laptop.journal.forget(laptop.host, "relax-7")
+    with pytest.raises(InputError, match="belongs to another submission"):
+        laptop.submit(script_text=script, name="else", token="relax-7", directory=room.here)
+    assert laptop.journal.rows() == []
+
+
+def test_what_another_machine_knows_stays(room: Room, laptop: Cluster, tmp_path: Path) -> None:
+    job = room.submit("true")
+    job.wait(timeout=30)
+    before = entries(room)
+    assert laptop.tidy() == Tidied()
+    stranger = laptop.job(job.id)
+    stranger.wait(timeout=30)
+    stranger.fetch(tmp_path / "back")
+    assert entries(room) == before
+    assert "not submitted from here" in stranger.tidy().kept[0].reason
+    assert entries(room) == before
+
+
+def test_a_laptop_goes_on_with_the_jobs_of_a_desktop(
+    room: Room, laptop: Cluster, tmp_path: Path
+) -> None:
+    ended = room.submit("echo one", name="first", directory=f"{room.here}/a/b")
+    running = room.submit("echo two; sleep 300", name="second", directory=f"{room.here}/c")
+    elsewhere = room.submit("true", directory=f"{room.host.home}")
+    room.cluster.wait([ended, elsewhere], timeout=30)
+    room.until_state(running, "running")
+    jobs = {job.id: job for job in laptop.recover(room.here)}
+    assert set(jobs) == {ended.id, running.id}
+    assert jobs[ended.id].wait(timeout=30).exit_code == 0
+    assert (jobs[ended.id].name, jobs[ended.id].token) == ("first", ended.token)
+    assert list(jobs[ended.id].tail()) == ["one\n"]
+    assert jobs[running.id].status().state is JobState.RUNNING
+    assert jobs[running.id].cancel() == "requested"
+    jobs[running.id].wait(timeout=30)
+    assert {job.id for job in laptop.recover(room.here)} == set(jobs), "nothing new"
+    assert len(laptop.journal.rows()) == 2
+    jobs[ended.id].fetch(tmp_path / "back")
+    assert len(laptop.tidy().removed) == 2, "the other one: its directory and its record"
+    assert room.private() == []
+    elsewhere.tidy()
+
+
+def test_the_jobs_of_slurm_are_checked_against_the_queue(
+    slurm_room: Room, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    room = slurm_room
+    slurm = room.slurm
+    assert slurm is not None
+    jobs = {name: room.submit("sleep 300", name=name) for name in ("good", "theirs", "mine")}
+    for job in jobs.values():
+        room.until_state(job, "running")
+    script = Path(os.environ["TMPDIR"]) / "bob.sh"
+    script.write_text("#!/bin/sh\nsleep 300\n")
+    script.chmod(0o755)
+    sbatch = ("sbatch", "--parsable", "-D", "/tmp", "-o", "/dev/null")
+    bobs = slurm.command(*sbatch, str(script), user="hpcbob").strip()
+    by_hand = slurm.command(*sbatch, str(script), user="hpcalice").strip()
+    try:
+        for name, forged in (("theirs", bobs), ("mine", by_hand)):
+            place = room.path / ".openssh_jobs" / str(jobs[name].token)
+            for path in place.glob("result-*"):
+                path.unlink()
+            room.make(str((place / "owner").relative_to(room.path)), forged + "\n")
+        with another_machine(room, tmp_path) as laptop:
+            found = laptop.recover(room.here)
+            assert [job.id for job in found] == [jobs["good"].id]
+            assert found[0].status().state is JobState.RUNNING
+            assert found[0].name == "good"
+            assert "belongs to hpcbob" in caplog.text
+            assert f"it runs {script}" in caplog.text
+            assert len(laptop.journal.rows()) == 1
+    finally:
+        slurm.command("scancel", bobs, by_hand)
+        script.unlink()
+
+
+# -- hostile neighbours -------------------------------------------------------------------------
+
+
+@two_users
+@pytest.mark.parametrize("mode", [0o1777, 0o777])
+def test_what_neighbours_plant_is_not_taken_over(
+    room: Room, shared: Path, tmp_path: Path, mode: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    shared.chmod(mode)
+    job = room.submit("true", directory=str(shared), name="ours")
+    job.wait(timeout=30)
+    row = room.cluster.journal.by_token(room.cluster.host, str(job.token))
+    assert row is not None
+    assert row.place is not None
+    for name in ("theirs", "copied"):
+        as_mallory(
+            f"mkdir -p {name}/.openssh_jobs/t1 && cd {name}/.openssh_jobs/t1 && echo 1 >owner && "
+            f"printf 'openssh_jobs x\\n%s\\n.' {shared}/{name} >.oj-mark",
+            shared,
+        )
+    as_mallory(f"mkdir linked && ln -s {room.host.home}/.openssh_jobs linked/.openssh_jobs", shared)
+    mine = shared / "copy"
+    shutil.copytree(row.place, mine / ".openssh_jobs" / "t2")
+    for path in (mine, *mine.rglob("*")):
+        shutil.chown(path, room.host.user, room.host.user)
+    mine.chmod(0o755)
+    with another_machine(room, tmp_path) as laptop:
+        assert [found.id for found in laptop.recover(str(shared))] == [job.id]
+        assert [row.token for row in laptop.journal.rows()] == [job.token]
+    assert f"{shared}/theirs/.openssh_jobs is not taken over" in caplog.text
+    assert f"{shared}/linked" not in caplog.text
+    if mode == 0o1777:
+        assert f"its mark names another directory: {shared}" in caplog.text
+    assert len(room.cluster.tidy().removed) == 2
+    assert (shared / "theirs/.openssh_jobs/t1/owner").exists()
+    assert (mine / ".openssh_jobs/t2/.oj-mark").exists()
+
+
+def test_a_directory_that_is_not_there(room: Room) -> None:
+    with pytest.raises(FileNotFoundError):
+        room.cluster.recover(f"{room.here}/no")
+    assert room.cluster.recover(room.here) == []
