@@ -41,15 +41,16 @@ oj_claim() {
   fi
 }
 
-# Ends the process $1 and all below it.
+# Ends the process $1 and all below it, parents first: none may go on because its child has ended.
 oj_end_tree() {
   oj_pids=$(ps -A -o pid= -o ppid= | awk -v top="$1" '
     { parent[$1] = $2 }
-    END { doomed[top] = 1
+    END { doomed[top] = 1; print top
       do { more = 0
-        for (pid in parent) if (!(pid in doomed) && parent[pid] in doomed) { doomed[pid] = more = 1 }
-      } while (more)
-      for (pid in doomed) print pid }')
+        for (pid in parent) if (!(pid in doomed) && parent[pid] in doomed) {
+          doomed[pid] = more = 1; print pid
+        }
+      } while (more) }')
   # shellcheck disable=SC2086 # a list of numbers
   kill -9 $oj_pids 2>/dev/null
 }
