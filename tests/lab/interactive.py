@@ -7,6 +7,8 @@ answer was.  A login gets ``/bin/sh -c`` as whoever runs the test, and may jump 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import subprocess
 import threading
 from collections import Counter
@@ -179,21 +181,31 @@ class InteractiveServer:
         await asyncio.sleep(0.05)
 
     async def _run(self, session: Any) -> None:
-        command = session.command or "exit 0"
-        done = await self._loop.run_in_executor(None, _shell, command)
-        session.stdout.write(done.stdout)
-        session.stderr.write(done.stderr)
-        session.exit(done.returncode)
+        def aside(work: Any, *arguments: Any) -> Any:
+            return self._loop.run_in_executor(None, work, *arguments)
 
+        async def give(pipe: Any) -> None:
+            with contextlib.suppress(OSError):
+                while data := await session.stdin.read(65536):
+                    await aside(os.write, pipe.fileno(), data)
+            pipe.close()
 
-def _shell(command: str | bytes) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        ["/bin/sh", "-c", command],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=30,
-        check=False,
-    )
+        async def take(pipe: Any, stream: Any) -> None:
+            while data := await aside(os.read, pipe.fileno(), 65536):
+                stream.write(data)
+
+        with subprocess.Popen(
+            ["/bin/sh", "-c", session.command or "exit 0"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as running:
+            giving = asyncio.ensure_future(give(running.stdin))
+            await asyncio.gather(
+                take(running.stdout, session.stdout), take(running.stderr, session.stderr)
+            )
+            giving.cancel()
+            session.exit(await aside(running.wait))
 
 
 class _Door(asyncssh.SSHServer):

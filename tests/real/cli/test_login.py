@@ -70,7 +70,9 @@ def test_a_login_with_a_person_at_the_terminal(cold: Path, asking: MakeServer) -
     assert SECRET not in said
     assert CODE not in said
 
-    assert program("exec", "-F", config, "asks", "--", "echo", "there").out == "there\n"
+    done = program("exec", "-F", config, "asks", "--", "echo", "there")
+    assert done.err == ""
+    assert done.out == "there\n"
     (master,) = program("masters", "--json").data["masters"]
     assert master["host"] == "asks"
     assert master["route"] == f"alice@127.0.0.1:{host.port}"

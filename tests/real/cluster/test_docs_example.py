@@ -62,7 +62,7 @@ def test_the_example_works(room: Room) -> None:
     }
     assert running.wait(timeout=30).state is JobState.FAILED
     room.until_state(waiting, JobState.UNKNOWN)
-    with pytest.raises(SchedulerError, match="arrays"):
+    with pytest.raises(SchedulerError, match="does not support array"):
         room.submit(array="1-3")
     with pytest.raises(SchedulerError, match="list of nodes"):
         room.cluster.nodes()
