@@ -26,7 +26,7 @@ from ..request import ALL_OPTIONS, SubmitRequest
 from ..rows import Rows
 from ..rules import rule
 from ..tokens import TokenAnswer
-from .classads import SPOILT, members, number_of, only_lists
+from .classads import SPOILT, json_list, members, number_of, only_lists
 from .output import read
 
 _CARRIER = "OpenSSHJobsToken"

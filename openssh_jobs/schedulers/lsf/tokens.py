@@ -59,7 +59,9 @@ def parse_tokens(
     is_empty = _NONE.fullmatch(listing.text.strip())
     if not is_empty and not rows:
         raise scheduler.error(listing.answer())
-    if not is_empty and len(rows) != len(listing.text.split("\n")) - listing.text.split("\n").count(""):
+    if not is_empty and len(rows) != len(listing.text.split("\n")) - listing.text.split("\n").count(
+        ""
+    ):
         raise scheduler.error(listing.answer(), kind="parse_error")
     jobs: dict[str, set[str]] = {}
     for job_id, described in rows:

@@ -74,7 +74,7 @@ def parse_tokens(
     if left_out:
         message = f"the answer leaves out {', '.join(left_out[:5])}"
         raise scheduler.error(answer, kind="transient", message=message)
-    # Where an array is among the ids, Torque's qstat prints the jobs of other users too.
+    # Torque's qstat prints other jobs too, of other users, where an array is among the ids.
     own = [(job_id, found[job_id]) for job_id in listed]
     return TokenAnswer(
         jobs=jobs_by_script(((job_id, line or "") for job_id, line in own), requests),

@@ -1,7 +1,7 @@
 """A lost answer of qsub, condor_submit and bsub: their job is found, or submitted again once.
 
-The host is this machine behind /bin/sh; its scheduler is some programs that print what those of PBS,
-Torque, HTCondor and LSF print.
+The host is this machine behind /bin/sh; its scheduler is some programs that print what those of
+PBS, Torque, HTCondor and LSF print.
 """
 
 from __future__ import annotations

@@ -32,13 +32,16 @@ def ads(*jobs: tuple[int, str]) -> str:
     ) + "\n]\n"  # fmt: skip
 
 
-def answer_of(listed: str, ended: str = EMPTY, *, stderr: str = "", **codes: int) -> Answer:
-    name, total, code = totals(3)
+def answer_of(
+    listed: str, ended: str = EMPTY, *, stderr: str = "", codes: dict[str, int] | None = None
+) -> Answer:
+    name, total, _ = totals(3)
+    codes = codes or {}
     return Answer(
         frame(
-            ("condor_q", listed, codes.get("queue", 0)),
-            (name, total, codes.get("totals", code)),
-            ("condor_history", ended, codes.get("history", 0)),
+            ("condor_q", listed, codes.get("condor_q", 0)),
+            (name, total, codes.get(name, 0)),
+            ("condor_history", ended, codes.get("condor_history", 0)),
         ),
         stderr,
     )
@@ -116,9 +119,9 @@ def test_an_ad_that_does_not_say_what_was_asked_for_is_an_error(ad: str) -> None
 
 
 def test_a_command_that_failed_is_an_error() -> None:
-    for name in ("queue", "history"):
-        refused(answer_of(EMPTY, **{name: 1}))
-        refused(answer_of("", "", **{name: 127}))
+    for name in ("condor_q", "condor_q-totals", "condor_history"):
+        refused(answer_of(EMPTY, codes={name: 1}))
+        refused(answer_of("", "", codes={name: 127}))
     refused(answer_of("", stderr="Error: Collector has no record of schedd/submitter\n"))
     refused(Answer(""))
     refused(Answer("", "condor_q: not found", 127))
@@ -146,7 +149,7 @@ def test_another_schedd_is_not_asked(options: tuple[str, ...]) -> None:
 
 def test_only_jobs_of_this_user_with_these_tokens_are_asked_for(tmp_path: Path) -> None:
     text = (
-        f"printf '%s|' \"${{0##*/}}\" \"$@\" >>{tmp_path}/asked; echo >>{tmp_path}/asked\n"
+        f'printf \'%s|\' "${{0##*/}}" "$@" >>{tmp_path}/asked; echo >>{tmp_path}/asked\n'
         "case $* in *-totals*) echo '0 jobs; 0 completed';; *) echo '[ ]';; esac\n"
     )
     env = commands(tmp_path, condor_q=text, condor_history=text, id="echo alice\n")

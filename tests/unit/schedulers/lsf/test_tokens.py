@@ -46,7 +46,8 @@ def refused(answer: Answer) -> SchedulerError:
 
 def test_the_job_is_there() -> None:
     found = read("6|-\n7|openssh_jobs:t1\n8|another job\n")
-    assert (found.jobs, found.is_whole) == ({"t1": {"7"}}, True)
+    assert found.jobs == {"t1": {"7"}}
+    assert found.is_whole
 
 
 def test_the_members_of_an_array_are_the_array() -> None:
@@ -136,7 +137,7 @@ def test_a_cut_off_answer_is_an_error() -> None:
         refused(Answer(whole[:length]))
 
 
-# -- what runs on the host --------------------------------------------------------------------------
+# -- what runs on the host ------------------------------------------------------------------------
 
 
 def run(tmp_path: Path, script: str = "x", **programs: str) -> TokenAnswer:

@@ -72,7 +72,7 @@ def jobs_text(name: str, ids: Sequence[str], records: Sequence[str], asked: str 
 
 
 def answer_of(
-    name: str, text: str, *, server: str | None = None, code: int = 0, queues: str = "Queue: batch\n"
+    name: str, text: str, *, server: str = "", code: int = 0, queues: str = "Queue: batch\n"
 ) -> Answer:
     """The answer to ``token_script``; ``text`` and ``code`` are those of the jobs."""
     parts = [("server", server or SERVERS[name], 0)]
@@ -294,7 +294,7 @@ def test_a_command_that_failed_is_an_error(name: str) -> None:
     refused(name, Answer("", "qstat: command not found", 127))
 
 
-# -- what runs on the host --------------------------------------------------------------------------
+# -- what runs on the host ------------------------------------------------------------------------
 
 
 def run(tmp_path: Path, name: str, **programs: str) -> TokenAnswer:
@@ -317,14 +317,16 @@ def run(tmp_path: Path, name: str, **programs: str) -> TokenAnswer:
 def test_pbs_is_asked_for_ended_jobs_first(tmp_path: Path) -> None:
     qstat = (
         f"case $1 in -B) printf '{SERVERS['pbs']}'; exit;; esac\n"
-        'case $1 in -x) shift;; esac; shift 3; d=$2; shift 2; for id; do\n'
+        "case $1 in -x) shift;; esac; shift 3; d=$2; shift 2; for id; do\n"
         f'printf "Job Id: %s%sSubmit_arguments={PLACE}/x%s\\n" "$id" "$d" "${{d}}project=p"; done'
     )
     found = run(tmp_path, "pbs", qstat=qstat, qselect="[ $1 = -x ] && echo 7.srv")
-    assert (found.jobs, found.remembers) == ({"t1": {"7.srv"}}, 14 * 86400)
+    assert found.jobs == {"t1": {"7.srv"}}
+    assert found.remembers == 14 * 86400
     # A server whose history is on may fail the first time.
     found = run(tmp_path, "pbs", qstat=qstat, qselect="[ $1 = -x ] && exit 1; echo 8.srv")
-    assert (found.jobs, found.remembers) == ({"t1": {"8.srv"}}, 0)
+    assert found.jobs == {"t1": {"8.srv"}}
+    assert found.remembers == 0
     found = run(tmp_path, "pbs", qstat=qstat, qselect="exit 0")
     assert (found.jobs, found.remembers, found.is_whole) == ({}, 14 * 86400, True)
     with pytest.raises(SchedulerError):
@@ -340,6 +342,7 @@ def test_torque_is_asked_what_its_queues_keep(tmp_path: Path) -> None:
     )
     qsub = "exit 1"
     found = run(tmp_path, "torque", qsub=qsub, qstat=qstat, qselect="echo '7[1].srv'")
-    assert (found.jobs, found.remembers) == ({"t1": {"7[].srv"}}, 7)
+    assert found.jobs == {"t1": {"7[].srv"}}
+    assert found.remembers == 7
     with pytest.raises(SchedulerError):
         run(tmp_path, "torque", qsub=qsub, qstat=qstat, qselect="exit 15")
