@@ -201,6 +201,14 @@ def test_an_odd_path_never_proves_absence(name: str, part: str) -> None:
         assert read(name, {"7.srv": script}, request(script)).jobs == {"t1": {"7.srv"}}
 
 
+@BOTH
+def test_the_name_of_a_script_may_hold_spaces(name: str) -> None:
+    wanted = request(f"{PLACE}/my job")
+    for line in (f"-N x {PLACE}/my job", f"-N x '{PLACE}/my job'"):
+        assert read(name, {"7.srv": line}, wanted).jobs == {"t1": {"7.srv"}}
+    assert not read(name, {}, wanted).is_whole
+
+
 # -- ended jobs ---------------------------------------------------------------------------------
 
 
