@@ -371,7 +371,7 @@ class Recovery:
     def _check_proof(self, one: _Open, answer: TokenAnswer, asked: float) -> None:
         """Raise ``SubmitUnknown`` unless a job that was submitted would be in such an answer."""
         if not answer.is_whole:
-            raise unknown(one.row, "the queue that was asked may not be the one of its job")
+            raise unknown(one.row, "the scheduler's answer may not show its job")
         if one.trace.launcher:
             return  # a job that has begun has written its id
         others = {job_id for job_id in answer.others if self._is_strange(job_id)}

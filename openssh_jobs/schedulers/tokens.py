@@ -43,8 +43,12 @@ def jobs_by_script(
     listed = [(_whole(job_id), line) for job_id, line in found]
     jobs: dict[str, frozenset[str]] = {}
     for request in requests:
-        place = posixpath.dirname(request.script)
-        ids = frozenset(job_id for job_id, line in listed if _ends_in(line, place))
+        place, name = posixpath.split(request.script)
+        # Behind a space a word of its own begins: the directory was an argument of an option.
+        has_space = _SPACE.search(name) is not None
+        ids = frozenset(
+            job_id for job_id, line in listed if _ends_in(line, place, has_space=has_space)
+        )
         if ids and request.token is not None:
             jobs[request.token] = ids
     return jobs
@@ -55,12 +59,14 @@ def are_plain(requests: Iterable[SubmitRequest]) -> bool:
     return all(_PLAIN.fullmatch(request.script) for request in requests)
 
 
+_SPACE = re.compile(r"\s")
 _PLAIN = re.compile(r"[A-Za-z0-9/._+@%=:-]+", re.ASCII)
 
 
-def _ends_in(line: str, place: str) -> bool:
-    before, found, name = line.rpartition(f"{place}/")
-    return bool(found) and "/" not in name and name != "" and before[-1:] in ("", " ", "'", '"')
+def _ends_in(line: str, place: str, *, has_space: bool) -> bool:
+    before, found, name = line.rstrip().rpartition(f"{place}/")
+    is_name = name != "" and "/" not in name and (has_space or not _SPACE.search(name))
+    return bool(found) and is_name and before[-1:] in ("", " ", "'", '"')
 
 
 def _whole(job_id: str) -> str:

@@ -14,7 +14,8 @@ oj_tokens() {
 oj_ended() {
   oj_text=$(qacct -o "$(id -un)" -b "$1" -j 2>&1 </dev/null)
   oj_rc=$?
-  case $oj_text in *'no jobs running since startup'*|*'not found'*) oj_text= oj_rc=0;; esac
+  # A shell without qacct says "not found" too.
+  [ "$oj_rc" -eq 127 ] || case $oj_text in *'no jobs running since startup'*|*'not found'*) oj_text= oj_rc=0;; esac
   printf '%s\n' "$oj_text"
   return "$oj_rc"
 }

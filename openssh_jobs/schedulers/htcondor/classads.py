@@ -55,6 +55,22 @@ def json_list(text: str) -> list[dict[str, Any]] | None:
     return found
 
 
+def only_lists(text: str) -> list[dict[str, Any]] | None:
+    """The ads of a text that is JSON lists and nothing else; ``None`` for any other one."""
+    found: list[dict[str, Any]] = []
+    text = text.strip()
+    while text:
+        try:
+            value, end = _DECODER.raw_decode(text)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            return None
+        found += value
+        text = text[end:].lstrip()
+    return found
+
+
 def members(text: str) -> dict[str, tuple[int, int]]:
     """Of each cluster in ``-json``: how many jobs are listed, and how many it was submitted with.
 

@@ -26,10 +26,12 @@ from ..request import ALL_OPTIONS, SubmitRequest
 from ..rows import Rows
 from ..rules import rule
 from ..tokens import TokenAnswer
-from .classads import json_list, members, number_of
+from .classads import SPOILT, json_list, members, number_of, only_lists
 from .output import read
 
 _CARRIER = "OpenSSHJobsToken"
+# -name, -remote, -pool, -addr and what condor_submit takes for them.
+_ELSEWHERE = re.compile("--?(?:n|r|po|addr)")
 _ATTRIBUTES = (
     "ClusterId,ProcId,JobStatus,Owner,QDate,JobStartDate,JobCurrentStartDate,CompletionDate,"
     "EnteredCurrentStatus,ExitCode,ExitBySignal,ExitSignal,HoldReason,HoldReasonCode,RemoveReason,"
@@ -272,14 +274,20 @@ class HTCondor(Scheduler):
         wanted = {request.token for request in requests}
         jobs: dict[str, set[str]] = {}
         for part in (sections[0], sections[2]):
-            ads = json_list(part.text) if part.text.strip() else []
+            ads = only_lists(part.text)
             if part.returncode != 0 or ads is None:
                 raise self.error(part.answer(answer.stderr))
             for ad in ads:
                 token, cluster = ad.get(_CARRIER), number_of(ad.get("ClusterId"))
-                if isinstance(token, str) and token in wanted and cluster is not None:
+                if not isinstance(token, str) or cluster is None or SPOILT in ad:
+                    raise self.error(part.answer(answer.stderr), kind="parse_error")
+                if token in wanted:
                     jobs.setdefault(token, set()).add(str(cluster))
-        return TokenAnswer(jobs={token: frozenset(ids) for token, ids in jobs.items()})
+        return TokenAnswer(
+            jobs={token: frozenset(ids) for token, ids in jobs.items()},
+            # Another schedd or pool is not asked.
+            is_whole=not any(_ELSEWHERE.match(word) for one in requests for word in one.options),
+        )
 
     def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:
         return framed(

@@ -18,6 +18,7 @@ from ..tokens import TokenAnswer
 _SETTLING = 15.0
 _PREFIX = "openssh_jobs:"
 _ROW = re.compile(r"^([0-9]{1,18})(?:\[[0-9]+\])?\|(.*)$", re.MULTILINE)
+_NONE = re.compile("No (unfinished )?job found")
 _KEPT = re.compile(r"^\s*CLEAN_PERIOD *= *([0-9]{1,9})\b", re.MULTILINE)
 
 
@@ -54,7 +55,13 @@ def parse_tokens(
     if listing.returncode != 0:
         raise scheduler.error(Answer("", listing.text, listing.returncode))
     rows = _ROW.findall(listing.text)
-    if len(rows) != len(listing.text.split("\n")) - listing.text.split("\n").count(""):
+    # bjobs says so where there is no job: silence is no answer.
+    is_empty = _NONE.fullmatch(listing.text.strip())
+    if not is_empty and not rows:
+        raise scheduler.error(listing.answer())
+    if not is_empty and len(rows) != len(listing.text.split("\n")) - listing.text.split("\n").count(
+        ""
+    ):
         raise scheduler.error(listing.answer(), kind="parse_error")
     jobs: dict[str, set[str]] = {}
     for job_id, described in rows:
@@ -62,6 +69,8 @@ def parse_tokens(
             jobs.setdefault(described.removeprefix(_PREFIX).strip(), set()).add(job_id)
     wanted = {request.token for request in requests}
     kept = _KEPT.search(parts["bparams"].text)
+    if is_empty and is_empty[1]:
+        kept = None
     has_own = any(word.startswith("-Jd") for one in requests for word in one.options)
     return TokenAnswer(
         jobs={token: frozenset(ids) for token, ids in jobs.items() if token in wanted},
