@@ -112,7 +112,7 @@ def test_after_ok_is_no_guess(room: Room, gridengine: GridEngineLab) -> None:
     """-hold_jid would start the job after a failure, too."""
     first = room.submit("exit 1", hold=True)
     for wish in ("after_ok", "after_failed"):
-        with pytest.raises(SchedulerError, match="after_ok") as caught:
+        with pytest.raises(SchedulerError, match=wish) as caught:
             room.submit(token=wish, **{wish: [first]})  # type: ignore[arg-type]
         assert (caught.value.kind, caught.value.sent) == ("unsupported", "no")
         assert not any(path.match(f"*/{wish}") for path in room.private())
