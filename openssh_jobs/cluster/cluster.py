@@ -359,7 +359,7 @@ class Cluster:
     def is_over(self, job_id: AnyJob) -> bool:
         """Whether the job ended, or left the queue longer than ``grace`` ago.  Sends nothing."""
         (checked,) = job_ids(job_id)
-        self.internal.tracker.follow(checked)
+        self.internal.follow([checked])
         return self.internal.tracker.is_over(checked)
 
     def following(self) -> list[str]:
