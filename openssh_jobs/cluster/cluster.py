@@ -319,6 +319,9 @@ class Cluster:
         An answer younger than ``poll_interval`` is used again.  A scheduler that does not answer
         gives a ``Snapshot`` with ``.error`` and all ids in ``.unknown``; raises ``SchedulerError``
         for one that never will (permission, no such command).
+
+        A job that ended, of which there is no ``Job`` any more and that no call has named for 10
+        minutes, is answered from the journal (source ``journal``), which has fewer facts about it.
         """
         return self.internal.status(job_ids(ids))
 
@@ -359,7 +362,7 @@ class Cluster:
     def is_over(self, job_id: AnyJob) -> bool:
         """Whether the job ended, or left the queue longer than ``grace`` ago.  Sends nothing."""
         (checked,) = job_ids(job_id)
-        self.internal.tracker.follow(checked)
+        self.internal.follow([checked])
         return self.internal.tracker.is_over(checked)
 
     def following(self) -> list[str]:

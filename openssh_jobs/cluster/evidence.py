@@ -30,12 +30,13 @@ _LASTING = (
 )  # fmt: skip
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class JobEvidence:
     """One job under watch."""
 
     since: float
     status: JobStatus | None = None
+    named: float = 0.0  # when a call named it last
     # When the queue was first and last seen without it, or with nothing but its remains.
     gone_at: float | None = None
     gone_seen: float = 0.0

@@ -24,6 +24,7 @@ from ..errors import (
 )
 from ..jobs import CancelOutcome, JobState, JobStatus, Node, Queue, Snapshot
 from ..schedulers.base import Scheduler
+from .evidence import JobEvidence
 from .exit_record import ExitRecords
 from .job_files import JobFiles
 from .journal import Row
@@ -61,15 +62,23 @@ class HostJobs:
         self.recovery = Recovery(client, self.files)
         self.tracker = Tracker(grace)
         self.learned = Learned(client, self.tracker)
+        self._began = time.time()
         self.upkeep = Tidy(client, self.files)
         self.poller = Poller(client, self.records, self.tracker, poll_interval, self.upkeep)
 
+    def follow(self, ids: Sequence[str]) -> tuple[JobEvidence, ...]:
+        """Follow these jobs, with what the journal says where they are forgotten."""
+        self.learned.recall(ids, self._began)
+        return self.tracker.follow(*ids)
+
     def status(self, ids: Sequence[str]) -> Snapshot:
         """See ``Cluster.status``."""
+        _held = self.follow(ids)
         return self.poller.status(ids)
 
     def wait(self, ids: Sequence[str], timeout: float | None) -> list[JobStatus]:
         """See ``Cluster.wait``."""
+        _held = self.follow(ids)
         for _ in settling(self.poller, ids, timeout):
             pass
         return [self.tracker.status(job_id) for job_id in ids]

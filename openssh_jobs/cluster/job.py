@@ -41,6 +41,8 @@ class Job:
         # The submission that the job shares with the other members of its array.
         self._shared = row or shared or jobs.journal.by_member(jobs.host, job_id)
         self._detail: JobStatus | None = None
+        # What is known of the job is kept as long as this handle.
+        self._held = jobs.tracker.follow(job_id)
 
     def __repr__(self) -> str:
         return f"<Job {self.id} on {self.host}: {self.last.state}>"

@@ -120,6 +120,8 @@ _LOCAL_FILE_SYSTEMS = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 BUSY_TIMEOUT, _BRIEF_TIMEOUT = 30.0, 2.0
 """Seconds to wait for another process that writes."""
+_CACHE = 256
+"""KiB of the file that a connection keeps in memory."""
 
 
 def default_path() -> str:
@@ -401,6 +403,8 @@ class JournalFile:
                     _put_log_away(path, can)
                     database = _connect(path, can)
                 database.execute("PRAGMA synchronous=FULL")
+                # By default 2 MB of pages, which fill as the journal grows.
+                database.execute(f"PRAGMA cache_size=-{_CACHE}")
                 _complete(database)
                 self.mode = _mode(database)
             except BaseException:

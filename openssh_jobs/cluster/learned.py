@@ -83,6 +83,41 @@ class Learned:
             return
         self._try(lambda: self._write_query(list(ids), listed, taken))
 
+    def forget_ended(self) -> None:
+        """Have the tracker forget jobs that are over, where the journal says how they ended."""
+        unused = self._tracker.unused()
+        if not unused:
+            return
+
+        def forget() -> None:
+            rows = self._client.journal.by_jobs(self._client.host, list(unused))
+            ends = {job_id: (row.known_state, row.exit_code) for job_id, row in rows.items()}
+            written = {
+                job_id: status
+                for job_id, status in unused.items()
+                if ends.get(job_id) == (status.state, status.exit_code)
+            }
+            self._tracker.forget(written)
+
+        self._try(forget)
+
+    def recall(self, ids: Iterable[str], since: float) -> None:
+        """Have the tracker know again how forgotten jobs ended.
+
+        ``since``: when the tracker began (seconds since 1970): of what was written before, the
+        host is asked.
+        """
+        new = self._tracker.not_followed(ids)
+        if not new:
+            return
+
+        def recall() -> None:
+            for job_id, row in self._client.journal.by_jobs(self._client.host, new).items():
+                if row.known_state.is_final and row.changed >= since and is_current(row):
+                    self._tracker.add_known(status_of(row, job_id))
+
+        self._try(recall)
+
     def write_listing(self, listed: Snapshot, taken: datetime) -> None:
         """Write what a listing says of jobs in the journal; the query began at ``taken``."""
         self._try(lambda: self._write(self._in_listing(listed), taken, frozenset()))

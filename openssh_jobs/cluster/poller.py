@@ -155,7 +155,7 @@ class Poller:
         """
         if not wanted:
             raise InputError("no job ids given", host=self.host)
-        self.tracker.follow(*wanted)
+        _held = self.tracker.follow(*wanted)
         while (wait := self.tracker.seconds_until(wanted, self._rest(pause))) is not None:
             if wait > 0 and not self._is_answered(wanted):
                 self._sleep(wait, deadline)
@@ -191,6 +191,7 @@ class Poller:
         False if an answer of the last interval covers them, a ``Pause`` if that cannot be done now.
         """
         scheduler = self._client.scheduler()
+        _held = self.tracker.follow(*wanted)  # for a caller that has left meanwhile
         # Where there is no interval, an answer of another process would be old at once.
         shares = self.interval > 0 or pause >= FIRST_LOOK
         if shares:
@@ -327,6 +328,7 @@ class Poller:
             self._read_exit_records(scheduler, following)
         self._compare_with_records(scheduler, following)
         self._learned.write(following, listed)
+        self._learned.forget_ended()
 
     def _compare_with_records(self, scheduler: Scheduler, following: Sequence[str]) -> None:
         """Where a scheduler may report a wrong exit code, the exit records win."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Container, Iterable, Sequence
+import weakref
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -23,6 +24,7 @@ FIRST_LOOK = 2.0
 """Seconds from a submission to the first look, and the least between two early looks."""
 _ORDINARY = 1.0  # seconds that a query may take without being followed by a longer rest
 _SLOWEST_RETRY = 300.0
+_REMEMBERED = 600.0  # seconds for which a job that is over is kept for calls that name its id
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -70,7 +72,10 @@ class Tracker:
     def __init__(self, grace: float) -> None:
         self.grace = grace
         self._lock = StateLock()
-        self._jobs: dict[str, JobEvidence] = {}
+        # All jobs that anything here refers to: those that may change or were named lately are
+        # kept, the others live as long as a caller keeps what ``follow`` returned.
+        self._jobs: weakref.WeakValueDictionary[str, JobEvidence] = weakref.WeakValueDictionary()
+        self._kept: dict[str, JobEvidence] = {}
         self._began = self._ended = -1e9
         self._duration = 0.0
         self._failures = 0
@@ -90,11 +95,44 @@ class Tracker:
     # ------------------------------------------------------------------ when to ask
 
     @_locked
-    def follow(self, *ids: str) -> None:
-        """Follow these jobs from now on."""
+    def follow(self, *ids: str) -> tuple[JobEvidence, ...]:
+        """Follow these jobs from now on; none is forgotten while the result exists."""
+        now, followed = time.monotonic(), []
         for job_id in ids:
-            if job_id not in self._jobs:
-                self._jobs[job_id] = JobEvidence(time.monotonic())
+            job = self._jobs.get(job_id) or JobEvidence(now)
+            job.named = now
+            self._jobs[job_id] = self._kept[job_id] = job
+            followed.append(job)
+        return tuple(followed)
+
+    @_locked
+    def not_followed(self, ids: Iterable[str]) -> list[str]:
+        """Of these, the jobs that were never followed, or are forgotten."""
+        return [job_id for job_id in ids if job_id not in self._jobs]
+
+    @_locked
+    def unused(self) -> dict[str, JobStatus]:
+        """The jobs that are over for certain and that no call has named lately."""
+        latest = time.monotonic() - _REMEMBERED
+        return {
+            job_id: job.status
+            for job_id, job in self._kept.items()
+            if job.is_done and job.status is not None and job.named <= latest
+        }
+
+    @_locked
+    def forget(self, statuses: Mapping[str, JobStatus]) -> None:
+        """Forget these jobs, unless they have changed or a caller keeps what ``follow`` returned.
+
+        Where these statuses can be found again is up to the caller.  All other unused jobs are
+        taken as named now, so that they are not looked at again with each query.
+        """
+        now = time.monotonic()
+        for job_id, status in self.unused().items():
+            if statuses.get(job_id) is status:
+                del self._kept[job_id]
+            else:
+                self._kept[job_id].named = now
 
     @_locked
     def add_known(self, status: JobStatus) -> None:
@@ -202,7 +240,7 @@ class Tracker:
     @_locked
     def unsettled(self, wanted: Iterable[str] = ()) -> list[str]:
         """``wanted`` and all other jobs that may still change: one query serves them all."""
-        others = [job_id for job_id in self._jobs if not self.is_over(job_id)]
+        others = [job_id for job_id in self._kept if not self.is_over(job_id)]
         return [
             job_id for job_id in dict.fromkeys([*wanted, *others]) if not self._jobs[job_id].is_done
         ]
@@ -248,6 +286,7 @@ class Tracker:
             job = self._jobs.get(job_id)
             if job is not None and not (job.is_new and job.since > began):
                 job.learn(status, self.grace)
+                self._keep(job_id, job)
         for job_id in snapshot.absent:
             job = self._jobs.get(job_id)
             if job is not None and _is_about(job_id, job, began, covers):
@@ -268,8 +307,15 @@ class Tracker:
     def take_more(self, snapshot: Snapshot) -> None:
         """Take from the last answer what it says about jobs that are followed only since then."""
         for job_id, status in snapshot.known.items():
-            if job_id in self._jobs:
-                self._jobs[job_id].learn(status, self.grace)
+            job = self._jobs.get(job_id)
+            if job is not None:
+                job.learn(status, self.grace)
+                self._keep(job_id, job)
+
+    def _keep(self, job_id: str, job: JobEvidence) -> None:
+        """A job that goes on again after its end is followed as before."""
+        if not job.is_done:
+            self._kept[job_id] = job
 
     @_locked
     def take_failure(

@@ -38,6 +38,7 @@ def settling(poller: Poller, wanted: Sequence[str], timeout: float | None) -> It
     tracker = poller.tracker
     deadline = None if timeout is None else time.monotonic() + timeout
     pending = list(dict.fromkeys(wanted))
+    _held = tracker.follow(*pending)
     pause = min(FIRST_LOOK, max(poller.interval, _QUICKEST))
     trouble: OpenSSHJobsError | None = None
     has_news, looks = False, 0

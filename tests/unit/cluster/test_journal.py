@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -131,3 +133,27 @@ def test_processes_share_it(journal: Journal) -> None:
     assert [(err, code) for _, err, code in ended] == [("", 0)] * 4
     assert sum(int(out) for out, _, _ in ended) == 20, "each token was new to exactly one process"
     assert len(journal.rows()) == 20
+
+
+def _memory_of_sqlite() -> Callable[[], int]:
+    """The bytes that SQLite has allocated in this process."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if "libsqlite3" in line:
+            counted = ctypes.CDLL(line.split(maxsplit=5)[-1]).sqlite3_memory_used
+            counted.restype = ctypes.c_longlong
+            return lambda: int(counted())
+    pytest.skip("SQLite is no library of its own here")
+
+
+def test_the_memory_of_a_journal_does_not_grow_with_it(journal: Journal) -> None:
+    journal.rows()
+    used = _memory_of_sqlite()
+    before = used()
+    with journal.file.transaction():
+        for number in range(1500):
+            journal.open_row(row(f"t{number}"))
+            journal.change("h", f"t{number}", job_id=str(number), request="r" * 1500)
+    assert len(journal.rows()) == 1500
+    size = os.path.getsize(journal.path) + os.path.getsize(f"{journal.path}-wal")
+    assert size > 2_500_000, "more than SQLite keeps by default"
+    assert used() - before < 700_000
