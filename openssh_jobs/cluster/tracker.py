@@ -389,7 +389,8 @@ class Tracker:
     def defer_history(self, gone: Iterable[str]) -> None:
         """The history is queried later: until then these jobs are not over."""
         for job_id in gone:
-            self._jobs[job_id].awaits_history = True
+            # One that was queried for before stays what it is: over, if the grace time is over.
+            self._jobs[job_id].awaits_history = not self._jobs[job_id].why
 
     @_locked
     def awaits_history(self, job_id: str) -> bool:

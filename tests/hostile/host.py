@@ -29,8 +29,8 @@ read -r HOME <{say}/home; export HOME
 cd {ground}/in
 unset OLDPWD OJ_INSIDE
 if [ -e {say}/printf ]; then
-    # The /bin/sh of many hosts is bash, which takes functions from its environment.
-    mount --bind /bin/bash /bin/sh
+    # A /bin/sh that keeps a function from its environment, whatever it is told to unset.
+    mount --bind {own}/sh /bin/sh
     lie='case "$1" in %s*0) cat {say}/printf;; *) builtin printf "$@";; esac'
     exec env "BASH_FUNC_printf%%=() {{ $lie; }}" /bin/bash -c "$SSH_ORIGINAL_COMMAND"
 fi
@@ -65,6 +65,10 @@ class Hostile:
         for path in (own, self._bin, self._say):
             path.mkdir(parents=True, exist_ok=True)
         (own / "enter").write_text(_ENTER.format(**names))
+        (own / "sh").write_text(
+            '#!/bin/bash\nexec -a sh /bin/bash "${@/unset -f cd printf/unset -f cd}"\n'
+        )
+        (own / "sh").chmod(0o755)
         for tool in TOOLS:
             real = _REAL.get(tool, f"/usr/bin/{tool}")
             script = f'#!/bin/sh\nt={self._say}/{tool}\n[ -e $t ] && . $t\nexec {real} "$@"\n'

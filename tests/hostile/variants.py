@@ -136,7 +136,8 @@ def fetched(method: Method, options: dict[str, Any]) -> Call:
 
     def call(connection: Connection, ground: Path) -> None:
         row = SimpleNamespace(token=None, directory=f"{ground}/in/tree", stdout_path=None)
-        watch = SimpleNamespace(last=lambda _: JobStatus("1", JobState.RUNNING))
+        known = JobStatus("1", JobState.RUNNING)
+        watch = SimpleNamespace(last=lambda _: known, follow=lambda *_: ())
         jobs = SimpleNamespace(host="hostile", connection=connection, tracker=watch)
         job = Job(cast("Any", jobs), "1", cast("Any", row))
         job.fetch(ground / "in" / "t", method=method, **options)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
+from openssh_jobs.cluster.journal import Journal
 from tests.cli import on_terminal, program, script, submitted, without_colour
 from tests.lab.site import Host
 from tests.lab.slurm import SlurmLab
@@ -110,6 +112,8 @@ def test_a_silent_controller_is_5_and_changes_nothing(
     assert program("status", *way, job).code == 0
     slurm.controller.stop()
     try:
+        with contextlib.closing(Journal()) as journal:
+            journal.file.execute("DELETE FROM polls")  # no answer of a moment ago
         done = program("status", *way, job, "--json")
         assert done.code == 5
         assert done.data["unknown"] == [job]

@@ -22,7 +22,7 @@ from tests.paths import PACKAGE
 
 USER = "hpcalice"
 SUBMITTED = """\
-import json, sys
+import json, sys, time
 from pathlib import Path
 from openssh_jobs import Cluster, LocalConnection
 
@@ -36,8 +36,10 @@ with Cluster(
     (top / "input" / "data").write_text("42\\n")
     text = "#!/bin/sh\\nuname -n; cat data > result; echo oops >&2; exit 3\\n"
     asked = dict(script_text=text, upload=top / "input", directory=str(top / "work"), name="here")
-    job = cluster.submit(**asked, token="once")
-    assert cluster.submit(**asked, token="once").id == job.id
+    # Unique: the host remembers the tokens of jobs that are over.
+    token = f"once-{time.time_ns()}"
+    job = cluster.submit(**asked, token=token)
+    assert cluster.submit(**asked, token=token).id == job.id
     status = job.wait(timeout=60)
     told["ended"] = [status.state, job.exit_code, cluster.scheduler]
     told["lines"] = [list(job.tail()), list(job.tail("stderr"))]

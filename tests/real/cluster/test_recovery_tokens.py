@@ -10,7 +10,6 @@ import pytest
 
 from openssh_jobs.cluster import attempt
 from openssh_jobs.errors import ConnectionLost, SubmitUnknown
-from openssh_jobs.jobs import JobState
 from tests.lab import wrappers
 from tests.lab.gridengine import GridEngineLab, open_grid_room
 from tests.lab.room import Room, open_room
@@ -67,7 +66,7 @@ def test_a_waiting_job_is_found(
     room: Room = request.getfixturevalue(name)
     lose(room, monkeypatch, job=True, hold=True)
     (job,) = room.cluster.recover()
-    waiting = [one.job_id for one in room.cluster.jobs() if one.state is JobState.HELD]
+    waiting = [one.job_id for one in room.cluster.jobs() if one.state.is_active]
     assert waiting == [job.id]
     assert job.token == "lost"
     job.cancel()

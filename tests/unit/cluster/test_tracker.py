@@ -123,6 +123,8 @@ def test_a_job_that_left_the_queue_is_unknown_and_over_after_the_grace_time(
     assert not watch.is_over("1"), "one answer and then silence is not two answers"
     answer(absent=("1",))
     assert watch.is_over("1")
+    watch.defer_history(["1"])
+    assert watch.is_over("1"), "another query of the history takes nothing back"
     assert watch.status("1").reason == "left the queue; sacct is switched off"
     assert watch.status("1").state is JobState.UNKNOWN
     assert watch.unsettled() == []
