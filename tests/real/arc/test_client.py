@@ -197,8 +197,14 @@ def test_a_job_that_the_sites_listing_hides_is_looked_for(place: Place) -> None:
             assert ssh.check_job_status(job_id) == "running"
         assert job_id in place.running()
         time.sleep(0.2)
-    with place.client() as ssh:
-        assert ssh._cluster.job(job_id).last.state == "running", "and not only unknown"
+
+    def state() -> str:
+        with place.client() as ssh:
+            ssh.check_job_status(job_id)
+            return ssh._cluster.job(job_id).last.state
+
+    # Between two looks for it, it is only unknown.
+    place.wait_until(state, lambda said: said == "running")
     place.host.make(f"{place.path.name}/go")
     place.until(job_id, "done")
     with place.client() as ssh:
