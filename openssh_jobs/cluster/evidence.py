@@ -52,9 +52,7 @@ class JobEvidence:
     # Whether the scheduler accepted its cancellation, and whether it was waiting then.
     cancelled: bool = False
     was_waiting: bool = False
-    # When the history last answered, or could not.
-    history_at: float = -1e9
-    # The query of the history is to come, and there was none since the job left the queue.
+    # The query of the history is to come.
     awaits_history: bool = False
     # The scheduler keeps no history: nothing more will be known.
     has_no_history: bool = False

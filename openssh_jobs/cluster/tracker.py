@@ -367,7 +367,6 @@ class Tracker:
     def take_history(self, found: Snapshot, gone: Sequence[str]) -> None:
         """Take the history's answer about jobs that left the queue, or that ended."""
         for job_id in gone:
-            self._jobs[job_id].history_at = time.monotonic()
             self._jobs[job_id].awaits_history = False
             self._jobs[job_id].take_history(job_id, found, self.grace)
 
@@ -380,7 +379,6 @@ class Tracker:
         ``none_kept``: the scheduler itself says that it keeps no history.
         """
         for job_id in gone:
-            self._jobs[job_id].history_at = time.monotonic()
             self._jobs[job_id].awaits_history = False
             self._jobs[job_id].why = why
             self._jobs[job_id].has_no_history = none_kept
@@ -389,12 +387,9 @@ class Tracker:
 
     @_locked
     def defer_history(self, gone: Iterable[str]) -> None:
-        """The history is queried later: until then these jobs are not over.
-
-        Those that it was queried for since they left the queue stay what they are.
-        """
-        for job in (self._jobs[job_id] for job_id in gone):
-            job.awaits_history = job.gone_at is None or job.history_at < job.gone_at
+        """The history is queried later: until then these jobs are not over."""
+        for job_id in gone:
+            self._jobs[job_id].awaits_history = True
 
     @_locked
     def awaits_history(self, job_id: str) -> bool:

@@ -123,16 +123,6 @@ def test_a_job_that_left_the_queue_is_unknown_and_over_after_the_grace_time(
     assert not watch.is_over("1"), "one answer and then silence is not two answers"
     answer(absent=("1",))
     assert watch.is_over("1")
-    watch.defer_history(["1"])
-    assert watch.is_over("1"), "another query of the history takes nothing back"
-    answer(status("1", "running"))
-    answer(absent=("1",))
-    watch.defer_history(["1"])
-    clock.now += 61
-    answer(absent=("1",))
-    assert not watch.is_over("1"), "it was not looked for since it left the queue"
-    watch.lack_history(["1"], "sacct is switched off")
-    assert watch.is_over("1")
     assert watch.status("1").reason == "left the queue; sacct is switched off"
     assert watch.status("1").state is JobState.UNKNOWN
     assert watch.unsettled() == []
