@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from .commands.result import CommandResult
     from .connection import Connection
     from .files.stat import FileStat
-    from .host import Liveness
     from .jobs import JobId, JobState, JobStatus, Node, Queue, Snapshot
+    from .liveness import Liveness
     from .local_connection import LocalConnection
     from .openssh.prompts import Prompt, PromptKind
     from .transfer.options import TransferResult
@@ -61,7 +61,7 @@ _MODULE_OF = {
     "JobId": "jobs",
     "JobState": "jobs",
     "JobStatus": "jobs",
-    "Liveness": "host",
+    "Liveness": "liveness",
     "LocalConnection": "local_connection",
     "Node": "jobs",
     "Prompt": "openssh.prompts",

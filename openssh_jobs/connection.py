@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal, Self, TypedDict
 from . import settings, site_policy
 from .commands import limits
 from .errors import ConfigurationError, ConnectError
-from .host import Host, Liveness
+from .host import Host
+from .liveness import Liveness
 from .openssh.destination import Destination
 from .openssh.master import Master
 from .transport.mux import MuxTransport

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
@@ -14,6 +14,7 @@ from .commands.runner import Commands, Scope
 from .commands.stdio import line_splitter
 from .errors import ConfigurationError, OpenSSHJobsError
 from .files.remote_files import RemoteFiles
+from .liveness import Liveness, Stats
 from .openssh import at_fork
 from .transfer.sftp import Sftp
 
@@ -30,35 +31,6 @@ if TYPE_CHECKING:
     from .transfer.options import Method, TransferOptions, TransferResult
     from .transfer.transfer import Transfer
     from .transport.sessions import Sessions
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stats:
-    """Counts of one object: logins made, sessions opened, commands run, control calls."""
-
-    logins: int
-    sessions: int
-    commands: int
-    control_calls: int
-    sftp_processes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Liveness:
-    """The result of ``check``; true only if the host answered over the link.
-
-    ``master`` is the pid of a live master, ``answered`` whether the host replied, ``seconds`` the
-    time of that round trip, ``ours`` whether this package opened the master and may end it.
-    """
-
-    master: int | None
-    answered: bool
-    ours: bool = False
-    seconds: float | None = None
-    reason: str = ""
-
-    def __bool__(self) -> bool:
-        return self.answered
 
 
 class Internal:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NoReturn, Unpack
 from . import site_policy
 from .commands import limits
 from .errors import TransferError
-from .host import Host, Liveness
+from .host import Host
+from .liveness import Liveness
 from .transport.local import LocalTransport
 from .transport.sessions import Sessions
 

@@ -110,10 +110,14 @@ class SchedulerClient:
             # Within the round trip, and the fraction of a second, the clocks may be equal.
             self._skew = skew if abs(skew) > (ended - began) / 2 + 1 else 0.0
         end = said.end()
-        policy = re.compile(rf"{re.escape(mark)}((?: [0-3][0-7][0-7])*)\n").match(done.stdout, end)
+        form = re.compile(rf"{re.escape(mark)}( there)?((?: [0-3][0-7][0-7])*)\n")
+        policy = form.match(done.stdout, end)
         if wanted and policy is not None:
             end = policy.end()
-            self._take_new_policy(policy[1])
+            if policy[1] and not policy[2]:
+                log.warning("%s: %s cannot be read", self.host, site_policy.HOST_FILE)
+            else:
+                self._take_new_policy(policy[2])
         return replace(done, stdout=done.stdout[: said.start()] + done.stdout[end:])
 
     # ------------------------------------------------------------------ the site's policy

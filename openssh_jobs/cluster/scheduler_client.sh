@@ -4,7 +4,10 @@
 printf '%s %s\n' @MARK@ "$(date +%s 2>/dev/null)"
 if [ -n @POLICY@ ]; then
   printf '%s' @MARK@
-  if [ -f @POLICY@ ]; then head -c @MOST@ @POLICY@ | od -An -v -to1 | tr -d '\n'; fi
+  if [ -s @POLICY@ ]; then
+    printf ' there'
+    head -c @MOST@ @POLICY@ | od -An -v -to1 | tr -d '\n'
+  fi
   echo
 fi
 @SCRIPT@

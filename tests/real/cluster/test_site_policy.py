@@ -76,6 +76,20 @@ def test_no_policy_and_a_broken_one_change_nothing(
         assert len(cluster.internal.client.policy.problems) == (1 if text else 0)
 
 
+def test_a_policy_that_cannot_be_read_is_not_taken_for_none(
+    connection: Connection, policy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy.write_text("poll_floor = 77\n")
+    policy.chmod(0o000)
+    with Cluster(connection, scheduler="direct", journal=str(tmp_path / "j")) as cluster:
+        cluster.jobs()
+        assert "cannot be read" in caplog.text
+        policy.chmod(0o644)
+        cluster.jobs()
+        cluster.internal.client.ask("true")
+        assert cluster.internal.client.policy.poll_floor == 77, "it was read again"
+
+
 def test_sessions_are_limited(connection: Connection, policy: Path, tmp_path: Path) -> None:
     policy.write_text("sessions = 2\n")
     with Cluster(connection, scheduler="direct", journal=str(tmp_path / "j")) as cluster:
