@@ -28,6 +28,7 @@ from .tracker import FIRST_LOOK, rest_after
 if TYPE_CHECKING:
     import sqlite3
 
+    from .journal import Journal
     from .scheduler_client import SchedulerClient
 
 log = logging.getLogger("openssh_jobs.cluster")
@@ -132,6 +133,11 @@ class _State(NamedTuple):
 def _state(database: sqlite3.Connection, query: str) -> _State:
     row = database.execute(_READ, (query,)).fetchone()
     return _State() if row is None else _State(*row)
+
+
+def withdraw(journal: Journal, host: str) -> None:
+    """Take back the stored answers of a host: the journal has learned better than they say."""
+    journal.file.execute("UPDATE polls SET answer = NULL WHERE host = ?", (host,))
 
 
 class SharedPoll:

@@ -23,6 +23,7 @@ from ..schedulers.fields import chunks
 from .journal import SENDING, Row
 from .learned import is_current
 from .leftovers import Found, HostLeftovers, Leaving, Leftover
+from .shared_poll import withdraw
 
 if TYPE_CHECKING:
     from ..schedulers.answer import Answer
@@ -167,6 +168,7 @@ class Tidy:
             self._journal.change(
                 self._host, row.token, source="queue", state=str(status.state), **facts
             )
+            withdraw(self._journal, self._host)
             return f"it is {status.state} again"
         if not status.state.is_final:
             return "the queue does not say that it is over"

@@ -271,10 +271,10 @@ def test_what_ended_a_week_ago_goes_by_itself_once_a_day(room: Room) -> None:
             "UPDATE submissions SET changed = ? WHERE token = ?",
             (time.time() - days * 86400, job.token),
         )
-    room.submit("sleep 300").status()
+    room.until_state(room.submit("sleep 300"), "running")
     assert (room.path / ".openssh_jobs" / str(old.token)).exists(), "today nothing was due already"
     journal.file.execute("DELETE FROM facts WHERE name = 'tidied'")
-    room.submit("sleep 300").status()
+    room.until_state(room.submit("sleep 300"), "running")
     room.until(old, lambda: not (room.path / ".openssh_jobs" / str(old.token)).exists(), "removal")
     direct = room.host.home / ".openssh_jobs" / "direct"
     room.until(old, lambda: not (direct / old.id).exists(), "removal")
