@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
         return poll.main(arguments)
     print(
         "usage: scripts/lab up | run COMMAND... | capture NAME LINE | shell | status | down | "
-        "poll | soak",
+        "poll | soak | once",
         file=sys.stderr,
     )
     return 2
