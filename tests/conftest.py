@@ -408,6 +408,9 @@ def make_sshd(lab_directory: Path) -> Iterator[Callable[..., Host]]:
     started: list[Sshd] = []
 
     def make(**variant: Any) -> Host:
+        files = variant.get("files") or ()
+        if any(name.startswith(".bash") for name in files) and not variant.get("shell"):
+            parts.require_bash_account()
         user = "hpcalice" if namespaces.inside() else None
         directory = lab_directory / f"v{next(_numbers)}"
         server = Sshd(directory, **{"alias": "private", "user": user, **variant})

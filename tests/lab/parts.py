@@ -6,6 +6,7 @@ In CI (``CI=true``) a missing part is a failure: a suite that skips what matters
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 from typing import NoReturn
 
@@ -101,6 +102,13 @@ def require_proc() -> None:
     """Skip the test where there is no /proc, as on macOS."""
     if not os.path.exists("/proc/self/stat"):
         pytest.skip("this test looks into /proc")
+
+
+def require_bash_account() -> None:
+    """Skip the test where it logs in to this account, and whose shell is not bash."""
+    shell = pwd.getpwuid(os.geteuid()).pw_shell
+    if not namespaces.inside() and os.path.basename(shell) != "bash":
+        pytest.skip(f"files of bash are read by bash, and this account has {shell}")
 
 
 def require_namespaces(what: str) -> None:

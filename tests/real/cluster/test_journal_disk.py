@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests.cli import program, script, submitted
-from tests.lab import namespaces
+from tests.lab import namespaces, parts
 from tests.lab.site import Host
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A small disk of the test's own."""
+    parts.require_namespaces("a mount")
     namespaces.require_own("mounts")
     place = tmp_path / "disk"
     place.mkdir()
