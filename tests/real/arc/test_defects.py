@@ -19,6 +19,7 @@ import pytest
 from openssh_jobs import arc
 from openssh_jobs.arc import exceptions, local
 from tests.helpers import master_of
+from tests.lab import parts
 from tests.lab.site import Host
 from tests.real.arc.places import Place, open_place
 
@@ -292,6 +293,7 @@ def test_18_a_time_is_that_of_this_machines_zone_whatever_the_servers(
 @any_scheduler
 def test_19_software_is_found_where_a_login_finds_it(place: Place) -> None:
     """Most .bashrc return early for whoever is not interactive; the PATH is the profile's."""
+    parts.require_bash_account()
     place.program("g16", "true")
     files = {".bashrc": "case $- in *i*) ;; *) return ;; esac\n",
              ".bash_profile": f"PATH={place.here}/bin:$PATH\n"}  # fmt: skip
