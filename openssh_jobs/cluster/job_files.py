@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..commands.os_errors import error_of, refused
-from ..commands.quoting import to_text
+from ..commands.quoting import OWN_SHELL, to_text
 from ..commands.scripts import Value, call, functions, path
 from ..errors import InputError, SchedulerError, SubmitUnknown
 from ..files import private_directory
@@ -155,7 +155,7 @@ class JobFiles:
 
     def write_private(self, file: str, data: bytes) -> None:
         """Write a new file that only its owner can read; the data travels on stdin."""
-        script = call(_SCRIPTS, "oj_write", path(file))
+        script = OWN_SHELL + call(_SCRIPTS, "oj_write", path(file))
         done = self._connection.run(script, input=data, text=False, timeout=WRITE_TIMEOUT)
         if done.returncode != 0:
             raise error_of(to_text(done.stderr), file, host=self._host)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..commands.quoting import join, to_text
+from ..commands.quoting import OWN_SHELL, join, to_text
 from ..commands.scripts import call, functions, path
 from ..errors import SchedulerError
 from ..files import private_directory
@@ -131,13 +131,15 @@ class HostLeftovers:
 
     def remove(self, leaving: Sequence[Leaving]) -> dict[int, str]:
         """Remove private directories; why some stay, by their places in ``leaving``."""
-        command = b"exec %b " % _NICE + join((b"/bin/sh", b"-c", _removal_script(leaving)))
+        command = b"exec %b " % _NICE + join(
+            (b"/bin/sh", b"-c", OWN_SHELL + _removal_script(leaving))
+        )
         done = self._connection.run(command, text=False, timeout=_REMOVAL_TIMEOUT)
         return _failures(to_text(done.stdout), leaving)
 
     def begin_removal(self, leaving: Sequence[Leaving], cleanup: str | None) -> None:
         """Begin to remove private directories, then run ``cleanup``; awaits neither."""
-        script = _removal_script(leaving) + b"\n"
+        script = OWN_SHELL + _removal_script(leaving) + b"\n"
         script += (cleanup or "").encode("utf-8", "surrogateescape")
         command = b"%b " % _NICE + join((b"/bin/sh", b"-c", script))
         self._connection.internal.call(b"%b </dev/null >/dev/null 2>&1 &" % command)

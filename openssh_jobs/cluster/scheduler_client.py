@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .. import site_policy
-from ..commands.quoting import join
+from ..commands.quoting import OWN_SHELL, join
 from ..commands.scripts import Shell
 from ..commands.scripts import script as shell_script
 from ..errors import ConfigurationError, SchedulerError
@@ -95,12 +95,14 @@ class SchedulerClient:
         text = shell_script(
             "cluster/scheduler_client",
             mark=mark,
+            own=Shell(OWN_SHELL),
             script=Shell(script),
             policy=site_policy.HOST_FILE if wanted else "",
             most=str(site_policy.MOST_BYTES + 1),
         )
         began = time.time()
-        done = self.run(b"exec " + join(("/bin/sh", "-c", text)), timeout, once=once)
+        # Without exec, which could be a function of the user's.
+        done = self.run(join(("/bin/sh", "-c", text)), timeout, once=once)
         said = re.search(rf"^{re.escape(mark)} (\d*)\n", done.stdout, re.MULTILINE)
         if said is None:
             return done

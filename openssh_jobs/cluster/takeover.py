@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..commands.quoting import to_bytes, to_text
+from ..commands.quoting import OWN_SHELL, to_bytes, to_text
 from ..commands.scripts import call, path
 from ..errors import InputError, InvalidAnswer, SchedulerError, TransferError
 from ..files import host_names, private_directory
@@ -123,7 +123,7 @@ class _Survey:
         """The directory without links, and those of jobs below it, by the names the host gives."""
         words = (path(self._top), DEPTH, _MOST)
         script = call(_SCRIPTS, "oj_find_places", *words)
-        done = self._connection.run(script, text=False, timeout=_SEARCH_TIMEOUT)
+        done = self._connection.run(OWN_SHELL + script, text=False, timeout=_SEARCH_TIMEOUT)
         if done.returncode == 1 and not done.stdout:
             self._connection.stat(self._top)  # raises what is wrong with it
             raise PermissionError(f"{self._top} cannot be entered")

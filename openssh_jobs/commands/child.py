@@ -325,8 +325,17 @@ class Running:
         If our stdout was closed early the last mark may be lost: then the status of the session,
         which is that of the same shell, is used.
         """
-        marked = command_line.exit_status(self.err_marks)
-        return self.session.status if marked is None else marked
+        if self.err_marks.value(command_line.STATUS) is None:
+            return self.session.status
+        return self.marked_status
+
+    @property
+    def marked_status(self) -> int | None:
+        """The status in that mark alone: once stderr has ended, no mark is no status.
+
+        An rc file may have replaced what the shell exits with.
+        """
+        return command_line.exit_status(self.err_marks)
 
     @property
     def script_has_ended(self) -> bool:

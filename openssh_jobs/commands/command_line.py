@@ -3,15 +3,20 @@
 Two shells run around the user's script.  The outer one is the login shell (or a /bin/sh that it
 replaced): it closes its stdout and stderr, so that neither its "Killed" nor the output of an EXIT
 trap gets into the user's output, waits for the inner shell, and prints its status.  The inner shell
-runs the script: it has its own ``$$``, and a signal that ends it becomes 128+N.  sshd starts every
+is a new /bin/sh, which has no functions, aliases, traps or read-only variables of the user's rc files.
+It runs the script: it has its own ``$$``, and a signal that ends it becomes 128+N.  sshd starts every
 session without a terminal as a new process group, so the outer shell's pid is the process group of
 all processes of the command.
+
+Text that the login shell itself executes relies on as little as possible: ``\\`` before a command
+prevents aliases, results are in positional parameters, because any variable may be read-only, and if
+an rc file has replaced a builtin a mark is missing, so that no result is believed.
 
 A mark is a line that begins with a nonce.  The command line holds the nonce only as two halves,
 which ``printf`` joins, so that an echo of the line is not taken for a mark.  The marks on stderr
 are ``start`` (the script is about to run: the outer shell's pid and family) and ``status`` (how it
-ended); with a login shell between them the outer shell prints ``shell``, the inner one ``start``,
-and both print ``status``, of which the first counts.  On stdout there is one mark, before the first
+ended); with a login shell between them ``shell`` comes before its rc files and ``start`` after them, and
+``status`` comes from it and from the outer shell, of which the first counts.  On stdout there is one mark, before the first
 byte of the command.  Nothing may be sent to the command's stdin before ``start``: until then
 another program could read it.
 """
@@ -25,7 +30,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from ..errors import InvalidAnswer
 from ..version import __version__
 from . import limits
-from .quoting import MAX_COMMAND_BYTES, OWN_ENVIRONMENT, envelope, quote, quote_path
+from .quoting import (
+    MAX_COMMAND_BYTES,
+    OWN_BUILTINS,
+    OWN_ENVIRONMENT,
+    envelope,
+    quote,
+    quote_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +60,8 @@ _STDERR: dict[Errors, bytes] = {
 }
 # ksh closes descriptors above 2 that exec opened, in the programs that it starts, unless a
 # redirection of the program names them.
-_STREAMS = b">&4 2>&3 3>&3 4>&-"
+_KEPT = b"3>&3"
+_STREAMS = b">&4 2>&3 " + _KEPT + b" 4>&-"
 
 NAME = b"openssh-jobs/" + __version__.encode()
 """In the arguments of each shell on a host, so that its site can see whose it is."""
@@ -95,7 +108,7 @@ def mark(nonce: bytes, word: bytes = b"", *values: bytes) -> bytes:
     values = tuple(b'"%b"' % value for value in values)
     words = [word, *(b"%s" for _ in values)] if word else []
     form = b" ".join([b"%s%s", *words])
-    return b" ".join([b"printf '" + form + b"\\n'", nonce[:half], nonce[half:], *values])
+    return b" ".join([b"\\printf '" + form + b"\\n'", nonce[:half], nonce[half:], *values])
 
 
 def _sentinel(nonce: bytes) -> tuple[bytes, bytes]:
@@ -104,15 +117,26 @@ def _sentinel(nonce: bytes) -> tuple[bytes, bytes]:
     return nonce[half:], nonce[:half]
 
 
+def _leave(nonce: bytes) -> bytes:
+    """Shell text that leaves the shell, also where a function is called exit."""
+    return b'\\exit 126; { : "${' + _variable(nonce) + b'_no:?}"; } 2>/dev/null'
+
+
 def _change_directory(cwd: str | bytes | None, nonce: bytes, to: bytes) -> bytes:
     if cwd is None:
         return b""
     # Determine the reason only if cd fails, so that it costs nothing otherwise.
     where = quote_path(cwd)
+
+    def failed(reason: bytes) -> bytes:
+        return mark(nonce, CWD_FAILED, reason) + b" >&" + to + b"; "
+
+    # Not a function called cd; a zsh has `builtin` for that.
     return (
-        b"cd " + where + b" >/dev/null 2>&1 || { if [ -d " + where + b" ]; then e=EACCES; "
-        b"elif [ -e " + where + b" ]; then e=ENOTDIR; else e=ENOENT; fi; "
-        + mark(nonce, CWD_FAILED, b"$e") + b" >&" + to + b"; exit 126; }; "
+        b"{ case ${ZSH_VERSION-} in ?*) \\builtin cd " + where + b";; *) \\command cd " + where
+        + b";; esac; } >/dev/null 2>&1 || { if [ -d " + where + b" ]; then " + failed(b"EACCES")
+        + b"elif [ -e " + where + b" ]; then " + failed(b"ENOTDIR") + b"else " + failed(b"ENOENT")
+        + b"fi; " + _leave(nonce) + b"; }; "
     )  # fmt: skip
 
 
@@ -126,19 +150,33 @@ def exports(env: Mapping[str, str]) -> bytes:
     return b"".join(lines)
 
 
-# Sets PATH itself: an rc file may have set one without dd.
-_READ = b"$(PATH=${PATH-}:/usr/bin:/bin; dd bs=1 count=%d 2>/dev/null)"
-# One byte at a time, as any shell reads what it shares with the programs that it starts.
-_READ_LINE = b"IFS= read -r oj_in || :; "
-# In a positional parameter, so that the script does not inherit a variable of ours.
-_RUN_FIRST = b'eval "shift\n${1%@*}"'
+# An rc file may have set a PATH without dd, or one that cannot be changed.
+_READ = (
+    b"$(\\command dd bs=1 count=%d 2>/dev/null || "
+    b"{ PATH=${PATH-}:/usr/bin:/bin; \\command dd bs=1 count=%d; } 2>/dev/null)"
+)
+
+
+def _read(nonce: bytes, size: int) -> bytes:
+    return _variable(nonce) + b"=" + _READ % (size, size) + b"; "
+
+
+def _variable(nonce: bytes) -> bytes:
+    """A name that no rc file can have made read-only."""
+    return b"oj_" + nonce[3:11]
+
+
+def _run_read(nonce: bytes) -> bytes:
+    """Shell text that runs the script in the variable, which the script does not inherit."""
+    name = _variable(nonce)
+    return b'\\eval "\\\\unset ' + name + b"\n${" + name + b'%@*}"'
 
 
 def _check(text: bytes, nonce: bytes, to: bytes) -> bytes:
     first, second = _sentinel(nonce)
     return (
         b"case " + text + b" in *@" + first + b"''" + second + b") ;; *) "
-        + mark(nonce, CUT_SHORT) + b" >&" + to + b"; exit 126;; esac; "
+        + mark(nonce, CUT_SHORT) + b" >&" + to + b"; " + _leave(nonce) + b";; esac; "
     )  # fmt: skip
 
 
@@ -171,20 +209,18 @@ class _Script:
     def _check_input(self, to: bytes) -> bytes:
         if not self.preamble:
             return b""
-        return _READ_LINE + _check(b"$oj_in", self.nonce, to) + b"unset oj_in; "
+        # One byte at a time, as any shell reads what it shares with the programs that it starts.
+        name = _variable(self.nonce)
+        line = b"IFS= \\read -r " + name + b" || :; " + _check(b"$" + name, self.nonce, to)
+        return line + b"\\unset " + name + b"; "
 
     def run(self, check_to: bytes, stderr: bytes) -> bytes:
         """Shell text that runs the script after ``stderr``, a redirection."""
         if not self.by_stdin:
             return self._check_input(check_to) + stderr + self.text
-        take = b'set -- "' + _READ % len(self.preamble) + b'"; '
-        return take + _check(b"$1", self.nonce, check_to) + stderr + _RUN_FIRST
-
-    def run_quoted(self, check_to: bytes, stderr: bytes) -> bytes:
-        """The same, so that a syntax error in the script does not affect the text around it."""
-        if self.by_stdin:
-            return self.run(check_to, stderr)
-        return self._check_input(check_to) + stderr + b"eval " + quote(self.text)
+        take = _read(self.nonce, len(self.preamble))
+        take += _check(b"$" + _variable(self.nonce), self.nonce, check_to)
+        return take + stderr + _run_read(self.nonce)
 
     def take_for_csh(self) -> bytes:
         """For the outer shell: read the script into the environment."""
@@ -194,28 +230,25 @@ class _Script:
         if not self.by_stdin:
             return begin + self._check_input(b"3")
         return (
-            begin + b"OJ_SCRIPT=" + _READ % len(self.preamble) + b"; "
-            + _check(b"$OJ_SCRIPT", self.nonce, b"3") + b"export OJ_SCRIPT; "
+            begin + _read(self.nonce, len(self.preamble))
+            + _check(b"$" + _variable(self.nonce), self.nonce, b"3")
+            + b"export " + _variable(self.nonce) + b"; "
         )  # fmt: skip
 
     def run_from_csh(self, stderr: bytes) -> bytes:
         """For the inner shell: run the script from the environment."""
         if not self.by_stdin:
             return stderr + self.text
-        return stderr + b'set -- "$OJ_SCRIPT"; unset OJ_SCRIPT; ' + _RUN_FIRST
-
-
-def _tell(nonce: bytes, word: bytes, family: bytes) -> bytes:
-    return mark(nonce, word, b"$$", family) + b" >&3 || exit 126; "
+        return stderr + _run_read(self.nonce)
 
 
 def _tell_status(nonce: bytes) -> bytes:
-    return mark(nonce, STATUS, b"$oj_r") + b" >&3; "
+    return mark(nonce, STATUS, b"$1") + b" >&3; "
 
 
-def _start(nonce: bytes, to: bytes) -> bytes:
+def _start(nonce: bytes, to: bytes, word: bytes = START, *values: bytes) -> bytes:
     """Shell text that prints the start mark, or exits if that fails."""
-    return mark(nonce, START, b"$$") + b" >&" + to + b" || exit 126; "
+    return mark(nonce, word, *(values or (b"$$",))) + b" >&" + to + b" || \\exit 126; "
 
 
 def _login_shell(script: _Script, nonce: bytes, cwd: str | bytes | None, errors: Errors) -> bytes:
@@ -226,24 +259,26 @@ def _login_shell(script: _Script, nonce: bytes, cwd: str | bytes | None, errors:
     first three: the head of our stdin is passed to the script through the environment.
     """
     stderr = _STDERR[errors]
-    begin = _start(nonce, b"3")
-    out = mark(nonce) + b"; " + _change_directory(cwd, nonce, b"3")
-    replaced = begin + out + script.run(b"3", stderr)
-    # An EXIT trap or a logout file may change the status with which the shell itself ends.  Not
-    # `(...) || oj_r=$?`: `set -e` would have no effect in the script.
+    text = _start(nonce, b"3") + mark(nonce) + b"; " + _change_directory(cwd, nonce, b"3")
+    text += script.run(b"3", stderr)
+    # An EXIT trap or a logout file may change the status with which the shell itself ends, and an
+    # ERR trap would do so before the mark.  Not `(...) || ...`: `set -e` would have no effect in
+    # the script.  All that matters is in the text that eval gets: a function of that name leaves no
+    # mark.
     beside = (
-        begin + b"exec 4>&1 >/dev/null 2>&1; (exec >&4 2>&3 4>&-; " + out
-        + script.run_quoted(b"3", stderr) + b"\n); oj_r=$?; " + _tell_status(nonce)
-        + b'exit "$oj_r"'
+        b"case ${BASH_VERSION-}${ZSH_VERSION-} in ?*) \\trap - ERR DEBUG;; esac; "
+        b'\\exec 4>&1 >/dev/null 2>&1; \\set -- "$-"; \\set +e; '
+        b"(case $1 in *e*) \\set -e;; esac; \\shift; \\eval " + quote(text)
+        + b'\n) >&4 2>&3 4>&-; \\set -- "$?"; ' + _tell_status(nonce) + b'\\exit "$1"'
     )  # fmt: skip
     for_csh = _start(nonce, b"2") + mark(nonce) + b"; " + _change_directory(cwd, nonce, b"2")
     for_csh += script.run_from_csh(stderr)
     return (
         b'case "${SHELL##*/}" in '
-        b"csh|tcsh) (" + script.take_for_csh() + b"printf '%s\\n' " + quote(envelope(for_csh))
-        + b' | exec "$SHELL" -l ' + _STREAMS + b");; "
-        b'fish) (exec "$SHELL" -l -c ' + quote(envelope(replaced)) + b" " + _STREAMS + b");; "
-        b'*) (exec "${SHELL:-/bin/sh}" -l -c ' + quote(beside) + b" " + _STREAMS + b");; esac"
+        b"csh|tcsh) " + script.take_for_csh() + b"printf '%s\\n' " + quote(envelope(for_csh))
+        + b' | exec "$SHELL" -l;; '
+        b'fish) exec "$SHELL" -l -c ' + quote(envelope(text)) + b" " + _KEPT + b";; "
+        b'*) exec "${SHELL:-/bin/sh}" -l -c ' + quote(beside) + b" " + _KEPT + b";; esac"
     )  # fmt: skip
 
 
@@ -273,9 +308,8 @@ def build(
             inner = _login_shell(body, nonce, cwd, errors)
         else:
             # All on one line, so that line 1 in an error message is line 1 of the script.
-            text = mark(nonce) + b"; "
-            text += _change_directory(cwd, nonce, b"3") + body.run(b"3", _STDERR[errors])
-            inner = b"exec /bin/sh -c " + quote(text) + b" " + _STREAMS + b")"
+            inner = mark(nonce) + b"; "
+            inner += _change_directory(cwd, nonce, b"3") + body.run(b"3", _STDERR[errors])
         command = _around(inner, nonce, family, limit, login_shell=login_shell)
         if len(command) <= MAX_COMMAND_BYTES:
             break
@@ -286,10 +320,10 @@ def build(
 # In steps of a second, because a shell cannot end its own sleep without a race: the watch ends
 # within a second after the command.
 _WATCH = (
-    b'(PATH=${PATH-}:/usr/bin:/bin; i=%d; while [ "$i" -gt 0 ]; do kill -s 0 "$$" || exit; '
+    b'PATH=${PATH-}:/usr/bin:/bin; i=%d; while [ "$i" -gt 0 ]; do kill -s 0 "$0" || exit; '
     # Without a sleep(1) program the loop would end at once.
     b"sleep 1 || exit; i=$((i-1)); done; trap '' TERM; "
-    b'kill -s TERM -- "-$$"; sleep 1; kill -s KILL -- "-$$") </dev/null 3>&- 4>&- & w=$!; '
+    b'kill -s TERM -- "-$0"; sleep 1; kill -s KILL -- "-$0"'
 )
 
 
@@ -300,23 +334,28 @@ def _around(
 
     Between its mark and the script only a login shell can read stdin.
     """
-    # Print the mark in the subshell, after its traps were reset: a signal between the mark and the
-    # fork would reach only shells that survive it.
-    word, before = (SHELL, b"") if login_shell else (START, b"(")
-    # Not `command; r=$?`: an rc file may have said `set -e`.
-    tail = b" && oj_r=0 || oj_r=$?; " + _tell_status(nonce)
+    # Print the mark in the new shell, whose traps were reset: a signal between the mark and the
+    # fork would reach only shells that survive it.  Its parent is the shell that waits.
+    word = SHELL if login_shell else START
+    known = quote(OWN_BUILTINS + _start(nonce, b"3", word, b"$PPID", b"sh") + command)
+    tried = _start(nonce, b"3", word, b"$PPID", b"@F@").partition(b"@F@")
+    unknown = quote(OWN_BUILTINS + tried[0]) + b'"$f"' + quote(tried[2] + command)
+    # Not `command; r=$?`: an rc file may have said `set -e`.  No variable: it may be read-only.
+    tail = b" " + _STREAMS + b') && \\set -- 0 || \\set -- "$?"; ' + _tell_status(nonce)
+    before = b"(\\exec /bin/sh -c "
     if limit is not None:
-        before = _WATCH % limit + before
-        tail += b'kill -s KILL "$w" || :; '
-    tail += b'exit "$oj_r"'
+        watch = quote(OWN_BUILTINS + _WATCH % limit)
+        before = b"/bin/sh -c " + watch + b' "$$" </dev/null 3>&- 4>&- & ' + before
+        tail += b'\\kill -s KILL "$!" || :; '
+    tail += b'\\exit "$1"'
     # The outer shell survives signals to the group, to report how the command ended.  The trap has
-    # an action because the subshell resets such traps, but inherits ignored signals.
-    start = b"exec 3>&2 4>&1 >/dev/null 2>&1; trap : HUP INT TERM USR1 USR2; "
-    line = b": " + NAME + b"; " + start + before + _tell(nonce, word, b"sh") + command + tail
+    # an action because the inner shell resets such traps, but inherits ignored signals.
+    start = b"\\exec 3>&2 4>&1 >/dev/null 2>&1; \\trap : HUP INT TERM USR1 USR2; "
+    line = b": " + NAME + b"; " + start + before + known + tail
     # yash in the C locale rejects lines with non-ASCII characters.
     if family == "sh" and line.isascii():
         return line
-    line = start + FAMILY_TEST + before + _tell(nonce, word, b"$f") + command + tail
+    line = start + FAMILY_TEST + before + unknown + tail
     return envelope(line) + b" " + NAME + b" " + FAMILY_WORDS
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import OpenSSHJobsError
 from ..transport.base import SessionRefused, TransportError
-from .quoting import envelope, quote
+from .quoting import OWN_SHELL, envelope, quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -84,9 +84,9 @@ class ProcessGroups:
     def _run_in_session(self, script: bytes) -> int | None:
         deadline = time.monotonic() + _KILL_WAIT
         link = self._sessions.link()
-        command = b"exec /bin/sh -c " + quote(script)
+        command = b"exec /bin/sh -c " + quote(OWN_SHELL + script)
         if self._login_shell.family != "sh":
-            command = envelope(script)
+            command = envelope(OWN_SHELL + script)
         while True:
             try:
                 with open(os.devnull, "r+b") as nothing:

@@ -152,13 +152,31 @@ def visible(said: bytes | str, limit: int = 400) -> str:
     return plain if len(plain) <= limit else plain[: limit - 1] + "…"
 
 
-OWN_ENVIRONMENT = (
-    b"set +eufC; unset -f cd printf test kill cat cp ls mkdir mv rm find stat; "
-    b"PATH=${PATH:+$PATH:}/usr/local/bin:/usr/bin:/bin; export PATH; unset TAR_OPTIONS; "
+OWN_BUILTINS = b"unset -f unset printf command read kill sleep dd trap [ test 2>/dev/null || :; "
+"""Shell text for the shell around a user's script: a bash that is /bin/sh takes exported functions."""
+
+_PROGRAMS = (
+    b"unset printf command read kill sleep dd trap [ test cd echo true false umask wait type pwd "
+    b"shopt local awk basename cat chgrp chmod chown cmp cp cut date df dirname du env expr find "
+    b"getconf getent grep head id ln ls mkdir mktemp mv nice nohup nproc od perl ps python3 readlink "
+    b"realpath rm rmdir rsync sed setsid sha256 sha256sum shasum sort stat sync sysctl tail tar tee "
+    b"timeout touch tr uname uptime wc xargs"
 )
-"""Shell text for the library's own commands: an rc file may have exported options of the shell
-(SHELLOPTS) and functions, which a bash that is /bin/sh takes, a PATH without their programs, and
-options of tar."""
+OWN_SHELL = (
+    b"set +eufC; unset -f " + _PROGRAMS + b" 2>/dev/null || :; "
+    b"case ${BASH_VERSION-} in ?*) "
+    b"for oj_o in failglob nullglob dotglob nocaseglob nocasematch xpg_echo extdebug; "
+    b"do shopt -u $oj_o; done 2>/dev/null;; esac; "
+)
+"""Shell text before the library's own scripts, which a /bin/sh runs.  If that is a bash it takes
+options (SHELLOPTS, BASHOPTS) and functions from the environment, where an rc file or sshd put them.
+Other functions stay, for jobs and their modules."""
+
+OWN_ENVIRONMENT = (
+    OWN_SHELL + b"PATH=${PATH:+$PATH:}/usr/local/bin:/usr/bin:/bin; export PATH; unset TAR_OPTIONS; "
+)
+"""The same for what does not run a user's command: an rc file may have exported a PATH without our
+programs, and options of tar."""
 
 
 # --------------------------------------------------------------------------- sftp batch lines

@@ -274,7 +274,7 @@ class Commands:
         failed = running.refusal()
         if failed is not None:
             raise failed
-        status = running.status()
+        status = running.marked_status
         if status is None:
             raise self.no_status(running, result(NO_STATUS))
         if running.takes_stdout and running.out_marks.holds:
@@ -301,7 +301,8 @@ class Commands:
             self.sessions.forget(running.link)
             return self.sessions.lost(running.link, what, sent="yes")
         return CommandFailed(
-            f"`{what}` and its shell were killed on the host: no exit status came",
+            f"`{what}` and its shell were killed on the host, or an rc file changed how the shell "
+            "ends: no exit status came",
             host=self.host,
             command=what,
             result=result,

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..commands.os_errors import error_of
-from ..commands.quoting import envelope, quote_path, to_text
+from ..commands.quoting import OWN_SHELL, envelope, quote_path, to_text
 from ..errors import ConfigurationError, TransferError
 from ..files import host_names
 from ..openssh import process
@@ -75,7 +75,7 @@ def _options(options: Options, *, links: bool) -> list[str]:
 def _there(directory: bytes) -> bytes:
     """``--rsync-path``: rsync inside a directory on the host, so that no name is an argument."""
     # rsync would expand glob characters of a name among the arguments.
-    return envelope(b'cd -- %b && exec rsync "$0" "$@"' % quote_path(directory))
+    return envelope(OWN_SHELL + b'cd -- %b && exec rsync "$0" "$@"' % quote_path(directory))
 
 
 def _names(members: Sequence[listing.Member]) -> bytes:
