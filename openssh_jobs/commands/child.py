@@ -279,6 +279,7 @@ class Running:
         return False
 
     def _not_started(self, why: str, status: int | None = None) -> CommandNotStarted:
+        self._login_shell.distrust()
         return not_started(
             self._sessions,
             self.plan.what,

@@ -86,6 +86,10 @@ class LoginShell:
         if self.family is None:
             self.family = "sh" if family == b"sh" else "other"
 
+    def distrust(self) -> None:
+        """Let a /bin/sh in its place read command lines: its rc files have changed what it does."""
+        self.family = "other"
+
 
 class CommandLine(NamedTuple):
     """What to send: the command line, and bytes that must be first on its stdin."""
@@ -131,10 +135,10 @@ def _change_directory(cwd: str | bytes | None, nonce: bytes, to: bytes) -> bytes
     def failed(reason: bytes) -> bytes:
         return mark(nonce, CWD_FAILED, reason) + b" >&" + to + b"; "
 
-    # Not a function called cd; a zsh has `builtin` for that.
+    # Not a function called cd.  In zsh `command` finds only programs.
     return (
-        b"{ case ${ZSH_VERSION-} in ?*) \\builtin cd " + where + b";; *) \\command cd " + where
-        + b";; esac; } >/dev/null 2>&1 || { if [ -d " + where + b" ]; then " + failed(b"EACCES")
+        b"{ \\command cd " + where + b" || \\builtin cd " + where
+        + b"; } >/dev/null 2>&1 || { if [ -d " + where + b" ]; then " + failed(b"EACCES")
         + b"elif [ -e " + where + b" ]; then " + failed(b"ENOTDIR") + b"else " + failed(b"ENOENT")
         + b"fi; " + _leave(nonce) + b"; }; "
     )  # fmt: skip
@@ -259,7 +263,8 @@ def _login_shell(script: _Script, nonce: bytes, cwd: str | bytes | None, errors:
     first three: the head of our stdin is passed to the script through the environment.
     """
     stderr = _STDERR[errors]
-    text = _start(nonce, b"3") + mark(nonce) + b"; " + _change_directory(cwd, nonce, b"3")
+    text = b"\\unset -f command builtin [ 2>/dev/null || :; "
+    text += _start(nonce, b"3") + mark(nonce) + b"; " + _change_directory(cwd, nonce, b"3")
     text += script.run(b"3", stderr)
     # An EXIT trap or a logout file may change the status with which the shell itself ends, and an
     # ERR trap would do so before the mark.  Not `(...) || ...`: `set -e` would have no effect in
@@ -355,7 +360,7 @@ def _around(
     # yash in the C locale rejects lines with non-ASCII characters.
     if family == "sh" and line.isascii():
         return line
-    line = start + FAMILY_TEST + before + unknown + tail
+    line = OWN_BUILTINS + start + FAMILY_TEST + before + unknown + tail
     return envelope(line) + b" " + NAME + b" " + FAMILY_WORDS
 
 
@@ -367,9 +372,9 @@ def control_shell(nonce: bytes) -> bytes:
     """
     # Characters that csh or fish interpret differently are octal, inside single quotes.
     script = (
-        b'f=other; [ "$1$2" = "$(printf "\\134\\134\\134\\041")" ] && f=sh; '
+        OWN_ENVIRONMENT
+        + b'f=other; [ "$1$2" = "$(printf "\\134\\134\\134\\041")" ] && f=sh; '
         b"LC_ALL=C; export LC_ALL; unset CDPATH ENV BASH_ENV; "
-        + OWN_ENVIRONMENT
         + mark(nonce, START, b"$$", b"$f").replace(b"'", b'"') + b" >&2 && "
         + mark(nonce).replace(b"'", b'"') + b" && exec /bin/sh +vx -s " + NAME
     )  # fmt: skip

@@ -115,9 +115,14 @@ def envelope(script: bytes) -> bytes:
 
     The script is sent as a printf format of letters and octal escapes, without any character that
     csh, tcsh or fish treat in their own way.  ``%`` is escaped too, so that printf finds no
-    directive.  ``$(…)`` drops trailing newlines, which changes no script.
+    directive.  ``$(…)`` drops trailing newlines, which changes no script.  A bash that is /bin/sh may
+    have got a function called printf from the environment.
     """
-    return b'exec /bin/sh -c \'eval "$(printf "' + _no_double_quotes(script) + b'")"\''
+    return (
+        b'exec /bin/sh -c \'unset -f printf; eval "$(printf "'
+        + _no_double_quotes(script)
+        + b'")"\''
+    )
 
 
 def _no_double_quotes(script: bytes) -> bytes:
@@ -138,7 +143,7 @@ def join_command(command: str | bytes | Sequence[str | bytes]) -> bytes:
 def describe(command: str | bytes | Sequence[str | bytes], limit: int = 200) -> str:
     """A command as one short line for messages and logs."""
     if isinstance(command, (str, bytes)):
-        text = to_text(to_bytes(command))
+        text = to_text(to_bytes(command).replace(OWN_SHELL, b""))
     else:
         text = shlex.join(to_text(to_bytes(word)) for word in command)
     text = " ".join(text.split())
@@ -173,7 +178,8 @@ options (SHELLOPTS, BASHOPTS) and functions from the environment, where an rc fi
 Other functions stay, for jobs and their modules."""
 
 OWN_ENVIRONMENT = (
-    OWN_SHELL + b"PATH=${PATH:+$PATH:}/usr/local/bin:/usr/bin:/bin; export PATH; unset TAR_OPTIONS; "
+    OWN_SHELL
+    + b"PATH=${PATH:+$PATH:}/usr/local/bin:/usr/bin:/bin; export PATH; unset TAR_OPTIONS; "
 )
 """The same for what does not run a user's command: an rc file may have exported a PATH without our
 programs, and options of tar."""

@@ -300,6 +300,7 @@ class Commands:
         if not self.sessions.answers(running.link):
             self.sessions.forget(running.link)
             return self.sessions.lost(running.link, what, sent="yes")
+        self.login_shell.distrust()
         return CommandFailed(
             f"`{what}` and its shell were killed on the host, or an rc file changed how the shell "
             "ends: no exit status came",

@@ -256,7 +256,7 @@ class TarGuard:
             return
         records = self._records(body)
         if kind == b"g":
-            if records.keys() & {b"path", b"linkpath", b"size"} or any(
+            if records.keys() & {b"path", b"linkpath", b"size", b"SCHILY.realsize"} or any(
                 key.startswith(b"GNU.sparse") for key in records
             ):
                 raise self._wrong("a global header sets the name, target or size of all members")
@@ -299,6 +299,7 @@ class TarGuard:
         if size and sort != "f":
             raise self._wrong(f"{to_text(name)!r} is {_TYPES[sort]} and has content")
         self._check(name.rstrip(b"/") if sort == "d" else name, sort, link)
+        self._check_real_size(block, kind, size, records)
         self._content = -(-size // BLOCK) * BLOCK
         holes = self._hole_map(block, kind, size, magic, pending)
         if holes is not None:
@@ -330,6 +331,22 @@ class TarGuard:
             raise self._wrong("a map of holes has a form that is not known")
         real = self._bounded(self._octal_ten(records[b"GNU.sparse.realsize"]))
         return tar_holes.PaxMap(size, real)
+
+    def _check_real_size(
+        self, block: bytes, kind: bytes, size: int, records: dict[bytes, bytes]
+    ) -> None:
+        """Check what only libarchive's tar reads: star's size of a file, and the holes of Solaris."""
+        if b"SUN.holesdata" in records:
+            raise self._wrong("a map of holes has a form that is not known")
+        said = records.get(b"SCHILY.realsize")
+        if said is None:
+            return
+        if b"GNU.sparse.realsize" in records:
+            size = self._octal_ten(records[b"GNU.sparse.realsize"])
+        elif kind == b"S":
+            size = self._number(block[tar_holes.REAL_SIZE])
+        if self._octal_ten(said) != size:
+            raise self._wrong("a member has two sizes")
 
     def _octal_ten(self, digits: bytes) -> int:
         if not digits.isdigit() or len(digits) > 19:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _BLOCK = 512
 _FIELD = 12
-_IN_HEADER, _EXTENDED, _REAL_SIZE = slice(386, 482), slice(482, 483), slice(483, 495)
+_IN_HEADER, _EXTENDED, REAL_SIZE = slice(386, 482), slice(482, 483), slice(483, 495)
 _IN_BLOCK, _CONTINUED = slice(0, 504), slice(504, 505)
 _LONGEST_NUMBER = 18
 PAX_RECORDS = frozenset(
@@ -66,7 +66,7 @@ class GnuMap:
         self.behind = -(-stored // _BLOCK) * _BLOCK
         self._stored = stored
         self._number = number
-        self._pieces = _Pieces(number(header[_REAL_SIZE]))
+        self._pieces = _Pieces(number(header[REAL_SIZE]))
         self._over = False
         self.complete = self._take(header[_IN_HEADER], header[_EXTENDED])
 

@@ -236,6 +236,11 @@ LENGTHS = {
     "pax holes: a line without an end": pax(**MAP_1_0, GNU_sparse_realsize="1")
     + ustar(b"1" * 1024),
     "pax holes: nothing behind": pax(**MAP_1_0, GNU_sparse_realsize="1") + ustar(b""),
+    "another size for libarchive": pax(SCHILY_realsize=str(FAR)) + ustar(b"1") + HIDING,
+    "a smaller size for libarchive": pax(SCHILY_realsize="1") + ustar(b"1".ljust(512) + HIDDEN),
+    "another size of holes for libarchive": pax(SCHILY_realsize=str(FAR))
+    + holes(b"1", (0, 1), real=1) + HIDING,
+    "holes of Solaris": pax(SUN_holesdata=" 0 1") + ustar(b"1".ljust(512) + HIDDEN),
     "pax holes: another version": pax(
         **MAP_1_0 | {"GNU_sparse_minor": "1"}, GNU_sparse_realsize="1"
     ) + ustar(b"1\n0\n1\n".ljust(512, b"\0") + b"1"),
@@ -314,6 +319,14 @@ def test_what_was_made_since_the_listing_passes_where_all_is_wanted(tmp_path: Pa
     assert reader.feed(data) == data
     with pytest.raises(UnsafeName, match="not requested"):
         passed(data, LISTED, tmp_path)
+
+
+def test_a_size_for_libarchive_that_is_the_size_passes(tmp_path: Path) -> None:
+    with_holes = pax(SCHILY_realsize="2000") + holes(b"1", (1999, 1), real=2000)
+    of_pax = pax(**MAP_1_0, GNU_sparse_realsize="2000", SCHILY_realsize="2000")
+    of_pax += ustar(b"1\n1999\n1\n".ljust(512, b"\0") + b"1")
+    for member in (pax(SCHILY_realsize="1") + X, with_holes, of_pax):
+        assert passed(TOP + member + END, LISTED, tmp_path) == TOP + member + END
 
 
 HONEST = TOP + X + one("./d", tarfile.DIRTYPE) + one("./l", tarfile.SYMTYPE, "x") + END

@@ -1,0 +1,199 @@
+"""What the rc files or the environment of an account bring changes nothing in our own scripts.
+
+Functions, aliases, traps, options and read-only variables: the right result, or an error of ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from openssh_jobs import Cluster, Connection
+from openssh_jobs.errors import CommandFailed, CommandNotStarted
+from tests.lab import parts
+from tests.paths import CHECKOUT
+
+from .test_start_and_end import BASH_IS_SH, ExpectLogins, MakeSshd
+
+Call = Callable[[], object]
+
+
+def functions(names: str, body: str) -> str:
+    return "".join(f"{name}() {{ {body}; }}\n" for name in names.split())
+
+
+def our_variables() -> str:
+    """All variables of our shell text that an account could have made read-only."""
+    package = CHECKOUT / "openssh_jobs"
+    text = "".join(path.read_text() for path in package.rglob("*.sh"))
+    text += "".join(path.read_text() for path in (package / "commands").glob("*.py"))
+    names = {*re.findall(r"\boj_[a-z_]+\b", text), *"abcdefghijklmnopqrstuvwxyz", "OJ_SCRIPT"}
+    assert {"oj_r", "oj_dir", "i"} <= names
+    return " ".join(sorted(names))
+
+
+def outcome(c: Connection, command: str, **options: object) -> tuple[int, str]:
+    done = c.run(command, timeout=60, **options)  # type: ignore[call-overload]
+    return done.returncode, done.stdout
+
+
+def commands(c: Connection) -> Iterator[tuple[str, Call, object]]:
+    """Commands of the user's, in all forms, and what is right."""
+    for login in (False, True):
+        shell = f" (login shell: {login})"
+        yield (
+            "run" + shell,
+            lambda: outcome(c, "echo out; sh -c 'exit 3'", login_shell=login),
+            (3, "out\n"),
+        )
+        yield "true" + shell, lambda: outcome(c, "echo yes", login_shell=login), (0, "yes\n")
+        yield (
+            "all" + shell,
+            lambda: outcome(
+                c, "pwd; cat; echo $A; false",
+                cwd="/usr/share", env={"A": "v"}, input="in-", login_shell=login,
+            ),
+            (1, "/usr/share\nin-v\n"),
+        )  # fmt: skip
+        yield "popen" + shell, lambda: talk(c, login), (4, "in")
+
+
+def talk(c: Connection, login: bool) -> tuple[int | None, str]:
+    with c.popen("cat; sh -c 'exit 4'", login_shell=login) as process:
+        out = process.communicate("in", timeout=60)[0]
+    return process.returncode, out
+
+
+def files(c: Connection, here: Path) -> Iterator[tuple[str, Call, object]]:
+    tree = here / "tree"
+    (tree / "sub").mkdir(parents=True)
+    (tree / "sub" / "file").write_bytes(b"x" * 70_000)
+
+    def calls() -> object:
+        c.makedirs("m/n")
+        c.write_bytes("m/a", b"1")
+        c.write_bytes("m/a", b"12")
+        c.rename("m/a", "m/b")
+        seen = sorted(c.listdir("m")), c.exists("m/a"), c.read_bytes("m/b"), c.glob("m/[b]*")
+        c.rmtree("m")
+        return *seen, c.exists("m")
+
+    def there_and_back() -> object:
+        c.put(tree, "there")
+        c.put(tree, "there", update=True)
+        c.get("there", here / "back")
+        return (here / "back" / "sub" / "file").stat().st_size
+
+    yield "files", calls, (["b", "n"], False, b"12", ["m/b"], False)
+    yield "tree", there_and_back, 70_000
+
+
+def jobs(c: Connection, here: Path) -> Iterator[tuple[str, Call, object]]:
+    def submit(script: str) -> object:
+        cluster = Cluster(c, scheduler="direct", journal=here / "journal.db")
+        job = cluster.submit(script_text=script, directory="~/job", env={"A": "v"})
+        if "sleep" in script:
+            job.cancel()
+        status = job.wait(timeout=60)
+        return str(status.state), status.exit_code if "sleep" not in script else None
+
+    yield "job", lambda: submit("#!/bin/dash\necho $A\nexit 3\n"), ("failed", 3)
+    yield "cancel", lambda: submit("#!/bin/dash\nsleep 314\n"), ("cancelled", None)
+
+
+def every(c: Connection, here: Path) -> Iterator[tuple[str, Call, object]]:
+    yield from commands(c)
+    yield from files(c, here)
+    yield from jobs(c, here)
+
+
+ACCOUNTS = {
+    "functions": functions(
+        "test [ kill command unset read trap umask wait mkdir mv shift", "echo mine; return 3"
+    )
+    + 'cd() { builtin cd "$@"; builtin test -f .env; }\n',
+    "read-only variables": "set -E; trap 'exit 0' ERR; cd() { :; }; readonly @VARIABLES@\n",
+    "traps": "set -eET; trap 'echo err' ERR; trap 'echo debug' DEBUG; trap 'echo ret' RETURN\n"
+    "trap 'echo bye; exit 0' EXIT\n",
+    "surroundings": "export CDPATH=/usr:/ POSIXLY_CORRECT=1; IFS=ab; umask 027\n"
+    + functions("command read unset", ":"),
+}
+"""Each in .bashrc and in .bash_profile."""
+
+
+@pytest.mark.parametrize("name", ACCOUNTS)
+def test_what_rc_files_define_changes_no_result(
+    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, tmp_path: Path, name: str
+) -> None:
+    variables = " ".join(f"{variable}=0" for variable in our_variables().split())
+    text = ACCOUNTS[name].replace("@VARIABLES@", variables)
+    host = make_sshd(files={".bashrc": text, ".bash_profile": text})
+    expect_logins(1)
+    with Connection(host.alias, ssh_config=host.config) as c:
+        try:
+            for call, run, right in every(c, tmp_path):
+                assert run() == right, call
+        finally:
+            c.close(stop_master=True)
+
+
+HOPELESS = {
+    "eval": functions("eval", ":"),
+    "exec": functions("exec", "echo mine; return 0"),
+    "printf": functions("printf", ":"),
+    "ends": functions("exit printf set", ":"),
+    "aliases": "shopt -s expand_aliases\nalias exec='echo mine' eval=: printf=: exit=:\n",
+}
+
+
+@pytest.mark.parametrize("name", HOPELESS)
+def test_where_nothing_can_be_run_no_result_is_believed(
+    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, name: str
+) -> None:
+    """The right result or a typed error; and what a plain /bin/sh can do works from then on."""
+    rc = HOPELESS[name]
+    host = make_sshd(files={".bashrc": rc, ".bash_profile": rc})
+    expect_logins(1)
+    with Connection(host.alias, ssh_config=host.config, start_timeout=5) as c:
+        try:
+            for _ in range(2):
+                refused = set()
+                for call, run, right in commands(c):
+                    try:
+                        assert run() == right, call
+                    except (CommandNotStarted, CommandFailed) as error:
+                        assert re.search("without starting|rc file", str(error))
+                        refused.add(call)
+            if name not in ("exec", "aliases"):
+                assert all("True" in call for call in refused), "only the login shell itself"
+        finally:
+            c.close(stop_master=True)
+
+
+NAMES = "[ test read wait kill cat mkdir mv rm ln printf cd umask ls date sleep"
+EXPORTED = {
+    "functions": functions(NAMES, "echo mine; return 3") + f"export -f {NAMES}\n",
+    "silent functions, options": functions("wait true cd echo command unset", ":")
+    + "export -f wait true cd echo command unset\nset -Cf\n"
+    + "shopt -s failglob nocasematch xpg_echo dotglob; export BASHOPTS SHELLOPTS\n",
+}
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_what_is_exported_to_a_bash_that_is_sh_changes_no_result(
+    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, tmp_path: Path, name: str
+) -> None:
+    parts.require_namespaces("another /bin/sh")
+    rc = "PS1=\n" + EXPORTED[name]
+    host = make_sshd(files={".bashrc": rc, ".bash_profile": ""}, shell=BASH_IS_SH, user="root")
+    expect_logins(1)
+    with Connection(host.alias, ssh_config=host.config) as c:
+        try:
+            for call, run, right in (*files(c, tmp_path), *jobs(c, tmp_path)):
+                assert run() == right, call
+            assert outcome(c, "exec /bin/dash -c 'pwd; exit 3'", cwd="/usr") == (3, "/usr\n")
+        finally:
+            c.close(stop_master=True)
