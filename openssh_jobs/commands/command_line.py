@@ -3,21 +3,21 @@
 Two shells run around the user's script.  The outer one is the login shell (or a /bin/sh that it
 replaced): it closes its stdout and stderr, so that neither its "Killed" nor the output of an EXIT
 trap gets into the user's output, waits for the inner shell, and prints its status.  The inner shell
-is a new /bin/sh, which has no functions, aliases, traps or read-only variables of the user's rc files.
-It runs the script: it has its own ``$$``, and a signal that ends it becomes 128+N.  sshd starts every
+is a new /bin/sh, without the functions, aliases, traps and read-only variables of rc files.  It
+runs the script: it has its own ``$$``, and a signal that ends it becomes 128+N.  sshd starts every
 session without a terminal as a new process group, so the outer shell's pid is the process group of
 all processes of the command.
 
 Text that the login shell itself executes relies on as little as possible: ``\\`` before a command
-prevents aliases, results are in positional parameters, because any variable may be read-only, and if
-an rc file has replaced a builtin a mark is missing, so that no result is believed.
+prevents aliases, results are in positional parameters, because any variable may be read-only, and
+if an rc file has replaced a builtin a mark is missing, so that no result is believed.
 
 A mark is a line that begins with a nonce.  The command line holds the nonce only as two halves,
 which ``printf`` joins, so that an echo of the line is not taken for a mark.  The marks on stderr
 are ``start`` (the script is about to run: the outer shell's pid and family) and ``status`` (how it
-ended); with a login shell between them ``shell`` comes before its rc files and ``start`` after them, and
-``status`` comes from it and from the outer shell, of which the first counts.  On stdout there is one mark, before the first
-byte of the command.  Nothing may be sent to the command's stdin before ``start``: until then
+ended); with a login shell between them ``shell`` comes before its rc files and ``start`` after
+them, and both print ``status``, of which the first counts.  On stdout there is one mark, before the
+first byte of the command.  Nothing may be sent to the command's stdin before ``start``: until then
 another program could read it.
 """
 
@@ -263,7 +263,7 @@ def _login_shell(script: _Script, nonce: bytes, cwd: str | bytes | None, errors:
     first three: the head of our stdin is passed to the script through the environment.
     """
     stderr = _STDERR[errors]
-    text = b"\\unset -f command builtin [ 2>/dev/null || :; "
+    text = b"\\unset -f command builtin read [ 2>/dev/null || :; "
     text += _start(nonce, b"3") + mark(nonce) + b"; " + _change_directory(cwd, nonce, b"3")
     text += script.run(b"3", stderr)
     # An EXIT trap or a logout file may change the status with which the shell itself ends, and an

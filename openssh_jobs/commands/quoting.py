@@ -115,8 +115,8 @@ def envelope(script: bytes) -> bytes:
 
     The script is sent as a printf format of letters and octal escapes, without any character that
     csh, tcsh or fish treat in their own way.  ``%`` is escaped too, so that printf finds no
-    directive.  ``$(…)`` drops trailing newlines, which changes no script.  A bash that is /bin/sh may
-    have got a function called printf from the environment.
+    directive.  ``$(…)`` drops trailing newlines, which changes no script.  A bash that is /bin/sh
+    may have got a function called printf from the environment.
     """
     return (
         b'exec /bin/sh -c \'unset -f printf; eval "$(printf "'
@@ -158,14 +158,14 @@ def visible(said: bytes | str, limit: int = 400) -> str:
 
 
 OWN_BUILTINS = b"unset -f unset printf command read kill sleep dd trap [ test 2>/dev/null || :; "
-"""Shell text for the shell around a user's script: a bash that is /bin/sh takes exported functions."""
+"""Shell text around a user's script: a bash that is /bin/sh takes exported functions."""
 
 _PROGRAMS = (
-    b"unset printf command read kill sleep dd trap [ test cd echo true false umask wait type pwd "
-    b"shopt local awk basename cat chgrp chmod chown cmp cp cut date df dirname du env expr find "
-    b"getconf getent grep head id ln ls mkdir mktemp mv nice nohup nproc od perl ps python3 readlink "
-    b"realpath rm rmdir rsync sed setsid sha256 sha256sum shasum sort stat sync sysctl tail tar tee "
-    b"timeout touch tr uname uptime wc xargs"
+    b"unset printf command read kill sleep dd trap [ test cd echo true false umask wait type "
+    b"pwd shopt local awk basename cat chgrp chmod chown cmp cp cut date df dirname du env "
+    b"expr find getconf getent grep head id ln ls mkdir mktemp mv nice nohup nproc od perl "
+    b"ps python3 readlink realpath rm rmdir rsync sed setsid sha256 sha256sum shasum sort "
+    b"stat sync sysctl tail tar tee timeout touch tr uname uptime wc xargs"
 )
 OWN_SHELL = (
     b"set +eufC; unset -f " + _PROGRAMS + b" 2>/dev/null || :; "

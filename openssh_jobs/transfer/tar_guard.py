@@ -335,7 +335,7 @@ class TarGuard:
     def _check_real_size(
         self, block: bytes, kind: bytes, size: int, records: dict[bytes, bytes]
     ) -> None:
-        """Check what only libarchive's tar reads: star's size of a file, and the holes of Solaris."""
+        """Check what only libarchive's tar reads: star's size of a file, holes of Solaris."""
         if b"SUN.holesdata" in records:
             raise self._wrong("a map of holes has a form that is not known")
         said = records.get(b"SCHILY.realsize")
