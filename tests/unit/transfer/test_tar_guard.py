@@ -236,10 +236,10 @@ LENGTHS = {
     "pax holes: a line without an end": pax(**MAP_1_0, GNU_sparse_realsize="1")
     + ustar(b"1" * 1024),
     "pax holes: nothing behind": pax(**MAP_1_0, GNU_sparse_realsize="1") + ustar(b""),
-    "another size for libarchive": pax(SCHILY_realsize=str(FAR)) + ustar(b"1") + HIDING,
+    "another size for libarchive": pax(SCHILY_realsize=str(FAR)) + ustar(b"1"),
     "a smaller size for libarchive": pax(SCHILY_realsize="1") + ustar(b"1".ljust(512) + HIDDEN),
     "another size of holes for libarchive": pax(SCHILY_realsize=str(FAR))
-    + holes(b"1", (0, 1), real=1) + HIDING,
+    + holes(b"1", (0, 1), real=1),
     "holes of Solaris": pax(SUN_holesdata=" 0 1") + ustar(b"1".ljust(512) + HIDDEN),
     "pax holes: another version": pax(
         **MAP_1_0 | {"GNU_sparse_minor": "1"}, GNU_sparse_realsize="1"
