@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from typing import TYPE_CHECKING, BinaryIO
 
+from ..commands import limits
+from ..commands.child import SILENT, not_started
 from ..commands.os_errors import errno_of, error_of, local_error
 from ..commands.quoting import to_text
 from ..errors import TransferError
@@ -38,17 +42,23 @@ def run(
     stdin: bytes = b"",
     stdout: BinaryIO | None = None,
     tick: Callable[[int], object] = lambda pid: None,
+    nonce: bytes = b"",
 ) -> None:
     """Run such a program to its end, on a session that counts against the limit.
 
     ``tick`` is called with its pid while it runs; ``stdout`` receives its output.  ``path`` and
     ``local`` are the paths for errors on the host and on this machine.  If the session was refused
-    the program is started again, because it has not transferred anything.
+    the program is started again, because it has not transferred anything.  ``nonce``: of the mark
+    on stderr with which its other half begins; raises ``CommandNotStarted`` if that does not come.
     """
     ended: list[tuple[int, str]] = []
 
     def starter(link: Link) -> Link:
-        code, said = _run(argv_of(link), stdin, stdout, tick)
+        limit = lanes.commands.login_shell.start_timeout
+        code, said = _run(argv_of(link), stdin, stdout, tick, nonce, limit)
+        if code is None:
+            silent = f"{SILENT} {limit:g} s"
+            raise not_started(lanes.commands.sessions, what, why=silent, err=said.encode())
         if code not in (0, 127) and any(text in said for text in _REFUSALS):
             raise guest_error(said.encode("utf-8", "replace"))
         ended[:] = [(code, said)]
@@ -67,7 +77,10 @@ def _run(
     stdin: bytes,
     stdout: BinaryIO | None,
     tick: Callable[[int], object],
-) -> tuple[int, str]:
+    nonce: bytes,
+    limit: float,
+) -> tuple[int | None, str]:
+    """The program's status, ``None`` if its other half did not begin, and what it said."""
     import tempfile
 
     with tempfile.TemporaryFile() as wanted, tempfile.TemporaryFile() as stderr:
@@ -75,14 +88,25 @@ def _run(
         wanted.seek(0)
         out = process.DEVNULL if stdout is None else stdout
         child = process.spawn(argv, stdin=wanted, stdout=out, stderr=stderr)
+        until = time.monotonic() + limit if nonce else None
         try:
             while not process.wait(child, STEP):
                 tick(child.pid)
+                if until is not None and nonce in _said(stderr):
+                    until = None
+                if until is not None and time.monotonic() > until:
+                    # An rc file there reads the stdin, or starts something else.
+                    process.end(child)
+                    return None, to_text(_said(stderr))
         except BaseException:
             process.end(child)
             raise
-        stderr.seek(0)
-        return child.returncode, to_text(stderr.read())
+        said = _said(stderr)
+        return child.returncode, to_text(said.replace(nonce + b"\n", b"") if nonce else said)
+
+
+def _said(stderr: BinaryIO) -> bytes:
+    return os.pread(stderr.fileno(), limits.WORDS, 0)
 
 
 def _error(

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
+from ..commands import command_line
 from ..commands.os_errors import error_of
 from ..commands.quoting import OWN_SHELL, envelope, quote_path, to_text
 from ..errors import ConfigurationError, TransferError
@@ -72,10 +73,11 @@ def _options(options: Options, *, links: bool) -> list[str]:
     return found
 
 
-def _there(directory: bytes) -> bytes:
+def _there(directory: bytes, nonce: bytes) -> bytes:
     """``--rsync-path``: rsync inside a directory on the host, so that no name is an argument."""
     # rsync would expand glob characters of a name among the arguments.
-    return envelope(OWN_SHELL + b'cd -- %b && exec rsync "$0" "$@"' % quote_path(directory))
+    begin = command_line.mark(nonce) + b" >&2; "
+    return envelope(OWN_SHELL + begin + b'cd -- %b && exec rsync "$0" "$@"' % quote_path(directory))
 
 
 def _names(members: Sequence[listing.Member]) -> bytes:
@@ -216,13 +218,14 @@ def _run(
     """
     program = require(lanes)
     sends = ends[1] == b"none:./"
+    nonce = command_line.new_nonce()
 
     def argv(link: Link) -> list[str | bytes]:
         words: list[str | bytes] = [program, *_options(options, links=sends), *more]
         words += ["--files-from=-", "--from0"]
         if basis is not None:
             words.append(b"--compare-dest=" + basis)
-        words += ["-e", _remote_shell(lanes, link), b"--rsync-path=" + _there(there)]
+        words += ["-e", _remote_shell(lanes, link), b"--rsync-path=" + _there(there, nonce)]
         return [*words, "--", *ends]
 
     with _reporting(program, members, options, name) as (more, said, tick):
@@ -236,4 +239,5 @@ def _run(
             stdin=_names(members),
             stdout=said,
             tick=tick,
+            nonce=nonce,
         )

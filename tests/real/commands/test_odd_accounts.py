@@ -205,3 +205,23 @@ def test_what_is_exported_to_a_bash_that_is_sh_changes_no_result(
             assert outcome(c, "exec /bin/dash -c 'pwd; exit 3'", cwd="/usr") == (3, "/usr\n")
         finally:
             c.close(stop_master=True)
+
+
+def test_rsync_ends_where_an_rc_file_reads_its_stdin(
+    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, tmp_path: Path
+) -> None:
+    """Its other half never begins, and both would wait for each other."""
+    parts.require("rsync")
+    host = make_sshd(files={".bashrc": ""})
+    expect_logins(1)
+    (tmp_path / "file").write_text("x")
+    with Connection(host.alias, ssh_config=host.config, start_timeout=2) as c:
+        try:
+            assert c.features.rsync
+            (host.home / ".bashrc").write_text("cat >/dev/null\n")
+            with pytest.raises(CommandNotStarted, match="silent for 2 s"):
+                c.put(tmp_path / "file", "there", method="rsync")
+            (host.home / ".bashrc").write_text("")
+            assert not c.exists("there")
+        finally:
+            c.close(stop_master=True)

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -103,7 +104,9 @@ def test_the_master_is_killed_under_it(
             pid = connection.check().master
             assert pid is not None
 
-            def cut(argv: object, stdin: bytes, stdout: object, _: object) -> tuple[int, str]:
+            def cut(
+                argv: list[str], stdin: bytes, stdout: BinaryIO | None, _: object, *more: Any
+            ) -> tuple[int | None, str]:
                 monkeypatch.setattr(local_programs, "_run", honest)
                 monkeypatch.setattr(local_programs, "STEP", 0.01)
                 killed: list[int] = []
@@ -115,7 +118,7 @@ def test_the_master_is_killed_under_it(
                         killed.append(pid)
                         os.kill(pid, 9)
 
-                return honest(argv, stdin, stdout, kill)  # type: ignore[arg-type]
+                return honest(argv, stdin, stdout, kill, *more)
 
             monkeypatch.setattr(local_programs, "_run", cut)
             with pytest.raises(ConnectionLost):
