@@ -128,7 +128,7 @@ class Recovery:
 
     def open_rows(self) -> list[Row]:
         """The submissions of this host without an answer, by the journal."""
-        return [row for row in self._journal.rows(self._host) if row.job_id is None]
+        return self._journal.rows(self._host, is_open=True)
 
     def finish(self, rows: Iterable[Row]) -> dict[str, Outcome]:
         """What has become of these submissions, by token.  May submit, and may wait minutes.
