@@ -177,7 +177,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journal]:
     )
     with made.file.transaction() as database:
         database.executemany(
-            f"INSERT INTO submissions ({columns}) VALUES (?,?,?,?,?,?,?,?,?,?)",  # noqa: S608
+            f"INSERT INTO submissions ({columns}) VALUES (?,?,?,?,?,?,?,?,?,?)",
             rows,
         )
     yield made
