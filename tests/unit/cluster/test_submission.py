@@ -280,7 +280,8 @@ def test_an_exit_record_that_cannot_be_read_says_so(bench: Bench) -> None:
 def unwritable(bench: Bench, how: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Make the journal so as soon as the submit command has answered; returns what ends that."""
     monkeypatch.setattr(journal_file, "BUSY_TIMEOUT", 0.1)
-    run_once, undo = bench.host.internal.run_once, []
+    run_once = bench.host.internal.run_once
+    undo: list[Callable[[], object]] = []
 
     def and_then(script: bytes, **options: object) -> object:
         done = run_once(script, **options)
