@@ -43,8 +43,7 @@ _ATTRIBUTES = (
 # The schedd deletes the oldest of its history files (MAX_HISTORY_ROTATIONS): when the first job of
 # what is left ended, and now.
 _OLDEST = (
-    "condor_history -forwards -limit 1 -af EnteredCurrentStatus </dev/null 2>/dev/null\n"
-    "date +%s"
+    "condor_history -forwards -limit 1 -af EnteredCurrentStatus </dev/null 2>/dev/null\ndate +%s"
 )
 
 
