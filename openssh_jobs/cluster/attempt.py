@@ -4,8 +4,9 @@ In a submission's private directory:
 
 ============ ====================================================================================
 attempt-N    the claim of attempt N, a link to a complete file: whose it is (a nonce), node, boot
-             and pid namespace, process group, pid, when it began and its deadline.  Where links
-             cannot be made: the file ``claim`` in the directory ``attempt-N.d``
+             and pid namespace, process group, pid, when it began, its deadline, and the digest of
+             the submission.  Where links cannot be made: the file ``claim`` in the directory
+             ``attempt-N.d``
 result-N     how its submit command ended: status, stdout, stderr, by one rename
 owner        the id of the job that does the work, linked by the launcher of a job that starts
 claim.NONCE  the same file before it is an attempt, and afterwards, so that the text which makes it
@@ -140,6 +141,7 @@ def run(client: SchedulerClient, row: Row, order: Order, number: int) -> str:
         made_mark(row.call or "") if order.marked else "",
         not_started,
         taken,
+        row.digest,
     )
     script = scripts.script("cluster/submit", limit=round(LIMIT), attempt=attempt)
     try:

@@ -82,7 +82,7 @@ oj_leave_unstarted() {
 # One attempt.  $1 the private directory, $2 the number, $3 a nonce, $4 seconds until the deadline,
 # $5 the job's directory, $6 a file with the variables of env= or nothing, $7 the submit command,
 # $8 the mark in the job's directory or nothing, $9 what to print where it was not started, ${10}
-# where the attempt is another's.
+# where the attempt is another's, ${11} the digest of the submission.
 oj_attempt() {
   oj_slot=$1/attempt-$2 oj_result=$1/result-$2
   oj_new=$1/claim.$3 oj_errors=$1/claim.$3.err oj_env=$6 oj_command=$7
@@ -102,7 +102,7 @@ oj_attempt() {
     set -C
     : >"$oj_errors" &&
     printf '%s\n' "nonce $3" "where $oj_here" "group $oj_group" "pid $$" "began $oj_now" \
-      "deadline $oj_until" . >"$oj_new"
+      "deadline $oj_until" "digest ${11}" . >"$oj_new"
   ) || oj_leave_unstarted "$9"
   oj_claim "$oj_new" "$oj_slot"
   case $? in

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from ..errors import (
     CommandFailed,
     CommandTimeout,
+    ConfigurationError,
     ConnectError,
     ConnectionLost,
     InputError,
@@ -193,7 +194,10 @@ class HostJobs:
             for name in ("name", "stdout_path", "stderr_path")
             if getattr(detail, name) is not None
         }
-        self.journal.change(row.host, row.token, **facts)
+        try:
+            self.journal.change(row.host, row.token, **facts)
+        except ConfigurationError as error:
+            log.warning("%s: the journal was not written: %s", row.host, error)
         return replace(row, **facts)
 
     def tidy(

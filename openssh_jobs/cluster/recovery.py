@@ -58,6 +58,8 @@ _LONGEST_PAUSE = 5.0
 _PATIENCE = LIMIT + 60
 # The scheduler's clock and rounding.
 _CLOCKS = 5.0
+# Jobs of this process that could not be written, by journal, host and token.
+_unwritten: dict[tuple[str, str, str], Row] = {}
 
 
 def open_submission(row: Row) -> OpenSSHJobsError:
@@ -126,7 +128,7 @@ class Recovery:
 
     def open_rows(self) -> list[Row]:
         """The submissions of this host without an answer, by the journal."""
-        return [row for row in self._journal.rows(self._host) if row.job_id is None]
+        return self._journal.rows(self._host, is_open=True)
 
     def finish(self, rows: Iterable[Row]) -> dict[str, Outcome]:
         """What has become of these submissions, by token.  May submit, and may wait minutes.
@@ -169,6 +171,9 @@ class Recovery:
         """The submission for us alone; ``SubmitUnknown`` while another process is at work."""
         if row.job_id is not None:
             return row
+        answered = _unwritten.get((self._journal.path, self._host, row.token))
+        if answered is not None:
+            return self._write(answered)
         has_ended = pid_file.ended(row.caller) if row.caller else True
         # Whose process cannot be seen from here: claims on the host keep attempts apart.
         if has_ended is False or (has_ended is None and row.stage in (ASKED, FILES)):
@@ -202,16 +207,31 @@ class Recovery:
         """Write the job of a submission.  ``submitted``: when, by the host's clock; else now."""
         # Compared with times by the host's clock.
         when = self._client.host_time() if submitted is None else submitted
-        try:
-            self._journal.change(
-                self._host, row.token, job_id=job_id, state="pending", submitted=when
-            )
-            now = self._journal.by_token(self._host, row.token)
-        except ConfigurationError as error:
-            raise unknown(row, f"the host said that its id is {job_id}, but {error}") from error
-        if now is None:
-            raise AssertionError("the journal lost a row")
+        known = replace(row, job_id=job_id, state="pending", submitted=when)
         log.info("%s: submitted %s as %s", self._host, row.name, job_id)
+        return self._write(known)
+
+    def _write(self, row: Row) -> Row:
+        """Write the id of a job to the journal.
+
+        Where that fails it is not lost: the host has it, and so has the caller.
+        """
+        names = ("job_id", "state", "submitted")
+        facts = {name: getattr(row, name) for name in names}
+        try:
+            self._journal.change(self._host, row.token, **facts)
+            now = self._journal.by_token(self._host, row.token)
+            if now is None:
+                now = self._journal.open_row(row)  # the file is another one by now
+        except (ConfigurationError, OSError) as error:
+            _unwritten[self._journal.path, self._host, row.token] = row
+            log.warning(
+                "%s: job %s of %s was submitted, and is not in the journal (recover() writes it "
+                "when that is possible): %s",
+                *(self._host, row.job_id, row.token, error),
+            )
+            return row
+        _unwritten.pop((self._journal.path, self._host, row.token), None)
         return now
 
     def withdraw(self, row: Row) -> None:

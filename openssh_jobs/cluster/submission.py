@@ -175,7 +175,7 @@ class Submission:
         if row.stage in (ASKED, FILES) and row.job_id is None:
             self._take_over(row, new)
             return None
-        if row.digest not in (new.digest, ""):  # that of another machine's job is not known
+        if row.digest not in (new.digest, ""):  # that of an older version's may not be known
             raise self._other(row.name, row.directory)
         outcome = self._recovery.finish([row])[self.token]
         if isinstance(outcome, Row):
