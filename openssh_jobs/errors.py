@@ -40,19 +40,10 @@ Sent = Literal["no", "maybe", "yes"]
 _Output_co = TypeVar("_Output_co", covariant=True)
 
 SCHEDULER_ERROR_KINDS = (
-    "transient",
-    "transport",
-    "not_found",
-    "permission",
-    "scheduler_missing",
-    "limit",
-    "invalid_request",
-    "not_submit_host",
-    "no_job_id",
-    "unsupported",
-    "finished_see_history",
+    "transient", "transport", "not_found", "permission", "scheduler_missing", "limit",
+    "invalid_request", "not_submit_host", "no_job_id", "unsupported", "finished_see_history",
     "parse_error",
-)
+)  # fmt: skip
 
 
 # A terminal does not show these, although Unicode calls them letters or marks.

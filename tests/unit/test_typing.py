@@ -180,10 +180,12 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.long
 def test_right_programs_pass(reported: dict[str, set[str]]) -> None:
     assert {line: codes for line, codes in reported.items() if line not in WRONG} == {}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("line", WRONG)
 def test_a_mistake_is_reported(reported: dict[str, set[str]], line: str) -> None:
     assert reported.get(line) == {WRONG[line]}
