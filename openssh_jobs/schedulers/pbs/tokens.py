@@ -60,8 +60,8 @@ def parse_tokens(
     if torque:
         kept = min((kept, *_kept_by_queues(parts["queues"].text)))
     else:
-        asked, _, text = text.partition("\n")
-        kept = kept if asked == "-x" else timedelta(0)
+        option, _, text = text.partition("\n")
+        kept = kept if option == "-x" else timedelta(0)
     listed = []
     while is_id(text.partition("\n")[0].strip()):
         line, _, text = text.partition("\n")
@@ -111,8 +111,8 @@ def _read_dsv(text: str, mark: str) -> dict[str, str | None] | None:
     found: dict[str, str | None] = {}
     for record in records:
         job_id, *cells = record.rstrip("\n").split(f"|{mark}|")
-        said = (cell.partition("=") for cell in cells)
-        found[job_id] = next((value for key, _, value in said if key == "Submit_arguments"), None)
+        pairs = (cell.partition("=") for cell in cells)
+        found[job_id] = next((value for key, _, value in pairs if key == "Submit_arguments"), None)
     return found
 
 

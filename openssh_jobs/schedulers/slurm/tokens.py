@@ -53,8 +53,8 @@ def parse_tokens(
     for name in ("config", "queue"):
         if parts[name].returncode != 0:
             raise scheduler.error(parts[name].answer(answer.stderr))
-    said = dict(_SETTINGS.findall(parts["config"].text))
-    timeout, kept = (_seconds(said.get(name, "")) for name in ("MessageTimeout", "MinJobAge"))
+    settings = dict(_SETTINGS.findall(parts["config"].text))
+    timeout, kept = (_seconds(settings.get(name, "")) for name in ("MessageTimeout", "MinJobAge"))
     if timeout is None or kept is None:
         raise scheduler.error(
             answer, kind="parse_error", message="scontrol did not say MinJobAge and MessageTimeout"

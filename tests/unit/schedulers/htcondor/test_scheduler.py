@@ -371,7 +371,7 @@ def test_env_reaches_the_job_by_name_or_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "wanted",
     [
         {"queue": "q"},
         {"time_limit": timedelta(hours=1)},
@@ -380,11 +380,13 @@ def test_env_reaches_the_job_by_name_or_is_refused(tmp_path: Path) -> None:
         {"after_ok": ("5.0",)},
     ],
 )
-def test_what_a_submit_description_has_no_word_for_is_refused_by_name(wish: dict[str, Any]) -> None:
+def test_what_a_submit_description_has_no_word_for_is_refused_by_name(
+    wanted: dict[str, Any],
+) -> None:
     with pytest.raises(SchedulerError) as caught:
-        CONDOR.check_options(SubmitRequest(script="x", **wish))
+        CONDOR.check_options(SubmitRequest(script="x", **wanted))
     assert caught.value.kind == "unsupported"
-    assert next(iter(wish)) in caught.value.message
+    assert next(iter(wanted)) in caught.value.message
 
 
 def test_memory_has_its_unit() -> None:
