@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from openssh_jobs import parser
@@ -27,6 +27,7 @@ from openssh_jobs.jobs import CancelOutcome, JobState
 from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.answer import Answer
 from openssh_jobs.schedulers.request import SubmitRequest
+from tests.helpers import examples
 from tests.paths import DATA
 from tests.unit.schedulers.frames import frame
 from tests.unit.schedulers.htcondor.test_output import ad, totals
@@ -232,7 +233,7 @@ def table_form(ads: list[dict[str, Any]]) -> str:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     PIECES, PIECES, st.sampled_from([json_form, lines_form, xml_form, long_form, table_form]),
     st.booleans(),

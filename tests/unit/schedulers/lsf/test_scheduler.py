@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from openssh_jobs import parser
@@ -26,6 +26,7 @@ from openssh_jobs.jobs import JobState
 from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.answer import Answer
 from openssh_jobs.schedulers.request import SubmitRequest
+from tests.helpers import examples
 from tests.paths import DATA
 from tests.unit.schedulers.frames import frame
 from tests.unit.schedulers.htcondor.test_scheduler import commands, run_sh
@@ -253,7 +254,7 @@ def json_form(name: str, command: str, *, is_escaped: bool) -> str:
     return f'{{\n  "COMMAND":"bjobs",\n  "JOBS":2,\n  "RECORDS":[\n{told}\n  ]\n}}\n'
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(PIECES, PIECES, st.booleans())
 def test_the_texts_of_one_job_never_change_the_state_of_another(
     name: str, command: str, is_escaped: bool
@@ -271,7 +272,7 @@ def test_the_texts_of_one_job_never_change_the_state_of_another(
         assert (snapshot["6"].name or "-", snapshot["5"].name) == (name or "-", "x")
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(PIECES, PIECES, st.sampled_from(["json", "table", "long", "|"]), st.booleans())
 def test_nor_in_a_pasted_listing(name: str, command: str, form: str, last: bool) -> None:
     if form == "json":
