@@ -68,7 +68,7 @@ def parse_tokens(
         listed.append(line.strip())
     found = _read_xml(text) if torque else _read_dsv(text, parts["jobs"].mark)
     if found is None:
-        message = f"this is no listing of {scheduler.name}: {first_line(text)!r}"
+        message = f"this is not a listing of {scheduler.name}: {first_line(text)!r}"
         raise scheduler.error(answer, kind="parse_error", message=message)
     left_out = [job_id for job_id in listed if job_id not in found]
     if left_out:
