@@ -267,7 +267,7 @@ def hints(
     a key to offer.
     """
     agent = ask_agent(resolved)
-    sentences = [
+    advice = [
         f"The certificate {item.where} expired on {item.valid_until:%Y-%m-%d at %H:%M}."
         for item in certificates(resolved, agent)
         if item.expired(now)
@@ -275,22 +275,20 @@ def hints(
     held, files = agent.keys if agent else (), key_files(resolved)
     locked = [key.path for key in files if is_locked(key, held)]
     if locked:
-        sentences.append(
-            f"The key {' and '.join(locked)} has a passphrase and is not in the agent."
-        )
+        advice.append(f"The key {' and '.join(locked)} has a passphrase and is not in the agent.")
     needs = ""
     if agent is not None and (refused or agent.trouble):
         trouble, needs = _agent_trouble(resolved, agent, not_signed)
-        sentences.append(trouble)
+        advice.append(trouble)
     elif agent is None and refused and not files:
-        sentences.append(
+        advice.append(
             "There is no key to log in with: no agent, and no file that IdentityFile names."
         )
         needs = "Start an agent and `ssh-add` the key, or type `{login}` once."
     if locked and not (agent and agent.trouble):
         needs = "Type `{login}` once, or `ssh-add` that key."
     nothing = not held and len(locked) == len(files)
-    return sentences, needs if refused and (nothing or locked or not_signed) else ""
+    return advice, needs if refused and (nothing or locked or not_signed) else ""
 
 
 def _agent_trouble(resolved: Resolved, agent: AgentAnswer, not_signed: str) -> tuple[str, str]:
