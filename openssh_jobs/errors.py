@@ -31,27 +31,19 @@ from __future__ import annotations
 import errno as _errno
 import os
 from subprocess import CalledProcessError, TimeoutExpired
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypedDict, TypeVar, Unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 Sent = Literal["no", "maybe", "yes"]
+_Output_co = TypeVar("_Output_co", covariant=True)
 
 SCHEDULER_ERROR_KINDS = (
-    "transient",
-    "transport",
-    "not_found",
-    "permission",
-    "scheduler_missing",
-    "limit",
-    "invalid_request",
-    "not_submit_host",
-    "no_job_id",
-    "unsupported",
-    "finished_see_history",
+    "transient", "transport", "not_found", "permission", "scheduler_missing", "limit",
+    "invalid_request", "not_submit_host", "no_job_id", "unsupported", "finished_see_history",
     "parse_error",
-)
+)  # fmt: skip
 
 
 # A terminal does not show these, although Unicode calls them letters or marks.
@@ -72,7 +64,57 @@ def printable(text: object) -> str:
     )
 
 
-def _restore(cls: type[OpenSSHJobsError], message: str, facts: dict[str, Any]) -> OpenSSHJobsError:
+class Facts(TypedDict, total=False):
+    """What every error is given as keywords, and keeps in attributes of these names."""
+
+    host: str | None
+    command: str | None
+    advice: str | None
+    sent: Sent | None
+
+
+class SchedulerFacts(Facts, total=False):
+    """Those of a ``SchedulerError``."""
+
+    kind: str
+    stdout: str
+    stderr: str
+    returncode: int | None
+
+
+class ResultLike(Protocol[_Output_co]):
+    """``CommandResult``, as its errors see it: text or bytes, whatever the call asked for."""
+
+    @property
+    def args(self) -> str | bytes | Sequence[str | bytes]: ...
+
+    @property
+    def returncode(self) -> int: ...
+
+    @property
+    def stdout(self) -> _Output_co: ...
+
+    @property
+    def stderr(self) -> _Output_co: ...
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def elapsed(self) -> float: ...
+
+    def decoded(self, encoding: str = ..., errors: str = ...) -> ResultLike[str]: ...
+
+
+class CommandFacts(Facts, total=False):
+    """Those of an error that has a result."""
+
+    result: ResultLike[str | bytes] | None
+
+
+def _restore(
+    cls: Callable[..., OpenSSHJobsError], message: str, facts: dict[str, object]
+) -> OpenSSHJobsError:
     return cls(message, **facts)
 
 
@@ -92,7 +134,6 @@ class OpenSSHJobsError(Exception):
         command: str | None = None,
         advice: str | None = None,
         sent: Sent | None = None,
-        **facts: Any,
     ) -> None:
         # Not super(): the standard classes mixed in below take other arguments.
         Exception.__init__(self, message)
@@ -101,9 +142,7 @@ class OpenSSHJobsError(Exception):
         self.command = command
         self.advice = advice
         self.sent: Sent = sent if sent is not None else self.default_sent
-        for name, value in facts.items():
-            setattr(self, name, value)
-        self._extra = tuple(facts)
+        self._extra: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         text = f"{self.host}: {self.message}" if self.host else self.message
@@ -111,8 +150,12 @@ class OpenSSHJobsError(Exception):
             text = f"{text.rstrip('.')}. {self.advice}"
         return printable(text)
 
-    def _facts(self) -> dict[str, Any]:
-        facts = {
+    def _keep(self, *names: str) -> None:
+        """Copy and pickle these attributes, too: they are arguments of this class."""
+        self._extra = (*self._extra, *names)
+
+    def _facts(self) -> dict[str, object]:
+        facts: dict[str, object] = {
             "host": self.host,
             "command": self.command,
             "advice": self.advice,
@@ -121,7 +164,7 @@ class OpenSSHJobsError(Exception):
         facts.update((name, getattr(self, name)) for name in self._extra)
         return facts
 
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[Callable[..., OpenSSHJobsError], tuple[object, ...]]:
         return _restore, (type(self), self.message, self._facts())
 
 
@@ -142,9 +185,10 @@ class UnsupportedOpenSSH(ConfigurationError):
 class ConnectError(OpenSSHJobsError):
     """No connection to the host could be made.  ``stderr`` is what ssh wrote."""
 
-    def __init__(self, message: str, *, stderr: str = "", **facts: Any) -> None:
+    def __init__(self, message: str, *, stderr: str = "", **facts: Unpack[Facts]) -> None:
         self.stderr = stderr
-        super().__init__(message, stderr=stderr, **facts)
+        super().__init__(message, **facts)
+        self._keep("stderr")
 
 
 class HostUnreachable(ConnectError):
@@ -201,57 +245,64 @@ class SessionLimit(OpenSSHJobsError):
 
 
 class _WithResult(OpenSSHJobsError):
-    """An error that carries a whole ``CommandResult`` (or ``None``) as ``.result``."""
+    """An error that has the ``CommandResult`` as ``.result``, where there is one."""
 
     default_sent: ClassVar[Sent] = "yes"
 
-    def __init__(self, message: str, *, result: Any = None, **facts: Any) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        result: ResultLike[str | bytes] | None = None,
+        **facts: Unpack[Facts],
+    ) -> None:
         self.result = result
-        super().__init__(message, result=result, **facts)
+        super().__init__(message, **facts)
+        self._keep("result")
 
     # CalledProcessError and TimeoutExpired keep the output in attributes of these names.
     @property
-    def output(self) -> Any:
+    def output(self) -> str | bytes | None:
         return self.result.stdout if self.result is not None else None
 
     @output.setter
-    def output(self, value: Any) -> None:
+    def output(self, value: object) -> None:
         raise AttributeError("output comes from .result")
 
     @property
-    def stdout(self) -> Any:
+    def stdout(self) -> str | bytes | None:
         return self.output
 
     @stdout.setter
-    def stdout(self, value: Any) -> None:
+    def stdout(self, value: object) -> None:
         raise AttributeError("stdout comes from .result")
 
     @property
-    def stderr(self) -> Any:
+    def stderr(self) -> str | bytes | None:
         return self.result.stderr if self.result is not None else None
 
     @stderr.setter
-    def stderr(self, value: Any) -> None:
+    def stderr(self, value: object) -> None:
         raise AttributeError("stderr comes from .result")
 
     @property
-    def cmd(self) -> Any:
+    def cmd(self) -> str | bytes | Sequence[str | bytes] | None:
         return self.result.args if self.result is not None else self.command
 
     @cmd.setter
-    def cmd(self, value: Any) -> None:
+    def cmd(self, value: object) -> None:
         raise AttributeError("cmd comes from .result")
 
 
 class CommandFailed(_WithResult, CalledProcessError):
-    """A remote command ended with a status other than 0, or without a status."""
+    """A remote command ended with a status other than 0, or without a status (-1)."""
 
     @property
-    def returncode(self) -> Any:
-        return self.result.returncode if self.result is not None else None
+    def returncode(self) -> int:
+        return self.result.returncode if self.result is not None else -1
 
     @returncode.setter
-    def returncode(self, value: Any) -> None:
+    def returncode(self, value: object) -> None:
         raise AttributeError("returncode comes from .result")
 
 
@@ -267,7 +318,7 @@ class CommandNotStarted(CommandFailed):
     default_sent: ClassVar[Sent] = "maybe"
 
 
-class CommandTimeout(_WithResult, TimeoutExpired):
+class CommandTimeout(_WithResult, TimeoutExpired):  # type: ignore[misc] # theirs are bytes only
     """A remote command ran longer than its ``timeout`` (seconds).
 
     ``confirmed`` is true if the remote process group was seen to have ended.
@@ -279,11 +330,12 @@ class CommandTimeout(_WithResult, TimeoutExpired):
         *,
         timeout: float = 0.0,
         confirmed: bool = False,
-        **facts: Any,
+        **facts: Unpack[CommandFacts],
     ) -> None:
         self.timeout = timeout
         self.confirmed = confirmed
-        super().__init__(message, timeout=timeout, confirmed=confirmed, **facts)
+        super().__init__(message, **facts)
+        self._keep("timeout", "confirmed")
 
 
 # --------------------------------------------------------------------------- files
@@ -309,12 +361,18 @@ class RemoteOSError(OpenSSHJobsError, OSError):
     """A file operation failed on the host, with the errno that the host reported."""
 
     def __init__(
-        self, message: str, *, path: Any = None, number: int = _errno.EIO, **facts: Any
+        self,
+        message: str,
+        *,
+        path: str | None = None,
+        number: int = _errno.EIO,
+        **facts: Unpack[Facts],
     ) -> None:
         self.path = path
         self.number = number
         OSError.__init__(self, number, message, path)
-        OpenSSHJobsError.__init__(self, message, path=path, number=number, **facts)
+        OpenSSHJobsError.__init__(self, message, **facts)
+        self._keep("path", "number")
 
 
 class RemoteFileNotFoundError(RemoteOSError, FileNotFoundError):
@@ -389,20 +447,14 @@ class SchedulerError(OpenSSHJobsError):
         stdout: str = "",
         stderr: str = "",
         returncode: int | None = None,
-        **facts: Any,
+        **facts: Unpack[Facts],
     ) -> None:
         self.kind = kind
         self.stdout = stdout
         self.stderr = stderr
         self.returncode = returncode
-        super().__init__(
-            message,
-            kind=kind,
-            stdout=stdout,
-            stderr=stderr,
-            returncode=returncode,
-            **facts,
-        )
+        super().__init__(message, **facts)
+        self._keep("kind", "stdout", "stderr", "returncode")
 
 
 class SubmitRejected(SchedulerError):
@@ -422,11 +474,17 @@ class SubmitUnknown(SchedulerError):
     default_sent: ClassVar[Sent] = "maybe"
 
     def __init__(
-        self, message: str, *, token: str = "", tokens: Sequence[str] = (), **facts: Any
+        self,
+        message: str,
+        *,
+        token: str = "",
+        tokens: Sequence[str] = (),
+        **facts: Unpack[SchedulerFacts],
     ) -> None:
         self.tokens = tuple(tokens) or ((token,) if token else ())
         self.token = token or next(iter(self.tokens), "")
-        super().__init__(message, token=self.token, tokens=self.tokens, **facts)
+        super().__init__(message, **facts)
+        self._keep("token", "tokens")
 
 
 # --------------------------------------------------------------------------- ARC's names

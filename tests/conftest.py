@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 hypothesis.settings.register_profile(
     "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
+# scripts/test --unit takes a quarter of the examples; the whole run takes all.
+hypothesis.settings.register_profile(
+    "short", hypothesis.settings.get_profile("patient"), max_examples=25
+)
 hypothesis.settings.load_profile("patient")
 
 LEDGER = Ledger()

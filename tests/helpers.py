@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from hypothesis import settings
+
 from openssh_jobs import Connection
 from openssh_jobs.host import Host as AnyHost
 from openssh_jobs.openssh.master import Master
@@ -27,6 +29,11 @@ import sys
 from openssh_jobs import Connection
 c = Connection(sys.argv[1], ssh_config=sys.argv[2], exec_backend=sys.argv[3])
 """
+
+
+def examples(number: int) -> settings:
+    """So many examples in the whole run, and a quarter of them with the profile ``short``."""
+    return settings(max_examples=number * settings().max_examples // 100)
 
 
 def client(code: str, host: Host, backend: str = "auto") -> list[str]:

@@ -364,7 +364,7 @@ class SSHClient(ArcFiles):
 
     @check_connections
     def delete_job(self, job_id: int | str) -> None:
-        """Cancel one job; one that is over already is no error."""
+        """Cancel one job; nothing happens to one that is over."""
         self.delete_jobs([str(job_id)])
 
     @check_connections

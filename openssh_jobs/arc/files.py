@@ -123,7 +123,7 @@ class ArcFiles:
                 )
 
     def remove_remote_files(self, remote_path: str) -> None:
-        """Remove a job's directory on the server with all that is in it; a missing one is no error.
+        """Remove a job's directory on the server with all that is in it, if it exists.
 
         Raises ``ServerError`` where something is left, and for the root, the home directory and
         what holds it, which are never removed; ``InputError`` for no path at all.
@@ -140,7 +140,7 @@ class ArcFiles:
             ) from error
 
     def delete_remote_check_files(self, remote_path: str) -> None:
-        """Delete the ``*.chk`` files below a remote directory; one that is missing is no error.
+        """Delete the ``*.chk`` files below a remote directory, which need not exist.
 
         One command, through ``_send_command_to_server``, with the path in it twice, each time as
         one word of the shell.  What could not be deleted is logged.

@@ -135,13 +135,13 @@ def _software(given: str | None = None) -> str:
 def check_job_status(job_id: int | str) -> str:
     """``running``, ``done``, ``errored on node NAME``, ``errored: REASON``; ``before_submission``.
 
-    Raises ``ServerError`` where the scheduler gives no answer: that is no status.
+    Raises ``ServerError`` where the scheduler gives no answer: the status is unknown.
     """
     return _client().check_job_status(job_id)
 
 
 def delete_job(job_id: int | str) -> None:
-    """Cancel one job; one that is over already is no error.  ``RuntimeError`` if it goes on."""
+    """Cancel one job; nothing happens to one that is over.  ``RuntimeError`` if it goes on."""
     try:
         _client().delete_job(job_id)
     except errors.ServerError as error:
@@ -152,7 +152,7 @@ def check_running_jobs_ids() -> list[str]:
     """The ids of this user's jobs that are not known to be over; none without a queueing system.
 
     Raises ``ValueError`` for a ``cluster_soft`` that is not supported, ``ServerError`` where the
-    scheduler gives no answer: that is no empty list.
+    scheduler gives no answer, and never returns an empty list then.
     """
     software = _software()
     if software.lower() == "local":
@@ -223,8 +223,8 @@ def _submit_by_command(command: str, scheduler: Scheduler, again: bool) -> tuple
     return "errored", ""
 
 
-def _refuse_compute_node(said: str) -> None:
-    if any(words in said.lower() for words in _COMPUTE_NODE):
+def _refuse_compute_node(message: str) -> None:
+    if any(words in message.lower() for words in _COMPUTE_NODE):
         raise ValueError(
             "Job submission attempted from a compute node. Submit jobs from the login server."
         )

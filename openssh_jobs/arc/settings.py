@@ -1,4 +1,4 @@
-"""ARC's settings, verbatim: which server is which cluster, and by which commands it is asked."""
+"""ARC's settings, verbatim: which server is which cluster, and by which commands it is queried."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def configure(**tables: Mapping[str, Any]) -> None:
     global _configured
     for name, values in tables.items():
         if name not in TABLES:
-            raise exceptions.InputError(f"{name!r} is none of {', '.join(TABLES)}")
+            raise exceptions.InputError(f"{name!r} must be one of {', '.join(TABLES)}")
         if not isinstance(values, Mapping):
             raise exceptions.InputError(f"{name} must be a table, not {type(values).__name__}")
     for name, values in tables.items():

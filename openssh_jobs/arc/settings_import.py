@@ -41,12 +41,12 @@ def read_settings(source: str, name: str = "settings.py") -> ImportedSettings:
     """Read the tables of ARC's settings from Python source text.
 
     Assignments of literals are read, to a table (``servers = {…}``) and to an entry
-    (``servers['hpc']['un'] = 'me'``).  Raises ``InputError`` for text that is no Python.
+    (``servers['hpc']['un'] = 'me'``).  Raises ``InputError`` for text that is not Python.
     """
     try:
         tree = ast.parse(source, name)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise InputError(f"{name} is no Python source: {error}") from error
+        raise InputError(f"{name} is not Python source: {error}") from error
     found = ImportedSettings()
     for statement in tree.body:
         if not _read_assignment(statement, found):

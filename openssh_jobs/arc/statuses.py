@@ -82,7 +82,7 @@ def ids_in_listing(listing: str, scheduler: Scheduler, command: str | None = Non
     """The ids, in ``arc_id``'s form, of the jobs in a listing that are not over.
 
     A line that cannot be read but begins with an id counts: nothing says that its job is over.
-    Raises ``SchedulerError`` for what is no listing.
+    Raises ``SchedulerError`` for what is not a listing.
     """
     if not listing.strip() and scheduler.name in SILENT_WHEN_EMPTY:
         return []

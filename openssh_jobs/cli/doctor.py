@@ -66,8 +66,8 @@ def run(args: argparse.Namespace, output: Output) -> int:
             things = "1 thing does" if len(broken) == 1 else f"{len(broken)} things do"
             output.line(f"{things} not work")
         else:
-            said = count(warnings, "warning") if warnings else "all is well"
-            output.line(f"{said}, nothing stands in the way" if warnings else said)
+            summary = count(warnings, "warning") if warnings else "all is well"
+            output.line(f"{summary}, nothing stands in the way" if warnings else summary)
     return broken[0].code if broken else ExitCode.OK
 
 
@@ -323,10 +323,11 @@ def _shell(link: Link) -> Iterator[Finding]:
     out = done.stdout.decode("utf-8", "replace").splitlines()
     at = next((number for number, line in enumerate(out) if line.startswith(mark)), None)
     if at is None:
-        said = [*out, *done.stderr.decode("utf-8", "replace").splitlines()]
+        printed = [*out, *done.stderr.decode("utf-8", "replace").splitlines()]
         yield fail(
             "shell",
-            "the login shell runs no commands: " + (said[-1].strip() if said else "no answer"),
+            "the login shell runs no commands: "
+            + (printed[-1].strip() if printed else "no answer"),
             "It may be nologin, or a forced command of the key; ask the site.",
         )
         return
@@ -356,10 +357,10 @@ def _files(connection: Connection, link: Link) -> Iterator[Finding]:
     usage = connection.disk_usage(tools.home)
     text += f"; {size(usage.free)} free in the home directory"
     if sftp.returncode != 0:
-        said = sftp.stderr.decode("utf-8", "replace").strip().splitlines()
+        words = sftp.stderr.decode("utf-8", "replace").strip().splitlines()
         yield warn(
             "sftp",
-            f"no sftp ({said[-1] if said else 'no reason given'}); other methods copy the files",
+            f"no sftp ({words[-1] if words else 'no reason given'}); other methods copy the files",
             "The server lacks `Subsystem sftp`, or the start files of the shell print something.",
         )
     if not tools.tar:
@@ -419,8 +420,8 @@ def _accounting(connection: Connection, name: str, text: str) -> Iterator[Findin
     )
     lines = done.stdout.splitlines()
     if "UP" not in done.stdout:
-        said = next((line for line in [*lines, *done.stderr.splitlines()] if line.strip()), "")
-        yield fail("scheduler", f"{text}; its controller does not answer: {said}", "Ask the site.")
+        first = next((line for line in [*lines, *done.stderr.splitlines()] if line.strip()), "")
+        yield fail("scheduler", f"{text}; its controller does not answer: {first}", "Ask the site.")
         return
     broken = next((line for line in lines if line.startswith("sacct: ")), None)
     if broken:

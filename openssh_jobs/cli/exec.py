@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import argparse
 
     from ..commands.remote_process import RemoteProcess
+    from ..errors import ResultLike
     from ..host import Host
 
 _CHUNK = 65536
@@ -126,11 +127,14 @@ def _run_as_data(
     if not (args.no_stdin or sys.stdin is None or sys.stdin.isatty()):
         data = sys.stdin.buffer.read()
     timed_out = False
+    done: ResultLike[str | bytes]
     try:
         done = host.run(
             command, input=data, timeout=args.timeout, login_shell=args.login_shell or None
         )
     except CommandTimeout as error:
+        if error.result is None:
+            raise
         output.note(error_sentence(error))
         done, timed_out = error.result, True
     output.data(

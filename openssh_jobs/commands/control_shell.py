@@ -112,9 +112,9 @@ class _Shell:
             return None
         return self.session.status
 
-    def _why_it_ended(self, said: bytes) -> str:
+    def _why_it_ended(self, stderr: bytes) -> str:
         self.session.wait(5.0)
-        failure = self._sessions.failure(self.link, self.session, said)
+        failure = self._sessions.failure(self.link, self.session, stderr)
         if failure is not None:
             failure.sent = "no"
             raise failure

@@ -82,15 +82,15 @@ def error_of(stderr: str, path: str | bytes, *, host: str) -> RemoteOSError:
     number = errno_of(stderr)
     if number is not None:
         return remote_oserror(number, path, host=host)
-    said = " ".join(stderr.split())[:300] or "no reason given"
-    return remote_oserror(errno.EIO, path, host=host, detail=said)
+    message = " ".join(stderr.split())[:300] or "no reason given"
+    return remote_oserror(errno.EIO, path, host=host, detail=message)
 
 
-def local_error(path: str, said: str) -> OSError | TransferError:
+def local_error(path: str, message: str) -> OSError | TransferError:
     """The error of a local path from the stderr of a local program."""
-    number = errno_of(said)
+    number = errno_of(message)
     if number == errno.ENOSPC:
-        return NoSpace(f"no space left here: {said}", path=path, number=number, sent="yes")
+        return NoSpace(f"no space left here: {message}", path=path, number=number, sent="yes")
     if number is not None:
-        return OSError(number, said, path)
-    return TransferError(f"it failed here: {said} ({path!r})", sent="yes")
+        return OSError(number, message, path)
+    return TransferError(f"it failed here: {message} ({path!r})", sent="yes")

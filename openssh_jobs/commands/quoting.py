@@ -150,9 +150,9 @@ def describe(command: str | bytes | Sequence[str | bytes], limit: int = 200) -> 
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def visible(said: bytes | str, limit: int = 400) -> str:
+def visible(output: bytes | str, limit: int = 400) -> str:
     """Output of a host for a message: one line without control characters, of limited length."""
-    text = to_text(said[: 4 * limit]) if isinstance(said, bytes) else said[: 4 * limit]
+    text = to_text(output[: 4 * limit]) if isinstance(output, bytes) else output[: 4 * limit]
     plain = printable(" ".join(text.split()))
     return plain if len(plain) <= limit else plain[: limit - 1] + "…"
 

@@ -53,8 +53,8 @@ class CommandResult(Generic[AnyStr]):
             raise self._failed()
 
     def _failed(self) -> CommandFailed:
-        said = self.stderr if isinstance(self.stderr, str) else to_text(self.stderr)
-        lines = [line for line in said.strip().splitlines() if line.strip()]
+        stderr = self.stderr if isinstance(self.stderr, str) else to_text(self.stderr)
+        lines = [line for line in stderr.strip().splitlines() if line.strip()]
         reason = f": {lines[-1].strip()}" if lines else ""
         what = describe(self.args)
         return CommandFailed(
@@ -65,5 +65,5 @@ class CommandResult(Generic[AnyStr]):
         )
 
 
-def _text(said: str | bytes, encoding: str, errors: str) -> str:
-    return said if isinstance(said, str) else said.decode(encoding, errors)
+def _text(output: str | bytes, encoding: str, errors: str) -> str:
+    return output if isinstance(output, str) else output.decode(encoding, errors)

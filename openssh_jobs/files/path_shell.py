@@ -127,9 +127,9 @@ class PathShell:
 
     def invalid(self, call: str, path: str | bytes, answer: bytes) -> InvalidAnswer:
         """The error for an answer that means neither success nor that the path is missing."""
-        said = visible(answer) or "nothing"
+        shown = visible(answer) or "nothing"
         return InvalidAnswer(
-            f"{call} of {visible(to_bytes(path))!r}: the host's answer is not valid: {said}",
+            f"{call} of {visible(to_bytes(path))!r}: the host's answer is not valid: {shown}",
             host=self._host,
             command=call,
         )

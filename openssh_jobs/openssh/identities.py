@@ -144,9 +144,9 @@ def ask_agent(resolved: Resolved) -> AgentAnswer | None:
     done = process.run(argv, timeout=_TIMEOUT, env={"SSH_AUTH_SOCK": path})
     if done.timed_out:
         return AgentAnswer(path, (), SILENT)
-    said = done.stdout.decode("utf-8", "replace")
+    listing = done.stdout.decode("utf-8", "replace")
     if done.returncode == 0:
-        return AgentAnswer(path, tuple(line for line in said.splitlines() if line), "")
+        return AgentAnswer(path, tuple(line for line in listing.splitlines() if line), "")
     if done.returncode == 1 and b"no identities" in done.stdout:
         return AgentAnswer(path, (), "")
     words = done.stderr.decode("utf-8", "replace").strip().splitlines()
@@ -267,7 +267,7 @@ def hints(
     a key to offer.
     """
     agent = ask_agent(resolved)
-    said = [
+    advice = [
         f"The certificate {item.where} expired on {item.valid_until:%Y-%m-%d at %H:%M}."
         for item in certificates(resolved, agent)
         if item.expired(now)
@@ -275,20 +275,20 @@ def hints(
     held, files = agent.keys if agent else (), key_files(resolved)
     locked = [key.path for key in files if is_locked(key, held)]
     if locked:
-        said.append(f"The key {' and '.join(locked)} has a passphrase and is not in the agent.")
+        advice.append(f"The key {' and '.join(locked)} has a passphrase and is not in the agent.")
     needs = ""
     if agent is not None and (refused or agent.trouble):
         trouble, needs = _agent_trouble(resolved, agent, not_signed)
-        said.append(trouble)
+        advice.append(trouble)
     elif agent is None and refused and not files:
-        said.append(
+        advice.append(
             "There is no key to log in with: no agent, and no file that IdentityFile names."
         )
         needs = "Start an agent and `ssh-add` the key, or type `{login}` once."
     if locked and not (agent and agent.trouble):
         needs = "Type `{login}` once, or `ssh-add` that key."
     nothing = not held and len(locked) == len(files)
-    return said, needs if refused and (nothing or locked or not_signed) else ""
+    return advice, needs if refused and (nothing or locked or not_signed) else ""
 
 
 def _agent_trouble(resolved: Resolved, agent: AgentAnswer, not_signed: str) -> tuple[str, str]:

@@ -178,7 +178,7 @@ class Master:
                 advice=f"Type `openssh-jobs logout {self.destination.host}`.",
             ) from error
         # Processes with an idle session close it when another one needs a session.
-        runtime_directory.wish(link.path)
+        runtime_directory.ask_for_session(link.path)
 
     def login_request(self) -> LoginRequest:
         """What a login of this route needs."""
@@ -335,7 +335,7 @@ class Master:
         from . import login
 
         login.remove_logs(path)
-        for suffix in ("", ".pid", ".wish", ".json"):
+        for suffix in ("", ".pid", ".wanted", ".json"):
             try:
                 os.unlink(path + suffix)
             except FileNotFoundError:
@@ -366,7 +366,7 @@ class Master:
                     error,
                 )
             # Processes with an idle session close it when another one needs a session.
-            runtime_directory.wish(link.path)
+            runtime_directory.ask_for_session(link.path)
         deadline = time.monotonic() + drain
         for owner in ending:
             if not pid_file.wait(owner, deadline - time.monotonic()):

@@ -149,7 +149,7 @@ def lock_of(path: str) -> str:
     return path.rstrip("+") + ".lock"
 
 
-def wish(path: str) -> None:
+def ask_for_session(path: str) -> None:
     """Ask all processes for a free session, by the time stamp of a file."""
-    with contextlib.suppress(OSError), open(path + ".wish", "wb"):
+    with contextlib.suppress(OSError), open(path + ".wanted", "wb"):
         pass

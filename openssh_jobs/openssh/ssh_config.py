@@ -129,7 +129,7 @@ def resolve(destination: Destination, *, timeout: float = 30.0) -> Resolved:
     """
     argv = [find("ssh"), "-G", *destination.arguments(), "--", destination.host]
     done = process.run(argv, timeout=timeout)
-    said = done.stderr.decode("utf-8", "replace").replace("\r", "").strip()
+    message = done.stderr.decode("utf-8", "replace").replace("\r", "").strip()
     if done.timed_out:
         raise ConfigurationError(
             f"ssh did not resolve the name within {timeout:.0f} s",
@@ -138,7 +138,7 @@ def resolve(destination: Destination, *, timeout: float = 30.0) -> Resolved:
         )
     if done.returncode != 0:
         raise ConfigurationError(
-            f"ssh does not accept its configuration: {said or 'no reason given'}",
+            f"ssh does not accept its configuration: {message or 'no reason given'}",
             host=destination.host,
             advice=f"See what `ssh -G {destination.host}` says.",
         )

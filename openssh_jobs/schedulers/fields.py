@@ -256,7 +256,7 @@ _ELEMENTS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([0-9]{1,9}))?)?", re.A
 
 
 def check_array(text: str, most: int = MOST_ELEMENTS) -> None:
-    """``InputError`` for what is no array, or one of more than ``most`` elements."""
+    """``InputError`` for what is not an array, or one of more than ``most`` elements."""
     body, percent, limit = text.partition("%")
     if percent and (not is_number(limit) or int(limit) < 1):
         raise InputError(f"array: {text!r} has no number of at least 1 behind the %")
@@ -279,7 +279,7 @@ def check_array(text: str, most: int = MOST_ELEMENTS) -> None:
 
 
 def expand_array(text: str) -> list[int]:
-    """The indices of ``0-9:3,12%2``; empty for text that is no array (or one too long)."""
+    """The indices of ``0-9:3,12%2``; empty for text that is not an array (or is one too long)."""
     found: list[int] = []
     for part in text.strip("[]").partition("%")[0].split(","):
         match = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([0-9]{1,9}))?)?", part.strip())

@@ -11,7 +11,7 @@ TWICE = "listed twice, with different states"
 
 @dataclass(slots=True)
 class Rows:
-    """Jobs by id, and the text that was no job."""
+    """Jobs by id, and the text that is not a job."""
 
     known: dict[str, JobStatus] = field(default_factory=dict)
     unparsed: list[str] = field(default_factory=list)

@@ -95,8 +95,8 @@ _knows_format: dict[str, bool] = {}
 def _has_format(program: str) -> bool:
     """Whether this rsync prints a line for each file; openrsync (macOS) does not."""
     if program not in _knows_format:
-        said = process.run([program, "--version"], timeout=10).stdout
-        _knows_format[program] = b"openrsync" not in said
+        version = process.run([program, "--version"], timeout=10).stdout
+        _knows_format[program] = b"openrsync" not in version
     return _knows_format[program]
 
 
@@ -112,14 +112,14 @@ def _reporting(
     count = sum(member.kind != "d" for member in members)
     import tempfile
 
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as report:
 
         def tick(pid: int) -> None:
-            sizes = _LINE.findall(os.pread(said.fileno(), os.fstat(said.fileno()).st_size, 0))
+            sizes = _LINE.findall(os.pread(report.fileno(), os.fstat(report.fileno()).st_size, 0))
             done = sum(map(int, sizes))
             options.report(min(done, total), total, min(len(sizes), count), count, name)
 
-        yield [_FORMAT], said, tick
+        yield [_FORMAT], report, tick
 
 
 def send(
@@ -228,7 +228,7 @@ def _run(
         words += ["-e", _remote_shell(lanes, link), b"--rsync-path=" + _there(there, nonce)]
         return [*words, "--", *ends]
 
-    with _reporting(program, members, options, name) as (more, said, tick):
+    with _reporting(program, members, options, name) as (more, report, tick):
         local_programs.run(
             lanes,
             argv,
@@ -237,7 +237,7 @@ def _run(
             local=about[1],
             sends=sends,
             stdin=_names(members),
-            stdout=said,
+            stdout=report,
             tick=tick,
             nonce=nonce,
         )

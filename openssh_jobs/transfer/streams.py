@@ -71,8 +71,8 @@ def remote_end(
         commands.sessions.confirmed()
         if status == _NO_SUCH_COMMAND:
             # Here "not found" means the command, not the path.
-            said = " ".join(to_text(err).split())
-            raise TransferError(f"the host lacks a command: {said}", host=host, sent="yes")
+            message = " ".join(to_text(err).split())
+            raise TransferError(f"the host lacks a command: {message}", host=host, sent="yes")
         if status != 0:
             raise error_of(to_text(err), path, host=host)
         return out

@@ -38,8 +38,8 @@ def local() -> Tar | None:
     if path is None:
         return None
     if path not in _known:
-        said = process.run([path, "--version"], timeout=10)
-        _known[path] = Tar(path, kind((said.stdout + said.stderr).decode("utf-8", "replace")))
+        version = process.run([path, "--version"], timeout=10)
+        _known[path] = Tar(path, kind((version.stdout + version.stderr).decode("utf-8", "replace")))
     return _known[path]
 
 

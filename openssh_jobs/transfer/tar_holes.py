@@ -116,12 +116,12 @@ class PaxMap:
                 self._pieces.close(self._left)
                 return True
         if len(self._line) > _LONGEST_NUMBER:
-            raise ValueError("a map of holes has a line that is no number")
+            raise ValueError("a map of holes has a line that is not a number")
         return False
 
     def _add(self, line: bytes) -> None:
         if not line.isdigit() or len(line) > _LONGEST_NUMBER:
-            raise ValueError("a map of holes has a line that is no number")
+            raise ValueError("a map of holes has a line that is not a number")
         if self._count is None:
             self._count = int(line)
             return

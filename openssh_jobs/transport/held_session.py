@@ -114,7 +114,7 @@ class HeldSession(Generic[W]):
                 raise
             self._used_at = time.monotonic()
             self._sessions.confirmed()
-            if self._sessions.wished_by_others():
+            if self._sessions.wanted_by_others():
                 self.drop(grace=GRACE)
             return result
         raise AssertionError("not reached")
@@ -158,7 +158,7 @@ class HeldSession(Generic[W]):
             if self.worker is None:
                 return True
             idle = time.monotonic() - self._used_at
-            if idle >= idle_for or self._sessions.wished_by_others():
+            if idle >= idle_for or self._sessions.wanted_by_others():
                 self.drop(grace=GRACE)
                 return True
             return False

@@ -202,7 +202,7 @@ class Sessions:
                     full = self._no_session(what, FULL, patience)
                     waits.info("%s: %s; waiting for one to end", self.host, full.message)
                 self.slots.refused()
-                self._wish(link)
+                self._ask_for_session(link)
                 self._reclaim()
                 time.sleep(pause * (0.5 + os.urandom(1)[0] / 256))  # jitter
                 pause = min(pause * 1.6, 0.25)
@@ -279,17 +279,17 @@ class Sessions:
         for reclaim in self._reclaimers:
             reclaim()
 
-    def _wish(self, link: Link) -> None:
+    def _ask_for_session(self, link: Link) -> None:
         """Ask other processes for a session, by updating the mtime of a shared file."""
         if link.ours:
-            runtime_directory.wish(link.path)
+            runtime_directory.ask_for_session(link.path)
 
-    def wished_by_others(self) -> bool:
+    def wanted_by_others(self) -> bool:
         """Whether a process was refused a session within the last second."""
         link = self._link
         if link is None or not link.ours:
             return False
         try:
-            return abs(time.time() - os.stat(link.path + ".wish").st_mtime) < 1.0
+            return abs(time.time() - os.stat(link.path + ".wanted").st_mtime) < 1.0
         except OSError:
             return False

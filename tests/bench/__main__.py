@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from openssh_jobs.testing.sshd import PrivateSshd
 from tests.bench import peers, rows
+from tests.bench.bench import Bench, Comparison
 
 
 class Row(NamedTuple):
@@ -57,7 +58,7 @@ def main() -> int:
             ) as server,
             peers.SlowLink(server.address, server.port, 0.02) as slow,
         ):
-            bench = rows.Bench(server, slow, directory, 1 if asked.quick else 3)
+            bench = Bench(server, slow, directory, 1 if asked.quick else 3)
             for name in asked.rows or rows.ALL:
                 for one in rows.ALL[name](bench):
                     row = _row(name, one)
@@ -71,7 +72,7 @@ def main() -> int:
     return 1 if missed else 0
 
 
-def _row(name: str, one: rows.Comparison) -> Row:
+def _row(name: str, one: Comparison) -> Row:
     ratio = statistics.median(a / b for a, b in zip(one.ours, one.theirs, strict=True))
     met = None if one.most is None else ratio <= one.most
     goal = "" if one.most is None else f"at most {one.most:g}"

@@ -48,8 +48,8 @@ class Account:
 
     def submit(self, text: str = "#!/bin/sh\nexit 0\n", **request: object) -> str:
         (self.directory / "job.sh").write_text(text)
-        wish = SubmitRequest(script="job.sh", **request)  # type: ignore[arg-type]
-        out, err, code = self.run(self.scheduler.submit_script(wish))
+        wanted = SubmitRequest(script="job.sh", **request)  # type: ignore[arg-type]
+        out, err, code = self.run(self.scheduler.submit_script(wanted))
         return self.scheduler.parse_submit(Answer(out, err, code))
 
     def status(self, *ids: str, all_users: bool = False) -> Snapshot:

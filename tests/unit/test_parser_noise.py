@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from openssh_jobs import parser
@@ -18,6 +18,7 @@ from openssh_jobs.errors import InputError, SchedulerError
 from openssh_jobs.jobs import Snapshot
 from openssh_jobs.schedulers import available, get
 from openssh_jobs.schedulers.answer import Answer
+from tests.helpers import examples
 from tests.unit.test_parser import captures, status_of
 
 _LIKELY = """JOBID STATE ST JobID State 1 12 123_4 123_[5-9%2] 88.0 COMPLETED PENDING R F PD CD (
@@ -31,7 +32,7 @@ NOISE = st.text(max_size=200) | st.lists(
 ).map("".join)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(stdout=NOISE, stderr=NOISE, code=st.sampled_from([0, 0, 1, 255]), named=st.booleans())
 def test_noise_is_an_answer_or_a_scheduler_error(
     stdout: str, stderr: str, code: int, named: bool
@@ -60,7 +61,7 @@ def test_noise_is_an_answer_or_a_scheduler_error(
                     status.as_dict()
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=300))
 def test_no_final_state_comes_out_of_text_without_a_schedulers_words(text: str) -> None:
     for name in (*available(), None):
@@ -74,7 +75,7 @@ def test_no_final_state_comes_out_of_text_without_a_schedulers_words(text: str) 
 LISTED = [one for one in captures("slurm") if one["expected"] and one["returncode"] == 0]
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.data())
 def test_a_cut_listing_never_makes_a_job_finished(data: st.DataObject) -> None:
     record = data.draw(st.sampled_from(LISTED))

@@ -21,6 +21,7 @@ from openssh_jobs import (
     LocalConnection,
     RemoteProcess,
     Snapshot,
+    errors,
     parser,
 )
 from openssh_jobs.commands.options import RunOptions, StartOptions
@@ -35,7 +36,7 @@ from typing import IO, assert_type
 
 from openssh_jobs import (
     Cluster, CommandResult, Connection, FileStat, Job, JobStatus, LocalConnection, RemoteProcess,
-    Snapshot, TransferResult, parser,
+    Snapshot, TransferResult, errors, parser,
 )
 
 
@@ -87,6 +88,31 @@ def jobs(path: Path) -> None:
     assert_type(cluster.status(job)[job.id], JobStatus)
     assert_type(parser.parse_status("", "slurm"), Snapshot)
     assert_type(parser.parse_submit("", "slurm"), str)
+
+
+def failures(host: Connection) -> None:
+    try:
+        host.run("true", check=True)
+    except errors.CommandFailed as error:
+        assert error.result is not None
+        assert_type(error.result.args, str | bytes | Sequence[str | bytes])
+        assert_type(error.result.stderr, str | bytes)
+        assert_type(error.result.decoded().stdout, str)
+        assert_type(error.result.elapsed, float)
+        assert_type(error.returncode, int)
+        assert_type(error.stdout, str | bytes | None)
+        assert_type(error.cmd, str | bytes | Sequence[str | bytes] | None)
+    except errors.CommandTimeout as error:
+        assert_type(error.output, str | bytes | None)
+        assert_type(error.stderr, str | bytes | None)
+        if error.result is not None:
+            assert_type(error.result.decoded().stdout, str)
+        assert_type(error.timeout, float)
+    except errors.NoSpace as error:
+        assert_type(error.path, str | None)
+    except errors.OpenSSHJobsError as error:
+        assert_type(error.sent, errors.Sent)
+    raise errors.CommandFailed("made up", result=host.run("true"), host="hpc", sent="no")
 """
 
 WRONG = {
@@ -108,6 +134,10 @@ WRONG = {
     'cluster.job(["1", "2"])': "arg-type",
     "cluster.submit(script_file=5)": "arg-type",
     'job.fetch("here", updates=True)': "call-arg",
+    "failed.result.stdout": "union-attr",
+    "failed.stdou": "attr-defined",
+    'errors.HostUnreachable("gone", hots="hpc")': "call-arg",
+    'errors.SchedulerError("no", sent="perhaps")': "arg-type",
 }
 
 SETTING = """
@@ -115,7 +145,9 @@ SETTING = """
 def takes_text(line: str) -> None: ...
 
 
-def wrong(host: Connection, cluster: Cluster, job: Job) -> None:
+def wrong(
+    host: Connection, cluster: Cluster, job: Job, failed: errors.CommandFailed
+) -> None:
 """
 
 
@@ -148,10 +180,12 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.long
 def test_right_programs_pass(reported: dict[str, set[str]]) -> None:
     assert {line: codes for line, codes in reported.items() if line not in WRONG} == {}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("line", WRONG)
 def test_a_mistake_is_reported(reported: dict[str, set[str]], line: str) -> None:
     assert reported.get(line) == {WRONG[line]}
@@ -174,10 +208,17 @@ def _with_any(owner: type) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(
-    "owner",
-    [Cluster, CommandResult, Connection, FileStat, Job, LocalConnection, RemoteProcess, Snapshot],
-)
+ERRORS = [
+    member
+    for name, member in vars(errors).items()
+    if inspect.isclass(member) and issubclass(member, errors.OpenSSHJobsError) and name[0] != "_"
+]
+PUBLIC = [
+    Cluster, CommandResult, Connection, FileStat, Job, LocalConnection, RemoteProcess, Snapshot,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("owner", [*PUBLIC, *ERRORS])
 def test_no_public_method_takes_or_returns_any(owner: type) -> None:
     assert list(_signatures(owner))
     assert _with_any(owner) == []

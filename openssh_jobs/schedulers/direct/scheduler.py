@@ -162,7 +162,7 @@ class Direct(Scheduler):
         snapshot = Snapshot(known=known, unparsed=tuple(unparsed))
         if wanted is None:
             return snapshot
-        return snapshot.select(wanted, covered=lambda asked: asked.text in seen)
+        return snapshot.select(wanted, covered=lambda job_id: job_id.text in seen)
 
     def _ps(self, answer: Answer, wanted: list[str] | None) -> Snapshot:
         lines = answer.stdout.splitlines()
@@ -237,12 +237,12 @@ class Direct(Scheduler):
         sections = read_frame(answer.stdout)
         if not sections:
             raise self.error(answer, kind="transport")
-        said: dict[str, CancelOutcome] = {}
+        outcomes: dict[str, CancelOutcome] = {}
         for line in sections[0].text.splitlines():
             words = line.split()
             if len(words) == 3 and words[1] in CancelOutcome.__members__.values():
-                said[words[0]] = CancelOutcome(words[1])
-        return outcomes_for(requested, said, CancelOutcome.UNKNOWN)
+                outcomes[words[0]] = CancelOutcome(words[1])
+        return outcomes_for(requested, outcomes, CancelOutcome.UNKNOWN)
 
     # -- the machine -------------------------------------------------------------------
 
@@ -254,20 +254,20 @@ class Direct(Scheduler):
         sections = read_frame(answer.stdout)
         if not sections:
             raise self.error(answer, kind="transport")
-        said: dict[str, str] = {}
+        values: dict[str, str] = {}
         for line in sections[0].text.splitlines():
             key, _, value = line.partition(" ")
-            said[key] = value.strip()
-        if not said.get("name"):
+            values[key] = value.strip()
+        if not values.get("name"):
             raise self.error(answer, kind="parse_error")
-        load = re.match(r"[0-9.]+", said.get("load", ""))
+        load = re.match(r"[0-9.]+", values.get("load", ""))
         return [
             Node(
-                name=said["name"],
+                name=values["name"],
                 state="idle",
-                cpus=whole_number(said.get("cpus")),
-                memory=_kib(said.get("memory")) or whole_number(said.get("bytes")),
-                memory_free=_kib(said.get("free")),
+                cpus=whole_number(values.get("cpus")),
+                memory=_kib(values.get("memory")) or whole_number(values.get("bytes")),
+                memory_free=_kib(values.get("free")),
                 load=float(load[0]) if load is not None and load[0] != "." else None,
             )
         ]
@@ -336,37 +336,40 @@ def _read_record(record: str, part: Section) -> tuple[JobStatus | None, str | No
     job_id, verdict, now = cells
     if verdict == "absent":
         return None, job_id
-    said: dict[str, str] = {}
+    values: dict[str, str] = {}
     for line in body.split("\n"):
         key, _, value = line.partition(" ")
-        said[key] = value
-    state, reason = _judge(verdict, said, whole_number(now))
+        values[key] = value
+    state, reason = _judge(verdict, values, whole_number(now))
     if state is None:
         return None, None
-    code = whole_number(said.get("code"))
-    started, ended = whole_number(said.get("started")), whole_number(said.get("ended"))
+    code = whole_number(values.get("code"))
+    started, ended = (
+        whole_number(values.get("started")),
+        whole_number(values.get("ended")),
+    )
     until = ended if ended is not None else whole_number(now)
     elapsed = None
     if started is not None and until is not None and (state.is_final or state.is_active):
         elapsed = spent(max(0, until - started))
     folder = directory.removesuffix("\n") or None
-    limit = whole_number(said.get("limit"))
+    limit = whole_number(values.get("limit"))
     facts: dict[str, Any] = {
         "raw_state": verdict if code is None else "ended",
         "reason": reason,
-        "name": _decode(said["name"]) if "name" in said else None,
-        "nodes": (said["node"],) if said.get("node") else None,
+        "name": _decode(values["name"]) if "name" in values else None,
+        "nodes": (values["node"],) if values.get("node") else None,
         "exit_code": code if state.is_final else None,
-        "submitted": epoch(whole_number(said.get("submitted"))),
+        "submitted": epoch(whole_number(values.get("submitted"))),
         "started": epoch(started),
         "ended": epoch(ended),
         "elapsed": elapsed,
         "time_limit": spent(limit) if limit else None,
         "source": "marker" if code is not None else "queue",
         "directory": folder,
-        "stdout_path": _path(folder, said.get("out"), job_id),
-        "stderr_path": _path(folder, said.get("err"), job_id),
-        "command": _decode(said["script"]) if "script" in said else None,
+        "stdout_path": _path(folder, values.get("out"), job_id),
+        "stderr_path": _path(folder, values.get("err"), job_id),
+        "command": _decode(values["script"]) if "script" in values else None,
     }
     return JobStatus(job_id, state, **facts), job_id
 
@@ -383,40 +386,40 @@ _START_WITHIN = 60
 
 
 def _judge(
-    verdict: str, said: Mapping[str, str], now: int | None
+    verdict: str, record: Mapping[str, str], now: int | None
 ) -> tuple[JobState | None, str | None]:
     """What the files and a look at the processes say together.
 
     The processes were looked at before the exit record was read, so a job that ended in between is
     seen as ended.
     """
-    if "code" in said:
-        code = whole_number(said["code"])
+    if "code" in record:
+        code = whole_number(record["code"])
         if code is None:
             return None, None
-        if said.get("why"):
-            return JobState.FAILED, said["why"]
-        if "cancelled" in said:
+        if record.get("why"):
+            return JobState.FAILED, record["why"]
+        if "cancelled" in record:
             return JobState.CANCELLED, "cancelled"
-        if "timed_out" in said:
+        if "timed_out" in record:
             return JobState.TIMEOUT, "time limit"
         if code == 0:
             return JobState.COMPLETED, None
-        told = f"exit status {code}"
-        return JobState.FAILED, f"{told} (128 + signal {code - 128})" if 128 < code < 193 else told
+        signal = f" (128 + signal {code - 128})" if 128 < code < 193 else ""
+        return JobState.FAILED, f"exit status {code}{signal}"
     if verdict == "waiting":
-        since = whole_number(said.get("submitted"))
+        since = whole_number(record.get("submitted"))
         if now is not None and since is not None and now - since > _START_WITHIN:
             return JobState.UNKNOWN, "never started: its launcher left no trace"
         return JobState.PENDING, _REASONS[verdict]
     if verdict == "elsewhere":
-        return JobState.UNKNOWN, f"runs on the node {said.get('node')}: only that one can tell"
+        return JobState.UNKNOWN, f"runs on the node {record.get('node')}: only that one can tell"
     if verdict in ("gone", "restarted"):
-        if "cancelled" in said:
+        if "cancelled" in record:
             return JobState.CANCELLED, "cancelled"
         return JobState.UNKNOWN, _REASONS[verdict]
     if verdict in ("alive", "orphan"):
-        if "cancelled" in said:
+        if "cancelled" in record:
             return JobState.COMPLETING, "being cancelled"
         return JobState.RUNNING, _REASONS.get(verdict)
     return None, None

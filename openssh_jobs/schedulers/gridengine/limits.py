@@ -43,7 +43,7 @@ def limit_state(attributes: Mapping[str, str], queues: Limits) -> tuple[JobState
     """
     if ALL_IN_ONE not in attributes.get("failed", ""):
         return JobState.TIMEOUT, None  # before 8.1 this number meant h_rt alone
-    asked = dict(re.findall(r"\b(h_rt|h_cpu|h_vmem)=([^,\s]+)", attributes.get("category", "")))
+    own = dict(re.findall(r"\b(h_rt|h_cpu|h_vmem)=([^,\s]+)", attributes.get("category", "")))
     queue = queues.get(attributes.get("qname", ""), {})
     slots = _figure(attributes.get("slots"), {"": 1}) or 1
     spent = {
@@ -54,7 +54,7 @@ def limit_state(attributes: Mapping[str, str], queues: Limits) -> tuple[JobState
     reached = {
         name
         for name in _NAMES
-        for limit in (_limit(name, asked.get(name)), _limit(name, queue.get(name)))
+        for limit in (_limit(name, own.get(name)), _limit(name, queue.get(name)))
         # Memory is asked for by the slot.  Times are whole seconds.
         if limit is not None and (spent[name] or 0) >= limit * (slots if name == "h_vmem" else 1)
     }

@@ -373,15 +373,15 @@ _REASON = re.compile(
 
 def add_reasons(rows: JobRows, details: str, number: str) -> None:
     """Say of a job in the error state what ``qstat -j`` says of it, in its own (first) block."""
-    told: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     block = next(iter(_blocks(details)), "")
     if re.match(rf"job_number:\s+{number}\s", block):
         for found in _REASON.finditer(block):
-            told.setdefault(found["task"], found["text"].strip())
+            reasons.setdefault(found["task"], found["text"].strip())
     for job_id, status in rows.known.items():
         its, _, tasks = job_id.partition(".")
         if status.state is JobState.FAILED and its == number:
-            why = told.get(re.split("[-,:]", tasks)[0] or "1")
+            why = reasons.get(re.split("[-,:]", tasks)[0] or "1")
             rows.known[job_id] = status.replace(reason=why) if why else status
 
 
@@ -389,11 +389,11 @@ def add_reasons(rows: JobRows, details: str, number: str) -> None:
 
 
 def read_accounting(
-    text: str, zone: tzinfo | None, limits: Limits | None = None, *, asked: str | None = None
+    text: str, zone: tzinfo | None, limits: Limits | None = None, *, requested: str | None = None
 ) -> JobRows:
     """``qacct -j``: one record a run, the last one of a job counts.
 
-    ``limits``: of its queues.  ``asked``: the number of the only job that this can be about.
+    ``limits``: of its queues.  ``requested``: the number of the only job that this can be about.
     """
     rows = JobRows(source="accounting")
     for block in _blocks(text):
@@ -402,7 +402,7 @@ def read_accounting(
             key, _, value = line.partition(" ")
             attributes.setdefault(key, value.strip())
         number = attributes.get("jobnumber", "")
-        if asked is not None and is_number(number) and number != asked:
+        if requested is not None and is_number(number) and number != requested:
             continue
         status = _ended(number, attributes, zone, limits or {}) if is_number(number) else None
         if status is None:
@@ -430,22 +430,22 @@ def _ended(
         return None
     why = attributes["failed"].partition(":")[2].strip() or None
     deleted = attributes.get("deleted_by", "NONE")
-    state, told, number_of_signal = JobState.FAILED, code, None
+    state, exit_code, number_of_signal = JobState.FAILED, code, None
     if deleted not in ("NONE", "undefined", ""):
         state, why = JobState.CANCELLED, f"deleted by {deleted}"
     elif failed in _SENT_BACK:
-        state, told = JobState.PENDING, 0  # this run ended, the job went back to the queue
+        state, exit_code = JobState.PENDING, 0  # this run ended, the job went back to the queue
     elif failed == 37:
         state, unclear = limit_state(attributes, limits)
         why = unclear or why
     elif failed == 0 and code == 0 and not _has_run(attributes):
         # ``qdel -f`` by a manager: written at once, without a word of the job's host.
-        state, told = JobState.CANCELLED, 0
+        state, exit_code = JobState.CANCELLED, 0
         why = "deleted by force: whether and how its processes ended is not known"
     elif failed == 0 and code == 0:
         state = JobState.COMPLETED
     if failed in (37, 100) and code > 128:
-        number_of_signal, told = code - 128, 0
+        number_of_signal, exit_code = code - 128, 0
     slots = whole_number(attributes.get("slots"))
     task = attributes.get("taskid", "undefined")
     spent = re.match(r"[0-9]+(?:\.[0-9]+)?", attributes.get("ru_wallclock", ""))
@@ -462,7 +462,7 @@ def _ended(
         if attributes.get("hostname") not in (None, "", "NONE")
         else None,
         "cpus": slots,
-        "exit_code": told if state is JobState.COMPLETED or told else None,
+        "exit_code": exit_code if state is JobState.COMPLETED or exit_code else None,
         "signal": number_of_signal,
         "submitted": _when(attributes.get("qsub_time"), zone),
         "started": _when(attributes.get("start_time"), zone),
@@ -480,12 +480,14 @@ _MEASURED = ("ru_wallclock", "ru_utime", "ru_stime", "ru_maxrss", "ru_minflt", "
 
 def _has_run(attributes: Mapping[str, str]) -> bool:
     """Whether its host measured anything: no process begins without a page fault."""
-    told = [
+    measured = [
         re.match(r"[0-9]+(?:\.[0-9]+)?", attributes[name])
         for name in _MEASURED
         if name in attributes
     ]
-    return len(told) < len(_MEASURED) or any(text is None or float(text[0]) for text in told)
+    return len(measured) < len(_MEASURED) or any(
+        text is None or float(text[0]) for text in measured
+    )
 
 
 def _when(text: str | None, zone: tzinfo | None) -> datetime | None:

@@ -29,10 +29,10 @@ def _output_path(number: str, attributes: Mapping[str, str], key: str, letter: s
     name = attributes.get("job_name")
     is_array = "job-array tasks" in attributes
     path = usual_path(number, "$TASK_ID" if is_array else None, name, letter) if name else None
-    home, told = attributes.get("sge_o_home"), attributes.get(key, "").strip()
-    if told:
+    home, path_list = attributes.get("sge_o_home"), attributes.get(key, "").strip()
+    if path_list:
         # HOST:HOST:PATH, a comma between several, none in a path.
-        places = [text.split(":", 2) for text in told.split(",")]
+        places = [text.split(":", 2) for text in path_list.split(",")]
         if len(places) != 1 or len(places[0]) != 3 or places[0][0] != "NONE":
             return None  # it depends on the node
         path = places[0][2]

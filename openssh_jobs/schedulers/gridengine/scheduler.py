@@ -282,13 +282,13 @@ class GridEngine(Scheduler):
         asked_for = [JobId.parse(job_id) for job_id in self.checked_ids(ids)]
         whole = {job_id.number for job_id in asked_for if not is_number(job_id.proc or "")}
         for number in dict.fromkeys(job_id.number for job_id in asked_for):
-            asked = f"oj_jobs=$(qacct -j {number} 2>&1 </dev/null)\noj_print"
-            parts += [section(f"qacct {number}", asked), "oj_note_queues\n"]
+            script = f"oj_jobs=$(qacct -j {number} 2>&1 </dev/null)\noj_print"
+            parts += [section(f"qacct {number}", script), "oj_note_queues\n"]
             if number in whole:
                 left = section(f"left {number}", f"qstat -j {number} 2>&1 >/dev/null </dev/null")
                 parts.append(f"if oj_is_array; then\n{left}fi\n")
-        asked = section("limits", "oj_limits")
-        return framed(*parts, f'if [ -n "$oj_queues" ]; then\n{asked}fi\n')
+        limits_section = section("limits", "oj_limits")
+        return framed(*parts, f'if [ -n "$oj_queues" ]; then\n{limits_section}fi\n')
 
     def parse_history(
         self,
@@ -303,11 +303,11 @@ class GridEngine(Scheduler):
             raise self.error(answer, kind="transport")
         known: dict[str, JobStatus] = {}
         unparsed: list[str] = []
-        asked: set[str] = set()
+        queried: set[str] = set()
         tries: set[str] = set()
         failed: SchedulerError | None = None
         early = since - timedelta(hours=1) if since is not None else None
-        told = next((part.text for part in sections if part.name == "limits"), "")
+        limits_text = next((part.text for part in sections if part.name == "limits"), "")
         over: set[str] = set()
         for part in sections:
             word, _, number = part.name.partition(" ")
@@ -317,18 +317,20 @@ class GridEngine(Scheduler):
                 continue
             if part.returncode != 0:
                 if "not found" in part.text or "no jobs running since startup" in part.text:
-                    asked.add(number)
+                    queried.add(number)
                 else:
                     failed = self.error(part.answer(answer.stderr))
                 continue
-            rows = output.read_accounting(part.text, UTC, limits.read_limits(told), asked=number)
+            rows = output.read_accounting(
+                part.text, UTC, limits.read_limits(limits_text), requested=number
+            )
             unparsed.extend(rows.unparsed)
-            asked.add(number)
+            queried.add(number)
             tries |= rows.tries
             for job_id, status in rows.known.items():
                 if early is None or status.submitted is None or status.submitted >= early:
                     known[job_id] = status
-        if failed is not None and not asked:
+        if failed is not None and not queried:
             raise failed
         snapshot = Snapshot(
             known=known,
@@ -348,15 +350,15 @@ class GridEngine(Scheduler):
             ]
             known.update(array.arrays_over(ended, known))
         return snapshot.select(
-            wanted, covered=lambda asked_id: asked_id.number in asked and not unparsed
+            wanted, covered=lambda asked_id: asked_id.number in queried and not unparsed
         )
 
     def detail_script(self, job_id: str) -> str:
         """``qstat -j``, which does not tell that a job is held; and which of its owner's are."""
         number = JobId.parse(job_id).number
-        asked = f"oj_jobs=$(qstat -j {number} </dev/null)\noj_print"
+        script = f"oj_jobs=$(qstat -j {number} </dev/null)\noj_print"
         held = section("held", 'oj_held "${oj_who:-$(id -un)}"')
-        return framed(_functions(), section(f"qstat-j {number}", asked), "oj_owner\n", held)
+        return framed(_functions(), section(f"qstat-j {number}", script), "oj_owner\n", held)
 
     def parse_detail(self, answer: Answer) -> JobStatus:
         sections = read_frame(answer.stdout)
@@ -400,17 +402,17 @@ class GridEngine(Scheduler):
         """qdel says it all on stdout, errors too."""
         sections = parts_of(answer)
         text = "\n".join(part.text for part in sections)
-        said = outcomes_by_line(text, _OUTCOMES)
-        if not said:
+        outcomes = outcomes_by_line(text, _OUTCOMES)
+        if not outcomes:
             code = max((part.returncode for part in sections), default=1)
             error = self.error(Answer(text, "", code), asks=False)
             if error.kind == "transient" and requested is not None:
                 return outcomes_for(requested, {}, CancelOutcome.TRANSIENT)
             raise error
-        whole = {JobId.parse(key).number: value for key, value in said.items()}
+        whole = {JobId.parse(key).number: value for key, value in outcomes.items()}
         if requested is None:
-            return said
-        found_all = outcomes_for(requested, said, CancelOutcome.UNKNOWN)
+            return outcomes
+        found_all = outcomes_for(requested, outcomes, CancelOutcome.UNKNOWN)
         for job_id, outcome in found_all.items():
             if outcome is CancelOutcome.UNKNOWN:
                 found_all[job_id] = whole.get(JobId.parse(job_id).number, outcome)

@@ -76,10 +76,10 @@ def _submitted_since(text: str, since: float) -> set[str]:
         if number is None:
             continue
         try:
-            said = datetime.strptime(submitted[1] if submitted else "", "%a %b %d %H:%M:%S %Y")
+            printed = datetime.strptime(submitted[1] if submitted else "", "%a %b %d %H:%M:%S %Y")
         except ValueError:
             numbers.add(number[1])
             continue
-        if said.replace(tzinfo=UTC).timestamp() >= since - 60:
+        if printed.replace(tzinfo=UTC).timestamp() >= since - 60:
             numbers.add(number[1])
     return numbers

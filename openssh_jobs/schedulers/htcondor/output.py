@@ -283,11 +283,11 @@ def _batch(words: list[str], columns: list[str], source: str) -> JobStatus | Non
     last = f"-{ids['last']}" if ids["last"] else ""
     members = f"{ids['cluster']}.{ids['first']}{last}"
     job_id = members if len(states) == 1 and is_whole else ids["cluster"]
-    told = ", ".join(f"{number} {name.lower()}" for name, number in count.items() if number)
+    reason = ", ".join(f"{number} {name.lower()}" for name, number in count.items() if number)
     return JobStatus(
         job_id,
         states[0] if states else _S.UNKNOWN,
         user=words[0],
-        reason=told or None,
+        reason=reason or None,
         source=source,
     )

@@ -337,8 +337,8 @@ class HTCondor(Scheduler):
             for job_id, status in whole.known.items()
             if early is None or status.submitted is None or status.submitted >= early
         }
-        asked = None if requested is None else list(requested)
-        clusters = {JobId.parse(text).number for text in asked or ()}
+        wanted = None if requested is None else list(requested)
+        clusters = {JobId.parse(text).number for text in wanted or ()}
         for cluster, (listed, total) in members("\n".join(part.text for part in sections)).items():
             if cluster in clusters and listed < total:
                 reason = f"the history has {listed} of {total} jobs of the cluster"
@@ -346,10 +346,10 @@ class HTCondor(Scheduler):
                     cluster, JobState.UNKNOWN, reason=reason, source="accounting"
                 )
         snapshot = replace(whole, known=known)
-        if asked is None:
+        if wanted is None:
             return snapshot
         covered = not whole.unparsed and _COMPLAINT.search(answer.stderr) is None
-        return snapshot.select(asked, covered=covered)
+        return snapshot.select(wanted, covered=covered)
 
     # -- acting ----------------------------------------------------------------------
 
@@ -358,16 +358,16 @@ class HTCondor(Scheduler):
     ) -> dict[str, CancelOutcome]:
         """One sentence a job or cluster (the texts are those of dc_schedd.cpp)."""
         text = "".join(part.text for part in parts_of(answer))
-        said = outcomes_by_line(text, _OUTCOMES)
+        outcomes = outcomes_by_line(text, _OUTCOMES)
         # Why it could not, other lines say; without any the cluster has no such jobs.
         rest = "\n".join(line for line in text.split("\n") if not _WHOLE_CLUSTER.search(line))
         found = self.find_rule(rest)
         for cluster in _WHOLE_CLUSTER.findall(text):
             why = _O.INVALID_REQUEST if rest.strip() else _O.NOT_FOUND
-            said[cluster] = outcome_of_kind(found.kind) if found is not None else why
-        if not said:
+            outcomes[cluster] = outcome_of_kind(found.kind) if found is not None else why
+        if not outcomes:
             raise self.error(Answer(text, answer.stderr, answer.returncode))
-        return outcomes_for(requested, said, CancelOutcome.TRANSIENT)
+        return outcomes_for(requested, outcomes, CancelOutcome.TRANSIENT)
 
     # -- the machine -------------------------------------------------------------------
 

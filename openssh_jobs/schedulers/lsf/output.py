@@ -136,11 +136,11 @@ def columns_of_command(words: Sequence[str]) -> tuple[list[str], str] | None:
     """(titles, delimiter) of the words of a ``bjobs -noheader -o "… delimiter='|'"``."""
     if "-noheader" not in words or "-o" not in words[:-1]:
         return None
-    told = words[words.index("-o") + 1]
-    found = re.search(r"delimiter=[\"']?([^\"'\s]+)[\"']?", told)
+    fields = words[words.index("-o") + 1]
+    found = re.search(r"delimiter=[\"']?([^\"'\s]+)[\"']?", fields)
     if found is None:
         return None
-    names = [word.partition(":")[0].upper() for word in told.replace(found[0], " ").split()]
+    names = [word.partition(":")[0].upper() for word in fields.replace(found[0], " ").split()]
     return [_FIELDS.get(name, name) for name in names], found[1]
 
 
@@ -168,11 +168,11 @@ def _cells(line: str, names: list[str], delimiter: str) -> dict[str, str] | None
     if not free:
         return None
     first, last = free[0], free[-1]
-    said = dict(zip(names[:first], cells[:first], strict=True))
+    record = dict(zip(names[:first], cells[:first], strict=True))
     if first == last:
-        said[names[first]] = delimiter.join(cells[first : last + extra + 1])
-    said.update(zip(names[last + 1 :], cells[last + extra + 1 :], strict=True))
-    return {name: cell.strip() for name, cell in said.items()}
+        record[names[first]] = delimiter.join(cells[first : last + extra + 1])
+    record.update(zip(names[last + 1 :], cells[last + extra + 1 :], strict=True))
+    return {name: cell.strip() for name, cell in record.items()}
 
 
 def _read_delimited(text: str, names: list[str], delimiter: str, rows: Rows) -> None:
@@ -200,23 +200,23 @@ def _row(line: str, words: list[str], header: list[str]) -> JobStatus | None:
     index = _INDEX.fullmatch(tail[0]) if tail is not None else None
     if index is not None and "[" not in job_id:
         job_id = f"{job_id}[{index[1]}]"
-    said = dict(zip(header[: at + 2], words[: at + 2], strict=False))
+    record = dict(zip(header[: at + 2], words[: at + 2], strict=False))
     return JobStatus(
         job_id,
         state,
         raw_state=words[at],
-        user=said.get("USER"),
-        queue=said.get("QUEUE"),
+        user=record.get("USER"),
+        queue=record.get("QUEUE"),
         exit_code=0 if state is _S.COMPLETED else None,
         source="queue",
     )
 
 
-def _exited(told: str) -> tuple[JobState, str | None]:
+def _exited(text: str) -> tuple[JobState, str | None]:
     for word, state in _REASONS:
-        if re.search(rf"\b{word}\b", told):
-            return state, told.strip()
-    return _S.FAILED, told.strip() or None
+        if re.search(rf"\b{word}\b", text):
+            return state, text.strip()
+    return _S.FAILED, text.strip() or None
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -249,11 +249,13 @@ def _json_answer(text: str) -> dict[str, Any] | None:
 
 def _read_json(answer: Mapping[str, Any], text: str, rows: Rows) -> None:
     records = answer["RECORDS"]
-    said = answer.get("JOBS")
-    if isinstance(said, int) and said != len(records):
+    announced = answer.get("JOBS")
+    if isinstance(announced, int) and announced != len(records):
         # A text that was not escaped can end its record and begin another one.
         raise SchedulerError(
-            f"bjobs announces {said} jobs and lists {len(records)}", kind="parse_error", stdout=text
+            f"bjobs announces {announced} jobs and lists {len(records)}",
+            kind="parse_error",
+            stdout=text,
         )
     for record in records:
         status = _record(record) if isinstance(record, dict) else None
@@ -273,35 +275,35 @@ def add_details(text: str, known: dict[str, JobStatus]) -> None:
             _read_json(answer, text, found)
     except SchedulerError:
         return
-    for job_id, told in found.known.items():
+    for job_id, detail in found.known.items():
         status = known.get(job_id)
-        if status is not None and status.raw_state == told.raw_state and told.reason != TWICE:
+        if status is not None and status.raw_state == detail.raw_state and detail.reason != TWICE:
             known[job_id] = status.replace(
-                name=told.name,
-                account=told.account,
-                reason=status.reason or told.reason,
-                directory=told.directory,
-                stdout_path=told.stdout_path,
-                stderr_path=told.stderr_path,
-                command=told.command,
+                name=detail.name,
+                account=detail.account,
+                reason=status.reason or detail.reason,
+                directory=detail.directory,
+                stdout_path=detail.stdout_path,
+                stderr_path=detail.stderr_path,
+                command=detail.command,
             )
 
 
 def _record(record: Mapping[str, Any]) -> JobStatus | None:
-    said = {key: value for key, value in record.items() if isinstance(value, str)}
-    raw = said.get("STAT", "")
+    fields = {key: value for key, value in record.items() if isinstance(value, str)}
+    raw = fields.get("STAT", "")
     state = _STATES.get(raw)
-    job_id = said.get("JOBID", "")
+    job_id = fields.get("JOBID", "")
     if state is None or _ID.fullmatch(job_id) is None:
         return None
-    named = re.search(r"\[([0-9]+)\]$", said.get("JOB_NAME", ""))
+    named = re.search(r"\[([0-9]+)\]$", fields.get("JOB_NAME", ""))
     # Without an index field an element shows its index in the name only.
-    index = said.get("JOBINDEX", named[1] if named is not None else "0")
+    index = fields.get("JOBINDEX", named[1] if named is not None else "0")
     if is_number(index) and index != "0" and "[" not in job_id:
         job_id = f"{job_id}[{index}]"
 
     def get(name: str) -> str | None:
-        return said[name] if said.get(name) not in (None, "", "-") else None
+        return fields[name] if fields.get(name) not in (None, "", "-") else None
 
     reason = get("EXIT_REASON") or get("PEND_REASON")
     if raw == "EXIT":
@@ -342,11 +344,11 @@ def _read_long(text: str, rows: Rows) -> None:
         rows.add_once(_long_status(found[1], record) if found is not None else None, record)
 
 
-def read_history(text: str, asked: str, rows: Rows, gone: list[JobId]) -> bool:
-    """``bhist -l`` of one job (``asked``), or of several: then nothing against the former."""
+def read_history(text: str, only: str, rows: Rows, gone: list[JobId]) -> bool:
+    """``bhist -l`` of one job (``only``), or of several: then nothing against the former."""
     found = Rows(unparsed=rows.unparsed)
     is_answer = read(text, found)
-    wanted = JobId.parse(asked) if asked else None
+    wanted = JobId.parse(only) if only else None
     if wanted is not None and not found.known and NONE.search(text):
         gone.append(wanted)
     for job_id, status in found.known.items():
@@ -390,11 +392,11 @@ def _long_status(job_id: str, record: str) -> JobStatus | None:
     code: int | None = None
     number: int | None = None
     if state is _S.FAILED:
-        said = "\n".join(events)
-        told = re.search(r"TERM_\w+[^\n]*", said)
-        state, reason = _exited(told[0] if told else "")
-        ended = re.search(r"Exited with exit code ([0-9]{1,3})\b", said)
-        killed = re.search(r"Exited by signal ([0-9]{1,3})\b", said)
+        history = "\n".join(events)
+        term = re.search(r"TERM_\w+[^\n]*", history)
+        state, reason = _exited(term[0] if term else "")
+        ended = re.search(r"Exited with exit code ([0-9]{1,3})\b", history)
+        killed = re.search(r"Exited by signal ([0-9]{1,3})\b", history)
         if state is _S.FAILED:
             code = int(ended[1]) if ended is not None else None
             number = int(killed[1]) if killed is not None else None

@@ -247,9 +247,9 @@ class LSF(Scheduler):
         if sections is None:
             sections = [Section("bjobs", answer.stdout, answer.returncode, "")]
         # In an answer of ours the listings hold users' texts: what LSF says itself is on stderr.
-        said = answer.stderr if is_framed else f"{answer.stderr}\n{answer.stdout}"
-        gone = [JobId.parse(text) for text in GONE.findall(said)]
-        none_at_all = NONE.search(said)
+        messages = answer.stderr if is_framed else f"{answer.stderr}\n{answer.stdout}"
+        gone = [JobId.parse(text) for text in GONE.findall(messages)]
+        none_at_all = NONE.search(messages)
         columns = columns_of_command(command_words(command, ("bjobs",)))
         rows = Rows()
         answered = _read_sections(sections, rows, gone, columns)
@@ -293,11 +293,11 @@ class LSF(Scheduler):
         """The error for an answer that lists nothing and names no job."""
         code = answer.returncode or max((part.returncode for part in sections), default=0)
         # In an answer of ours stdout holds the texts of users only.
-        said = Answer("" if is_framed else answer.stdout, answer.stderr, code)
+        words_of_lsf = Answer("" if is_framed else answer.stdout, answer.stderr, code)
         if answer.returncode != 0 or answer.stderr.strip():
-            return self.error(said)
+            return self.error(words_of_lsf)
         message = f"this is not a listing of LSF: {first_line(answer.stdout)!r}"
-        return self.error(said, kind="parse_error", message=message)
+        return self.error(words_of_lsf, kind="parse_error", message=message)
 
     def token_script(self, requests: Sequence[SubmitRequest], *, since: datetime) -> str:
         return tokens.token_script(requests)
@@ -339,22 +339,22 @@ class LSF(Scheduler):
     ) -> dict[str, CancelOutcome]:
         """``Job <N> is being terminated``, ``Job <N>: Job has already finished`` and so on."""
         text = "".join(part.text for part in parts_of(answer))
-        said: dict[str, CancelOutcome] = {}
-        for job_id, told in re.findall(r"Job <([0-9]+(?:\[[0-9,:\-]+\])?)>:? (.*)", text):
-            said[job_id] = self._outcome(told)
-        if not said:
+        outcomes: dict[str, CancelOutcome] = {}
+        for job_id, message in re.findall(r"Job <([0-9]+(?:\[[0-9,:\-]+\])?)>:? (.*)", text):
+            outcomes[job_id] = self._outcome(message)
+        if not outcomes:
             raise self.error(Answer(text, answer.stderr, answer.returncode))
-        return outcomes_for(requested, said, CancelOutcome.TRANSIENT)
+        return outcomes_for(requested, outcomes, CancelOutcome.TRANSIENT)
 
-    def _outcome(self, told: str) -> CancelOutcome:
-        if re.match(r"is being (?:terminated|stopped|resumed|killed|signaled)", told):
+    def _outcome(self, message: str) -> CancelOutcome:
+        if re.match(r"is being (?:terminated|stopped|resumed|killed|signaled)", message):
             return CancelOutcome.REQUESTED
-        if "already finished" in told:
+        if "already finished" in message:
             return CancelOutcome.ALREADY_FINISHED
         # Words that no rule knows are an answer, and the same words will come again.
-        if self.find_rule(told) is None:
+        if self.find_rule(message) is None:
             return CancelOutcome.INVALID_REQUEST
-        return self.outcome_of(told)
+        return self.outcome_of(message)
 
     # -- the machine -------------------------------------------------------------------
 
@@ -452,8 +452,8 @@ def _read_sections(
         if part.name == "bjobs-json":
             add_details(part.text, rows.known)
         elif part.name.startswith("bhist"):
-            asked = part.name.partition(" ")[2]
-            answered = read_history(part.text, asked, rows, gone) or answered
+            job_id = part.name.partition(" ")[2]
+            answered = read_history(part.text, job_id, rows, gone) or answered
         else:
             answered = read(part.text, rows, columns) or answered
     return answered
@@ -462,8 +462,8 @@ def _read_sections(
 def _refuse_directive(option: str, path: str, why: str) -> str:
     """sh that ends without bsub where a ``#BSUB`` line of the script has this option."""
     pattern = f"^[[:space:]]*#[[:space:]]*BSUB.*[[:space:]]-({option})([^[:alnum:]]|$)"
-    said = f"openssh_jobs: refused: the script has #BSUB {why}"
-    return f"if grep -Eq {quote(pattern)} <{path}; then echo {quote(said)} >&2; exit 1; fi\n"
+    message = f"openssh_jobs: refused: the script has #BSUB {why}"
+    return f"if grep -Eq {quote(pattern)} <{path}; then echo {quote(message)} >&2; exit 1; fi\n"
 
 
 def _minutes(request: SubmitRequest) -> int | None:

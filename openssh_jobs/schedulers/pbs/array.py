@@ -41,16 +41,18 @@ def array_of(
 
     It has ended only if its own record says so and no member is active.
     """
-    asked = attributes.get("array_indices_submitted") or attributes.get("job_array_request") or ""
-    size = len(expand_array(asked))
-    told = _counts(attributes.get("array_state_count")) if len(members) < size or not size else None
-    reason = told or _count(members, size)
+    indices = attributes.get("array_indices_submitted") or attributes.get("job_array_request") or ""
+    size = len(expand_array(indices))
+    counts = (
+        _counts(attributes.get("array_state_count")) if len(members) < size or not size else None
+    )
+    reason = counts or _count(members, size)
     active = [member for member in members if member.state.is_active]
     if attributes["job_state"] not in _OVER or active:
         own = status.state
         if attributes["job_state"] == "Q" and attributes.get("Hold_Types", "n") != "n":
             own = _S.HELD  # so Torque puts it
-        state = _active(own, members, active, told)
+        state = _active(own, members, active, counts)
         return status.replace(
             state=state, reason=reason or status.reason, exit_code=None, signal=None, ended=None
         )
@@ -102,15 +104,15 @@ def _end(
 
 
 def _active(
-    own: JobState, members: Sequence[JobStatus], active: Sequence[JobStatus], told: str | None
+    own: JobState, members: Sequence[JobStatus], active: Sequence[JobStatus], counts: str | None
 ) -> JobState:
     if active and own is not _S.RUNNING:
         found = array_status("0", members, whole=False)
         if found is not None and found.state.is_active:
             return found.state
     if own.is_active:
-        if own is _S.RUNNING and told and "running" not in told and "pending" not in told:
-            return _S.COMPLETING if "completing" in told else own
+        if own is _S.RUNNING and counts and "running" not in counts and "pending" not in counts:
+            return _S.COMPLETING if "completing" in counts else own
         return own
     return _S.RUNNING
 

@@ -41,8 +41,8 @@ def named_resources(script: bytes, options: Sequence[str] = ()) -> dict[str, str
 
 
 def check_resources(script: bytes, request: SubmitRequest, *, torque: bool) -> None:
-    """``InputError`` where the script's own ``-l`` contradicts the nodes, cores or memory asked."""
-    asked = [
+    """``InputError`` where an ``-l`` of the script contradicts what was requested."""
+    requested = [
         f"{name}={value!r}"
         for name, value in (
             ("nodes", request.nodes), ("cpus", request.cpus), ("gpus", request.gpus),
@@ -50,7 +50,7 @@ def check_resources(script: bytes, request: SubmitRequest, *, torque: bool) -> N
         )
         if value is not None
     ]  # fmt: skip
-    if not asked:
+    if not requested:
         return
     own = named_resources(script)
     both = sorted(own.keys() & (_OF_TORQUE if torque else _OF_PBS))
@@ -60,9 +60,9 @@ def check_resources(script: bytes, request: SubmitRequest, *, torque: bool) -> N
         both += sorted((given.keys() & _OF_PBS) - {"select", "place"} - set(both))
         own |= given
     if both:
-        said = ", ".join(f"-l {name}={own[name]}"[:80] for name in both)
+        conflicting = ", ".join(f"-l {name}={own[name]}"[:80] for name in both)
         raise InputError(
-            f"{', '.join(asked)} contradicts what the script asks for itself: {said}",
+            f"{', '.join(requested)} contradicts what the script asks for itself: {conflicting}",
             advice="Say it in one place: in the script's directives, or in the request.",
         )
 

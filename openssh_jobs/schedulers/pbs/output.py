@@ -138,7 +138,7 @@ class QstatReader:
             )
         )
         is_final = state.is_final
-        told, number = _exit(code) if is_final and state is not _S.CANCELLED else (None, None)
+        exit_code, number = _exit(code) if is_final and state is not _S.CANCELLED else (None, None)
         if state is _S.UNKNOWN and code == 256 + 15:
             number = 15
         elapsed = parse_duration(attributes.get("resources_used.walltime"), bare="seconds")
@@ -153,7 +153,7 @@ class QstatReader:
             "account": attributes.get("Account_Name") or attributes.get("account"),
             "nodes": nodes if nodes != ("",) else None,
             "cpus": _cpus(attributes),
-            "exit_code": told,
+            "exit_code": exit_code,
             "signal": number,
             "submitted": parse_time(attributes.get("qtime") or attributes.get("ctime"), self.zone),
             "started": parse_time(

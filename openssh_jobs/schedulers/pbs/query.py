@@ -74,13 +74,13 @@ class Listing:
 
     def left_out(self) -> list[str]:
         """Of the ids that qselect named, those of which the answer says nothing."""
-        told = {_key(job_id) for job_id in map(JobId.parse, self.rows.known)}
-        told.update(map(_key, (*self.gone, *self.finished)))
-        arrays = {number for number, tasks in told if tasks == ""}
+        answered = {_key(job_id) for job_id in map(JobId.parse, self.rows.known)}
+        answered.update(map(_key, (*self.gone, *self.finished)))
+        arrays = {number for number, tasks in answered if tasks == ""}
         return [
             str(job_id)
             for job_id in self.listed
-            if _key(job_id) not in told
+            if _key(job_id) not in answered
             and not (job_id.tasks is not None and job_id.number in arrays)
         ]
 
@@ -90,9 +90,9 @@ def _key(job_id: JobId) -> tuple[str, str | None]:
 
 
 def read_listing(
-    scheduler: Scheduler, answer: Answer, *, torque: bool, zone: tzinfo | None, asked: bool
+    scheduler: Scheduler, answer: Answer, *, torque: bool, zone: tzinfo | None, is_qstat: bool
 ) -> Listing:
-    """All parts of an answer, or one that was pasted (``asked``: as that of a qstat).
+    """All parts of an answer, or one that was pasted (``is_qstat``: of a qstat).
 
     Raises ``SchedulerError`` where nothing in it is an answer.
     """
@@ -125,7 +125,7 @@ def read_listing(
             listing.failed = scheduler.error(Answer("", errors or answer.stderr, part.returncode))
             continue
         rows = _rows(reader, name, body)
-        if rows is None or (is_empty and not (listing.framed or asked)):
+        if rows is None or (is_empty and not (listing.framed or is_qstat)):
             raise scheduler.error(
                 answer,
                 kind="parse_error" if answer.returncode == 0 else None,
@@ -202,11 +202,11 @@ def remembered(text: str, *, torque: bool) -> timedelta | None:
     """How long the server remembers ended jobs, by ``qstat -B -f``; ``None`` without an answer."""
     if not re.search(r"^Server: \S", text, re.MULTILINE):
         return None
-    said = dict(re.findall(r"^\s+(\w+) = (.*?)\s*$", text, re.MULTILINE))
+    server = dict(re.findall(r"^\s+(\w+) = (.*?)\s*$", text, re.MULTILINE))
     if torque:
-        kept = said.get("keep_completed", "")
+        kept = server.get("keep_completed", "")
         return timedelta(seconds=int(kept)) if is_number(kept) and len(kept) < 12 else timedelta(0)
-    if said.get("job_history_enable") != "True":
+    if server.get("job_history_enable") != "True":
         return timedelta(0)
-    kept = said.get("job_history_duration")
+    kept = server.get("job_history_duration")
     return parse_duration(kept, bare="seconds") if kept is not None else timedelta(days=14)

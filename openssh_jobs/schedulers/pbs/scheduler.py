@@ -210,7 +210,7 @@ class PBS(Scheduler):
             answer,
             torque=self.is_torque,
             zone=timezone,
-            asked=bool(command_words(command, ("qstat",))),
+            is_qstat=bool(command_words(command, ("qstat",))),
         )
         known = listing.rows.settled()
         if wanted is None and listing.gone and not known and not listing.framed:
@@ -245,15 +245,15 @@ class PBS(Scheduler):
 
     def detail_script(self, job_id: str) -> str:
         (checked,) = self.checked_ids([job_id])
-        asked = section("asked", f"printf '%s\\n' {quote(checked)}")
-        return framed(asked, query_text(torque=self.is_torque), *self._asking([checked]))
+        id_section = section("asked", f"printf '%s\\n' {quote(checked)}")
+        return framed(id_section, query_text(torque=self.is_torque), *self._asking([checked]))
 
     def parse_detail(self, answer: Answer) -> JobStatus:
         parts = {part.name: part.text for part in read_frame(answer.stdout) or []}
-        asked = parts.get("asked")
+        id_text = parts.get("asked")
         snapshot = self.parse_status(answer)
         for text, status in snapshot.known.items():
-            if asked is None or JobId.parse(text).matches(JobId.parse(asked.strip())):
+            if id_text is None or JobId.parse(text).matches(JobId.parse(id_text.strip())):
                 return status
         raise self.error(Answer("", answer.stderr, answer.returncode), kind="not_found")
 
@@ -282,19 +282,19 @@ class PBS(Scheduler):
     ) -> dict[str, CancelOutcome]:
         """Silence and status 0 is success; errors name the id."""
         sections = read_frame(answer.stdout)
-        said: dict[str, CancelOutcome] = {}
+        outcomes: dict[str, CancelOutcome] = {}
         if sections is not None:
             for part in sections:
-                said[part.name.partition(" ")[2]] = self._outcome(part.text, part.returncode)
-            return outcomes_for(requested, said, CancelOutcome.TRANSIENT)
+                outcomes[part.name.partition(" ")[2]] = self._outcome(part.text, part.returncode)
+            return outcomes_for(requested, outcomes, CancelOutcome.TRANSIENT)
         text = f"{answer.stderr}\n{answer.stdout}"
         for line in text.splitlines():
             last = line.split()[-1:] or [""]
             if last[0][:1].isdigit() and is_id(last[0]) and self.find_rule(line) is not None:
-                said[last[0]] = self._outcome(line, 1)
-        if answer.returncode != 0 and not said:
+                outcomes[last[0]] = self._outcome(line, 1)
+        if answer.returncode != 0 and not outcomes:
             raise self.error(answer)
-        return outcomes_for(requested, said, CancelOutcome.REQUESTED)
+        return outcomes_for(requested, outcomes, CancelOutcome.REQUESTED)
 
     def _outcome(self, text: str, returncode: int) -> CancelOutcome:
         if returncode == 0:

@@ -60,15 +60,15 @@ def parse_tokens(
     if torque:
         kept = min((kept, *_kept_by_queues(parts["queues"].text)))
     else:
-        asked, _, text = text.partition("\n")
-        kept = kept if asked == "-x" else timedelta(0)
+        option, _, text = text.partition("\n")
+        kept = kept if option == "-x" else timedelta(0)
     listed = []
     while is_id(text.partition("\n")[0].strip()):
         line, _, text = text.partition("\n")
         listed.append(line.strip())
     found = _read_xml(text) if torque else _read_dsv(text, parts["jobs"].mark)
     if found is None:
-        message = f"this is no listing of {scheduler.name}: {first_line(text)!r}"
+        message = f"this is not a listing of {scheduler.name}: {first_line(text)!r}"
         raise scheduler.error(answer, kind="parse_error", message=message)
     left_out = [job_id for job_id in listed if job_id not in found]
     if left_out:
@@ -111,8 +111,8 @@ def _read_dsv(text: str, mark: str) -> dict[str, str | None] | None:
     found: dict[str, str | None] = {}
     for record in records:
         job_id, *cells = record.rstrip("\n").split(f"|{mark}|")
-        said = (cell.partition("=") for cell in cells)
-        found[job_id] = next((value for key, _, value in said if key == "Submit_arguments"), None)
+        pairs = (cell.partition("=") for cell in cells)
+        found[job_id] = next((value for key, _, value in pairs if key == "Submit_arguments"), None)
     return found
 
 

@@ -90,7 +90,7 @@ def read_records(part: Section, rows: Rows) -> None:
     """What scontrol said of each job, each between marks: a comment can look like a record."""
     for piece in part.text.split(f"{part.mark}>")[1:]:
         job_id, _, text = piece.partition("\n")
-        found = read_scontrol(text, UTC, asked=JobId.parse(job_id))
+        found = read_scontrol(text, UTC, requested=JobId.parse(job_id))
         rows.known.update(found.known)
         rows.unparsed.extend(found.unparsed)
 

@@ -35,10 +35,10 @@ _FREE_TEXT: Final = frozenset(("JobName", "Command", "WorkDir", "StdOut", "StdEr
 _ONCE: Final = ("JobId", "JobState", "UserId")
 
 
-def read_scontrol(text: str, zone: tzinfo | None, *, asked: JobId | None = None) -> Rows:
+def read_scontrol(text: str, zone: tzinfo | None, *, requested: JobId | None = None) -> Rows:
     """``scontrol show job``, with and without ``-o``.
 
-    ``asked``: the one job (or array) that the command was about; other records are the work of
+    ``requested``: the one job (or array) that the command was about; other records are the work of
     a user's comment.  A job that has two records has none: either may be the real one.
     """
     rows = Rows()
@@ -47,7 +47,7 @@ def read_scontrol(text: str, zone: tzinfo | None, *, asked: JobId | None = None)
     for start, end in pairwise([*starts, len(text)]):
         record = text[start:end]
         status = _scontrol_status(record, zone)
-        if status is not None and asked is not None and not _is_of(status, asked):
+        if status is not None and requested is not None and not _is_of(status, requested):
             continue
         if status is not None and status.job_id in rows.known:
             twice.add(status.job_id)
@@ -58,10 +58,10 @@ def read_scontrol(text: str, zone: tzinfo | None, *, asked: JobId | None = None)
     return rows
 
 
-def _is_of(status: JobStatus, asked: JobId) -> bool:
-    told = JobId.parse(status.job_id)
-    asked = JobId.parse(asked.text.partition(";")[0])
-    return told.matches(asked) or asked.contains(told) or status.raw_id == asked.number
+def _is_of(status: JobStatus, requested: JobId) -> bool:
+    job_id = JobId.parse(status.job_id)
+    wanted = JobId.parse(requested.text.partition(";")[0])
+    return job_id.matches(wanted) or wanted.contains(job_id) or status.raw_id == wanted.number
 
 
 def _scontrol_status(record: str, zone: tzinfo | None) -> JobStatus | None:

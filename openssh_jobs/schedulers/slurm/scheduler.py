@@ -182,17 +182,17 @@ class Slurm(Scheduler):
         if wanted is None:
             return snapshot
         # A pasted listing covers an id only if it was asked for by that id.
-        asked = set(_ids_of_command(words))
+        named = set(_ids_of_command(words))
         is_whole = not complaint and not rows.unparsed
         is_whole = is_whole and (program != "squeue" or "all" in words)
         listed = [JobId.parse(job_id) for job_id in rows.known]
 
         def covered(job_id: JobId) -> bool:
             # Some elements of an array that are listed do not tell how the array ended.
-            is_asked = is_whole and {job_id.text, job_id.number} & asked != set()
+            is_asked = is_whole and {job_id.text, job_id.number} & named != set()
             return is_asked and not any(job_id.contains(other) for other in listed)
 
-        if is_whole and program == "sacct" and asked:
+        if is_whole and program == "sacct" and named:
             snapshot = replace(snapshot, whole_arrays=True)
         return snapshot.select(wanted, covered=covered)
 
@@ -206,8 +206,8 @@ class Slurm(Scheduler):
             rows = read_scontrol(stdout, timezone)
             empty = "No jobs in the system" in stdout
             return rows if rows.known or rows.unparsed or empty else None
-        told = columns_of_command(words)
-        columns, separator = told if told is not None else (None, None)
+        known = columns_of_command(words)
+        columns, separator = known if known is not None else (None, None)
         rows_or_none = read_table(stdout, columns=columns, separator=separator, zone=timezone)
         if rows_or_none is None and program in ("squeue", "sacct") and _is_bare(words):
             # Asked for no header, and nothing to list: that is an answer.
@@ -286,7 +286,8 @@ class Slurm(Scheduler):
         if requested is None:
             return snapshot
         return snapshot.select(
-            requested, covered=lambda asked: not rows.unparsed and (asked.cluster or "") in covered
+            requested,
+            covered=lambda job_id: not rows.unparsed and (job_id.cluster or "") in covered,
         )
 
     def token_script(self, requests: Sequence[SubmitRequest], *, since: datetime) -> str:
@@ -318,9 +319,9 @@ class Slurm(Scheduler):
         """``scontrol -o show job``: paths, exit code and command of a job that Slurm remembers."""
         parsed = JobId.parse(job_id)
         where = f" -M {quote(parsed.cluster)}" if parsed.cluster else ""
-        asked = plain(parsed)
-        command = f"scontrol{where} -a -o show job {quote(asked)} </dev/null"
-        return framed(shell_text("slurm/tidy"), section(f"scontrol {asked}", command))
+        shown_id = plain(parsed)
+        command = f"scontrol{where} -a -o show job {quote(shown_id)} </dev/null"
+        return framed(shell_text("slurm/tidy"), section(f"scontrol {shown_id}", command))
 
     def parse_detail(self, answer: Answer) -> JobStatus:
         """The first job of the answer (an array has one record an element).
@@ -332,13 +333,13 @@ class Slurm(Scheduler):
             raise self.error(answer, kind="transport")
         if sections[0].returncode != 0:
             raise self.error(sections[0].answer(answer.stderr))
-        asked = JobId.parse(sections[0].name.partition(" ")[2])
-        rows = read_scontrol(sections[0].text, UTC, asked=asked)
+        requested = JobId.parse(sections[0].name.partition(" ")[2])
+        rows = read_scontrol(sections[0].text, UTC, requested=requested)
         if not rows.known:
             raise self.error(
                 answer,
                 kind="parse_error",
-                message=f"the record of job {asked} cannot be told from the text in it",
+                message=f"the record of job {requested} cannot be told from the text in it",
             )
         for status in rows.known.values():
             if EACH in (status.stdout_path or ""):
@@ -377,18 +378,18 @@ class Slurm(Scheduler):
         Raises ``SchedulerError`` where the whole command failed and names no job.
         """
         sections = parts_of(answer)
-        said: dict[str, CancelOutcome] = {}
+        outcomes: dict[str, CancelOutcome] = {}
         for part in sections:
             for line in part.text.splitlines():
                 job_id, text = _about_job(line)
                 if _CANCEL_ID.fullmatch(job_id) is not None:
-                    said[job_id] = self._outcome(text)
-            if part.returncode != 0 and not said:
+                    outcomes[job_id] = self._outcome(text)
+            if part.returncode != 0 and not outcomes:
                 error = self.error(part.answer(answer.stderr), asks=False)
                 if error.kind == "not_found" and requested is not None:
                     return outcomes_for(requested, {}, CancelOutcome.NOT_FOUND)
                 raise error
-        return outcomes_for(requested, said, CancelOutcome.REQUESTED)
+        return outcomes_for(requested, outcomes, CancelOutcome.REQUESTED)
 
     def _outcome(self, text: str) -> CancelOutcome:
         if "already complet" in text or "completing or completed" in text:

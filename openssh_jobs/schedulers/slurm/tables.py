@@ -125,25 +125,27 @@ class Table:
 
     def facts(self, cells: Sequence[str]) -> dict[str, Any]:
         """All that a row says beside id and state."""
-        said = {name: cells[place].strip() for name, place in self.at.items()}
-        get = {name: said_text(text) for name, text in said.items()}.get
-        raw = said["state"]
-        reason = said.get("reason")
+        values = {name: cells[place].strip() for name, place in self.at.items()}
+        get = {name: said_text(text) for name, text in values.items()}.get
+        raw = values["state"]
+        reason = values.get("reason")
         nodes = get("nodelist")
-        both = said.get("nodelist_reason", "")
+        both = values.get("nodelist_reason", "")
         if both.startswith("("):
             reason = reason or both.strip("()")
         elif both:
             nodes = nodes or both
         state = state_of(raw, reason) or JobState.UNKNOWN
-        code, number = exit_of(said["exit"], state) if "exit" in said else told_exit(state, None, 0)
+        code, number = (
+            exit_of(values["exit"], state) if "exit" in values else told_exit(state, None, 0)
+        )
         seconds = whole_number(get("elapsed_seconds"))
         started = parse_time(get("started"), self.zone)
         ended = parse_time(get("ended"), self.zone)
         return {
             "raw_state": raw,
             "reason": said_text(reason),
-            "name": said.get("name"),
+            "name": values.get("name"),
             "user": get("user"),
             "queue": get("queue"),
             "account": get("account"),

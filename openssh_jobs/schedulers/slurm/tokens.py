@@ -53,8 +53,8 @@ def parse_tokens(
     for name in ("config", "queue"):
         if parts[name].returncode != 0:
             raise scheduler.error(parts[name].answer(answer.stderr))
-    said = dict(_SETTINGS.findall(parts["config"].text))
-    timeout, kept = (_seconds(said.get(name, "")) for name in ("MessageTimeout", "MinJobAge"))
+    settings = dict(_SETTINGS.findall(parts["config"].text))
+    timeout, kept = (_seconds(settings.get(name, "")) for name in ("MessageTimeout", "MinJobAge"))
     if timeout is None or kept is None:
         raise scheduler.error(
             answer, kind="parse_error", message="scontrol did not say MinJobAge and MessageTimeout"
@@ -79,7 +79,7 @@ def _rows(part: Section, scheduler: Scheduler, before: str = "") -> Iterator[tup
     """(id, command line) of a listing whose cells end with the mark."""
     *cells, rest = part.text.split(f"|{part.mark}|")
     if len(cells) % 2 or rest.strip():
-        message = f"a line of {part.name} that is no job: {rest.strip()[:80]!r}"
+        message = f"a line of {part.name} is not a job: {rest.strip()[:80]!r}"
         raise scheduler.error(part.answer(), kind="parse_error", message=message)
     for job_id, line in zip(cells[::2], cells[1::2], strict=True):
         yield job_id.strip().removeprefix(f"{part.mark}{before}"), line

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from openssh_jobs import arc
+from openssh_jobs import Connection, arc
 from openssh_jobs.arc import SSHClient, settings
 from tests.lab import wrappers
 from tests.lab.gridengine import GridEngineLab
@@ -140,6 +140,38 @@ def kept_settings() -> Iterator[None]:
             table.clear()
             table.update(saved[name])
         settings._configured = configured
+
+
+def local_entry(alias: str, user: str, config: Path, tmp_path: Path) -> dict[str, Any]:
+    """The settings of a server whose jobs run on the login node."""
+    return {
+        "cluster_soft": "local", "address": alias, "un": user, "ssh_config": str(config),
+        "journal": str(tmp_path / "journal"), "poll_interval": 0.1,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def own_settings(cold: Path) -> Iterator[None]:
+    """Settings, connections and masters of one test."""
+    with kept_settings():
+        yield
+        for _, shared in settings._shared.values():
+            connection = shared.connection
+            assert isinstance(connection, Connection)
+            connection.close(stop_master=True)
+            shared.cluster.close()
+
+
+@pytest.fixture
+def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The waits of the client, which are not waited for."""
+    seconds: list[float] = []
+
+    class Clock:
+        sleep = staticmethod(seconds.append)
+
+    monkeypatch.setattr(arc, "time", Clock)
+    return seconds
 
 
 @contextlib.contextmanager

@@ -54,18 +54,6 @@ slurm_as_arc_has_it = pytest.mark.parametrize("flavour", ["Slurm as ARC has it"]
 any_scheduler = pytest.mark.parametrize("flavour", ["local"], indirect=True)
 
 
-@pytest.fixture
-def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The waits of the client, which are not waited for."""
-    seconds: list[float] = []
-
-    class Clock:
-        sleep = staticmethod(seconds.append)
-
-    monkeypatch.setattr(arc, "time", Clock)
-    return seconds
-
-
 def test_01_a_failed_status_query_ends_no_job(scripted: Place) -> None:
     scripted.program("squeue", "echo 'slurm_load_jobs error: Socket timed out' >&2; exit 1")
     with scripted.client() as ssh:

@@ -6,16 +6,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from openssh_jobs import arc
-from openssh_jobs.arc import SSHClient, settings
+from openssh_jobs.arc import SSHClient
 from tests.lab.site import Host
-from tests.real.arc.places import kept_settings
+from tests.real.arc.places import local_entry
 
 TRIES = "Connection closed by authenticating user"
 
@@ -25,11 +24,7 @@ class ArcServer:
 
     def __init__(self, host: Host, tmp_path: Path) -> None:
         self.host = host
-        self.entry: dict[str, Any] = {
-            "cluster_soft": "local", "address": host.alias, "un": host.user,
-            "ssh_config": str(host.config), "journal": str(tmp_path / "journal"),
-            "poll_interval": 0.1,
-        }  # fmt: skip
+        self.entry = local_entry(host.alias, host.user, host.config, tmp_path)
         arc.configure(servers={"hpc": self.entry})
 
     def tries(self) -> int:
@@ -38,24 +33,8 @@ class ArcServer:
 
 
 @pytest.fixture
-def server(cold: Path, make_sshd: Callable[..., Host], tmp_path: Path) -> Iterator[ArcServer]:
-    with kept_settings():
-        server = ArcServer(make_sshd(), tmp_path)
-        yield server
-        for shared in [item[1] for item in settings._shared.values()]:
-            shared.connection.close(stop_master=True)
-            shared.cluster.close()
-
-
-@pytest.fixture
-def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    seconds: list[float] = []
-
-    class Clock:
-        sleep = staticmethod(seconds.append)
-
-    monkeypatch.setattr(arc, "time", Clock)
-    return seconds
+def server(own_settings: None, make_sshd: Callable[..., Host], tmp_path: Path) -> ArcServer:
+    return ArcServer(make_sshd(), tmp_path)
 
 
 # -- one login ----------------------------------------------------------------------------------

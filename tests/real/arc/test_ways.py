@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from openssh_jobs import Connection, arc
-from openssh_jobs.arc import SSHClient, settings
+from openssh_jobs.arc import SSHClient
 from tests.lab.chain import Chain, Way, WayIn
-from tests.real.arc.places import kept_settings
+from tests.real.arc.places import local_entry
 from tests.real.openssh.ways import log_in
 
 pytest_plugins = ("tests.fixtures",)
@@ -23,33 +23,14 @@ SCRIPT = "#!/bin/sh\nn=0\nuntil [ -e go ] || [ $n -gt 1200 ]; do sleep 0.1; n=$(
 
 
 @pytest.fixture
-def configured(cold: Path, tmp_path: Path) -> Iterator[Any]:
+def configured(own_settings: None, tmp_path: Path) -> Callable[[WayIn], None]:
     """``configured(way_in)``: ARC's settings name the login node by its alias, and no key."""
-    with kept_settings():
 
-        def configure(way_in: WayIn) -> None:
-            entry = {
-                "cluster_soft": "local", "address": way_in.way.host, "un": "hpcalice",
-                "ssh_config": str(way_in.config), "journal": str(tmp_path / "journal"),
-                "poll_interval": 0.1,
-            }  # fmt: skip
-            arc.configure(servers={"hpc": entry})
+    def configure(way_in: WayIn) -> None:
+        entry = local_entry(way_in.way.host, "hpcalice", way_in.config, tmp_path)
+        arc.configure(servers={"hpc": entry})
 
-        yield configure
-        for shared in [item[1] for item in settings._shared.values()]:
-            shared.connection.close(stop_master=True)
-            shared.cluster.close()
-
-
-@pytest.fixture
-def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    seconds: list[float] = []
-
-    class Clock:
-        sleep = staticmethod(seconds.append)
-
-    monkeypatch.setattr(arc, "time", Clock)
-    return seconds
+    return configure
 
 
 def submit(name: str) -> str:

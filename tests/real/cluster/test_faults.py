@@ -227,8 +227,8 @@ def test_many_threads_submit_and_each_job_is_one(room: Room, sshd: Host, slurm: 
     before = set(own_jobs(slurm, sshd))
 
     def submit(number: int) -> str:
-        wish = {"name": f"n{number}", "env": {"N": str(number)}, "hold": True}
-        return room.submit(f"exit {number}", token=f"many-{number}", **wish).id
+        wanted = {"name": f"n{number}", "env": {"N": str(number)}, "hold": True}
+        return room.submit(f"exit {number}", token=f"many-{number}", **wanted).id
 
     with ThreadPoolExecutor(6) as pool:
         ids = list(pool.map(submit, range(6)))

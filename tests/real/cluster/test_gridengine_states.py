@@ -111,11 +111,11 @@ def test_a_limit_of_the_queue(room: Room, gridengine: GridEngineLab) -> None:
 def test_after_ok_is_no_guess(room: Room, gridengine: GridEngineLab) -> None:
     """-hold_jid would start the job after a failure, too."""
     first = room.submit("exit 1", hold=True)
-    for wish in ("after_ok", "after_failed"):
-        with pytest.raises(SchedulerError, match=wish) as caught:
-            room.submit(token=wish, **{wish: [first]})  # type: ignore[arg-type]
+    for wanted in ("after_ok", "after_failed"):
+        with pytest.raises(SchedulerError, match=wanted) as caught:
+            room.submit(token=wanted, **{wanted: [first]})  # type: ignore[arg-type]
         assert (caught.value.kind, caught.value.sent) == ("unsupported", "no")
-        assert not any(path.match(f"*/{wish}") for path in room.private())
+        assert not any(path.match(f"*/{wanted}") for path in room.private())
     assert gridengine.command("qstat", "-u", room.host.user).count(" hqw ") == 1
 
 

@@ -288,11 +288,11 @@ def test_time_limits_and_sizes_without_a_scheduler(room: Room) -> None:
     job = room.submit("sleep 300", time_limit="0:00:01")
     status = job.wait(timeout=60)
     assert status.state is JobState.TIMEOUT
-    for wish in (
+    for wanted in (
         {"array": "1-3"}, {"hold": True}, {"after_ok": job}, {"options": ["-x"]}, {"cpus": 2},
         {"memory": "8G"}, {"mail": "user@example.org"},
     ):  # fmt: skip
-        assert not room.cluster.capabilities & wish.keys()
+        assert not room.cluster.capabilities & wanted.keys()
         with pytest.raises(SchedulerError, match="does not support") as caught:
-            room.submit(**wish)
+            room.submit(**wanted)
         assert (caught.value.kind, caught.value.sent) == ("unsupported", "no")

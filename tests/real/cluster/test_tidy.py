@@ -20,15 +20,10 @@ from tests.lab.gridengine import GridEngineLab, open_grid_room
 from tests.lab.room import Room, open_room
 from tests.lab.site import Host
 from tests.lab.slurm import SlurmLab
-from tests.real.cluster.test_private_submission import (
-    as_mallory,
-    killed,
-    shared,
-    source,
-    two_users,
-)
+from tests.real.cluster.neighbours import as_mallory, two_users
+from tests.real.cluster.test_private_submission import killed, source
 
-__all__ = ["shared", "source"]
+__all__ = ["source"]
 
 
 @pytest.fixture

@@ -162,7 +162,7 @@ def test_an_account_without_a_shell(
             with pytest.raises(CommandFailed, match="This account is not available") as caught:
                 c.run("echo ran")
             assert isinstance(caught.value, CommandNotStarted)
-            assert caught.value.result.returncode == 1
+            assert caught.value.returncode == 1
             with pytest.raises(CommandNotStarted, match="This account is not available"):
                 c.exists("/")
         finally:

@@ -59,7 +59,7 @@ def test_a_group_that_kills_itself_is_no_lost_link(connection: Connection) -> No
     with pytest.raises(CommandFailed, match="killed on the host") as caught:
         connection.run("echo before; kill -9 0")
     assert caught.value.sent == "yes"
-    assert caught.value.result.stdout == b"before\n"
+    assert caught.value.stdout == b"before\n"
     assert connection.run("echo alive").stdout == "alive\n"
 
 

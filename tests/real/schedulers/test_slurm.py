@@ -213,15 +213,15 @@ def test_what_the_user_set_for_squeue_does_not_matter(alice: Account) -> None:
 
 
 def test_refusals_are_told_apart(alice: Account) -> None:
-    for wish, kind in (
+    for wanted, kind in (
         ({"queue": "nosuch"}, "invalid_request"),
         ({"options": ("--no-such-option",)}, "invalid_request"),
         ({"options": ("--array=zzz",)}, "invalid_request"),
         ({"memory": "9999999G"}, "invalid_request"),
     ):
         with pytest.raises(SubmitRejected) as caught:
-            alice.submit(**wish)
-        assert caught.value.kind == kind, wish
+            alice.submit(**wanted)
+        assert caught.value.kind == kind, wanted
     with pytest.raises(SubmitRejected, match="does not look like a batch script"):
         alice.submit("no interpreter\n")
 

@@ -189,7 +189,7 @@ def test_tables_replace_and_file_names_add() -> None:
         "OGE": "submit.sh", "SGE": "submit.sh", "PBS": "submit.sh", "local": "submit.sh",
         "Slurm": "submit.sl", "HTCondor": "submit.sub",
     }  # fmt: skip
-    with pytest.raises(arc.InputError, match="none of servers"):
+    with pytest.raises(arc.InputError, match="must be one of servers"):
         arc.configure(sockets={})
     arc.configure(servers=arc.servers)
     assert "server1" in arc.servers, "the very table may be given back"

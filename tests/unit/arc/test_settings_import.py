@@ -125,7 +125,7 @@ def test_the_placeholder_is_pointed_out() -> None:
 
 @pytest.mark.parametrize("text", ["servers = {", "\0", "(" * 5000, "servers = " + "-" * 100_000])
 def test_what_is_no_python_is_said(text: str) -> None:
-    with pytest.raises(InputError, match=r"my\.py is no Python"):
+    with pytest.raises(InputError, match=r"my\.py is not Python"):
         read_settings(text, "my.py")
 
 

@@ -50,7 +50,7 @@ def test_files_that_are_no_settings(tmp_path: Path, capsys: pytest.CaptureFixtur
     path = tmp_path / "settings.py"
     path.write_text("servers = {")
     for words, code, text in (
-        ([str(path)], 2, "no Python source"),
+        ([str(path)], 2, "is not Python source"),
         ([str(tmp_path / "none")], 2, "No such file"),
         (["/dev/zero"], 2, "larger"),
         ([], 2, "import-arc"),

@@ -208,17 +208,32 @@ def test_a_state_of_a_later_version_is_unknown_here(journal: Journal) -> None:
 
 # -- file systems and libraries -----------------------------------------------------------------
 
+# Forks before anything is opened: each writer is a process of its own.
 WRITES = """
 import os, sys
 from openssh_jobs.cluster.journal import Journal, Row
-journal = Journal(sys.argv[1])
-for number in range(int(sys.argv[3])):
-    token = f"t{sys.argv[2]}-{number}"
-    journal.open_row(Row(host="h", token=token, digest="d", scheduler="s", directory="/"))
-    journal.change("h", token, state="pending", job_id=token)
-assert journal.check()[1] == []
-print(journal.file.mode, journal.file.locked_by_file, flush=True)
-os._exit(0)  # without closing: a log stays
+
+def write(writer):
+    journal = Journal(sys.argv[1])
+    for number in range(int(sys.argv[4])):
+        token = f"t{writer}-{number}"
+        journal.open_row(Row(host="h", token=token, digest="d", scheduler="s", directory="/"))
+        journal.change("h", token, state="pending", job_id=token)
+    assert journal.check()[1] == []
+    print(journal.file.mode, journal.file.locked_by_file, flush=True)
+    os._exit(0)  # without closing: a log stays
+
+first, writers = int(sys.argv[2]), int(sys.argv[3])
+children = []
+for writer in range(first, first + writers):
+    children.append(os.fork())
+    if not children[-1]:
+        try:
+            write(writer)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        os._exit(1)
+sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))
 """
 NO_LOCKS = r"""
 #define _GNU_SOURCE
@@ -269,16 +284,14 @@ def write(
     path: Path, env: dict[str, str], writers: int = 4, each: int = 5, first: int = 0
 ) -> list[str]:
     """What several processes print that write at once; ``first``: the number of the first one."""
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITES, path, str(number), str(each)],
-            env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for number in range(first, first + writers)
-    ]  # fmt: skip
-    ended = [(*one.communicate(timeout=120), one.returncode) for one in running]
-    assert [(error, code) for _, error, code in ended] == [("", 0)] * writers
-    return [out.strip() for out, _, _ in ended]
+    done = subprocess.run(
+        [sys.executable, "-c", WRITES, path, *map(str, (first, writers, each))],
+        env=env, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (done.stderr, done.returncode) == ("", 0)
+    printed = done.stdout.splitlines()
+    assert len(printed) == writers
+    return printed
 
 
 def rows_of(path: Path) -> int:
@@ -310,10 +323,11 @@ def test_one_with_a_log_is_used_without_locks_and_without_shared_memory(tmp_path
         os.unlink(path)
 
 
-def test_twenty_writers_at_once(tmp_path: Path) -> None:
-    modes = write(tmp_path / "j", dict(os.environ), writers=20, each=3)
+@pytest.mark.parametrize("writers", [5, pytest.param(20, marks=pytest.mark.long)])
+def test_many_writers_at_once(tmp_path: Path, writers: int) -> None:
+    modes = write(tmp_path / "j", dict(os.environ), writers=writers, each=3)
     assert set(modes) == {"wal False"}
-    assert rows_of(tmp_path / "j") == 60
+    assert rows_of(tmp_path / "j") == 3 * writers
 
 
 def test_a_second_journal_takes_no_lock_away_from_the_first(tmp_path: Path) -> None:
@@ -374,3 +388,35 @@ def test_one_that_was_moved_away_is_written_no_more(journal: Journal) -> None:
     journal.open_row(row("new"))
     assert [one.token for one in journal.rows()] == ["new"]
     assert rows_of(Path(journal.path)) == 1
+
+
+OLD_SCHEMA = """
+CREATE TABLE submissions (host TEXT NOT NULL, token TEXT NOT NULL, digest TEXT NOT NULL,
+ scheduler TEXT NOT NULL, directory TEXT NOT NULL, name TEXT, job_id TEXT, state TEXT NOT NULL,
+ reason TEXT, exit_code INTEGER, nodes TEXT, stdout_path TEXT, stderr_path TEXT,
+ opened REAL NOT NULL, submitted REAL, changed REAL NOT NULL, PRIMARY KEY (host, token));
+INSERT INTO submissions (host, token, digest, scheduler, directory, state, opened, changed)
+ VALUES ('h', 'old', 'd', 'slurm', '/d', 'new', 1, 1);
+PRAGMA user_version=1;
+"""
+
+
+def test_a_journal_of_an_older_version_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with sqlite3.connect(path) as database:
+        database.executescript(OLD_SCHEMA)
+    database.close()
+    for _ in range(2):
+        journal = Journal(path)
+        row = journal.by_token("h", "old")
+        assert row is not None
+        assert (row.stage, row.call, row.place) == (None, None, None)
+        journal.close()
+    # ...and the older version with it: it names its columns, and looks at the number.
+    with sqlite3.connect(path) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (1,)
+        database.execute(
+            "INSERT INTO submissions (host, token, digest, scheduler, directory, state, opened, "
+            "changed) VALUES ('h', 'older', 'd', 'slurm', '/d', 'new', 1, 1)"
+        )
+    database.close()

@@ -105,9 +105,10 @@ class Processes:
             process.communicate()
 
 
-@pytest.fixture
-def waiting_processes(tmp_path: Path) -> Iterator[Processes]:
-    made = Processes(tmp_path, [[str(10 * number), str(10 * number + 1)] for number in range(1, 7)])
+@pytest.fixture(params=[3, pytest.param(6, marks=pytest.mark.long)])
+def waiting_processes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Processes]:
+    numbers = range(10, 10 * (request.param + 1), 10)
+    made = Processes(tmp_path, [[str(number), str(number + 1)] for number in numbers])
     try:
         assert until(made.follow_all, patience=60)
         yield made
@@ -115,7 +116,7 @@ def waiting_processes(tmp_path: Path) -> Iterator[Processes]:
         made.end()
 
 
-def test_six_processes_ask_as_often_as_one(waiting_processes: Processes) -> None:
+def test_several_processes_ask_as_often_as_one(waiting_processes: Processes) -> None:
     before, began = waiting_processes.asked(), time.monotonic()
     time.sleep(5)
     ended = time.time()

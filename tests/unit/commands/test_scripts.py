@@ -114,8 +114,12 @@ def test_a_syntax_error_would_be_seen() -> None:
         run("/bin/sh", b"set -n\nif true; then\n")
 
 
-def test_there_are_files_and_all_of_them_are_shipped(tmp_path: Path) -> None:
+def test_there_are_files() -> None:
     assert FILES
+
+
+@pytest.mark.long
+def test_all_files_are_shipped(tmp_path: Path) -> None:
     source, built = tmp_path / "source", tmp_path / "built"
     source.mkdir()
     shutil.copytree(PACKAGE, source / "openssh_jobs", ignore=shutil.ignore_patterns("__pycache__"))

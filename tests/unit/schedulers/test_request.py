@@ -167,15 +167,15 @@ def test_an_option_reaches_the_scheduler_or_is_refused(name: str, option: str) -
     scheduler = get(name)
     beside = BESIDE.get((name, option), ())
     plain = SubmitRequest(script="x", options=beside)
-    wish = SubmitRequest(**{"script": "x", "options": beside, option: ASKED[option]})  # type: ignore[arg-type]
+    request = SubmitRequest(**{"script": "x", "options": beside, option: ASKED[option]})  # type: ignore[arg-type]
     if option not in scheduler.capabilities:
         with pytest.raises(SchedulerError, match=f"does not support {option}") as caught:
-            scheduler.check_options(wish)
+            scheduler.check_options(request)
         assert (caught.value.kind, caught.value.sent) == ("unsupported", "no")
     else:
-        scheduler.check_options(wish)
+        scheduler.check_options(request)
     if option in scheduler.capabilities and not beside:
-        assert scheduler.submit_script(wish) != scheduler.submit_script(plain)
+        assert scheduler.submit_script(request) != scheduler.submit_script(plain)
 
 
 def test_the_page_says_what_each_has() -> None:
@@ -205,13 +205,13 @@ def test_every_option_is_asked_for() -> None:
 def test_what_is_built_is_quoted(name: str) -> None:
     scheduler = get(name)
     evil = "$(touch pwned) 'x' \"y\"; `z`"
-    wish = SubmitRequest(
+    request = SubmitRequest(
         script=f"-{evil}",
         name=evil,
         stdout_path=f"{evil}.out",
         options=(evil,) if name != "direct" else (),
     )
-    script = scheduler.submit_script(wish)
+    script = scheduler.submit_script(request)
     if name != "direct":  # whose script is more than one line, and is run for real elsewhere
         # What sh makes of the words is what was meant.
         words = shlex.split(script, comments=False)
@@ -226,12 +226,12 @@ def test_what_is_built_is_quoted(name: str) -> None:
 
 
 def test_time_limits_and_memory_in_each_ones_own_units() -> None:
-    wish = SubmitRequest(script="x", time_limit=timedelta(hours=30, seconds=1), memory=3 * 2**30)
-    assert "--time=1-06:00:01 --mem=3145728K" in get("slurm").submit_script(wish)
-    assert "h_rt=108001" in get("sge").submit_script(wish)
-    assert "select=1:mem=3145728kb -l walltime=30:00:01" in get("pbs").submit_script(wish)
-    assert "mem=3145728kb,walltime=30:00:01" in get("torque").submit_script(wish)
-    assert "-W 1801 -M 3072MB" in get("lsf").submit_script(wish)
+    request = SubmitRequest(script="x", time_limit=timedelta(hours=30, seconds=1), memory=3 * 2**30)
+    assert "--time=1-06:00:01 --mem=3145728K" in get("slurm").submit_script(request)
+    assert "h_rt=108001" in get("sge").submit_script(request)
+    assert "select=1:mem=3145728kb -l walltime=30:00:01" in get("pbs").submit_script(request)
+    assert "mem=3145728kb,walltime=30:00:01" in get("torque").submit_script(request)
+    assert "-W 1801 -M 3072MB" in get("lsf").submit_script(request)
     with pytest.raises(InputError):
         get("pbs").submit_script(SubmitRequest(script="x", time_limit="soon"))
     mail = SubmitRequest(script="x", mail="a@b", reservation=None)

@@ -9,7 +9,7 @@ import json
 from random import Random
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from openssh_jobs import parser
@@ -17,6 +17,7 @@ from openssh_jobs.errors import InputError, SchedulerError
 from openssh_jobs.jobs import Snapshot
 from openssh_jobs.schedulers import available, get
 from openssh_jobs.schedulers.answer import Answer
+from tests.helpers import examples
 from tests.paths import DATA
 
 FILES = {"slurm": "slurm", "sge": "sge", "openpbs": "pbs", "torque-slurm": "torque"}
@@ -59,7 +60,7 @@ def spoilt(text: str, random: Random) -> str:
     return text
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.integers(0, 2**62))
 def test_spoilt_transcripts_are_answers_or_scheduler_errors(seed: int) -> None:
     random = Random(seed)

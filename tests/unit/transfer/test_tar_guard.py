@@ -9,12 +9,12 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from openssh_jobs.errors import TransferError, UnsafeName
 from openssh_jobs.transfer import listing, tar_guard
-from tests.helpers import tar_in
+from tests.helpers import examples, tar_in
 from tests.names import NAMES
 
 CREATE = {
@@ -332,7 +332,7 @@ def test_a_size_for_libarchive_that_is_the_size_passes(tmp_path: Path) -> None:
 HONEST = TOP + X + one("./d", tarfile.DIRTYPE) + one("./l", tarfile.SYMTYPE, "x") + END
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.lists(st.tuples(st.integers(0, len(HONEST) - 1), st.integers(0, 255)), max_size=4))
 def test_what_passes_is_read_by_a_tar_as_what_was_listed(changes: list[tuple[int, int]]) -> None:
     """Whatever bytes are changed (and the sums of headers put right)."""
@@ -386,7 +386,7 @@ def _outcome(reader: tar_guard.TarGuard, data: bytes) -> tuple[bytes, str, dict[
     return through, "", reader._came.kinds
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.lists(st.tuples(st.sampled_from([0, 512, 2048]), CHANGE, st.booleans()), max_size=3))
 def test_the_short_way_of_plain_files_is_no_other_answer(
     changes: list[tuple[int, tuple[int, bytes], bool]],

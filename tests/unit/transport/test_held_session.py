@@ -268,7 +268,7 @@ def test_another_process_asks_for_it(tmp_path: Path) -> None:
     lane = Lane(FakeTransport(path=str(tmp_path / "socket")))
     worker = lane.call()
     assert lane.held.is_ready
-    (tmp_path / "socket.wish").touch()
+    (tmp_path / "socket.wanted").touch()
     assert lane.held.give_back(idle_for=100.0), "idle or not"
     assert worker.graces == [GRACE]
     worker = lane.call()

@@ -255,12 +255,12 @@ def test_hanging_login_shells_are_the_cause_of_a_refusal() -> None:
 def test_a_refusal_asks_other_processes_for_a_session(tmp_path: Path) -> None:
     transport = FakeTransport(refused(), path=str(tmp_path / "socket"))
     opener = Sessions(transport)
-    assert not opener.wished_by_others()
+    assert not opener.wanted_by_others()
     Opened(opener).end()
-    assert (tmp_path / "socket.wish").exists()
-    assert opener.wished_by_others()
-    os.utime(tmp_path / "socket.wish", (1, 1))
-    assert not opener.wished_by_others()
+    assert (tmp_path / "socket.wanted").exists()
+    assert opener.wanted_by_others()
+    os.utime(tmp_path / "socket.wanted", (1, 1))
+    assert not opener.wanted_by_others()
 
 
 # -- the link -----------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from openssh_jobs import parser
@@ -27,6 +27,7 @@ from openssh_jobs.jobs import CancelOutcome, JobState
 from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.answer import Answer
 from openssh_jobs.schedulers.request import SubmitRequest
+from tests.helpers import examples
 from tests.paths import DATA
 from tests.unit.schedulers.frames import frame
 from tests.unit.schedulers.htcondor.test_output import ad, totals
@@ -232,7 +233,7 @@ def table_form(ads: list[dict[str, Any]]) -> str:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     PIECES, PIECES, st.sampled_from([json_form, lines_form, xml_form, long_form, table_form]),
     st.booleans(),
@@ -371,7 +372,7 @@ def test_env_reaches_the_job_by_name_or_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "wanted",
     [
         {"queue": "q"},
         {"time_limit": timedelta(hours=1)},
@@ -380,11 +381,13 @@ def test_env_reaches_the_job_by_name_or_is_refused(tmp_path: Path) -> None:
         {"after_ok": ("5.0",)},
     ],
 )
-def test_what_a_submit_description_has_no_word_for_is_refused_by_name(wish: dict[str, Any]) -> None:
+def test_what_a_submit_description_has_no_word_for_is_refused_by_name(
+    wanted: dict[str, Any],
+) -> None:
     with pytest.raises(SchedulerError) as caught:
-        CONDOR.check_options(SubmitRequest(script="x", **wish))
+        CONDOR.check_options(SubmitRequest(script="x", **wanted))
     assert caught.value.kind == "unsupported"
-    assert next(iter(wish)) in caught.value.message
+    assert next(iter(wanted)) in caught.value.message
 
 
 def test_memory_has_its_unit() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from openssh_jobs import parser
@@ -26,6 +26,7 @@ from openssh_jobs.jobs import JobState
 from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.answer import Answer
 from openssh_jobs.schedulers.request import SubmitRequest
+from tests.helpers import examples
 from tests.paths import DATA
 from tests.unit.schedulers.frames import frame
 from tests.unit.schedulers.htcondor.test_scheduler import commands, run_sh
@@ -253,7 +254,7 @@ def json_form(name: str, command: str, *, is_escaped: bool) -> str:
     return f'{{\n  "COMMAND":"bjobs",\n  "JOBS":2,\n  "RECORDS":[\n{told}\n  ]\n}}\n'
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(PIECES, PIECES, st.booleans())
 def test_the_texts_of_one_job_never_change_the_state_of_another(
     name: str, command: str, is_escaped: bool
@@ -271,7 +272,7 @@ def test_the_texts_of_one_job_never_change_the_state_of_another(
         assert (snapshot["6"].name or "-", snapshot["5"].name) == (name or "-", "x")
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(PIECES, PIECES, st.sampled_from(["json", "table", "long", "|"]), st.booleans())
 def test_nor_in_a_pasted_listing(name: str, command: str, form: str, last: bool) -> None:
     if form == "json":
@@ -353,8 +354,8 @@ def test_the_status_script_on_old_and_new_versions(tmp_path: Path, version: str)
     assert snapshot["6"].name == ("my name" if version == "10" else None)
 
 
-def words(**wish: Any) -> str:
-    return LSF.submit_script(SubmitRequest(script="x", **wish))
+def words(**wanted: Any) -> str:
+    return LSF.submit_script(SubmitRequest(script="x", **wanted))
 
 
 def test_nodes_are_different_hosts() -> None:
@@ -376,17 +377,17 @@ def test_env_reaches_the_job_or_is_refused(tmp_path: Path) -> None:
         done = run_sh(script, env, tmp_path)
         assert done.stdout == ""
         assert isinstance(refusal(done.stderr, returncode=done.returncode), SubmitRejected)
-    for wish in ({"env_names": ("HOME",)}, {"env_names": ("A",), "options": ("-env", "none")}):
+    for wanted in ({"env_names": ("HOME",)}, {"env_names": ("A",), "options": ("-env", "none")}):
         with pytest.raises(SchedulerError) as caught:
-            words(**wish)
+            words(**wanted)
         assert caught.value.kind == "unsupported"
 
 
 def test_a_resource_string_of_the_script_is_not_lost_to_ours(tmp_path: Path) -> None:
     env = commands(tmp_path, bsub='echo "Job <7> is submitted to queue <q>."\n')
     (tmp_path / "x").write_text("#!/bin/sh\n#BSUB -n 4\n#BSUB  -R 'rusage[mem=4GB]'\n")
-    for wish in ({"cpus": 4}, {"nodes": 2}):
-        done = run_sh(words(**wish), env, tmp_path)
+    for wanted in ({"cpus": 4}, {"nodes": 2}):
+        done = run_sh(words(**wanted), env, tmp_path)
         error = refusal(done.stderr, returncode=done.returncode)
         assert (done.stdout, type(error), error.kind) == ("", SubmitRejected, "invalid_request")
         assert "#BSUB -R" in error.message
@@ -396,7 +397,7 @@ def test_a_resource_string_of_the_script_is_not_lost_to_ours(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "wanted",
     [
         {"name": "x[1-5]"},
         {"memory": "8"},
@@ -407,9 +408,9 @@ def test_a_resource_string_of_the_script_is_not_lost_to_ours(tmp_path: Path) -> 
         {"array": "1-4%x"},
     ],
 )
-def test_what_would_mean_something_else_is_refused(wish: dict[str, Any]) -> None:
+def test_what_would_mean_something_else_is_refused(wanted: dict[str, Any]) -> None:
     with pytest.raises(InputError):
-        words(**wish)
+        words(**wanted)
 
 
 def test_a_profile_cannot_keep_bsub_from_naming_the_job(tmp_path: Path) -> None:

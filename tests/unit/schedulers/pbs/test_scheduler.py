@@ -258,8 +258,8 @@ def test_arrays_are_checked_before_anything_is_sent(name: str, text: str) -> Non
 
 
 def test_the_bound_of_arrays_can_be_raised() -> None:
-    wish = SubmitRequest(script="x", array="1-200000", max_array=200_000)
-    assert "1-200000" in get("torque").submit_script(wish)
+    wanted = SubmitRequest(script="x", array="1-200000", max_array=200_000)
+    assert "1-200000" in get("torque").submit_script(wanted)
 
 
 # -- paths --------------------------------------------------------------------------------------
@@ -380,7 +380,7 @@ def test_nodes_means_different_nodes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "line", "wish"),
+    ("name", "line", "wanted"),
     [
         ("pbs", "#PBS -l nodes=2:ppn=4", {"cpus": 2}),
         ("pbs", "#PBS -lmem=1gb -N x", {"cpus": 2}),
@@ -391,8 +391,10 @@ def test_nodes_means_different_nodes() -> None:
         ("torque", "#PBS -l ncpus=4", {"nodes": 2}),
     ],
 )
-def test_a_script_that_contradicts_the_request(name: str, line: str, wish: dict[str, Any]) -> None:
-    request = SubmitRequest(script="x", **wish)
+def test_a_script_that_contradicts_the_request(
+    name: str, line: str, wanted: dict[str, Any]
+) -> None:
+    request = SubmitRequest(script="x", **wanted)
     assert get(name).needs_script(request)
     with pytest.raises(InputError, match="contradicts"):
         get(name).check_script(request, f"#!/bin/sh\n{line}\ntrue\n".encode())

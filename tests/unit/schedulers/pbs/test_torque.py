@@ -160,10 +160,10 @@ def test_cores_are_counted_by_node() -> None:
 
 
 def test_dependencies_on_arrays_have_a_word_of_their_own() -> None:
-    wish = SubmitRequest(script="x", after_ok=("1", "124[].trq1"), after_any=("5[]",))
-    text = TORQUE.submit_script(wish)
+    request = SubmitRequest(script="x", after_ok=("1", "124[].trq1"), after_any=("5[]",))
+    text = TORQUE.submit_script(request)
     assert "depend=afterok:1,afterokarray:124[].trq1,afteranyarray:5[]" in text
-    assert "afterok:1:124[].trq1" in get("pbs").submit_script(wish)
+    assert "afterok:1:124[].trq1" in get("pbs").submit_script(request)
 
 
 @pytest.mark.parametrize(
