@@ -22,6 +22,7 @@ COMMANDS = {
     "put": "copy a file or a directory to a host, whole or not at all",
     "get": "copy a file or a directory from a host, whole or not at all",
     "submit": "submit a batch job",
+    "list": "list your jobs, from the journal of this machine or of hosts asked now",
     "status": "show the states of jobs",
     "cancel": "cancel jobs",
     "tail": "print the output of a job",
@@ -62,6 +63,7 @@ examples:
   openssh-jobs exec hpc -- squeue --me
   openssh-jobs put basis/ hpc:~/basis
   openssh-jobs submit hpc runs/relax-7 --upload --script relax.sh --time-limit 2:00:00
+  openssh-jobs list
   openssh-jobs status hpc 4711
   openssh-jobs tail hpc 4711 -f
   openssh-jobs fetch hpc 4711 results --only '*.log'

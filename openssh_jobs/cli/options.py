@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import logging
 import re
 import shlex
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import exit_codes
@@ -12,7 +15,7 @@ from .exit_codes import UsageError
 from .output import Output, count, size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ..cluster.cluster import Cluster
     from ..connection import Connection
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 THIS_MACHINE = "."
 """The host that needs no ssh; ssh cannot resolve it as a name."""
 
+_AGES = {"d": "days", "h": "hours", "m": "minutes"}
 _connections: list[Host] = []
 
 # [::1]:PATH and user@[::1]:PATH; brackets behind the first colon belong to the path.
@@ -86,6 +90,16 @@ def whole_number(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"must be a whole number >= 0; {text!r} was given")
     return int(text)
+
+
+def age(text: str) -> timedelta:
+    """A type for argparse: a time as ``7d``, ``12h`` or ``30m``."""
+    found = re.fullmatch(r"([0-9]{1,6})([dhm])", text, re.ASCII)
+    if found is None:
+        raise argparse.ArgumentTypeError(
+            f"must be a number of days, hours or minutes such as 7d, 12h or 30m; {text!r} was given"
+        )
+    return timedelta(**{_AGES[found[2]]: int(found[1])})
 
 
 def port(text: str) -> int:
@@ -194,6 +208,19 @@ def cluster(args: argparse.Namespace) -> Cluster:
     from ..cluster.cluster import Cluster
 
     return Cluster(connection(args), scheduler=args.scheduler, prologue=args.prologue)
+
+
+@contextlib.contextmanager
+def without_cluster_warnings() -> Iterator[None]:
+    """Silence the library's warning about a failed query: the command says it itself."""
+    logger = logging.getLogger("openssh_jobs.cluster")
+    level = logger.level
+    if logger.getEffectiveLevel() > logging.DEBUG:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def destination(args: argparse.Namespace, host: str) -> Destination:
