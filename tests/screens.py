@@ -13,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -71,8 +72,8 @@ class Screen:
     """A terminal of a given size, with a program in it; tmux is the terminal."""
 
     def __init__(self, columns: int, rows: int, state: Path, **env: str) -> None:
-        self._name = f"openssh-jobs-{os.getpid()}"
-        self._at = ["tmux", "-L", self._name, "-f", os.devnull]
+        self._directory = tempfile.mkdtemp(prefix="oj")  # short: a socket lies in it
+        self._at = ["tmux", "-S", os.path.join(self._directory, "s"), "-f", os.devnull]
         size = ["-x", str(columns), "-y", str(rows)]
         kept = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
         known = {
@@ -94,7 +95,8 @@ class Screen:
     def start(self, *words: str) -> None:
         """Run ``openssh-jobs WORDS``; what it printed stays on the screen when it is over."""
         program = shlex.join([sys.executable, "-m", "tests.screens", *words])
-        shell = f"{program}; echo over $?; exec cat"
+        # Ctrl-C is for the program, not for the shell around it.
+        shell = f"trap : INT; {program}; echo over $?; exec cat"
         self._tmux("respawn-pane", "-k", shlex.join([*self._words, "-c", shell]))
 
     def press(self, *keys: str) -> None:
@@ -116,6 +118,7 @@ class Screen:
     def close(self) -> None:
         """End the terminal and what runs in it."""
         self._tmux("kill-server")
+        shutil.rmtree(self._directory)
 
 
 @contextlib.contextmanager

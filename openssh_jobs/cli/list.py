@@ -169,14 +169,14 @@ class _Found:
 
 
 def _jobs(journal: Journal, host: str | None, since: float | None) -> list[ListedJob]:
-    from ..cluster.shared_poll import last_answers
-
     rows = journal.rows(host, over_since=since)
     listed_at: dict[str, float | None] = {}
     answers: dict[str, dict[str, float]] = {}
     found = []
     for row in rows:
         if row.host not in listed_at:
+            from ..cluster.shared_poll import last_answers
+
             listed_at[row.host] = journal.listed_at(row.host)
             answers[row.host] = last_answers(journal, row.host)
         as_of = None

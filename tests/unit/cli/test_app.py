@@ -215,8 +215,8 @@ def test_the_help_loads_no_command(tmp_path: Path) -> None:
 
 
 def test_the_journal_is_shown_without_what_talks_to_hosts(tmp_path: Path) -> None:
-    loaded = loaded_by("status", state=str(tmp_path))
-    assert {"cli.status", "cluster.journal"} <= loaded
+    loaded = loaded_by("list", state=str(tmp_path))
+    assert {"cli.list", "cluster.journal"} <= loaded
     assert loaded.isdisjoint(("cluster.cluster", "cluster.job", "cli.submit"))
     rooms = {name.split(".")[0] for name in loaded}
     assert rooms.isdisjoint(("connection", "schedulers", "transfer", "transport", "files"))
