@@ -120,11 +120,17 @@ def parse(words: list[str]) -> argparse.Namespace:
     if command in _PASS_WORDS_ON and "--" in words:
         at = words.index("--")
         words, after_dashes = words[:at], words[at + 1 :]
-    args, unknown = build_parser(command).parse_known_args(words)
+    if command and command not in COMMANDS:
+        meant = options.did_you_mean(command, COMMANDS)
+        raise UsageError(
+            f"openssh-jobs: there is no command {command!r}{meant}. "
+            "`openssh-jobs --help` lists the commands."
+        )
+    parser = build_parser(command)
+    args, unknown = parser.parse_known_args(words)
     if unknown:
-        name = f"openssh-jobs {args.command}" if args.command else "openssh-jobs"
-        text = " ".join(unknown)
-        raise UsageError(f"{name}: unrecognized arguments: {text}. See `{name} --help`.")
+        refuse = parser.refuse if args.command is None else args.refuse
+        refuse(unknown)
     if args.command is None:
         raise UsageError(
             "openssh-jobs: name a command, such as `openssh-jobs demo`; `openssh-jobs --help` "
@@ -201,6 +207,7 @@ def _drop_output(stream: Any) -> None:
 
 
 def _failed(error: BaseException, output: Output) -> int:
+    options.advise_host(error)
     try:
         if output.json:
             output.data(error_data(error))

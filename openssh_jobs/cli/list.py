@@ -99,6 +99,7 @@ def show(hosts: Sequence[str], args: argparse.Namespace, output: Output) -> int:
             except Exception as error:
                 if exit_codes.of_error(error) == ExitCode.USAGE:
                     raise
+                options.advise_host(error)
                 errors[cluster.host] = error
     journal = Journal()
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import re
 import shlex
 from datetime import timedelta
@@ -15,7 +16,7 @@ from .exit_codes import UsageError
 from .output import Output, count, size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ..cluster.cluster import Cluster
     from ..connection import Connection
@@ -42,11 +43,46 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options
         )
+        self.other_names: dict[str, str] = {}
+        """Options of other programs, and how they are given here."""
 
     def error(self, message: str) -> NoReturn:
         """Raise ``UsageError``; ``--timeout must be ...`` for what a type of ours refused."""
         message = re.sub(r"^argument ([^:]+): (?=must )", r"\1 ", message)
+        message = re.sub(
+            r"^argument ([^:]+): invalid choice: (.*) \(choose from (.*)\)$",
+            r"\1 must be one of \3; \2 was given",
+            message,
+            flags=re.DOTALL,
+        )
         raise UsageError(f"{self.prog}: {message}. See `{self.prog} --help`.")
+
+    def refuse(self, words: Sequence[str]) -> NoReturn:
+        """Raise ``UsageError`` for words that no option takes: each, and what may be meant."""
+        said, after_option = [], False
+        for word in words:
+            name, equals, _ = word.partition("=")
+            if name.startswith("-"):
+                said.append(f"there is no option {name}{self._meant(name)}")
+            elif not after_option:  # else the option's value
+                said.append(f"{word!r} is one word too many")
+            after_option = name.startswith("-") and not equals
+        raise UsageError(f"{self.prog}: {'; '.join(said)}. See `{self.prog} --help`.")
+
+    def _meant(self, name: str) -> str:
+        if name in self.other_names:
+            return f" (it is {self.other_names[name]} here)"
+        known = [text for text in self._option_string_actions if text.startswith("--")]
+        longer = [text for text in known if len(name) > 3 and text.startswith(name)]
+        return did_you_mean(name, known) if not longer else f" (did you mean {longer[0]}?)"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean X?)`` with the name most like a word; or nothing."""
+    import difflib
+
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.65)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def add_command(
@@ -67,7 +103,7 @@ def add_command(
         description=summary[0].upper() + summary[1:] + ".",
         epilog=f"examples:\n{examples.rstrip()}\n\n{codes or exit_codes.help_text()}",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, refuse=parser.refuse)
     return parser
 
 
@@ -229,6 +265,28 @@ def destination(args: argparse.Namespace, host: str) -> Destination:
 
     require_ssh(host)
     return Destination(host=host, **_ssh_arguments(args))
+
+
+def advise_host(error: BaseException) -> None:
+    """Add the most similar host of the journal to the error of a host that ssh does not know."""
+    from ..errors import ConfigurationError, HostUnreachable
+
+    if not (isinstance(error, HostUnreachable) and "ssh does not know" in error.message):
+        return
+    from ..cluster.journal import Journal
+    from ..cluster.journal_file import default_path
+
+    if not os.path.exists(default_path()):
+        return
+    journal = Journal()
+    try:
+        meant = did_you_mean(error.host or "", journal.hosts()).strip(" ()")
+    except ConfigurationError:  # a journal that cannot be read is not what is wrong here
+        return
+    finally:
+        journal.close()
+    if meant:
+        error.advice = f"{meant[0].upper()}{meant[1:]} {error.advice or ''}".rstrip()
 
 
 def end_commands() -> None:

@@ -426,6 +426,11 @@ class Journal:
 
     # ------------------------------------------------------------------ hosts
 
+    def hosts(self) -> list[str]:
+        """The hosts that have jobs here."""
+        found = self.file.execute("SELECT DISTINCT host FROM submissions ORDER BY host")
+        return [os.fsdecode(host) for (host,) in found]
+
     def scheduler_of(self, host: str) -> str | None:
         """The scheduler that was detected on a host."""
         found = self.file.execute("SELECT scheduler FROM hosts WHERE host = ?", (host,))

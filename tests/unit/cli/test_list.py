@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from openssh_jobs.cli import main
+from openssh_jobs.cli.options import advise_host
 from openssh_jobs.cluster.journal import Journal
+from openssh_jobs.errors import HostUnreachable
 from tests import screens
 
 HEAVY = (
@@ -110,3 +112,26 @@ def test_the_first_paint_loads_no_more_than_the_journal_needs(state: Path) -> No
     lines = done.stdout.splitlines()
     assert lines[-1] == "[]"
     assert len(lines) == 1 + 7 + 1
+
+
+@pytest.mark.usefixtures("state")
+def test_a_host_that_is_almost_one_of_the_journal() -> None:
+    error = HostUnreachable(
+        "ssh does not know this host (could not resolve hostname hpcc)", host="hpcc", advice="Hosts"
+    )
+    advise_host(error)
+    assert str(error).endswith("hostname hpcc). Did you mean hpc? Hosts")
+    for other in (
+        HostUnreachable("ssh does not know this host (x)", host="elsewhere", advice="Hosts"),
+        HostUnreachable("connection refused", host="hpcc", advice="Hosts"),
+    ):
+        advise_host(other)
+        assert other.advice == "Hosts"
+
+
+def test_without_a_journal_none_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    error = HostUnreachable("ssh does not know this host (x)", host="hpcc", advice="Hosts")
+    advise_host(error)
+    assert error.advice == "Hosts"
+    assert list(tmp_path.iterdir()) == []
