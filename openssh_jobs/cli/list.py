@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import textwrap
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import exit_codes, options, pager
 from .exit_codes import ExitCode
 from .listed_job import JOBS, SORTS, WEEK, ListedJob, Selection, ages, counts
-from .output import error_data, error_sentence, printable, terminal_width
+from .output import error_data, error_sentence, printable, terminal_width, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -166,7 +165,7 @@ class _Found:
         if any(job.job_id is None and job.is_stuck for job in self._all_shown):
             said.append("`openssh-jobs recover` finishes what got no answer.")
         told = " ".join(filter(None, (*said, ages(self._all_shown, time.time()))))
-        return textwrap.wrap(printable(told), terminal_width(), break_long_words=False)
+        return wrapped(printable(told), terminal_width()) if told else []
 
 
 def _jobs(journal: Journal, host: str | None, since: float | None) -> list[ListedJob]:
