@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code.  Errors become a sentence on stderr."""
     _open_closed_streams()
-    words = list(sys.argv[1:] if argv is None else argv)
+    # Not list(): once the command of that name is loaded, it is ``list`` in here.
+    words = [*(sys.argv[1:] if argv is None else argv)]
     if words in (["--version"], ["-V"]):
         print(f"openssh-jobs {import_module(__name__.partition('.')[0]).__version__}")
         return 0

@@ -22,6 +22,7 @@ COMMANDS = {
     "put": "copy a file or a directory to a host, whole or not at all",
     "get": "copy a file or a directory from a host, whole or not at all",
     "submit": "submit a batch job",
+    "list": "list your jobs, from the journal of this machine or of hosts asked now",
     "status": "show the states of jobs",
     "cancel": "cancel jobs",
     "tail": "print the output of a job",
@@ -62,6 +63,7 @@ examples:
   openssh-jobs exec hpc -- squeue --me
   openssh-jobs put basis/ hpc:~/basis
   openssh-jobs submit hpc runs/relax-7 --upload --script relax.sh --time-limit 2:00:00
+  openssh-jobs list
   openssh-jobs status hpc 4711
   openssh-jobs tail hpc 4711 -f
   openssh-jobs fetch hpc 4711 results --only '*.log'
@@ -118,11 +120,17 @@ def parse(words: list[str]) -> argparse.Namespace:
     if command in _PASS_WORDS_ON and "--" in words:
         at = words.index("--")
         words, after_dashes = words[:at], words[at + 1 :]
-    args, unknown = build_parser(command).parse_known_args(words)
+    if command and command not in COMMANDS:
+        meant = options.did_you_mean(command, COMMANDS)
+        raise UsageError(
+            f"openssh-jobs: there is no command {command!r}{meant}. "
+            "`openssh-jobs --help` lists the commands."
+        )
+    parser = build_parser(command)
+    args, unknown = parser.parse_known_args(words)
     if unknown:
-        name = f"openssh-jobs {args.command}" if args.command else "openssh-jobs"
-        text = " ".join(unknown)
-        raise UsageError(f"{name}: unrecognized arguments: {text}. See `{name} --help`.")
+        refuse = parser.refuse if args.command is None else args.refuse
+        refuse(unknown)
     if args.command is None:
         raise UsageError(
             "openssh-jobs: name a command, such as `openssh-jobs demo`; `openssh-jobs --help` "
@@ -199,6 +207,7 @@ def _drop_output(stream: Any) -> None:
 
 
 def _failed(error: BaseException, output: Output) -> int:
+    options.advise_host(error)
     try:
         if output.json:
             output.data(error_data(error))

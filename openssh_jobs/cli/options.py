@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import logging
+import os
 import re
 import shlex
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import exit_codes
@@ -12,7 +16,7 @@ from .exit_codes import UsageError
 from .output import Output, count, size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ..cluster.cluster import Cluster
     from ..connection import Connection
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 THIS_MACHINE = "."
 """The host that needs no ssh; ssh cannot resolve it as a name."""
 
+_AGES = {"d": "days", "h": "hours", "m": "minutes"}
 _connections: list[Host] = []
 
 # [::1]:PATH and user@[::1]:PATH; brackets behind the first colon belong to the path.
@@ -38,11 +43,46 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options
         )
+        self.other_names: dict[str, str] = {}
+        """Options of other programs, and how they are given here."""
 
     def error(self, message: str) -> NoReturn:
         """Raise ``UsageError``; ``--timeout must be ...`` for what a type of ours refused."""
         message = re.sub(r"^argument ([^:]+): (?=must )", r"\1 ", message)
+        message = re.sub(
+            r"^argument ([^:]+): invalid choice: (.*) \(choose from (.*)\)$",
+            r"\1 must be one of \3; \2 was given",
+            message,
+            flags=re.DOTALL,
+        )
         raise UsageError(f"{self.prog}: {message}. See `{self.prog} --help`.")
+
+    def refuse(self, words: Sequence[str]) -> NoReturn:
+        """Raise ``UsageError`` for words that no option takes: each, and what may be meant."""
+        said, after_option = [], False
+        for word in words:
+            name, equals, _ = word.partition("=")
+            if name.startswith("-"):
+                said.append(f"there is no option {name}{self._meant(name)}")
+            elif not after_option:  # else the option's value
+                said.append(f"{word!r} is one word too many")
+            after_option = name.startswith("-") and not equals
+        raise UsageError(f"{self.prog}: {'; '.join(said)}. See `{self.prog} --help`.")
+
+    def _meant(self, name: str) -> str:
+        if name in self.other_names:
+            return f" (it is {self.other_names[name]} here)"
+        known = [text for text in self._option_string_actions if text.startswith("--")]
+        longer = [text for text in known if len(name) > 3 and text.startswith(name)]
+        return did_you_mean(name, known) if not longer else f" (did you mean {longer[0]}?)"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean X?)`` with the name most like a word; or nothing."""
+    import difflib
+
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.65)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def add_command(
@@ -63,7 +103,7 @@ def add_command(
         description=summary[0].upper() + summary[1:] + ".",
         epilog=f"examples:\n{examples.rstrip()}\n\n{codes or exit_codes.help_text()}",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, refuse=parser.refuse)
     return parser
 
 
@@ -86,6 +126,16 @@ def whole_number(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"must be a whole number >= 0; {text!r} was given")
     return int(text)
+
+
+def age(text: str) -> timedelta:
+    """A type for argparse: a time as ``7d``, ``12h`` or ``30m``."""
+    found = re.fullmatch(r"([0-9]{1,6})([dhm])", text, re.ASCII)
+    if found is None:
+        raise argparse.ArgumentTypeError(
+            f"must be a number of days, hours or minutes such as 7d, 12h or 30m; {text!r} was given"
+        )
+    return timedelta(**{_AGES[found[2]]: int(found[1])})
 
 
 def port(text: str) -> int:
@@ -196,12 +246,47 @@ def cluster(args: argparse.Namespace) -> Cluster:
     return Cluster(connection(args), scheduler=args.scheduler, prologue=args.prologue)
 
 
+@contextlib.contextmanager
+def without_cluster_warnings() -> Iterator[None]:
+    """Silence the library's warning about a failed query: the command says it itself."""
+    logger = logging.getLogger("openssh_jobs.cluster")
+    level = logger.level
+    if logger.getEffectiveLevel() > logging.DEBUG:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def destination(args: argparse.Namespace, host: str) -> Destination:
     """A host with the ssh options of the command line."""
     from ..openssh.destination import Destination
 
     require_ssh(host)
     return Destination(host=host, **_ssh_arguments(args))
+
+
+def advise_host(error: BaseException) -> None:
+    """Add the most similar host of the journal to the error of a host that ssh does not know."""
+    from ..errors import ConfigurationError, HostUnreachable
+
+    if not (isinstance(error, HostUnreachable) and "ssh does not know" in error.message):
+        return
+    from ..cluster.journal import Journal
+    from ..cluster.journal_file import default_path
+
+    if not os.path.exists(default_path()):
+        return
+    journal = Journal()
+    try:
+        meant = did_you_mean(error.host or "", journal.hosts()).strip(" ()")
+    except ConfigurationError:  # a journal that cannot be read is not what is wrong here
+        return
+    finally:
+        journal.close()
+    if meant:
+        error.advice = f"{meant[0].upper()}{meant[1:]} {error.advice or ''}".rstrip()
 
 
 def end_commands() -> None:

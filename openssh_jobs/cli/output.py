@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -66,6 +67,17 @@ def moment(value: datetime | None, today: date | None = None) -> str:
     if days in (0, 1):
         return f"{('today', 'yesterday')[days]} {local:%H:%M}"
     return f"{local:%Y-%m-%d %H:%M}"
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Text in lines of ``width``, broken at spaces but not inside a `command` that fits on one."""
+    lines = [""]
+    for part in re.findall(r"(?:[^\s`]|`[^`]*`|`)+", text):
+        for word in [part] if len(part) <= width else part.split():
+            if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
+                lines.append("")
+            lines[-1] += f" {word}" if lines[-1] else word
+    return lines
 
 
 def terminal_width() -> int:
@@ -178,5 +190,7 @@ class Output:
             print(printable(text))
 
     def note(self, text: object) -> None:
-        """Print a sentence to stderr."""
-        print(one_line(text), file=sys.stderr)
+        """Print a sentence to stderr; on a terminal it is broken at words."""
+        line = one_line(text)
+        lines = wrapped(line, terminal_width()) if sys.stderr.isatty() else [line]
+        print("\n".join(lines), file=sys.stderr)

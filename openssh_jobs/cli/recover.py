@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import exit_codes, options
 from .exit_codes import ExitCode
+from .listed_job import JOBS, ListedJob
 from .output import error_data, error_sentence
-from .status import JOBS
 
 if TYPE_CHECKING:
     import argparse
@@ -71,12 +71,14 @@ def run(args: argparse.Namespace, output: Output) -> int:
 def _take_over(args: argparse.Namespace, output: Output) -> ExitCode:
     """Write the jobs below a directory to the journal of this machine, and print them."""
     with options.cluster(args) as cluster:
-        statuses = [job.last for job in cluster.recover(args.directory)]
+        jobs = [
+            ListedJob.of_status(cluster.host, job.last) for job in cluster.recover(args.directory)
+        ]
     if output.json:
-        output.data({"host": args.host, "jobs": JOBS.records(statuses)})
+        output.data({"host": args.host, "jobs": JOBS.records(jobs)})
         return ExitCode.OK
-    JOBS.show(statuses, output)
-    if not statuses:
+    JOBS.show(jobs, output)
+    if not jobs:
         output.say(f"{args.host}: no job of yours below {args.directory}.")
     return ExitCode.OK
 

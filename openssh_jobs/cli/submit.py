@@ -38,6 +38,18 @@ _SAME_AS_IN_SUBMIT = (
     *(name.replace("-", "_") for name, _ in _TEXT_OPTIONS),
     *("cpus", "hold", "token", "after_ok", "after_any", "after_failed"),
 )
+_SCHEDULERS_NAMES = {
+    "--partition": "--queue",
+    "--time": "--time-limit",
+    "--mem": "--memory",
+    "--job-name": "--name",
+    "--cpus-per-task": "--cpus",
+    "--dependency": "--after-ok, --after-any or --after-failed",
+    "--output": "--stdout-path",
+    "--error": "--stderr-path",
+    "--mail-user": "--mail",
+}
+"""Options of sbatch, by their names here; all others go through as ``--option``."""
 _RECORD_EXIT: dict[str, bool | str] = {"auto": "auto", "yes": True, "no": False}
 
 
@@ -65,6 +77,7 @@ def add_command(subparsers: Any, summary: str) -> None:
 
 In a pipe only the job's id is printed.""",
     )
+    parser.other_names.update(_SCHEDULERS_NAMES)
     parser.add_argument("host", metavar="HOST")
     parser.add_argument(
         "directory",

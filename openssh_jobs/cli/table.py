@@ -1,12 +1,13 @@
 """Tables: one ``Column`` is one fact about a row, in the text and in ``--json``.
 
-A table goes through rich if that is installed and stdout is a terminal; otherwise it is aligned
-plain text.  Colour only repeats what a word says already.
+On a narrow terminal cells are cut, then columns left out.  Colour only repeats what a word says
+already.  Drawn here: rich would take longer for 200 rows than all the rest of ``list``.
 """
 
 from __future__ import annotations
 
-import sys
+import os
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -15,26 +16,28 @@ from .output import Output, printable, terminal_width
 
 Row = TypeVar("Row")
 
-_NARROWEST = 6
-_STYLES = {
-    "running": "green",
-    "completed": "green",
-    "pending": "yellow",
-    "held": "yellow",
-    "suspended": "yellow",
-    "failed": "red",
-    "timeout": "red",
-    "out_of_memory": "red",
-    "node_fail": "red",
-    "cancelled": "magenta",
-    "unknown": "magenta",
-    "up": "green",
-    "idle": "green",
-    "mixed": "green",
-    "allocated": "green",
-    "down": "red",
-    "drained": "red",
-    "draining": "yellow",
+_RED, _GREEN, _YELLOW, _MAGENTA, _BOLD, _PLAIN = (
+    f"\x1b[{number}m" for number in (31, 32, 33, 35, 1, 0)
+)
+_COLOURS = {
+    "running": _GREEN,
+    "completed": _GREEN,
+    "pending": _YELLOW,
+    "held": _YELLOW,
+    "suspended": _YELLOW,
+    "failed": _RED,
+    "timeout": _RED,
+    "out_of_memory": _RED,
+    "node_fail": _RED,
+    "cancelled": _MAGENTA,
+    "unknown": _MAGENTA,
+    "up": _GREEN,
+    "idle": _GREEN,
+    "mixed": _GREEN,
+    "allocated": _GREEN,
+    "down": _RED,
+    "drained": _RED,
+    "draining": _YELLOW,
 }
 
 
@@ -44,8 +47,13 @@ class Column(Generic[Row]):
 
     ``key`` names it: the field in JSON, and the attribute of the row if there is no ``get``.
     ``title`` heads its text column; without one it is in JSON only.  ``show`` makes the text of a
-    value, ``missing`` is the text of ``None``.  ``right`` aligns to the right; cells of a column
-    that ``shrinks`` may be cut on a narrow terminal.  ``in_json=False``: in the text only.
+    value, ``missing`` is the text of ``None``.  ``right`` aligns to the right.
+    ``in_json=False``: in the text only.
+
+    On a narrow terminal cells of a column that ``shrinks`` are cut, at the start if it
+    ``keeps_end``, down to ``least`` characters.  Then the column with the highest number in
+    ``drops`` is left out, and so on; none with 0 is.  Cells of one that ``shrinks_last`` are cut
+    when no other column is left to go.
     """
 
     key: str
@@ -55,6 +63,10 @@ class Column(Generic[Row]):
     missing: str = ""
     right: bool = False
     shrinks: bool = False
+    keeps_end: bool = False
+    least: int = 6
+    drops: int = 0
+    shrinks_last: bool = False
     in_json: bool = True
 
     def value(self, row: Row) -> Any:
@@ -93,50 +105,62 @@ class OutputTable(Generic[Row]):
 
     def show(self, rows: Sequence[Row], output: Output) -> None:
         """Print the text; nothing for no rows."""
-        if not rows:
-            return
-        if output.on_terminal and self._show_with_rich(rows):
-            return
-        for line in self.lines(rows, terminal_width() if output.on_terminal else None):
+        for line in self.lines_for(rows, output):
             print(line)
 
-    def lines(self, rows: Sequence[Row], width: int | None) -> list[str]:
+    def lines_for(self, rows: Sequence[Row], output: Output) -> list[str]:
+        """The text for where it goes: a terminal's width and colours, or neither."""
+        if not output.on_terminal:
+            return self.lines(rows, None)
+        return self.lines(rows, terminal_width(), colour=_has_colour())
+
+    def lines(self, rows: Sequence[Row], width: int | None, *, colour: bool = False) -> list[str]:
         """Aligned text without empty columns, at most ``width`` characters wide if possible."""
+        if not rows:
+            return []
         layout = _Layout(self.columns, rows, width)
         if not layout.columns:
             return []
-        lines = []
-        for cells in ([column.title for column in layout.columns], *layout.cells):
-            parts = []
-            for column, room, cell in zip(layout.columns, layout.widths, cells, strict=True):
-                text = cell if len(cell) <= room else cell[: room - 1] + "…"
-                parts.append(text.rjust(room) if column.right else text.ljust(room))
-            lines.append("  ".join(parts).rstrip())
+        head = _line(layout, [column.title for column in layout.columns])
+        lines = [f"{_BOLD}{head}{_PLAIN}" if colour else head]
+        lines += (_line(layout, cells, colour) for cells in layout.cells)
         return lines
 
-    def _show_with_rich(self, rows: Sequence[Row]) -> bool:
-        """Draw with rich; false if that is not installed."""
-        try:
-            from rich.console import Console
-            from rich.table import Table as RichTable
-            from rich.text import Text
-        except ImportError:
-            return False
-        layout = _Layout(self.columns, rows, terminal_width())
-        console = Console(file=sys.stdout, width=terminal_width(), highlight=False)
-        table = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        for column, room in zip(layout.columns, layout.widths, strict=True):
-            table.add_column(
-                column.title,
-                justify="right" if column.right else "left",
-                no_wrap=True,
-                overflow="ellipsis",
-                width=room,
-            )
-        for cells in layout.cells:
-            table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in cells))
-        console.print(table)
-        return True
+
+def _has_colour() -> bool:
+    """Whether the user and the terminal allow colours."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def _line(layout: _Layout[Row], cells: Sequence[str], colour: bool = False) -> str:
+    line = ""
+    for column, room, cell in zip(layout.columns, layout.widths, cells, strict=True):
+        text = _cut(cell, room, column.keeps_end)
+        spaces = " " * (room - display_width(text))
+        style = _COLOURS.get(cell, "") if colour else ""
+        text = f"{style}{text}{_PLAIN}" if style else text
+        line += (spaces + text if column.right else text + spaces) + "  "
+    return line.rstrip()
+
+
+def display_width(text: str) -> int:
+    """The columns of a terminal that printable text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF")
+        for char in text
+    )
+
+
+def _cut(text: str, room: int, keeps_end: bool) -> str:
+    """Text in ``room`` columns, with a mark where some of it is missing."""
+    if display_width(text) <= room:
+        return text
+    kept = text
+    while kept and display_width(kept) > room - 1:
+        kept = kept[1:] if keeps_end else kept[:-1]
+    return f"…{kept}" if keeps_end else f"{kept}…"
 
 
 class _Layout(Generic[Row]):
@@ -150,21 +174,42 @@ class _Layout(Generic[Row]):
         kept = [at for at in range(len(titled)) if any(line[at] for line in cells)]
         self.columns = [titled[at] for at in kept]
         self.cells = [[line[at] for at in kept] for line in cells]
-        self.widths = [
-            max(len(column.title), *(len(line[at]) for line in self.cells))
+        self._full = [
+            max(len(column.title), *(display_width(line[at]) for line in self.cells))
             for at, column in enumerate(self.columns)
         ]
+        self.widths = list(self._full)
         if width is not None:
+            self._fit(width)
+
+    def _over(self, width: int) -> int:
+        """By how much it is too wide."""
+        return sum(self.widths) + 2 * (len(self.widths) - 1) - width
+
+    def _fit(self, width: int) -> None:
+        """Cut cells and leave out columns until all fit, or nothing more may go."""
+        while True:
             self._shrink(width)
+            at = max(range(len(self.columns)), key=lambda at: self.columns[at].drops, default=0)
+            if self._over(width) <= 0 or not self.columns or not self.columns[at].drops:
+                break
+            del self.columns[at], self._full[at]
+            for line in self.cells:
+                del line[at]
+            self.widths = list(self._full)
+        for at, column in enumerate(self.columns):
+            if column.shrinks_last:
+                least = min(column.least, self.widths[at])
+                self.widths[at] = max(least, self.widths[at] - max(0, self._over(width)))
 
     def _shrink(self, width: int) -> None:
-        """Narrow the widest columns that may be cut until all fit or none can be narrowed."""
-        while sum(self.widths) + 2 * (len(self.widths) - 1) > width:
+        """Narrow columns, the least telling first, else the widest, until all fit."""
+        while self._over(width) > 0:
             able = [
                 at
                 for at, column in enumerate(self.columns)
-                if column.shrinks and self.widths[at] > _NARROWEST
+                if column.shrinks and self.widths[at] > column.least
             ]
             if not able:
                 return
-            self.widths[max(able, key=lambda at: self.widths[at])] -= 1
+            self.widths[max(able, key=lambda at: (self.columns[at].drops, self.widths[at]))] -= 1

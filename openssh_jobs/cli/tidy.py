@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import re
 from dataclasses import asdict
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from . import options
@@ -25,7 +23,6 @@ LEFTOVERS: OutputTable[tuple[str, Leftover]] = OutputTable(
     Column("path", "PATH", get=lambda row: row[1].path),
     Column("reason", "WHY", get=lambda row: row[1].reason, shrinks=True),
 )
-_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 
 
 def add_command(subparsers: Any, summary: str) -> None:
@@ -49,7 +46,7 @@ of jobs that go on, may be requeued, or whose end is not known.""",
     parser.add_argument("host", metavar="HOST")
     parser.add_argument(
         "--older-than",
-        type=age,
+        type=options.age,
         metavar="AGE",
         help="only of jobs whose end was known so long ago: 7d, 12h, 30m",
     )
@@ -60,16 +57,6 @@ of jobs that go on, may be requeued, or whose end is not known.""",
         help="forget the ended jobs of which nothing is left: they are no longer listed",
     )
     options.add_scheduler_options(parser)
-
-
-def age(text: str) -> timedelta:
-    """A type for argparse: a time as ``7d``, ``12h`` or ``30m``."""
-    found = re.fullmatch(r"([0-9]{1,6})([dhm])", text, re.ASCII)
-    if found is None:
-        raise argparse.ArgumentTypeError(
-            f"must be a number of days, hours or minutes such as 7d, 12h or 30m; {text!r} was given"
-        )
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
 def run(args: argparse.Namespace, output: Output) -> int:

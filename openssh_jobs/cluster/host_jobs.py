@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -23,13 +23,13 @@ from ..errors import (
     SchedulerError,
     SessionLimit,
 )
-from ..jobs import CancelOutcome, JobState, JobStatus, Node, Queue, Snapshot
+from ..jobs import CancelOutcome, JobId, JobState, JobStatus, Node, Queue, Snapshot
 from ..schedulers.base import Scheduler
 from .evidence import JobEvidence
 from .exit_record import ExitRecords
 from .job_files import JobFiles
 from .journal import Row
-from .learned import Learned
+from .learned import Learned, status_of
 from .poller import Poller
 from .recovery import Outcome, Recovery
 from .scheduler_client import QUERY_TIMEOUT, SchedulerClient
@@ -76,6 +76,31 @@ class HostJobs:
         """See ``Cluster.status``."""
         _held = self.follow(ids)
         return self.poller.status(ids)
+
+    def update_journal(self) -> None:
+        """Have the journal say of all of this user's jobs what the scheduler says now.
+
+        Jobs that were submitted elsewhere are in it from now on, an array as one.  An answer that
+        any process got within the poll interval is used again.  Raises ``SchedulerError`` where
+        there is no complete answer.
+        """
+        rows = [row for row in self.journal.active(self.host) if _may_go_on(row)]
+        for row in rows:
+            if row.job_id is not None:
+                self.tracker.add_known(status_of(row, row.job_id))
+        known = [row.job_id for row in rows if row.job_id is not None]
+        listed = [status.job_id for status in self.poller.jobs(all_users=False)]
+        new = self.tracker.not_followed(whole_jobs(listed, known))
+        new = [job_id for job_id in new if self.journal.by_member(self.host, job_id) is None]
+        ids = [*known, *new]
+        _held = self.follow(ids)
+        left_open = self.tracker.never_queried(ids)
+        error = self.poller.status(left_open).error if left_open else None
+        if error is not None:
+            raise self.client.placed(error)
+        taken = self.tracker.taken_at
+        if taken is not None:
+            self.journal.note_listed(self.host, taken.timestamp())
 
     def wait(self, ids: Sequence[str], timeout: float | None) -> list[JobStatus]:
         """See ``Cluster.wait``."""
@@ -235,6 +260,32 @@ class HostJobs:
                 log.info("%s: %s stays: %s", self.host, left.path, left.reason)
         except (OpenSSHJobsError, OSError, sqlite3.Error) as error:
             log.info("%s: nothing was tidied up behind %s: %s", self.host, token, error)
+
+
+def whole_jobs(listed: Iterable[str], known: Iterable[str]) -> list[str]:
+    """The jobs in a listing, by the ids in ``known`` where these mean them; an array is one job."""
+    by_number: dict[str, list[JobId]] = {}
+    for text in known:
+        job_id = JobId.parse(text)
+        by_number.setdefault(job_id.number, []).append(job_id)
+    rows: dict[str, list[JobId]] = {}
+    for text in listed:
+        job_id = JobId.parse(text)
+        rows.setdefault(job_id.number, []).append(job_id)
+    found: dict[str, None] = {}
+    for number, members in rows.items():
+        for job_id in members:
+            meant = next((one for one in by_number.get(number, ()) if _means(one, job_id)), None)
+            if meant is None and job_id.tasks is not None:
+                meant = job_id.array
+            elif meant is None and job_id.proc is not None and len(members) > 1:
+                meant = JobId.parse(number)
+            found[str(meant or job_id)] = None
+    return list(found)
+
+
+def _means(known: JobId, listed: JobId) -> bool:
+    return known.matches(listed) or known.contains(listed)
 
 
 def _may_go_on(row: Row) -> bool:

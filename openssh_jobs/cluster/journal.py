@@ -22,6 +22,7 @@ FOLLOWED = "followed"
 MOST_EVENTS = 100
 """Events that are kept of one job; the oldest go."""
 
+_LISTED = "listed"
 # Followed jobs stand among the submissions, because older versions read no other table.  This is
 # no token of a submission (``check_token``), and the directory, which those versions want to have,
 # can exist on no host.
@@ -41,6 +42,7 @@ class Row:
     process.  ``place``: the private directory on the host; ``tidied``: what became of it since the
     end (``tidy.py``).  ``learned``: when the query began whose answer gave the state.  ``array``:
     the indices as they were given to ``submit``.  ``request``: what another attempt needs.
+    ``started`` and ``ended`` are of the last run, ``time_limit`` is in seconds.
     """
 
     host: str
@@ -67,6 +69,9 @@ class Row:
     array: str | None = None
     request: str | None = None
     tidied: str | None = None
+    started: float | None = None
+    ended: float | None = None
+    time_limit: float | None = None
 
     @property
     def is_followed(self) -> bool:
@@ -312,11 +317,13 @@ class Journal:
         states: Collection[str] | None = None,
         name: str | None = None,
         is_open: bool = False,
+        over_since: float | None = None,
     ) -> list[Row]:
         """Submissions, the newest first: all, or at most ``limit`` of those that are wanted.
 
         ``since``: submitted then or later (seconds since 1970).  ``name``: a shell pattern.
-        ``is_open``: those without an answer.  With a limit, no more rows are read than it takes.
+        ``is_open``: those without an answer.  ``over_since``: of jobs that are over only those that
+        have changed since then.  With a limit, no more rows are read than it takes.
         """
         wanted: list[tuple[str, tuple[object, ...]]] = []
         if host is not None:
@@ -330,6 +337,10 @@ class Journal:
             wanted.append(("name GLOB ?", (name,)))
         if is_open:
             wanted.append(("job_id IS NULL", ()))
+        if over_since is not None:
+            over = [str(state) for state in JobState if state.is_final]
+            marks = ",".join("?" * len(over))
+            wanted.append((f"(+state NOT IN ({marks}) OR changed >= ?)", (*over, over_since)))
         where = f"WHERE {' AND '.join(text for text, _ in wanted)} " if wanted else ""
         found = self.file.execute(
             f"SELECT {','.join(_FIELDS)} FROM submissions {where}"  # noqa: S608
@@ -415,6 +426,11 @@ class Journal:
 
     # ------------------------------------------------------------------ hosts
 
+    def hosts(self) -> list[str]:
+        """The hosts that have jobs here."""
+        found = self.file.execute("SELECT DISTINCT host FROM submissions ORDER BY host")
+        return [os.fsdecode(host) for (host,) in found]
+
     def scheduler_of(self, host: str) -> str | None:
         """The scheduler that was detected on a host."""
         found = self.file.execute("SELECT scheduler FROM hosts WHERE host = ?", (host,))
@@ -439,6 +455,19 @@ class Journal:
             (host, name, time.time() - max_age),
         )
         return str(found[0][0]) if found else None
+
+    def listed_at(self, host: str) -> float | None:
+        """When all jobs of a host were last compared with its queue (seconds since 1970)."""
+        said = self.fact(host, _LISTED, max_age=float("inf"))
+        try:
+            return None if said is None else float(said)
+        except ValueError:
+            return None
+
+    def note_listed(self, host: str, when: float) -> None:
+        """Write that all jobs of a host were compared with its queue as of then."""
+        if self.listed_at(host) != when:
+            self.remember_fact(host, _LISTED, repr(when))
 
     def remember_fact(self, host: str, name: str, value: str) -> None:
         """Write a fact about a host."""

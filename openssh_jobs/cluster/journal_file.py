@@ -104,7 +104,8 @@ _TABLES = {
 _ADDED = {
     "submissions": {
         "stage": "TEXT", "call": "TEXT", "caller": "TEXT", "place": "TEXT", "learned": "REAL",
-        "array": "TEXT", "request": "TEXT", "tidied": "TEXT",
+        "array": "TEXT", "request": "TEXT", "tidied": "TEXT", "started": "REAL", "ended": "REAL",
+        "time_limit": "REAL",
     },
 }  # fmt: skip
 """Columns that came after a table, by table, with their types."""

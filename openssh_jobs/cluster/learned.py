@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("openssh_jobs.cluster")
 
 _PATHS = ("stdout_path", "stderr_path")
+_TIMES = frozenset(("started", "ended", "time_limit"))
+_SAME_TIME = 60.0
+"""Seconds by which a start may seem to move: some schedulers only tell how long a job has run."""
 _SAME_ID = 7 * 86400.0
 """Seconds after its end for which an id is that of the same job; schedulers begin again at 1."""
 
@@ -49,12 +52,37 @@ def news(row: Row, status: JobStatus, began: float) -> dict[str, object]:
     nodes = ",".join(status.nodes) if status.nodes else None
     if nodes is None and now not in WAITING:
         nodes = row.nodes
-    facts = {"state": str(now), "reason": reason, "exit_code": code, "nodes": nodes}
+    facts: dict[str, object] = {
+        "state": str(now),
+        "reason": reason,
+        "exit_code": code,
+        "nodes": nodes,
+    }
     facts |= {name: getattr(status, name) or getattr(row, name) for name in _PATHS}
+    facts |= _times(row, status, began)
     if row.is_followed:
         facts["name"] = status.name or row.name
     changed = {name: value for name, value in facts.items() if getattr(row, name) != value}
+    if was.is_final and changed.keys() <= _TIMES:
+        return {}  # another source tells the times of the same end a little differently
     return {**changed, "learned": began} if changed else {}
+
+
+def _times(row: Row, status: JobStatus, began: float) -> dict[str, float | None]:
+    """When the last run began and ended, and how long it may last, as far as known."""
+    limit = status.time_limit
+    limit_seconds = row.time_limit if limit is None else limit.total_seconds()
+    if status.state in WAITING:
+        return {"started": None, "ended": None, "time_limit": limit_seconds}
+    ended = None
+    if status.is_final:
+        ended = row.ended if status.ended is None else status.ended.timestamp()
+    started = None if status.started is None else status.started.timestamp()
+    if started is None and status.elapsed is not None:
+        started = (ended or began) - status.elapsed.total_seconds()
+    if started is None or (row.started is not None and abs(row.started - started) < _SAME_TIME):
+        started = row.started
+    return {"started": started, "ended": ended, "time_limit": limit_seconds}
 
 
 def is_current(row: Row) -> bool:
@@ -216,7 +244,9 @@ def _followed(host: str, scheduler: str, status: JobStatus, job_id: str) -> Row:
 
 def status_of(row: Row, job_id: str) -> JobStatus:
     """The status of a job by the journal."""
-    submitted = None if row.submitted is None else datetime.fromtimestamp(row.submitted, UTC)
+    elapsed = None
+    if row.started is not None and row.ended is not None and row.ended >= row.started:
+        elapsed = timedelta(seconds=round(row.ended - row.started))
     return JobStatus(
         job_id,
         row.known_state,
@@ -224,9 +254,17 @@ def status_of(row: Row, job_id: str) -> JobStatus:
         reason=row.reason,
         exit_code=row.exit_code,
         nodes=tuple(row.nodes.split(",")) if row.nodes else None,
-        submitted=submitted,
+        submitted=_moment(row.submitted),
+        started=_moment(row.started),
+        ended=_moment(row.ended),
+        elapsed=elapsed,
+        time_limit=None if row.time_limit is None else timedelta(seconds=row.time_limit),
         directory=row.directory or None,
         stdout_path=row.stdout_path,
         stderr_path=row.stderr_path,
         source="journal",
     )
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -140,6 +140,23 @@ def withdraw(journal: Journal, host: str) -> None:
     journal.file.execute("UPDATE polls SET answer = NULL WHERE host = ?", (host,))
 
 
+def last_answers(journal: Journal, host: str) -> dict[str, float]:
+    """When the queue of a host last answered about a job, by id (seconds since 1970).
+
+    As far as the answers are still stored.
+    """
+    found: dict[str, float] = {}
+    for taken, data in journal.file.execute(
+        "SELECT taken, answer FROM polls WHERE host = ? AND kind IS NULL "
+        "AND length(answer) < ? ORDER BY taken",
+        (host, _LARGEST),
+    ):
+        unpacked = _unpacked(data)
+        if unpacked is not None:
+            found |= dict.fromkeys(unpacked[1], float(taken))
+    return found
+
+
 class SharedPoll:
     """The queries of one host and scheduler, shared with the other processes of this user.
 

@@ -5,7 +5,7 @@ Immutable; pickles and copies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import (
     Any,
@@ -231,6 +231,8 @@ _WORST_FIRST = (
     JobState.FAILED,
     JobState.CANCELLED,
 )
+_MOST_NAMED = 5
+"""Failed elements that the reason of an array names."""
 
 
 def array_status(
@@ -275,8 +277,12 @@ def array_status(
 
 
 def _counted(elements: Iterable[JobStatus]) -> str:
-    """How many elements are in which state; a row for a range of them counts as all of them."""
+    """How many elements are in which state, those that failed first and by name.
+
+    A row for a range of them counts as all of them.
+    """
     counts: dict[JobState, int] = {}
+    failed: dict[JobState, list[str]] = {}
     more = ""
     for element in elements:
         try:
@@ -286,5 +292,15 @@ def _counted(elements: Iterable[JobStatus]) -> str:
         if members is None:  # a list that the scheduler cut short
             members, more = 1, " or more"
         counts[element.state] = counts.get(element.state, 0) + members
-    told = ", ".join(f"{counts[state]} {state.value}" for state in sorted(counts))
+        if element.state in _WORST_FIRST and element.state is not JobState.CANCELLED:
+            failed.setdefault(element.state, []).append(element.job_id)
+    told = ", ".join(
+        f"{counts[state]} {state.value}{_named(failed.get(state, ()))}"
+        for state in sorted(counts, key=lambda state: (state not in failed, state))
+    )
     return f"{sum(counts.values())}{more} elements: {told}"
+
+
+def _named(ids: Sequence[str]) -> str:
+    some = ", ".join(ids[:_MOST_NAMED])
+    return f" ({some}{', …' if len(ids) > _MOST_NAMED else ''})" if ids else ""

@@ -1,8 +1,8 @@
 """The one place that starts processes on this machine.
 
-Every child gets its own session, so that Ctrl-C at the terminal reaches this process only and a
-child can be ended with its children (ssh and the ``ssh -W`` of a jump host), and the C locale for
-messages, because ``ssh_errors`` reads the messages of ssh.
+Every child but a pager gets its own session, so that Ctrl-C at the terminal reaches this process
+only and a child can be ended with its children (ssh and the ``ssh -W`` of a jump host), and the C
+locale for messages, because ``ssh_errors`` reads the messages of ssh.
 """
 
 from __future__ import annotations
@@ -65,10 +65,13 @@ def spawn(
     cwd: StrOrBytesPath | None = None,
     pass_fds: Sequence[int] = (),
     own_environment: bool = False,
+    own_session: bool = True,
 ) -> Child:
     """Start a process in its own session.  The caller must end it, for example with ``end``.
 
     ``own_environment``: pass the environment of this process unchanged, for the user's commands.
+    ``own_session=False``: it stays with this process at the terminal, which a pager has to read;
+    it gets Ctrl-C, too, and ``end`` must not be used on it.
     """
     return subprocess.Popen(
         _with_usual_signals(argv),
@@ -78,7 +81,7 @@ def spawn(
         env=None if own_environment else child_environment(env),
         cwd=cwd,
         pass_fds=pass_fds,
-        start_new_session=True,
+        start_new_session=own_session,
     )
 
 

@@ -68,7 +68,7 @@ def test_an_array_and_a_heterogeneous_job_by_their_own_ids(command: str | None) 
     found = pasted(text, "204", "205", "12", "12+1", "99", command=command)
     if command:
         assert found["204"].state is JobState.FAILED
-        assert found["204"].reason == "2 elements: 1 completed, 1 failed"
+        assert found["204"].reason == "2 elements: 1 failed (204_2), 1 completed"
     assert found["205"].reason == "51 elements: 1 completed, 50 pending"
     assert found["12+1"].state is JobState.COMPLETED
     # Without the command nobody knows whether all of its parts are listed.

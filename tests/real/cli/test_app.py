@@ -93,5 +93,7 @@ def test_a_failure_with_closed_streams_has_its_exit_code(cold: Path) -> None:
 def test_a_terminal_gets_the_same_sentence(cold: Path) -> None:
     done = on_terminal("exec", "no-such-host.invalid", "--", "ls")
     assert done.code == 3
-    (line,) = without_colour(done.out).splitlines()
-    assert "ssh does not know this host" in line
+    lines = without_colour(done.out).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "ssh does not know this host" in " ".join(lines)
+    assert any("`ssh -G no-such-host.invalid`" in line for line in lines), "no break in a command"

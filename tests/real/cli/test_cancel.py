@@ -13,9 +13,9 @@ pytestmark = pytest.mark.usefixtures("own_journal")
 
 def test_cancel(direct: list[str], there: str, tmp_path: Path) -> None:
     job = submitted(direct, there, script(tmp_path, "sleep 60"))
-    listed = program("status", *direct)
+    listed = program("list", *direct)
     assert listed.code == 0
-    assert [row.split()[0] for row in listed.out.splitlines()[1:]].count(job) == 1
+    assert [row.split()[1] for row in listed.out.splitlines()[1:]].count(job) == 1
     assert job in {status["job_id"] for status in program("status", *direct, "--json").data["jobs"]}
     done = program("cancel", *direct, job)
     assert (done.code, done.out, done.err) == (0, "", "")
@@ -34,4 +34,4 @@ def test_ids_that_are_none_of_ours(direct: list[str], there: str) -> None:
     done = program("status", *direct, "999999999")
     assert done.code == 5
     assert said in done.out
-    assert done.out.splitlines()[1].split()[:2] == ["999999999", "unknown"]
+    assert done.out.splitlines()[1].split()[1:3] == ["999999999", "unknown"]

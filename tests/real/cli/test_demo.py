@@ -196,7 +196,7 @@ def test_the_demo_on_a_host_with_slurm(sshd: Host, slurm: object, tmp_path: Path
     )
     check_users_host(done, sshd, before)
     assert "scheduler slurm" in done.out
-    assert program("status", XDG_STATE_HOME=str(tmp_path)).out == ""
+    assert program("list", XDG_STATE_HOME=str(tmp_path)).out == ""
 
 
 def test_the_demo_on_a_host_without_a_scheduler(sshd: Host, tmp_path: Path) -> None:

@@ -23,26 +23,26 @@ def test_a_failed_job_is_1(direct: list[str], there: str, tmp_path: Path) -> Non
     done = program("status", *direct, job)
     assert (done.code, done.err) == (1, "")
     head, row = done.out.splitlines()
-    assert head.split()[:3] == ["JOB", "NAME", "STATE"]
-    assert row.split()[:3] == [job, "job.sh", "failed"]
+    assert head.split()[:4] == ["HOST", "JOB", "NAME", "STATE"]
+    assert row.split()[:4] == [direct[-1], job, "job.sh", "failed"]
     assert "exit code 3" in row
     both = program("status", *direct, job, submitted(direct, there, script(tmp_path, "true")))
     assert both.code == 1
 
 
 def test_the_journal_remembers(direct: list[str], there: str, tmp_path: Path) -> None:
-    assert program("status").out == ""
-    nothing = on_terminal("status")
+    assert program("list").out == ""
+    nothing = on_terminal("list")
     assert (nothing.code, without_colour(nothing.out).splitlines()) == (
         0,
-        ["Nothing was submitted from this machine; `openssh-jobs status HOST` asks a host."],
+        ["Nothing was submitted from this machine; `openssh-jobs list HOST` asks a host."],
     )
     job = submitted(direct, there, script(tmp_path, "true"), "--name", "known")
     assert program("tail", *direct, job, "-f").code == 0
-    done = program("status")
+    done = program("list")
     assert done.code == 0
     assert done.out.splitlines()[1].split()[:4] == [direct[-1], job, "known", "completed"]
-    (row,) = program("status", "--json").data["jobs"]
+    (row,) = program("list", "--json").data["jobs"]
     assert (row["host"], row["job_id"], row["state"]) == (direct[-1], job, "completed")
 
 
@@ -53,7 +53,7 @@ def test_a_job_from_elsewhere_is_followed_by_its_id(
         elsewhere.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
         job = submitted(direct, there, script(tmp_path, "exit 3"))
     assert program("tail", *direct, job, "-f").code == 1
-    (row,) = program("status", "--json").data["jobs"]
+    (row,) = program("list", "--json").data["jobs"]
     assert (row["host"], row["job_id"], row["state"]) == (direct[-1], job, "failed")
     assert (row["exit_code"], row["token"]) == (3, None)
     done = program("status", *direct, job, "--json")

@@ -111,8 +111,8 @@ def test_slurm_from_start_to_end(sshd: Host, slurm: SlurmLab, there: str, tmp_pa
     )
     job = without_colour(shown.out).strip()
     assert job.isdigit()
-    listed = program("status", *way)
-    assert job in {row.split()[0] for row in listed.out.splitlines()[1:]}
+    listed = program("list", *way)
+    assert job in {row.split()[1] for row in listed.out.splitlines()[1:]}
     done = program("tail", *way, job, "-f")
     assert (done.code, done.err) == (0, "")
     assert program("status", *way, job).code == 0

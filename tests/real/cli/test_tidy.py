@@ -38,7 +38,7 @@ def test_tidy(direct: list[str], there: str, tmp_path: Path, sshd: Host, job: st
     left = [path.name for path in (sshd.home / there / ".openssh_jobs").iterdir()]
     assert left == [would["kept"][0]["token"]]
     assert (sshd.home / there / "out").read_text() == "x\n"
-    assert len(program("status", "--json").data["jobs"]) == 2, "the journal keeps it"
+    assert len(program("list", "--json").data["jobs"]) == 2, "the journal keeps it"
     assert program("cancel", *direct, running).code == 0
 
 
@@ -46,12 +46,12 @@ def test_forget(direct: list[str], there: str, tmp_path: Path, job: str) -> None
     running = submitted(direct, there, script(tmp_path, "sleep 300"))
     would = program("tidy", *direct, "--dry-run", "--forget", "--json").data
     assert would["forgotten"] == [job]
-    assert len(program("status", "--json").data["jobs"]) == 2
+    assert len(program("list", "--json").data["jobs"]) == 2
     done = program("tidy", *direct, "--forget", "--older-than", "7d", "--json").data
     assert done["forgotten"] == []
     done = program("tidy", *direct, "--forget", "--json").data
     assert done["forgotten"] == [job]
-    assert [row["job_id"] for row in program("status", "--json").data["jobs"]] == [running]
+    assert [row["job_id"] for row in program("list", "--json").data["jobs"]] == [running]
     assert program("cancel", *direct, running).code == 0
 
 
@@ -66,7 +66,7 @@ def test_jobs_of_another_machine(
     direct: list[str], there: str, tmp_path: Path, job: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "laptop"))
-    assert program("status", "--json").data["jobs"] == []
+    assert program("list", "--json").data["jobs"] == []
     assert program("tidy", *direct, "--json").data["removed"] == []
     found = program("recover", *direct, there, "--json")
     assert found.code == 0

@@ -90,8 +90,19 @@ def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> Non
     ("words", "says"),
     [
         ([], "openssh-jobs --help"),
-        (["nope"], "invalid choice: 'nope'"),
-        (["tail", "h", "5", "--flow"], "openssh-jobs tail: unrecognized arguments: --flow"),
+        (["nope"], "there is no command 'nope'"),
+        (["exce", "h"], "there is no command 'exce' (did you mean exec?)"),
+        (["lst"], "there is no command 'lst' (did you mean list?)"),
+        (
+            ["tail", "h", "5", "--flow"],
+            "openssh-jobs tail: there is no option --flow (did you mean --follow",
+        ),
+        (["submit", "h", "d", "--mem=4G"], "there is no option --mem (it is --memory here). See"),
+        (["submit", "h", "d", "--partition", "x"], "no option --partition (it is --queue here). "),
+        (["submit", "h", "d", "--stdout", "x"], "option --stdout (did you mean --stdout-path?). "),
+        (["submit", "h", "d", "--xyzzy=7", "8"], "no option --xyzzy; '8' is one word too many. "),
+        (["list", "--sort", "size"], "--sort must be one of 'trouble', "),
+        (["list", "--sort", "size"], "'size' was given"),
         (["get", "h:x", "y", "--method", "ftp"], "method must be one of"),
         (
             ["fetch", "h", "5", "y", "--resume", "--method", "sftp"],
@@ -133,7 +144,7 @@ def test_wrong_use_is_one_sentence_and_2(
 def test_the_program_ends_with_the_code_of_its_main() -> None:
     done = program("nope")
     assert (done.code, done.out) == (2, "")
-    assert "invalid choice: 'nope'" in done.sentence()
+    assert "there is no command 'nope'" in done.sentence()
 
 
 @pytest.mark.parametrize(
@@ -215,8 +226,8 @@ def test_the_help_loads_no_command(tmp_path: Path) -> None:
 
 
 def test_the_journal_is_shown_without_what_talks_to_hosts(tmp_path: Path) -> None:
-    loaded = loaded_by("status", state=str(tmp_path))
-    assert {"cli.status", "cluster.journal"} <= loaded
+    loaded = loaded_by("list", state=str(tmp_path))
+    assert {"cli.list", "cluster.journal"} <= loaded
     assert loaded.isdisjoint(("cluster.cluster", "cluster.job", "cli.submit"))
     rooms = {name.split(".")[0] for name in loaded}
     assert rooms.isdisjoint(("connection", "schedulers", "transfer", "transport", "files"))

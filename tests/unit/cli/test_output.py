@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, date, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from openssh_jobs.cli.output import (
     printable,
     size,
     span,
+    wrapped,
 )
 from openssh_jobs.jobs import JobState, JobStatus, Node
 
@@ -92,3 +94,21 @@ def test_an_unknown_submission_has_its_token_as_data() -> None:
     error = errors.SubmitUnknown("no answer", token="t1", kind="transport", host="hpc")
     facts = error_data(error)["error"]
     assert (facts["token"], facts["kind"], facts["sent"]) == ("t1", "transport", "maybe")
+
+
+@pytest.mark.parametrize(
+    ("width", "lines"),
+    [
+        (80, ["hpc: not there. Type `openssh-jobs login hpc`, then again."]),
+        (30, ["hpc: not there. Type", "`openssh-jobs login hpc`, then", "again."]),
+        (20, ["hpc: not there. Type", "`openssh-jobs login", "hpc`, then again."]),
+        (5, ["hpc:", "not", "there.", "Type", "`openssh-jobs", "login", "hpc`,", "then", "again."]),
+    ],
+)
+def test_sentences_break_at_words_and_not_in_commands(width: int, lines: list[str]) -> None:
+    assert wrapped("hpc: not there. Type `openssh-jobs login hpc`, then again.", width) == lines
+
+
+@given(st.text(), st.integers(1, 100))
+def test_wrapping_loses_nothing(text: str, width: int) -> None:
+    assert " ".join(wrapped(text, width)).split() == text.split()

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openssh_jobs.cli.listed_job import JOBS, ListedJob
 from openssh_jobs.cli.masters import MASTERS
 from openssh_jobs.cli.nodes import NODES
 from openssh_jobs.cli.output import Output, attributes, moment, printable
 from openssh_jobs.cli.queues import QUEUES
-from openssh_jobs.cli.status import JOBS, JOURNAL
-from openssh_jobs.cli.table import Column, OutputTable
-from openssh_jobs.cluster.journal import Row
+from openssh_jobs.cli.table import Column, OutputTable, display_width
 from openssh_jobs.jobs import JobStatus, Node, Queue
 from openssh_jobs.openssh.masters import MasterFacts
+from tests.cli import without_colour
 
 TABLE: OutputTable[tuple[str, ...]] = OutputTable(
     Column("job", "JOB", get=itemgetter(0)),
@@ -54,6 +54,61 @@ def test_no_cell_breaks_a_table(rows: list[tuple[str, ...]], width: int) -> None
     assert all(printable(line) == line for line in lines)
 
 
+def test_a_narrow_terminal_loses_whole_columns_in_their_order() -> None:
+    table: OutputTable[tuple[str, ...]] = OutputTable(
+        Column("job", "JOB", get=itemgetter(0), shrinks_last=True, least=3),
+        Column("name", "NAME", get=itemgetter(1), shrinks=True, least=4, drops=1),
+        Column("state", "STATE", get=itemgetter(2)),
+        Column("where", "WHERE", get=itemgetter(3), shrinks=True, least=5, drops=2, keeps_end=True),
+    )
+    rows = [("4711", "relax-7", "running", "/home/me/runs")]
+    assert table.lines(rows, 40)[1] == "4711  relax-7  running  /home/me/runs"
+    assert table.lines(rows, 34)[1] == "4711  relax-7  running  …e/me/runs"
+    assert table.lines(rows, 24)[1] == "4711  relax-7  running"
+    assert table.lines(rows, 20)[1] == "4711  rela…  running"
+    assert table.lines(rows, 13)[1] == "4711  running"
+    assert table.lines(rows, 12)[1] == "47…  running"
+    assert table.lines(rows, 1)[1] == "47…  running"
+
+
+def test_wide_characters_take_two_columns() -> None:
+    lines = TABLE.lines([("1", "\u8a08\u7b97" * 20, "7", ""), ("2", "e\u0301", "8", "")], 24)
+    assert [display_width(line) for line in lines] == [24, 24, 24]
+    assert lines[1].endswith("…   7")
+
+
+def test_colour_only_repeats_what_a_word_says() -> None:
+    rows = [("1", "failed", "7", ""), ("2", "running", "8", "")]
+    plain, coloured = TABLE.lines(rows, 80), TABLE.lines(rows, 80, colour=True)
+    assert [without_colour(line) for line in coloured] == plain
+    assert "\x1b[31mfailed\x1b[0m" in coloured[1]
+
+
+@pytest.mark.parametrize(
+    ("env", "is_coloured"),
+    [
+        ({"TERM": "xterm"}, True),
+        ({"TERM": "xterm", "NO_COLOR": ""}, True),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, False),
+        ({"TERM": "dumb"}, False),
+    ],
+)
+def test_who_wants_no_colour_gets_none(
+    env: dict[str, str],
+    is_coloured: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    TABLE.show([("1", "failed", "7", "")], Output())
+    assert "\x1b" not in capsys.readouterr().out
+    monkeypatch.setattr(Output, "on_terminal", True)
+    TABLE.show([("1", "failed", "7", "")], Output())
+    assert ("\x1b" in capsys.readouterr().out) is is_coloured
+
+
 def test_rich_is_not_needed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,6 +118,7 @@ def test_rich_is_not_needed(
     monkeypatch.setitem(sys.modules, "rich.console", None)
     monkeypatch.setattr(Output, "on_terminal", True)
     monkeypatch.setenv("COLUMNS", "24")
+    monkeypatch.setenv("NO_COLOR", "1")
     TABLE.show([("4711", "x" * 100, "1", "")], Output())
     assert capsys.readouterr().out == f"JOB   NAME             N\n4711  {'x' * 14}…  1\n"
 
@@ -112,9 +168,6 @@ MASTER = MasterFacts(
     socket="/run/x",
     ours=True,
 )
-ROW = Row(
-    host="hpc", token="t", digest="d", scheduler="slurm", directory="/d", opened=NOW.timestamp()
-)
 TODAY = moment(NOW)
 
 
@@ -138,12 +191,12 @@ TODAY = moment(NOW)
         ),
         (
             JOBS,
-            STATUS,
+            ListedJob.of_status("hpc", STATUS, NOW),
             [
-                "JOB  NAME   STATE   REASON / WHERE     SUBMITTED",
-                f"7    relax  failed  exit code 3 on n1  {TODAY}",
+                "HOST  JOB  NAME   STATE   REASON / WHERE     SUBMITTED",
+                f"hpc   7    relax  failed  exit code 3 on n1  {TODAY}",
             ],
-            set(JobStatus.FIELDS),
+            {"host", "token", "as_of", *JobStatus.FIELDS},
         ),
         (
             MASTERS,
@@ -156,20 +209,8 @@ TODAY = moment(NOW)
             ],
             {field.name for field in fields(MasterFacts)},
         ),
-        (
-            JOURNAL,
-            ROW,
-            [
-                "HOST  JOB     STATE  REASON / WHERE                SUBMITTED",
-                f"hpc   (none)  new    no answer came: it may exist  {TODAY}",
-            ],
-            {
-                *("host", "job_id", "name", "state", "reason", "exit_code", "directory", "token"),
-                *("submitted", "changed"),
-            },
-        ),
     ],
-    ids=["nodes", "queues", "jobs", "masters", "journal"],
+    ids=["nodes", "queues", "jobs", "masters"],
 )
 def test_the_tables_of_the_commands(
     table: OutputTable[object], row: object, text: list[str], fields: set[str]
@@ -183,5 +224,4 @@ def test_the_tables_of_the_commands(
 def test_what_stands_in_json_is_not_the_text() -> None:
     assert MASTERS.record(MASTER)["persist"] == 43200
     assert NODES.record(NODE)["gpus"] == 0
-    assert JOURNAL.record(ROW)["submitted"] is None
-    assert JOBS.record(STATUS)["state"] == "failed"
+    assert JOBS.record(ListedJob.of_status("hpc", STATUS))["state"] == "failed"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -284,3 +284,43 @@ def test_events_are_kept_in_order_and_not_for_ever(journal: Journal) -> None:
     assert (len(events), events[-1].reason) == (MOST_EVENTS, str(MOST_EVENTS + 19))
     journal.forget("hpc", "t1")
     assert journal.events("hpc", "t1") == []
+
+
+# -- times ---------------------------------------------------------------------------------------
+
+
+def _at(seconds: float) -> datetime:
+    return datetime.fromtimestamp(1_700_000_000 + seconds, UTC)
+
+
+def test_the_times_of_the_last_run_are_kept(journal: Journal) -> None:
+    submit(journal, "1", state="pending")
+
+    def take(began: float, state: str, **facts: Any) -> dict[str, Any]:
+        known = journal.by_job("hpc", "1")
+        assert known is not None
+        new: dict[str, Any] = news(
+            known, JobStatus("1", state, source="queue", **facts), _at(began).timestamp()
+        )
+        if new:
+            journal.change("hpc", "t1", **new)
+        return new
+
+    limit = timedelta(hours=2)
+    take(0, "running", started=_at(-10), time_limit=limit)
+    known = journal.by_job("hpc", "1")
+    assert known is not None
+    assert (known.started, known.time_limit) == (_at(-10).timestamp(), 7200.0)
+    assert take(30, "running", elapsed=timedelta(seconds=43)) == {}, "3 s are no other start"
+    take(40, "pending")
+    known = journal.by_job("hpc", "1")
+    assert known is not None
+    assert (known.started, known.time_limit) == (None, 7200.0)
+    take(50, "running", elapsed=timedelta(seconds=5))
+    take(60, "completed", started=_at(45), ended=_at(58))
+    known = journal.by_job("hpc", "1")
+    assert known is not None
+    status = status_of(known, "1")
+    assert (status.started, status.ended) == (_at(45), _at(58))
+    assert (status.elapsed, status.time_limit) == (timedelta(seconds=13), limit)
+    assert take(70, "completed", started=_at(45), ended=_at(59)) == {}, "the same end"

@@ -1,0 +1,101 @@
+"""``HostJobs``: the journal after a comparison with the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openssh_jobs.cluster.host_jobs import HostJobs, whole_jobs
+from openssh_jobs.cluster.journal import Journal
+from openssh_jobs.errors import SchedulerError
+
+from .fakes import FakeQueue, row
+
+
+class Queue(FakeQueue):
+    """A queue, with a real journal."""
+
+    def __init__(self, journal: Journal, **answers: Any) -> None:
+        super().__init__(**answers)
+        self.journal = journal  # type: ignore[assignment]
+
+
+def jobs_of(queue: Queue) -> HostJobs:
+    client: Any = queue
+    return HostJobs(client, grace=30, poll_interval=0.0)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    made = Journal(tmp_path / "journal.sqlite")
+    yield made
+    made.close()
+
+
+def submit(journal: Journal, *ids: str, state: str = "pending") -> None:
+    for job_id in ids:
+        journal.open_row(row(f"t{job_id}", host="hpc"))
+        journal.change("hpc", f"t{job_id}", job_id=job_id, state=state)
+
+
+def states(journal: Journal) -> dict[str | None, str]:
+    return {one.job_id: one.state for one in journal.rows("hpc")}
+
+
+def test_the_journal_says_what_the_queue_says(journal: Journal) -> None:
+    submit(journal, "1", "2", "3")
+    queue = Queue(
+        journal,
+        mine="1 running,7 held",
+        status="1 running,7 held",
+        history="2 completed,3 failed=4",
+    )
+    assert journal.listed_at("hpc") is None
+    jobs_of(queue).update_journal()
+    assert states(journal) == {"1": "running", "2": "completed", "3": "failed", "7": "held"}
+    assert queue.count("mine") == 1
+    assert queue.count("history") == 1
+    elsewhere = journal.by_job("hpc", "7")
+    assert elsewhere is not None
+    assert elsewhere.is_followed
+    assert journal.listed_at("hpc") is not None
+
+
+def test_what_is_over_is_not_queried_again(journal: Journal) -> None:
+    submit(journal, "1", state="completed")
+    queue = Queue(journal, mine="", history="")
+    jobs_of(queue).update_journal()
+    assert [script for script, _ in queue.asked] == ["mine"]
+
+
+def test_a_queue_that_does_not_answer_changes_nothing(journal: Journal) -> None:
+    submit(journal, "1", state="running")
+    queue = Queue(journal, mine=SchedulerError("no controller", kind="transient"))
+    with pytest.raises(SchedulerError, match="no controller"):
+        jobs_of(queue).update_journal()
+    assert states(journal) == {"1": "running"}
+    assert journal.listed_at("hpc") is None
+
+
+@pytest.mark.parametrize(
+    ("listed", "known", "expected"),
+    [
+        (["1", "2"], [], ["1", "2"]),
+        (["4_1", "4_[2-9]", "5"], [], ["4", "5"]),
+        (["4_1", "4_[2-9]"], ["4"], ["4"]),
+        (["4_1"], ["4_1"], ["4_1"]),
+        (["7[1].server.example.org"], ["7[].server"], ["7[].server"]),
+        (["7[1].server"], [], ["7[].server"]),
+        (["9.0"], [], ["9.0"]),
+        (["9.0", "9.1"], [], ["9"]),
+        (["9.0", "9.1"], ["9.0"], ["9.0", "9"]),
+        (["3.server"], ["3.server.example.org"], ["3.server.example.org"]),
+    ],
+)
+def test_an_array_in_a_listing_is_one_job(
+    listed: list[str], known: list[str], expected: list[str]
+) -> None:
+    assert whole_jobs(listed, known) == expected
