@@ -14,7 +14,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from ..errors import SchedulerError
 from ..jobs import JobState, JobStatus, Snapshot
-from ..jobs.job_id import JobId
+from ..jobs.job_id import JobId, JobIds
 from ..jobs.status import LEFT_QUEUE, NOT_LISTED
 from ..openssh import at_fork
 from ..openssh.locks import StateLock
@@ -140,7 +140,7 @@ class Tracker:
         self.follow(status.job_id)
         job = self._jobs[status.job_id]
         if job.status is None:
-            job.status = status
+            job.status, job.noted = status, job.revision
             # Written by the program that cancelled it.
             job.cancelled = status.reason == CANCEL_ACCEPTED
             job.was_waiting = status.state in WAITING
@@ -173,12 +173,14 @@ class Tracker:
     @_locked
     def cancel_accepted(self, ids: Iterable[str]) -> None:
         """The scheduler accepted to cancel these jobs and all members of these arrays."""
-        cancelled = [JobId.parse(job_id) for job_id in ids]
+        cancelled = JobIds((JobId.parse(job_id), None) for job_id in ids)
         for job_id, job in self._jobs.items():
+            if job.is_settled:
+                continue
             this = JobId.parse(job_id)
-            is_meant = any(other.matches(this) or other.contains(this) for other in cancelled)
-            if is_meant and not job.is_settled:
+            if cancelled.matching(this) or cancelled.around(this):
                 job.cancelled = True
+                job.revision += 1
                 job.was_waiting = job.status is not None and job.status.state in WAITING
 
     @property
@@ -240,10 +242,11 @@ class Tracker:
     @_locked
     def unsettled(self, wanted: Iterable[str] = ()) -> list[str]:
         """``wanted`` and all other jobs that may still change: one query serves them all."""
-        others = [job_id for job_id in self._kept if not self.is_over(job_id)]
-        return [
-            job_id for job_id in dict.fromkeys([*wanted, *others]) if not self._jobs[job_id].is_done
-        ]
+        found = {job_id: None for job_id in wanted if not self._jobs[job_id].is_done}
+        for job_id, job in self._kept.items():
+            if not job.is_done and not self._is_over(job):
+                found[job_id] = None
+        return list(found)
 
     @_locked
     def settled(self) -> list[str]:
@@ -383,6 +386,7 @@ class Tracker:
         for job_id in gone:
             self._jobs[job_id].history_at = time.monotonic()
             self._jobs[job_id].awaits_history = False
+            self._jobs[job_id].revision += self._jobs[job_id].why != why
             self._jobs[job_id].why = why
             self._jobs[job_id].has_no_history = none_kept
             if for_good:
@@ -418,6 +422,24 @@ class Tracker:
         return self._jobs[job_id].lack_record(job_id, why)
 
     # ------------------------------------------------------------------ what is known
+
+    @_locked
+    def revisions(self, ids: Iterable[str]) -> dict[str, int]:
+        """By id a number that grows when something is learned, beside the time that passed."""
+        return {job_id: self._jobs[job_id].revision for job_id in ids}
+
+    @_locked
+    def news(self, ids: Iterable[str]) -> dict[str, int]:
+        """Of ``revisions`` those that ``note`` was not told of."""
+        jobs = ((job_id, self._jobs[job_id]) for job_id in ids)
+        return {job_id: job.revision for job_id, job in jobs if job.revision != job.noted}
+
+    @_locked
+    def note(self, revisions: Mapping[str, int]) -> None:
+        """These jobs are written down as they were at these revisions."""
+        for job_id, revision in revisions.items():
+            if job_id in self._jobs:
+                self._jobs[job_id].noted = revision
 
     @_locked
     def last(self, job_id: str) -> JobStatus | None:
@@ -458,7 +480,9 @@ class Tracker:
 
         That takes two answers without it, so far apart; time without answers does not count.
         """
-        job = self._jobs[job_id]
+        return self._is_over(self._jobs[job_id])
+
+    def _is_over(self, job: JobEvidence) -> bool:
         if job.gone_at is not None and job.gone_seen - job.gone_at >= self.grace:
             return not job.awaits_history
         return job.is_done

@@ -37,7 +37,7 @@ def settling(poller: Poller, wanted: Sequence[str], timeout: float | None) -> It
     """
     tracker = poller.tracker
     deadline = None if timeout is None else time.monotonic() + timeout
-    pending = list(dict.fromkeys(wanted))
+    pending = dict.fromkeys(wanted)
     _held = tracker.follow(*pending)
     pause = min(FIRST_LOOK, max(poller.interval, _QUICKEST))
     trouble: OpenSSHJobsError | None = None
@@ -48,7 +48,7 @@ def settling(poller: Poller, wanted: Sequence[str], timeout: float | None) -> It
             if has_news:
                 poller.take_news(pause, deadline)
             else:
-                poller.status(pending, deadline, pause)
+                poller.status(tuple(pending), deadline, pause)
             if tracker.answers != answers and not tracker.is_failing:
                 trouble = None
         except Late:
@@ -57,13 +57,14 @@ def settling(poller: Poller, wanted: Sequence[str], timeout: float | None) -> It
             trouble, raised = _not_the_end(poller, error, trouble), True
         over = [job_id for job_id in pending if tracker.is_over(job_id)]
         for job_id in over:
-            pending.remove(job_id)
+            del pending[job_id]
             yield job_id
         if not pending:
             break
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
-            states = ", ".join(f"{job_id} {tracker.status(job_id).state}" for job_id in pending[:5])
+            first = list(pending)[:5]
+            states = ", ".join(f"{job_id} {tracker.status(job_id).state}" for job_id in first)
             raise TimeoutError(f"{poller.host}: not over after {timeout:g} s: {states}")
         if looks and (raised or tracker.answers != answers):
             pause = min(pause * 1.5, max(_SLOWEST, poller.interval))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from ...errors import InputError
 from ...jobs import JobId, JobStatus
+from ...jobs.job_id import JobIds
 from ...jobs.status import array_status
 
 __all__ = ["arrays_over", "check_array"]
@@ -31,9 +32,9 @@ def arrays_over(wanted: Iterable[JobId], known: Mapping[str, JobStatus]) -> dict
     That all tasks ended well is not said: the records of some may still be missing.
     """
     found: dict[str, JobStatus] = {}
+    tasks = JobIds((JobId.parse(text), status) for text, status in known.items())
     for job_id in wanted:
-        tasks = [status for text, status in known.items() if job_id.contains(JobId.parse(text))]
-        status = array_status(job_id.text, tasks, over=True)
+        status = array_status(job_id.text, tasks.within(job_id), over=True)
         if status is not None:
             found[job_id.text] = status
     return found
