@@ -7,9 +7,11 @@ them wins where they differ, and what ends a job.
 from __future__ import annotations
 
 import time
+from collections.abc import Container
 from dataclasses import dataclass
 
 from ..jobs import JobState, JobStatus, Snapshot
+from ..jobs.state import FINAL
 
 __all__ = ["CANCEL_ACCEPTED", "NEVER_RAN", "WAITING", "JobEvidence", "ended_somehow"]
 
@@ -66,7 +68,7 @@ class JobEvidence:
 
     @property
     def is_settled(self) -> bool:
-        return self.status is not None and self.status.is_final
+        return self.status is not None and self.status.state in FINAL
 
     @property
     def awaits_code(self) -> bool:
@@ -74,7 +76,19 @@ class JobEvidence:
 
     @property
     def is_done(self) -> bool:
-        return self.is_settled and not self.awaits_code
+        if self.status is None or self.status.state not in FINAL:
+            return False
+        return not self.awaits_code
+
+    def is_meant(self, job_id: str, began: float, covers: Container[str] | None) -> bool:
+        """Whether the silence of a query about this job means something.
+
+        One that began before the job was known says nothing about it, unless another process knew
+        the job then (``covers``); of a job that was submitted here nobody did.
+        """
+        if covers is None or self.is_new:
+            return self.since <= began and (covers is None or job_id in covers)
+        return job_id in covers
 
     def is_gone_now(self, when: float | None = None) -> None:
         now = time.monotonic() if when is None else when

@@ -155,10 +155,7 @@ class Learned:
     def _write_query(self, ids: list[str], listed: Snapshot | None, taken: datetime) -> None:
         statuses = {} if listed is None else self._in_listing(listed)
         now = time.monotonic()
-        if now < self._all_at:
-            new = self._tracker.news(ids)
-        else:
-            new = self._tracker.revisions(ids)
+        new = self._tracker.revisions(ids, new=now < self._all_at)
         silent = set(self._tracker.snapshot(list(new)).unknown)
         for job_id in new:
             status = self._tracker.last(job_id)

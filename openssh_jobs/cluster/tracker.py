@@ -52,17 +52,6 @@ def _locked(
     return alone
 
 
-def _is_about(job_id: str, job: JobEvidence, began: float, covers: Container[str] | None) -> bool:
-    """Whether the silence of a query about a job means something.
-
-    One that began before the job was known says nothing about it, unless another process knew the
-    job then (``covers``); of a job that was submitted here nobody did.
-    """
-    if covers is None or job.is_new:
-        return job.since <= began and (covers is None or job_id in covers)
-    return job_id in covers
-
-
 class Tracker:
     """The state of one cluster's jobs; safe for threads.
 
@@ -99,9 +88,11 @@ class Tracker:
         """Follow these jobs from now on; none is forgotten while the result exists."""
         now, followed = time.monotonic(), []
         for job_id in ids:
-            job = self._jobs.get(job_id) or JobEvidence(now)
+            job = self._jobs.get(job_id)
+            if job is None:
+                job = self._jobs[job_id] = JobEvidence(now)
             job.named = now
-            self._jobs[job_id] = self._kept[job_id] = job
+            self._kept[job_id] = job
             followed.append(job)
         return tuple(followed)
 
@@ -242,11 +233,9 @@ class Tracker:
     @_locked
     def unsettled(self, wanted: Iterable[str] = ()) -> list[str]:
         """``wanted`` and all other jobs that may still change: one query serves them all."""
-        found = {job_id: None for job_id in wanted if not self._jobs[job_id].is_done}
-        for job_id, job in self._kept.items():
-            if not job.is_done and not self._is_over(job):
-                found[job_id] = None
-        return list(found)
+        found = dict.fromkeys(one for one in wanted if not self._jobs[one].is_done)
+        others = (one for one, job in self._kept.items() if not (job.is_done or self._is_over(job)))
+        return list(found | dict.fromkeys(others))
 
     @_locked
     def settled(self) -> list[str]:
@@ -292,14 +281,14 @@ class Tracker:
                 self._keep(job_id, job)
         for job_id in snapshot.absent:
             job = self._jobs.get(job_id)
-            if job is not None and _is_about(job_id, job, began, covers):
+            if job is not None and job.is_meant(job_id, began, covers):
                 job.was_queried, job.unsure = True, False
                 if not job.is_settled:
                     job.is_gone_now(self._ended)
                     job.await_history(self.grace)
         for job_id in snapshot.unknown:
             job = self._jobs.get(job_id)
-            if job is not None and (covers is None or _is_about(job_id, job, began, covers)):
+            if job is not None and (covers is None or job.is_meant(job_id, began, covers)):
                 job.was_queried = job.unsure = True
 
     def _note_query(self, began: float, ended: float | None = None) -> None:
@@ -359,8 +348,9 @@ class Tracker:
         """
         if self._error is not None:
             return []
-        jobs = ((job_id, self._jobs[job_id]) for job_id in ids)
-        return [job_id for job_id, job in jobs if job.unsure and job.gone_at is None]
+        return [
+            job_id for job_id in ids if (job := self._jobs[job_id]).unsure and job.gone_at is None
+        ]
 
     @_locked
     def without_exit_code(self, ids: Iterable[str]) -> list[str]:
@@ -424,15 +414,13 @@ class Tracker:
     # ------------------------------------------------------------------ what is known
 
     @_locked
-    def revisions(self, ids: Iterable[str]) -> dict[str, int]:
-        """By id a number that grows when something is learned, beside the time that passed."""
-        return {job_id: self._jobs[job_id].revision for job_id in ids}
+    def revisions(self, ids: Iterable[str], *, new: bool = False) -> dict[str, int]:
+        """By id a number that grows when something is learned, beside the time that passed.
 
-    @_locked
-    def news(self, ids: Iterable[str]) -> dict[str, int]:
-        """Of ``revisions`` those that ``note`` was not told of."""
+        ``new``: only those that ``note`` was not told of.
+        """
         jobs = ((job_id, self._jobs[job_id]) for job_id in ids)
-        return {job_id: job.revision for job_id, job in jobs if job.revision != job.noted}
+        return {name: job.revision for name, job in jobs if not new or job.revision != job.noted}
 
     @_locked
     def note(self, revisions: Mapping[str, int]) -> None:

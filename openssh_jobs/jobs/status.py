@@ -24,6 +24,8 @@ from .state import FINAL, JobState
 
 LEFT_QUEUE: Final = "left the queue"
 NOT_LISTED: Final = "the queue does not list it"
+NEVER_STARTS: Final = "it can never start"
+"""Stands in the reason of a pending job whose dependency cannot come true any more."""
 
 
 Facts = dict[str, Any]

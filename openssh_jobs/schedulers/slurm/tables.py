@@ -25,6 +25,7 @@ from .states import (
     said_text,
     state_of,
     told_exit,
+    told_reason,
 )
 
 # --------------------------------------------------------------------------- columns
@@ -157,7 +158,7 @@ class Table:
         ended = parse_time(get("ended"), self.zone)
         return {
             "raw_state": raw,
-            "reason": said_text(reason),
+            "reason": told_reason(reason),
             "name": said.get("name"),
             "user": get("user"),
             "queue": get("queue"),
