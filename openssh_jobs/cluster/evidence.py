@@ -92,7 +92,7 @@ class JobEvidence:
 
     def is_gone_now(self, when: float | None = None) -> None:
         now = time.monotonic() if when is None else when
-        self.revision += self.gone_at is None
+        self.revision += 1
         self.gone_at = now if self.gone_at is None else self.gone_at
         self.gone_seen = now
 
@@ -103,6 +103,11 @@ class JobEvidence:
         """
         gone_at = time.monotonic() if self.gone_at is None else self.gone_at
         self.awaits_history = self.history_at - gone_at < grace
+
+    def history_answered(self) -> None:
+        """The history was queried just now."""
+        self.history_at, self.awaits_history = time.monotonic(), False
+        self.revision += 1
 
     def learn(self, status: JobStatus, grace: float) -> None:
         """Take a status from the queue.  ``grace``: seconds to look for a missing exit code."""
@@ -146,10 +151,10 @@ class JobEvidence:
 
     def take_history(self, job_id: str, found: Snapshot, grace: float) -> None:
         """Take the history's answer about this job, which left the queue or ended."""
+        self.history_answered()
         status = found.known.get(job_id)
         if self.is_settled and (status is None or not status.is_final):
             return
-        self.revision += 1
         # The queue listed it for a later run, whose record is still to come.
         is_try = job_id in found.tries and _seen_active(self.status)
         never_ran = self.cancelled and self.was_waiting and (is_try or job_id in found.absent)

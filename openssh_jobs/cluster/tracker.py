@@ -361,8 +361,6 @@ class Tracker:
     def take_history(self, found: Snapshot, gone: Sequence[str]) -> None:
         """Take the history's answer about jobs that left the queue, or that ended."""
         for job_id in gone:
-            self._jobs[job_id].history_at = time.monotonic()
-            self._jobs[job_id].awaits_history = False
             self._jobs[job_id].take_history(job_id, found, self.grace)
 
     @_locked
@@ -373,14 +371,11 @@ class Tracker:
 
         ``none_kept``: the scheduler itself says that it keeps no history.
         """
-        for job_id in gone:
-            self._jobs[job_id].history_at = time.monotonic()
-            self._jobs[job_id].awaits_history = False
-            self._jobs[job_id].revision += self._jobs[job_id].why != why
-            self._jobs[job_id].why = why
-            self._jobs[job_id].has_no_history = none_kept
+        for job in (self._jobs[job_id] for job_id in gone):
+            job.history_answered()
+            job.why, job.has_no_history = why, none_kept
             if for_good:
-                self._jobs[job_id].code_until = None
+                job.code_until = None
 
     @_locked
     def defer_history(self, gone: Iterable[str]) -> None:

@@ -128,10 +128,11 @@ def _full_word(word: str, *, cut: bool = False) -> str | None:
     return fits[0] if len(fits) == 1 else None
 
 
-def told_reason(reason: str | None) -> str | None:
+def told_reason(reason: str | None, state: JobState) -> str | None:
     """A reason as it is told: Slurm's word, with a sentence where nobody can just wait."""
     said = said_text(reason)
-    if said is not None and said.strip("()") == "DependencyNeverSatisfied":
+    never = said is not None and said.strip("()") == "DependencyNeverSatisfied"
+    if never and state is JobState.PENDING:  # a cancelled job keeps the word
         return f"{said}: a job that it depends on did not end as required, so {NEVER_STARTS}"
     return said
 

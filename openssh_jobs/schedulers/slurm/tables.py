@@ -158,7 +158,7 @@ class Table:
         ended = parse_time(get("ended"), self.zone)
         return {
             "raw_state": raw,
-            "reason": told_reason(reason),
+            "reason": told_reason(reason, state),
             "name": said.get("name"),
             "user": get("user"),
             "queue": get("queue"),
