@@ -11,7 +11,6 @@ import pytest
 from openssh_jobs.jobs import JobState, Snapshot
 from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.answer import Answer
-from openssh_jobs.schedulers.slurm.scheduler import Slurm
 
 SLURM = get("slurm")
 IDS = [str(number) for number in range(1, 201)]
@@ -118,14 +117,10 @@ def test_what_is_cut_or_strange_tells_nothing(tmp_path: Path) -> None:
     assert getattr(said, "kind", None) == "unsupported"
 
 
-def test_all_jobs_are_asked_for_where_it_does_not(tmp_path: Path) -> None:
-    assert asked_of_scontrol(tmp_path, "exit 1") == IDS
-
-
 @pytest.mark.parametrize("state", ["PENDING", "CANCELLED"])
 def test_slurm_says_in_a_sentence_that_a_job_can_never_start(state: str) -> None:
     word = "DependencyNeverSatisfied"
     text = f"JOBID|STATE|REASON\n7|{state}|{word}\n"
-    reason = Slurm().parse_status(Answer(text)).known["7"].reason
+    reason = SLURM.parse_status(Answer(text)).known["7"].reason
     never = f"{word}: a job that it depends on did not end as required, so it can never start"
     assert reason == (never if state == "PENDING" else word)
