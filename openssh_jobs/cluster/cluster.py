@@ -25,7 +25,7 @@ from .submission import Submission
 from .submitted import specification_again
 from .takeover import take_over
 from .tidy import Tidied
-from .waiting import settling
+from .waiting import OnChange, settling
 
 if TYPE_CHECKING:
     from ..connection import ConnectionOptions
@@ -335,8 +335,18 @@ class Cluster:
         """
         return self.internal.poller.jobs(all_users)
 
-    def wait(self, jobs: AnyJobs, *, timeout: float | None = None) -> list[JobStatus]:
+    def wait(
+        self,
+        jobs: AnyJobs,
+        *,
+        timeout: float | None = None,
+        on_change: OnChange | None = None,
+    ) -> list[JobStatus]:
         """Wait until all of these jobs are over; returns their statuses, in order.
+
+        ``on_change`` is called in this thread with a list of statuses: first of all jobs of which
+        something is known, then of those whose state or reason changed.  What it raises ends the
+        wait, as Ctrl-C does; the jobs go on.
 
         A job that left the queue, and whose end neither history nor exit record tells, is over
         after ``grace`` seconds, with the state ``unknown``.  Raises ``TimeoutError`` after
@@ -344,19 +354,26 @@ class Cluster:
 
         A failed query ends the wait only if its error is final (no permission, no such command, a
         login that the user has to make) and comes twice in a row; at once if the host was never
-        reached.
+        reached.  A pending job whose dependency cannot come true any more is waited for like any
+        other (its reason says so); the logger ``openssh_jobs.cluster`` warns of it once.
         """
-        return self.internal.wait(job_ids(jobs), timeout)
+        return self.internal.wait(job_ids(jobs), timeout, on_change)
 
-    def as_completed(self, jobs: Iterable[Job], *, timeout: float | None = None) -> Iterator[Job]:
-        """Each of the jobs as soon as it is over; raises as ``wait`` does.
+    def as_completed(
+        self,
+        jobs: Iterable[Job],
+        *,
+        timeout: float | None = None,
+        on_change: OnChange | None = None,
+    ) -> Iterator[Job]:
+        """Each of the jobs as soon as it is over; ``on_change`` and errors are those of ``wait``.
 
         ``jobs``: jobs, or one array.  Of an array that was submitted from here each element is
         yielded.
         """
         parts = (job.elements() if job.token is not None else [job] for job in jobs)
         handles = {element.id: element for part in parts for element in part}
-        for job_id in settling(self.internal.poller, tuple(handles), timeout):
+        for job_id in settling(self.internal.poller, tuple(handles), timeout, on_change):
             yield handles[job_id]
 
     def is_over(self, job_id: AnyJob) -> bool:

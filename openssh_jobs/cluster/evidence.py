@@ -7,10 +7,11 @@ them wins where they differ, and what ends a job.
 from __future__ import annotations
 
 import time
+from collections.abc import Container
 from dataclasses import dataclass
-from typing import Any
 
 from ..jobs import JobState, JobStatus, Snapshot
+from ..jobs.state import FINAL
 
 __all__ = ["CANCEL_ACCEPTED", "NEVER_RAN", "WAITING", "JobEvidence", "ended_somehow"]
 
@@ -24,10 +25,10 @@ _HAS_EXIT_CODE = frozenset(
     (JobState.FAILED, JobState.TIMEOUT, JobState.OUT_OF_MEMORY, JobState.NODE_FAIL)
 )
 # What stays true of a job in all its states; a reason or a start belongs to one state or run.
-_LASTING = (
+_LASTING = frozenset((
     "name", "user", "queue", "account", "nodes", "cpus", "submitted", "time_limit", "directory",
     "stdout_path", "stderr_path", "command", "raw_id",
-)  # fmt: skip
+))  # fmt: skip
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -57,10 +58,17 @@ class JobEvidence:
     awaits_history: bool = False
     # The scheduler keeps no history: nothing more will be known.
     has_no_history: bool = False
+    # Counts what changed beside the time that passed, and up to where the journal knows it.
+    revision: int = 1
+    noted: int = 0
+    # What the queue said last, the status made of it, and what was known before that.
+    heard: JobStatus | None = None
+    made: JobStatus | None = None
+    before: JobStatus | None = None
 
     @property
     def is_settled(self) -> bool:
-        return self.status is not None and self.status.is_final
+        return self.status is not None and self.status.state in FINAL
 
     @property
     def awaits_code(self) -> bool:
@@ -68,10 +76,23 @@ class JobEvidence:
 
     @property
     def is_done(self) -> bool:
-        return self.is_settled and not self.awaits_code
+        if self.status is None or self.status.state not in FINAL:
+            return False
+        return not self.awaits_code
+
+    def is_meant(self, job_id: str, began: float, covers: Container[str] | None) -> bool:
+        """Whether the silence of a query about this job means something.
+
+        One that began before the job was known says nothing about it, unless another process knew
+        the job then (``covers``); of a job that was submitted here nobody did.
+        """
+        if covers is None or self.is_new:
+            return self.since <= began and (covers is None or job_id in covers)
+        return job_id in covers
 
     def is_gone_now(self, when: float | None = None) -> None:
         now = time.monotonic() if when is None else when
+        self.revision += 1
         self.gone_at = now if self.gone_at is None else self.gone_at
         self.gone_seen = now
 
@@ -83,29 +104,54 @@ class JobEvidence:
         gone_at = time.monotonic() if self.gone_at is None else self.gone_at
         self.awaits_history = self.history_at - gone_at < grace
 
+    def history_answered(self) -> None:
+        """The history was queried just now."""
+        self.history_at, self.awaits_history = time.monotonic(), False
+        self.revision += 1
+
     def learn(self, status: JobStatus, grace: float) -> None:
         """Take a status from the queue.  ``grace``: seconds to look for a missing exit code."""
         self.was_queried, self.unsure = True, False
         before = self.status
         if before is not None and before.is_final and not status.state.is_active:
             if status.state is before.state and self.awaits_code and _has_code(status):
-                self.status, self.code_until = _merged(status, before), None
+                self._become(_merged(status, before))
+                self.code_until = None
             return
         if status.state is JobState.UNKNOWN and before is not None and not status.reason:
             return
         self.remains = status.state is JobState.UNKNOWN and status.raw_state in _LOST
         if not self.remains and not ended_somehow(status):
+            self.revision += self.gone_at is not None
             self.gone_at = None
         else:
             self.is_gone_now()
-        self.status = _merged(status, before)
+        self._hear(status)
         # An array whose state is that of its members (no state of its own) has no exit code.
         ends_with_code = status.state in _HAS_EXIT_CODE and bool(status.raw_state)
         wanting = ends_with_code and not _has_code(status)
         self.code_until = time.monotonic() + grace if wanting else None
 
+    def _hear(self, status: JobStatus) -> None:
+        """Take a status from the queue; of most jobs it says what the last one said."""
+        heard, known = self.heard, self.status
+        if heard is None or known is not self.made or not status.repeats(heard):
+            if known is not None:
+                known.as_dict()  # read now, or it would keep all answers since
+            self.before = known
+            self.revision += 1
+        self.heard = status
+        self.status = self.made = _merged(status, self.before)
+
+    def _become(self, status: JobStatus) -> None:
+        """Take a status that is no word of the queue."""
+        self.status = status
+        self.heard = self.made = self.before = None
+        self.revision += 1
+
     def take_history(self, job_id: str, found: Snapshot, grace: float) -> None:
         """Take the history's answer about this job, which left the queue or ended."""
+        self.history_answered()
         status = found.known.get(job_id)
         if self.is_settled and (status is None or not status.is_final):
             return
@@ -159,13 +205,14 @@ class JobEvidence:
             code = 128 + known.signal
         if code is not None and status.exit_code is not None and code != status.exit_code:
             reason = f"exit status {status.exit_code} by its own record; {scheduler} says {code}"
-            self.status = _merged(status.replace(reason=reason), known)
+            self._become(_merged(status.replace(reason=reason), known))
 
     def lack_record(self, job_id: str, why: str) -> str:
         """Note why there is no exit record; returns what the history had said."""
         said = self.why
         if not said.endswith(why):  # nothing may have been asked since it was noted
             self.why = f"{said}; {why}" if said else why
+        self.revision += 1
         self.started = why.startswith("started on ")
         # A job that is still listed as ended may have ended by itself, unless by a signal.
         is_listed = self.status is not None and ended_somehow(self.status)
@@ -178,7 +225,8 @@ class JobEvidence:
 
     def _left(self, status: JobStatus) -> None:
         """It ended so: that it left the queue needs no more queries."""
-        self.status, self.gone_at = _merged(status, self.status), None
+        self._become(_merged(status, self.status))
+        self.gone_at = None
 
 
 def ended_somehow(status: JobStatus) -> bool:
@@ -208,13 +256,4 @@ def _is_older(record: JobStatus | None, seen: JobStatus | None) -> bool:
 
 def _merged(status: JobStatus, before: JobStatus | None) -> JobStatus:
     """A new status, with the fields from the old one that it lacks and that cannot have changed."""
-    kept: dict[str, Any] = {}
-    if before is not None:
-        kept = {
-            name: getattr(before, name)
-            for name in _LASTING
-            if getattr(status, name) is None and getattr(before, name) is not None
-        }
-    if status.state is JobState.COMPLETED and status.exit_code is None:
-        kept["exit_code"] = 0  # that is what every scheduler calls completed
-    return status.replace(**kept) if kept else status
+    return status.after(before, _LASTING)

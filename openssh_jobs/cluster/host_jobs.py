@@ -35,7 +35,7 @@ from .recovery import Outcome, Recovery
 from .scheduler_client import QUERY_TIMEOUT, SchedulerClient
 from .tidy import AGE, POSTPONED, TIDIED, Tidied, Tidy
 from .tracker import Tracker
-from .waiting import settling
+from .waiting import OnChange, settling
 
 log = logging.getLogger("openssh_jobs.cluster")
 
@@ -102,10 +102,12 @@ class HostJobs:
         if taken is not None:
             self.journal.note_listed(self.host, taken.timestamp())
 
-    def wait(self, ids: Sequence[str], timeout: float | None) -> list[JobStatus]:
+    def wait(
+        self, ids: Sequence[str], timeout: float | None, on_change: OnChange | None = None
+    ) -> list[JobStatus]:
         """See ``Cluster.wait``."""
         _held = self.follow(ids)
-        for _ in settling(self.poller, ids, timeout):
+        for _ in settling(self.poller, ids, timeout, on_change):
             pass
         return [self.tracker.status(job_id) for job_id in ids]
 

@@ -297,6 +297,24 @@ class Journal:
             (host, *going_on),
         )
 
+    def to_tidy(self, host: str, *, before: float, later: str, tried: str, most: int) -> list[Row]:
+        """Jobs that ended ``before`` a time or are marked ``later``, the oldest first.
+
+        Those that are tidied, were ``tried`` for the last time or came from elsewhere are left out.
+        """
+        final = [str(state) for state in JobState if state.is_final]
+        found = self.file.execute(
+            # What the index by_age has is said word for word, or SQLite would not use it.
+            f"SELECT {','.join(_FIELDS)} FROM submissions "  # noqa: S608
+            "WHERE host = ? AND tidied IS NOT 'yes' AND tidied IS NOT ? "
+            "AND job_id IS NOT NULL AND stage IS NOT 'followed' "
+            f"AND state IN ({','.join('?' * len(final))}) "
+            "AND (scheduler <> 'direct' OR stdout_path IS NOT NULL) "
+            "AND (changed < ? OR tidied = ?) ORDER BY changed LIMIT ?",
+            (host, tried, *final, before, later, most),
+        )
+        return [_row(values) for values in found]
+
     def by_member(self, host: str, job_id: str) -> Row | None:
         """The submission of a job, or of the array that the job is a member of."""
         parsed = JobId.parse(job_id)

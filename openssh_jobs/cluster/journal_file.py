@@ -117,6 +117,7 @@ _INDEXES = {
     "open_by_time": "submissions (opened) WHERE job_id IS NULL",
     "events_by_token": "events (host, token)",
     "kept_by_script": "kept (script)",
+    "by_age": "submissions (host, changed) WHERE tidied IS NOT 'yes'",
 }
 _VERSION = 1
 # Known to give SQLite's shared memory and locks what they need; on all else a rollback journal.

@@ -24,6 +24,8 @@ _PATHS = ("stdout_path", "stderr_path")
 _TIMES = frozenset(("started", "ended", "time_limit"))
 _SAME_TIME = 60.0
 """Seconds by which a start may seem to move: some schedulers only tell how long a job has run."""
+_ALL = 300.0
+"""Seconds after which jobs of which nothing new is known are compared with the journal again."""
 _SAME_ID = 7 * 86400.0
 """Seconds after its end for which an id is that of the same job; schedulers begin again at 1."""
 
@@ -99,6 +101,7 @@ class Learned:
     def __init__(self, client: SchedulerClient, tracker: Tracker) -> None:
         self._client = client
         self._tracker = tracker
+        self._all_at = 0.0
 
     def write(self, ids: Iterable[str], listed: Snapshot | None = None) -> None:
         """Write what the last query said.
@@ -179,13 +182,17 @@ class Learned:
 
     def _write_query(self, ids: list[str], listed: Snapshot | None, taken: datetime) -> None:
         statuses = {} if listed is None else self._in_listing(listed)
-        silent = set(self._tracker.snapshot(ids).unknown)
-        for job_id in ids:
+        now = time.monotonic()
+        new = self._tracker.revisions(ids, new=now < self._all_at)
+        silent = set(self._tracker.snapshot(list(new)).unknown)
+        for job_id in new:
             status = self._tracker.last(job_id)
             if status is None or status.source == "journal" or job_id in silent:
                 continue  # no answer of this query
             statuses[job_id] = status.replace(reason=self._tracker.lasting_reason(status))
         self._write(statuses, taken, frozenset(ids))
+        self._tracker.note({job_id: new[job_id] for job_id in new if job_id not in silent})
+        self._all_at = now + _ALL if now >= self._all_at else self._all_at
 
     def _in_listing(self, listed: Snapshot) -> dict[str, JobStatus]:
         """What a listing says of jobs in the journal, by their ids there."""

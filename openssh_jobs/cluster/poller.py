@@ -87,6 +87,8 @@ class Poller:
         self._floor: float | None = None
         self._listed: dict[bool, _CachedList] = {}
         self._answer: tuple[float, Answer] | None = None
+        # The script for the next query, and the ids that it is about.
+        self._script: tuple[tuple[str, ...], str] = (), ""
         self.queries = 0
         self._queries = Queries(client.connection, client.host)
         self._shared = SharedPoll(client)
@@ -202,7 +204,8 @@ class Poller:
             return False
         following, lease = self.tracker.unsettled(wanted), None
         if shares:
-            scheduler.status_script(following)  # raises here, not elsewhere, for what is no id
+            # Raises here, not elsewhere, for what is no id.
+            self._script = tuple(following), scheduler.status_script(following)
             taken = self._shared.take(_QUEUE, following, interval=self.interval, seen=self._seen)
             if isinstance(taken, Pause):
                 return taken
@@ -270,7 +273,11 @@ class Poller:
         try:
             due = self._upkeep.due() if self._upkeep is not None else []
             old = [row.job_id for row in due if row.job_id]
-            answer = self._client.ask(scheduler.status_script([*ids, *old]))
+            asked, script = self._script
+            self._script = (), ""
+            if asked != (*ids, *old):
+                script = scheduler.status_script([*ids, *old])
+            answer = self._client.ask(script)
             snapshot = self._parsed(scheduler, answer, following)
         except (*NO_ANSWER, OSError) as error:
             failure = self._no_answer(error)

@@ -238,15 +238,13 @@ class Tidy:
         try:
             if self._journal.fact(self._host, "tidied", max_age=86400.0) is not None:
                 return []
-            now = time.time()
-            rows = [
-                row
-                for row in self._journal.rows(self._host)
-                if row.job_id is not None
-                and (row.tidied == POSTPONED or row.changed < now - AGE)
-                and row.tidied not in (TIDIED, _TRIES[-1])
-                and _why_it_stays(row, 0.0) is None
-            ][:_MOST]
+            rows = self._journal.to_tidy(
+                self._host,
+                before=time.time() - AGE,
+                later=POSTPONED,
+                tried=_TRIES[-1],
+                most=_MOST,
+            )
             if not rows:
                 self._journal.remember_fact(self._host, "tidied", "nothing was due")
         except (sqlite3.Error, ConfigurationError) as error:

@@ -14,7 +14,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from ..errors import SchedulerError
 from ..jobs import JobState, JobStatus, Snapshot
-from ..jobs.job_id import JobId
+from ..jobs.job_id import JobId, JobIds
 from ..jobs.status import LEFT_QUEUE, NOT_LISTED
 from ..openssh import at_fork
 from ..openssh.locks import StateLock
@@ -50,17 +50,6 @@ def _locked(
             return method(self, *args, **kwargs)
 
     return alone
-
-
-def _is_about(job_id: str, job: JobEvidence, began: float, covers: Container[str] | None) -> bool:
-    """Whether the silence of a query about a job means something.
-
-    One that began before the job was known says nothing about it, unless another process knew the
-    job then (``covers``); of a job that was submitted here nobody did.
-    """
-    if covers is None or job.is_new:
-        return job.since <= began and (covers is None or job_id in covers)
-    return job_id in covers
 
 
 class Tracker:
@@ -99,9 +88,11 @@ class Tracker:
         """Follow these jobs from now on; none is forgotten while the result exists."""
         now, followed = time.monotonic(), []
         for job_id in ids:
-            job = self._jobs.get(job_id) or JobEvidence(now)
+            job = self._jobs.get(job_id)
+            if job is None:
+                job = self._jobs[job_id] = JobEvidence(now)
             job.named = now
-            self._jobs[job_id] = self._kept[job_id] = job
+            self._kept[job_id] = job
             followed.append(job)
         return tuple(followed)
 
@@ -140,7 +131,7 @@ class Tracker:
         self.follow(status.job_id)
         job = self._jobs[status.job_id]
         if job.status is None:
-            job.status = status
+            job.status, job.noted = status, job.revision
             # Written by the program that cancelled it.
             job.cancelled = status.reason == CANCEL_ACCEPTED
             job.was_waiting = status.state in WAITING
@@ -173,12 +164,14 @@ class Tracker:
     @_locked
     def cancel_accepted(self, ids: Iterable[str]) -> None:
         """The scheduler accepted to cancel these jobs and all members of these arrays."""
-        cancelled = [JobId.parse(job_id) for job_id in ids]
+        cancelled = JobIds((JobId.parse(job_id), None) for job_id in ids)
         for job_id, job in self._jobs.items():
+            if job.is_settled:
+                continue
             this = JobId.parse(job_id)
-            is_meant = any(other.matches(this) or other.contains(this) for other in cancelled)
-            if is_meant and not job.is_settled:
+            if cancelled.matching(this) or cancelled.around(this):
                 job.cancelled = True
+                job.revision += 1
                 job.was_waiting = job.status is not None and job.status.state in WAITING
 
     @property
@@ -240,10 +233,9 @@ class Tracker:
     @_locked
     def unsettled(self, wanted: Iterable[str] = ()) -> list[str]:
         """``wanted`` and all other jobs that may still change: one query serves them all."""
-        others = [job_id for job_id in self._kept if not self.is_over(job_id)]
-        return [
-            job_id for job_id in dict.fromkeys([*wanted, *others]) if not self._jobs[job_id].is_done
-        ]
+        found = dict.fromkeys(one for one in wanted if not self._jobs[one].is_done)
+        others = (one for one, job in self._kept.items() if not (job.is_done or self._is_over(job)))
+        return list(found | dict.fromkeys(others))
 
     @_locked
     def settled(self) -> list[str]:
@@ -289,14 +281,14 @@ class Tracker:
                 self._keep(job_id, job)
         for job_id in snapshot.absent:
             job = self._jobs.get(job_id)
-            if job is not None and _is_about(job_id, job, began, covers):
+            if job is not None and job.is_meant(job_id, began, covers):
                 job.was_queried, job.unsure = True, False
                 if not job.is_settled:
                     job.is_gone_now(self._ended)
                     job.await_history(self.grace)
         for job_id in snapshot.unknown:
             job = self._jobs.get(job_id)
-            if job is not None and (covers is None or _is_about(job_id, job, began, covers)):
+            if job is not None and (covers is None or job.is_meant(job_id, began, covers)):
                 job.was_queried = job.unsure = True
 
     def _note_query(self, began: float, ended: float | None = None) -> None:
@@ -356,8 +348,9 @@ class Tracker:
         """
         if self._error is not None:
             return []
-        jobs = ((job_id, self._jobs[job_id]) for job_id in ids)
-        return [job_id for job_id, job in jobs if job.unsure and job.gone_at is None]
+        return [
+            job_id for job_id in ids if (job := self._jobs[job_id]).unsure and job.gone_at is None
+        ]
 
     @_locked
     def without_exit_code(self, ids: Iterable[str]) -> list[str]:
@@ -368,8 +361,6 @@ class Tracker:
     def take_history(self, found: Snapshot, gone: Sequence[str]) -> None:
         """Take the history's answer about jobs that left the queue, or that ended."""
         for job_id in gone:
-            self._jobs[job_id].history_at = time.monotonic()
-            self._jobs[job_id].awaits_history = False
             self._jobs[job_id].take_history(job_id, found, self.grace)
 
     @_locked
@@ -380,13 +371,11 @@ class Tracker:
 
         ``none_kept``: the scheduler itself says that it keeps no history.
         """
-        for job_id in gone:
-            self._jobs[job_id].history_at = time.monotonic()
-            self._jobs[job_id].awaits_history = False
-            self._jobs[job_id].why = why
-            self._jobs[job_id].has_no_history = none_kept
+        for job in (self._jobs[job_id] for job_id in gone):
+            job.history_answered()
+            job.why, job.has_no_history = why, none_kept
             if for_good:
-                self._jobs[job_id].code_until = None
+                job.code_until = None
 
     @_locked
     def defer_history(self, gone: Iterable[str]) -> None:
@@ -418,6 +407,22 @@ class Tracker:
         return self._jobs[job_id].lack_record(job_id, why)
 
     # ------------------------------------------------------------------ what is known
+
+    @_locked
+    def revisions(self, ids: Iterable[str], *, new: bool = False) -> dict[str, int]:
+        """By id a number that grows when something is learned, beside the time that passed.
+
+        ``new``: only those that ``note`` was not told of.
+        """
+        jobs = ((job_id, self._jobs[job_id]) for job_id in ids)
+        return {name: job.revision for name, job in jobs if not new or job.revision != job.noted}
+
+    @_locked
+    def note(self, revisions: Mapping[str, int]) -> None:
+        """These jobs are written down as they were at these revisions."""
+        for job_id, revision in revisions.items():
+            if job_id in self._jobs:
+                self._jobs[job_id].noted = revision
 
     @_locked
     def last(self, job_id: str) -> JobStatus | None:
@@ -458,7 +463,9 @@ class Tracker:
 
         That takes two answers without it, so far apart; time without answers does not count.
         """
-        job = self._jobs[job_id]
+        return self._is_over(self._jobs[job_id])
+
+    def _is_over(self, job: JobEvidence) -> bool:
         if job.gone_at is not None and job.gone_seen - job.gone_at >= self.grace:
             return not job.awaits_history
         return job.is_done

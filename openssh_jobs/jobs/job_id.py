@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
+from typing import Generic, TypeVar
 
 from ..errors import InputError
 
-__all__ = ["JobId"]
+__all__ = ["JobId", "JobIds"]
+
+T = TypeVar("T")
 
 _ID = re.compile(
     r"""(?P<number>[0-9]{1,18})
@@ -21,6 +28,9 @@ _ID = re.compile(
 _RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18})(?::([0-9]{1,18}))?)?", re.ASCII)
 MAX_ID = 65_536
 """The most letters of an id: Slurm lists the rest of a sparse array one by one."""
+_LONG = 100  # letters of an id that is not kept parsed
+_KEPT = 1 << 15
+"""Ids that are kept parsed: each query of a queue names the same ones again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +68,7 @@ class JobId:
         if not isinstance(value, str):
             raise InputError(f"a job id is text, not {type(value).__name__}: {value!r}")
         text = value.strip(" \t\r\n")
-        found = _ID.fullmatch(text) if len(text) <= MAX_ID else None
-        if found is None:
-            raise InputError(f"not a job id: {text[:80]!r}")
-        part = found.groupdict()
-        tasks = part["task"] if part["task"] is not None else part["tasks"]
-        return cls(
-            text,
-            part["number"],
-            tasks,
-            part["component"],
-            part["proc"],
-            part["server"],
-            part["cluster"],
-        )
+        return _parsed(text) if len(text) <= _LONG else _parse(text)
 
     def __str__(self) -> str:
         return self.text
@@ -100,6 +97,14 @@ class JobId:
             low, high, step = int(found[1]), int(found[2] or found[1]), int(found[3] or 1) or 1
             count += max(0, (high - low) // step + 1)
         return count
+
+    @property
+    def is_single(self) -> bool:
+        """Whether it can contain no other id: an element, a process, a component."""
+        if self.component is not None:
+            return True
+        part = self.proc if self.proc is not None else self.tasks
+        return part is not None and _is_index(part)
 
     def _same_place(self, other: JobId) -> bool:
         return (
@@ -134,20 +139,96 @@ def _is_index(text: str) -> bool:
     return text.isdigit() and len(text) <= 18
 
 
-def _in_ranges(index: int, tasks: str) -> bool:
+@lru_cache(maxsize=64)
+def _ranges(tasks: str) -> tuple[list[int], list[tuple[int, int, int]], bool]:
+    """The ranges of a list of elements by their first ones, and whether some overlap."""
+    found = []
     for part in tasks.partition("%")[0].split(","):
-        found = _RANGE.fullmatch(part)
-        if found is None:  # Slurm cuts a long list with "...": what is behind that is not known
+        match = _RANGE.fullmatch(part)
+        if match is None:  # Slurm cuts a long list with "...": what is behind that is not known
             continue
-        low = int(found[1])
-        high = int(found[2] or low)
-        step = int(found[3] or 1) or 1
-        if low <= index <= high and (index - low) % step == 0:
-            return True
-    return False
+        low = int(match[1])
+        found.append((low, int(match[2] or low), int(match[3] or 1) or 1))
+    found.sort()
+    overlap = any(left[1] >= right[0] for left, right in pairwise(found))
+    return [low for low, _, _ in found], found, overlap
+
+
+def _in_ranges(index: int, tasks: str) -> bool:
+    lows, ranges, overlap = _ranges(tasks)
+    place = bisect_right(lows, index)
+    return any(
+        index <= high and (index - low) % step == 0
+        for low, high, step in ranges[0 if overlap else max(0, place - 1) : place]
+    )
 
 
 def _same_server(name: str, other: str) -> bool:
     """Whether two names can be those of one PBS server: Torque's tables leave out its domain."""
     shorter, longer = sorted((name, other), key=len)
     return not shorter or longer == shorter or longer.startswith(f"{shorter}.")
+
+
+def _parse(text: str) -> JobId:
+    found = _ID.fullmatch(text) if len(text) <= MAX_ID else None
+    if found is None:
+        raise InputError(f"not a job id: {text[:80]!r}")
+    part = found.groupdict()
+    tasks = part["task"] if part["task"] is not None else part["tasks"]
+    return JobId(
+        text,
+        part["number"],
+        tasks,
+        part["component"],
+        part["proc"],
+        part["server"],
+        part["cluster"],
+    )
+
+
+_parsed = lru_cache(maxsize=_KEPT)(_parse)
+
+
+class JobIds(Generic[T]):
+    """Ids, each with something; those that mean, contain or belong to an id are found quickly.
+
+    A comparison of each with each would take hours for the elements of a large array.
+    """
+
+    def __init__(self, items: Iterable[tuple[JobId, T]]) -> None:
+        self._by_number: dict[str, list[tuple[JobId, T]]] = {}
+        self._by_part: dict[tuple[str | None, ...], list[tuple[JobId, T]]] = {}
+        # The ids of a number that may contain others.
+        self._wide: dict[str, list[tuple[JobId, T]]] = {}
+        for job_id, found in items:
+            item = job_id, found
+            self._by_number.setdefault(job_id.number, []).append(item)
+            self._by_part.setdefault(_part(job_id), []).append(item)
+            if not job_id.is_single:
+                self._wide.setdefault(job_id.number, []).append(item)
+
+    def matching(self, wanted: JobId) -> list[T]:
+        """What stands with ids that match this one."""
+        return [
+            found
+            for job_id, found in self._by_part.get(_part(wanted), ())
+            if job_id.matches(wanted)
+        ]
+
+    def around(self, wanted: JobId) -> list[tuple[JobId, T]]:
+        """The ids that contain this one, with what stands with them."""
+        return [item for item in self._wide.get(wanted.number, ()) if item[0].contains(wanted)]
+
+    def within(self, wanted: JobId) -> list[T]:
+        """What stands with ids that this one contains."""
+        if wanted.is_single:
+            return []
+        return [
+            found
+            for job_id, found in self._by_number.get(wanted.number, ())
+            if wanted.contains(job_id)
+        ]
+
+
+def _part(job_id: JobId) -> tuple[str | None, ...]:
+    return job_id.number, job_id.tasks, job_id.component, job_id.proc

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from ..errors import InputError, SchedulerError
-from .job_id import JobId
+from .job_id import JobId, JobIds
 from .state import JobState
 from .status import LEFT_QUEUE, NOT_LISTED, JobStatus, array_status
 
@@ -43,6 +45,8 @@ class Snapshot:
     submitted_per_run: bool = False
     tries: frozenset[str] = frozenset()
     unlisted: frozenset[str] = frozenset()
+    # Made when an id in another form is looked for; not copied by ``replace``.
+    _indexes: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __getitem__(self, job_id: object) -> JobStatus:
         text = str(job_id)
@@ -53,14 +57,26 @@ class Snapshot:
             wanted = JobId.parse(text)
         except InputError:
             raise KeyError(text) from None
-        found = _find(wanted, _index(self.known).get(wanted.number, ()), whole=self.whole_arrays)
+        known, absent, unknown = self._indexed()
+        found = _find(wanted, known, whole=self.whole_arrays)
         if found is not None:
             return found
         gone = NOT_LISTED if text in self.unlisted else LEFT_QUEUE
-        for ids, reason in ((self.absent, gone), (self.unknown, self._why())):
-            if any(wanted.matches(JobId.parse(asked)) for asked in ids):
+        for ids, reason in ((absent, gone), (unknown, self._why())):
+            if ids.matching(wanted):
                 return JobStatus(text, JobState.UNKNOWN, reason=reason, source=self.source)
         raise KeyError(text)
+
+    def _indexed(self) -> tuple[JobIds[JobStatus], JobIds[None], JobIds[None]]:
+        """The ids in ``known``, ``absent`` and ``unknown``."""
+        if not self._indexes:
+            silent = [
+                JobIds((JobId.parse(asked), None) for asked in ids)
+                for ids in (self.absent, self.unknown)
+            ]
+            self._indexes.append((_index(self.known), *silent))
+        found: tuple[JobIds[JobStatus], JobIds[None], JobIds[None]] = self._indexes[0]
+        return found
 
     def __contains__(self, job_id: object) -> bool:
         try:
@@ -84,7 +100,7 @@ class Snapshot:
         known: dict[str, JobStatus] = {}
         absent: list[str] = []
         unknown: list[str] = []
-        index: dict[str, list[tuple[JobId, JobStatus]]] | None = None
+        index: JobIds[JobStatus] | None = None
         for asked in wanted:
             text = str(asked)
             exact = self.known.get(text)
@@ -92,12 +108,11 @@ class Snapshot:
                 job_id = JobId.parse(asked)
                 text = str(job_id)
                 index = index if index is not None else _index(self.known)
-                candidates = index.get(job_id.number, ())
-                exact = _find(job_id, candidates, whole=self.whole_arrays)
+                exact = _find(job_id, index, whole=self.whole_arrays)
                 if exact is None:
                     is_covered = covered if isinstance(covered, bool) else covered(job_id)
                     if is_covered and self.source == "queue":
-                        exact = _find(job_id, candidates, whole=self.whole_arrays, over=True)
+                        exact = _find(job_id, index, whole=self.whole_arrays, over=True)
                     if exact is None:
                         (absent if is_covered else unknown).append(text)
                         continue
@@ -105,39 +120,28 @@ class Snapshot:
         return replace(self, known=known, absent=tuple(absent), unknown=tuple(unknown))
 
 
-def _index(known: Mapping[str, JobStatus]) -> dict[str, list[tuple[JobId, JobStatus]]]:
-    """Statuses by the number of the job, which equivalent ids have in common."""
-    index: dict[str, list[tuple[JobId, JobStatus]]] = {}
-    for text, status in known.items():
-        if _NUMBER.match(text):
-            try:
-                job_id = JobId.parse(text)
-            except InputError:
-                continue
-            index.setdefault(job_id.number, []).append((job_id, status))
-    return index
+def _index(known: Mapping[str, JobStatus]) -> JobIds[JobStatus]:
+    """Statuses by their ids, for other forms of these."""
+
+    def parsed() -> Iterator[tuple[JobId, JobStatus]]:
+        for text, status in known.items():
+            if _NUMBER.match(text):
+                with contextlib.suppress(InputError):
+                    yield JobId.parse(text), status
+
+    return JobIds(parsed())
 
 
 def _find(
-    wanted: JobId,
-    candidates: Iterable[tuple[JobId, JobStatus]],
-    *,
-    whole: bool,
-    over: bool = False,
+    wanted: JobId, listed: JobIds[JobStatus], *, whole: bool, over: bool = False
 ) -> JobStatus | None:
     """The status of an id; ``None`` if there is none, or more than one."""
-    listed = list(candidates)
-    same = [status for job_id, status in listed if job_id.matches(wanted)]
+    same = listed.matching(wanted)
     if same:
         return same[0] if len(same) == 1 else None
     # The pending rest of an array is one line for many; a line for the whole array says nothing
     # of an element.
-    around = [
-        status
-        for job_id, status in listed
-        if (job_id.tasks or job_id.proc) and job_id.contains(wanted)
-    ]
+    around = [status for job_id, status in listed.around(wanted) if job_id.tasks or job_id.proc]
     if len(around) == 1 and around[0].state.is_active:
         return around[0].replace(job_id=str(wanted))
-    elements = [status for job_id, status in listed if wanted.contains(job_id)]
-    return array_status(str(wanted), elements, whole=whole, over=over)
+    return array_status(str(wanted), listed.within(wanted), whole=whole, over=over)

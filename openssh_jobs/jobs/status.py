@@ -5,7 +5,7 @@ Immutable; pickles and copies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import (
     Any,
@@ -24,6 +24,8 @@ from .state import FINAL, JobState
 
 LEFT_QUEUE: Final = "left the queue"
 NOT_LISTED: Final = "the queue does not list it"
+NEVER_STARTS: Final = "it can never start"
+"""Stands in the reason of a pending job whose dependency cannot come true any more."""
 
 
 Facts = dict[str, Any]
@@ -147,15 +149,43 @@ class JobStatus:
         _set_facts(self, row)
         return self
 
+    def after(self, before: JobStatus | None, lasting: Collection[str]) -> JobStatus:
+        """This status, with what it lacks of the ``lasting`` facts from an earlier one.
+
+        Both are read only when a fact is wanted.
+        """
+        return JobStatus.lazily(self.job_id, self.state, _joined, (self, before, lasting))
+
+    def repeats(self, before: JobStatus) -> bool:
+        """Whether it certainly says what an earlier status said, but for the time that passed."""
+        if self.state is not before.state or self.job_id != before.job_id:
+            return False
+        mine, other = self._facts, before._facts
+        if isinstance(mine, dict) and isinstance(other, dict):
+            return all(
+                mine.get(name) == other.get(name)
+                for name in mine.keys() | other.keys()
+                if name != "elapsed"
+            )
+        rows_repeat = getattr(self._build, "repeats", None)
+        if rows_repeat is None or self._build is not before._build:
+            return False
+        if isinstance(mine, dict) or isinstance(other, dict):
+            return False
+        return bool(rows_repeat(mine, other))
+
     def _known(self) -> Facts:
+        facts = self._read()
+        # Two threads may both build: they build the same.
+        _set_facts(self, facts)
+        return facts
+
+    def _read(self) -> Facts:
         row = self._facts
         if isinstance(row, dict):
             facts: Facts = row
-        else:
-            # Two threads may both build: they build the same.
-            facts = {key: value for key, value in self._build(row).items() if value is not None}
-            _set_facts(self, facts)
-        return facts
+            return facts
+        return {key: value for key, value in self._build(row).items() if value is not None}
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a JobStatus does not change: {name}")
@@ -219,6 +249,19 @@ def _restore(job_id: str, state: JobState, facts: Facts) -> JobStatus:
     _set_build(self, dict)
     _set_facts(self, facts)
     return self
+
+
+def _joined(row: tuple[JobStatus, JobStatus | None, Collection[str]]) -> Facts:
+    status, before, lasting = row
+    # Its own row stays as it is, for ``repeats``.
+    facts = dict(status._read())
+    if before is not None:
+        for name, value in before._known().items():
+            if name in lasting:
+                facts.setdefault(name, value)
+    if status.state is JobState.COMPLETED:
+        facts.setdefault("exit_code", 0)  # that is what every scheduler calls completed
+    return facts
 
 
 # --------------------------------------------------------------------------- many jobs at once

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..jobs import CancelOutcome, JobId
+from ..jobs.job_id import JobIds
 
 Sentences = Sequence[tuple[re.Pattern[str], CancelOutcome]]
 """Patterns whose first group is a job's id, and what a line that fits means."""
@@ -51,11 +52,9 @@ def outcomes_for(
     """The outcome for each id asked about; ``otherwise`` for those that were not mentioned."""
     if requested is None:
         return dict(outcomes)
-    parsed = [(JobId.parse(key), outcome) for key, outcome in outcomes.items()]
+    parsed = JobIds((JobId.parse(key), outcome) for key, outcome in outcomes.items())
     found: dict[str, CancelOutcome] = {}
     for text in requested:
         job_id = JobId.parse(text)
-        found[str(job_id)] = next(
-            (outcome for key, outcome in parsed if key.matches(job_id)), otherwise
-        )
+        found[str(job_id)] = next(iter(parsed.matching(job_id)), otherwise)
     return found

@@ -49,9 +49,13 @@ def main(arguments: list[str]) -> int:
         from tests.lab import poll
 
         return poll.main(arguments)
+    if command == "growth":
+        from tests.lab import growth
+
+        return growth.main(arguments)
     print(
         "usage: scripts/lab up | run COMMAND... | capture NAME LINE | shell | status | down | "
-        "poll | soak | once",
+        "poll | soak | once | growth",
         file=sys.stderr,
     )
     return 2

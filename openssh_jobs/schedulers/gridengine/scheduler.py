@@ -131,8 +131,7 @@ class GridEngine(Scheduler):
 
         Several cores need a parallel environment, whose name only the site knows: ``options``.
         """
-        array.check_array(request.array)
-        words = ["-terse", "-cwd"]
+        words = ["-terse", "-cwd", *array.array_words(request.array)]
         has_pe = "-pe" in request.options
         if (request.cpus or 1) > 1 and not has_pe:
             self.unsupported("cpus without options=('-pe', NAME, N)")
@@ -141,7 +140,6 @@ class GridEngine(Scheduler):
         limit, size = request.seconds, request.memory_in(1)
         for option, value in (
             ("-N", request.name),
-            ("-t", request.array),
             ("-q", request.queue),
             ("-P", request.account),
             ("-l", f"h_rt={limit}" if limit else None),
@@ -151,10 +149,7 @@ class GridEngine(Scheduler):
             ("-m", "ea" if request.mail else None),
             ("-o", _path(request.stdout_path)),
             ("-e", _path(request.stderr_path)),
-            (
-                "-hold_jid",
-                ",".join(JobId.parse(job_id).number for job_id in request.after_any) or None,
-            ),
+            ("-hold_jid", ",".join(array.whole_jobs(request.after_any)) or None),
         ):
             if value is not None:
                 words += [option, str(value)]

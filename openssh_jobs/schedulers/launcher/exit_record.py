@@ -136,10 +136,12 @@ def status_from_records(
     run = records.runs.get((number, member))
     if run is not None:
         return _status(job_id, [run])
+    if member is not None:
+        return "no exit record was written: it never started"
     runs = [
         member_run for (job, index), member_run in records.runs.items() if job == number and index
     ]
-    if member is not None or not runs:
+    if not runs:
         return "no exit record was written: it never started"
     ended = [member_run for member_run in runs if member_run.code is not None]
     if not records.members or len(ended) != records.members:

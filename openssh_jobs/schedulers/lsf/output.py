@@ -63,17 +63,6 @@ NONE = re.compile(r"^No (?:unfinished |matching )?jobs? found", re.MULTILINE)
 """What it says where it has none at all."""
 
 
-def members_by_number(
-    known: Mapping[str, JobStatus],
-) -> dict[str, list[tuple[JobId, JobStatus]]]:
-    """Statuses with their ids, by the number of the array."""
-    found: dict[str, list[tuple[JobId, JobStatus]]] = {}
-    for text, status in known.items():
-        job_id = JobId.parse(text)
-        found.setdefault(job_id.number, []).append((job_id, status))
-    return found
-
-
 def read(text: str, rows: Rows, columns: tuple[list[str], str] | None = None) -> bool:
     """Parse any listing; false for other text.
 

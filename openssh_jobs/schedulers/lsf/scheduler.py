@@ -19,6 +19,7 @@ from typing import ClassVar
 
 from ...errors import InputError, SchedulerError
 from ...jobs import CancelOutcome, JobId, Node, Queue, Snapshot
+from ...jobs.job_id import JobIds
 from ..answer import Answer
 from ..base import Scheduler
 from ..fields import (
@@ -43,7 +44,6 @@ from .output import (
     NONE,
     add_details,
     columns_of_command,
-    members_by_number,
     read,
     read_history,
 )
@@ -270,17 +270,16 @@ class LSF(Scheduler):
         if wanted is None:
             return snapshot
         has_none = is_framed and not answered and none_at_all is not None
-        members = members_by_number(rows.known) if is_framed else {}
+        members = JobIds(
+            (JobId.parse(text), status) for text, status in rows.known.items() if is_framed
+        )
+        missing = JobIds((job_id, True) for job_id in gone)
 
         def covered(job_id: JobId) -> bool:
-            if any(other.matches(job_id) or other.contains(job_id) for other in gone):
+            if missing.matching(job_id) or missing.around(job_id):
                 return True
             # An array of which the queue lists no member that is not over has left it.
-            inside = [
-                status
-                for member, status in members.get(job_id.number, ())
-                if job_id.contains(member)
-            ]
+            inside = members.within(job_id)
             if inside:
                 return not rows.unparsed and all(status.is_final for status in inside)
             return has_none

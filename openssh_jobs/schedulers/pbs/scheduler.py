@@ -18,6 +18,7 @@ from typing import ClassVar
 
 from ...errors import InputError, SchedulerError
 from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
+from ...jobs.job_id import JobIds
 from ..answer import Answer
 from ..base import AfterEnd, Scheduler
 from ..fields import chunks, command_words, quote, shell_path
@@ -227,16 +228,18 @@ class PBS(Scheduler):
         if wanted is None:
             return snapshot
         # The states of some members of an array do not determine those of the others.
-        lost = [job_id for job_id in wanted if _is_left_out(job_id, known)]
+        listed = JobIds((JobId.parse(text), True) for text in known)
+        lost = {job_id: None for job_id in wanted if _is_left_out(job_id, listed)}
         is_whole = listing.silent and not listing.rows.unparsed
+        named = JobIds((job_id, True) for job_id in listing.gone)
 
         def is_gone(job_id: JobId) -> bool:
-            return is_whole or any(job_id.matches(gone_id) for gone_id in listing.gone)
+            return is_whole or bool(named.matching(job_id))
 
         found = snapshot.select(
             [job_id for job_id in wanted if job_id not in lost], covered=is_gone
         )
-        gone = tuple(job_id for job_id in lost if is_gone(JobId.parse(job_id)))
+        gone = {job_id: None for job_id in lost if is_gone(JobId.parse(job_id))}
         return replace(
             found,
             absent=(*found.absent, *gone),
@@ -342,10 +345,10 @@ _SUBMITTED = re.compile(
 )
 
 
-def _is_left_out(job_id: str, known: Mapping[str, JobStatus]) -> bool:
+def _is_left_out(job_id: str, listed: JobIds[bool]) -> bool:
     """Whether this is a whole array without its own record."""
     parsed = JobId.parse(job_id)
-    return parsed.tasks == "" and not any(parsed.matches(JobId.parse(text)) for text in known)
+    return parsed.tasks == "" and not listed.matching(parsed)
 
 
 def walltime(total: int | None) -> str | None:

@@ -69,7 +69,7 @@ class Torque(PBS):
     # Slurm's wrappers have no qselect, and their qstat calls an empty list an error, silently.
 
     def _asking(self, ids: Sequence[str]) -> list[str]:
-        arrays = [job_id for job_id in ids if JobId.parse(job_id).tasks == ""]
+        arrays = {job_id: None for job_id in ids if JobId.parse(job_id).tasks == ""}
         others = [job_id for job_id in ids if job_id not in arrays]
         return [
             *(f"oj_jobs {self.words(*batch)}\n" for batch in chunks(others)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC
+from functools import lru_cache
 
 from ...jobs import JobId
 from ..fields import chunks, is_number, quote
@@ -45,9 +46,15 @@ _LOOKED_AT = 50
 for the others."""
 
 
+@lru_cache(maxsize=16)
+def _queue_table(cluster: str) -> Table:
+    """The same table for each answer: their rows can be compared as they are."""
+    return Table(_QUEUE_COLUMNS, source="queue", zone=UTC, cluster=cluster)
+
+
 def read_queue(part: Section, cluster: str, rows: Rows) -> None:
     """Add the jobs of one answer; lines that are not rows go to ``rows.unparsed``."""
-    table = Table(_QUEUE_COLUMNS, source="queue", zone=UTC, cluster=cluster)
+    table = _queue_table(cluster)
     before, *pieces = part.text.split(f"{part.mark}|")
     if not pieces and _TITLE.fullmatch(before) is None:
         # Text without any row does not prove that there are no jobs.

@@ -13,7 +13,15 @@ from ...jobs import JobId, JobState, JobStatus
 from ..fields import epoch, expand_hosts, signal_and_code, spent
 from ..rows import Rows
 from .sbatch import EACH, NO_VALUE
-from .states import has_begun, is_job_id, may_be_state, said_number, said_text, state_of, told_exit
+from .states import (
+    has_begun,
+    is_job_id,
+    may_be_state,
+    said_number,
+    state_of,
+    told_exit,
+    told_reason,
+)
 from .tables import Table
 
 # --------------------------------------------------------------------------- scontrol
@@ -229,7 +237,7 @@ def _shared_facts(row: JsonRow) -> dict[str, Any]:
     code, number = _json_exit(job.get("exit_code"), state)
     return {
         "raw_state": raw,
-        "reason": said_text(str(reason)) if reason else None,
+        "reason": told_reason(str(reason), state) if reason else None,
         "name": job.get("name"),
         "queue": job.get("partition") or None,
         "account": job.get("account") or None,

@@ -93,7 +93,11 @@ class Slurm(Scheduler):
         With ``all_users`` and ids: ``-j``, each id twice, since a single unknown one is an error.
         """
         parts = [shell_text("slurm/tidy")]
-        places = self._places(ids, array_only=True) if ids else {}
+        places: dict[str, list[str]] = {}
+        if ids and all_users:
+            places = self._places(ids, array_only=True)
+        elif ids:
+            places = {JobId.parse(job_id).cluster or "": [] for job_id in self.checked_ids(ids)}
         if ids:
             parts.append("unset SLURM_CLUSTERS\n")
         for cluster, numbers in (places or {"": []}).items():

@@ -10,6 +10,7 @@ from typing import Final
 
 from ...jobs import JobState
 from ...jobs.job_id import MAX_ID
+from ...jobs.status import NEVER_STARTS
 from ..fields import signal_and_code, whole_number
 
 _S = JobState
@@ -125,6 +126,15 @@ def _full_word(word: str, *, cut: bool = False) -> str | None:
     is_long = len(word) > 3 if cut else len(word) >= _LEAST_CUT
     fits = [state for state in LONG_STATES if state.startswith(word)] if is_long else []
     return fits[0] if len(fits) == 1 else None
+
+
+def told_reason(reason: str | None, state: JobState) -> str | None:
+    """A reason as it is told: Slurm's word, with a sentence where nobody can just wait."""
+    said = said_text(reason)
+    never = said is not None and said.strip("()") == "DependencyNeverSatisfied"
+    if never and state is JobState.PENDING:  # a cancelled job keeps the word
+        return f"{said}: a job that it depends on did not end as required, so {NEVER_STARTS}"
+    return said
 
 
 def is_held(reason: str) -> bool:

@@ -25,6 +25,7 @@ from .states import (
     said_text,
     state_of,
     told_exit,
+    told_reason,
 )
 
 # --------------------------------------------------------------------------- columns
@@ -117,7 +118,22 @@ class Table:
             return None
         if self.cluster:
             job_id = f"{job_id};{self.cluster}"
-        return JobStatus.lazily(job_id, state, self.facts, cells)
+        return JobStatus.lazily(job_id, state, self, cells)
+
+    def __call__(self, cells: Sequence[str]) -> dict[str, Any]:
+        """All that a row says beside id and state, for ``JobStatus.lazily``."""
+        return self.facts(cells)
+
+    def repeats(self, cells: Sequence[str], before: Sequence[str]) -> bool:
+        """Whether two rows differ by nothing but the time that passed."""
+        if cells == before:
+            return True
+        place = self.at.get("elapsed")
+        return (
+            place is not None
+            and cells[:place] == before[:place]
+            and cells[place + 1 :] == before[place + 1 :]
+        )
 
     def facts_of_line(self, line: str) -> dict[str, Any]:
         """All that a line says whose cells are in place."""
@@ -144,7 +160,7 @@ class Table:
         ended = parse_time(get("ended"), self.zone)
         return {
             "raw_state": raw,
-            "reason": said_text(reason),
+            "reason": told_reason(reason, state),
             "name": values.get("name"),
             "user": get("user"),
             "queue": get("queue"),

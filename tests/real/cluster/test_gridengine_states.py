@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from openssh_jobs import Job, JobState
-from openssh_jobs.errors import SchedulerError, SubmitRejected
+from openssh_jobs.errors import InputError, SchedulerError, SubmitRejected
 from openssh_jobs.jobs import CancelOutcome, JobId
 from tests.helpers import until
 from tests.lab.gridengine import GridEngineLab, open_grid_room
@@ -106,6 +106,27 @@ def test_a_limit_of_the_queue(room: Room, gridengine: GridEngineLab) -> None:
     (record,) = gridengine.accounting(late.job_id)
     assert "h_rt, h_cpu, or h_vmem" in record["failed"]
     assert "h_rt" not in record["category"]
+
+
+def test_arrays_that_wait_for_each_other(room: Room) -> None:
+    """-hold_jid of an array waits for all of its tasks, -tc limits how many run at a time."""
+    text = f"mkdir {room.here}/on || exit 9; sleep 0.2; rmdir {room.here}/on\n"
+    array = room.submit(text, array="1-3%1", hold=True)
+    after = room.submit(f"[ ! -e {room.here}/on ]", after_any=array)
+    last = room.submit("exit 4", after_any=[after, array], array="1-2")
+    with pytest.raises(InputError, match=rf"for one task: {array.id}\.2") as caught:
+        room.submit("true", after_any=array[2])
+    assert caught.value.sent == "no"
+    array.release()
+    ended = {
+        job.id: job.last.exit_code
+        for job in room.cluster.as_completed([array, after, last], timeout=90)
+    }
+    assert ended == {
+        **{f"{array.id}.{n}": 0 for n in (1, 2, 3)},
+        after.id: 0,
+        **{f"{last.id}.{n}": 4 for n in (1, 2)},
+    }
 
 
 def test_after_ok_is_no_guess(room: Room, gridengine: GridEngineLab) -> None:

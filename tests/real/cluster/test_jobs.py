@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from openssh_jobs import Cluster, JobState
+from openssh_jobs import Cluster, JobState, JobStatus
 from openssh_jobs.errors import InputError, SchedulerError
 from openssh_jobs.jobs import CancelOutcome
 from tests.lab.room import Room, open_room
@@ -132,7 +132,7 @@ def test_holding_without_a_scheduler_is_refused_by_name(room: Room) -> None:
 
 
 @only_slurm
-def test_dependencies(room: Room) -> None:
+def test_dependencies(room: Room, caplog: pytest.LogCaptureFixture) -> None:
     first = room.submit("exit 3", hold=True)
     ok = room.submit(after_ok=first)
     failed = room.submit(after_failed=[first.id], after_any=first)
@@ -141,9 +141,46 @@ def test_dependencies(room: Room) -> None:
     first.release()
     assert failed.wait(timeout=60).state is JobState.COMPLETED
     assert first.status().exit_code == 3
-    room.until(ok, lambda: ok.status().reason == "DependencyNeverSatisfied", "never")
+    with caplog.at_level("WARNING", "openssh_jobs.cluster"), pytest.raises(TimeoutError) as caught:
+        ok.wait(timeout=8)
+    sentence = (
+        "DependencyNeverSatisfied: a job that it depends on did not end as required, so it can "
+        "never start"
+    )
+    assert f"{ok.id} pending ({sentence})" in str(caught.value)
+    said = [one.getMessage() for one in caplog.records if f"job {ok.id}: " in one.getMessage()]
+    assert said == [f"{room.cluster.host}: job {ok.id}: {sentence}; cancel it"], "told once"
+    assert ok.status().reason == sentence
     assert ok.status().state is JobState.PENDING
     assert ok.cancel() is CancelOutcome.REQUESTED
+
+
+@only_slurm
+def test_arrays_and_elements_that_wait_for_each_other(room: Room) -> None:
+    """A chain, fan-in, one element, and a limit of elements that run at a time."""
+    text = f"mkdir {room.here}/on || exit 9; sleep 0.2; rmdir {room.here}/on\n"
+    array = room.submit(f"{text}exit $((SLURM_ARRAY_TASK_ID == 2))", array="1-4%1", hold=True)
+    element = room.submit("true", after_ok=array[3])
+    failed = room.submit("true", after_failed=[array[2]], after_any=array[1])
+    whole = room.submit("true", after_any=array)
+    never = room.submit("true", after_ok=[array])
+    chain = room.submit("true", after_ok=[element])
+    last = room.submit("exit 4", after_ok=[chain, whole, failed], array="1-2")
+    changes: list[JobStatus] = []
+    array.release()
+    ended = {
+        job.id: job.last.exit_code
+        for job in room.cluster.as_completed(
+            [array, element, failed, whole, chain, last], timeout=90, on_change=changes.extend
+        )
+    }
+    elements = {f"{array.id}_{n}": int(n == 2) for n in (1, 2, 3, 4)}
+    others = dict.fromkeys([element.id, failed.id, whole.id, chain.id], 0)
+    assert ended == {**elements, **others, f"{last.id}_1": 4, f"{last.id}_2": 4}
+    assert {one.job_id for one in changes} == ended.keys()
+    assert {one.state for one in changes if one.job_id == f"{array.id}_2"} >= {JobState.FAILED}
+    room.until(never, lambda: "it can never start" in (never.status().reason or ""), "never")
+    never.cancel()
 
 
 @only_slurm

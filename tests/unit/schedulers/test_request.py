@@ -47,7 +47,7 @@ def test_a_specification_and_a_request_have_each_option() -> None:
 
 
 def test_the_command_line_has_each_option() -> None:
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     submit.add_command(parser.add_subparsers(), "submits")
     known = vars(parser.parse_args(["submit", "hpc", "runs/a"]))
     spelled = {"option" if name == "options" else name for name in OPTIONS}
@@ -192,6 +192,35 @@ def test_the_page_says_what_each_has() -> None:
         for name, word in zip(heads, said[option], strict=True):
             has = option in get(name).capabilities
             assert has == (word in ("yes", "with -pe", option)), (option, name)
+
+
+DEPENDENCIES = {
+    "slurm": "--dependency=afterok:8:9_3,afterany:7,afternotok:9_[1-4]",
+    "pbs": "depend=afterok:8:9[3],afterany:7,afternotok:9[]",
+    "torque": "depend=afterok:8:9[3],afterany:7,afternotokarray:9[]",
+    "lsf": "'done(8) && done(9[3]) && ended(7) && exit(9)'",
+}
+
+
+@pytest.mark.parametrize("name", DEPENDENCIES)
+def test_fan_in_of_jobs_elements_and_arrays(name: str) -> None:
+    element = {"slurm": "9_3"}.get(name, "9[3]")
+    array = {"slurm": "9_[1-4%2]", "lsf": "9"}.get(name, "9[]")
+    wish = SubmitRequest(
+        script="x", after_ok=("8", element), after_any=("7",), after_failed=(array,)
+    )
+    assert DEPENDENCIES[name] in get(name).submit_script(wish)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("slurm", "--array=1-99%8"), ("sge", "-t 1-99 -tc 8"), ("pbs", "1-99%8"),
+        ("torque", "1-99%8"), ("lsf", "[1-99]%8"),
+    ],
+)  # fmt: skip
+def test_how_many_elements_may_run_at_a_time(name: str, words: str) -> None:
+    assert words in get(name).submit_script(SubmitRequest(script="x", array="1-99%8"))
 
 
 def test_every_option_is_asked_for() -> None:

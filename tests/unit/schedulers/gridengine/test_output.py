@@ -233,16 +233,26 @@ def test_only_arrays_are_looked_for_in_the_queue() -> None:
     assert "qstat -j 16 " not in script
 
 
-@pytest.mark.parametrize("text", ["1,3,5", "1-9%2", "0-9", "0", "1-3,5"])
+@pytest.mark.parametrize("text", ["1,3,5", "0-9", "0", "1-3,5", "0-9%2"])
 def test_arrays_that_grid_engine_would_refuse(text: str) -> None:
     with pytest.raises(InputError, match="Grid Engine takes no array") as caught:
         SGE.submit_script(SubmitRequest(script="x", array=text))
-    assert "-tc" in str(caught.value.advice)
+    assert "1-99%8" in str(caught.value.advice)
 
 
 @pytest.mark.parametrize("text", ["5", "1-9", "2-10:2", "7-7"])
 def test_arrays_that_grid_engine_takes(text: str) -> None:
     assert f" -t {text} " in SGE.submit_script(SubmitRequest(script="x", array=text))
+
+
+def test_how_many_tasks_may_run_at_a_time() -> None:
+    assert " -t 1-99:2 -tc 8 " in SGE.submit_script(SubmitRequest(script="x", array="1-99:2%8"))
+
+
+def test_a_dependency_on_one_task_is_refused() -> None:
+    """-hold_jid would wait for the whole array."""
+    with pytest.raises(InputError, match=r"cannot wait for one task: 5\.3"):
+        SGE.submit_script(SubmitRequest(script="x", after_any=("4", "5.3")))
 
 
 # -- the queue ----------------------------------------------------------------------------------

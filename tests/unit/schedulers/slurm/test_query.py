@@ -115,3 +115,12 @@ def test_what_is_cut_or_strange_tells_nothing(tmp_path: Path) -> None:
     ids, said = asked(tmp_path, DISABLED, squeue, ids=["7", "8", "9"])
     assert ids == ["7", "8", "9"], "scontrol is asked"
     assert getattr(said, "kind", None) == "unsupported"
+
+
+@pytest.mark.parametrize("state", ["PENDING", "CANCELLED"])
+def test_slurm_says_in_a_sentence_that_a_job_can_never_start(state: str) -> None:
+    word = "DependencyNeverSatisfied"
+    text = f"JOBID|STATE|REASON\n7|{state}|{word}\n"
+    reason = SLURM.parse_status(Answer(text)).known["7"].reason
+    never = f"{word}: a job that it depends on did not end as required, so it can never start"
+    assert reason == (never if state == "PENDING" else word)
