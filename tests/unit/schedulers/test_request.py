@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import re
 import shlex
@@ -13,6 +12,7 @@ import pytest
 
 from openssh_jobs import Cluster
 from openssh_jobs.cli import submit
+from openssh_jobs.cli.options import Parser
 from openssh_jobs.cluster.specification import Specification
 from openssh_jobs.errors import InputError, SchedulerError
 from openssh_jobs.schedulers import get
