@@ -80,14 +80,15 @@ oj_leave_unstarted() {
 }
 
 # One attempt.  $1 the private directory, $2 the number, $3 a nonce, $4 seconds until the deadline,
-# $5 the job's directory, $6 a file with the variables of env= or nothing, $7 the submit command,
-# $8 the mark in the job's directory or nothing, $9 what to print where it was not started, ${10}
-# where the attempt is another's.
+# $5 the job's directory, $6 a file with the variables of env= or nothing, $7 the submit command, or
+# nothing where the file .oj-submit has it, $8 the mark in the job's directory or nothing, $9 what to
+# print where it was not started, ${10} where the attempt is another's.
 oj_attempt() {
   oj_slot=$1/attempt-$2 oj_result=$1/result-$2
   oj_new=$1/claim.$3 oj_errors=$1/claim.$3.err oj_env=$6 oj_command=$7
   cd -- "$5" || oj_leave_unstarted "$9"
   [ -z "$oj_env" ] || [ -r "$oj_env" ] || oj_leave_unstarted "$9"
+  [ -n "$oj_command" ] || oj_command=$(cat "$1/.oj-submit") || oj_leave_unstarted "$9"
   if [ -e "$oj_new" ]; then printf '%s\n' "${10}"; exit 125; fi # this text has been run before
   oj_where
   oj_own_process_group
@@ -133,7 +134,7 @@ oj_attempt() {
   cat "$oj_errors" >&2
   rm -f -- "$oj_new.result" "$oj_errors"
   # The scheduler has the variables; of a directory that has a job no later call removes anything.
-  [ "$oj_r" -ne 0 ] || rm -f -- ${oj_env:+"$oj_env"} ${8:+"$8"}
+  [ "$oj_r" -ne 0 ] || rm -f -- "$1/.oj-submit" ${oj_env:+"$oj_env"} ${8:+"$8" "$8.sent"}
   exit "$oj_r"
 }
 

@@ -40,6 +40,7 @@ from .attempt import (
     run,
     unknown,
 )
+from .job_files import MOST_JOBS
 from .journal import ASKED, FILES, Row
 
 if TYPE_CHECKING:
@@ -113,6 +114,12 @@ class _Open:
             return self.order.request
         place = self.row.place or posixpath.join(self.row.directory, PRIVATE, self.row.token)
         return SubmitRequest(script=posixpath.join(place, "job"), token=self.row.token)
+
+
+def _not_written(row: Row, job_id: str, error: ConfigurationError) -> SubmitUnknown:
+    outcome = unknown(row, f"the host said that its id is {job_id}, but {error}")
+    outcome.__cause__ = error
+    return outcome
 
 
 class Recovery:
@@ -191,43 +198,70 @@ class Recovery:
                 log.warning("%s: %s is not submitted again: %s", self._host, row.token, error)
         return _Open(mine, order)
 
-    def give_back(self, token: str) -> None:
-        """Say that no process is at work on a submission any more."""
+    def give_back(self, *tokens: str) -> None:
+        """Say that no process is at work on submissions any more."""
         try:
-            self._journal.change(self._host, token, caller="")
+            with self._journal.file.transaction():
+                for token in tokens:
+                    self._journal.change(self._host, token, caller="")
         except ConfigurationError as error:
             log.warning("%s", error)
 
     def accept(self, row: Row, job_id: str, submitted: float | None = None) -> Row:
         """Write the job of a submission.  ``submitted``: when, by the host's clock; else now."""
+        outcome = self.accept_all([(row, job_id)], submitted)[0]
+        if isinstance(outcome, SubmitUnknown):
+            raise outcome from outcome.__cause__
+        return outcome
+
+    def accept_all(
+        self, jobs: Sequence[tuple[Row, str]], submitted: float | None = None
+    ) -> list[Row | SubmitUnknown]:
+        """Write the jobs of submissions, in one transaction."""
         # Compared with times by the host's clock.
         when = self._client.host_time() if submitted is None else submitted
+        found: list[Row | SubmitUnknown] = []
         try:
-            self._journal.change(
-                self._host, row.token, job_id=job_id, state="pending", submitted=when
-            )
-            now = self._journal.by_token(self._host, row.token)
+            with self._journal.file.transaction():
+                for row, job_id in jobs:
+                    self._journal.change(
+                        self._host, row.token, job_id=job_id, state="pending", submitted=when
+                    )
+                    now = self._journal.by_token(self._host, row.token)
+                    if now is None:
+                        raise AssertionError("the journal lost a row")
+                    found.append(now)
         except ConfigurationError as error:
-            raise unknown(row, f"the host said that its id is {job_id}, but {error}") from error
-        if now is None:
-            raise AssertionError("the journal lost a row")
-        log.info("%s: submitted %s as %s", self._host, row.name, job_id)
-        return now
+            return [_not_written(row, job_id, error) for row, job_id in jobs]
+        for row, job_id in jobs:
+            log.info("%s: submitted %s as %s", self._host, row.name, job_id)
+        return found
 
-    def withdraw(self, row: Row) -> None:
-        """Remove everything of a submission that has no job, on the host and from the journal.
+    def withdraw(self, *rows: Row) -> None:
+        """Remove everything of submissions that have no job, on the host and from the journal.
 
         What cannot be removed now is removed by the next call with this token.
         """
+        if not rows:
+            return
         try:
-            self._journal.change(self._host, row.token, stage=FILES, caller="", call=row.call)
+            with self._journal.file.transaction():
+                for row in rows:
+                    self._journal.change(
+                        self._host, row.token, stage=FILES, caller="", call=row.call
+                    )
         except ConfigurationError as error:
             log.warning("%s", error)
         try:
-            if self._files.undo(row.directory, row.token, row.call or ""):
-                self._journal.forget(self._host, row.token, row.call)
+            for start in range(0, len(rows), MOST_JOBS):
+                some = rows[start : start + MOST_JOBS]
+                done = self._files.undo(*((r.directory, r.token, r.call or "") for r in some))
+                with self._journal.file.transaction():
+                    for row, is_gone in zip(some, done, strict=True):
+                        if is_gone:
+                            self._journal.forget(self._host, row.token, row.call)
         except (OpenSSHJobsError, OSError) as error:
-            log.info("%s: %s was not tidied up: %s", self._host, row.directory, error)
+            log.info("%s: %s was not tidied up: %s", self._host, rows[0].directory, error)
 
     # ------------------------------------------------------------------ the host
 
