@@ -148,25 +148,25 @@ class Attempts:
             for nonce in nonces
         ]
         lines = [b"oj_keep %b\n" % scripts.words(place, made_mark(call)) for place, call in kept]
+        group = b""
         for at, (row, order) in enumerate(orders):
-            place = row.place or ""
-            words = scripts.words(
-                at,
-                place,
-                number,
-                nonces[at],
-                round(LIMIT),
-                row.directory,
-                posixpath.join(place, ENVIRONMENT) if ENVIRONMENT in order.environment else "",
-                b"" if stored else to_bytes(client.scheduler().submit_script(order.request)),
-                made_mark(row.call or "") if order.marked else "",
-                *self._unstarted[at],
-            )
-            lines.append(b"oj_next %b\n" % words)
+            base, name = posixpath.split(row.place or "")
+            mark = made_mark(row.call or "") if order.marked else ""
+            there = scripts.words(base, row.directory, mark)
+            if there != group:
+                lines.append(b"oj_in %b\n" % there)
+                group = there
+            environment = ENVIRONMENT if ENVIRONMENT in order.environment else ""
+            command = b"" if stored else to_bytes(client.scheduler().submit_script(order.request))
+            one = scripts.words(at, name, nonces[at], environment, command)
+            lines.append(b"oj_next %b\n" % one)
+        where = scripts.functions(_SCRIPTS, "oj_where")
         self._script = scripts.script(
             "cluster/submit",
             mark=self._mark,
+            number=number,
             limit=round(LIMIT),
+            where=scripts.Shell(where + b"oj_where"),
             functions=scripts.functions(_SCRIPTS, "oj_attempt") + b'oj_attempt "$@"',
             attempts=scripts.Shell(b"".join(lines)),
         )

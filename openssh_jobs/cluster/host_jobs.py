@@ -115,7 +115,7 @@ class HostJobs:
     def submissions(self, given: Sequence[Mapping[str, Any]]) -> list[Submission]:
         """What the parameters of ``submit`` describe, checked without the host."""
         most, call = settings.max_array(self.connection.host), secrets.token_hex(8)
-        made = []
+        made, by_token = [], dict[str, Specification]()
         for asked in map(dict, given):
             record_exit, token = asked.pop("record_exit"), asked.pop("token")
             check_choice(record_exit, self.host)
@@ -126,6 +126,12 @@ class HostJobs:
                 wanted = Specification.of(max_array=most, **asked)
             else:
                 wanted = specification_again(self.journal, self.host, again, asked, most)
+            if token is not None and by_token.setdefault(token, wanted) != wanted:
+                raise InputError(
+                    f"two different submissions have the token {token!r}",
+                    host=self.host,
+                    advice="A token names one submission.",
+                )
             made.append(Submission(self.client, wanted, token, record_exit=record_exit, call=call))
         return made
 

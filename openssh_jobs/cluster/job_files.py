@@ -12,6 +12,7 @@ import logging
 import posixpath
 import re
 import secrets
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -42,15 +43,14 @@ _NO_FILE = 21  # the status of oj_print_from for a device, a pipe or a directory
 class NewFiles:
     """What is put on the host for a submission: its private directory, and files in that.
 
-    ``place``: where the private directory is expected; the files were made for that.  ``files``:
-    their bytes by name.  ``copied``: a script of the host that is copied there, and its name.
-    ``chosen``: the caller chose the token, so that it may have been used before.
+    ``files``: their bytes by name, made for ``DIRECTORY/.openssh_jobs/TOKEN``.  ``copied``: a
+    script of the host that is copied there, and its name.  ``chosen``: the caller chose the token,
+    so that it may have been used before.
     """
 
     directory: str
     token: str
     call_id: str
-    place: str
     files: Mapping[str, bytes] = field(default_factory=dict)
     copied: tuple[str, str] | None = None
     chosen: bool = True
@@ -137,7 +137,9 @@ class JobFiles:
         found: list[PrivateDirectory | UsedToken] = []
         for some in _portions(new):
             lines = functions("cluster/tokens", "oj_token_line")
-            lines += private_directory.functions().encode() + _functions("oj_begin", "oj_create")
+            lines += private_directory.functions().encode() + _functions(
+                "oj_in", "oj_begin", "oj_create"
+            )
             answer = self._connection.internal.call(lines + b"".join(_creations(some)))
             done: list[PrivateDirectory | UsedToken] = []
             *said, _ = _records(answer.stdout)
@@ -330,14 +332,18 @@ def _portions(new: Sequence[NewFiles]) -> Iterator[list[NewFiles]]:
 
 
 def _creations(new: Sequence[NewFiles]) -> Iterator[bytes]:
-    texts = _Texts(new)
+    texts, place = _Texts(new), b""
     yield texts.definitions
     for one in new:
-        at = words(one.directory, made_mark(one.call_id), one.token, "yes" if one.chosen else "")
-        made = words(one.directory, one.token, one.call_id, one.place)
+        there = words(one.directory, made_mark(one.call_id), one.call_id)
+        if there != place:
+            yield b"oj_in %b\n" % there
+            place = there
+        token = words(one.token)
         yield (
-            b"if oj_begin %b; then (if oj_create %b; then\n%boj_created made; else "
-            b"oj_created moved; fi) || exit; fi\n" % (at, made, texts.writing(one))
+            b"if oj_begin %b %b; then (if oj_create %b; then\n%boj_created made; else "
+            b"oj_created moved; fi) || exit; fi\n"
+            % (token, words("yes" if one.chosen else ""), token, texts.writing(one))
         )
 
 
@@ -350,17 +356,23 @@ def _additions(new: Sequence[NewFiles]) -> Iterator[bytes]:
 
 
 class _Texts:
-    """The bytes of files as shell words; what several files have in common is sent once."""
+    """The bytes of files as shell words; what several files have in common is sent once.
+
+    That is what is left of them where their token is taken out.
+    """
 
     def __init__(self, new: Sequence[NewFiles]) -> None:
-        known: set[bytes] = set()
-        self._names: dict[bytes, bytes] = {}
-        self.definitions = b""
-        for data in (data for one in new for data in one.files.values() if b"\0" not in data):
-            if data in known and data not in self._names:
-                self._names[data] = name = b"oj_text%d" % len(self._names)
-                self.definitions += name + b"=" + quote(data) + b"\n"
-            known.add(data)
+        pieces = Counter(
+            piece
+            for one in new
+            for data in one.files.values()
+            for piece in data.replace(b"\0", b"").split(one.token.encode())
+        )
+        shared = [piece for piece, times in pieces.items() if times > 1 and len(piece) > 16]
+        self._names = {piece: b"oj_text%d" % at for at, piece in enumerate(shared)}
+        self.definitions = b"".join(
+            name + b"=" + quote(piece) + b"\n" for piece, name in self._names.items()
+        )
 
     def writing(self, new: NewFiles) -> bytes:
         """Shell text that puts the files of a submission into the current directory."""
@@ -374,17 +386,26 @@ class _Texts:
             if above and above not in made:
                 made.add(above)
                 lines.append(b"mkdir -m 700 " + words(path(above)) + b" || exit 2")
-            lines.append(b"oj_put " + words(path(name), *self._words(data)))
+            lines.append(b"oj_put " + words(path(name), *self._words(data, new.token.encode())))
         return b"".join(line + b"\n" for line in lines)
 
-    def _words(self, data: bytes) -> list[Value]:
-        if b"\0" in data:
-            *parts, rest = data.split(b"\0")
-            if rest:
-                raise ValueError("the data must end with its last zero byte")
-            return ["", *parts]
-        name = self._names.get(data)
-        return [data if name is None else Shell(b'"$' + name + b'"')]
+    def _words(self, data: bytes, token: bytes) -> list[Value]:
+        if b"\0" not in data:
+            return [self._word(data, token)]
+        *parts, rest = data.split(b"\0")
+        if rest:
+            raise ValueError("the data must end with its last zero byte")
+        return ["", *(self._word(part, token) for part in parts)]
+
+    def _word(self, data: bytes, token: bytes) -> Shell:
+        pieces = data.split(token)
+        if not any(piece in self._names for piece in pieces):
+            return Shell(quote(data))
+        found = []
+        for piece in pieces:
+            name = self._names.get(piece)
+            found.append(quote(piece) if name is None else b'"$' + name + b'"')
+        return Shell(token.join(found))
 
 
 def _records(stdout: bytes) -> list[list[str]]:

@@ -43,12 +43,14 @@ oj_is_abandoned() {
 # for it, by the call $3, and marks it.  0: made; 2: an error, written to stderr; 3: this token has
 # one already.
 oj_own() {
-  oj_make "$2"
-  case $? in
-    0) ;;
-    1) oj_is_abandoned "$2" || return 3 ;;
-    *) return 2 ;;
-  esac
+  if ! mkdir -m 700 "./$2" 2>/dev/null; then
+    oj_make "$2"
+    case $? in
+      0) ;;
+      1) oj_is_abandoned "$2" || return 3 ;;
+      *) return 2 ;;
+    esac
+  fi
   oj_private=$oj_private/$2
   oj_into "$2" || return 2
   (set -C; umask 077; printf 'openssh_jobs %s\n%s\n.' "$3" "$1" >.oj-mark) && return 0
@@ -78,30 +80,32 @@ oj_directory() {
   case $oj_r in 0) ;; 1) printf '%s\0' unsafe "$oj_reason" "$oj_why" ''; exit 5;; *) exit 2;; esac
 }
 
-# Prepares for a submission $3 of the job's directory $1, which is made with the mark $2 if there is
-# none and entered as far as its place for private directories, once for all that follow each other.
-# 1: the job of this token is over; its line in the record of tokens is printed.  $4 is not empty if
-# the caller chose the token.  Needs the functions of tokens.sh.
+# What follows is for the job's directory $1, its mark $2 and the call $3.
+oj_in() { oj_dir=$1 oj_made_mark=$2 oj_call=$3; }
+
+# Prepares for the submission $1: the job's directory is made if there is none, and entered as far as
+# its place for private directories, once for all that follow each other.  1: the job of this token is
+# over; its line in the record of tokens is printed.  $2 is not empty if the caller chose the token.
+# Needs the functions of tokens.sh.
 oj_begin() {
-  if [ -n "$4" ] && oj_line=$(oj_token_line "$3"); then
+  if [ -n "$2" ] && oj_line=$(oj_token_line "$1"); then
     printf '%s\0' used "$oj_line" '' ''
     return 1
   fi
-  [ "$1" = "${oj_last-}" ] || oj_directory "$1" "$2"
-  oj_last=$1
+  [ "$oj_dir" = "${oj_last-}" ] || oj_directory "$oj_dir" "$oj_made_mark"
+  oj_last=$oj_dir
 }
 
-# In that place: oj_own for the submission $2 of the directory $1 by the call $3.  Status 6: the token
-# has a private directory already; 2: any other error.  1: its path is not $4, for which the files
-# were made.
+# In that place: oj_own for the submission $1.  Status 6: the token has a private directory already;
+# 2: any other error.  1: it is not where it was expected, for which the files were made.
 oj_create() {
-  oj_own "$1" "$2" "$3"
+  oj_own "$oj_dir" "$1" "$oj_call"
   case $? in
     0) ;;
     3) printf '%s\0' taken "$oj_private" '' ''; exit 6 ;;
     *) exit 2 ;;
   esac
-  [ "$oj_private" = "$4" ]
+  [ "$oj_private" = "$oj_dir/.openssh_jobs/$1" ]
 }
 
 # Says where the private directory is: "made" or "moved" ($1), its path, why that is not in the job's

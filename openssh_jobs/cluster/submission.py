@@ -209,7 +209,6 @@ class Submission:
             directory=self.directory,
             token=self.token,
             call_id=self._call,
-            place=self.private,
             files=made,
             copied=None if copied is None else (copied, wanted.script_name),
             chosen=not is_random(self.token),

@@ -57,17 +57,9 @@ class Submitter:
 
     def check(self, wanted: Sequence[Submission]) -> None:
         """All that can be refused before anything is sent; see ``Submission.check``."""
-        by_token: dict[str, Submission] = {}
         uploads: dict[str, str] = {}
         for one in wanted:
             one.check(self._records)
-            other = by_token.setdefault(one.token, one)
-            if other.row.digest != one.row.digest:
-                raise InputError(
-                    f"two different submissions have the token {one.token!r}",
-                    host=self._host,
-                    advice="A token names one submission.",
-                )
             local = one.specification.upload
             if local is not None and uploads.setdefault(one.directory, local) != local:
                 raise InputError(
@@ -388,7 +380,7 @@ def _portion(left: Sequence[Submission]) -> list[Submission]:
     """As many as one command submits."""
     size, some = 0, list[Submission]()
     for one in left[:MOST_JOBS]:
-        size += 300 + 2 * len(words(one.private)) + len(words(one.directory))
+        size += 100 + len(words(one.private)) + len(words(one.directory))
         if some and size > MOST_COMMAND:
             break
         some.append(one)

@@ -352,8 +352,7 @@ class Bench:
 
 def make_private(files: JobFiles, directory: str, token: str, call: str) -> PrivateDirectory:
     """A private directory without files."""
-    place = f"{directory}/.openssh_jobs/{token}"
-    new = NewFiles(directory=directory, token=token, call_id=call, place=place)
+    new = NewFiles(directory=directory, token=token, call_id=call)
     (made,) = files.create([new])
     assert isinstance(made, PrivateDirectory)
     return made

@@ -74,13 +74,16 @@ def test_a_file_in_the_way(host: LocalHost, files: JobFiles) -> None:
 
 
 def new(host: LocalHost, token: str, directory: str = "job", **facts: Any) -> NewFiles:
-    path = f"{host.home}/{directory}"
-    place = facts.pop("place", f"{path}/.openssh_jobs/{token}")
-    return NewFiles(directory=path, token=token, call_id="c1", place=place, **facts)
+    return NewFiles(directory=f"{host.home}/{directory}", token=token, call_id="c1", **facts)
 
 
 def test_files_of_many_are_written_in_one_round_trip(host: LocalHost, files: JobFiles) -> None:
-    data = {"a b": b"x=\xff%s\n\n", "-n": b"-n", ".script/env": b"A=1\n\0B=\0", "same": b"some text'" * 9}
+    data = {
+        "a b": b"x=\xff%s\n\n",
+        "-n": b"-n",
+        ".script/env": b"A=1\n\0B=\0",
+        "same": b"some text'" * 9,
+    }
     many = [new(host, f"t{n}", f"job {n % 2}", files=data) for n in (0, 2, 1)]
     made = files.create(many)
     assert [one.is_complete for one in made if isinstance(one, PrivateDirectory)] == [True] * 3
@@ -88,7 +91,7 @@ def test_files_of_many_are_written_in_one_round_trip(host: LocalHost, files: Job
     assert host.scripts[0].count(b"some text") == 9, "what they have in common goes once"
     for one in many:
         for name, content in data.items():
-            path = Path(one.place, name)
+            path = Path(one.directory, ".openssh_jobs", one.token, name)
             assert (path.read_bytes(), path.stat().st_mode & 0o777) == (content, 0o600)
 
 

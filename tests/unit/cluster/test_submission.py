@@ -11,11 +11,15 @@ from typing import Any
 
 import pytest
 
+from openssh_jobs.cluster import submitter
 from openssh_jobs.cluster.journal import FILES, SENDING, Journal, Row
+from openssh_jobs.cluster.submission import Submission
+from openssh_jobs.cluster.submitter import Submitter
 from openssh_jobs.errors import (
     ConnectionLost,
     InputError,
     NoSpace,
+    SchedulerError,
     SubmitRejected,
     SubmitUnknown,
 )
@@ -115,7 +119,10 @@ def test_a_directory_that_was_there_before_stays(bench: Bench) -> None:
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing(bench: Bench) -> None:
-    bench.host.program("mkdir", 'case "$*" in *.script*) echo "No space left on device" >&2; exit 1;; esac\nexec /bin/mkdir "$@"')
+    bench.host.program(
+        "mkdir",
+        'case "$*" in *.script*) echo "No space left on device" >&2; exit 1;; esac\nexec /bin/mkdir "$@"',
+    )
     with pytest.raises(NoSpace, match="No space"):
         bench.submit("t1", **TEXT, record_exit=True)
     assert (left(bench), bench.journal.rows(), calls(bench)) == ([], [], 0)
@@ -268,3 +275,86 @@ def test_an_exit_record_that_cannot_be_read_says_so(bench: Bench) -> None:
     bench.submit("t1", **TEXT, record_exit=True)
     bench.host.failing["call"] = LOST
     assert bench.records.read(["7"]) == {"7": "its exit record could not be read: cut"}
+
+
+# -- many at once -------------------------------------------------------------------------------
+
+
+def several(bench: Bench, number: int, **more: Any) -> list[Submission]:
+    return [bench.submission(f"t{n}", **TEXT, name=f"n{n}", **more) for n in range(number)]
+
+
+def test_many_take_the_round_trips_of_one(bench: Bench) -> None:
+    bench.host.program("sbatch", SAYS_YES.replace("echo 7", 'wc -l <"$HOME/calls"'))
+    commits: list[str] = []
+    with bench.journal.file.transaction() as database:
+        pass
+    database.set_trace_callback(lambda text: commits.append(text) if "COMMIT" in text else None)
+    rows = bench.submit_all(*several(bench, 30, env={"SECRET": "hunter 2"}))
+    database.set_trace_callback(None)
+    assert [row.job_id for row in rows if isinstance(row, Row)] == [str(n + 1) for n in range(30)]
+    assert bench.host.used == ["call", "run_once"]
+    assert len(commits) == 4, "asked for, files, sending, answered"
+    assert all(b"hunter" not in line for line in bench.host.lines)
+    assert bench.submit_all(*several(bench, 30, env={"SECRET": "hunter 2"})) == rows
+    assert calls(bench) == 30
+
+
+def test_all_are_on_disk_before_any_is_sent(bench: Bench) -> None:
+    seen: list[set[str | None]] = []
+    run_once = bench.host.internal.run_once
+
+    def look(script: bytes, **options: object) -> object:
+        seen.append({row.stage for row in bench.journal.rows()})
+        return run_once(script, **options)
+
+    bench.host.internal.run_once = look
+    bench.submit_all(*several(bench, 3))
+    assert seen == [{SENDING}]
+
+
+def test_none_is_written_where_one_token_is_of_another(bench: Bench) -> None:
+    bench.submit("t2", **TEXT, cpus=2)
+    with pytest.raises(InputError, match="another submission"):
+        bench.submit_all(*several(bench, 4))
+    assert [row.token for row in bench.journal.rows()] == ["t2"]
+
+
+def test_a_bound_for_each_command(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submitter, "MOST_COMMAND", 500)
+    assert {type(row) for row in bench.submit_all(*several(bench, 7))} == {Row}
+    assert bench.host.used.count("run_once") > 2
+    assert calls(bench) == 7
+
+
+def test_after_a_killed_submit_command_no_other_begins(bench: Bench) -> None:
+    bench.host.program("sbatch", 'case $PWD in *) echo >>"$HOME/calls";; esac; '
+                       '[ "$(wc -l <"$HOME/calls")" -lt 3 ] || kill -9 $$; echo 7')  # fmt: skip
+    found = bench.submit_all(*several(bench, 6))
+    assert [type(one).__name__ for one in found[:3]] == ["Row", "Row", "SubmitUnknown"]
+    # One more command, because two of the first had been accepted.
+    assert isinstance(found[3], SubmitUnknown)
+    assert {(type(one), getattr(one, "sent", "")) for one in found[4:]} == {(SchedulerError, "no")}
+    assert sorted(row.token for row in bench.journal.rows()) == ["t0", "t1", "t2", "t3"]
+    assert not (bench.host.home / "job/.openssh_jobs/t4").exists()
+
+
+def test_a_lost_link_leaves_all_of_them_open(bench: Bench) -> None:
+    bench.host.failing["run_once"] = LOST
+    found = bench.submit_all(*several(bench, 3))
+    assert [type(one) for one in found] == [SubmitUnknown] * 3
+    assert {(row.stage, row.caller) for row in bench.journal.rows()} == {(SENDING, "")}
+    del bench.host.failing["run_once"]
+    done = bench.recovery.finish(bench.journal.rows())
+    assert {type(one) for one in done.values()} == {Row}
+    assert calls(bench) == 3
+
+
+def test_a_dry_run_changes_nothing(bench: Bench) -> None:
+    one = bench.submission("t1", **TEXT, cpus=2, env={"SECRET": "hunter"})
+    Submitter(bench.client, bench.files, bench.records, bench.recovery).check([one])
+    found = one.dry_run()
+    assert (found.script, found.directory) == (TEXT["script_text"], f"{bench.host.home}/job")
+    assert "--cpus-per-task=2" in found.command
+    assert (found.env, found.scheduler) == (("SECRET",), "slurm")
+    assert (bench.host.used, bench.journal.rows(), left(bench)) == ([], [], [])
