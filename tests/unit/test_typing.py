@@ -80,7 +80,7 @@ def jobs(path: Path) -> None:
     assert_type(job, Job)
     assert_type(cluster.submit(script_text="true", after_any=job, upload=path), Job)
     assert_type(cluster.submit("run.sh", dry_run=True), DryRun)
-    assert_type(cluster.submit_many([{"name": "a", "env": {"T": "1"}}], script_file=path), list[Job])
+    assert_type(cluster.submit_many([{"name": "a", "env": {"T": ""}}], script_file=path), list[Job])
     assert_type(cluster.submit_many(path, directory="d", dry_run=True), list[DryRun])
     assert_type(cluster.status([job, "5"]), Snapshot)
     assert_type(cluster.wait(job), list[JobStatus])

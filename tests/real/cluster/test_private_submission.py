@@ -210,6 +210,7 @@ def test_a_directory_that_appears_meanwhile_stays_as_it_is(
 SUBMIT = """\
 import os, sys
 from openssh_jobs import Cluster
+from openssh_jobs.cluster.job_files import JobFiles
 from openssh_jobs.cluster.scheduler_client import SchedulerClient
 from openssh_jobs.transfer.tree import TreeMoves
 from openssh_jobs.cluster.submission import Submission

@@ -1,4 +1,4 @@
-"""Many jobs as one: round trips, files, and what exists after something went wrong in the middle."""
+"""Many jobs as one: round trips, files, and what exists after something went wrong."""
 
 from __future__ import annotations
 

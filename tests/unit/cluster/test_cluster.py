@@ -53,7 +53,7 @@ def test_bad_input_goes_nowhere(cluster: Cluster) -> None:
 def test_bad_input_of_many_goes_nowhere(cluster: Cluster, tmp_path: Path) -> None:
     one = {"script_text": "#!/bin/sh\ntrue\n"}
     (tmp_path / "none").mkdir()
-    for bad, said in (
+    cases: tuple[tuple[Any, str], ...] = (
         ([], "nothing to submit"),
         ({"script_text": "x"}, "takes a list"),
         ([5], "a mapping or a local script"),
@@ -63,9 +63,10 @@ def test_bad_input_of_many_goes_nowhere(cluster: Cluster, tmp_path: Path) -> Non
         ([one, {"name": "x"}], "exactly one"),
         ([{**one, "time_limit": "5"}], "schedulers differ"),
         (tmp_path / "none", "no file in"),
-    ):
+    )
+    for bad, said in cases:
         with pytest.raises(InputError, match=said):
-            cluster.submit_many(bad)  # type: ignore[call-overload]
+            cluster.submit_many(bad)
     with pytest.raises(InputError, match="names one submission"):
         cluster.submit_many([one], token="t")
     with pytest.raises(InputError, match="must be left out"):

@@ -22,7 +22,7 @@ from openssh_jobs.cluster.leftovers import (
 from openssh_jobs.commands import control_shell
 from openssh_jobs.errors import SchedulerError
 from openssh_jobs.openssh import pid_file
-from tests.unit.cluster.fakes import make_private, row, LocalHost
+from tests.unit.cluster.fakes import LocalHost, make_private, row
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ import pytest
 
 from openssh_jobs.cluster.journal import Row
 from openssh_jobs.cluster.specification import (
-    parameters_of_many,
     AnyJob,
     Specification,
     check_token,
     job_ids,
+    parameters_of_many,
 )
 from openssh_jobs.errors import InputError
 
@@ -181,7 +181,7 @@ def test_the_digest_tells_specifications_apart(tmp_path: Path) -> None:
 
 def test_what_is_common_and_what_each_gives() -> None:
     common = {"script_file": "a.sh", "env": {"A": "1", "B": "1"}, "cpus": 2}
-    rows = [{"env": {"B": "2"}, "name": "x"}, "b.sh", {"script_text": "t", "cpus": 3}]
+    rows: list[Any] = [{"env": {"B": "2"}, "name": "x"}, "b.sh", {"script_text": "t", "cpus": 3}]
     found = parameters_of_many(rows, common)
     assert [one["env"] for one in found] == [{"A": "1", "B": "2"}, *[{"A": "1", "B": "1"}] * 2]
     assert [one["cpus"] for one in found] == [2, 2, 3]

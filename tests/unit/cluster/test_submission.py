@@ -121,7 +121,8 @@ def test_a_directory_that_was_there_before_stays(bench: Bench) -> None:
 def test_a_file_that_cannot_be_written_leaves_nothing(bench: Bench) -> None:
     bench.host.program(
         "mkdir",
-        'case "$*" in *.script*) echo "No space left on device" >&2; exit 1;; esac\nexec /bin/mkdir "$@"',
+        'case "$*" in *.script*) echo "No space left on device" >&2; exit 1;; esac\n'
+        'exec /bin/mkdir "$@"',
     )
     with pytest.raises(NoSpace, match="No space"):
         bench.submit("t1", **TEXT, record_exit=True)

@@ -18,7 +18,7 @@ from openssh_jobs.commands import control_shell
 from openssh_jobs.errors import InvalidAnswer, OpenSSHJobsError, SchedulerError
 from openssh_jobs.jobs import JobState, JobStatus
 from openssh_jobs.schedulers.answer import Answer
-from tests.unit.cluster.fakes import make_private, row, LocalHost
+from tests.unit.cluster.fakes import LocalHost, make_private, row
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 

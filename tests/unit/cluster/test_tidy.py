@@ -15,7 +15,7 @@ from openssh_jobs.errors import ConnectionLost, SchedulerError
 from openssh_jobs.jobs import JobState, JobStatus, Snapshot
 from openssh_jobs.openssh import pid_file
 from openssh_jobs.schedulers.answer import Answer
-from tests.unit.cluster.fakes import make_private, row, LocalHost
+from tests.unit.cluster.fakes import LocalHost, make_private, row
 
 DEAD = "1-1-" + pid_file.call().split("-", 2)[2]
 
