@@ -41,7 +41,7 @@ class Cut:
         self.carries_out = True
         monkeypatch.setattr(self.client, "run_sh", self.run)
 
-    def run(self, script: bytes, timeout: float, *, once: bool = False) -> Any:
+    def run(self, script: bytes, timeout: float, *, once: bool = False, **_: Any) -> Any:
         if not once:
             return self.real(script, timeout)
         self.sent.append(script)
