@@ -86,7 +86,7 @@ def _hosts() -> list[str]:
 
     journal = Journal()
     try:
-        return list(dict.fromkeys(row.host for row in journal.rows() if row.job_id is None))
+        return list(dict.fromkeys(row.host for row in journal.rows(is_open=True)))
     finally:
         journal.close()
 

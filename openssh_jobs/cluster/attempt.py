@@ -4,8 +4,9 @@ In a submission's private directory:
 
 ============ ====================================================================================
 attempt-N    the claim of attempt N, a link to a complete file: whose it is (a nonce), node, boot
-             and pid namespace, process group, pid, when it began and its deadline.  Where links
-             cannot be made: the file ``claim`` in the directory ``attempt-N.d``
+             and pid namespace, process group, pid, when it began, its deadline, and the digest of
+             the submission.  Where links cannot be made: the file ``claim`` in the directory
+             ``attempt-N.d``
 result-N     how its submit command ended: status, stdout, stderr, by one rename
 owner        the id of the job that does the work, linked by the launcher of a job that starts
 .oj-submit   the submit command of attempt 1, where it is one of many
@@ -158,7 +159,7 @@ class Attempts:
                 group = there
             environment = ENVIRONMENT if ENVIRONMENT in order.environment else ""
             command = b"" if stored else to_bytes(client.scheduler().submit_script(order.request))
-            one = scripts.words(at, name, nonces[at], environment, command)
+            one = scripts.words(at, name, nonces[at], environment, command, row.digest)
             lines.append(b"oj_next %b\n" % one)
         where = scripts.functions(_SCRIPTS, "oj_where")
         self._script = scripts.script(

@@ -83,7 +83,7 @@ oj_leave_unstarted() {
 # $5 the job's directory, $6 a file with the variables of env= or nothing, $7 the submit command, or
 # nothing where the file .oj-submit has it, $8 the mark in the job's directory or nothing, $9 what to
 # print where it was not started, ${10} where the attempt is another's; ${11} the time, ${12} what
-# oj_where has found.
+# oj_where has found, ${13} the digest of the submission.
 oj_attempt() {
   oj_slot=$1/attempt-$2 oj_result=$1/result-$2
   oj_new=$1/claim.$3 oj_errors=$1/claim.$3.err oj_env=$6 oj_command=$7 oj_stored=
@@ -109,7 +109,7 @@ oj_attempt() {
     set -C
     : >"$oj_errors" &&
     printf '%s\n' "nonce $3" "where $oj_here" "group $oj_group" "pid $$" "began $oj_now" \
-      "deadline $oj_until" . >"$oj_new"
+      "deadline $oj_until" "digest ${13}" . >"$oj_new"
   ) || oj_leave_unstarted "$9"
   oj_claim "$oj_new" "$oj_slot"
   case $? in

@@ -52,7 +52,8 @@ class JobEvidence:
     # Whether the scheduler accepted its cancellation, and whether it was waiting then.
     cancelled: bool = False
     was_waiting: bool = False
-    # The query of the history is to come.
+    # When the history last answered, or could not; and whether the query of it is to come.
+    history_at: float = -1e9
     awaits_history: bool = False
     # The scheduler keeps no history: nothing more will be known.
     has_no_history: bool = False
@@ -73,6 +74,14 @@ class JobEvidence:
         now = time.monotonic() if when is None else when
         self.gone_at = now if self.gone_at is None else self.gone_at
         self.gone_seen = now
+
+    def await_history(self, grace: float) -> None:
+        """The history is to be queried, unless it was since the grace time is over.
+
+        Then the job is over, and another query that is only deferred takes nothing back.
+        """
+        gone_at = time.monotonic() if self.gone_at is None else self.gone_at
+        self.awaits_history = self.history_at - gone_at < grace
 
     def learn(self, status: JobStatus, grace: float) -> None:
         """Take a status from the queue.  ``grace``: seconds to look for a missing exit code."""
@@ -154,7 +163,9 @@ class JobEvidence:
 
     def lack_record(self, job_id: str, why: str) -> str:
         """Note why there is no exit record; returns what the history had said."""
-        said, self.why = self.why, f"{self.why}; {why}" if self.why else why
+        said = self.why
+        if not said.endswith(why):  # nothing may have been asked since it was noted
+            self.why = f"{said}; {why}" if said else why
         self.started = why.startswith("started on ")
         # A job that is still listed as ended may have ended by itself, unless by a signal.
         is_listed = self.status is not None and ended_somehow(self.status)

@@ -18,6 +18,7 @@ from .. import settings
 from ..errors import (
     CommandFailed,
     CommandTimeout,
+    ConfigurationError,
     ConnectError,
     ConnectionLost,
     InputError,
@@ -269,7 +270,10 @@ class HostJobs:
             for name in ("name", "stdout_path", "stderr_path")
             if getattr(detail, name) is not None
         }
-        self.journal.change(row.host, row.token, **facts)
+        try:
+            self.journal.change(row.host, row.token, **facts)
+        except ConfigurationError as error:
+            log.warning("%s: the journal was not written: %s", row.host, error)
         return replace(row, **facts)
 
     def tidy(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
@@ -303,13 +303,38 @@ class Journal:
         rows = (self.by_job(host, name) for name in names)
         return next((row for row in rows if row is not None and not row.is_followed), None)
 
-    def rows(self, host: str | None = None) -> list[Row]:
-        """All submissions, the newest first."""
-        where = "" if host is None else "WHERE host = ?"
+    def rows(
+        self,
+        host: str | None = None,
+        *,
+        limit: int | None = None,
+        since: float | None = None,
+        states: Collection[str] | None = None,
+        name: str | None = None,
+        is_open: bool = False,
+    ) -> list[Row]:
+        """Submissions, the newest first: all, or at most ``limit`` of those that are wanted.
+
+        ``since``: submitted then or later (seconds since 1970).  ``name``: a shell pattern.
+        ``is_open``: those without an answer.  With a limit, no more rows are read than it takes.
+        """
+        wanted: list[tuple[str, tuple[object, ...]]] = []
+        if host is not None:
+            # A plus keeps SQLite from the index of this column: another one fits better.
+            wanted.append((f"{'+' if is_open else ''}host = ?", (host,)))
+        if since is not None:
+            wanted.append(("opened >= ?", (since,)))
+        if states is not None:
+            wanted.append((f"+state IN ({','.join('?' * len(states))})", tuple(states)))
+        if name is not None:
+            wanted.append(("name GLOB ?", (name,)))
+        if is_open:
+            wanted.append(("job_id IS NULL", ()))
+        where = f"WHERE {' AND '.join(text for text, _ in wanted)} " if wanted else ""
         found = self.file.execute(
-            f"SELECT {','.join(_FIELDS)} FROM submissions {where} "  # noqa: S608
-            "ORDER BY opened DESC, rowid DESC",
-            () if host is None else (host,),
+            f"SELECT {','.join(_FIELDS)} FROM submissions {where}"  # noqa: S608
+            "ORDER BY opened DESC, rowid DESC LIMIT ?",
+            (*(value for _, values in wanted for value in values), -1 if limit is None else limit),
         )
         return [_row(values) for values in found]
 

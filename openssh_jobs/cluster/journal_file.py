@@ -111,6 +111,9 @@ _ADDED = {
 _INDEXES = {
     "by_job": "submissions (host, job_id)",
     "by_state": "submissions (host, state)",
+    "by_time": "submissions (opened)",
+    "by_host_and_time": "submissions (host, opened)",
+    "open_by_time": "submissions (opened) WHERE job_id IS NULL",
     "events_by_token": "events (host, token)",
     "kept_by_script": "kept (script)",
 }

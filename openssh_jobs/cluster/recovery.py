@@ -59,6 +59,8 @@ _LONGEST_PAUSE = 5.0
 _PATIENCE = LIMIT + 60
 # The scheduler's clock and rounding.
 _CLOCKS = 5.0
+# Jobs of this process that could not be written, by journal, host and token.
+_unwritten: dict[tuple[str, str, str], Row] = {}
 
 
 def open_submission(row: Row) -> OpenSSHJobsError:
@@ -116,12 +118,6 @@ class _Open:
         return SubmitRequest(script=posixpath.join(place, "job"), token=self.row.token)
 
 
-def _not_written(row: Row, job_id: str, error: ConfigurationError) -> SubmitUnknown:
-    outcome = unknown(row, f"the host said that its id is {job_id}, but {error}")
-    outcome.__cause__ = error
-    return outcome
-
-
 class Recovery:
     """Finishes the open submissions of one host."""
 
@@ -133,7 +129,7 @@ class Recovery:
 
     def open_rows(self) -> list[Row]:
         """The submissions of this host without an answer, by the journal."""
-        return [row for row in self._journal.rows(self._host) if row.job_id is None]
+        return self._journal.rows(self._host, is_open=True)
 
     def finish(self, rows: Iterable[Row]) -> dict[str, Outcome]:
         """What has become of these submissions, by token.  May submit, and may wait minutes.
@@ -176,6 +172,9 @@ class Recovery:
         """The submission for us alone; ``SubmitUnknown`` while another process is at work."""
         if row.job_id is not None:
             return row
+        answered = _unwritten.get((self._journal.path, self._host, row.token))
+        if answered is not None:
+            return self._write([answered])[0]
         has_ended = pid_file.ended(row.caller) if row.caller else True
         # Whose process cannot be seen from here: claims on the host keep attempts apart.
         if has_ended is False or (has_ended is None and row.stage in (ASKED, FILES)):
@@ -209,32 +208,49 @@ class Recovery:
 
     def accept(self, row: Row, job_id: str, submitted: float | None = None) -> Row:
         """Write the job of a submission.  ``submitted``: when, by the host's clock; else now."""
-        outcome = self.accept_all([(row, job_id)], submitted)[0]
-        if isinstance(outcome, SubmitUnknown):
-            raise outcome from outcome.__cause__
-        return outcome
+        return self.accept_all([(row, job_id)], submitted)[0]
 
     def accept_all(
         self, jobs: Sequence[tuple[Row, str]], submitted: float | None = None
-    ) -> list[Row | SubmitUnknown]:
+    ) -> list[Row]:
         """Write the jobs of submissions, in one transaction."""
         # Compared with times by the host's clock.
         when = self._client.host_time() if submitted is None else submitted
-        found: list[Row | SubmitUnknown] = []
+        known = [
+            replace(row, job_id=job_id, state="pending", submitted=when) for row, job_id in jobs
+        ]
+        for row in known:
+            log.info("%s: submitted %s as %s", self._host, row.name, row.job_id)
+        return self._write(known)
+
+    def _write(self, rows: Sequence[Row]) -> list[Row]:
+        """Write the ids of jobs to the journal.
+
+        Where that fails they are not lost: the host has them, and so has the caller.
+        """
+        keys = [(self._journal.path, self._host, row.token) for row in rows]
+        found = []
         try:
             with self._journal.file.transaction():
-                for row, job_id in jobs:
-                    self._journal.change(
-                        self._host, row.token, job_id=job_id, state="pending", submitted=when
-                    )
+                for row in rows:
+                    names = ("job_id", "state", "submitted")
+                    facts = {name: getattr(row, name) for name in names}
+                    self._journal.change(self._host, row.token, **facts)
                     now = self._journal.by_token(self._host, row.token)
                     if now is None:
-                        raise AssertionError("the journal lost a row")
+                        now = self._journal.open_row(row)  # the file is another one by now
                     found.append(now)
-        except ConfigurationError as error:
-            return [_not_written(row, job_id, error) for row, job_id in jobs]
-        for row, job_id in jobs:
-            log.info("%s: submitted %s as %s", self._host, row.name, job_id)
+        except (ConfigurationError, OSError) as error:
+            for key, row in zip(keys, rows, strict=True):
+                _unwritten[key] = row
+                log.warning(
+                    "%s: job %s of %s was submitted, and is not in the journal (recover() writes "
+                    "it when that is possible): %s",
+                    *(self._host, row.job_id, row.token, error),
+                )
+            return list(rows)
+        for key in keys:
+            _unwritten.pop(key, None)
         return found
 
     def withdraw(self, *rows: Row) -> None:

@@ -13,7 +13,8 @@ oj_end=$(($(date +%s) + oj_limit)) oj_stopped=
 # in $1.
 oj_in() { oj_base=$1 oj_dir=$2 oj_made_mark=$3; }
 # The attempt of the submission with the number $1 and the private directory $2, with the nonce $3;
-# $4 the name of the file with the variables of env= or nothing, $5 the submit command or nothing.
+# $4 the name of the file with the variables of env= or nothing, $5 the submit command or nothing,
+# $6 the digest of the submission.
 oj_next() {
   if [ -z "$oj_stopped" ]; then
     oj_now=$(date +%s)
@@ -26,7 +27,7 @@ oj_next() {
   # shellcheck disable=SC2086 # three words, or none
   $oj_begins /bin/sh -c "$oj_functions" openssh-jobs "$oj_place" "$oj_number" "$3" "$oj_limit" \
     "$oj_dir" "${4:+"$oj_place/$4"}" "$5" "$oj_made_mark" "openssh_jobs: $3: not started" \
-    "openssh_jobs: $3: taken" "$oj_now" "$oj_here" </dev/null
+    "openssh_jobs: $3: taken" "$oj_now" "$oj_here" "$6" </dev/null
   oj_r=$?
   printf '\n%s end %d %d\n' "$oj_mark" "$1" "$oj_r"
   printf '\n%s end %d %d\n' "$oj_mark" "$1" "$oj_r" >&2

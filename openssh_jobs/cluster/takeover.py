@@ -8,6 +8,7 @@ what lies in them.
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,19 +35,24 @@ BY_ITS_FILES = "taken over by its own files: the scheduler does not show whose i
 _SCRIPTS = "cluster/takeover"
 _MOST = 262_144  # bytes of paths
 _SEARCH_TIMEOUT = 600.0
+_DIGEST = re.compile("[0-9a-f]{64}", re.ASCII)
 _DETAILS = 20  # jobs in one command
 _NOT_SHOWN = ("not_found", "finished_see_history", "unsupported")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trail:
-    """What the host holds of one submission.  ``ids``: the job's id by its files."""
+    """What the host holds of one submission.  ``ids``: the job's id by its files.
+
+    ``digest``: of the submission; empty where an older version submitted it.
+    """
 
     token: str
     directory: str
     place: str
     name: str | None
     began: float | None
+    digest: str
     ids: frozenset[str]
 
 
@@ -68,7 +74,7 @@ def take_over(jobs: HostJobs, directory: str) -> list[Row]:
         new = Row(
             host=jobs.host,
             token=trail.token,
-            digest="",
+            digest=trail.digest,
             scheduler=jobs.client.scheduler().name,
             directory=trail.directory,
             name=(status.name if status is not None else None) or trail.name,
@@ -110,11 +116,11 @@ class _Survey:
             script = private_directory.functions().encode() + call(_SCRIPTS, "oj_survey", *words)
             answer = self._connection.internal.call(script, again=True)
             fields = to_text(answer.stdout).split("\0")
-            if len(fields) % 9 != 3 or fields[-3] != "user" or fields[-1]:
+            if len(fields) % 10 != 3 or fields[-3] != "user" or fields[-1]:
                 raise InvalidAnswer("the listing of submissions is cut off", host=self._host)
             user = fields[-2]
-            for at in range(0, len(fields) - 3, 9):
-                trail = self._trail(fields[at : at + 9], direct)
+            for at in range(0, len(fields) - 3, 10):
+                trail = self._trail(fields[at : at + 10], direct)
                 if trail is not None:
                     found.setdefault(trail.token, trail)
         return list(found.values()), user
@@ -157,7 +163,7 @@ class _Survey:
         return {token: job_id for job_id, _, token in lines if token and is_number(job_id)}
 
     def _trail(self, fields: Sequence[str], direct: Mapping[str, str]) -> Trail | None:
-        word, place, token, directory, _, began, owner, result, name = fields
+        word, place, token, directory, _, began, digest, owner, result, name = fields
         if word != "found":
             log.warning("%s: %s is not taken over: %s", self._host, place, directory)
             return None
@@ -175,6 +181,7 @@ class _Survey:
             place=place,
             name=name if name and host_names.fault(to_bytes(name)) is None else None,
             began=float(began) if is_number(began) else None,
+            digest=digest if _DIGEST.fullmatch(digest) is not None else "",
             ids=frozenset(job_id for job_id in ids if job_id is not None),
         )
 

@@ -15,10 +15,10 @@ oj_find_places() {
 }
 
 # Prints what lies in the private directories of the jobs' directories $2..., and of those below $1
-# what lies in ~/.openssh_jobs.  Records of nine fields, a NUL behind each: "found" or "refused";
+# what lies in ~/.openssh_jobs.  Records of ten fields, a NUL behind each: "found" or "refused";
 # where; the token; the job's directory; whether a launcher writes how it ends; when its attempt
-# began; the job's id by its launcher; the answer of the submit command (status, output); the name
-# of the script.  Of what was refused the fourth field says why.  Then "user" and the user's name.
+# began; the digest of the submission; the job's id by its launcher; the answer of the submit command
+# (status, output); the name of the script.  Of what was refused the fourth field says why.  Then "user" and the user's name.
 oj_survey() {
   oj_below=$1
   shift
@@ -72,21 +72,23 @@ oj_survey_in() {
 # One record about the current directory.
 oj_record() {
   printf '%s\0' "$1" "$2" "$3" "$4"
-  if [ "$1" = refused ]; then printf '\0\0\0\0\0'; return; fi
+  if [ "$1" = refused ]; then printf '\0\0\0\0\0\0'; return; fi
   oj_name=
   for oj_f in * ; do
     case $oj_f in owner|env|launch|look|attempt-*|result-*|claim.*|start.*|exit.*|new.*|seen.*) continue;; esac
     [ ! -f "$oj_f" ] || [ -L "$oj_f" ] || oj_name=$oj_f
   done
-  oj_began='' oj_last=''
+  oj_began='' oj_digest='' oj_last=''
   for oj_f in attempt-[0-9] attempt-[0-9][0-9] attempt-[0-9].d/claim attempt-[0-9][0-9].d/claim; do
     [ -f "$oj_f" ] && [ ! -L "$oj_f" ] || continue
-    oj_began=$(head -c 4096 "$oj_f" | sed -n 's/^began \([0-9]\{1,12\}\)$/\1/p')
+    oj_claim=$(head -c 4096 "$oj_f" | tr -d '\0')
+    oj_began=$(printf '%s\n' "$oj_claim" | sed -n 's/^began \([0-9]\{1,12\}\)$/\1/p')
+    oj_digest=$(printf '%s\n' "$oj_claim" | sed -n 's/^digest \([0-9a-f]\{64\}\)$/\1/p')
   done
   for oj_f in result-[0-9] result-[0-9][0-9]; do
     [ -f "$oj_f" ] && [ ! -L "$oj_f" ] && oj_last=$oj_f
   done
-  printf '%s\0' "$([ ! -d .script ] || echo launcher)" "$oj_began"
+  printf '%s\0' "$([ ! -d .script ] || echo launcher)" "$oj_began" "$oj_digest"
   [ ! -f owner ] || [ -L owner ] || head -c 256 owner | tr -d '\0'
   printf '\0'
   [ -z "$oj_last" ] || head -c 4096 "$oj_last" | tr '\0' '\001'

@@ -293,6 +293,7 @@ class Tracker:
                 job.was_queried, job.unsure = True, False
                 if not job.is_settled:
                     job.is_gone_now(self._ended)
+                    job.await_history(self.grace)
         for job_id in snapshot.unknown:
             job = self._jobs.get(job_id)
             if job is not None and (covers is None or _is_about(job_id, job, began, covers)):
@@ -367,6 +368,7 @@ class Tracker:
     def take_history(self, found: Snapshot, gone: Sequence[str]) -> None:
         """Take the history's answer about jobs that left the queue, or that ended."""
         for job_id in gone:
+            self._jobs[job_id].history_at = time.monotonic()
             self._jobs[job_id].awaits_history = False
             self._jobs[job_id].take_history(job_id, found, self.grace)
 
@@ -379,6 +381,7 @@ class Tracker:
         ``none_kept``: the scheduler itself says that it keeps no history.
         """
         for job_id in gone:
+            self._jobs[job_id].history_at = time.monotonic()
             self._jobs[job_id].awaits_history = False
             self._jobs[job_id].why = why
             self._jobs[job_id].has_no_history = none_kept
@@ -387,9 +390,12 @@ class Tracker:
 
     @_locked
     def defer_history(self, gone: Iterable[str]) -> None:
-        """The history is queried later: until then these jobs are not over."""
+        """The history is queried later: until then these jobs are not over.
+
+        Those that it was queried for after the grace time stay over.
+        """
         for job_id in gone:
-            self._jobs[job_id].awaits_history = True
+            self._jobs[job_id].await_history(self.grace)
 
     @_locked
     def awaits_history(self, job_id: str) -> bool:

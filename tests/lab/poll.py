@@ -92,9 +92,9 @@ class Waiters:
             time.sleep(0.002)
         return None
 
-    def stamp(self) -> int:
-        """How many queries of the queue all processes have made."""
-        stamps = self._select("SELECT stamp FROM polls WHERE query LIKE '% queue'")
+    def stamp(self, name: str = "queue") -> int:
+        """How many queries of the queue (or the history) all processes have made."""
+        stamps = self._select(f"SELECT stamp FROM polls WHERE query LIKE '% {name}'")
         return max(map(int, stamps), default=0)
 
     def wait(self, patience: float) -> None:

@@ -13,13 +13,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
+from math import inf
 from typing import ClassVar
 
 from ...errors import InputError
 from ...jobs import CancelOutcome, JobId, JobState, JobStatus, Node, Snapshot
 from ..answer import Answer
 from ..base import Scheduler
-from ..fields import chunks, command_words, first_line, quote, shell_path
+from ..fields import chunks, command_words, first_line, is_number, quote, shell_path
 from ..framing import Section, as_is, framed, parts_of, read_frame, section, shell_text
 from ..outcomes import Sentences, outcome_of_kind, outcomes_by_line, outcomes_for
 from ..request import ALL_OPTIONS, SubmitRequest
@@ -38,6 +39,20 @@ _ATTRIBUTES = (
     "RemoteHost,LastRemoteHost,RequestCpus,Iwd,Out,Err,Cmd,JobBatchName,NumJobStarts,"
     "RemoteWallClockTime,AccountingGroup,TotalSubmitProcs"
 )
+
+# The schedd deletes the oldest of its history files (MAX_HISTORY_ROTATIONS): when the first job of
+# what is left ended, and now.
+_OLDEST = (
+    "condor_history -forwards -limit 1 -af EnteredCurrentStatus </dev/null 2>/dev/null\ndate +%s"
+)
+
+
+def _remembers(text: str) -> float:
+    """Seconds that the history goes back; without an end where it says nothing of a job."""
+    *ended, now = text.split() or [""]
+    if len(ended) != 1 or not is_number(ended[0]) or not is_number(now):
+        return inf
+    return max(0.0, float(now) - float(ended[0]))
 
 
 class HTCondor(Scheduler):
@@ -263,11 +278,13 @@ class HTCondor(Scheduler):
             section("condor_q", f"condor_q {who} {wanted}"),
             section("condor_q-totals", f"condor_q {who} -totals </dev/null"),
             section("condor_history", f"condor_history {who} {wanted}"),
+            section("oldest", _OLDEST),
         )
 
     def parse_tokens(self, answer: Answer, requests: Sequence[SubmitRequest]) -> TokenAnswer:
         sections = read_frame(answer.stdout) or []
-        if [part.name for part in sections] != ["condor_q", "condor_q-totals", "condor_history"]:
+        names = ["condor_q", "condor_q-totals", "condor_history", "oldest"]
+        if [part.name for part in sections] != names:
             raise self.error(answer, kind="transport")
         if _COMPLAINT.search(answer.stderr) or _total(sections[1]) is None:
             raise self.error(answer, kind="transient")
@@ -285,6 +302,7 @@ class HTCondor(Scheduler):
                     jobs.setdefault(token, set()).add(str(cluster))
         return TokenAnswer(
             jobs={token: frozenset(ids) for token, ids in jobs.items()},
+            remembers=_remembers(sections[3].text),
             # Another schedd or pool is not asked.
             is_whole=not any(_ELSEWHERE.match(word) for one in requests for word in one.options),
         )

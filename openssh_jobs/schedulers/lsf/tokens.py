@@ -5,6 +5,7 @@ bsub reads the script on stdin, so no path shows.  ``bjobs -a`` has ended jobs f
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Sequence
 
@@ -22,20 +23,27 @@ _NONE = re.compile("No (unfinished )?job found")
 _KEPT = re.compile(r"^\s*CLEAN_PERIOD *= *([0-9]{1,9})\b", re.MULTILINE)
 
 
+def _note(request: SubmitRequest) -> str:
+    """A file beside the script: a job of it was submitted without a description."""
+    return shell_path(posixpath.join(posixpath.dirname(request.script), ".undescribed"))
+
+
 def describing(request: SubmitRequest, line: str) -> str:
     """The line with bsub in it, where ``$oj_description`` stands for the option."""
     if request.token is None:
         return f"oj_description=\n{line}"
     return (
         f"{shell_text('lsf/tokens')}oj_description=\nif oj_may_describe "
-        f"{shell_path(request.script)}; then oj_description='-Jd {_PREFIX}{request.token}'; fi\n"
-        f"{line}"
+        f"{shell_path(request.script)}; then oj_description='-Jd {_PREFIX}{request.token}'\n"
+        f"else : >{_note(request)} || exit 1; fi\n{line}"
     )
 
 
 def token_script(requests: Sequence[SubmitRequest]) -> str:
     """The descriptions of this user's jobs; whether those that are looked for have one."""
-    scripts = " && ".join(f"oj_may_describe {shell_path(one.script)}" for one in requests)
+    scripts = " && ".join(
+        f"oj_may_describe {shell_path(one.script)} && [ ! -e {_note(one)} ]" for one in requests
+    )
     return framed(
         shell_text("lsf/tokens"),
         section("describe", scripts or ":"),

@@ -1,4 +1,4 @@
-"""Queries for jobs: squeue for the queue, sacct and scontrol for the history.  Pure."""
+"""Queries for jobs: squeue for the queue; sacct, squeue and scontrol for the history.  Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC
 
 from ...jobs import JobId
-from ..fields import chunks, quote
+from ..fields import chunks, is_number, quote
 from ..framing import Section, section, shell_text
 from ..rows import Rows
 from .records import read_scontrol
@@ -35,8 +35,14 @@ _HISTORY_COLUMNS = (
     "submitted", "started", "ended", "elapsed", "time_limit", "name",
 )  # fmt: skip
 
+# Names of squeue's -O since 15.08, none of them of a text that users choose.  The longest id of an
+# array is cut by Slurm itself (SLURM_BITSTR_LEN).
+_CODES = "JobArrayID:128,JobID:24,State:32,exit_code:16,SubmitTime:40,StartTime:40,EndTime:40"
+_CODE_COLUMNS = ("id", "raw_id", "state", "exit", "submitted", "started", "ended")
+
 _LOOKED_AT = 50
-"""Of more jobs at a time scontrol is not asked where sacct answers: the next query asks."""
+"""Of more jobs at a time scontrol is not asked: it takes one id a command, and the next query asks
+for the others."""
 
 
 def read_queue(part: Section, cluster: str, rows: Rows) -> None:
@@ -67,12 +73,15 @@ def history_parts(cluster: str, numbers: Iterable[str]) -> Iterator[str]:
     would hide jobs that never became eligible.
     """
     where = f" -M {quote(cluster)}" if cluster else ""
-    yield shell_text("slurm/query", fields=",".join(_HISTORY_FIELDS), most=_LOOKED_AT)
+    fields = ",".join(_HISTORY_FIELDS)
+    yield shell_text("slurm/query", fields=fields, codes=_CODES, most=_LOOKED_AT)
     for batch in chunks(dict.fromkeys(numbers)):
         yield section(f"sacct@{cluster}", f"oj_sacct{where} -j {quote(','.join(batch))}")
         yield f"oj_without_end {' '.join(map(quote, batch))}\n"
         # The ids of array elements have brackets, which the shell must not expand.
         yield 'if [ -n "$oj_left" ]; then\nset -f\n'
+        yield section(f"squeue@{cluster}", f"oj_codes{where}")
+        yield "oj_without_code\n"
         yield section(f"scontrol@{cluster}", f"oj_scontrol{where}")
         yield "set +f\nfi\n"
 
@@ -84,6 +93,24 @@ def read_records(part: Section, rows: Rows) -> None:
         found = read_scontrol(text, UTC, asked=JobId.parse(job_id))
         rows.known.update(found.known)
         rows.unparsed.extend(found.unparsed)
+
+
+def read_codes(part: Section, cluster: str, rows: Rows) -> None:
+    """What squeue said of jobs that it still lists; an exit code is a status of wait(2) there."""
+    table = Table(_CODE_COLUMNS, source="queue", zone=UTC, cluster=cluster)
+    found = Rows()
+    for line in part.text.splitlines():
+        cells = line.split()
+        if not cells:
+            continue
+        status = None
+        if len(cells) == len(_CODE_COLUMNS) and is_number(cells[3]):
+            code = int(cells[3])
+            cells[3] = f"{code >> 8 & 0xFF}:{code & 0x7F}"
+            status = table.status(cells)
+        found.add(status, line)
+    rows.known.update(found.known)
+    rows.unparsed.extend(found.unparsed)
 
 
 def read_accounting(part: Section, cluster: str, rows: Rows) -> None:

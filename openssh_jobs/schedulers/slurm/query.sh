@@ -1,5 +1,6 @@
 # shellcheck shell=sh
 # Functions that ask Slurm how jobs ended; query.py calls them between the marks of a frame.
+oj_most=@MOST@
 oj_sacct() {
   oj_said=$(sacct -n -X -p --delimiter="|$oj|" -o @FIELDS@ "$@" </dev/null)
   oj_rc=$?
@@ -10,7 +11,7 @@ oj_sacct() {
 # of which its record is missing, or that of a job that goes on, among the first oj_most of $@.
 # (Text of other jobs may make it one more than that.)
 oj_without_end() {
-  oj_left= oj_n=0 oj_most=@MOST@
+  oj_left= oj_n=0
   if [ "$oj_rc" -ne 0 ]; then oj_left="$*"; return; fi
   for oj_id; do
     oj_n=$((oj_n + 1))
@@ -27,6 +28,42 @@ ${oj_id}_"*) continue ;;
     esac
     oj_left="$oj_left $oj_id"
   done
+}
+# The exit codes of the jobs in oj_left that squeue lists, in one query of this user's jobs.  One
+# job alone is left to scontrol: that query is cheaper.
+oj_codes() {
+  oj_list= oj_said= oj_rc=1
+  for oj_id in $oj_left; do
+    case $oj_id in *[!0-9_]*) ;; *) oj_list="$oj_list,$oj_id" ;; esac
+  done
+  case $oj_list in ,*,*) ;; *) return "$oj_rc" ;; esac
+  oj_said=$(squeue "$@" -h -a -t all -u "$(id -u)" -j "${oj_list#,}" -O @CODES@ 2>/dev/null </dev/null)
+  oj_rc=$?
+  printf '%s\n' "$oj_said"
+  return "$oj_rc"
+}
+# Leaves in oj_left the jobs of which squeue did not say all just now, at most oj_most of them.
+oj_without_code() {
+  oj_told=
+  [ "$oj_rc" -ne 0 ] || oj_told=$(printf '%s\n' "$oj_said" |
+    while read -r oj_id _ _ oj_code _ _ oj_end oj_more; do
+      case $oj_code in '' | *[!0-9]*) continue ;; esac
+      [ -z "$oj_end" ] || [ -n "$oj_more" ] || printf '%s\n' "$oj_id"
+    done)
+  oj_rest= oj_n=0
+  for oj_id in $oj_left; do
+    case "
+$oj_told
+" in
+      *"
+$oj_id
+"* | *"
+${oj_id}_"*) continue ;;
+    esac
+    oj_n=$((oj_n + 1))
+    [ "$oj_n" -gt "$oj_most" ] || oj_rest="$oj_rest $oj_id"
+  done
+  oj_left=$oj_rest
 }
 oj_scontrol() {
   for oj_id in $oj_left; do

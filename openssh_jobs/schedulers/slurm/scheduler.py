@@ -33,7 +33,14 @@ from ..rules import Rule
 from ..tokens import TokenAnswer
 from . import machine, tokens
 from .errors import COMPLAINT, LOOKS_LIKE, RULES, SPEAKS, UNCERTAIN
-from .query import QUEUE_FORMAT, history_parts, read_accounting, read_queue, read_records
+from .query import (
+    QUEUE_FORMAT,
+    history_parts,
+    read_accounting,
+    read_codes,
+    read_queue,
+    read_records,
+)
 from .records import RECORD, read_json, read_scontrol
 from .sbatch import EACH, path_of_element, plain, sbatch_words
 from .tables import columns_of_command, read_table
@@ -215,7 +222,7 @@ class Slurm(Scheduler):
     # -- the history ---------------------------------------------------------------
 
     def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:
-        """sacct, and scontrol for what it does not know; ``parse_history`` looks at ``since``."""
+        """sacct; squeue, then scontrol for what it does not know.  ``since``: for the parser."""
         parts = [shell_text("slurm/tidy"), "unset SLURM_CLUSTERS\n"]
         for cluster, numbers in self._places(ids).items():
             parts.extend(history_parts(cluster, numbers))
@@ -236,7 +243,7 @@ class Slurm(Scheduler):
         requested: Iterable[str] | None = None,
         since: datetime | None = None,
     ) -> Snapshot:
-        """The answer to ``history_script``.  Other jobs than scontrol's stay unknown."""
+        """The answer to ``history_script``; without accounting, others than listed are unknown."""
         sections = read_frame(answer.stdout)
         if sections is None:
             raise self.error(answer, kind="transport")
@@ -248,6 +255,9 @@ class Slurm(Scheduler):
             program, _, cluster = part.name.partition("@")
             if program == "scontrol":
                 read_records(part, rows)
+            elif program == "squeue":
+                if part.returncode == 0:
+                    read_codes(part, cluster if several else "", rows)
             elif part.returncode != 0:
                 failed = self.error(Answer("", answer.stderr, part.returncode))
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,4 +65,59 @@ def test_nothing_is_submitted(
     if how == "full":
         (disk / "full").unlink()
         assert submitted(direct, f"{name}/never", script(tmp_path, "true"))
+    shutil.rmtree(sshd.home / name, ignore_errors=True)
+
+
+FILLS_THE_DISK = """\
+import sys
+from pathlib import Path
+from openssh_jobs import Cluster
+from openssh_jobs.cluster import submission
+
+disk, config, alias, directory = sys.argv[1:]
+run = submission.run
+
+def and_fill(*given):
+    job_id = run(*given)
+    try:
+        with Path(disk).open("wb", buffering=0) as full:
+            while full.write(bytes(4096)):
+                pass
+    except OSError:
+        pass
+    return job_id
+
+submission.run = and_fill
+with Cluster(alias, ssh_config=config, scheduler="direct") as cluster:
+    job = cluster.submit(script_text="echo once >>ran", directory=directory, token="full")
+    print(job.id, job.wait(timeout=30).state, *job.tail())
+"""
+
+
+def test_an_id_is_not_lost_with_a_disk_that_fills_meanwhile(
+    disk: Path, sshd: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the command and its answer: the job is usable, and another process recovers it."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(disk))
+    name = "oj-disk-fills"
+    sshd.make_directory(name)
+    words = (str(disk / "full"), str(sshd.config), sshd.alias, f"{name}/job")
+    done = subprocess.run(
+        [sys.executable, "-c", FILLS_THE_DISK, *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "was submitted, and is not in the journal" in done.stderr
+    assert "the disk is full" in done.stderr
+    job_id, state, *_ = done.stdout.split()
+    assert state == "completed"
+    (disk / "full").unlink()
+    direct = ["-F", str(sshd.config), "--scheduler", "direct", sshd.alias]
+    recovered = program("recover", *direct)
+    assert recovered.code == 0, recovered.err
+    assert job_id in recovered.out
+    assert (sshd.home / name / "job" / "ran").read_text() == "once\n"
     shutil.rmtree(sshd.home / name, ignore_errors=True)

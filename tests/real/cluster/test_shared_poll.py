@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from openssh_jobs.cluster.journal import Journal
 from tests.helpers import until
 from tests.lab.poll import Waiters, counts, ended_at, reset_counts, submit_jobs
 from tests.lab.site import Host
@@ -46,15 +47,39 @@ def test_six_processes_ask_slurm_as_often_as_one(
     assert sorted({state for state, _ in told.values()}) == ["completed", "failed"]
     assert sshd.logins() == logins, "all of them are on the master that is open"
     most = took / _INTERVAL + 4
-    assert 1 <= asked["REQUEST_JOB_USER_INFO"] <= most
-    assert asked["REQUEST_JOB_USER_INFO"] == waiters.stamp()
+    queries = waiters.stamp()
+    assert 1 <= queries <= most
+    # One more for the exit codes of several jobs that failed, with a query of the history.
+    assert queries <= asked["REQUEST_JOB_USER_INFO"] <= queries + waiters.stamp("history")
     assert asked.get("REQUEST_JOB_INFO", 0) == 0
     # One for the exit code of each job that failed; more only where two asked at the same time.
     assert asked.get("REQUEST_JOB_INFO_SINGLE", 0) <= 4
     for job_id, (_, when) in told.items():
         ended = ended_at(sshd, job_id)
         assert ended is not None
-        assert -1 < when - ended < 20
+        assert -1 < when - ended < 20, (job_id, told[job_id], took)
+
+
+def test_exit_codes_of_many_jobs_are_one_query(sshd: Host, slurm: SlurmLab, tmp_path: Path) -> None:
+    """Without accounting; a Slurm that forgets is asked again, and not once for each job."""
+    ids = submit_jobs(slurm, sshd, 20, longest=0.5, fails=1)
+    reset_counts(slurm)
+    waiters = Waiters(sshd, tmp_path, [ids], _INTERVAL)
+    try:
+        waiters.wait(120)
+        told, asked = waiters.told(), counts(slurm)
+    finally:
+        waiters.end()
+    assert {state for state, _ in told.values()} == {"failed"}
+    assert len(told) == 20
+    assert asked.get("REQUEST_JOB_INFO_SINGLE", 0) <= 1, "only where one job was left alone"
+    most = waiters.stamp() + waiters.stamp("history")
+    assert asked["REQUEST_JOB_USER_INFO"] <= most
+    journal = Journal(waiters.journal)
+    assert sorted((row.job_id, row.exit_code) for row in journal.rows()) == sorted(
+        (job_id, 3) for job_id in ids
+    )
+    journal.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])

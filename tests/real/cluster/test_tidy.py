@@ -372,6 +372,28 @@ def test_a_token_that_the_caller_chose_does_not_run_again(
     assert laptop.journal.rows() == []
 
 
+def test_a_token_of_another_machines_job_does_not_run_again_either(
+    room: Room, laptop: Cluster, tmp_path: Path
+) -> None:
+    """Taken over, tidied up from there, and asked for from a third machine."""
+    asked: dict[str, Any] = {"token": "relax-8", "directory": room.here}
+    script = "#!/bin/sh\necho ran >>ran\n"
+    job = room.cluster.submit(script_text=script, **asked)
+    (taken,) = laptop.recover(room.here)
+    assert laptop.submit(script_text=script, **asked).id == taken.id == job.id
+    with pytest.raises(InputError, match="belongs to another submission"):
+        laptop.submit(script_text="#!/bin/sh\necho other >>ran\n", **asked)
+    taken.wait(timeout=30)
+    assert taken.tidy().kept == ()
+    with the_same_machine(room, journal=str(tmp_path / "third")) as third:
+        with pytest.raises(InputError, match="belongs to another submission"):
+            third.submit(script_text="#!/bin/sh\necho other >>ran\n", **asked)
+        assert third.journal.rows() == []
+        again = third.submit(script_text=script, **asked)
+        assert (again.id, again.last.state) == (job.id, "completed")
+    assert (room.path / "ran").read_text() == "ran\n"
+
+
 def test_what_another_machine_knows_stays(room: Room, laptop: Cluster, tmp_path: Path) -> None:
     job = room.submit("true")
     job.wait(timeout=30)

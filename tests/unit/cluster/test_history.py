@@ -92,3 +92,27 @@ def test_the_interval_of_the_history_follows_that_of_the_caller(
     assert make_poller(queue_of(), interval=1)._history_interval == pytest.approx(3)
     assert make_poller(queue_of(), interval=120)._history_interval == 120
     assert make_poller(queue_of(), interval=0)._history_interval is None
+
+
+def test_a_job_that_is_over_stays_so_while_the_history_is_put_off(
+    queue_of: Callable[..., FakeQueue],
+) -> None:
+    """The grace time is shorter than the least time between two queries of the history."""
+    queue = queue_of(status=["1 running", ""], history="")
+    poller = make_poller(queue, interval=0.1, grace=0.3)
+    queue.history_floor = 6000.0  # 60 s at this interval
+    poller.status(["1"])
+    deadline = time.monotonic() + 20
+    said: list[bool] = []
+    while len(said) < 5:
+        assert time.monotonic() < deadline, said
+        time.sleep(0.11)
+        queue.file.execute(
+            "UPDATE polls SET budget = ? WHERE query LIKE '% history'", (0 if any(said) else 4,)
+        )
+        queue.file.execute("UPDATE polls SET budget_at = ?", (time.monotonic(),))
+        poller.status(["1"])
+        if said or poller.tracker.is_over("1"):
+            said.append(poller.tracker.is_over("1"))
+    assert said == [True] * 5
+    assert poller._history.due_at is not None, "it was put off"

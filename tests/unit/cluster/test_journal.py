@@ -8,8 +8,9 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -157,3 +158,62 @@ def test_the_memory_of_a_journal_does_not_grow_with_it(journal: Journal) -> None
     size = os.path.getsize(journal.path) + os.path.getsize(f"{journal.path}-wal")
     assert size > 2_500_000, "more than SQLite keeps by default"
     assert used() - before < 700_000
+
+
+# -- 100,000 jobs ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journal]:
+    """Jobs of four hosts, one a second; every hundredth failed, two have no answer."""
+    made = Journal(tmp_path_factory.mktemp("many") / "journal.sqlite")
+    columns = "host, token, digest, scheduler, directory, name, job_id, state, opened, changed"
+    rows = (
+        (
+            *(f"h{n % 4}", f"t{n}", "", "slurm", "/d", f"n{n % 10}"),
+            *(str(n) if n % 50_000 else None, "completed" if n % 100 else "failed", n, n),
+        )
+        for n in range(100_000)
+    )
+    with made.file.transaction() as database:
+        database.executemany(
+            f"INSERT INTO submissions ({columns}) VALUES (?,?,?,?,?,?,?,?,?,?)",
+            rows,
+        )
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("asked", "numbers"),
+    [
+        ({"limit": 3}, [99_999, 99_998, 99_997]),
+        ({"limit": 2, "host": "h1"}, [99_997, 99_993]),
+        ({"since": 99_998.0}, [99_999, 99_998]),
+        ({"since": 99_990.0, "host": "h1"}, [99_997, 99_993]),
+        ({"limit": 2, "states": ["failed", "timeout"]}, [99_900, 99_800]),
+        ({"limit": 2, "states": ["failed"], "host": "h0"}, [99_900, 99_800]),
+        ({"limit": 2, "name": "n[34]*"}, [99_994, 99_993]),
+        ({"is_open": True}, [50_000, 0]),
+        ({"is_open": True, "host": "h0"}, [50_000, 0]),
+        ({"is_open": True, "host": "h1"}, []),
+    ],
+)
+def test_no_more_is_read_than_what_is_wanted(
+    many: Journal, asked: dict[str, Any], numbers: list[int]
+) -> None:
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    with many.file.transaction() as database:
+        database.set_progress_handler(count, 10)
+        try:
+            found = [int(row.token[1:]) for row in many.rows(**asked)]
+        finally:
+            database.set_progress_handler(None, 0)
+    assert found == numbers
+    # Of SQLite's virtual machine, some ten a row: all rows would be 400,000 at least.
+    assert steps * 10 < 5_000

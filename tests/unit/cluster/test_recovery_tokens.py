@@ -200,3 +200,18 @@ def test_a_source_that_does_not_answer_proves_nothing(room: Room, text: str) -> 
     room.programs()
     assert room.finish().job_id == room.kind.first, "a later call goes on from there"
     assert row.token == "t1"
+
+
+@pytest.mark.parametrize("room", ["lsf"], indirect=True)
+def test_a_job_that_got_no_description_is_not_looked_for_by_it(room: Room) -> None:
+    """lsid did not answer when it was submitted, and does now."""
+    room.programs()
+    room.bench.host.program("bsub", f"what=-\n{MAKE}:")
+    room.bench.host.program("lsid", "exit 1")
+    with pytest.raises(SubmitUnknown):
+        room.bench.submission("t1", **SCRIPT).submit()
+    room.programs()
+    error = room.finish()
+    assert isinstance(error, SubmitUnknown)
+    assert "may not show its job" in error.message
+    assert len(room.bench.host.jobs()) == 1

@@ -6,12 +6,14 @@ The host is this machine behind /bin/sh, its scheduler a program that says what 
 from __future__ import annotations
 
 import os
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from openssh_jobs.cluster import submitter
+from openssh_jobs.cluster import journal_file, recovery, submitter
 from openssh_jobs.cluster.journal import FILES, SENDING, Journal, Row
 from openssh_jobs.cluster.submission import Submission
 from openssh_jobs.cluster.submitter import Submitter
@@ -359,3 +361,75 @@ def test_a_dry_run_changes_nothing(bench: Bench) -> None:
     assert "--cpus-per-task=2" in found.command
     assert (found.env, found.scheduler) == (("SECRET",), "slurm")
     assert (bench.host.used, bench.journal.rows(), left(bench)) == ([], [], [])
+
+
+# -- the journal cannot be written once the answer is there ---------------------------------------
+
+
+def unwritable(bench: Bench, how: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Make the journal so as soon as the submit command has answered; returns what ends that."""
+    monkeypatch.setattr(journal_file, "BUSY_TIMEOUT", 0.1)
+    run_once = bench.host.internal.run_once
+    undo: list[Callable[[], object]] = []
+
+    def and_then(script: bytes, **options: object) -> object:
+        done = run_once(script, **options)
+        if how == "locked":
+            other = sqlite3.connect(bench.journal.path, isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            undo.append(other.close)
+        elif how == "read-only":
+            bench.journal.file.execute("PRAGMA query_only=1")
+            undo.append(lambda: bench.journal.file.execute("PRAGMA query_only=0"))
+        else:
+            for end in ("", "-wal", "-shm"):
+                Path(bench.journal.path + end).rename(f"{bench.journal.path}.moved{end}")
+        return done
+
+    bench.host.internal.run_once = and_then
+
+    def as_before() -> None:
+        bench.host.internal.run_once = run_once
+        for step in undo:
+            step()
+
+    return as_before
+
+
+@pytest.mark.parametrize("how", ["locked", "read-only"])
+@pytest.mark.parametrize("ended", [False, True], ids=["process lives", "process ended"])
+def test_an_id_is_not_lost_with_the_journal(
+    bench: Bench,
+    how: str,
+    ended: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    as_before = unwritable(bench, how, monkeypatch)
+    row = bench.submit("t1", **TEXT)
+    assert (row.job_id, row.state, row.token, row.host) == ("7", "pending", "t1", "here")
+    (warning,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert "job 7 of t1 was submitted, and is not in the journal" in warning
+    as_before()
+    (open_row,) = bench.journal.rows()
+    assert (open_row.job_id, open_row.stage) == (None, SENDING)
+    if ended:
+        monkeypatch.setattr(recovery, "_unwritten", {})
+        bench.journal.change("here", "t1", caller="")
+    (open_row,) = bench.recovery.open_rows()
+    found = bench.recovery.finish([open_row])["t1"]
+    assert isinstance(found, Row)
+    assert (found.job_id, found.state) == ("7", "pending")
+    assert [row.job_id for row in bench.journal.rows()] == ["7"]
+    assert bench.submit("t1", **TEXT).job_id == "7"
+    assert calls(bench) == 1
+
+
+def test_a_journal_that_was_moved_away_gets_the_job_anew(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_before = unwritable(bench, "moved", monkeypatch)
+    assert bench.submit("t1", **TEXT).job_id == "7"
+    as_before()
+    assert bench.submit("t1", **TEXT).job_id == "7"
+    assert calls(bench) == 1

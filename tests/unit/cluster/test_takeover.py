@@ -91,7 +91,7 @@ def test_rows_are_written_and_never_overwritten(jobs: Jobs) -> None:
         odd,
         "t1",
         result_1="0\0Submitted batch job 11\0.",
-        attempt_1="nonce a\nbegan 1700000000\ndeadline 5\n.\n",
+        attempt_1=f"nonce a\nbegan 1700000000\ndeadline 5\ndigest {'0a' * 32}\n.\n",
     )
     submission(jobs, f"{top}/runs/a/b", "t2", owner="12\n")
     submission(jobs, f"{top}/elsewhere", "t3", owner="13\n")
@@ -102,6 +102,7 @@ def test_rows_are_written_and_never_overwritten(jobs: Jobs) -> None:
     assert (one.job_id, one.directory, one.place) == ("11", odd, str(place))
     assert (one.name, one.submitted, one.reason) == ("mine", 1.7e9, None)
     assert (two.job_id, two.name, two.reason) == ("12", "run.sh", BY_ITS_FILES)
+    assert (one.digest, two.digest) == ("0a" * 32, "")
     jobs.journal.change("h", "t2", state="completed", exit_code=4)
     again = {one.token: one for one in jobs.recover("runs")}
     assert again["t2"].exit_code == 4
@@ -257,7 +258,7 @@ def test_a_mark_with_a_strange_directory(
     jobs: Jobs, monkeypatch: pytest.MonkeyPatch, directory: str
 ) -> None:
     (jobs.connection.home / "runs").mkdir()
-    fields = ["found", "/d/.openssh_jobs/t1", "t1", directory, "", "", "11", "", "run.sh"]
+    fields = ["found", "/d/.openssh_jobs/t1", "t1", directory, "", "", "", "11", "", "run.sh"]
     said = "\0".join([*fields, "user", ME, ""]).encode()
     monkeypatch.setattr(
         jobs.connection.internal, "call",

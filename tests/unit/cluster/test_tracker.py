@@ -122,11 +122,29 @@ def test_a_job_that_left_the_queue_is_unknown_and_over_after_the_grace_time(
     clock.now += 2
     assert not watch.is_over("1"), "one answer and then silence is not two answers"
     answer(absent=("1",))
+    assert not watch.is_over("1"), "the history is to be asked about it first"
+    watch.defer_history(["1"])
+    assert not watch.is_over("1"), "and still is"
+    watch.lack_history(["1"], "sacct is switched off")
     assert watch.is_over("1")
-    assert watch.status("1").reason == "left the queue; sacct is switched off"
+    watch.lack_record("1", "no exit record")
+    answer(absent=("1",))
+    assert watch.is_over("1"), "no later answer takes that back"
+    watch.defer_history(["1"])
+    watch.lack_record("1", "no exit record")
+    assert watch.is_over("1"), "nor does another query of the history"
+    said = "left the queue; sacct is switched off; no exit record"
+    assert watch.status("1").reason == said
     assert watch.status("1").state is JobState.UNKNOWN
     assert watch.unsettled() == []
     assert watch.unsettled(["1"]) == ["1"], "who asks for it by name is still answered"
+    answer(status("1", "running"))
+    answer(absent=("1",))
+    assert not watch.is_over("1"), "that is another run"
+    clock.now += 61
+    answer(absent=("1",))
+    watch.defer_history(["1"])
+    assert not watch.is_over("1"), "which has not been looked for"
 
 
 def test_an_id_that_never_was_did_not_leave_the_queue(watch: Tracker, answer: Answer) -> None:

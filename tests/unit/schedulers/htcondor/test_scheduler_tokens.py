@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,12 @@ def ads(*jobs: tuple[int, str]) -> str:
 
 
 def answer_of(
-    listed: str, ended: str = EMPTY, *, stderr: str = "", codes: dict[str, int] | None = None
+    listed: str,
+    ended: str = EMPTY,
+    *,
+    stderr: str = "",
+    codes: dict[str, int] | None = None,
+    oldest: str = "",
 ) -> Answer:
     name, total, _ = totals(3)
     codes = codes or {}
@@ -42,6 +48,7 @@ def answer_of(
             ("condor_q", listed, codes.get("condor_q", 0)),
             (name, total, codes.get(name, 0)),
             ("condor_history", ended, codes.get("condor_history", 0)),
+            ("oldest", f"{oldest}1795686000", 0),
         ),
         stderr,
     )
@@ -62,6 +69,15 @@ def test_the_job_is_in_the_queue_or_has_ended() -> None:
     assert read(EMPTY, ads((7, "t1"))).jobs == {"t1": {"7"}}
     # It left the queue between the two questions, or some of its members did.
     assert read(ads((7, "t1"), (7, "t1")), ads((7, "t1"))).jobs == {"t1": {"7"}}
+
+
+@pytest.mark.parametrize(
+    ("oldest", "remembers"),
+    [("1795685400\n", 600), ("1795690000\n", 0), ("", inf), ("undefined\n", inf)],
+)
+def test_a_history_goes_back_as_far_as_its_oldest_job(oldest: str, remembers: float) -> None:
+    """The files before that may have been deleted: of what ended earlier it proves nothing."""
+    assert CONDOR.parse_tokens(answer_of(EMPTY, oldest=oldest), [request()]).remembers == remembers
 
 
 def test_two_jobs_with_one_token_are_both_found() -> None:
@@ -163,4 +179,9 @@ def test_only_jobs_of_this_user_with_these_tokens_are_asked_for(tmp_path: Path) 
         "ClusterId,OpenSSHJobsToken|"
     )
     asked = (tmp_path / "asked").read_text().splitlines()
-    assert asked == [f"condor_q{wanted}", "condor_q|alice|-totals|", f"condor_history{wanted}"]
+    assert asked == [
+        f"condor_q{wanted}",
+        "condor_q|alice|-totals|",
+        f"condor_history{wanted}",
+        "condor_history|-forwards|-limit|1|-af|EnteredCurrentStatus|",
+    ]
