@@ -209,7 +209,7 @@ def test_a_job_that_got_no_description_is_not_looked_for_by_it(room: Room) -> No
     room.bench.host.program("bsub", f"what=-\n{MAKE}:")
     room.bench.host.program("lsid", "exit 1")
     with pytest.raises(SubmitUnknown):
-        room.bench.submission("t1", **SCRIPT).submit()
+        room.bench.submit("t1", **SCRIPT)
     room.programs()
     error = room.finish()
     assert isinstance(error, SubmitUnknown)
