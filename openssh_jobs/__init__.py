@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .arc import SSHClient
     from .cluster.cluster import Cluster
     from .cluster.job import Job
+    from .cluster.submission import DryRun
     from .commands.remote_process import RemoteProcess
     from .commands.result import CommandResult
     from .connection import Connection
@@ -30,6 +31,7 @@ __all__ = [
     "Cluster",
     "CommandResult",
     "Connection",
+    "DryRun",
     "FileStat",
     "Job",
     "JobId",
@@ -56,6 +58,7 @@ _MODULE_OF = {
     "Cluster": "cluster.cluster",
     "CommandResult": "commands.result",
     "Connection": "connection",
+    "DryRun": "cluster.submission",
     "FileStat": "files.stat",
     "Job": "cluster.job",
     "JobId": "jobs",

@@ -20,6 +20,7 @@
         NoSpace  QuotaExceeded        also a TransferError
       SchedulerError                  .kind .stdout .stderr .returncode
         SubmitRejected  SubmitLimit  SubmitUnknown(.token)
+        SubmitIncomplete              .jobs .refused .unknown: what became of each of many
       InputError  ServerError         the names that ARC uses
 
 ``sent`` says whether the command reached the host: ``"no"``, ``"maybe"`` or ``"yes"``.  Only what
@@ -34,7 +35,7 @@ from subprocess import CalledProcessError, TimeoutExpired
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypedDict, TypeVar, Unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 Sent = Literal["no", "maybe", "yes"]
 _Output_co = TypeVar("_Output_co", covariant=True)
@@ -485,6 +486,54 @@ class SubmitUnknown(SchedulerError):
         self.token = token or next(iter(self.tokens), "")
         super().__init__(message, **facts)
         self._keep("token", "tokens")
+
+
+class SubmitIncomplete(SchedulerError):
+    """Of many submissions some have no job, or it is not known.  Each by its place in the list.
+
+    ``jobs``: the ids of those that have one.  ``refused``: the errors of those that certainly have
+    none.  ``unknown``: those whose job may exist; ``recover()`` tells.  The same call with the same
+    tokens goes on from there.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        jobs: Mapping[int, str],
+        refused: Mapping[int, OpenSSHJobsError],
+        unknown: Mapping[int, SubmitUnknown],
+        **facts: Unpack[SchedulerFacts],
+    ) -> None:
+        self.jobs, self.refused, self.unknown = dict(jobs), dict(refused), dict(unknown)
+        facts.setdefault("kind", "no_job_id" if unknown else "invalid_request")
+        super().__init__(message or _tally(self.jobs, self.refused, self.unknown), **facts)
+        self._keep("jobs", "refused", "unknown")
+
+    @classmethod
+    def of(cls, outcomes: Sequence[str | OpenSSHJobsError], *, host: str) -> SubmitIncomplete:
+        """The error for these outcomes: ids of jobs, and errors, in order."""
+        failed = {at: e for at, e in enumerate(outcomes) if isinstance(e, OpenSSHJobsError)}
+        return cls(
+            jobs={at: job for at, job in enumerate(outcomes) if isinstance(job, str)},
+            refused={at: e for at, e in failed.items() if not isinstance(e, SubmitUnknown)},
+            unknown={at: e for at, e in failed.items() if isinstance(e, SubmitUnknown)},
+            host=host,
+        )
+
+
+def _tally(
+    jobs: Mapping[int, str],
+    refused: Mapping[int, OpenSSHJobsError],
+    unknown: Mapping[int, SubmitUnknown],
+) -> str:
+    total = len(jobs) + len(refused) + len(unknown)
+    text = f"{len(jobs)} of {total} jobs were submitted"
+    for what, failed in (("have no job", refused), ("may have one", unknown)):
+        if failed:
+            at = min(failed)
+            text += f"; {len(failed)} {what} (the first is number {at}: {failed[at].message})"
+    return text
 
 
 # --------------------------------------------------------------------------- ARC's names

@@ -58,14 +58,24 @@ class Internal:
         """
         return self._host._shell.call(script, again=again)
 
-    def run_once(self, script: bytes, *, login_shell: bool, timeout: float) -> CommandResult[str]:
+    def run_once(
+        self,
+        script: bytes,
+        *,
+        login_shell: bool,
+        timeout: float,
+        said: tuple[bytearray, bytearray] | None = None,
+    ) -> CommandResult[str]:
         """Run shell text that travels on stdin: if its shell never begins, nothing can have run.
 
-        What else may read a command line finds no script in this one; a round trip more.
+        What else may read a command line finds no script in this one; a round trip more.  ``said``
+        gets what arrives on both streams.
         """
         commands = self._host._commands
         plan = commands.plan(script, login_shell=login_shell, by_stdin=True)
-        return commands.run_bytes(plan, timeout=timeout).decoded()
+        out, err = (kept.extend for kept in said) if said is not None else (None, None)
+        done = commands.run_bytes(plan, timeout=timeout, on_stdout=out, on_stderr=err)
+        return done.decoded()
 
     def tighten(self, policy: SitePolicy) -> None:
         """Keep to a site's limits from now on."""

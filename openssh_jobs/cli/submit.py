@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from . import options
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..cluster.cluster import Cluster
     from ..cluster.job import Job
+    from ..cluster.submission import DryRun
 
 # Options whose names and values are those of Cluster.submit, and their help.
 _TEXT_OPTIONS = (
@@ -74,6 +76,8 @@ def add_command(subparsers: Any, summary: str) -> None:
   openssh-jobs submit hpc --again 4711 --time-limit 8:00:00
       script and options of job 4711 by the journal of this machine, with more time
   echo 'hostname; date' | openssh-jobs submit hpc runs/try --script -
+  openssh-jobs submit hpc runs/freq --script freq.sh --cpus 4 --dry-run
+      shows the command and the script, and submits nothing
 
 In a pipe only the job's id is printed.""",
     )
@@ -140,6 +144,9 @@ def _add_resource_options(parser: argparse.ArgumentParser) -> None:
         "--token", metavar="TEXT", help="submitting with the same token again gives the same job"
     )
     group.add_argument(
+        "--dry-run", action="store_true", help="show the script and the command, and send nothing"
+    )
+    group.add_argument(
         "--record-exit",
         choices=tuple(_RECORD_EXIT),
         help="the job itself writes down how it ended (auto: if the host has no accounting)",
@@ -157,14 +164,16 @@ def run(args: argparse.Namespace, output: Output) -> int:
     env = _environment(args)
     script = _which_script(args)
     status = options.advised_command(args, "status", args.host)
-    output.if_interrupted = f"if the job was submitted already, `{status}` lists it"
+    if not args.dry_run:
+        output.if_interrupted = f"if the job was submitted already, `{status}` lists it"
     with options.cluster(args) as cluster:
-        what = f"submitting to {args.host}"
-        if args.upload is not None:
+        what = f"{'asking' if args.dry_run else 'submitting to'} {args.host}"
+        if args.upload is not None and not args.dry_run:
             what = f"uploading {args.upload}  {_contents(args.upload)}"
         with Progress(output, what):
             try:
                 job = cluster.submit(
+                    dry_run=args.dry_run,
                     directory=args.directory,
                     upload=args.upload,
                     options=args.option,
@@ -176,7 +185,10 @@ def run(args: argparse.Namespace, output: Output) -> int:
             except Exception as error:
                 _add_advice(error, args, cluster)
                 raise
-        _report(job, args, output, cluster)
+        if args.dry_run:
+            _show(job, output)
+        else:
+            _report(job, args, output, cluster)
     return ExitCode.OK
 
 
@@ -234,6 +246,24 @@ def _report(job: Job, args: argparse.Namespace, output: Output, cluster: Cluster
         output.line(f"submitted {job.id} ({job.name}) to {args.host}{queue}")
     else:
         output.line(job.id)
+
+
+def _show(found: DryRun, output: Output) -> None:
+    """What would be sent."""
+    if output.json:
+        output.data(asdict(found))
+        return
+    output.line(f"# on {found.host} ({found.scheduler}), in {found.directory}")
+    if found.upload is not None:
+        output.line(f"# which {found.upload} becomes")
+    for name in found.env:
+        output.line(f"# with {name} in its environment")
+    for line in found.command.splitlines():
+        output.line(line.expandtabs())
+    how = ", in a launcher that records its end" if found.record_exit else ""
+    output.line(f"# the script {found.name}{how}:")
+    for line in found.script.splitlines():
+        output.line(line.expandtabs())
 
 
 def _contents(directory: str) -> str:

@@ -20,7 +20,8 @@ The modules, each of which imports only from those above it:
 ``poller``                queries queue, history and exit records for the tracker
 ``waiting``               the wait for jobs, and which errors end it
 ``output``                what a job prints
-``submission``            one submission, once
+``submission``            what is made of one specification
+``submitter``             carries submissions to the host, once, many as one
 ``host_jobs``             what ``Cluster`` and ``Job`` share
 ``takeover``              jobs that another machine submitted
 ``job``, ``cluster``      the public classes

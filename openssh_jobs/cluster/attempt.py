@@ -9,6 +9,7 @@ attempt-N    the claim of attempt N, a link to a complete file: whose it is (a n
              ``attempt-N.d``
 result-N     how its submit command ended: status, stdout, stderr, by one rename
 owner        the id of the job that does the work, linked by the launcher of a job that starts
+.oj-submit   the submit command of attempt 1, where it is one of many
 claim.NONCE  the same file before it is an attempt, and afterwards, so that the text which makes it
              runs once; ``.err``, ``.result``: what becomes its result
 ============ ====================================================================================
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -53,6 +55,10 @@ if TYPE_CHECKING:
 
 ENVIRONMENT = ".oj-env"
 """The file with the variables of ``env=`` in the private directory, until a job has them."""
+SUBMIT_FILE = ".oj-submit"
+"""The file with the submit command of the first attempt, where several jobs begin together."""
+SENT = ".sent"
+"""Behind the mark in an uploaded directory in which several jobs begin: it stays."""
 LIMIT = 110.0
 """Seconds from the claim of an attempt to its deadline."""
 SUBMIT_TIMEOUT = 120.0
@@ -118,49 +124,126 @@ def _value(value: Any) -> Any:
     return timedelta(**value) if isinstance(value, dict) else value
 
 
+class Attempts:
+    """Attempt ``number`` of several submissions, in one command; ``stored``: see ``oj_attempt``.
+
+    ``kept``: uploaded directories (with the call that made each) in which several jobs begin.
+    """
+
+    def __init__(
+        self,
+        client: SchedulerClient,
+        orders: Sequence[tuple[Row, Order]],
+        number: int = 1,
+        *,
+        stored: bool = False,
+        kept: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        self._client = client
+        self._rows = [row for row, _ in orders]
+        self._said = bytearray(), bytearray()
+        self._mark = f"OJB+{secrets.token_hex(8)}"
+        nonces = [secrets.token_hex(8) for _ in orders]
+        self._unstarted = [
+            tuple(f"openssh_jobs: {nonce}: {what}" for what in ("not started", "taken"))
+            for nonce in nonces
+        ]
+        lines = [b"oj_keep %b\n" % scripts.words(place, made_mark(call)) for place, call in kept]
+        group = b""
+        for at, (row, order) in enumerate(orders):
+            base, name = posixpath.split(row.place or "")
+            mark = made_mark(row.call or "") if order.marked else ""
+            there = scripts.words(base, row.directory, mark)
+            if there != group:
+                lines.append(b"oj_in %b\n" % there)
+                group = there
+            environment = ENVIRONMENT if ENVIRONMENT in order.environment else ""
+            command = b"" if stored else to_bytes(client.scheduler().submit_script(order.request))
+            one = scripts.words(at, name, nonces[at], environment, command, row.digest)
+            lines.append(b"oj_next %b\n" % one)
+        where = scripts.functions(_SCRIPTS, "oj_where")
+        self._script = scripts.script(
+            "cluster/submit",
+            mark=self._mark,
+            number=number,
+            limit=round(LIMIT),
+            where=scripts.Shell(where + b"oj_where"),
+            functions=scripts.functions(_SCRIPTS, "oj_attempt") + b'oj_attempt "$@"',
+            attempts=scripts.Shell(b"".join(lines)),
+        )
+
+    def run(self) -> list[str | Exception | None]:
+        """Claim the attempts and run their submit commands; what ``outcomes`` says.
+
+        Raises the errors of connections whose ``sent`` is ``no``: then nothing was run.
+        """
+        timeout = SUBMIT_TIMEOUT if len(self._rows) == 1 else LIMIT + SUBMIT_TIMEOUT
+        try:
+            done = self._client.run_sh(self._script, timeout, once=True, said=self._said)
+        except NO_ANSWER as error:
+            if error.sent == "no":
+                raise
+            return self.outcomes(error.message)
+        self._said = bytearray(to_bytes(done.stdout)), bytearray(to_bytes(done.stderr))
+        return self.outcomes(f"no answer (exit status {done.returncode})")
+
+    def outcomes(self, why: str) -> list[str | Exception | None]:
+        """What is known of each: the job's id, ``SubmitRejected``, ``Taken`` or ``SubmitUnknown``.
+
+        ``None``: it was certainly not begun.  ``why``: what happened where no answer came.
+        """
+        out, err = (_sections(to_text(bytes(said)), self._mark) for said in self._said)
+        is_over = f"{self._mark} over\n" in to_text(bytes(self._said[0]))
+        found: list[str | Exception | None] = []
+        for at, row in enumerate(self._rows):
+            if at not in out:
+                found.append(None if is_over else unknown(row, why))
+                continue
+            code, text = out[at]
+            answer = Answer(text, err[at][1] if at in err else "", code)
+            try:
+                found.append(self._job_of(at, answer))
+            except (SchedulerError, Taken) as error:
+                found.append(error)
+        return found
+
+    def _job_of(self, at: int, answer: Answer) -> str:
+        row, (not_started, taken) = self._rows[at], self._unstarted[at]
+        if answer.returncode == 125 and taken in answer.stdout:
+            raise Taken
+        if answer.returncode == 125 and not_started in answer.stdout:
+            raise SubmitRejected(
+                answer.stderr.strip() or f"{row.directory} could not be used",
+                kind="invalid_request",
+                stdout=answer.stdout,
+                stderr=answer.stderr,
+                returncode=answer.returncode,
+            )
+        return job_of(self._client, row, answer)
+
+
+def _sections(text: str, mark: str) -> dict[int, tuple[int, str]]:
+    """Status and output of each attempt in one stream, by its number."""
+    found: dict[int, tuple[int, str]] = {}
+    form = re.compile(
+        rf"^{re.escape(mark)} begin (\d+)\n(.*?)\n{re.escape(mark)} end \1 (\d+)\n",
+        re.MULTILINE | re.DOTALL | re.ASCII,
+    )
+    for section in form.finditer(text):
+        found[int(section[1])] = int(section[3]), section[2]
+    return found
+
+
 def run(client: SchedulerClient, row: Row, order: Order, number: int) -> str:
     """Claim attempt ``number`` of a submission and run its submit command: the job's id.
 
     Raises ``SubmitRejected`` where it is certain that there is no job, ``Taken``, the errors of
     connections whose ``sent`` is ``no``, ``SubmitUnknown`` for all else.
     """
-    nonce = secrets.token_hex(8)
-    not_started, taken = (f"openssh_jobs: {nonce}: {what}" for what in ("not started", "taken"))
-    place = row.place or ""
-    environment = ENVIRONMENT in order.environment
-    attempt = scripts.call(
-        _SCRIPTS,
-        "oj_attempt",
-        place,
-        number,
-        nonce,
-        round(LIMIT),
-        row.directory,
-        posixpath.join(place, ENVIRONMENT) if environment else "",
-        to_bytes(client.scheduler().submit_script(order.request)),
-        made_mark(row.call or "") if order.marked else "",
-        not_started,
-        taken,
-        row.digest,
-    )
-    script = scripts.script("cluster/submit", limit=round(LIMIT), attempt=attempt)
-    try:
-        done = client.run_sh(script, SUBMIT_TIMEOUT, once=True)
-    except NO_ANSWER as error:
-        if error.sent == "no":
-            raise
-        raise unknown(row, error.message) from error
-    if done.returncode == 125 and taken in done.stdout:
-        raise Taken
-    if done.returncode == 125 and not_started in done.stdout:
-        raise SubmitRejected(
-            done.stderr.strip() or f"{row.directory} could not be used",
-            kind="invalid_request",
-            stdout=done.stdout,
-            stderr=done.stderr,
-            returncode=done.returncode,
-        )
-    return job_of(client, row, Answer.of(done))
+    (outcome,) = Attempts(client, [(row, order)], number).run()
+    if isinstance(outcome, str):
+        return outcome
+    raise outcome or unknown(row, "its submit command was not begun")
 
 
 def job_of(client: SchedulerClient, row: Row, answer: Answer) -> str:

@@ -80,29 +80,36 @@ oj_leave_unstarted() {
 }
 
 # One attempt.  $1 the private directory, $2 the number, $3 a nonce, $4 seconds until the deadline,
-# $5 the job's directory, $6 a file with the variables of env= or nothing, $7 the submit command,
-# $8 the mark in the job's directory or nothing, $9 what to print where it was not started, ${10}
-# where the attempt is another's, ${11} the digest of the submission.
+# $5 the job's directory, $6 a file with the variables of env= or nothing, $7 the submit command, or
+# nothing where the file .oj-submit has it, $8 the mark in the job's directory or nothing, $9 what to
+# print where it was not started, ${10} where the attempt is another's; ${11} the time, ${12} what
+# oj_where has found, ${13} the digest of the submission.
 oj_attempt() {
   oj_slot=$1/attempt-$2 oj_result=$1/result-$2
-  oj_new=$1/claim.$3 oj_errors=$1/claim.$3.err oj_env=$6 oj_command=$7
+  oj_new=$1/claim.$3 oj_errors=$1/claim.$3.err oj_env=$6 oj_command=$7 oj_stored=
   cd -- "$5" || oj_leave_unstarted "$9"
   [ -z "$oj_env" ] || [ -r "$oj_env" ] || oj_leave_unstarted "$9"
+  if [ -z "$oj_command" ]; then
+    oj_stored=$1/.oj-submit
+    [ -r "$oj_stored" ] || oj_leave_unstarted "$9"
+    # shellcheck disable=SC2016 # expanded where it is evaluated
+    oj_command='. "$oj_stored"'
+  fi
   if [ -e "$oj_new" ]; then printf '%s\n' "${10}"; exit 125; fi # this text has been run before
-  oj_where
+  oj_here=${12}
   oj_own_process_group
   oj_limited=
   if [ "$oj_group" = "$PPID" ] && IFS= read -r oj_has <"/proc/$PPID/comm"; then
     [ "$oj_has" != timeout ] || oj_limited=yes
   fi 2>/dev/null
-  oj_now=$(date +%s)
+  oj_now=${11}
   oj_until=$((oj_now + $4))
   (
     umask 077
     set -C
     : >"$oj_errors" &&
     printf '%s\n' "nonce $3" "where $oj_here" "group $oj_group" "pid $$" "began $oj_now" \
-      "deadline $oj_until" "digest ${11}" . >"$oj_new"
+      "deadline $oj_until" "digest ${13}" . >"$oj_new"
   ) || oj_leave_unstarted "$9"
   oj_claim "$oj_new" "$oj_slot"
   case $? in
@@ -124,16 +131,17 @@ oj_attempt() {
   # First of all: who reads this may be gone, and then writing to it ends this shell.
   if (
     umask 077
-    { printf '%s\0%s\0' "$oj_r" "$oj_out" && tail -c 32768 "$oj_errors" | tr -d '\0' &&
+    { printf '%s\0%s\0' "$oj_r" "$oj_out" &&
+      if [ -s "$oj_errors" ]; then tail -c 32768 "$oj_errors" | tr -d '\0'; fi &&
       printf .; } >"$oj_new.result"
   ) 2>/dev/null; then
     mv -f -- "$oj_new.result" "$oj_result"
   fi
   [ -z "$oj_out" ] || printf '%s\n' "$oj_out"
-  cat "$oj_errors" >&2
-  rm -f -- "$oj_new.result" "$oj_errors"
+  [ ! -s "$oj_errors" ] || cat "$oj_errors" >&2
   # The scheduler has the variables; of a directory that has a job no later call removes anything.
-  [ "$oj_r" -ne 0 ] || rm -f -- ${oj_env:+"$oj_env"} ${8:+"$8"}
+  if [ "$oj_r" -eq 0 ]; then set -- "$oj_stored" "$oj_env" "$8" "${8:+"$8.sent"}"; else set --; fi
+  rm -f -- "$oj_new.result" "$oj_errors" "$@"
   exit "$oj_r"
 }
 

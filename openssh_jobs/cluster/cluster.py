@@ -6,23 +6,26 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from .. import settings
 from ..connection import Connection
-from ..errors import ConfigurationError, InputError, SchedulerError, SubmitUnknown
+from ..errors import (
+    ConfigurationError,
+    InputError,
+    OpenSSHJobsError,
+    SubmitIncomplete,
+    SubmitUnknown,
+)
 from ..host import Host
 from ..jobs import CancelOutcome, JobStatus, Node, Queue, Snapshot
 from .exit_record import check_choice
 from .host_jobs import HostJobs
 from .job import Job
-from .journal import Journal
+from .journal import Journal, Row
 from .learned import is_current, status_of
 from .recovery import open_submission
 from .scheduler_client import SchedulerClient
-from .specification import Specification, check_same_host, job_ids
-from .submission import Submission
-from .submitted import specification_again
+from .specification import job_ids, parameters_of_many
 from .takeover import take_over
 from .tidy import Tidied
 from .waiting import OnChange, settling
@@ -30,8 +33,8 @@ from .waiting import OnChange, settling
 if TYPE_CHECKING:
     from ..connection import ConnectionOptions
     from ..schedulers.base import Scheduler
-    from .journal import Row
-    from .specification import AnyJob, AnyJobs
+    from .specification import AnyJob, AnyJobs, AnySpecifications, ScriptOptions, SubmitOptions
+    from .submission import DryRun, Submission
 
 __all__ = ["Cluster", "Job"]
 
@@ -144,6 +147,26 @@ class Cluster:
 
     # ------------------------------------------------------------------ submitting
 
+    @overload
+    def submit(
+        self,
+        script: str | None = ...,
+        *,
+        again: AnyJob | None = ...,
+        dry_run: Literal[False] = ...,
+        **options: Unpack[ScriptOptions],
+    ) -> Job: ...
+
+    @overload
+    def submit(
+        self,
+        script: str | None = ...,
+        *,
+        again: AnyJob | None = ...,
+        dry_run: Literal[True],
+        **options: Unpack[ScriptOptions],
+    ) -> DryRun: ...
+
     def submit(
         self,
         script: str | None = None,
@@ -176,7 +199,8 @@ class Cluster:
         record_exit: bool | str | None = None,
         token: str | None = None,
         again: AnyJob | None = None,
-    ) -> Job:
+        dry_run: bool = False,
+    ) -> Job | DryRun:
         """Submit one job.
 
         Exactly one of ``script`` (a path on the host, relative to ``directory``), ``script_file``
@@ -199,43 +223,84 @@ class Cluster:
         given, and an uploaded directory goes into a new one, ``DIRECTORY-again-…``, unless
         ``directory`` is given.
 
+        ``dry_run``: only say what would be sent.  The host is asked what has to be known for that;
+        nothing is changed there, and nothing is written to the journal of submissions.
+
         Raises ``InputError`` and ``OSError`` before anything is sent, ``SubmitRejected`` or
         ``SubmitLimit`` where there is no job, ``SubmitUnknown`` where there may be one.
         """
         given = dict(locals())
-        for name in ("self", "record_exit", "token"):
+        for name in ("self", "dry_run"):
             del given[name]
-        return self._submit(given, token, self._record_exit if record_exit is None else record_exit)
+        wanted = self._submissions([given])
+        if dry_run:
+            return self.internal.dry_run(wanted)[0]
+        (outcome,) = self._submit(wanted)
+        if isinstance(outcome, Job):
+            return outcome
+        raise outcome from outcome.__cause__
 
-    def _submit(self, given: dict[str, Any], token: str | None, record_exit: bool | str) -> Job:
-        """Submit what the parameters of ``submit`` describe."""
-        check_choice(record_exit, self.host)
-        for name in ("after_ok", "after_any", "after_failed"):
-            check_same_host(name, given[name], self.host)
-        most = settings.max_array(self.connection.host)
-        again = given.pop("again")
-        if again is None:
-            specification = Specification.of(max_array=most, **given)
-        else:
-            specification = specification_again(self.journal, self.host, again, given, most)
-        jobs = self.internal
-        submission = Submission(
-            jobs.client,
-            jobs.files,
-            jobs.records,
-            jobs.recovery,
-            specification,
-            token,
-            record_exit=record_exit,
-        )
-        try:
-            row = submission.submit()
-        except SchedulerError as error:
-            jobs.poller.outdate()  # there may be a job
-            raise jobs.client.placed(error) from error.__cause__
-        job = self._job_of(jobs.with_paths(row))
-        jobs.poller.outdate(job.id)
-        return job
+    @overload
+    def submit_many(
+        self,
+        specifications: AnySpecifications,
+        *,
+        dry_run: Literal[False] = ...,
+        **common: Unpack[SubmitOptions],
+    ) -> list[Job]: ...
+
+    @overload
+    def submit_many(
+        self,
+        specifications: AnySpecifications,
+        *,
+        dry_run: Literal[True],
+        **common: Unpack[SubmitOptions],
+    ) -> list[DryRun]: ...
+
+    def submit_many(
+        self,
+        specifications: AnySpecifications,
+        *,
+        dry_run: bool = False,
+        **common: Unpack[SubmitOptions],
+    ) -> list[Job] | list[DryRun]:
+        """Submit many jobs in a few round trips; the jobs, in order.
+
+        ``specifications``: for each job the parameters of ``submit`` by name, or a local script; or
+        a local directory, which becomes ``directory`` in one transfer: one job for each file
+        directly in it that begins with ``#!``, by name.  ``common``: parameters of all, which those
+        of a job override; both have a part in its ``env``.  ``dry_run``: as with ``submit``.
+
+        Each is submitted once by its token, as ``submit`` does; the same call with the same tokens
+        finishes what was not finished.  Raises ``InputError`` and ``OSError`` before anything is
+        sent, also for an empty list and for one token of two submissions.  Where some have no job
+        in the end the others do: ``SubmitIncomplete`` says of each what became of it.
+        """
+        wanted = self._submissions(parameters_of_many(specifications, common))
+        if dry_run:
+            return self.internal.dry_run(wanted)
+        outcomes = self._submit(wanted)
+        jobs = [job for job in outcomes if isinstance(job, Job)]
+        if len(jobs) < len(outcomes):
+            found = [one.id if isinstance(one, Job) else one for one in outcomes]
+            raise SubmitIncomplete.of(found, host=self.host)
+        return jobs
+
+    def _submissions(self, given: Sequence[dict[str, Any]]) -> list[Submission]:
+        for asked in given:
+            if asked["record_exit"] is None:
+                asked["record_exit"] = self._record_exit
+        return self.internal.submissions(given)
+
+    def _submit(self, wanted: Sequence[Submission]) -> list[Job | OpenSSHJobsError]:
+        """The job of each submission, or why it is not known."""
+        found = self.internal.submit(wanted)
+        jobs = [self._job_of(one) if isinstance(one, Row) else one for one in found]
+        ids = [job.id for job in jobs if isinstance(job, Job)]
+        if ids:
+            self.internal.poller.outdate(*ids)
+        return jobs
 
     def _job_of(self, row: Row) -> Job:
         if row.job_id is None:
@@ -271,7 +336,7 @@ class Cluster:
             elif isinstance(outcome, Exception):
                 log.warning("%s: %s (%s): %s", self.host, row.token, row.name, outcome)
             else:
-                jobs.append(self._job_of(self.internal.with_paths(outcome)))
+                jobs.append(self._job_of(self.internal.with_paths([outcome])[0]))
         if not unknown:
             return jobs
         first = unknown[0]

@@ -114,40 +114,39 @@ class ExitRecords:
 
     # ------------------------------------------------------------------ writing
 
-    def put_launcher(
+    def launcher(
         self,
-        content: bytes | None,
+        content: bytes,
         *,
         private: str,
-        submitted: str,
+        name: str,
+        bash: bool,
         members: int = 0,
         options: Sequence[str] = (),
         must: bool = False,
-    ) -> None:
-        """Put a launcher where the script is, and the script beside it.
+    ) -> dict[str, bytes] | None:
+        """The files of a launcher in the place of a script, by their names, and the script's own.
 
-        ``private``: the submission's own directory, absolute.  ``submitted``: the script's path
-        there.  ``content``: the script's bytes; ``None``: read them first.  ``members``: the size
+        ``private``: the submission's own directory, absolute.  ``content``: the script's bytes, to
+        be submitted as ``name``.  ``bash``: whether there is a /bin/bash.  ``members``: the size
         of the array.  ``options``: of the submit command.  ``must``: ``SchedulerError`` of kind
         ``unsupported`` where it cannot be foreseen what the scheduler makes of a launcher; without
-        ``must`` the script is then submitted as it is.
+        ``must`` it is ``None`` then: the script is submitted as it is.
         """
         how = self._client.scheduler().convention
-        name = posixpath.basename(submitted)
         if how is None or (_OF_LAUNCHER.match(name) and how.prefix is None):
             self._log_plain(name)
-            return
-        connection = self._client.connection
-        if content is None:
-            content = connection.read_bytes(submitted)
+            return None
         if how.prefix is not None:
             found = _launcher_files(content, how, name, private, members, options)
             if isinstance(found, LauncherFiles):
-                files = {LOOK: found.look, LAUNCH: found.launch}
-                written = {posixpath.join(private, file): data for file, data in files.items()}
-                written[submitted] = found.submitted
-                self._files.wrap(submitted, posixpath.join(private, SCRIPT), written)
-            elif must:
+                return {
+                    SCRIPT: content,
+                    LOOK: found.look,
+                    LAUNCH: found.launch,
+                    name: found.submitted,
+                }
+            if must:
                 raise SchedulerError(
                     f"no launcher can record the exit of {name}: {found}",
                     kind="unsupported",
@@ -155,16 +154,21 @@ class ExitRecords:
                     host=self._host,
                     advice="Submit it without record_exit.",
                 )
-            else:
-                self._log_plain(name, found)
-            return
-        body = posixpath.join(private, BODY, how.spooled or name)
-        bash = connection.exists("/bin/bash")
-        launcher = wrap(content, how, directory=private, body=body, members=members, bash=bash)
-        if launcher is None:
+            self._log_plain(name, found)
+            return None
+        body = posixpath.join(BODY, how.spooled or name)
+        file = posixpath.join(private, body)
+        text = wrap(content, how, directory=private, body=file, members=members, bash=bash)
+        if text is None:
             self._log_plain(name)
-        else:
-            self._files.wrap(submitted, body, {submitted: launcher})
+            return None
+        return {body: content, name: text}
+
+    @property
+    def asks_for_bash(self) -> bool:
+        """Whether a launcher of this scheduler depends on a /bin/bash on the host."""
+        how = self._client.scheduler().convention
+        return how is not None and how.prefix is None
 
     def _log_plain(self, name: str, why: str = "no launcher can run it") -> None:
         log.info("%s: %s is submitted without a launcher: %s", self._host, name, why)

@@ -6,12 +6,15 @@ What ``Cluster`` and each ``Job`` share.  Not a public interface.
 from __future__ import annotations
 
 import logging
+import secrets
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
+from .. import settings
 from ..errors import (
     CommandFailed,
     CommandTimeout,
@@ -26,13 +29,17 @@ from ..errors import (
 from ..jobs import CancelOutcome, JobId, JobState, JobStatus, Node, Queue, Snapshot
 from ..schedulers.base import Scheduler
 from .evidence import JobEvidence
-from .exit_record import ExitRecords
+from .exit_record import ExitRecords, check_choice
 from .job_files import JobFiles
 from .journal import Row
 from .learned import Learned, status_of
 from .poller import Poller
 from .recovery import Outcome, Recovery
-from .scheduler_client import QUERY_TIMEOUT, SchedulerClient
+from .scheduler_client import QUERY_TIMEOUT, SchedulerClient, split_answers, together
+from .specification import Specification, check_same_host
+from .submission import DryRun, Submission
+from .submitted import specification_again
+from .submitter import Submitter
 from .tidy import AGE, POSTPONED, TIDIED, Tidied, Tidy
 from .tracker import Tracker
 from .waiting import OnChange, settling
@@ -61,6 +68,7 @@ class HostJobs:
         self.files = JobFiles(client.connection, client.host)
         self.records = ExitRecords(client, self.files)
         self.recovery = Recovery(client, self.files)
+        self.submitter = Submitter(client, self.files, self.records, self.recovery)
         self.tracker = Tracker(grace)
         self.learned = Learned(client, self.tracker)
         self._began = time.time()
@@ -130,6 +138,59 @@ class HostJobs:
         self.learned.write_accepted(accepted, action)
         return outcomes
 
+    # ------------------------------------------------------------------ submitting
+
+    def submissions(self, given: Sequence[Mapping[str, Any]]) -> list[Submission]:
+        """What the parameters of ``submit`` describe, checked without the host."""
+        most, call = settings.max_array(self.connection.host), secrets.token_hex(8)
+        made, by_token = [], dict[str, Specification]()
+        for asked in map(dict, given):
+            record_exit, token = asked.pop("record_exit"), asked.pop("token")
+            check_choice(record_exit, self.host)
+            for name in ("after_ok", "after_any", "after_failed"):
+                check_same_host(name, asked[name], self.host)
+            again = asked.pop("again", None)
+            if again is None:
+                wanted = Specification.of(max_array=most, **asked)
+            else:
+                wanted = specification_again(self.journal, self.host, again, asked, most)
+            if token is not None and by_token.setdefault(token, wanted) != wanted:
+                raise InputError(
+                    f"two different submissions have the token {token!r}",
+                    host=self.host,
+                    advice="A token names one submission.",
+                )
+            made.append(Submission(self.client, wanted, token, record_exit=record_exit, call=call))
+        return made
+
+    def submit(self, wanted: Sequence[Submission]) -> list[Outcome]:
+        """See ``Submitter.submit``."""
+        try:
+            outcomes = self.submitter.submit(wanted)
+        except SchedulerError as error:
+            self.poller.outdate()  # there may be a job
+            raise self.client.placed(error) from error.__cause__
+        rows = iter(self.with_paths([row for row in outcomes if isinstance(row, Row)]))
+        found: list[Outcome] = []
+        for outcome in outcomes:
+            if isinstance(outcome, Row):
+                found.append(next(rows))
+            elif isinstance(outcome, SchedulerError):
+                found.append(self.client.placed(outcome))
+            else:
+                found.append(outcome)
+        if any(not isinstance(one, Row) for one in found):
+            self.poller.outdate()  # there may be jobs
+        return found
+
+    def dry_run(self, wanted: Sequence[Submission]) -> list[DryRun]:
+        """What would be sent for each."""
+        try:
+            self.submitter.check(wanted)
+        except SchedulerError as error:
+            raise self.client.placed(error) from error.__cause__
+        return [submission.dry_run() for submission in wanted]
+
     def recover(self) -> list[tuple[Row, Outcome]]:
         """Finish the open submissions of this host: each, and what has become of it."""
         rows = self.recovery.open_rows()
@@ -165,19 +226,28 @@ class HostJobs:
 
     def detail(self, job_id: str, timeout: float = QUERY_TIMEOUT) -> JobStatus | None:
         """All that the scheduler says about one job, ``None`` where it says nothing."""
+        return self.details([job_id], timeout).get(job_id)
+
+    def details(self, ids: Sequence[str], timeout: float = QUERY_TIMEOUT) -> dict[str, JobStatus]:
+        """All that the scheduler says about jobs, one command for many; some may be missing."""
         scheduler = self.client.scheduler()
-        script = scheduler.detail_script(job_id)
-        if script is None:
-            return None
-        taken = datetime.now(UTC)
-        answer = self.client.ask(script, timeout)
-        try:
-            found = scheduler.parse_detail(answer)
-        except SchedulerError as error:
-            log.info("%s: no details of %s: %s", self.host, job_id, error.message)
-            return None
-        if found is not None:
-            self.learned.write_one(found, taken)
+        scripts = {job_id: scheduler.detail_script(job_id) for job_id in ids}
+        asked = {job_id: script for job_id, script in scripts.items() if script is not None}
+        found: dict[str, JobStatus] = {}
+        while asked:
+            taken = datetime.now(UTC)
+            script, mark, count = together(list(asked.values()))
+            answers = split_answers(self.client.ask(script, timeout), mark, count)
+            for job_id, answer in zip(list(asked), answers, strict=False):
+                del asked[job_id]
+                try:
+                    status = scheduler.parse_detail(answer)
+                except SchedulerError as error:
+                    log.info("%s: no details of %s: %s", self.host, job_id, error.message)
+                    continue
+                if status is not None:
+                    self.learned.write_one(status, taken)
+                    found[job_id] = status
         return found
 
     def own_listing(self) -> list[JobStatus]:
@@ -195,24 +265,30 @@ class HostJobs:
 
     # ------------------------------------------------------------------ what is kept of a job
 
-    def with_paths(self, row: Row) -> Row:
-        """The row of a new job with where its output goes, if that cannot be asked for later.
+    def with_paths(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows of new jobs with where their output goes, if that cannot be asked for later.
 
-        Raises nothing: the job was submitted, whatever becomes of this query.
+        Raises nothing: the jobs were submitted, whatever becomes of this query.
         """
         scheduler = self.client.scheduler()
         forgets = getattr(scheduler, "base", scheduler).forgets_paths
-        if row.job_id is None or row.stdout_path is not None or not forgets:
-            return row
+        ids = [row.job_id for row in rows if row.job_id is not None and row.stdout_path is None]
+        if not ids or not forgets:
+            return list(rows)
         try:
-            detail = self.detail(row.job_id, _PATHS_TIMEOUT)
+            found = self.details(ids, _PATHS_TIMEOUT)
         except _NO_ANSWER as error:
-            log.info("%s: no output paths of job %s: %s", row.host, row.job_id, error.message)
-            return row
+            log.info("%s: no output paths of job %s: %s", self.host, ids[0], error.message)
+            return list(rows)
         # For an array some schedulers describe one member, whose file is not that of the others.
-        if detail is None or detail.job_id != row.job_id:
-            return row
-        return self.note_paths(row, detail)
+        found = {job_id: detail for job_id, detail in found.items() if detail.job_id == job_id}
+        with self.journal.file.transaction():
+            return [
+                self.note_paths(row, found[row.job_id])
+                if row.job_id in found and row.stdout_path is None
+                else row
+                for row in rows
+            ]
 
     def note_paths(self, row: Row, detail: JobStatus) -> Row:
         """Write to the journal where the output goes, and the name that the job got in the end."""

@@ -2,9 +2,9 @@
 # Functions of job_files.py.  Those that go into a private directory need those of
 # files/private_directory.sh before them.
 
-# Makes and enters the private directory of the submission $2 of the job's directory $1, by the call
-# $3, and marks it.  0: made; 1: no place for it is safe (oj_why); 2: an error, written to stderr;
-# 3: this token has one already.  oj_private is where it lies; oj_reason says why not in $1.
+# Enters the place for the private directories of the job's directory $1.  0: entered; 1: no place is
+# safe (oj_why); 2: an error, written to stderr.  oj_private is where it lies; oj_reason says why not
+# in $1.
 oj_place() {
   oj_reason= oj_private=
   cd -P "$1" || return 2
@@ -15,8 +15,7 @@ oj_place() {
       oj_private=${PWD%/.openssh_jobs}
       if [ "$oj_private" != "$1" ] && oj_straight "$1"; then oj_private=$1; fi
       oj_private=${oj_private%/}/.openssh_jobs
-      oj_own "$@"
-      return
+      return 0
     fi
   fi
   oj_reason=$oj_why
@@ -24,8 +23,7 @@ oj_place() {
     oj_make .openssh_jobs || [ $? -ne 2 ] || return 2
     if oj_into .openssh_jobs && oj_check 1 home; then
       oj_private=${HOME%/}/.openssh_jobs
-      oj_own "$@"
-      return
+      return 0
     fi
   fi
   return 1
@@ -41,13 +39,18 @@ oj_is_abandoned() {
   )
 }
 
+# Makes and enters the private directory of the submission $2 of the job's directory $1 in the place
+# for it, by the call $3, and marks it.  0: made; 2: an error, written to stderr; 3: this token has
+# one already.
 oj_own() {
-  oj_make "$2"
-  case $? in
-    0) ;;
-    1) oj_is_abandoned "$2" || return 3 ;;
-    *) return 2 ;;
-  esac
+  if ! mkdir -m 700 "./$2" 2>/dev/null; then
+    oj_make "$2"
+    case $? in
+      0) ;;
+      1) oj_is_abandoned "$2" || return 3 ;;
+      *) return 2 ;;
+    esac
+  fi
   oj_private=$oj_private/$2
   oj_into "$2" || return 2
   (set -C; umask 077; printf 'openssh_jobs %s\n%s\n.' "$3" "$1" >.oj-mark) && return 0
@@ -57,13 +60,9 @@ oj_own() {
   return 2
 }
 
-# As oj_place, after making the job's directory $1 if there is none, with an empty file $4 in it
-# that says which call made it.  Prints, each with a NUL behind it: "made" if $1 was made, the
-# private directory, why that is not in $1, why no place is safe.
-# Status 5: no place is safe; 6: this token has one already; 7: its job is over, and its line in the
-# record of tokens is printed; 2: any other error.  Needs the functions of tokens.sh.
-oj_create() {
-  oj_line=$(oj_token_line "$2") && { printf '%s\0' "$oj_line"; exit 7; }
+# Makes the job's directory $1 if there is none, with an empty file $2 in it that says which call made
+# it; then oj_place, and ends the script where that fails.
+oj_directory() {
   if [ -e "$1" ] && [ ! -d "$1" ]; then echo 'Not a directory' >&2; exit 2; fi
   oj_made=
   if [ ! -d "$1" ]; then
@@ -71,15 +70,64 @@ oj_create() {
     mkdir -p -- "${oj_up:-/}" 2>/dev/null || mkdir -p -- "$1" || exit 2
     if mkdir -- "$1" 2>/dev/null; then
       oj_made=made
-      (cd -P "$1" && set -C && : >"$4") || exit 2
+      (cd -P "$1" && set -C && : >"$2") || exit 2
     else
       mkdir -p -- "$1" || exit 2
     fi
   fi
-  oj_place "$1" "$2" "$3"
+  oj_place "$1"
   oj_r=$?
-  printf '%s\0' "$oj_made" "$oj_private" "$oj_reason" "$oj_why"
-  case $oj_r in 0) ;; 1) exit 5;; 3) exit 6;; *) exit 2;; esac
+  case $oj_r in 0) ;; 1) printf '%s\0' unsafe "$oj_reason" "$oj_why" ''; exit 5;; *) exit 2;; esac
+}
+
+# What follows is for the job's directory $1, its mark $2 and the call $3.
+oj_in() { oj_dir=$1 oj_made_mark=$2 oj_call=$3; }
+
+# Prepares for the submission $1: the job's directory is made if there is none, and entered as far as
+# its place for private directories, once for all that follow each other.  1: the job of this token is
+# over; its line in the record of tokens is printed.  $2 is not empty if the caller chose the token.
+# Needs the functions of tokens.sh.
+oj_begin() {
+  if [ -n "$2" ] && oj_line=$(oj_token_line "$1"); then
+    printf '%s\0' used "$oj_line" '' ''
+    return 1
+  fi
+  [ "$oj_dir" = "${oj_last-}" ] || oj_directory "$oj_dir" "$oj_made_mark"
+  oj_last=$oj_dir
+}
+
+# In that place: oj_own for the submission $1.  Status 6: the token has a private directory already;
+# 2: any other error.  1: it is not where it was expected, for which the files were made.
+oj_create() {
+  oj_own "$oj_dir" "$1" "$oj_call"
+  case $? in
+    0) ;;
+    3) printf '%s\0' taken "$oj_private" '' ''; exit 6 ;;
+    *) exit 2 ;;
+  esac
+  [ "$oj_private" = "$oj_dir/.openssh_jobs/$1" ]
+}
+
+# Says where the private directory is: "made" or "moved" ($1), its path, why that is not in the job's
+# directory, "made" if that was made.
+oj_created() { printf '%s\0' "$1" "$oj_private" "$oj_reason" "$oj_made"; }
+
+# Enters the private directory of the submission $2 of the job's directory $1, to put files there.
+oj_reenter() {
+  oj_find "$1" "$2" && return
+  printf '%s\n' "${oj_why:-No such file or directory}" >&2
+  exit 2
+}
+
+# Writes the new file $1 in the current directory, for its owner only: the text $2, or with more
+# words each of them with a NUL behind it.
+oj_put() {
+  umask 077
+  set -C
+  if [ $# -eq 2 ]; then printf %s "$2" >"$1" || exit 2; return; fi
+  oj_file=$1
+  shift 2
+  printf '%s\0' "$@" >"$oj_file" || exit 2
 }
 
 # Copies the job's script $1 into the current directory as $2.  Status 3: an error; 4: it is empty.
@@ -140,26 +188,24 @@ oj_print() {
   exit 0
 }
 
-# Writes stdin to the new file $1, for its owner only.
-oj_write() {
-  umask 077
-  set -C
-  cat >"$1"
-}
-
 # Removes the file $1 with the variables of env= from a private directory: the scheduler has them.
 oj_forget_environment() { rm -f -- "$1"; }
 
-# Makes the directory $1 in a private directory and moves the script $2 to $3 in there; then writes
-# new files: pairs of a path and its text.
-oj_wrap() {
-  set -C
-  umask 077
-  mkdir -m 700 -- "$1" && mv -- "$2" "$3" || exit
-  shift 3
-  while [ $# -gt 0 ]; do
-    printf %s "$2" >"$1" || exit
-    shift 2
+# Prints for each of the files $2... its size and its bytes up to $1 with a NUL and a line end behind
+# them; a dash in the place of the size where it cannot be read.  Begins with "yes" if there is a
+# /bin/bash.
+oj_scripts() {
+  oj_most=$1
+  shift
+  [ ! -x /bin/bash ] || printf yes
+  echo
+  for oj_f; do
+    if [ -f "$oj_f" ] && [ -r "$oj_f" ]; then
+      wc -c <"$oj_f" && head -c "$oj_most" "$oj_f"
+    else
+      echo -
+    fi
+    printf '\0\n'
   done
 }
 

@@ -40,6 +40,7 @@ from .attempt import (
     run,
     unknown,
 )
+from .job_files import MOST_JOBS
 from .journal import ASKED, FILES, Row
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ class Recovery:
             return row
         answered = _unwritten.get((self._journal.path, self._host, row.token))
         if answered is not None:
-            return self._write(answered)
+            return self._write([answered])[0]
         has_ended = pid_file.ended(row.caller) if row.caller else True
         # Whose process cannot be seen from here: claims on the host keep attempts apart.
         if has_ended is False or (has_ended is None and row.stage in (ASKED, FILES)):
@@ -196,58 +197,87 @@ class Recovery:
                 log.warning("%s: %s is not submitted again: %s", self._host, row.token, error)
         return _Open(mine, order)
 
-    def give_back(self, token: str) -> None:
-        """Say that no process is at work on a submission any more."""
+    def give_back(self, *tokens: str) -> None:
+        """Say that no process is at work on submissions any more."""
         try:
-            self._journal.change(self._host, token, caller="")
+            with self._journal.file.transaction():
+                for token in tokens:
+                    self._journal.change(self._host, token, caller="")
         except ConfigurationError as error:
             log.warning("%s", error)
 
     def accept(self, row: Row, job_id: str, submitted: float | None = None) -> Row:
         """Write the job of a submission.  ``submitted``: when, by the host's clock; else now."""
+        return self.accept_all([(row, job_id)], submitted)[0]
+
+    def accept_all(
+        self, jobs: Sequence[tuple[Row, str]], submitted: float | None = None
+    ) -> list[Row]:
+        """Write the jobs of submissions, in one transaction."""
         # Compared with times by the host's clock.
         when = self._client.host_time() if submitted is None else submitted
-        known = replace(row, job_id=job_id, state="pending", submitted=when)
-        log.info("%s: submitted %s as %s", self._host, row.name, job_id)
+        known = [
+            replace(row, job_id=job_id, state="pending", submitted=when) for row, job_id in jobs
+        ]
+        for row in known:
+            log.info("%s: submitted %s as %s", self._host, row.name, row.job_id)
         return self._write(known)
 
-    def _write(self, row: Row) -> Row:
-        """Write the id of a job to the journal.
+    def _write(self, rows: Sequence[Row]) -> list[Row]:
+        """Write the ids of jobs to the journal.
 
-        Where that fails it is not lost: the host has it, and so has the caller.
+        Where that fails they are not lost: the host has them, and so has the caller.
         """
-        names = ("job_id", "state", "submitted")
-        facts = {name: getattr(row, name) for name in names}
+        keys = [(self._journal.path, self._host, row.token) for row in rows]
+        found = []
         try:
-            self._journal.change(self._host, row.token, **facts)
-            now = self._journal.by_token(self._host, row.token)
-            if now is None:
-                now = self._journal.open_row(row)  # the file is another one by now
+            with self._journal.file.transaction():
+                for row in rows:
+                    names = ("job_id", "state", "submitted")
+                    facts = {name: getattr(row, name) for name in names}
+                    self._journal.change(self._host, row.token, **facts)
+                    now = self._journal.by_token(self._host, row.token)
+                    if now is None:
+                        now = self._journal.open_row(row)  # the file is another one by now
+                    found.append(now)
         except (ConfigurationError, OSError) as error:
-            _unwritten[self._journal.path, self._host, row.token] = row
-            log.warning(
-                "%s: job %s of %s was submitted, and is not in the journal (recover() writes it "
-                "when that is possible): %s",
-                *(self._host, row.job_id, row.token, error),
-            )
-            return row
-        _unwritten.pop((self._journal.path, self._host, row.token), None)
-        return now
+            for key, row in zip(keys, rows, strict=True):
+                _unwritten[key] = row
+                log.warning(
+                    "%s: job %s of %s was submitted, and is not in the journal (recover() writes "
+                    "it when that is possible): %s",
+                    *(self._host, row.job_id, row.token, error),
+                )
+            return list(rows)
+        for key in keys:
+            _unwritten.pop(key, None)
+        return found
 
-    def withdraw(self, row: Row) -> None:
-        """Remove everything of a submission that has no job, on the host and from the journal.
+    def withdraw(self, *rows: Row) -> None:
+        """Remove everything of submissions that have no job, on the host and from the journal.
 
         What cannot be removed now is removed by the next call with this token.
         """
+        if not rows:
+            return
         try:
-            self._journal.change(self._host, row.token, stage=FILES, caller="", call=row.call)
+            with self._journal.file.transaction():
+                for row in rows:
+                    self._journal.change(
+                        self._host, row.token, stage=FILES, caller="", call=row.call
+                    )
         except ConfigurationError as error:
             log.warning("%s", error)
         try:
-            if self._files.undo(row.directory, row.token, row.call or ""):
-                self._journal.forget(self._host, row.token, row.call)
+            for start in range(0, len(rows), MOST_JOBS):
+                some = rows[start : start + MOST_JOBS]
+                done = self._files.undo(*((r.directory, r.token, r.call or "") for r in some))
+                with self._journal.file.transaction():
+                    for row, is_gone in zip(some, done, strict=True):
+                        if is_gone:
+                            self._journal.forget(self._host, row.token, row.call)
         except (OpenSSHJobsError, OSError) as error:
-            log.info("%s: %s was not tidied up: %s", self._host, row.directory, error)
+            log.info("%s: %s was not tidied up: %s", self._host, rows[0].directory, error)
 
     # ------------------------------------------------------------------ the host
 

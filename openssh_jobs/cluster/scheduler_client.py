@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .. import site_policy
-from ..commands.quoting import OWN_SHELL, join
+from ..commands.quoting import OWN_SHELL, join, quote, to_bytes, to_text
 from ..commands.scripts import Shell
 from ..commands.scripts import script as shell_script
 from ..errors import ConfigurationError, SchedulerError
@@ -23,7 +23,7 @@ from ..schedulers.base import Scheduler
 from ..site_policy import SitePolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ..commands.result import CommandResult
     from ..host import Host
@@ -33,6 +33,8 @@ log = logging.getLogger("openssh_jobs.cluster")
 
 QUERY_TIMEOUT = 180.0
 """Seconds for one answer of a scheduler; Slurm's own clients give up after 60 to 100."""
+_MOST_TEXT = 96 * 1024
+# Bytes of one command: it is one argument, of 128 KiB at most on Linux.
 _POLICY = "site policy"
 _POLICY_AGE = 24 * 3600.0
 """Seconds after which the site's policy is read again."""
@@ -74,20 +76,37 @@ class SchedulerClient:
         route = self.connection.internal.route
         return "\0".join((route, self.host, shell, self._prologue.decode("latin-1")))
 
-    def run(self, script: bytes, timeout: float, *, once: bool = False) -> CommandResult[str]:
+    def run(
+        self,
+        script: bytes,
+        timeout: float,
+        *,
+        once: bool = False,
+        said: tuple[bytearray, bytearray] | None = None,
+    ) -> CommandResult[str]:
         """Run shell text where the scheduler's commands are found.
 
-        ``once``: the ``.sent`` of an error says for certain if nothing was run.
+        ``once``: the ``.sent`` of an error says for certain if nothing was run; ``said`` gets what
+        arrives on both streams, also before an error.
         """
-        before = self._prologue + b"\n" if self._prologue else b""
-        run = self.connection.internal.run_once if once else self.connection.run
-        return run(before + script, login_shell=self._login_shell, timeout=timeout)
+        script = (self._prologue + b"\n" if self._prologue else b"") + script
+        if once:
+            run_once = self.connection.internal.run_once
+            return run_once(script, login_shell=self._login_shell, timeout=timeout, said=said)
+        return self.connection.run(script, login_shell=self._login_shell, timeout=timeout)
 
     def ask(self, script: str, timeout: float = QUERY_TIMEOUT) -> Answer:
         """Run a scheduler's script; raises nothing for what it prints or for its status."""
         return Answer.of(self.run_sh(script.encode("utf-8", "surrogateescape"), timeout))
 
-    def run_sh(self, script: bytes, timeout: float, *, once: bool = False) -> CommandResult[str]:
+    def run_sh(
+        self,
+        script: bytes,
+        timeout: float,
+        *,
+        once: bool = False,
+        said: tuple[bytearray, bytearray] | None = None,
+    ) -> CommandResult[str]:
         """Run a POSIX script as ``run`` does, and note the time by the host's clock."""
         mark = f"OJT+{os.urandom(8).hex()}"
         self.policy  # noqa: B018 - looks in the journal
@@ -102,16 +121,16 @@ class SchedulerClient:
         )
         began = time.time()
         # Without exec, which could be a function of the user's.
-        done = self.run(join(("/bin/sh", "-c", text)), timeout, once=once)
-        said = re.search(rf"^{re.escape(mark)} (\d*)\n", done.stdout, re.MULTILINE)
-        if said is None:
+        done = self.run(join(("/bin/sh", "-c", text)), timeout, once=once, said=said)
+        clock = re.search(rf"^{re.escape(mark)} (\d*)\n", done.stdout, re.MULTILINE)
+        if clock is None:
             return done
-        if said[1] and len(said[1]) < 13:
+        if clock[1] and len(clock[1]) < 13:
             ended = time.time()
-            skew = int(said[1]) - (began + ended) / 2
+            skew = int(clock[1]) - (began + ended) / 2
             # Within the round trip, and the fraction of a second, the clocks may be equal.
             self._skew = skew if abs(skew) > (ended - began) / 2 + 1 else 0.0
-        end = said.end()
+        end = clock.end()
         form = re.compile(rf"{re.escape(mark)}( there)?((?: [0-3][0-7][0-7])*)\n")
         policy = form.match(done.stdout, end)
         if wanted and policy is not None:
@@ -120,7 +139,7 @@ class SchedulerClient:
                 log.warning("%s: %s cannot be read", self.host, site_policy.HOST_FILE)
             else:
                 self._take_new_policy(policy[2])
-        return replace(done, stdout=done.stdout[: said.start()] + done.stdout[end:])
+        return replace(done, stdout=done.stdout[: clock.start()] + done.stdout[end:])
 
     # ------------------------------------------------------------------ the site's policy
 
@@ -200,3 +219,42 @@ class SchedulerClient:
             self.journal.remember_scheduler(self.host, None)
             self.known = None
         return error
+
+
+# --------------------------------------------------------------------------- many as one
+
+
+def together(scripts: Sequence[str]) -> tuple[str, str, int]:
+    """A script that runs as many of these scripts as one command takes; a mark; their number.
+
+    What all have in common at the begin and at the end is sent once.
+    """
+    if len(scripts) == 1:
+        return scripts[0], "", 1
+    mark = f"OJM+{os.urandom(8).hex()}"
+    texts = [to_bytes(script) for script in scripts]
+    common = os.path.commonprefix
+    head = common(texts)
+    tail = common([text[len(head) :][::-1] for text in texts])[::-1]
+    lines = [b"oj_head=" + quote(head) + b" oj_tail=" + quote(tail) + b"\n"]
+    size, count = len(lines[0]), 0
+    for text in texts:
+        own = text[len(head) : len(text) - len(tail)]
+        line = b'(eval "$oj_head"%b"$oj_tail")\nprintf \'\\n%b %%d\\n\' $?\n' % (
+            quote(own), mark.encode()
+        )  # fmt: skip
+        size += len(line)
+        if count and size > _MOST_TEXT:
+            break
+        lines.append(line)
+        count += 1
+    return to_text(b"".join(lines)), mark, count
+
+
+def split_answers(answer: Answer, mark: str, count: int) -> list[Answer]:
+    """The answers to the scripts that ``together`` has put into one; empty ones if cut off."""
+    if not mark:
+        return [answer]
+    form = re.compile(rf"(.*?)\n{re.escape(mark)} (\d+)\n", re.DOTALL | re.ASCII)
+    found = [Answer(said[1], answer.stderr, int(said[2])) for said in form.finditer(answer.stdout)]
+    return [*found[:count], *[Answer("", answer.stderr, 1)] * (count - len(found))]

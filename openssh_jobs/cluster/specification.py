@@ -8,9 +8,10 @@ import json
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from datetime import timedelta
+from typing import Any, Protocol, TypedDict
 
 from ..commands.command_line import exports
 from ..commands.quoting import to_bytes
@@ -31,6 +32,50 @@ AnyJob = str | int | JobId | HasId
 """A job, or its id."""
 AnyJobs = AnyJob | Iterable[AnyJob]
 """A job, its id, or a collection of either."""
+
+
+class ScriptOptions(TypedDict, total=False):
+    """The parameters of ``submit`` but for the path of a script on the host."""
+
+    script_file: str | os.PathLike[str] | None
+    script_text: str | None
+    directory: str | None
+    upload: str | os.PathLike[str] | None
+    name: str | None
+    array: str | None
+    after_ok: AnyJobs | None
+    after_any: AnyJobs | None
+    after_failed: AnyJobs | None
+    hold: bool
+    queue: str | None
+    account: str | None
+    time_limit: timedelta | str | None
+    nodes: int | str | None
+    cpus: int | None
+    memory: int | str | None
+    gpus: int | str | None
+    qos: str | None
+    reservation: str | None
+    constraint: str | None
+    stdout_path: str | None
+    stderr_path: str | None
+    mail: str | None
+    options: Sequence[str]
+    env: Mapping[str, str] | None
+    record_exit: bool | str | None
+    token: str | None
+
+
+class SubmitOptions(ScriptOptions, total=False):
+    """The parameters of ``submit`` for one of many jobs, or for all of them."""
+
+    script: str | None
+
+
+AnySpecifications = (
+    str | os.PathLike[str] | Iterable[SubmitOptions | Mapping[str, object] | os.PathLike[str] | str]
+)
+"""A local directory of scripts; or for each job a local script, or parameters of ``submit``."""
 
 # Options that came later: where they are not used, the digest is that of an older version.
 _LATER = ("qos", "reservation", "constraint", "stdout_path", "stderr_path", "mail")
@@ -223,3 +268,69 @@ def _check_uploaded_script(upload: str, script: str | None) -> None:
         raise IsADirectoryError(errno.EISDIR, "the script is a directory", path)
     elif not os.path.lexists(path):
         raise FileNotFoundError(errno.ENOENT, "upload has no such script", path)
+
+
+# --------------------------------------------------------------------------- many
+
+_DEFAULTS: dict[str, object] = {"hold": False, "options": ()}
+_PARAMETERS = (*SubmitOptions.__optional_keys__,)
+_SCRIPTS = ("script", "script_file", "script_text")
+
+
+def parameters_of_many(
+    specifications: AnySpecifications, common: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """All parameters of each job, as ``Cluster.submit_many`` describes it."""
+    _check_names(common, "submit_many")
+    if common.get("token") is not None:
+        raise InputError(
+            "a token names one submission",
+            advice="Give each job its own, in its specification.",
+        )
+    if isinstance(specifications, str | os.PathLike):
+        specifications, common = _of_directory(os.fspath(specifications), common)
+    elif isinstance(specifications, Mapping):
+        raise InputError("submit_many takes a list of specifications; submit takes one")
+    made = []
+    for at, one in enumerate(specifications):
+        if not isinstance(one, str | os.PathLike | Mapping):
+            raise InputError(f"a specification must be a mapping or a local script, not {one!r}")
+        own: dict[str, Any] = dict(one) if isinstance(one, Mapping) else {"script_file": one}
+        _check_names(own, f"specification {at}")
+        asked = {name: _DEFAULTS.get(name) for name in _PARAMETERS} | dict(common)
+        if any(own.get(name) is not None for name in _SCRIPTS):
+            asked |= dict.fromkeys(_SCRIPTS)
+        asked |= own
+        asked["env"] = {**(common.get("env") or {}), **(own.get("env") or {})}
+        made.append(asked)
+    if not made:
+        raise InputError("submit_many got no specifications: there is nothing to submit")
+    return made
+
+
+def _check_names(given: Mapping[str, object], where: str) -> None:
+    unknown = sorted(set(map(str, given)) - set(_PARAMETERS))
+    if unknown:
+        raise InputError(
+            f"{where}: submit has no parameter {', '.join(unknown)}",
+            advice=f"It has {', '.join(sorted(_PARAMETERS))}.",
+        )
+
+
+def _of_directory(
+    local: str, common: Mapping[str, Any]
+) -> tuple[list[Mapping[str, object]], Mapping[str, Any]]:
+    """A job for each script directly in a local directory, which is uploaded."""
+    given = [name for name in ("upload", *_SCRIPTS) if common.get(name) is not None]
+    if given:
+        raise InputError(f"a directory of scripts has its own; {', '.join(given)} must be left out")
+    found: list[Mapping[str, object]] = []
+    for name in sorted(os.listdir(local)):
+        path = os.path.join(local, name)
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
+                if file.read(2) == b"#!":
+                    found.append({"script": name})
+    if not found:
+        raise InputError(f"no file in {local} begins with #!: there is no script to submit")
+    return found, {**common, "upload": local}

@@ -1,4 +1,4 @@
-"""One submission: checked, written to the journal, then carried to the host.
+"""One submission: what is put on the host for it, what the scheduler gets, what the journal keeps.
 
 On the host a submission has a private directory of its own, ``DIRECTORY/.openssh_jobs/TOKEN/``,
 that holds the script as it was submitted; its path carries the token to where the scheduler shows
@@ -11,92 +11,104 @@ from __future__ import annotations
 import os
 import posixpath
 import secrets
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .. import settings
 from ..commands.command_line import exports
-from ..commands.quoting import to_bytes
-from ..errors import InputError, SubmitRejected
-from ..files.private_directory import MADE, PRIVATE
-from ..jobs import JobId, JobState
+from ..commands.quoting import to_bytes, to_text
+from ..files.private_directory import PRIVATE
 from ..openssh import pid_file
 from ..schedulers.fields import expand_array
 from ..schedulers.launcher.any_shell import ENVIRONMENT as LAUNCHER_ENVIRONMENT
 from ..schedulers.request import SubmitRequest
-from .attempt import ENVIRONMENT, NO_ANSWER, Order, Taken, environment_files, run, unknown
-from .job_files import TokenUsed
-from .journal import ASKED, FILES, SENDING, Row
+from .attempt import ENVIRONMENT, SUBMIT_FILE, Order, environment_files
+from .job_files import NewFiles
+from .journal import ASKED, SENDING, Row
 from .leftovers import is_random
-from .recovery import at_work
 from .specification import Specification, check_token, read_script
-from .submitted import kept_of
-from .tidy import TIDIED
 
 if TYPE_CHECKING:
     from .exit_record import ExitRecords
-    from .job_files import JobFiles, UsedToken
-    from .recovery import Recovery
     from .scheduler_client import SchedulerClient
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DryRun:
+    """What a submission would send.
+
+    ``script``: its text, as it was given; ``command``: what submits it, run in ``directory`` of
+    ``host``.  ``record_exit``: a launcher takes the place of the script, to record its end.
+    ``upload``: the local directory that would become ``directory``.  ``env``: the names of the
+    variables.
+    """
+
+    host: str
+    scheduler: str
+    name: str
+    token: str
+    directory: str
+    script: str
+    command: str
+    record_exit: bool
+    upload: str | None
+    env: tuple[str, ...]
+
+
 class Submission:
-    """Carries one specification to the host and brings back the job's id."""
+    """One specification, with all that is made of it.
+
+    ``call``: a random text.  What this call makes on the host carries it, and only that is removed
+    by it.  Raises ``InputError`` for what is no token, before the host is asked anything.
+    """
 
     def __init__(
         self,
         client: SchedulerClient,
-        files: JobFiles,
-        records: ExitRecords,
-        recovery: Recovery,
         specification: Specification,
         token: str | None,
         *,
         record_exit: bool | str = False,
+        call: str | None = None,
     ) -> None:
-        # Before the host is asked anything.
         self.token = check_token(token) if token is not None else "t" + secrets.token_hex(8)
-        self._client = client
-        self._files = files
-        self._records = records
+        self.specification = specification
         self._connection = client.connection
-        self._journal = client.journal
-        self._recovery = recovery
-        self._scheduler = client.scheduler()
-        self._specification = specification
-        self._host = client.host
-        self.directory = self._private = ""
-        self._record_exit, self._launcher, self._brings_env = record_exit, False, False
-        # What this call makes on the host carries this text, and only that is removed by it.
-        self._call = secrets.token_hex(8)
-        self._marked = specification.upload is not None
+        self._client = client
+        self._record_exit = record_exit
+        self.launcher = self._brings_env = False
+        self._is_marked = specification.upload is not None
+        self._call = call or secrets.token_hex(8)
+        self.directory = self.private = ""
+        self.script: str | None = None
+        """The path of a script that lies on the host, absolute."""
+        self.row = Row(host=client.host, token=self.token, digest="", scheduler="", directory="")
 
-    def submit(self) -> Row:
-        """Submit, or find that this was done before: the row of the journal with the job's id.
+    def check(self, records: ExitRecords) -> None:
+        """Find out what will be sent, and where to.
 
-        Raises ``InputError`` for a token with another specification, ``SubmitRejected`` and
-        ``SubmitLimit`` where there is certainly no job, ``SubmitUnknown`` where there may be one (a
-        later call goes on from there),
-        ``PermissionError`` where no directory on the host is private, and whatever the upload
-        raises (then there is no job).
+        Raises ``SchedulerError`` for what the scheduler cannot do, ``InputError`` where the
+        script's own directives contradict the parameters.
         """
-        wanted = self._specification
-        digest = wanted.digest(self._scheduler.name)
+        wanted, scheduler = self.specification, self._client.scheduler()
         self.directory = self._connection.internal.absolute(wanted.directory or "~").rstrip("/")
         script = wanted.script
         if script is not None and not script.startswith(("/", "~/")):
             script = posixpath.join(self.directory, script)
-        self._private = posixpath.join(self.directory, PRIVATE, self.token)
-        self._text()  # raises for what the scheduler cannot do
-        if self._scheduler.needs_script(self._request()):
-            self._scheduler.check_script(self._request(), self._own_script(script))
-        self._brings_env = self._records.bring_environment(wanted.env, self._record_exit)
-        self._launcher = self._brings_env or self._records.are_wanted(self._record_exit)
-        new = Row(
-            host=self._host,
+        self.script = script
+        self.private = posixpath.join(self.directory, PRIVATE, self.token)
+        request = self.request()
+        scheduler.check_options(request)
+        scheduler.submit_script(request)
+        if scheduler.needs_script(request):
+            scheduler.check_script(request, self._own_script())
+        self._brings_env = records.bring_environment(wanted.env, self._record_exit)
+        self.launcher = self._brings_env or records.are_wanted(self._record_exit)
+        self.row = Row(
+            host=self._client.host,
             token=self.token,
-            digest=digest,
-            scheduler=self._scheduler.name,
+            digest=wanted.digest(scheduler.name),
+            scheduler=scheduler.name,
             directory=self.directory,
             name=wanted.name or wanted.script_name,
             stage=ASKED,
@@ -104,172 +116,115 @@ class Submission:
             caller=pid_file.call(),
             array=wanted.array,
         )
-        row = self._journal.open_row(new)
-        settled = self._settled(row, new)
-        if settled is not None:
-            return settled
-        try:
-            self._journal.change(self._host, self.token, stage=FILES)
-            used = self._prepare(script)
-            if used is not None:
-                return self._over(new, used)
-            self._keep(script)
-            order = self._order()
-            # On disk before the command is sent: from now on there may be a job.
-            row = replace(new, stage=SENDING, place=self._private, request=order.text())
-            self._journal.change(
-                self._host, self.token, stage=row.stage, place=row.place, request=row.request
-            )
-        except BaseException:
-            self._recovery.withdraw(new)
-            raise
-        return self._send(row, order)
 
-    def _over(self, row: Row, used: UsedToken) -> Row:
-        """The row of a token whose job is over, as the host's record of tokens says.
-
-        Raises ``InputError`` for another submission, and where the record makes no sense.
-        """
-        if used.digest not in (row.digest, "-"):
-            raise self._other("another name", "a directory on the host")
-        over = replace(
-            row,
-            job_id=str(JobId.parse(used.job_id)),
-            state=str(JobState(used.state)),
-            exit_code=used.exit_code,
-            reason="it ended before, by the host's record of tokens",
-            tidied=TIDIED,
-        )
-        names = ("job_id", "state", "exit_code", "reason", "tidied")
-        self._journal.change(
-            self._host, self.token, **{name: getattr(over, name) for name in names}
-        )
-        return over
-
-    def _text(self) -> str:
-        """The submit command, with the script where it lies."""
-        request = self._request()
-        self._scheduler.check_options(request)
-        return self._scheduler.submit_script(request)
-
-    def _request(self) -> SubmitRequest:
-        wanted = self._specification
-        submitted = posixpath.join(self._private, wanted.script_name)
+    def request(self) -> SubmitRequest:
+        """What the scheduler's class gets, with the script where it lies."""
+        wanted = self.specification
+        submitted = posixpath.join(self.private, wanted.script_name)
         most = settings.max_array(self._connection.host)
         return wanted.request(submitted, self.token, most)
 
-    def _own_script(self, script: str | None) -> bytes:
-        """The text that will be submitted; read on the host where it lies there."""
-        wanted = self._specification
-        if wanted.content is not None or script is None:
-            return wanted.content or b""
-        name = wanted.script or script
-        if wanted.upload is not None and not name.startswith(("/", "~/")):
-            return read_script(os.path.join(wanted.upload, name))
-        return self._connection.read_bytes(script)
+    @property
+    def command(self) -> str:
+        """The submit command."""
+        return self._client.scheduler().submit_script(self.request())
 
-    def _settled(self, row: Row, new: Row) -> Row | None:
-        """The row of a token that has a job; ``None`` where there is none and it is ours now."""
-        if not row.opened:
-            return None
-        if row.stage in (ASKED, FILES) and row.job_id is None:
-            self._take_over(row, new)
-            return None
-        if row.digest not in (new.digest, ""):  # that of an older version's may not be known
-            raise self._other(row.name, row.directory)
-        outcome = self._recovery.finish([row])[self.token]
-        if isinstance(outcome, Row):
-            return outcome
-        if not isinstance(outcome, InputError):
-            raise outcome
-        # It has no job, and its files are not whole any more: from the beginning.
-        return self._settled(self._journal.open_row(new), new)
-
-    def _other(self, name: str | None, directory: str) -> InputError:
-        return InputError(
-            f"the token {self.token!r} belongs to another submission (of {name!r} in {directory})",
-            host=self._host,
-            advice="Take another token.",
+    def dry_run(self) -> DryRun:
+        """What would be sent."""
+        wanted = self.specification
+        return DryRun(
+            host=self._client.host,
+            scheduler=self._client.scheduler().name,
+            name=self.row.name or "",
+            token=self.token,
+            directory=self.directory,
+            script=to_text(self._own_script()),
+            command=self.command,
+            record_exit=self.launcher,
+            upload=wanted.upload,
+            env=tuple(wanted.env),
         )
 
-    def _take_over(self, row: Row, new: Row) -> None:
-        """Take over from a call that ended before its submit command."""
-        if row.caller and not pid_file.ended(row.caller):
-            raise at_work(row)
-        if not self._journal.take_over(row, new):
-            raise at_work(self._journal.by_token(self._host, self.token) or row)
-        try:
-            if row.call and row.stage == FILES:
-                self._files.undo(row.directory, self.token, row.call)
-        except BaseException:
-            self._journal.change(self._host, self.token, stage=FILES, call=row.call, caller="")
-            raise
+    # ------------------------------------------------------------------ the script
 
-    # ------------------------------------------------------------------ files
+    @property
+    def host_script(self) -> str | None:
+        """The path of a script that is read on the host for the journal, or for its launcher."""
+        return None if self._content() is not None else self.script
 
-    def _prepare(self, script: str | None) -> UsedToken | None:
-        """Put all files on the host, unless the job of this token is over, as the host says."""
-        wanted = self._specification
-        if wanted.upload is not None:
-            if not is_random(self.token) and (used := self._files.used_token(self.token)):
-                return used
-            # The mark comes with the directory, so that no other directory is taken for it.
-            mark = os.fsencode(MADE + self._call)
-            self._connection.put(wanted.upload, self.directory, mark=mark)
-        try:
-            made = self._files.create(
-                self.directory, self.token, self._call, script, wanted.script_name
-            )
-        except TokenUsed as error:
-            return error.used
-        self._private = made.path
-        self._marked = self._marked or made.made
-        submitted = posixpath.join(made.path, wanted.script_name)
-        if wanted.content is not None:
-            self._connection.write_bytes(submitted, wanted.content)
-        if self._launcher:
-            self._records.put_launcher(
-                wanted.content,
-                private=self._private,
-                submitted=submitted,
+    def _content(self) -> bytes | None:
+        """The script's bytes, if it lies on this machine."""
+        wanted = self.specification
+        if wanted.content is not None or self.script is None:
+            return wanted.content or b""
+        name = wanted.script or self.script
+        if wanted.upload is not None and not name.startswith(("/", "~/")):
+            path = os.path.join(wanted.upload, name)
+            return read_script(path) if os.path.isfile(path) else None
+        return None
+
+    def _own_script(self) -> bytes:
+        """The text that will be submitted; read on the host where it lies there."""
+        content = self._content()
+        if content is None and self.script is not None:
+            content = self._connection.read_bytes(self.script)
+        return content or b""
+
+    # ------------------------------------------------------------------ what is sent
+
+    def files(
+        self, records: ExitRecords, read: bytes | None, *, bash: bool, stored: bool
+    ) -> NewFiles:
+        """The files of the private directory.
+
+        ``read``: the bytes of a script of the host, as far as they were read.  ``stored``: the
+        submit command is among the files.
+        """
+        wanted, made = self.specification, dict[str, bytes]()
+        launcher = None
+        if self.launcher:
+            content = self._content() if read is None else read
+            launcher = records.launcher(
+                self._own_script() if content is None else content,
+                private=self.private,
+                name=wanted.script_name,
+                bash=bash,
                 members=len(expand_array(wanted.array)) if wanted.array else 0,
                 options=wanted.options,
                 must=self._record_exit is True or self._brings_env,
             )
+        if launcher is not None:
+            made |= launcher
+        elif wanted.content is not None:
+            made[wanted.script_name] = wanted.content
         if self._brings_env:
-            values = to_bytes("".join(f"{name}={value}\0" for name, value in wanted.env.items()))
-            self._files.write_private(posixpath.join(self._private, LAUNCHER_ENVIRONMENT), values)
+            values = "".join(f"{name}={value}\0" for name, value in wanted.env.items())
+            made[LAUNCHER_ENVIRONMENT] = to_bytes(values)
         elif wanted.env:
-            path = posixpath.join(self._private, ENVIRONMENT)
-            self._files.write_private(path, exports(wanted.env))
-        return None
-
-    def _keep(self, script: str | None) -> None:
-        """Write down what is about to be sent."""
-        kept = kept_of(
-            self._specification,
-            self._files,
-            script,
-            scheduler=self._scheduler.name,
-            command=self._text(),
+            made[ENVIRONMENT] = exports(wanted.env)
+        if stored:
+            made[SUBMIT_FILE] = to_bytes(self.command)
+        copied = self.script if launcher is None and wanted.content is None else None
+        return NewFiles(
+            directory=self.directory,
+            token=self.token,
+            call_id=self._call,
+            files=made,
+            copied=None if copied is None else (copied, wanted.script_name),
+            chosen=not is_random(self.token),
         )
-        self._journal.keep(self._host, self.token, kept)
 
-    # ------------------------------------------------------------------ the one command
+    def placed(self, private: str, *, made: bool) -> None:
+        """Note where the private directory is; ``made``: the job's directory was made for it."""
+        self.private = private
+        self._is_marked = self._is_marked or made
 
-    def _order(self) -> Order:
-        files = environment_files(env=bool(self._specification.env), brought=self._brings_env)
-        return Order(request=self._request(), environment=files, marked=self._marked)
+    def order(self) -> Order:
+        """What an attempt needs."""
+        names = environment_files(env=bool(self.specification.env), brought=self._brings_env)
+        return Order(request=self.request(), environment=names, marked=self._is_marked)
 
-    def _send(self, row: Row, order: Order) -> Row:
-        """The first attempt."""
-        try:
-            return self._recovery.accept(row, run(self._client, row, order, 1))
-        except (*NO_ANSWER, SubmitRejected):
-            self._recovery.withdraw(row)  # nothing was submitted
-            raise
-        except BaseException as error:
-            self._recovery.give_back(self.token)
-            if isinstance(error, Taken):
-                raise unknown(row, "another process has gone on with it") from None
-            raise
+    def sending(self, order: Order) -> Row:
+        """The row of the journal from the moment on when there may be a job."""
+        self.row = replace(self.row, stage=SENDING, place=self.private, request=order.text())
+        return self.row

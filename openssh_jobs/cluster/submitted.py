@@ -14,17 +14,17 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import InputError, OpenSSHJobsError
+from ..errors import InputError
 from ..openssh import process
 from ..transfer import checksums, listing
-from .job_files import NotRegular
 from .journal import Kept
 from .specification import Specification, job_ids
 
 if TYPE_CHECKING:
-    from .job_files import JobFiles
+    from .job_files import HostScript
     from .journal import Journal
     from .specification import AnyJob
 
@@ -49,25 +49,32 @@ class _KeptScript(NamedTuple):
     size: int | None = None
 
 
-def kept_of(
-    wanted: Specification, files: JobFiles, script: str | None, *, scheduler: str, command: str
-) -> Kept:
-    """What is kept of a submission that is about to be sent.
+class Keeper:
+    """What is kept of submissions that are about to be sent.
 
-    ``script``: the path of a script of the host, absolute, which is read for that.  What cannot be
-    read is left out.
+    Each upload, and each repository of git, is looked at once.
     """
-    found = _script_of(wanted, files, script)
-    return Kept(
-        digest=wanted.digest(scheduler),
-        script=found.content,
-        script_digest=found.digest,
-        script_size=found.size,
-        specification=json.dumps(_parameters(wanted)),
-        command=command[:MOST_COMMAND],
-        uploads=None if wanted.upload is None else _uploads_of(wanted.upload),
-        git_commit=_commit_of(wanted),
-    )
+
+    def __init__(self) -> None:
+        self._uploads_of = cache(_uploads_of)
+        self._commit_of = cache(_commit_of)
+
+    def kept_of(
+        self, wanted: Specification, read: HostScript | None, *, scheduler: str, command: str
+    ) -> Kept:
+        """``read``: a script of the host.  What could not be read is left out."""
+        found = _script_of(wanted, read)
+        place = _local_directory(wanted)
+        return Kept(
+            digest=wanted.digest(scheduler),
+            script=found.content,
+            script_digest=found.digest,
+            script_size=found.size,
+            specification=json.dumps(_parameters(wanted)),
+            command=command[:MOST_COMMAND],
+            uploads=None if wanted.upload is None else self._uploads_of(wanted.upload),
+            git_commit=None if place is None else self._commit_of(place),
+        )
 
 
 def _parameters(wanted: Specification) -> dict[str, object]:
@@ -85,22 +92,19 @@ def _parameters(wanted: Specification) -> dict[str, object]:
     return found | {"env": sorted(wanted.env), "script_name": wanted.script_name}
 
 
-def _script_of(wanted: Specification, files: JobFiles, script: str | None) -> _KeptScript:
+def _script_of(wanted: Specification, read: HostScript | None) -> _KeptScript:
     if wanted.content is not None:
         return _script(wanted.content)
+    if read is not None:
+        return _KeptScript(size=read.size) if read.content is None else _script(read.content)
     try:
-        if wanted.upload is not None and wanted.script and not wanted.script.startswith("/"):
-            path = os.path.join(wanted.upload, wanted.script)
-            if os.path.isfile(path):
-                with open(path, "rb") as handle:
-                    content = handle.read(MOST_SCRIPT + 1)
-                if len(content) <= MOST_SCRIPT:
-                    return _script(content)
-                return _KeptScript(None, checksums.local(os.fsencode(path)), os.path.getsize(path))
-        if script is not None:
-            size, content = files.read_from(script, 0, MOST_SCRIPT + 1)
-            return _script(content) if size == len(content) else _KeptScript(size=size)
-    except (OpenSSHJobsError, OSError, NotRegular) as error:
+        path = os.path.join(wanted.upload or "", wanted.script or "")
+        with open(path, "rb") as handle:
+            content = handle.read(MOST_SCRIPT + 1)
+        if len(content) <= MOST_SCRIPT:
+            return _script(content)
+        return _KeptScript(None, checksums.local(os.fsencode(path)), os.path.getsize(path))
+    except OSError as error:
         log.info("the text of the script is not kept: %s", error)
     return _KeptScript()
 
@@ -139,14 +143,17 @@ def _uploads_of(directory: str) -> str | None:
     return json.dumps(facts)
 
 
-def _commit_of(wanted: Specification) -> str | None:
-    """The commit of the git repository that the script or the upload lies in, if git says it."""
+def _local_directory(wanted: Specification) -> str | None:
+    """Where the upload or the script of this machine lies."""
     if wanted.upload is not None:
-        directory = os.path.abspath(wanted.upload)
-    elif wanted.script_file is not None:
-        directory = os.path.dirname(os.path.abspath(wanted.script_file))
-    else:
-        return None
+        return os.path.abspath(wanted.upload)
+    if wanted.script_file is not None:
+        return os.path.dirname(os.path.abspath(wanted.script_file))
+    return None
+
+
+def _commit_of(directory: str) -> str | None:
+    """The commit of the git repository that a directory lies in, if git says it."""
     if not _in_repository(directory):
         return None
     # In a hook of git these variables name another repository.

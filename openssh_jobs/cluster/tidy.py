@@ -222,7 +222,7 @@ class Tidy:
             return [], [replace(left, reason=why) for left in said]
         done = False
         try:
-            done = self._files.undo(row.directory, row.token, row.call or "")
+            (done,) = self._files.undo((row.directory, row.token, row.call or ""))
         finally:
             if not done:
                 self._journal.change(self._host, row.token, call=row.call, caller="")

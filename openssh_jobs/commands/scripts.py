@@ -55,6 +55,11 @@ def fill(text: bytes, values: Mapping[str, Value]) -> bytes:
     return _PLACEHOLDER.sub(lambda match: words[match[1]], text)
 
 
+def words(*values: Value) -> bytes:
+    """Values as words of a command line, quoted as ``fill`` does."""
+    return _words(values)  # type: ignore[arg-type]
+
+
 def _words(value: Value) -> bytes:
     if isinstance(value, Shell):
         return value

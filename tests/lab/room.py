@@ -40,7 +40,8 @@ class Room:
 
     def submit(self, text: str = "true", **asked: Any) -> Job:
         asked.setdefault("directory", self.here)
-        return self.cluster.submit(script_text=f"#!/bin/sh\n{text}\n", **asked)
+        job: Job = self.cluster.submit(script_text=f"#!/bin/sh\n{text}\n", **asked)
+        return job
 
     def until(self, job: Job, done: Callable[[], bool], what: str, *, patience: float = 30) -> None:
         deadline = time.monotonic() + patience

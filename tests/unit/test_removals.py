@@ -28,6 +28,7 @@ EMPTY = "an empty directory of ours (owner looked at, no link)"
 TOKENS = "names of its own in ~/.openssh_jobs, held by the check for private directories"
 LAUNCHER = "names of its own in the submission's private directory, which nobody else can enter"
 
+MARK = "a mark of the call itself, by its random number, to another name of it beside it"
 UNMARKED = "a mark that was never whole, in a directory of ours that holds nothing else"
 
 # (module, function or constant): how many words that remove or replace, and what guards them.
@@ -46,13 +47,13 @@ GUARDS: dict[tuple[str, str], tuple[int, str]] = {
     ("cluster/tidy.sh", "oj_remove_empty"): (1, EMPTY),
     ("cluster/tokens.sh", "oj_keep_tokens"): (3, TOKENS),
     ("cluster/job_files.sh", "oj_remove_made"): (1, HELD),
-    ("cluster/job_files.sh", "oj_wrap"): (1, LAUNCHER),
     ("cluster/job_files.sh", "oj_own"): (1, OURS),
     ("cluster/job_files.sh", "oj_is_abandoned"): (1, UNMARKED),
     ("cluster/job_files.sh", "oj_forget_environment"): (1, LAUNCHER),
     ("cluster/attempt.sh", "oj_claim"): (1, LAUNCHER),
     ("cluster/attempt.sh", "oj_leave_unstarted"): (1, LAUNCHER),
-    ("cluster/attempt.sh", "oj_attempt"): (3, LAUNCHER),
+    ("cluster/attempt.sh", "oj_attempt"): (2, LAUNCHER),
+    ("cluster/submit.sh", "oj_keep"): (1, MARK),
     ("openssh.login", "remove_logs"): (1, RUNTIME),
     ("openssh.login_record", "LoginRecord._write"): (3, RUNTIME),
     ("openssh.locks", "_say"): (1, RUNTIME),

@@ -35,8 +35,8 @@ from pathlib import Path
 from typing import IO, assert_type
 
 from openssh_jobs import (
-    Cluster, CommandResult, Connection, FileStat, Job, JobStatus, LocalConnection, RemoteProcess,
-    Snapshot, TransferResult, errors, parser,
+    Cluster, CommandResult, Connection, DryRun, FileStat, Job, JobStatus, LocalConnection,
+    RemoteProcess, Snapshot, TransferResult, errors, parser,
 )
 
 
@@ -80,6 +80,9 @@ def jobs(path: Path) -> None:
     job = cluster.submit(script_file=path, after_ok=["1", 2])
     assert_type(job, Job)
     assert_type(cluster.submit(script_text="true", after_any=job, upload=path), Job)
+    assert_type(cluster.submit("run.sh", dry_run=True), DryRun)
+    assert_type(cluster.submit_many([{"name": "a", "env": {"T": ""}}], script_file=path), list[Job])
+    assert_type(cluster.submit_many(path, directory="d", dry_run=True), list[DryRun])
     assert_type(cluster.status([job, "5"]), Snapshot)
     assert_type(cluster.wait(job), list[JobStatus])
     assert_type(job.fetch(path, method="tar", merge=True), TransferResult)
@@ -132,7 +135,9 @@ WRONG = {
     'Cluster("hpc", master="mine")': "arg-type",
     "cluster.status(1.5)": "arg-type",
     'cluster.job(["1", "2"])': "arg-type",
-    "cluster.submit(script_file=5)": "arg-type",
+    "cluster.submit(script_file=5)": "call-overload",
+    "cluster.submit_many([], cpus='4')": "call-overload",
+    "cluster.submit_many(['a.sh'], dry_run=True)[0].wait()": "attr-defined",
     'job.fetch("here", updates=True)': "call-arg",
     "failed.result.stdout": "union-attr",
     "failed.stdou": "attr-defined",

@@ -52,6 +52,24 @@ def test_a_day_s_work(direct: list[str], there: str, tmp_path: Path) -> None:
     assert "--merge" in again.sentence()
 
 
+def test_a_dry_run_shows_what_would_be_sent(
+    sshd: Host, slurm: SlurmLab, there: str, tmp_path: Path
+) -> None:
+    (tmp_path / "freq.sh").write_text("#!/bin/sh\n#SBATCH -N 1\ndate\n")
+    options = ("-F", str(sshd.config), "--scheduler", "slurm", "--cpus", "2")
+    words = ("submit", *options, sshd.alias, f"{there}/new", "--script", str(tmp_path / "freq.sh"))
+    done = program(*words, "--dry-run", "--token", "k1")
+    assert (done.code, done.err) == (0, "")
+    assert "sbatch --parsable --cpus-per-task=2 " in done.out
+    assert f"{there}/new/.openssh_jobs/k1/freq.sh" in done.out
+    assert done.out.endswith("#!/bin/sh\n#SBATCH -N 1\ndate\n")
+    done = program(*words, "--dry-run", "--json")
+    assert done.data["script"] == "#!/bin/sh\n#SBATCH -N 1\ndate\n"
+    assert (done.data["scheduler"], done.data["env"]) == ("slurm", [])
+    assert not (sshd.home / there / "new").exists()
+    assert slurm.command("squeue", "-h", "-u", sshd.user) == ""
+
+
 def test_upload_of_the_same_path(
     direct: list[str], there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

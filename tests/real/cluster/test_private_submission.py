@@ -187,6 +187,7 @@ from openssh_jobs.cluster.job_files import JobFiles
 from openssh_jobs.cluster.scheduler_client import SchedulerClient
 from openssh_jobs.transfer.tree import TreeMoves
 from openssh_jobs.cluster.submission import Submission
+from openssh_jobs.cluster.submitter import Submitter
 kill = lambda *_, **__: os.kill(os.getpid(), 9)
 {patch}
 cluster = Cluster(sys.argv[1], ssh_config=sys.argv[2], scheduler="direct", journal=sys.argv[3])
@@ -194,8 +195,8 @@ cluster.submit("run.sh", upload=sys.argv[4], directory=sys.argv[5], token="k1")
 """
 MOMENTS = {
     "files on their way": "TreeMoves._send = kill",
-    "files there": "Submission._prepare = kill",
-    "directory made": "JobFiles.write_private = Submission._order = kill",
+    "files there": "Submitter._read = kill",
+    "directory made": "Submission.order = kill",
 }
 
 

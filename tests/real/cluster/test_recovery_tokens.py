@@ -40,7 +40,7 @@ def lose(room: Room, monkeypatch: pytest.MonkeyPatch, *, job: bool, **asked: obj
     client = room.cluster.internal.client
     real = client.run_sh
 
-    def and_cut(script: bytes, timeout: float, *, once: bool = False) -> object:
+    def and_cut(script: bytes, timeout: float, *, once: bool = False, **_: object) -> object:
         if once:
             if job:
                 real(script, timeout, once=True)

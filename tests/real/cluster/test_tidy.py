@@ -282,7 +282,7 @@ def test_what_ended_a_week_ago_goes_by_itself_once_a_day(room: Room) -> None:
 
 MOMENTS = {
     "files on their way": "TreeMoves._send = kill",
-    "nothing there": "Submission._prepare = kill",
+    "nothing there": "Submitter._read = kill",
     "directory made": """
 create = JobFiles.create
 JobFiles.create = lambda *given: (create(*given), kill())

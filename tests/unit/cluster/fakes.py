@@ -14,13 +14,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from openssh_jobs.cluster.exit_record import ExitRecords
-from openssh_jobs.cluster.job_files import JobFiles
+from openssh_jobs.cluster.job_files import JobFiles, NewFiles, PrivateDirectory
 from openssh_jobs.cluster.journal import Journal, Row
 from openssh_jobs.cluster.poller import Poller
-from openssh_jobs.cluster.recovery import Recovery
+from openssh_jobs.cluster.recovery import Outcome, Recovery
 from openssh_jobs.cluster.scheduler_client import SchedulerClient
 from openssh_jobs.cluster.specification import Specification
 from openssh_jobs.cluster.submission import Submission
+from openssh_jobs.cluster.submitter import Submitter
 from openssh_jobs.cluster.tracker import Tracker
 from openssh_jobs.commands import control_shell
 from openssh_jobs.commands.quoting import to_bytes, to_text
@@ -192,6 +193,7 @@ class LocalHost:
     """A connection to this machine: scripts run in a real /bin/sh, with ``home`` as their HOME.
 
     ``used`` names each round trip in order.  ``failing``: by method, what it raises instead.
+    ``scripts`` are all that were run, ``lines`` those that were arguments of a shell.
     """
 
     host = "here"
@@ -201,6 +203,7 @@ class LocalHost:
         self.used: list[str] = []
         self.failing: dict[str, Exception] = {}
         self.scripts: list[bytes] = []
+        self.lines: list[bytes] = []
         self.internal = SimpleNamespace(
             destination=SimpleNamespace(host=self.host, user=None, port=None),
             route=self.host,
@@ -254,10 +257,16 @@ class LocalHost:
             raise self.failing[method]
 
     def _sh(self, script: bytes, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        self.lines.append(script)
+        return self._start(script, ["-c", script], data)
+
+    def _start(
+        self, script: bytes, words: list[str | bytes], data: bytes
+    ) -> subprocess.CompletedProcess[bytes]:
         self.scripts.append(script)
         env = {"HOME": str(self.home), "PATH": f"{self.home}/bin:{os.environ['PATH']}"}
         return subprocess.run(
-            ["/bin/sh", "-c", script], input=data, capture_output=True, env=env, cwd=self.home,
+            ["/bin/sh", *words], input=data, capture_output=True, env=env, cwd=self.home,
             timeout=60, check=False,
         )  # fmt: skip
 
@@ -266,7 +275,7 @@ class LocalHost:
 
     def _call(self, script: bytes, *, again: bool = False) -> control_shell.ShellAnswer:
         self._use("call")
-        done = self._sh(script)
+        done = self._start(script, ["-s"], b"(\n" + script + b"\n) </dev/null\n")
         return control_shell.ShellAnswer(done.returncode, done.stdout, done.stderr)
 
     def _run_once(self, script: bytes, **_: object) -> CommandResult[str]:
@@ -323,15 +332,30 @@ class Bench:
              "after_ok", "after_any", "after_failed")
         )  # fmt: skip
         specification = Specification.of(**{**none, "options": (), **given})
-        return Submission(
-            self.client,
-            self.files,
-            self.records,
-            self.recovery,
-            specification,
-            token,
-            record_exit=record_exit,
-        )
+        return Submission(self.client, specification, token, record_exit=record_exit)
+
+    def submit(self, token: str | None = None, **given: Any) -> Row:
+        """The row of one submission; raises what became of it instead."""
+        (outcome,) = self.submit_all(self.submission(token, **given))
+        if isinstance(outcome, Row):
+            return outcome
+        raise outcome
+
+    def submit_all(self, *submissions: Submission) -> list[Outcome]:
+        submitter = Submitter(self.client, self.files, self.records, self.recovery)
+        return submitter.submit(submissions)
+
+    def made(self, token: str = "t1", call: str = "c0ffee") -> str:
+        """The path of a private directory of the directory ``job``."""
+        return make_private(self.files, str(self.host.home / "job"), token, call).path
+
+
+def make_private(files: JobFiles, directory: str, token: str, call: str) -> PrivateDirectory:
+    """A private directory without files."""
+    new = NewFiles(directory=directory, token=token, call_id=call)
+    (made,) = files.create([new])
+    assert isinstance(made, PrivateDirectory)
+    return made
 
 
 def run_shell(script: str | bytes, home: Path) -> control_shell.ShellAnswer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -47,6 +48,36 @@ def test_bad_input_goes_nowhere(cluster: Cluster) -> None:
     assert cluster.connection.stats().commands == 0
     assert cluster.connection.stats().logins == 0
     assert cluster.queries == 0
+
+
+def test_bad_input_of_many_goes_nowhere(cluster: Cluster, tmp_path: Path) -> None:
+    one = {"script_text": "#!/bin/sh\ntrue\n"}
+    (tmp_path / "none").mkdir()
+    cases: tuple[tuple[Any, str], ...] = (
+        ([], "nothing to submit"),
+        ({"script_text": "x"}, "takes a list"),
+        ([5], "a mapping or a local script"),
+        ([{**one, "cpu": 4}], "no parameter cpu"),
+        ([{**one, "token": "a b"}], "not a token"),
+        ([{**one, "token": "t"}, {**one, "token": "t", "cpus": 2}], "two different submissions"),
+        ([one, {"name": "x"}], "exactly one"),
+        ([{**one, "time_limit": "5"}], "schedulers differ"),
+        (tmp_path / "none", "no file in"),
+    )
+    for bad, said in cases:
+        with pytest.raises(InputError, match=said):
+            cluster.submit_many(bad)
+    with pytest.raises(InputError, match="names one submission"):
+        cluster.submit_many([one], token="t")
+    with pytest.raises(InputError, match="must be left out"):
+        cluster.submit_many(tmp_path, script_text="x")
+    with pytest.raises(FileNotFoundError):
+        cluster.submit_many(["nowhere.sh"])
+    elsewhere: Any = SimpleNamespace(id="5", host="elsewhere")
+    with pytest.raises(InputError, match="names the job 5 of elsewhere"):
+        cluster.submit_many([one, {**one, "after_ok": elsewhere}])
+    assert cluster.connection.stats().logins == 0
+    assert cluster.journal.rows() == []
 
 
 def test_options_make_sense(tmp_path: Path) -> None:

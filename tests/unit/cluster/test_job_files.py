@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from openssh_jobs.cluster.job_files import JobFiles, NotRegular
-from tests.unit.cluster.fakes import LocalHost
+from openssh_jobs.cluster.job_files import JobFiles, NewFiles, NotRegular, PrivateDirectory
+from openssh_jobs.errors import SubmitUnknown
+from tests.unit.cluster.fakes import LocalHost, make_private
 
 ODD = ("with blank", "new\nline", "-r", "a'b", "$(touch x)", "*", "é")
 
@@ -29,18 +30,19 @@ def files(host: LocalHost) -> JobFiles:
 @pytest.mark.parametrize("name", ODD)
 def test_odd_names_are_made_and_removed(host: LocalHost, files: JobFiles, name: str) -> None:
     directory = str(host.home / name / name)
-    made = files.create(directory, "t1", "c1", None, "job")
-    assert made == (f"{directory}/.openssh_jobs/t1", True)
+    made = make_private(files, directory, "t1", "c1")
+    assert made == (f"{directory}/.openssh_jobs/t1", True, True)
     assert os.listdir(made.path) == [".oj-mark"]
-    assert files.undo(directory, "t1", "c1")
+    assert files.undo((directory, "t1", "c1")) == [True]
     assert os.listdir(host.home / name) == []
     assert host.used == ["call", "call"]
 
 
 def test_an_undo_by_another_call_removes_nothing(host: LocalHost, files: JobFiles) -> None:
     directory = str(host.home / "job")
-    made = files.create(directory, "t1", "c1", None, "job")
-    assert files.undo(directory, "t1", "c2"), "that another call's directory stays is no failure"
+    made = make_private(files, directory, "t1", "c1")
+    # That another call's directory stays is no failure.
+    assert files.undo((directory, "t1", "c2")) == [True]
     assert os.path.exists(made.path)
     files.remove(directory, "t1")
     assert os.listdir(directory) == [".oj-made-c1"]
@@ -53,46 +55,78 @@ def test_what_cannot_be_removed_is_a_failure(
     directory.mkdir()
     (directory / ".oj-made-c1").write_text("put")
     host.program("find", "exit 1")
-    assert not files.undo(str(directory), "t1", "c1")
+    assert files.undo((str(directory), "t1", "c1")) == [False]
     assert "is left as it is" in caplog.text
 
 
 def test_a_private_directory_that_stays_is_a_failure(host: LocalHost, files: JobFiles) -> None:
     (host.home / "job").mkdir()
-    made = files.create(str(host.home / "job"), "t1", "c1", None, "job")
+    made = make_private(files, str(host.home / "job"), "t1", "c1")
     host.program("rm", "exit 1")
-    assert not files.undo(str(host.home / "job"), "t1", "c1")
+    assert files.undo((str(host.home / "job"), "t1", "c1")) == [False]
     assert os.path.exists(made.path)
 
 
 def test_a_file_in_the_way(host: LocalHost, files: JobFiles) -> None:
     (host.home / "job").touch()
     with pytest.raises(NotADirectoryError):
-        files.create(str(host.home / "job"), "t1", "c1", None, "job")
+        make_private(files, str(host.home / "job"), "t1", "c1")
 
 
-def test_a_private_file_is_new_and_of_its_owner(host: LocalHost, files: JobFiles) -> None:
-    path = host.home / "a b"
-    files.write_private(str(path), b"x=\xff\0")
-    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"x=\xff\0", 0o600)
-    with pytest.raises(OSError, match="xists"):
-        files.write_private(str(path), b"y")
-    assert path.read_bytes() == b"x=\xff\0"
+def new(host: LocalHost, token: str, directory: str = "job", **facts: Any) -> NewFiles:
+    return NewFiles(directory=f"{host.home}/{directory}", token=token, call_id="c1", **facts)
 
 
-def test_a_script_is_moved_and_others_are_written(host: LocalHost, files: JobFiles) -> None:
-    home = host.home
-    (home / "job").write_text("mine")
-    files.wrap(f"{home}/job", f"{home}/.script/job", {f"{home}/n w": b"%s\n", f"{home}/job": b"-n"})
-    assert (home / ".script/job").read_text() == "mine"
-    assert ((home / "n w").read_bytes(), (home / "job").read_bytes()) == (b"%s\n", b"-n")
+def test_files_of_many_are_written_in_one_round_trip(host: LocalHost, files: JobFiles) -> None:
+    data = {
+        "a b": b"x=\xff%s\n\n",
+        "-n": b"-n",
+        ".script/env": b"A=1\n\0B=\0",
+        "same": b"some text'" * 9,
+    }
+    many = [new(host, f"t{n}", f"job {n % 2}", files=data) for n in (0, 2, 1)]
+    made = files.create(many)
+    assert [one.is_complete for one in made if isinstance(one, PrivateDirectory)] == [True] * 3
+    assert host.used == ["call"]
+    assert host.scripts[0].count(b"some text") == 9, "what they have in common goes once"
+    for one in many:
+        for name, content in data.items():
+            path = Path(one.directory, ".openssh_jobs", one.token, name)
+            assert (path.read_bytes(), path.stat().st_mode & 0o777) == (content, 0o600)
+
+
+def test_no_file_is_written_over_another(host: LocalHost, files: JobFiles) -> None:
+    files.create([new(host, "t1", files={"job": b"mine"})])
     with pytest.raises(FileExistsError):
-        files.wrap(f"{home}/job", f"{home}/.script/job", {})
+        files.put_files([new(host, "t1", files={"job": b"theirs"})])
+    with pytest.raises(SubmitUnknown, match="earlier submission"):
+        files.create([new(host, "t0"), new(host, "t1")])
+    assert (host.home / "job/.openssh_jobs/t1/job").read_text() == "mine"
+
+
+def test_files_for_another_place_are_written_later(host: LocalHost, files: JobFiles) -> None:
+    (host.home / "real").mkdir()
+    (host.home / "real").chmod(0o777)
+    one = new(host, "t1", "real", files={"job": b"for another place"})
+    (made,) = files.create([one])
+    assert made == (f"{host.home}/.openssh_jobs/t1", False, False)
+    assert os.listdir(f"{host.home}/.openssh_jobs/t1") == [".oj-mark"]
+    files.put_files([new(host, "t1", "real", files={"job": b"right"})])
+    assert (host.home / ".openssh_jobs/t1/job").read_text() == "right"
+
+
+def test_scripts_of_the_host_are_read_together(host: LocalHost, files: JobFiles) -> None:
+    (host.home / "one").write_bytes(b"1\0\n2")
+    (host.home / "long").write_bytes(b"x" * 11)
+    names = [f"{host.home}/{name}" for name in ("one", "none", "long", ".")]
+    bash, found = files.scripts(names, 10)
+    assert bash == os.path.exists("/bin/bash")
+    assert list(found.values()) == [(4, b"1\0\n2"), (None, None), (11, None), (None, None)]
 
 
 def test_only_what_lies_in_a_private_directory_is_read(host: LocalHost, files: JobFiles) -> None:
     directory = str(host.home / "job")
-    made = files.create(directory, "t1", "c1", None, "job")
+    made = make_private(files, directory, "t1", "c1")
     assert files.read_private(directory, "t1", "owner") == ""
     assert files.read_private(directory, "t2", "owner") == ""
     Path(made.path, "owner").write_text("7\n" + "x" * 300)

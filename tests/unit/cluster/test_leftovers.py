@@ -22,7 +22,7 @@ from openssh_jobs.cluster.leftovers import (
 from openssh_jobs.commands import control_shell
 from openssh_jobs.errors import SchedulerError
 from openssh_jobs.openssh import pid_file
-from tests.unit.cluster.fakes import LocalHost, row
+from tests.unit.cluster.fakes import LocalHost, make_private, row
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def left(host: LocalHost) -> HostLeftovers:
 
 def made(host: LocalHost, directory: str, token: str = "t1", call: str = "c1") -> Path:
     connection: Any = host
-    return Path(JobFiles(connection, "here").create(directory, token, call, None, "job").path)
+    return Path(make_private(JobFiles(connection, "here"), directory, token, call).path)
 
 
 def test_what_lies_there_is_listed_in_one_round_trip(host: LocalHost, left: HostLeftovers) -> None:
@@ -221,7 +221,7 @@ def token_row(token: str, age: float = 0.0) -> Any:
 
 def used(host: LocalHost, token: str) -> Any:
     connection: Any = host
-    return JobFiles(connection, "here").used_token(token)
+    return JobFiles(connection, "here").used_tokens([token]).get(token)
 
 
 def test_a_token_has_one_line_for_90_days(host: LocalHost, left: HostLeftovers) -> None:

@@ -109,7 +109,7 @@ class Room:
         """A submission that made a job, and of which the host has no answer."""
         self.programs(answers=False)
         with pytest.raises(SubmitUnknown):
-            self.bench.submission("t1", **SCRIPT).submit()
+            self.bench.submit("t1", **SCRIPT)
         self.programs()
         (row,) = self.bench.journal.rows()
         return row
@@ -162,7 +162,7 @@ def test_without_a_job_it_is_submitted_again_once(room: Room) -> None:
     outcome = room.finish()
     assert outcome.job_id == room.kind.first.replace("7", "8")
     assert room.bench.host.jobs() == [room.carried(row, "t12"), carried]
-    assert room.bench.submission("t1", **SCRIPT).submit().job_id == outcome.job_id
+    assert room.bench.submit("t1", **SCRIPT).job_id == outcome.job_id
     assert len(room.bench.host.jobs()) == 2
 
 
@@ -209,7 +209,7 @@ def test_a_job_that_got_no_description_is_not_looked_for_by_it(room: Room) -> No
     room.bench.host.program("bsub", f"what=-\n{MAKE}:")
     room.bench.host.program("lsid", "exit 1")
     with pytest.raises(SubmitUnknown):
-        room.bench.submission("t1", **SCRIPT).submit()
+        room.bench.submit("t1", **SCRIPT)
     room.programs()
     error = room.finish()
     assert isinstance(error, SubmitUnknown)

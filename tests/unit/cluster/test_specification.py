@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from openssh_jobs.cluster.journal import Row
-from openssh_jobs.cluster.specification import AnyJob, Specification, check_token, job_ids
+from openssh_jobs.cluster.specification import (
+    AnyJob,
+    Specification,
+    check_token,
+    job_ids,
+    parameters_of_many,
+)
 from openssh_jobs.errors import InputError
 
 ASKED: dict[str, Any] = dict.fromkeys(
@@ -168,3 +174,27 @@ def test_the_digest_tells_specifications_apart(tmp_path: Path) -> None:
     assert len(set(different)) == len(different)
     assert "secret" not in repr(Row(host="h", token="t", digest=digest(**TEXT, env={"A": "secret"}),
                                     scheduler="s", directory="d"))  # fmt: skip
+
+
+# -- many ---------------------------------------------------------------------------------------
+
+
+def test_what_is_common_and_what_each_gives() -> None:
+    common = {"script_file": "a.sh", "env": {"A": "1", "B": "1"}, "cpus": 2}
+    rows: list[Any] = [{"env": {"B": "2"}, "name": "x"}, "b.sh", {"script_text": "t", "cpus": 3}]
+    found = parameters_of_many(rows, common)
+    assert [one["env"] for one in found] == [{"A": "1", "B": "2"}, *[{"A": "1", "B": "1"}] * 2]
+    assert [one["cpus"] for one in found] == [2, 2, 3]
+    assert [(one["script_file"], one["script_text"]) for one in found] == [
+        ("a.sh", None), ("b.sh", None), (None, "t"),
+    ]  # fmt: skip
+
+
+def test_the_scripts_of_a_directory_are_its_files_that_begin_as_scripts(tmp_path: Path) -> None:
+    for name, text in (("b", "#!/bin/sh\n"), ("a", "#!/bin/sh\n"), ("data", "1\n"), ("empty", "")):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "sub").mkdir()
+    found = parameters_of_many(tmp_path, {"directory": "d"})
+    assert [(one["script"], one["upload"], one["directory"]) for one in found] == [
+        ("a", str(tmp_path), "d"), ("b", str(tmp_path), "d"),
+    ]  # fmt: skip

@@ -13,11 +13,15 @@ from typing import Any
 
 import pytest
 
-from openssh_jobs.cluster import journal_file, recovery
+from openssh_jobs.cluster import journal_file, recovery, submitter
 from openssh_jobs.cluster.journal import FILES, SENDING, Journal, Row
+from openssh_jobs.cluster.submission import Submission
+from openssh_jobs.cluster.submitter import Submitter
 from openssh_jobs.errors import (
     ConnectionLost,
     InputError,
+    NoSpace,
+    SchedulerError,
     SubmitRejected,
     SubmitUnknown,
 )
@@ -54,9 +58,9 @@ def left(bench: Bench) -> list[str]:
 
 
 def test_one_round_trip_for_each_of_its_parts(bench: Bench) -> None:
-    row = bench.submission("t1", **TEXT).submit()
+    row = bench.submit("t1", **TEXT)
     assert (row.job_id, row.state, row.token) == ("7", "pending", "t1")
-    assert bench.host.used == ["call", "write_bytes", "run_once"]
+    assert bench.host.used == ["call", "run_once"]
     private = bench.host.home / "job/.openssh_jobs/t1"
     assert row.place == str(private)
     assert (private / "job").read_text() == TEXT["script_text"]
@@ -68,29 +72,29 @@ def test_one_round_trip_for_each_of_its_parts(bench: Bench) -> None:
 def test_a_script_of_the_host_is_copied_at_once_and_read_for_the_journal(bench: Bench) -> None:
     (bench.host.home / "job").mkdir()
     (bench.host.home / "job/run it.sh").write_text("#!/bin/sh\n")
-    row = bench.submission("t1", script="run it.sh", directory="job").submit()
+    row = bench.submit("t1", script="run it.sh", directory="job")
     assert row.job_id == "7"
     assert bench.host.used == ["call", "call", "run_once"]
     assert (bench.host.home / "job/.openssh_jobs/t1/run it.sh").exists()
 
 
 def test_the_environment_is_in_no_command_line_and_on_no_disk_after_it(bench: Bench) -> None:
-    row = bench.submission("t1", **TEXT, env={"SECRET": "hunter 2"}).submit()
+    row = bench.submit("t1", **TEXT, env={"SECRET": "hunter 2"})
     assert row.job_id == "7"
     assert "hunter 2" in (bench.host.home / "calls").read_text()
-    assert all(b"hunter" not in script for script in bench.host.scripts)
+    assert all(b"hunter" not in line for line in bench.host.lines)
     names = [name.partition(".")[0] or name for name in os.listdir(row.place or "")]
     assert sorted(names) == [".oj-mark", "attempt-1", "claim", "job", "result-1"]
 
 
 def test_the_same_token_is_the_same_job(bench: Bench) -> None:
-    first = bench.submission("t1", **TEXT).submit()
+    first = bench.submit("t1", **TEXT)
     used = len(bench.host.used)
-    assert bench.submission("t1", **TEXT).submit().job_id == first.job_id
+    assert bench.submit("t1", **TEXT).job_id == first.job_id
     assert len(bench.host.used) == used, "the journal knows it"
     assert calls(bench) == 1
     with pytest.raises(InputError, match="another submission"):
-        bench.submission("t1", **TEXT, cpus=2).submit()
+        bench.submit("t1", **TEXT, cpus=2)
 
 
 # -- nothing is left where there is no job --------------------------------------------------------
@@ -102,7 +106,7 @@ def test_a_refusal_leaves_nothing(bench: Bench, tmp_path: Path, uploaded: bool) 
     (tmp_path / "input").mkdir()
     more: dict[str, Any] = {"upload": tmp_path / "input"} if uploaded else {}
     with pytest.raises(SubmitRejected, match=r"slurm refused the job: .*invalid partition"):
-        bench.submission("t1", **TEXT, **more).submit()
+        bench.submit("t1", **TEXT, **more)
     assert left(bench) == []
     assert bench.journal.rows() == []
 
@@ -111,45 +115,47 @@ def test_a_directory_that_was_there_before_stays(bench: Bench) -> None:
     bench.host.program("sbatch", "echo 'sbatch: error: invalid partition' >&2; exit 1")
     (bench.host.home / "job").mkdir()
     with pytest.raises(SubmitRejected):
-        bench.submission("t1", **TEXT).submit()
+        bench.submit("t1", **TEXT)
     assert left(bench) == ["job"]
     assert os.listdir(bench.host.home / "job") == []
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing(bench: Bench) -> None:
-    bench.host.failing["write_bytes"] = OSError(28, "No space left on device")
-    with pytest.raises(OSError, match="No space"):
-        bench.submission("t1", **TEXT).submit()
+    bench.host.program(
+        "mkdir",
+        'case "$*" in *.script*) echo "No space left on device" >&2; exit 1;; esac\n'
+        'exec /bin/mkdir "$@"',
+    )
+    with pytest.raises(NoSpace, match="No space"):
+        bench.submit("t1", **TEXT, record_exit=True)
     assert (left(bench), bench.journal.rows(), calls(bench)) == ([], [], 0)
 
 
 def test_an_empty_or_missing_script_of_the_host(bench: Bench) -> None:
     (bench.host.home / "job").mkdir()
     with pytest.raises(FileNotFoundError, match=r"run\.sh"):
-        bench.submission("t1", script="run.sh", directory="job").submit()
+        bench.submit("t1", script="run.sh", directory="job")
     (bench.host.home / "job/run.sh").touch()
     with pytest.raises(InputError, match=r"run\.sh is empty"):
-        bench.submission("t1", script="run.sh", directory="job").submit()
+        bench.submit("t1", script="run.sh", directory="job")
     (bench.host.home / "job/sub").mkdir()
     with pytest.raises(IsADirectoryError):
-        bench.submission("t1", script="sub", directory="job").submit()
+        bench.submit("t1", script="sub", directory="job")
     assert os.listdir(bench.host.home / "job/sub") == []
     assert sorted(os.listdir(bench.host.home / "job")) == ["run.sh", "sub"]
     assert bench.journal.rows() == []
 
 
 def test_a_directory_that_cannot_be_used_was_not_started(bench: Bench) -> None:
-    submission = bench.submission("t1", **TEXT)
-    write = bench.host.write_bytes
+    run_once = bench.host.internal.run_once
 
-    def and_gone(path: str, data: bytes) -> int:
-        written = write(path, data)
+    def once_gone(script: bytes, **options: object) -> object:
         (bench.host.home / "job").rename(bench.host.home / "moved")
-        return written
+        return run_once(script, **options)
 
-    bench.host.write_bytes = and_gone  # type: ignore[method-assign]
+    bench.host.internal.run_once = once_gone
     with pytest.raises(SubmitRejected) as caught:
-        submission.submit()
+        bench.submit("t1", **TEXT)
     assert caught.value.kind == "invalid_request"
     assert calls(bench) == 0
 
@@ -169,38 +175,38 @@ def test_a_directory_that_cannot_be_used_was_not_started(bench: Bench) -> None:
 def test_an_answer_that_says_neither_is_unknown(bench: Bench, says: str) -> None:
     bench.host.program("sbatch", says)
     with pytest.raises(SubmitUnknown, match="not known whether") as caught:
-        bench.submission("t1", **TEXT).submit()
+        bench.submit("t1", **TEXT)
     assert caught.value.token == "t1"
     (row,) = bench.journal.rows()
     assert (row.stage, row.job_id) == (SENDING, None)
     assert (Path(row.place or "") / "job").exists(), "the job may still read it"
     bench.host.program("scontrol", "exit 1")
     with pytest.raises(SubmitUnknown, match="not known whether"):
-        bench.submission("t1", **TEXT).submit()
+        bench.submit("t1", **TEXT)
 
 
 def test_a_lost_link_is_unknown_until_the_launcher_has_spoken(bench: Bench) -> None:
     bench.host.program("scontrol", "exit 1")
     bench.host.program("sbatch", "exit 1")
     with pytest.raises(SubmitUnknown):
-        bench.submission("t1", **TEXT).submit()
+        bench.submit("t1", **TEXT)
     (row,) = bench.journal.rows()
     assert row.place
     owner = Path(row.place) / "owner"
     (bench.host.home / "planted").write_text("9\n")
     owner.symlink_to(bench.host.home / "planted")
     with pytest.raises(SubmitUnknown):
-        bench.submission("t1", **TEXT).submit()
+        bench.submit("t1", **TEXT)
     owner.unlink()
     owner.write_text("7\n")
-    assert bench.submission("t1", **TEXT).submit().job_id == "7"
+    assert bench.submit("t1", **TEXT).job_id == "7"
     assert calls(bench) == 0, "it is not submitted again"
 
 
 def test_a_link_that_was_lost_before_it_was_sent(bench: Bench) -> None:
     bench.host.failing["run_once"] = ConnectionLost("cut", sent="no")
     with pytest.raises(ConnectionLost):
-        bench.submission("t1", **TEXT).submit()
+        bench.submit("t1", **TEXT)
     assert (left(bench), bench.journal.rows()) == ([], [])
 
 
@@ -214,7 +220,7 @@ def test_it_is_on_disk_before_it_is_sent(bench: Bench) -> None:
         return run_once(script, **options)
 
     bench.host.internal.run_once = look
-    bench.submission("t1", **TEXT).submit()
+    bench.submit("t1", **TEXT)
     assert seen == [(SENDING, str(bench.host.home / "job/.openssh_jobs/t1"))]
 
 
@@ -233,21 +239,21 @@ def opened(bench: Bench, caller: str, call: str = "c0ffee") -> None:
 def test_a_call_at_work_is_waited_for(bench: Bench) -> None:
     opened(bench, pid_file.call())
     with pytest.raises(SubmitUnknown, match=f"at work.*process {os.getpid()}"):
-        bench.submission("t1", **TEXT).submit()
+        bench.submit("t1", **TEXT)
     assert bench.host.used == []
 
 
 def test_the_files_of_a_call_that_died_are_removed_first(bench: Bench) -> None:
-    bench.files.create(str(bench.host.home / "job"), "t1", "c0ffee", None, "job")
+    bench.made()
     opened(bench, "")
-    assert bench.submission("t1", **TEXT).submit().job_id == "7"
+    assert bench.submit("t1", **TEXT).job_id == "7"
     assert calls(bench) == 1
 
 
 def test_files_that_nobody_wrote_down_are_not_used(bench: Bench) -> None:
-    bench.files.create(str(bench.host.home / "job"), "t1", "c0ffee", None, "job")
+    bench.made()
     with pytest.raises(SubmitUnknown, match="earlier submission"):
-        bench.submission("t1", **TEXT).submit()
+        bench.submit("t1", **TEXT)
     assert bench.journal.rows() == []
     assert (bench.host.home / "job/.openssh_jobs/t1/.oj-mark").exists()
 
@@ -256,8 +262,8 @@ def test_files_that_nobody_wrote_down_are_not_used(bench: Bench) -> None:
 
 
 def test_a_launcher_takes_the_place_of_the_script(bench: Bench) -> None:
-    row = bench.submission("t1", **TEXT, record_exit=True).submit()
-    assert bench.host.used == ["call", "write_bytes", "exists", "call", "run_once"]
+    row = bench.submit("t1", **TEXT, record_exit=True)
+    assert bench.host.used == ["call", "call", "run_once"], "the first looks for bash"
     private = Path(row.place or "")
     (body,) = (private / ".script").iterdir()
     assert body.read_text() == TEXT["script_text"]
@@ -269,9 +275,92 @@ def test_a_launcher_takes_the_place_of_the_script(bench: Bench) -> None:
 
 
 def test_an_exit_record_that_cannot_be_read_says_so(bench: Bench) -> None:
-    bench.submission("t1", **TEXT, record_exit=True).submit()
+    bench.submit("t1", **TEXT, record_exit=True)
     bench.host.failing["call"] = LOST
     assert bench.records.read(["7"]) == {"7": "its exit record could not be read: cut"}
+
+
+# -- many at once -------------------------------------------------------------------------------
+
+
+def several(bench: Bench, number: int, **more: Any) -> list[Submission]:
+    return [bench.submission(f"t{n}", **TEXT, name=f"n{n}", **more) for n in range(number)]
+
+
+def test_many_take_the_round_trips_of_one(bench: Bench) -> None:
+    bench.host.program("sbatch", SAYS_YES.replace("echo 7", 'wc -l <"$HOME/calls"'))
+    commits: list[str] = []
+    with bench.journal.file.transaction() as database:
+        pass
+    database.set_trace_callback(lambda text: commits.append(text) if "COMMIT" in text else None)
+    rows = bench.submit_all(*several(bench, 30, env={"SECRET": "hunter 2"}))
+    database.set_trace_callback(None)
+    assert [row.job_id for row in rows if isinstance(row, Row)] == [str(n + 1) for n in range(30)]
+    assert bench.host.used == ["call", "run_once"]
+    assert len(commits) == 4, "asked for, files, sending, answered"
+    assert all(b"hunter" not in line for line in bench.host.lines)
+    assert bench.submit_all(*several(bench, 30, env={"SECRET": "hunter 2"})) == rows
+    assert calls(bench) == 30
+
+
+def test_all_are_on_disk_before_any_is_sent(bench: Bench) -> None:
+    seen: list[set[str | None]] = []
+    run_once = bench.host.internal.run_once
+
+    def look(script: bytes, **options: object) -> object:
+        seen.append({row.stage for row in bench.journal.rows()})
+        return run_once(script, **options)
+
+    bench.host.internal.run_once = look
+    bench.submit_all(*several(bench, 3))
+    assert seen == [{SENDING}]
+
+
+def test_none_is_written_where_one_token_is_of_another(bench: Bench) -> None:
+    bench.submit("t2", **TEXT, cpus=2)
+    with pytest.raises(InputError, match="another submission"):
+        bench.submit_all(*several(bench, 4))
+    assert [row.token for row in bench.journal.rows()] == ["t2"]
+
+
+def test_a_bound_for_each_command(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submitter, "MOST_COMMAND", 500)
+    assert {type(row) for row in bench.submit_all(*several(bench, 7))} == {Row}
+    assert bench.host.used.count("run_once") > 2
+    assert calls(bench) == 7
+
+
+def test_after_a_killed_submit_command_no_other_begins(bench: Bench) -> None:
+    bench.host.program("sbatch", 'case $PWD in *) echo >>"$HOME/calls";; esac; '
+                       '[ "$(wc -l <"$HOME/calls")" -lt 3 ] || kill -9 $$; echo 7')  # fmt: skip
+    found = bench.submit_all(*several(bench, 6))
+    assert [type(one).__name__ for one in found[:3]] == ["Row", "Row", "SubmitUnknown"]
+    # One more command, because two of the first had been accepted.
+    assert isinstance(found[3], SubmitUnknown)
+    assert {(type(one), getattr(one, "sent", "")) for one in found[4:]} == {(SchedulerError, "no")}
+    assert sorted(row.token for row in bench.journal.rows()) == ["t0", "t1", "t2", "t3"]
+    assert not (bench.host.home / "job/.openssh_jobs/t4").exists()
+
+
+def test_a_lost_link_leaves_all_of_them_open(bench: Bench) -> None:
+    bench.host.failing["run_once"] = LOST
+    found = bench.submit_all(*several(bench, 3))
+    assert [type(one) for one in found] == [SubmitUnknown] * 3
+    assert {(row.stage, row.caller) for row in bench.journal.rows()} == {(SENDING, "")}
+    del bench.host.failing["run_once"]
+    done = bench.recovery.finish(bench.journal.rows())
+    assert {type(one) for one in done.values()} == {Row}
+    assert calls(bench) == 3
+
+
+def test_a_dry_run_changes_nothing(bench: Bench) -> None:
+    one = bench.submission("t1", **TEXT, cpus=2, env={"SECRET": "hunter"})
+    Submitter(bench.client, bench.files, bench.records, bench.recovery).check([one])
+    found = one.dry_run()
+    assert (found.script, found.directory) == (TEXT["script_text"], f"{bench.host.home}/job")
+    assert "--cpus-per-task=2" in found.command
+    assert (found.env, found.scheduler) == (("SECRET",), "slurm")
+    assert (bench.host.used, bench.journal.rows(), left(bench)) == ([], [], [])
 
 
 # -- the journal cannot be written once the answer is there ---------------------------------------
@@ -317,7 +406,7 @@ def test_an_id_is_not_lost_with_the_journal(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     as_before = unwritable(bench, how, monkeypatch)
-    row = bench.submission("t1", **TEXT).submit()
+    row = bench.submit("t1", **TEXT)
     assert (row.job_id, row.state, row.token, row.host) == ("7", "pending", "t1", "here")
     (warning,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert "job 7 of t1 was submitted, and is not in the journal" in warning
@@ -332,7 +421,7 @@ def test_an_id_is_not_lost_with_the_journal(
     assert isinstance(found, Row)
     assert (found.job_id, found.state) == ("7", "pending")
     assert [row.job_id for row in bench.journal.rows()] == ["7"]
-    assert bench.submission("t1", **TEXT).submit().job_id == "7"
+    assert bench.submit("t1", **TEXT).job_id == "7"
     assert calls(bench) == 1
 
 
@@ -340,7 +429,7 @@ def test_a_journal_that_was_moved_away_gets_the_job_anew(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_before = unwritable(bench, "moved", monkeypatch)
-    assert bench.submission("t1", **TEXT).submit().job_id == "7"
+    assert bench.submit("t1", **TEXT).job_id == "7"
     as_before()
-    assert bench.submission("t1", **TEXT).submit().job_id == "7"
+    assert bench.submit("t1", **TEXT).job_id == "7"
     assert calls(bench) == 1

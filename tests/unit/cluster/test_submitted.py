@@ -27,7 +27,7 @@ TEXT = "#!/bin/sh\ntrue\n"
 NOTHING: dict[str, Any] = {
     name: parameter.default
     for name, parameter in inspect.signature(Cluster.submit).parameters.items()
-    if name not in ("self", "record_exit", "token", "again")
+    if name not in ("self", "record_exit", "token", "again", "dry_run")
 }
 
 
@@ -58,10 +58,10 @@ def again(bench: Bench, **given: Any) -> Specification:
 
 
 def test_script_parameters_and_command_are_kept(bench: Bench) -> None:
-    bench.submission(
+    bench.submit(
         "t1", script_text=TEXT, directory="job", cpus=2, time_limit=timedelta(hours=2),
         options=["--comment", "x y"], after_ok=("3",),
-    ).submit()  # fmt: skip
+    )  # fmt: skip
     found = kept(bench)
     assert found.script == TEXT.encode()
     assert found.script_digest == hashlib.sha256(TEXT.encode()).hexdigest()
@@ -81,13 +81,13 @@ def test_script_parameters_and_command_are_kept(bench: Bench) -> None:
 
 def test_of_a_long_command_the_begin_is_kept(bench: Bench) -> None:
     long = "x" * MOST_COMMAND
-    bench.submission("t1", script_text=TEXT, directory="job", options=[long]).submit()
+    bench.submit("t1", script_text=TEXT, directory="job", options=[long])
     assert len(kept(bench).command) == MOST_COMMAND
     assert json.loads(kept(bench).specification)["options"] == [long]
 
 
 def test_values_of_the_environment_are_nowhere_in_the_journal(bench: Bench) -> None:
-    bench.submission("t1", script_text=TEXT, directory="job", env={"KEY": "hunter-2"}).submit()
+    bench.submit("t1", script_text=TEXT, directory="job", env={"KEY": "hunter-2"})
     assert json.loads(kept(bench).specification)["env"] == ["KEY"]
     bench.journal.close()
     for path in Path(bench.journal.path).parent.glob("journal*"):
@@ -97,26 +97,26 @@ def test_values_of_the_environment_are_nowhere_in_the_journal(bench: Bench) -> N
 def test_a_script_of_the_host_is_read(bench: Bench) -> None:
     (bench.host.home / "job").mkdir()
     (bench.host.home / "job/run.sh").write_text(TEXT)
-    bench.submission("t1", script="run.sh", directory="job").submit()
+    bench.submit("t1", script="run.sh", directory="job")
     assert kept(bench).script == TEXT.encode()
 
 
 def test_a_long_script_is_its_digest_and_size(bench: Bench, tmp_path: Path) -> None:
     long = TEXT.encode() + b"#" * MOST_SCRIPT
-    bench.submission("t1", script_text=long.decode(), directory="job").submit()
+    bench.submit("t1", script_text=long.decode(), directory="job")
     found = kept(bench)
     assert (found.script, found.script_size) == (None, len(long))
     assert found.script_digest == hashlib.sha256(long).hexdigest()
     with pytest.raises(InputError, match=f"{len(long)} bytes, and is not kept"):
         again(bench)
     (bench.host.home / "job/run.sh").write_bytes(long)
-    bench.submission("t2", script="run.sh", directory="job").submit()
+    bench.submit("t2", script="run.sh", directory="job")
     assert (kept(bench, "t2").script, kept(bench, "t2").script_size) == (None, len(long))
 
 
 def test_the_same_script_is_kept_once_and_goes_with_the_last_job(bench: Bench) -> None:
     for token in ("t1", "t2"):
-        bench.submission(token, script_text=TEXT, directory=token).submit()
+        bench.submit(token, script_text=TEXT, directory=token)
     scripts = "SELECT count(*) FROM scripts"
     assert bench.journal.file.execute(scripts) == [(1,)]
     bench.journal.forget("here", "t1")
@@ -131,7 +131,7 @@ def test_uploads_are_names_sizes_and_digests(bench: Bench, tmp_path: Path) -> No
     (source / "sub/a.inp").write_text("a")
     (source / "run.sh").write_text(TEXT)
     (source / "link").symlink_to("run.sh")
-    bench.submission("t1", script="run.sh", upload=source, directory="job").submit()
+    bench.submit("t1", script="run.sh", upload=source, directory="job")
     found = kept(bench)
     assert found.script == TEXT.encode()
     facts = json.loads(found.uploads or "")
@@ -147,7 +147,7 @@ def test_of_many_uploads_there_is_their_number_and_one_digest(
     source.mkdir()
     for number in range(4):
         (source / str(number)).write_text("x")
-    bench.submission("t1", script_text=TEXT, upload=source, directory="job").submit()
+    bench.submit("t1", script_text=TEXT, upload=source, directory="job")
     facts = json.loads(kept(bench).uploads or "")
     assert (facts["count"], "files" in facts, len(facts["digest"])) == (4, False, 64)
     assert again(bench).upload == str(source)
@@ -167,16 +167,16 @@ def test_the_commit_is_that_of_the_directory(
         subprocess.run([*git, *words], check=True, timeout=60)
     said = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "another"))
-    bench.submission("t1", script_file=source / "run.sh", directory="job").submit()
+    bench.submit("t1", script_file=source / "run.sh", directory="job")
     assert kept(bench).git_commit == said.stdout.strip()
-    bench.submission("t2", script="run.sh", upload=source, directory="other").submit()
+    bench.submit("t2", script="run.sh", upload=source, directory="other")
     assert kept(bench, "t2").git_commit == said.stdout.strip()
 
 
 def test_nothing_is_kept_of_what_was_not_submitted(bench: Bench) -> None:
     bench.host.program("sbatch", "echo 'sbatch: error: invalid partition' >&2; exit 1")
     with pytest.raises(SubmitRejected):
-        bench.submission("t1", script_text=TEXT, directory="job").submit()
+        bench.submit("t1", script_text=TEXT, directory="job")
     for table in ("kept", "scripts", "events"):
         assert bench.journal.file.execute(f"SELECT count(*) FROM {table}") == [(0,)]
 
@@ -184,7 +184,7 @@ def test_nothing_is_kept_of_what_was_not_submitted(bench: Bench) -> None:
 def test_it_is_kept_before_the_command_is_sent(bench: Bench) -> None:
     bench.host.failing["run_once"] = ConnectionLost("cut", sent="maybe")
     with pytest.raises(Exception, match="not known whether"):
-        bench.submission("t1", script_text=TEXT, directory="job").submit()
+        bench.submit("t1", script_text=TEXT, directory="job")
     assert kept(bench).script == TEXT.encode()
 
 
@@ -192,7 +192,7 @@ def test_a_journal_that_cannot_be_written_sends_nothing(bench: Bench) -> None:
     bench.journal.rows()
     bench.journal.file.execute("PRAGMA query_only=1")
     with pytest.raises(ConfigurationError, match="read-only"):
-        bench.submission("t1", script_text=TEXT, directory="job").submit()
+        bench.submit("t1", script_text=TEXT, directory="job")
     assert bench.host.used == []
 
 
@@ -202,10 +202,10 @@ def test_a_journal_that_cannot_be_written_sends_nothing(bench: Bench) -> None:
 def test_it_is_submitted_as_it_was(bench: Bench, tmp_path: Path) -> None:
     local = tmp_path / "relax.sh"
     local.write_text(TEXT)
-    bench.submission(
+    bench.submit(
         "t1", script_file=local, directory="job", cpus=2, time_limit=timedelta(hours=2), hold=True,
         options=["-x"],
-    ).submit()  # fmt: skip
+    )  # fmt: skip
     local.unlink()
     found = again(bench)
     assert (found.content, found.script_name) == (TEXT.encode(), "relax.sh")
@@ -219,7 +219,7 @@ def test_it_is_submitted_as_it_was(bench: Bench, tmp_path: Path) -> None:
 def test_a_script_of_the_host_is_submitted_as_it_was_then(bench: Bench) -> None:
     (bench.host.home / "job").mkdir()
     (bench.host.home / "job/run.sh").write_text(TEXT)
-    bench.submission("t1", script="run.sh", directory="job").submit()
+    bench.submit("t1", script="run.sh", directory="job")
     (bench.host.home / "job/run.sh").write_text("#!/bin/sh\nfalse\n")
     found = again(bench)
     assert (found.content, found.script, found.script_name) == (TEXT.encode(), None, "run.sh")
@@ -227,7 +227,7 @@ def test_a_script_of_the_host_is_submitted_as_it_was_then(bench: Bench) -> None:
 
 def test_the_environment_has_to_be_given(bench: Bench) -> None:
     env = {"KEY": "hunter-2", "OTHER": "x"}
-    bench.submission("t1", script_text=TEXT, directory="job", env=env).submit()
+    bench.submit("t1", script_text=TEXT, directory="job", env=env)
     with pytest.raises(InputError, match=r"had KEY in env, whose values are not kept.*--env"):
         again(bench, env={"OTHER": "y"})
     assert again(bench, env={"KEY": "a", "OTHER": "b", "MORE": "c"}).env["MORE"] == "c"
@@ -237,7 +237,7 @@ def test_an_upload_goes_again_while_it_is_the_same(bench: Bench, tmp_path: Path)
     source = tmp_path / "inputs"
     source.mkdir()
     (source / "run.sh").write_text(TEXT)
-    bench.submission("t1", script="run.sh", upload=source, directory="job").submit()
+    bench.submit("t1", script="run.sh", upload=source, directory="job")
     first, second = again(bench), again(bench, directory="given")
     assert (first.upload, first.script, second.directory) == (str(source), "run.sh", "given")
     assert first.directory is not None
@@ -257,7 +257,7 @@ def test_an_upload_goes_again_while_it_is_the_same(bench: Bench, tmp_path: Path)
 def test_what_is_not_there_is_named(bench: Bench) -> None:
     with pytest.raises(InputError, match="was not submitted from this machine"):
         again(bench)
-    bench.submission("t1", script_text=TEXT, directory="job").submit()
+    bench.submit("t1", script_text=TEXT, directory="job")
     with pytest.raises(InputError, match="script_text= must be left out"):
         again(bench, script_text=TEXT)
     bench.journal.file.execute("UPDATE kept SET specification = '{\"env\": [], "

@@ -18,7 +18,7 @@ from openssh_jobs.commands import control_shell
 from openssh_jobs.errors import InvalidAnswer, OpenSSHJobsError, SchedulerError
 from openssh_jobs.jobs import JobState, JobStatus
 from openssh_jobs.schedulers.answer import Answer
-from tests.unit.cluster.fakes import LocalHost, row
+from tests.unit.cluster.fakes import LocalHost, make_private, row
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 
@@ -72,7 +72,7 @@ def jobs(tmp_path: Path, journal: Journal) -> Jobs:
 
 def submission(jobs: Jobs, directory: str, token: str = "t1", **files: str) -> Path:
     connection: Any = jobs.connection
-    made = JobFiles(connection, "h").create(directory, token, "c1", None, "job")
+    made = make_private(JobFiles(connection, "h"), directory, token, "c1")
     place = Path(made.path)
     for name, text in {"run.sh": "#!/bin/sh\n", **files}.items():
         (place / name.replace("_", "-")).write_text(text)

@@ -15,7 +15,7 @@ from openssh_jobs.errors import ConnectionLost, SchedulerError
 from openssh_jobs.jobs import JobState, JobStatus, Snapshot
 from openssh_jobs.openssh import pid_file
 from openssh_jobs.schedulers.answer import Answer
-from tests.unit.cluster.fakes import LocalHost, row
+from tests.unit.cluster.fakes import LocalHost, make_private, row
 
 DEAD = "1-1-" + pid_file.call().split("-", 2)[2]
 
@@ -78,7 +78,7 @@ def ended(queue: Queue, token: str = "t0000000000000001", **facts: Any) -> Path:
     directory = f"{queue.connection.home}/{token}"
     values = {"job_id": token[-1], "state": "completed", "exit_code": 0, "call": "c1", **facts}
     queue.journal.open_row(row(token, directory=directory, **values))
-    return Path(JobFiles(connection, "h").create(directory, token, "c1", None, "job").path)
+    return Path(make_private(JobFiles(connection, "h"), directory, token, "c1").path)
 
 
 def status(state: str, job_id: str = "1", source: str = "queue") -> dict[str, JobStatus]:
