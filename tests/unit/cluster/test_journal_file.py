@@ -220,7 +220,7 @@ def write(writer):
         journal.open_row(Row(host="h", token=token, digest="d", scheduler="s", directory="/"))
         journal.change("h", token, state="pending", job_id=token)
     assert journal.check()[1] == []
-    os.write(1, f"{journal.file.mode} {journal.file.locked_by_file}\n".encode())  # in one piece
+    os.write(1, f"{journal.file.mode} {journal.file.locked_by_file}\\n".encode())  # in one piece
     os._exit(0)  # without closing: a log stays
 
 first, writers = int(sys.argv[2]), int(sys.argv[3])
