@@ -41,7 +41,7 @@ def test_what_the_queue_has_forgotten_the_accounting_shows(
     client = room.cluster.internal.client
     real = client.run_sh
 
-    def and_cut(script: bytes, timeout: float, *, once: bool = False) -> object:
+    def and_cut(script: bytes, timeout: float, *, once: bool = False, said: Any = None) -> object:
         answer = real(script, timeout, once=once)
         if once:
             raise ConnectionLost("cut", sent="maybe")

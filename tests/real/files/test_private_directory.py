@@ -35,7 +35,9 @@ pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or namespaces.MARK not in os.environ, reason="two users need the lab"
 )
 
-PLACE = functions() + os.fsdecode(scripts.functions("cluster/job_files", "oj_place"))
+PLACE = functions() + "".join(
+    os.fsdecode(scripts.functions("cluster/job_files", name)) for name in ("oj_place", "oj_own")
+)
 Done = subprocess.CompletedProcess[str]
 
 
@@ -87,7 +89,8 @@ class Place:
     def place(self, directory: Path | None = None, token: str = "run1") -> tuple[int, str, str]:
         """(status, private directory, why it is not in the job's own)."""
         script = PLACE + (
-            f"oj_place '{directory or self.shared}' {token} c0ffee; oj_r=$?; "
+            f"oj_d='{directory or self.shared}'; oj_place \"$oj_d\" && "
+            f'oj_own "$oj_d" {token} c0ffee; oj_r=$?; '
             'printf "%s|%s" "$oj_private" "$oj_reason"; exit $oj_r'
         )
         done = self.run(script, ALICE, check=False)
@@ -333,7 +336,8 @@ def test_odd_names_are_entered_and_removed(place: Place) -> None:
         directory = place.home / name
         directory.mkdir()
         os.chown(directory, ALICE, ALICE)
-        script = PLACE + "oj_place " + shell_word(str(directory)) + ' t c; printf %s. "$oj_private"'
+        script = f"{PLACE}oj_d={shell_word(str(directory))}; "
+        script += 'oj_place "$oj_d"; oj_own "$oj_d" t c; printf %s. "$oj_private"'
         assert place.run(script, ALICE).stdout == f"{directory}/.openssh_jobs/t."
         assert place.remove(directory, "t") == 0
         assert list(directory.iterdir()) == []
