@@ -66,7 +66,7 @@ class Hostile:
             path.mkdir(parents=True, exist_ok=True)
         (own / "enter").write_text(_ENTER.format(**names))
         (own / "sh").write_text(
-            '#!/bin/bash\nexec -a sh /bin/bash "${@/unset -f cd printf/unset -f cd}"\n'
+            '#!/bin/bash\nexec -a sh /bin/bash "${@/unset -f unset printf/unset -f unset}"\n'
         )
         (own / "sh").chmod(0o755)
         for tool in TOOLS:

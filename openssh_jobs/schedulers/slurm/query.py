@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC
 from functools import lru_cache
 
-from ...jobs import JobId
+from ...jobs import JobId, JobState, JobStatus
 from ..fields import chunks, is_number, quote
 from ..framing import Section, section, shell_text
 from ..rows import Rows
@@ -115,6 +115,9 @@ def read_codes(part: Section, cluster: str, rows: Rows) -> None:
             code = int(cells[3])
             cells[3] = f"{code >> 8 & 0xFF}:{code & 0x7F}"
             status = table.status(cells)
+        if status is not None and status.state is JobState.PENDING:
+            # It may be held, which only the reason says.
+            status = JobStatus(status.job_id, JobState.UNKNOWN, source="queue")
         found.add(status, line)
     rows.known.update(found.known)
     rows.unparsed.extend(found.unparsed)

@@ -42,11 +42,13 @@ oj_codes() {
   printf '%s\n' "$oj_said"
   return "$oj_rc"
 }
-# Leaves in oj_left the jobs of which squeue did not say all just now, at most oj_most of them.
+# Leaves in oj_left the jobs of which squeue did not say all just now, at most oj_most of them: of
+# one that waits it does not say here whether it is held.
 oj_without_code() {
   oj_told=
   [ "$oj_rc" -ne 0 ] || oj_told=$(printf '%s\n' "$oj_said" |
-    while read -r oj_id _ _ oj_code _ _ oj_end oj_more; do
+    while read -r oj_id _ oj_state oj_code _ _ oj_end oj_more; do
+      case $oj_state in PENDING | REQUEUE* | RESV_DEL_HOLD | SPECIAL_EXIT) continue ;; esac
       case $oj_code in '' | *[!0-9]*) continue ;; esac
       [ -z "$oj_end" ] || [ -n "$oj_more" ] || printf '%s\n' "$oj_id"
     done)

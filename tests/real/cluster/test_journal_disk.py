@@ -72,22 +72,22 @@ FILLS_THE_DISK = """\
 import sys
 from pathlib import Path
 from openssh_jobs import Cluster
-from openssh_jobs.cluster import submission
+from openssh_jobs.cluster.attempt import Attempts
 
 disk, config, alias, directory = sys.argv[1:]
-run = submission.run
+run = Attempts.run
 
 def and_fill(*given):
-    job_id = run(*given)
+    found = run(*given)
     try:
         with Path(disk).open("wb", buffering=0) as full:
             while full.write(bytes(4096)):
                 pass
     except OSError:
         pass
-    return job_id
+    return found
 
-submission.run = and_fill
+Attempts.run = and_fill
 with Cluster(alias, ssh_config=config, scheduler="direct") as cluster:
     job = cluster.submit(script_text="echo once >>ran", directory=directory, token="full")
     print(job.id, job.wait(timeout=30).state, *job.tail())

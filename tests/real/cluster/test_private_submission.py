@@ -14,6 +14,7 @@ import pytest
 
 from openssh_jobs import Cluster, Connection, JobState
 from openssh_jobs.cluster.journal import Row
+from openssh_jobs.cluster.submitted import Keeper
 from openssh_jobs.errors import (
     InputError,
     SchedulerError,
@@ -121,12 +122,12 @@ def test_an_undo_leaves_another_runs_directory(
     (source / "data").write_text("mine")
     target = room.path / "work"
 
-    def swapped(*_: Any) -> None:
+    def swapped(*_: Any, **_more: Any) -> None:
         target.rename(room.path / "moved")
         room.make("work/results", "of the other run")
         raise OSError("no")
 
-    monkeypatch.setattr(room.cluster.connection, "write_bytes", swapped)
+    monkeypatch.setattr(Keeper, "kept_of", swapped)  # the directories are made
     asked: dict[str, Any] = {"upload": source} if uploaded else {}
     with pytest.raises(OSError, match="no"):
         room.submit(directory=str(target), token="t1", **asked)
@@ -139,11 +140,11 @@ def test_an_undo_leaves_nothing_of_its_own(
 ) -> None:
     (tmp_path / "input" / "deep").mkdir(parents=True)
 
-    def fails(*_: Any) -> None:
+    def fails(*_: Any, **_more: Any) -> None:
         raise OSError("no")
 
     with monkeypatch.context() as patch:
-        patch.setattr(room.cluster.connection, "write_bytes", fails)
+        patch.setattr(Keeper, "kept_of", fails)
         asked: dict[str, Any] = {"upload": tmp_path / "input"} if uploaded else {}
         with pytest.raises(OSError, match="no"):
             room.submit(directory=f"{room.here}/work", token="t1", **asked)
@@ -351,10 +352,10 @@ def test_a_call_is_known_when_it_is_over(room: Room) -> None:
 
 
 def test_a_connection_is_enough(room: Room) -> None:
-    """The check of a place costs no round trip of its own: one makes it, one writes the script."""
+    """The check of a place costs no round trip of its own: one makes it and writes the script."""
     connection = Connection(room.host.alias, ssh_config=room.host.config)
     with Cluster(connection, scheduler="direct", journal=room.cluster.journal) as cluster:
         connection.exists("/")
         before = connection._shell.calls
         cluster.submit(script_text="#!/bin/sh\n", directory=room.here)
-        assert connection._shell.calls - before == 2
+        assert connection._shell.calls - before == 1

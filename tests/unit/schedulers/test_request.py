@@ -23,7 +23,7 @@ OPTIONS = {option.name: option for option in fields(JobOptions)}
 # What the caller of submit gives beside them, and why it is none of the scheduler's options.
 OF_THE_SUBMISSION = {
     "script", "script_file", "script_text", "directory", "upload",  # what is run, and where
-    "env", "record_exit", "token", "again",
+    "env", "record_exit", "token", "again", "dry_run",
 }  # fmt: skip
 # Jobs and ids come in any form; a list of words is given as one.
 ANY_FORM = {"after_ok", "after_any", "after_failed", "options"}
