@@ -140,7 +140,7 @@ def test_one_truth_with_slurm(
         assert {kept[job_id]["as_of"] for job_id in ours} == {kept[runs]["as_of"]}
         shown = without_colour(on_terminal("list", columns=120, PAGER="cat").out)
         assert re.search(rf"^{host} +{runs} .* running .* 0:0\d:\d\d / 0:05:00 ", shown, re.M)
-        assert re.search(rf"^{host} +{array} .*\d running", shown, re.M)
+        assert re.search(rf"^{host} +{array} .* running +1 failed \({array}_2\)", shown, re.M)
         assert re.search(rf"{host} asked \d+ s ago\.", " ".join(shown.split()))
     finally:
         assert program("cancel", *way, runs, waits, array).code == 0
