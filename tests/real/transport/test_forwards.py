@@ -196,10 +196,13 @@ def test_the_command_forwards_until_ctrl_c(sshd: Host) -> None:
             assert line.endswith(f" leads to localhost:{there} as {sshd.alias} sees it\n")
             port = int(line.split(" ", 1)[0].rpartition(":")[2])
             assert talk(port, "x") == "over there: x"
+            assert child.stderr is not None
+            # The note comes after the line: without it a signal may end the command before it.
+            assert child.stderr.readline().decode() == "Ctrl-C ends it.\n"
             child.send_signal(signal.SIGINT)
             said = child.communicate(timeout=20)[1].decode()
             assert child.returncode == 0
-            assert said == f"Ctrl-C ends it.\n{sshd.alias}: no longer forwarded.\n"
+            assert said == f"{sshd.alias}: no longer forwarded.\n"
             assert not listens(port)
         finally:
             child.kill()
