@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from . import options
@@ -11,7 +10,6 @@ from .exit_codes import ExitCode, UsageError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
 
     from .output import Output
 
@@ -33,7 +31,11 @@ def add_command(subparsers: Any, summary: str) -> None:
     parser.add_argument("job", metavar="JOB")
     parser.add_argument("-f", "--follow", action="store_true", help="until the job ends")
     parser.add_argument(
-        "-n", "--lines", type=options.whole_number, metavar="N", help="only the last N lines so far"
+        "-n",
+        "--lines",
+        type=options.whole_number,
+        metavar="N",
+        help="of what is there, only the last N lines",
     )
     parser.add_argument("--stderr", action="store_true", help="standard error, not output")
     options.add_scheduler_options(parser)
@@ -41,8 +43,6 @@ def add_command(subparsers: Any, summary: str) -> None:
 
 def run(args: argparse.Namespace, output: Output) -> int:
     """Print a job's output; with ``--follow`` the exit code says how the job ended."""
-    if args.lines is not None and args.follow:
-        raise UsageError("openssh-jobs tail: -n cannot be combined with -f.")
     if args.follow and output.json:
         raise UsageError(
             "openssh-jobs tail: --json prints what is there now; it cannot be combined with -f."
@@ -53,9 +53,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
         output.if_interrupted = f"job {args.job} goes on; `{command}` shows it again"
     with options.cluster(args) as cluster:
         job = cluster.job(args.job)
-        lines: Iterable[str] = job.tail(stream, follow=args.follow)
-        if args.lines is not None:
-            lines = deque(lines, maxlen=args.lines)
+        lines = job.tail(stream, follow=args.follow, lines=args.lines)
         if output.json:
             output.data({"host": args.host, "job_id": job.id, stream: "".join(lines)})
             return ExitCode.OK

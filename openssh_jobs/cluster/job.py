@@ -243,8 +243,12 @@ class Job:
             advice="Take one member by its id; the node is known once the job was seen there.",
         )
 
-    def tail(self, stream: str = "stdout", follow: bool = False) -> Iterator[str]:
+    def tail(
+        self, stream: str = "stdout", follow: bool = False, lines: int | None = None
+    ) -> Iterator[str]:
         """The lines of the job's output, with their newlines; with ``follow`` until it is over.
+
+        ``lines``: of those that are there already only the last ones, as with ``tail -n``.
 
         Read in pieces by offset: nothing is held open on the host between two of them.  Raises
         ``FileNotFoundError`` where the job is over (or ``follow`` is false) and there is no file,
@@ -252,7 +256,9 @@ class Job:
         pipe.  With ``follow`` waits for a file that is not there yet; where the scheduler keeps it
         elsewhere meanwhile, the logger warns.
         """
-        yield from self._output(stream).lines(lambda: not follow or self._is_over())
+        if lines is not None and (isinstance(lines, bool) or lines < 0):
+            raise InputError(f"lines must be a whole number >= 0; {lines!r} was given")
+        yield from self._output(stream).lines(lambda: not follow or self._is_over(), lines)
 
     def _is_over(self) -> bool:
         self.status()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("openssh_jobs.cluster.job")
 
 _CHUNK = 256 * 1024
+_FAR = 1 << 52
+"""An offset behind every file: a read from there gives the size only."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0
 
 
@@ -39,11 +41,17 @@ class JobOutput:
     names: tuple[str, ...] = ()
     guessed: bool = False
 
-    def lines(self, is_over: Callable[[], bool]) -> Iterator[str]:
-        """The lines, with their newlines, up to the end of the file once ``is_over()`` is true."""
+    def lines(self, is_over: Callable[[], bool], last: int | None = None) -> Iterator[str]:
+        """The lines, with their newlines, up to the end of the file once ``is_over()`` is true.
+
+        ``last``: of those that are there now only so many; what is before them is not read.
+        """
         has_warned = False
         decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         offset, kept, pause = 0, "", _FIRST_PAUSE
+        if last is not None:
+            there = self._read(_FAR, must_exist=is_over())
+            offset = 0 if there is None else self._start_of(last, there[0])
         while True:
             over = is_over()
             found = self._read(offset, must_exist=over)
@@ -71,6 +79,25 @@ class JobOutput:
                 return
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+    def _start_of(self, last: int, size: int) -> int:
+        """The offset of the last lines in the first ``size`` bytes, read from their end."""
+        if last == 0:
+            return size
+        end, newlines = size, last
+        while end > 0:
+            start = max(0, end - _CHUNK)
+            _, data = self._read(start, must_exist=True) or (0, b"")
+            data = data[: end - start]
+            at = len(data)
+            if end == size and data.endswith(b"\n"):
+                at -= 1  # it ends the last line
+            while (at := data.rfind(b"\n", 0, at)) >= 0:
+                newlines -= 1
+                if not newlines:
+                    return start + at + 1
+            end = start
+        return 0
 
     def _warn(self) -> None:
         """Log that there is no file yet: a warning only if the scheduler keeps it elsewhere."""
