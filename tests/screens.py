@@ -93,11 +93,22 @@ class Screen:
         ).stdout
 
     def start(self, *words: str) -> None:
-        """Run ``openssh-jobs WORDS``; what it printed stays on the screen when it is over."""
-        program = shlex.join([sys.executable, "-m", "tests.screens", *words])
+        """Run ``openssh-jobs WORDS`` at the fixed moment; see ``run``."""
+        self.run(sys.executable, "-m", "tests.screens", *words)
+
+    def run(self, *argv: str) -> None:
+        """Run a program; what it printed stays on the screen when it is over."""
         # Ctrl-C is for the program, not for the shell around it.
-        shell = f"trap : INT; {program}; echo over $?; exec cat"
+        shell = f"trap : INT; {shlex.join(argv)}; echo over $?; exec cat"
         self._tmux("respawn-pane", "-k", shlex.join([*self._words, "-c", shell]))
+
+    def shell(self) -> None:
+        """An interactive shell with job control."""
+        self._tmux("respawn-pane", "-k", shlex.join([*self._words, "-i"]))
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Give the terminal another size."""
+        self._tmux("resize-window", "-x", str(columns), "-y", str(rows))
 
     def press(self, *keys: str) -> None:
         """Press keys."""
@@ -152,11 +163,11 @@ class _Then(datetime):
 def main() -> int:
     """Run the command line at that moment."""
     from openssh_jobs.cli import list as list_command
-    from openssh_jobs.cli import listed_job, main, output
+    from openssh_jobs.cli import listed_job, main, output, watch_view
 
     moment: Any = output
     moment.datetime = _Then
-    for module in (list_command, listed_job):
+    for module in (list_command, listed_job, watch_view):
         found: Any = module
         found.time = Clock
     return main(sys.argv[1:])

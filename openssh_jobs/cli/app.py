@@ -23,6 +23,7 @@ COMMANDS = {
     "get": "copy a file or a directory from a host, whole or not at all",
     "submit": "submit a batch job",
     "list": "list your jobs, from the journal of this machine or of hosts asked now",
+    "watch": "the list of jobs, alive, on the whole terminal",
     "status": "show the states of jobs",
     "cancel": "cancel jobs",
     "tail": "print the output of a job",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from .output import Output
 
-_OUTCOMES = {
+OUTCOMES = {
     "requested": (ExitCode.OK, "is being cancelled"),
     "already_finished": (ExitCode.OK, "had already ended"),
     "not_found": (ExitCode.FAILED, "is not known there"),
@@ -27,6 +27,7 @@ _OUTCOMES = {
         "may not be cancelled: the scheduler's answer was not understood",
     ),
 }
+"""The exit code for an outcome, and what is said about the job."""
 
 
 def add_command(subparsers: Any, summary: str) -> None:
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
         outcomes = cluster.cancel(args.jobs)
     worst = ExitCode.OK
     for job_id, outcome in outcomes.items():
-        code, text = _OUTCOMES[outcome]
+        code, text = OUTCOMES[outcome]
         if outcome == "not_found":
             text = f"{text}: {NOT_LISTED}"
         worst = max(worst, code)

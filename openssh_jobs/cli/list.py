@@ -48,6 +48,12 @@ Of a host that does not answer, the jobs are shown as last known, and the
 reason below; the exit code is that of the reason.""",
     )
     parser.add_argument("hosts", metavar="HOST", nargs="*", help="ask these hosts, show their jobs")
+    add_selection_options(parser)
+    options.add_scheduler_options(parser)
+
+
+def add_selection_options(parser: argparse.ArgumentParser) -> None:
+    """The options of ``list`` and ``watch`` that say which jobs are shown, in which order."""
     group = parser.add_argument_group("jobs")
     group.add_argument(
         "--state",
@@ -72,7 +78,6 @@ reason below; the exit code is that of the reason.""",
     group.add_argument(
         "--limit", type=options.whole_number, metavar="N", help="only the first N of these"
     )
-    options.add_scheduler_options(parser)
 
 
 def run(args: argparse.Namespace, output: Output) -> int:
@@ -102,7 +107,7 @@ def show(hosts: Sequence[str], args: argparse.Namespace, output: Output) -> int:
                 errors[cluster.host] = error
     journal = Journal()
     try:
-        found = _Found(journal, names, args)
+        found = FoundJobs(journal, names, args)
     finally:
         journal.close()
     if output.json:
@@ -117,7 +122,7 @@ def show(hosts: Sequence[str], args: argparse.Namespace, output: Output) -> int:
     return max(map(exit_codes.of_error, errors.values()), default=ExitCode.OK)
 
 
-class _Found:
+class FoundJobs:
     """The jobs in the journal that were asked for."""
 
     def __init__(self, journal: Journal, hosts: Sequence[str], args: argparse.Namespace) -> None:

@@ -290,18 +290,26 @@ def advise_host(error: BaseException) -> None:
 
 
 def end_commands() -> None:
-    """End what still runs on the hosts, after this program was interrupted."""
+    """End what still runs on the hosts and here, before this program exits in the middle."""
+    from ..openssh import process
+
+    process.end_at_work()
     for made in _connections:
         made.end_commands()
 
 
 def advised_command(args: argparse.Namespace, *words: str) -> str:
     """``openssh-jobs WORDS`` with the ssh options of this command line, to be typed next."""
+    return shlex.join(["openssh-jobs", *advised_words(args, *words)])
+
+
+def advised_words(args: argparse.Namespace, command: str, *words: str) -> list[str]:
+    """The words of a command with the ssh options of this command line."""
     ssh_words: list[str] = []
     for flag, value in _ssh_options(args):
         if value is not None:
             ssh_words += [flag, str(value)]
-    return shlex.join(["openssh-jobs", words[0], *ssh_words, *words[1:]])
+    return [command, *ssh_words, *words]
 
 
 def _ssh_options(args: argparse.Namespace) -> list[tuple[str, Any]]:

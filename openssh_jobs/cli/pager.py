@@ -34,7 +34,7 @@ def show(lines: Sequence[str], output: Output) -> None:
         return
     sys.stdout.flush()
     text = "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
-    with _interrupts_are_the_pagers():
+    with interrupts_are_the_childs():
         try:
             child.communicate(text)  # not an error if it is left before the end
         except BaseException:
@@ -58,12 +58,12 @@ def _pager() -> list[str]:
 
 
 @contextlib.contextmanager
-def _interrupts_are_the_pagers() -> Iterator[None]:
-    """Leave Ctrl-C to the pager, which stops a search with it."""
+def interrupts_are_the_childs() -> Iterator[None]:
+    """Leave Ctrl-C to the program that has the terminal, such as a pager."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    # Not SIG_IGN, which the pager would inherit.
+    # Not SIG_IGN, which it would inherit.
     before: Any = signal.signal(signal.SIGINT, lambda number, frame: None)
     try:
         yield

@@ -112,7 +112,7 @@ class OutputTable(Generic[Row]):
         """The text for where it goes: a terminal's width and colours, or neither."""
         if not output.on_terminal:
             return self.lines(rows, None)
-        return self.lines(rows, terminal_width(), colour=_has_colour())
+        return self.lines(rows, terminal_width(), colour=has_colour())
 
     def lines(self, rows: Sequence[Row], width: int | None, *, colour: bool = False) -> list[str]:
         """Aligned text without empty columns, at most ``width`` characters wide if possible."""
@@ -127,7 +127,7 @@ class OutputTable(Generic[Row]):
         return lines
 
 
-def _has_colour() -> bool:
+def has_colour() -> bool:
     """Whether the user and the terminal allow colours."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
 
@@ -135,7 +135,7 @@ def _has_colour() -> bool:
 def _line(layout: _Layout[Row], cells: Sequence[str], colour: bool = False) -> str:
     line = ""
     for column, room, cell in zip(layout.columns, layout.widths, cells, strict=True):
-        text = _cut(cell, room, column.keeps_end)
+        text = cut(cell, room, column.keeps_end)
         spaces = " " * (room - display_width(text))
         style = _COLOURS.get(cell, "") if colour else ""
         text = f"{style}{text}{_PLAIN}" if style else text
@@ -153,7 +153,7 @@ def display_width(text: str) -> int:
     )
 
 
-def _cut(text: str, room: int, keeps_end: bool) -> str:
+def cut(text: str, room: int, keeps_end: bool = False) -> str:
     """Text in ``room`` columns, with a mark where some of it is missing."""
     if display_width(text) <= room:
         return text

@@ -176,6 +176,7 @@ def run(
         env=env,
         cwd=cwd,
     )
+    _at_work.add(child)
     try:
         out, err = child.communicate(input, timeout)
     except subprocess.TimeoutExpired as cut:
@@ -190,7 +191,18 @@ def run(
     except BaseException:
         end(child, grace=0.2)
         raise
+    finally:
+        _at_work.discard(child)
     return FinishedProcess(child.returncode, out or b"", err or b"")
+
+
+_at_work: set[Child] = set()
+
+
+def end_at_work() -> None:
+    """End what ``run`` waits for in any thread of this process, which is about to exit."""
+    for child in list(_at_work):
+        end(child, grace=0.2)
 
 
 def is_stopped(pid: int) -> bool:
