@@ -53,13 +53,21 @@ def test_no_host_and_path(text: str) -> None:
         ("*:8888:node01:9999", ForwardSpec("*", 8888, "node01", 9999)),
         ("[::1]:8888:[fe80::1]:9999", ForwardSpec("::1", 8888, "fe80::1", 9999)),
         ("8888", ForwardSpec("127.0.0.1", 8888, "localhost", 8888)),
-        ("8888:9999", ForwardSpec("127.0.0.1", 8888, "localhost", 9999)),
+        ("4711:9999", ForwardSpec("127.0.0.1", 9999, "localhost", 9999, "4711")),
+        ("8888:4711_3:9999", ForwardSpec("127.0.0.1", 8888, "localhost", 9999, "4711_3")),
+        ("4711[3]:9999", ForwardSpec("127.0.0.1", 9999, "localhost", 9999, "4711[3]")),
+        ("88.0:9999", ForwardSpec("127.0.0.1", 9999, "localhost", 9999, "88.0")),
         ("node01:9999", ForwardSpec("127.0.0.1", None, "node01", 9999)),
         ("8888:10.0.0.1:80", ForwardSpec("127.0.0.1", 8888, "10.0.0.1", 80)),
     ],
 )
 def test_what_to_forward(text: str, spec: ForwardSpec) -> None:
     assert parse_spec(text) == spec
+
+
+def test_two_ports_of_a_remote_forward() -> None:
+    spec = ForwardSpec("127.0.0.1", 8888, "localhost", 9999)
+    assert parse_spec("8888:9999", remote=True) == spec
 
 
 @pytest.mark.parametrize("text", ["", "a", "0", "70000", "1:2:3:4:5", "8888:node 1:80", "x:"])
