@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Literal, Self, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict
 
 from . import settings, site_policy
 from .commands import limits
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from .openssh.prompts import Prompt
     from .site_policy import SitePolicy
+    from .transfer.transfer import Transfer
     from .transport.base import Transport
     from .transport.forwards import Forward
 
@@ -58,6 +59,8 @@ class Connection(Host):
     ``CommandNotStarted`` is raised.
     ``responder`` answers the questions of a login (``openssh_jobs.Prompt`` to text or ``None``);
     without one ``AuthenticationNeeded`` is raised if the host asks.
+    With ``data_host`` in ``servers.toml``, ``put`` and ``get`` go through a connection to that
+    host, with these options but for port and jump host; it must see the same files.
     Instances can be shared by threads and used after a fork.
 
     Raises ``ConfigurationError`` for invalid arguments, before anything is started.
@@ -112,6 +115,30 @@ class Connection(Host):
             sessions, login_shell=login_shell, prologue=prologue, start_timeout=start_timeout
         )
         self.internal.tighten(site_policy.local())
+        # Port and jump host of another host are those of the ssh configuration.
+        self._data_options: dict[str, Any] = {
+            "user": user,
+            "identity_file": identity_file,
+            "ssh_config": ssh_config,
+            "ssh_options": ssh_options,
+            "master": master,
+            "persist": persist,
+            "connect_timeout": connect_timeout,
+            "responder": responder,
+            "exec_backend": exec_backend,
+        }
+        data_host = settings.value(host, "data_host")
+        self._data_host: str | None = None if data_host == host else data_host
+        self._data: Connection | None = None
+
+    @property
+    def _transfer(self) -> Transfer:
+        if self._data_host is None:
+            return self._own_transfer
+        if self._data is None:
+            # Made here, not before: data hosts could name each other.
+            self._data = Connection(self._data_host, **self._data_options)
+        return self._data._own_transfer
 
     @property
     def name(self) -> str:
@@ -126,13 +153,19 @@ class Connection(Host):
 
     @property
     def logins(self) -> int:
-        """Count of logins that this object made."""
-        return self._master.logins
+        """Count of logins that this object made, with those to the data host."""
+        return self._master.logins + (0 if self._data is None else self._data.logins)
 
     def _tighten(self, policy: SitePolicy) -> None:
         super()._tighten(policy)
         if policy.max_age is not None:
             self._master.limit_age(policy.max_age)
+
+    def end_commands(self) -> bool | None:
+        """See ``Host.end_commands``; also of what transfers run on the data host."""
+        if self._data is not None:
+            self._data.end_commands()
+        return super().end_commands()
 
     # ------------------------------------------------------------------ the link
 
@@ -150,6 +183,8 @@ class Connection(Host):
         the master, unless the user opened it.
         """
         super().close()
+        if self._data is not None:
+            self._data.close(stop_master=stop_master)
         if stop_master:
             try:
                 link = self._master.find()

@@ -77,6 +77,12 @@ class Internal:
         done = commands.run_bytes(plan, timeout=timeout, on_stdout=out, on_stderr=err)
         return done.decoded()
 
+    def put_marked(self, local: str, remote: str, mark: bytes) -> None:
+        """Copy a tree to this host itself, whatever its data host is, with a mark in it."""
+        from .transfer.options import Options
+
+        self._host._own_transfer.put(local, remote, Options(mark=mark))
+
     def tighten(self, policy: SitePolicy) -> None:
         """Keep to a site's limits from now on."""
         self._host._tighten(policy)
@@ -454,10 +460,15 @@ class Host(RemoteFiles, ABC):
     # ------------------------------------------------------------------ transfers
 
     @cached_property
-    def _transfer(self) -> Transfer:
+    def _own_transfer(self) -> Transfer:
         from .transfer.transfer import Transfer
 
         return Transfer(self._commands, self._shell, self._sftp, self._files, self.host)
+
+    @property
+    def _transfer(self) -> Transfer:
+        """What copies files: over this host's link, unless another host does it."""
+        return self._own_transfer
 
     def put(
         self,

@@ -36,6 +36,14 @@ def problem_with(path: str, *, open_to_read: bool = True) -> str | None:
     return _problem_above(os.path.abspath(path))
 
 
+def problem_of_path(path: str) -> str | None:
+    """Why others can replace a file that exists, or a directory or link on the way to it."""
+    try:
+        return _problem_above(os.path.abspath(path))
+    except OSError:
+        return None  # who opens it is told
+
+
 def _problem_above(path: str) -> str | None:
     """Why others can replace a component of a path, links included; ``None`` if they cannot."""
     todo, at, hops = path.split("/"), "/", 0

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any, Protocol
 
+from .. import settings
 from . import exit_codes, options
 from .exit_codes import ExitCode, UsageError
 from .output import Output, error_data, error_sentence, one_line, printable
@@ -37,13 +38,16 @@ COMMANDS = {
     "masters": "list the connections that are open",
     "forward": "reach a port behind a host from here, until Ctrl-C",
     "doctor": "check every step of the way to a host, and say how to fix what is wrong",
-    "config": "print ARC's settings as this program's own",
+    "config": "show the settings, where each comes from, and what is wrong in them",
     "demo": "run one job from submission to result, as an example",
 }
 """The commands in the order of the help: ``cli/NAME.py`` holds the command NAME."""
 
-_PASS_WORDS_ON = frozenset(("exec",))
+_PASS_WORDS_ON = frozenset(("exec", "submit"))
 """Commands with words after ``--`` that are not ours; argparse would interpret them."""
+
+_CHECKS_ITSELF = frozenset(("config",))
+"""Commands that report what is wrong in the settings themselves."""
 
 _UNATTENDED_GRACE = 10.0
 """Seconds to end in order after a signal that does not come from the keyboard."""
@@ -117,6 +121,10 @@ def parse(words: list[str]) -> argparse.Namespace:
     """The options of a command line.  Raises ``UsageError``, or ``SystemExit`` after a help."""
     # No option before the command takes a value.
     command = next((word for word in words if not word.startswith("-")), "")
+    at = words.index(command) if command else 0
+    if "--debug" in words[:at]:
+        before = [word for word in words[:at] if word != "--debug"]
+        words = [*before, command, "--debug", *words[at + 1 :]]
     after_dashes: list[str] | None = None
     if command in _PASS_WORDS_ON and "--" in words:
         at = words.index("--")
@@ -131,7 +139,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     args, unknown = parser.parse_known_args(words)
     if unknown:
         refuse = parser.refuse if args.command is None else args.refuse
-        refuse(unknown)
+        refuse(unknown, words)
     if args.command is None:
         raise UsageError(
             "openssh-jobs: name a command, such as `openssh-jobs demo`; `openssh-jobs --help` "
@@ -148,7 +156,8 @@ def run(words: list[str]) -> int:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-    output = Output(json="--json" in words, debug="--debug" in words)
+    own = words[: words.index("--")] if "--" in words else words
+    output = Output(json="--json" in own, debug="--debug" in own)
     try:
         args = parse(words)
     except SystemExit as done:  # --help
@@ -173,6 +182,8 @@ def run(words: list[str]) -> int:
 
 def _run(args: argparse.Namespace, output: Output, ending: _Ending) -> int:
     try:
+        if args.command not in _CHECKS_ITSELF:
+            settings.check()
         code = int(args.run(args, output))
         sys.stdout.flush()
     except BaseException as error:
@@ -306,7 +317,7 @@ class _DebugFormatter(logging.Formatter):
     """Lines of a log and of tracebacks; what a terminal would obey is escaped."""
 
     def __init__(self) -> None:
-        super().__init__("%(relativeCreated)6d ms %(name)s: %(message)s")
+        super().__init__("%(asctime)s.%(msecs)03d %(name)s: %(message)s", "%H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
         return "\n".join(printable(line) for line in super().format(record).split("\n"))

@@ -1,16 +1,21 @@
-"""``config``: settings of other programs as this package's own."""
+"""``config``: the settings of this program, where each comes from, and what is wrong in them."""
 
 from __future__ import annotations
 
-import argparse
+import json
 import os
+import shlex
 from typing import TYPE_CHECKING, Any
 
+from .. import settings, site_policy
 from . import options
 from .exit_codes import ExitCode, UsageError
+from .output import Output, terminal_width
 
 if TYPE_CHECKING:
-    from .output import Output
+    import argparse
+
+    from ..site_policy import SitePolicy
 
 _LARGEST = 1 << 20
 
@@ -22,24 +27,163 @@ def add_command(subparsers: Any, summary: str) -> None:
         "config",
         summary,
         run,
-        usage="--import-arc SETTINGS.py",
-        examples="  openssh-jobs config --import-arc ~/.arc/settings.py",
+        usage="[HOST]\n"
+        "       openssh-jobs config [options] HOST --ssh\n"
+        "       openssh-jobs config --import-arc SETTINGS.py",
+        examples="""\
+  openssh-jobs config
+      the file of the settings, what holds for all hosts, and which hosts have their own
+  openssh-jobs config hpc
+      what holds for hpc, by the file and by the policies of this machine and of the site
+  openssh-jobs config hpc --ssh >>~/.ssh/hpc.conf
+      lines with which your own ssh shares the connection (Include them first in ~/.ssh/config)
+  openssh-jobs config --import-arc ~/.arc/settings.py
+
+Settings are only shown here; the file is changed with an editor.""",
+    )
+    parser.add_argument("host", metavar="HOST", nargs="?")
+    parser.add_argument(
+        "--ssh",
+        action="store_true",
+        help="print the lines of ssh_config(5) with which your own ssh uses the same connection",
     )
     parser.add_argument(
         "--import-arc",
         metavar="SETTINGS.py",
-        required=True,
         help="print ARC's servers and commands as the text of a servers.toml; the file is read, "
         "not executed: what is not a literal in it is left out and named on stderr",
     )
-    options.add_output_options(parser)
+    options.add_connection_options(parser)
 
 
 def run(args: argparse.Namespace, output: Output) -> int:
-    """Print ARC's settings as TOML; failed where something could not be read."""
+    """Show the settings; failed where something of ARC's could not be read."""
+    if args.import_arc is not None:
+        if args.host is not None or args.ssh:
+            raise UsageError("openssh-jobs config: --import-arc goes without HOST and --ssh.")
+        return _import_arc(args.import_arc, output)
+    if args.ssh:
+        if args.host is None:
+            raise UsageError("openssh-jobs config: --ssh needs HOST.")
+        return _show_ssh(args, output)
+    settings.check()
+    _check_schedulers()
+    return _show(args.host, output)
+
+
+# --------------------------------------------------------------------------- the settings
+
+
+def _check_schedulers() -> None:
+    """Raise ``ConfigurationError`` for the name of a scheduler that there is not."""
+    from ..cluster.scheduler_client import scheduler_of_settings
+
+    for host in ("", *settings.servers()):
+        scheduler_of_settings(host)
+
+
+def _show(host: str | None, output: Output) -> int:
+    path = settings.config_file()
+    found, policy = settings.values(host), _policy(host)
+    servers = sorted(settings.servers())
+    if output.json:
+        values = {name: {"value": one.value, "source": one.source} for name, one in found.items()}
+        output.data(
+            {
+                "path": path,
+                "exists": os.path.exists(path),
+                "host": host,
+                "settings": values,
+                "servers": servers,
+                "policy": policy.as_dict(),
+                "problems": policy.problems,
+            }
+        )
+        return ExitCode.OK
+    output.line(path if os.path.exists(path) else f"{path} (there is no such file)")
+    rows = [(name, _shown(one.value), _origin(one.source, path)) for name, one in found.items()]
+    _print_rows(rows, output)
+    if policy.as_dict():
+        output.line("")
+        output.line("policy of the site (of each limit the tighter one holds):")
+        _print_rows([(name, _shown(value), "") for name, value in policy.as_dict().items()], output)
+    for problem in policy.problems:
+        output.note(problem)
+    if host is None:
+        output.line("")
+        own = ", ".join(servers) or "none"
+        output.line(f"hosts with settings of their own: {own}")
+    elif settings.server_of(host) is None:
+        output.line("")
+        output.line(f"there is no table [servers.{json.dumps(host)}]: what holds is for all hosts")
+    return ExitCode.OK
+
+
+def _policy(host: str | None) -> SitePolicy:
+    """The policy of this machine, with that of the host as far as it is known; sends nothing."""
+    if host is None or host == options.THIS_MACHINE:
+        return site_policy.local()
+    from ..cluster.cluster import Cluster
+
+    with Cluster(host) as cluster:
+        return cluster.internal.client.policy
+
+
+def _shown(value: Any) -> str:
+    """A value as one line; text that is no plain word as TOML has it."""
+    if value is None or value == ():
+        return "-"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return f"[{', '.join(json.dumps(one, ensure_ascii=False) for one in value)}]"
+    if isinstance(value, str) and (not value or shlex.quote(value) != value):
+        return json.dumps(value, ensure_ascii=False)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _origin(source: str, path: str) -> str:
+    line = source.removeprefix(f"{path}:")
+    return source if line == source else f"line {line}"
+
+
+def _print_rows(rows: list[tuple[str, str, str]], output: Output) -> None:
+    """Name, value and origin; a value that is too long for the screen stays whole."""
+    names = max(len(name) for name, _, _ in rows)
+    room = terminal_width() - names - 2
+    width = min(max(len(value) for _, value, _ in rows), room - 12)
+    for name, value, origin in rows:
+        if len(value) > width and origin:
+            output.line(f"{name:{names}}  {value}")
+            output.line(f"{'':{names}}  {'':{width}}  {origin}".rstrip())
+        else:
+            output.line(f"{name:{names}}  {value:{width}}  {origin}".rstrip())
+
+
+# --------------------------------------------------------------------------- ssh
+
+
+def _show_ssh(args: argparse.Namespace, output: Output) -> int:
+    """The lines for the user's own ssh."""
+    from ..openssh import user_config
+    from ..openssh.master import Master
+
+    lines = user_config.lines(Master(options.destination(args, args.host)))
+    if output.json:
+        output.data({"host": args.host, "lines": lines})
+        return ExitCode.OK
+    for line in lines:
+        output.line(line)
+    return ExitCode.OK
+
+
+# --------------------------------------------------------------------------- ARC
+
+
+def _import_arc(name: str, output: Output) -> int:
     from ..arc import settings_import
 
-    path = os.path.expanduser(args.import_arc)
+    path = os.path.expanduser(name)
     found = settings_import.read_settings(_source(path), path)
     for note in (*found.left_out, *found.notes):
         output.note(note)

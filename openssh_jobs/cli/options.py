@@ -43,8 +43,8 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options
         )
-        self.other_names: dict[str, str] = {}
-        """Options of other programs, and how they are given here."""
+        self.other_name: Callable[[str, str | None], str | None] = lambda option, value: None
+        """How an option of another program, with its value, is given here; ``None``: not known."""
 
     def error(self, message: str) -> NoReturn:
         """Raise ``UsageError``; ``--timeout must be ...`` for what a type of ours refused."""
@@ -57,21 +57,26 @@ class Parser(argparse.ArgumentParser):
         )
         raise UsageError(f"{self.prog}: {message}. See `{self.prog} --help`.")
 
-    def refuse(self, words: Sequence[str]) -> NoReturn:
-        """Raise ``UsageError`` for words that no option takes: each, and what may be meant."""
-        said, after_option = [], False
+    def refuse(self, words: Sequence[str], typed: Sequence[str]) -> NoReturn:
+        """Raise ``UsageError`` for words that no option takes: each, and what may be meant.
+
+        ``typed``: the whole command line, where the value of such an option stands behind it.
+        """
+        said = []
         for word in words:
-            name, equals, _ = word.partition("=")
+            name, equals, value = word.partition("=")
             if name.startswith("-"):
-                said.append(f"there is no option {name}{self._meant(name)}")
-            elif not after_option:  # else the option's value
-                said.append(f"{word!r} is one word too many")
-            after_option = name.startswith("-") and not equals
+                following = [*typed, "-"][typed.index(word) + 1] if word in typed else "-"
+                given = value if equals else None if following.startswith("-") else following
+                said.append(f"there is no option {name}{self._meant(name, given)}")
+        # Beside such an option a word may be its value.
+        said = said or [f"{word!r} is one word too many" for word in words]
         raise UsageError(f"{self.prog}: {'; '.join(said)}. See `{self.prog} --help`.")
 
-    def _meant(self, name: str) -> str:
-        if name in self.other_names:
-            return f" (it is {self.other_names[name]} here)"
+    def _meant(self, name: str, value: str | None) -> str:
+        other = self.other_name(name, value)
+        if other is not None:
+            return f" ({other})"
         known = [text for text in self._option_string_actions if text.startswith("--")]
         longer = [text for text in known if len(name) > 3 and text.startswith(name)]
         return did_you_mean(name, known) if not longer else f" (did you mean {longer[0]}?)"
@@ -175,26 +180,33 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--debug", action="store_true", help="log every step; show tracebacks")
 
 
-def add_connection_options(parser: argparse.ArgumentParser) -> None:
-    """The options of ssh that say how to reach the host, and those of all commands."""
+def add_connection_options(parser: argparse.ArgumentParser, *, short: bool = True) -> None:
+    """The options of ssh that say how to reach the host, and those of all commands.
+
+    ``short=False``: without ``-o -J -p -l``, which mean something else to schedulers.
+    """
     group = parser.add_argument_group("connection (optional: your ssh configuration is used)")
     group.add_argument("-F", "--ssh-config", metavar="FILE", help="ssh configuration file")
+
+    def names(letter: str, name: str) -> tuple[str, ...]:
+        return (letter, name) if short else (name,)
+
     group.add_argument(
-        "-o",
+        *names("-o", "--ssh-option"),
         dest="ssh_options",
         metavar="KEY=VALUE",
         action="append",
         default=[],
         help="an option of ssh_config(5); may be repeated",
     )
-    group.add_argument("-J", "--jump", metavar="HOST", help="jump host or hosts")
+    group.add_argument(*names("-J", "--jump"), metavar="HOST", help="jump host or hosts")
     group.add_argument("-i", "--identity-file", metavar="FILE", help="private key")
-    group.add_argument("-p", "--port", type=port, metavar="N", help="port")
-    group.add_argument("-l", "--user", metavar="NAME", help="login name")
+    group.add_argument(*names("-p", "--port"), type=port, metavar="N", help="port")
+    group.add_argument(*names("-l", "--user"), metavar="NAME", help="login name")
     add_output_options(parser)
 
 
-def add_scheduler_options(parser: argparse.ArgumentParser) -> None:
+def add_scheduler_options(parser: argparse.ArgumentParser, *, short: bool = True) -> None:
     """``--scheduler`` and ``--prologue``, those of a connection and those of all commands."""
     group = parser.add_argument_group("scheduler")
     group.add_argument(
@@ -204,9 +216,9 @@ def add_scheduler_options(parser: argparse.ArgumentParser) -> None:
         help="slurm, pbs, torque, sge, lsf, htcondor, or direct (none); default: detected",
     )
     group.add_argument(
-        "--prologue", default="", metavar="TEXT", help="shell text before the scheduler's commands"
+        "--prologue", metavar="TEXT", help="shell text before the scheduler's commands"
     )
-    add_connection_options(parser)
+    add_connection_options(parser, short=short)
 
 
 def connection(args: argparse.Namespace) -> Host:

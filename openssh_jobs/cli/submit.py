@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from . import options
 from .exit_codes import ExitCode, UsageError
-from .output import Output, count, size
+from .output import Output, count, duration, size
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -40,18 +41,18 @@ _SAME_AS_IN_SUBMIT = (
     *(name.replace("-", "_") for name, _ in _TEXT_OPTIONS),
     *("cpus", "hold", "token", "after_ok", "after_any", "after_failed"),
 )
-_SCHEDULERS_NAMES = {
-    "--partition": "--queue",
-    "--time": "--time-limit",
-    "--mem": "--memory",
-    "--job-name": "--name",
-    "--cpus-per-task": "--cpus",
+_OWN_NAMES = {
     "--dependency": "--after-ok, --after-any or --after-failed",
-    "--output": "--stdout-path",
-    "--error": "--stderr-path",
-    "--mail-user": "--mail",
+    "-J": "--name (a jump host: --jump)",
+    "-p": "--queue (a port: --port)",
+    "-o": "--stdout-path (an option of ssh: --ssh-option)",
+    "-l": "an option of the scheduler (a login name: --user)",
+    "-t": "--time-limit",
+    "-A": "--account",
+    "-N": "--nodes, or --name",
+    "-c": "--cpus",
 }
-"""Options of sbatch, by their names here; all others go through as ``--option``."""
+"""What options of submit commands, and those of ssh that mean something else there, are here."""
 _RECORD_EXIT: dict[str, bool | str] = {"auto": "auto", "yes": True, "no": False}
 
 
@@ -62,8 +63,8 @@ def add_command(subparsers: Any, summary: str) -> None:
         "submit",
         summary,
         run,
-        usage="[options] HOST DIRECTORY --script FILE\n"
-        "       openssh-jobs submit [options] HOST [DIRECTORY] --again JOB",
+        usage="[options] HOST DIRECTORY --script FILE [-- WORD...]\n"
+        "       openssh-jobs submit [options] HOST [DIRECTORY] --again JOB [-- WORD...]",
         examples="""\
   openssh-jobs submit hpc runs/relax-7 --upload --script relax.sh --time-limit 2:00:00
       copies runs/relax-7 of this machine to runs/relax-7 there, and submits its relax.sh
@@ -75,13 +76,15 @@ def add_command(subparsers: Any, summary: str) -> None:
       a script on the host
   openssh-jobs submit hpc --again 4711 --time-limit 8:00:00
       script and options of job 4711 by the journal of this machine, with more time
+  openssh-jobs submit hpc runs/freq --script freq.sh -- --partition gpu -t 60
+      what follows -- goes to the scheduler as it is: to sbatch 60 are minutes
   echo 'hostname; date' | openssh-jobs submit hpc runs/try --script -
   openssh-jobs submit hpc runs/freq --script freq.sh --cpus 4 --dry-run
       shows the command and the script, and submits nothing
 
 In a pipe only the job's id is printed.""",
     )
-    parser.other_names.update(_SCHEDULERS_NAMES)
+    parser.other_name = _own_name
     parser.add_argument("host", metavar="HOST")
     parser.add_argument(
         "directory",
@@ -91,7 +94,25 @@ In a pipe only the job's id is printed.""",
     )
     _add_script_options(parser)
     _add_resource_options(parser)
-    options.add_scheduler_options(parser)
+    options.add_scheduler_options(parser, short=False)
+
+
+def _own_name(option: str, value: str | None) -> str | None:
+    """What an option of a submit command is called here, and how it is given unchanged."""
+    from ..schedulers.slurm.words import SBATCH  # after a mistake only
+
+    if not option.startswith("--") and len(option) > 2:
+        option, value = option[:2], option[2:]
+    shown = shlex.join([option] if value is None else [option, value])
+    own = _OWN_NAMES.get(option)
+    name = SBATCH.means.get(option) if own is None and option.startswith("--") else None
+    if name is not None:
+        own = f"--{name.replace('_', '-')}"
+    as_it_is = f"as the scheduler reads it, put it after --: `-- {shown}`"
+    if own is not None:
+        return f"it is {own} here; {as_it_is}"
+    known = option in SBATCH.values | SBATCH.flags | SBATCH.optional
+    return f"for the scheduler, {as_it_is.partition(', ')[2]}" if known else None
 
 
 def _add_script_options(parser: argparse.ArgumentParser) -> None:
@@ -131,7 +152,7 @@ def _add_resource_options(parser: argparse.ArgumentParser) -> None:
         metavar="WORD",
         action="append",
         default=[],
-        help="passed to the scheduler unchanged; may be repeated",
+        help="a word for the scheduler, unchanged; may be repeated (the same as after --)",
     )
     group.add_argument(
         "--env",
@@ -176,7 +197,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
                     dry_run=args.dry_run,
                     directory=args.directory,
                     upload=args.upload,
-                    options=args.option,
+                    options=[*args.option, *(args.after_dashes or ())],
                     env=env,
                     record_exit=_RECORD_EXIT.get(args.record_exit),
                     **script,
@@ -230,6 +251,9 @@ def _which_script(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _report(job: Job, args: argparse.Namespace, output: Output, cluster: Cluster) -> None:
+    from ..cluster.host_jobs import Understood
+
+    understood = job.understood or Understood(None, None)
     if output.json:
         output.data(
             {
@@ -239,11 +263,14 @@ def _report(job: Job, args: argparse.Namespace, output: Output, cluster: Cluster
                 "directory": job.directory,
                 "token": job.token,
                 "scheduler": cluster.scheduler,
+                "queue": understood.queue,
+                "time_limit": understood.time_limit,
             }
         )
     elif output.on_terminal and not output.quiet:
-        queue = f", queue {args.queue}" if args.queue else ""
-        output.line(f"submitted {job.id} ({job.name}) to {args.host}{queue}")
+        queue = f", queue {understood.queue}" if understood.queue else ""
+        limit = f", time limit {duration(understood.time_limit)}" if understood.time_limit else ""
+        output.line(f"submitted {job.id} ({job.name}) to {args.host}{queue}{limit}")
     else:
         output.line(job.id)
 

@@ -50,10 +50,12 @@ class Cluster:
     ``servers.toml``, ``$OPENSSH_JOBS_POLL_INTERVAL`` and the site's policy (docs/polling.rst).
     ``grace``: seconds to keep querying a job that left the queue before it is reported with the
     state ``unknown``.  ``login_shell``: run the scheduler's commands under the user's login shell,
-    where PATH and modules come from; ``prologue``: shell text before each of them.
+    where PATH and modules come from (default: yes); ``prologue``: shell text before each of them.
     ``record_exit``: whether jobs write an exit record (docs/exit-record.rst); ``auto``: only where
     the host keeps no accounting.  ``journal``: a ``Journal`` or its path.  All other options are
-    those of ``Connection``.
+    those of ``Connection``.  ``scheduler``, ``login_shell``, ``prologue``, and what ``submit`` is
+    not given (queue, account, time limit, options, where relative directories begin) come from
+    ``servers.toml`` where it has them (docs/settings.rst).
 
     Sends nothing to the host before the first use.  Raises ``ConfigurationError`` for options that
     make no sense, also for those of a connection beside a ``Connection``.
@@ -67,8 +69,8 @@ class Cluster:
         poll_interval: float | None = None,
         grace: float = 600,
         record_exit: str | bool = "auto",
-        login_shell: bool = True,
-        prologue: str = "",
+        login_shell: bool | None = None,
+        prologue: str | None = None,
         journal: Journal | str | None = None,
         **connection_options: Unpack[ConnectionOptions],
     ) -> None:

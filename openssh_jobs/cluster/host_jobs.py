@@ -11,8 +11,8 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 from .. import settings
 from ..errors import (
@@ -27,6 +27,7 @@ from ..errors import (
     SessionLimit,
 )
 from ..jobs import CancelOutcome, JobId, JobState, JobStatus, Node, Queue, Snapshot
+from ..jobs.time_limit import time_limit_of
 from ..schedulers.base import Scheduler
 from .evidence import JobEvidence
 from .exit_record import ExitRecords, check_choice
@@ -49,6 +50,23 @@ log = logging.getLogger("openssh_jobs.cluster")
 _PATHS_TIMEOUT = 30.0
 _NO_ANSWER = (ConnectError, ConnectionLost, CommandFailed, CommandTimeout, SessionLimit)
 _SCRIPTS = {"cancel": "cancel_script", "hold": "hold_script", "release": "release_script"}
+
+
+class Understood(NamedTuple):
+    """What a new job is, by the scheduler's record of it, or else by what was asked for."""
+
+    queue: str | None
+    time_limit: timedelta | None
+
+    @classmethod
+    def of(cls, asked: Specification, scheduler: Scheduler) -> Understood:
+        """By the parameters and the words of a submission."""
+        said, limit = scheduler.understood(asked.options), time_limit_of(asked.time_limit)
+        words = scheduler.submit_words
+        if words is not None and "time_limit" in said:
+            seconds = words.seconds(said["time_limit"])
+            limit = None if seconds is None else timedelta(seconds=seconds)
+        return cls(said.get("queue", asked.queue), limit)
 
 
 class HostJobs:
@@ -74,6 +92,8 @@ class HostJobs:
         self._began = time.time()
         self.upkeep = Tidy(client, self.files)
         self.poller = Poller(client, self.records, self.tracker, poll_interval, self.upkeep)
+        self.understood: dict[str, Understood] = {}
+        """How the scheduler understood the jobs that were submitted here, by id."""
 
     def follow(self, ids: Sequence[str]) -> tuple[JobEvidence, ...]:
         """Follow these jobs, with what the journal says where they are forgotten."""
@@ -171,6 +191,7 @@ class HostJobs:
             self.poller.outdate()  # there may be a job
             raise self.client.placed(error) from error.__cause__
         rows = iter(self.with_paths([row for row in outcomes if isinstance(row, Row)]))
+        self._note_understood(wanted, outcomes)
         found: list[Outcome] = []
         for outcome in outcomes:
             if isinstance(outcome, Row):
@@ -182,6 +203,15 @@ class HostJobs:
         if any(not isinstance(one, Row) for one in found):
             self.poller.outdate()  # there may be jobs
         return found
+
+    def _note_understood(self, wanted: Sequence[Submission], outcomes: Sequence[Outcome]) -> None:
+        """By what was asked for, of the jobs that the scheduler was not asked about."""
+        scheduler = self.client.scheduler()
+        for submission, row in zip(wanted, outcomes, strict=True):
+            if isinstance(row, Row) and row.job_id is not None:
+                asked = submission.specification
+                if row.job_id not in self.understood:
+                    self.understood[row.job_id] = Understood.of(asked, scheduler)
 
     def dry_run(self, wanted: Sequence[Submission]) -> list[DryRun]:
         """What would be sent for each."""
@@ -282,6 +312,9 @@ class HostJobs:
             return list(rows)
         # For an array some schedulers describe one member, whose file is not that of the others.
         found = {job_id: detail for job_id, detail in found.items() if detail.job_id == job_id}
+        self.understood |= {
+            job_id: Understood(detail.queue, detail.time_limit) for job_id, detail in found.items()
+        }
         with self.journal.file.transaction():
             return [
                 self.note_paths(row, found[row.job_id])

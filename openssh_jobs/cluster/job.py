@@ -19,7 +19,7 @@ from .tidy import Tidied
 
 if TYPE_CHECKING:
     from ..transfer.options import Method, TransferOptions, TransferResult
-    from .host_jobs import HostJobs
+    from .host_jobs import HostJobs, Understood
     from .journal import Row
 
 
@@ -63,6 +63,11 @@ class Job:
             if value is not None:
                 return value
         return getattr(self._shared, name, None) if self._shared is not None else None
+
+    @property
+    def understood(self) -> Understood | None:
+        """Queue and time limit as the scheduler understood them, of a job just submitted here."""
+        return self._jobs.understood.get(self.id)
 
     @property
     def directory(self) -> str | None:

@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .. import site_policy
+from .. import settings, site_policy
 from ..commands.quoting import OWN_SHELL, join, quote, to_bytes, to_text
 from ..commands.scripts import Shell
 from ..commands.scripts import script as shell_script
@@ -50,17 +50,25 @@ class SchedulerClient:
         host: str,
         scheduler: str | Scheduler,
         *,
-        login_shell: bool,
-        prologue: str,
+        login_shell: bool | None,
+        prologue: str | None,
     ) -> None:
         self.connection = connection
         self.journal = journal
         self.host = host
-        self._finds = scheduler == "auto"
         self.known: Scheduler | None = None
-        if not self._finds:
-            self.known = get(scheduler) if isinstance(scheduler, str) else scheduler
-        self._login_shell = login_shell
+        if scheduler == "auto":
+            self.known = scheduler_of_settings(connection.host)
+        elif isinstance(scheduler, str):
+            self.known = get(scheduler)
+        else:
+            self.known = scheduler
+        self._finds = self.known is None
+        if login_shell is None:
+            login_shell = settings.value(connection.host, "login_shell")
+        self._login_shell = True if login_shell is None else login_shell
+        if prologue is None:
+            prologue = settings.value(connection.host, "prologue") or ""
         self._prologue = prologue.encode("utf-8", "surrogateescape")
         self._skew: float | None = None
         self._policy: SitePolicy | None = None
@@ -219,6 +227,21 @@ class SchedulerClient:
             self.journal.remember_scheduler(self.host, None)
             self.known = None
         return error
+
+
+def scheduler_of_settings(host: str) -> Scheduler | None:
+    """The scheduler that ``servers.toml`` names for a host, ``None`` for none and for ``auto``.
+
+    Raises ``ConfigurationError``, with the line, for one that there is not.
+    """
+    name = settings.value(host, "scheduler")
+    if name is None or name == "auto":
+        return None
+    try:
+        return get(name)
+    except ConfigurationError as error:
+        error.message = f"{settings.place_of(host, 'scheduler')}: {error.message}"
+        raise
 
 
 # --------------------------------------------------------------------------- many as one

@@ -23,6 +23,7 @@ from ..schedulers.fields import expand_array
 from ..schedulers.launcher.any_shell import ENVIRONMENT as LAUNCHER_ENVIRONMENT
 from ..schedulers.request import SubmitRequest
 from .attempt import ENVIRONMENT, SUBMIT_FILE, Order, environment_files
+from .defaults import below_base, with_defaults
 from .job_files import NewFiles
 from .journal import ASKED, SENDING, Row
 from .leftovers import is_random
@@ -91,12 +92,16 @@ class Submission:
         script's own directives contradict the parameters.
         """
         wanted, scheduler = self.specification, self._client.scheduler()
-        self.directory = self._connection.internal.absolute(wanted.directory or "~").rstrip("/")
+        directory = below_base(self._connection.host, wanted.directory)
+        self.directory = self._connection.internal.absolute(directory).rstrip("/")
         script = wanted.script
         if script is not None and not script.startswith(("/", "~/")):
             script = posixpath.join(self.directory, script)
         self.script = script
         self.private = posixpath.join(self.directory, PRIVATE, self.token)
+        host = self._connection.host
+        wanted = with_defaults(wanted, scheduler, host, self._own_script)
+        self.specification = wanted
         request = self.request()
         scheduler.check_options(request)
         scheduler.submit_script(request)
@@ -110,7 +115,9 @@ class Submission:
             digest=wanted.digest(scheduler.name),
             scheduler=scheduler.name,
             directory=self.directory,
-            name=wanted.name or wanted.script_name,
+            name=scheduler.understood(wanted.options).get("name")
+            or wanted.name
+            or wanted.script_name,
             stage=ASKED,
             call=self._call,
             caller=pid_file.call(),

@@ -21,6 +21,7 @@ from ..files import host_names, private_directory
 from ..jobs import JobId, JobStatus
 from ..schedulers.answer import Answer
 from ..schedulers.fields import chunks, is_number
+from .defaults import below_base
 from .journal import SENDING, Row
 from .specification import check_token
 
@@ -63,7 +64,8 @@ def take_over(jobs: HostJobs, directory: str) -> list[Row]:
     ``OSError`` where the directory cannot be entered, ``InvalidAnswer``, ``UnsafeName``,
     ``SchedulerError`` and the errors of a connection.
     """
-    trails, user = _Survey(jobs, jobs.connection.internal.absolute(directory)).trails()
+    top = below_base(jobs.connection.host, directory)
+    trails, user = _Survey(jobs, jobs.connection.internal.absolute(top)).trails()
     rows = []
     said = _said_by_scheduler(jobs, trails)
     for trail in trails:

@@ -88,8 +88,12 @@ def get(name: str) -> Scheduler:
     for third in available():
         if third not in _BUILT_IN and wanted in (alias.lower() for alias in _load(third).aliases):
             return _load(third)
+    import difflib
+
+    close = difflib.get_close_matches(wanted, [*available(), *_ALIASES], n=1)
+    meant = f" (did you mean {close[0]}?)" if close else ""
     raise ConfigurationError(
-        f"there is no scheduler {name!r}", advice=f"Known are: {', '.join(available())}."
+        f"there is no scheduler {name!r}{meant}", advice=f"Known are: {', '.join(available())}."
     )
 
 

@@ -26,6 +26,7 @@ from .launcher.launcher import Convention
 from .outcomes import outcome_of_kind
 from .request import SubmitRequest
 from .rules import FINAL_KINDS, Rule, ends, find_rule, is_uncertain, rule
+from .submit_words import SubmitWords
 from .tokens import TokenAnswer
 
 # Who writes a scheduler finds all it needs here; in this package each name is taken from where
@@ -69,6 +70,9 @@ class Scheduler(ABC):
     history_floor: ClassVar[float] = 30.0
     #: What the texts of this scheduler mean; the first rule that fits counts.
     rules: ClassVar[tuple[Rule, ...]] = ()
+    #: The words of the submit command, where they are known: those after which a submission could
+    #: not be followed are refused, and what the others mean is told.
+    submit_words: ClassVar[SubmitWords | None] = None
     #: Regular expressions (any case) for texts after which the job may exist although the submit
     #: command failed: the link broke, or the answer was lost, after the request was sent.  Any
     #: other text of a failed submit command is a refusal.
@@ -314,11 +318,26 @@ class Scheduler(ABC):
     # -- what the files share --------------------------------------------------
 
     def check_options(self, request: SubmitRequest) -> None:
-        """Raise ``SchedulerError`` of kind ``unsupported`` for an option that would be lost."""
+        """Raise ``SchedulerError`` of kind ``unsupported`` for an option that would be lost.
+
+        Raises ``InputError`` for words after which the job could not be followed.
+        """
         for name in request.given():
             if name not in self.capabilities:
                 instead = self.lacks.get(name)
                 self.unsupported(f"{name} ({instead})" if instead else name)
+        if self.submit_words is not None:
+            self.submit_words.check(request.options)
+
+    def understood(self, options: Sequence[str]) -> dict[str, str]:
+        """What words for the submit command set, by parameter of ``submit``, as they are typed."""
+        return {} if self.submit_words is None else self.submit_words.understood(options)
+
+    def said_in_script(self, script: bytes) -> dict[str, str]:
+        """What the directives of a script set, as ``understood`` gives it."""
+        if self.submit_words is None:
+            return {}
+        return self.submit_words.of_script(script, self.directive)
 
     def unsupported(self, what: str) -> NoReturn:
         """Raise ``SchedulerError`` of kind ``unsupported``; nothing was sent."""

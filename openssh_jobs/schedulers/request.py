@@ -11,10 +11,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any
 
 from ..errors import InputError
 from ..jobs import JobId
+from ..jobs.time_limit import time_limit_of
 from .fields import MOST_ELEMENTS, check_array
 
 __all__ = ["ALL_OPTIONS", "JobOptions", "SubmitRequest", "memory_of", "time_limit_of"]
@@ -54,65 +55,16 @@ def _check_words(name: str, value: tuple[object, ...]) -> None:
             raise InputError(f"an option must be a text without zero bytes, not {word!r}")
 
 
-_BARE = re.compile(r"\s*[+-]?[0-9]+(?:\.[0-9]*)?\s*")
-_CLOCK = re.compile(r"(?:([0-9]{1,5})-)?([0-9]{1,6}):([0-5][0-9]):([0-5][0-9])", re.ASCII)
-_LONGEST = 400 * 365 * 86400
+def _check_time_limit(name: str, value: object) -> None:
+    _check_word(name, value)
+    time_limit_of(value, name)
+
+
 # With a unit: 8G, 8GB and 8GiB are all 8 * 2**30 bytes.
 _MEMORY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([kmgtpe])(?:i?b)?", re.I | re.A)
 _POWERS = "kmgtpe"
 _LEAST_MEMORY = 2**20
 _MOST_MEMORY = 2**63 - 1
-
-
-def time_limit_of(value: object, name: str = "time_limit") -> timedelta | None:
-    """A time limit as a ``timedelta`` of whole seconds; raises ``InputError``.
-
-    ``value``: a ``timedelta``, or text of the form ``HH:MM:SS`` or ``D-HH:MM:SS``.  A bare number
-    is refused: ``3600`` is an hour to Grid Engine and PBS, and two and a half days to Slurm and
-    LSF.  So is ``2:30``, which is minutes and seconds to Slurm, and hours and minutes to LSF.
-    """
-    _check_word(name, value)
-    if value is None:
-        return None
-    if isinstance(value, timedelta):
-        seconds = -(-value // timedelta(seconds=1))
-    elif isinstance(value, str) and (found := _CLOCK.fullmatch(value.strip())):
-        days, hours, minutes, rest = (int(part or 0) for part in found.groups())
-        seconds = ((days * 24 + hours) * 60 + minutes) * 60 + rest
-    else:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if is_number or (isinstance(value, str) and _BARE.fullmatch(value)):
-            _refuse_bare_number(name, value)
-        raise InputError(
-            f"{name} must be a timedelta, HH:MM:SS or D-HH:MM:SS, not {value!r}",
-            advice="What only the scheduler understands goes into options.",
-        )
-    if not 0 < seconds < _LONGEST:
-        raise InputError(f"{name} must be positive and less than 400 years, not {value}")
-    return timedelta(seconds=seconds)
-
-
-def _refuse_bare_number(name: str, value: Any) -> NoReturn:
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        number = 0
-    if not 0 < number * 60 < _LONGEST:
-        raise InputError(
-            f"{name} must be positive and say its unit, not {value!r}",
-            advice="Write it as HOURS:MINUTES:SECONDS, or give a timedelta.",
-        )
-    seconds, minutes = _clock(number), _clock(number * 60)
-    raise InputError(
-        f"{name}={value!r} may be {value} seconds ({seconds}) or {value} minutes ({minutes}): "
-        "schedulers differ",
-        advice=f"Write {seconds!r} or {minutes!r}, or give a timedelta.",
-    )
-
-
-def _clock(seconds: float) -> str:
-    whole = max(1, round(seconds))
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 def memory_of(value: object, name: str = "memory") -> int | None:
@@ -151,7 +103,7 @@ def _checked(check: Check) -> dict[str, Check]:
 
 
 _TEXT, _WORD, _COUNT, _IDS = map(_checked, (_check_text, _check_word, _check_count, _check_ids))
-_TIME_LIMIT = _checked(lambda name, value: time_limit_of(value, name))
+_TIME_LIMIT = _checked(_check_time_limit)
 _MEMORY_SIZE = _checked(lambda name, value: memory_of(value, name))
 _WORDS = _checked(_check_words)
 

@@ -59,6 +59,8 @@ class Custom(Scheduler):
         if commands.submit is not None:
             self.capabilities = frozenset(("options",))  # type: ignore[misc]
             self.lacks = dict.fromkeys(ALL_OPTIONS, "put it into the script")  # type: ignore[misc]
+        else:
+            self.submit_words = base.submit_words  # type: ignore[misc]
         self.after_end = base.after_end  # type: ignore[misc]
 
     # -- submitting ----------------------------------------------------------

@@ -28,8 +28,10 @@ from ..launcher.launcher import GRID_ENGINE_JOBS, Convention
 from ..outcomes import Sentences, outcomes_by_line, outcomes_for
 from ..request import ALL_OPTIONS, SubmitRequest
 from ..rules import rule
+from ..submit_words import SubmitWords
 from ..tokens import TokenAnswer
 from . import array, limits, machine, output, paths, tokens
+from .words import QSUB
 
 
 class GridEngine(Scheduler):
@@ -51,6 +53,7 @@ class GridEngine(Scheduler):
     }
     capabilities: ClassVar[frozenset[str]] = ALL_OPTIONS - lacks.keys()
     after_end: ClassVar[AfterEnd] = "run"  # an error state can be cleared
+    submit_words: ClassVar[SubmitWords | None] = QSUB
     probe: ClassVar[str] = (
         "command -v qconf >/dev/null 2>&1 || exit 1\n"
         "command -v qsub >/dev/null 2>&1 || exit 1\n"

@@ -26,9 +26,11 @@ from ..outcomes import Sentences, outcome_of_kind, outcomes_by_line, outcomes_fo
 from ..request import ALL_OPTIONS, SubmitRequest
 from ..rows import Rows
 from ..rules import rule
+from ..submit_words import SubmitWords
 from ..tokens import TokenAnswer
 from .classads import SPOILT, json_list, members, number_of, only_lists
 from .output import read
+from .words import CONDOR_SUBMIT
 
 _CARRIER = "OpenSSHJobsToken"
 # -name, -remote, -pool, -addr and what condor_submit takes for them.
@@ -73,6 +75,7 @@ class HTCondor(Scheduler):
         "reservation": "",
     }
     capabilities: ClassVar[frozenset[str]] = ALL_OPTIONS - lacks.keys()
+    submit_words: ClassVar[SubmitWords | None] = CONDOR_SUBMIT
     probe: ClassVar[str] = (
         "command -v condor_submit >/dev/null 2>&1 || exit 1\n"
         "condor_version 2>/dev/null </dev/null | sed -n '1p'"

@@ -37,6 +37,7 @@ from ..outcomes import outcomes_for
 from ..request import ALL_OPTIONS, SubmitRequest
 from ..rows import Rows
 from ..rules import rule
+from ..submit_words import SubmitWords
 from ..tokens import TokenAnswer
 from . import tokens
 from .output import (
@@ -47,6 +48,7 @@ from .output import (
     read,
     read_history,
 )
+from .words import BSUB
 
 _FIELDS = "jobid jobindex stat user queue exec_host exit_code slots exit_reason"
 _DETAILS = "jobid jobindex stat pend_reason project sub_cwd output_file error_file command job_name"
@@ -76,6 +78,7 @@ class LSF(Scheduler):
         "constraint": "options=('-R', 'select[...]')",
     }
     capabilities: ClassVar[frozenset[str]] = ALL_OPTIONS - lacks.keys()
+    submit_words: ClassVar[SubmitWords | None] = BSUB
     probe: ClassVar[str] = (
         "command -v bsub >/dev/null 2>&1 || exit 1\n"
         "command -v bjobs >/dev/null 2>&1 || exit 1\n"

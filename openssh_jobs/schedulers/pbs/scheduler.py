@@ -27,6 +27,7 @@ from ..launcher.launcher import PBS_JOBS, Convention
 from ..outcomes import outcome_of_kind, outcomes_for
 from ..request import ALL_OPTIONS, SubmitRequest
 from ..rules import Rule
+from ..submit_words import SubmitWords
 from ..tokens import TokenAnswer
 from . import output, tokens
 from .directives import check_resources, named_resources
@@ -34,6 +35,7 @@ from .errors import RULES, UNCERTAIN
 from .machine import default_queue, read_nodes, read_queues
 from .paths import actual_path, in_directory, usual_path
 from .query import is_id, query_text, read_listing, remembered
+from .words import PBS_QSUB
 
 
 class PBS(Scheduler):
@@ -50,6 +52,7 @@ class PBS(Scheduler):
         "constraint": "resources of the site: options=('-l', 'select=1:NAME=VALUE')",
     }
     capabilities: ClassVar[frozenset[str]] = ALL_OPTIONS - lacks.keys()
+    submit_words: ClassVar[SubmitWords | None] = PBS_QSUB
     probe: ClassVar[str] = (
         "command -v qsub >/dev/null 2>&1 || exit 1\n"
         "qstat --version 2>&1 </dev/null | grep -i '^pbs_version'"

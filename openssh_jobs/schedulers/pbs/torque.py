@@ -16,7 +16,9 @@ from ..base import AfterEnd
 from ..fields import chunks
 from ..launcher.launcher import TORQUE_JOBS, Convention
 from ..request import ALL_OPTIONS, SubmitRequest
+from ..submit_words import SubmitWords
 from .scheduler import PBS, walltime
+from .words import TORQUE_QSUB
 
 
 class Torque(PBS):
@@ -30,6 +32,7 @@ class Torque(PBS):
         "constraint": "properties of nodes: options=('-l', 'nodes=1:NAME')",
     }
     capabilities: ClassVar[frozenset[str]] = ALL_OPTIONS - lacks.keys()
+    submit_words: ClassVar[SubmitWords | None] = TORQUE_QSUB
     probe: ClassVar[str] = (
         "command -v qsub >/dev/null 2>&1 || exit 1\n"
         "command -v qconf >/dev/null 2>&1 && exit 1\n"

@@ -30,6 +30,7 @@ from ..outcomes import outcomes_for
 from ..request import ALL_OPTIONS, SubmitRequest
 from ..rows import Rows
 from ..rules import Rule
+from ..submit_words import SubmitWords
 from ..tokens import TokenAnswer
 from . import machine, tokens
 from .errors import COMPLAINT, LOOKS_LIKE, RULES, SPEAKS, UNCERTAIN
@@ -44,6 +45,7 @@ from .query import (
 from .records import RECORD, read_json, read_scontrol
 from .sbatch import EACH, path_of_element, plain, sbatch_words
 from .tables import columns_of_command, read_table
+from .words import SBATCH
 
 
 class Slurm(Scheduler):
@@ -51,6 +53,7 @@ class Slurm(Scheduler):
 
     name: ClassVar[str] = "slurm"
     directive: ClassVar[str | None] = "#SBATCH"
+    submit_words: ClassVar[SubmitWords | None] = SBATCH
     probe: ClassVar[str] = (
         "command -v sbatch >/dev/null 2>&1 || exit 1\n"
         "command -v squeue >/dev/null 2>&1 || exit 1\n"
