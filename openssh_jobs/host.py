@@ -77,12 +77,6 @@ class Internal:
         done = commands.run_bytes(plan, timeout=timeout, on_stdout=out, on_stderr=err)
         return done.decoded()
 
-    def put_marked(self, local: str, remote: str, mark: bytes) -> None:
-        """Copy a tree to this host itself, whatever its data host is, with a mark in it."""
-        from .transfer.options import Options
-
-        self._host._own_transfer.put(local, remote, Options(mark=mark))
-
     def tighten(self, policy: SitePolicy) -> None:
         """Keep to a site's limits from now on."""
         self._host._tighten(policy)
@@ -492,7 +486,9 @@ class Host(RemoteFiles, ABC):
         """
         from .transfer.transfer import Options
 
-        return self._transfer.put(local, remote, Options(method=method, **options))
+        # The upload of a submission goes to the host itself, which works on it at once.
+        transfer = self._transfer if options.get("mark") is None else self._own_transfer
+        return transfer.put(local, remote, Options(method=method, **options))
 
     def get(
         self,

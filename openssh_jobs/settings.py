@@ -124,7 +124,10 @@ ARC_KEYS = frozenset((
     "connect_timeout", "exec_backend", "max_sessions", "poll_interval", "grace", "record_exit",
     "journal",
 ))  # fmt: skip
-"""Further keys of ``[servers.NAME]``, which only ``openssh_jobs.arc`` reads and checks."""
+"""Further keys of ``[servers.NAME]``, which only ``openssh_jobs.arc`` reads and checks.
+
+An entry of ARC's (with ``cluster_soft``) may have others, too.
+"""
 ARC_TABLES = (
     "servers", "check_status_command", "submit_command", "delete_command",
     "list_available_nodes_command", "submit_filenames", "output_filenames",
@@ -223,14 +226,21 @@ def _check_table(path: str, file: _File, at: tuple[str, ...], table: Mapping[str
             if len(at) == 1 and name in ARC_KEYS:
                 where = _place(path, file, (*at, name))
                 raise ConfigurationError(f"{where}: {name} belongs to a table [servers.NAME]")
-            if len(at) == 1 or name not in ARC_KEYS:
-                known = SETTINGS if len(at) == 1 else (*SETTINGS, *ARC_KEYS)
+            known = SETTINGS if len(at) == 1 else (*SETTINGS, *ARC_KEYS)
+            if name not in known and ("cluster_soft" not in table or _is_like(name, SETTINGS)):
                 raise _no_such(path, file, (*at, name), known)
         elif not setting.kind.fits(value):
             raise ConfigurationError(
                 f"{name} of {at[-1]} in {_place(path, file, (*at, name))} must be "
                 f"{setting.kind.words}, not {value!r}"
             )
+
+
+def _is_like(name: str, known: Iterable[str]) -> bool:
+    """Whether a name is a misspelt one; others an entry of ARC may have, which ARC's users read."""
+    import difflib
+
+    return bool(difflib.get_close_matches(name, list(known), n=1, cutoff=0.8))
 
 
 def _no_such(

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any, Protocol
 
-from .. import settings
 from . import exit_codes, options
 from .exit_codes import ExitCode, UsageError
 from .output import Output, error_data, error_sentence, one_line, printable
@@ -183,6 +182,8 @@ def run(words: list[str]) -> int:
 def _run(args: argparse.Namespace, output: Output, ending: _Ending) -> int:
     try:
         if args.command not in _CHECKS_ITSELF:
+            from .. import settings
+
             settings.check()
         code = int(args.run(args, output))
         sys.stdout.flush()
@@ -199,7 +200,7 @@ def _run(args: argparse.Namespace, output: Output, ending: _Ending) -> int:
             raise
         if output.debug:
             logging.getLogger("openssh_jobs.cli").debug("failed", exc_info=True)
-        return _failed(error, output)
+        return _failed(error, output, args)
     return ending.code if ending.is_settled else code
 
 
@@ -218,8 +219,8 @@ def _drop_output(stream: Any) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _failed(error: BaseException, output: Output) -> int:
-    options.advise_host(error)
+def _failed(error: BaseException, output: Output, args: argparse.Namespace | None = None) -> int:
+    options.advise_host(error, args)
     try:
         if output.json:
             output.data(error_data(error))

@@ -35,8 +35,8 @@ def add_command(subparsers: Any, summary: str) -> None:
       the file of the settings, what holds for all hosts, and which hosts have their own
   openssh-jobs config hpc
       what holds for hpc, by the file and by the policies of this machine and of the site
-  openssh-jobs config hpc --ssh >>~/.ssh/hpc.conf
-      lines with which your own ssh shares the connection (Include them first in ~/.ssh/config)
+  openssh-jobs config hpc --ssh
+      lines for ~/.ssh/config, with which your own ssh shares the connection
   openssh-jobs config --import-arc ~/.arc/settings.py
 
 Settings are only shown here; the file is changed with an editor.""",

@@ -213,9 +213,11 @@ def _known_states() -> list[str]:
 def _states(text: str) -> frozenset[str]:
     """States by name, separated by commas."""
     found = frozenset(part.strip().lower() for part in text.split(","))
-    if not found <= set(_known_states()):
+    wrong = sorted(found - set(_known_states()))
+    if wrong:
+        meant = options.did_you_mean(wrong[0], _known_states())
         raise argparse.ArgumentTypeError(
-            f"must be of {', '.join(_known_states())}; {text!r} was given"
+            f"must be of {', '.join(_known_states())}; {wrong[0]!r}{meant} was given"
         )
     return found
 

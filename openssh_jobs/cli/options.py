@@ -69,8 +69,8 @@ class Parser(argparse.ArgumentParser):
                 following = [*typed, "-"][typed.index(word) + 1] if word in typed else "-"
                 given = value if equals else None if following.startswith("-") else following
                 said.append(f"there is no option {name}{self._meant(name, given)}")
-        # Beside such an option a word may be its value.
-        said = said or [f"{word!r} is one word too many" for word in words]
+        if all("=" in word for word in words if word.startswith("-")):  # else it may be a value
+            said += [f"{word!r} is one word too many" for word in words if word[:1] != "-"]
         raise UsageError(f"{self.prog}: {'; '.join(said)}. See `{self.prog} --help`.")
 
     def _meant(self, name: str, value: str | None) -> str:
@@ -82,11 +82,16 @@ class Parser(argparse.ArgumentParser):
         return did_you_mean(name, known) if not longer else f" (did you mean {longer[0]}?)"
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`` (did you mean X?)`` with the name most like a word; or nothing."""
+def close_names(word: str, known: Iterable[str]) -> list[str]:
+    """The names that are most like a word, the most similar first."""
     import difflib
 
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.65)
+    return difflib.get_close_matches(word, sorted(known), n=3, cutoff=0.65)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean X?)`` with the name most like a word; or nothing."""
+    close = close_names(word, known)
     return f" (did you mean {close[0]}?)" if close else ""
 
 
@@ -279,26 +284,45 @@ def destination(args: argparse.Namespace, host: str) -> Destination:
     return Destination(host=host, **_ssh_arguments(args))
 
 
-def advise_host(error: BaseException) -> None:
-    """Add the most similar host of the journal to the error of a host that ssh does not know."""
+def advise_host(error: BaseException, args: argparse.Namespace | None = None) -> None:
+    """Add the host that may be meant to the error of one that ssh does not know.
+
+    Candidates are the hosts of the journal and of ``servers.toml``; ssh itself is asked (``ssh
+    -G``) whether it takes them.
+    """
     from ..errors import ConfigurationError, HostUnreachable
 
     if not (isinstance(error, HostUnreachable) and "ssh does not know" in error.message):
         return
+    from .. import settings
+    from ..openssh import ssh_config
+    from ..openssh.destination import Destination
+
+    typed = error.host or ""
+    given = {} if args is None or "ssh_config" not in args else _ssh_arguments(args)
+    for name in close_names(typed, {*_hosts_of_journal(), *settings.servers()} - {typed}):
+        try:
+            ssh_config.resolve(Destination(host=name, **given), timeout=5.0)
+        except ConfigurationError:
+            continue
+        error.advice = f"Did you mean {name}? {error.advice or ''}".rstrip()
+        return
+
+
+def _hosts_of_journal() -> list[str]:
+    from ..errors import ConfigurationError
     from ..cluster.journal import Journal
     from ..cluster.journal_file import default_path
 
     if not os.path.exists(default_path()):
-        return
+        return []
     journal = Journal()
     try:
-        meant = did_you_mean(error.host or "", journal.hosts()).strip(" ()")
+        return list(journal.hosts())
     except ConfigurationError:  # a journal that cannot be read is not what is wrong here
-        return
+        return []
     finally:
         journal.close()
-    if meant:
-        error.advice = f"{meant[0].upper()}{meant[1:]} {error.advice or ''}".rstrip()
 
 
 def end_commands() -> None:

@@ -8,6 +8,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from .. import settings
 from . import options
 from .exit_codes import ExitCode, UsageError
 from .output import Output, count, duration, size
@@ -314,7 +315,7 @@ def _add_advice(error: Exception, args: argparse.Namespace, cluster: Cluster) ->
             "Name another DIRECTORY, or leave --upload out to use what is there "
             "(`openssh-jobs put --merge` adds files to it)."
         )
-    elif isinstance(error, SubmitRejected) and args.queue and error.advice is None:
+    elif isinstance(error, SubmitRejected) and error.advice is None:
         reason = error.message.lower()
         if "partition" in reason or "queue" in reason:
             try:
@@ -322,4 +323,10 @@ def _add_advice(error: Exception, args: argparse.Namespace, cluster: Cluster) ->
             except OpenSSHJobsError:
                 return  # the refusal is what counts
             if names:
-                error.advice = f"Queues there: {', '.join(names)}."
+                scheduler = cluster.internal.client.scheduler()
+                words = [*args.option, *(args.after_dashes or ())]
+                asked = scheduler.understood(words).get("queue") or args.queue
+                asked = asked or settings.value(cluster.connection.host, "queue") or ""
+                close = options.close_names(asked, names)
+                meant = f" Did you mean {close[0]}?" if close and asked not in names else ""
+                error.advice = f"Queues there: {', '.join(names)}.{meant}"

@@ -35,6 +35,12 @@ QUERY_TIMEOUT = 180.0
 """Seconds for one answer of a scheduler; Slurm's own clients give up after 60 to 100."""
 _MOST_TEXT = 96 * 1024
 # Bytes of one command: it is one argument, of 128 KiB at most on Linux.
+_COMMAND = re.compile(
+    r"(?:^|(?<=[\s'\"]))((?:sbatch|squeue|sacct|scontrol|scancel|sinfo|sacctmgr|qsub|qstat|qacct|qdel"
+    r"|qhost|qconf|qhold|qrls|qalter|qselect|pbsnodes|bsub|bjobs|bhist|bkill|bstop|bresume|bhosts"
+    r"|bqueues|condor_\w+)\b(?!\(\))[^\n]*)",
+    re.MULTILINE,
+)
 _POLICY = "site policy"
 _POLICY_AGE = 24 * 3600.0
 """Seconds after which the site's policy is read again."""
@@ -97,6 +103,8 @@ class SchedulerClient:
         ``once``: the ``.sent`` of an error says for certain if nothing was run; ``said`` gets what
         arrives on both streams, also before an error.
         """
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s: asks the scheduler: %s", self.host, _commands_in(script))
         script = (self._prologue + b"\n" if self._prologue else b"") + script
         if once:
             run_once = self.connection.internal.run_once
@@ -227,6 +235,12 @@ class SchedulerClient:
             self.journal.remember_scheduler(self.host, None)
             self.known = None
         return error
+
+
+def _commands_in(script: bytes) -> str:
+    """The scheduler's commands in a script, for the log."""
+    found = dict.fromkeys(line.strip() for line in _COMMAND.findall(to_text(script)))
+    return "; ".join(found)[:2000] or f"a script of {len(script)} bytes"
 
 
 def scheduler_of_settings(host: str) -> Scheduler | None:

@@ -230,7 +230,7 @@ class Submitter:
             there.add(one.directory)
             # The mark comes with the directory, so that no other directory is taken for it.
             mark = os.fsencode(f"{MADE}{one.row.call}")
-            self._connection.internal.put_marked(local, one.directory, mark)
+            self._connection.put(local, one.directory, mark=mark)
 
     def _read(self, mine: Sequence[Submission]) -> tuple[dict[str, HostScript], bool]:
         """The scripts that lie on the host, and whether there is a /bin/bash."""

@@ -7,7 +7,9 @@ Users' commands never run here: their background children could write into the n
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import re
 import select
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
     from ..transport.base import Link, Session
     from ..transport.sessions import Sessions
 
+log = logging.getLogger("openssh_jobs.control_shell")
+
 _CHUNK = 65536
+_CALL = re.compile(rb"^ *(?:exec )?(oj_\w+)(?=[ \n;]|\Z)", re.MULTILINE)
 
 
 class ShellAnswer(NamedTuple):
@@ -35,6 +40,16 @@ class ShellAnswer(NamedTuple):
     status: int
     stdout: bytes
     stderr: bytes
+
+
+def _name_of(script: bytes) -> str:
+    """The name of a request, for the log: the function that is called, or how it begins.
+
+    What it holds beside that, such as the content of a file, is not shown.
+    """
+    calls = _CALL.findall(script)
+    name = calls[-1].decode() if calls else describe(script.strip().split(b" ", 1)[0], 40)
+    return f"{name} ({len(script)} bytes)"
 
 
 class _Ended(Exception):
@@ -284,6 +299,8 @@ class ControlShell:
         ``CommandNotStarted``, ``ConnectionLost``, ``InvalidAnswer``, ``CommandTimeout``.
         """
         what = describe(script, 80)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s: asks the control shell: %s", self._sessions.host, _name_of(script))
         if self.directory is not None:
             script = b"cd %b || exit\n%b" % (quote_path(self.directory()), script)
         if not self._session.lock.acquire(timeout=timeout):

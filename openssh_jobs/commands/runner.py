@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
+import logging
 import math
 import time
 import weakref
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from .options import Command
 
 _LONGEST = 10**8
+
+log = logging.getLogger("openssh_jobs.command")
 
 
 class Scope:
@@ -185,6 +188,8 @@ class Commands:
             return running
 
         self.count += 1
+        if not plan.by_stdin:
+            log.debug("%s: runs %s", self.host, plan.what)
         running, slot = self.sessions.start(starter, what=plan.what, again=again, until=until)
         running.slot = slot
         return running

@@ -7,7 +7,9 @@ locale for messages, because ``ssh_errors`` reads the messages of ssh.
 
 from __future__ import annotations
 
+import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
     from _typeshed import StrOrBytesPath
 
+log = logging.getLogger("openssh_jobs.process")
+
+_MOST_LOGGED = 4000
 DEVNULL = subprocess.DEVNULL
 PIPE = subprocess.PIPE
 
@@ -73,6 +78,9 @@ def spawn(
     ``own_session=False``: it stays with this process at the terminal, which a pager has to read;
     it gets Ctrl-C, too, and ``end`` must not be used on it.
     """
+    if log.isEnabledFor(logging.DEBUG):
+        # The words only: no environment, and nothing of what goes to stdin.
+        log.debug("starts %s", shlex.join(os.fsdecode(word) for word in argv)[:_MOST_LOGGED])
     return subprocess.Popen(
         _with_usual_signals(argv),
         stdin=stdin,

@@ -34,10 +34,10 @@ class SubmitWords:
 
     ``style``: ``getopt`` for getopt_long(3), ``plain`` where an option is a whole word.  ``flags``
     have no value, ``optional`` has one only behind ``=``, ``pairs`` have two.  ``means``: the
-    parameter of ``submit`` that an option stands for; ``resources``: options whose value is a list of
-    ``name=value``, of which ``means`` has the names, too.  ``refused``: why, by option;
-    ``refused_values``: why, by option and the expression that the value fits.  ``bare``: what words
-    that are no options may be.  ``seconds`` reads a time limit.
+    parameter of ``submit`` that an option stands for; ``resources``: options whose value is a list
+    of ``name=value``, of which ``means`` has the names, too.  ``refused``: why, by option;
+    ``refused_values``: why, by option and the expression that the value fits.  ``bare``: what
+    words that are no options may be.  ``seconds`` reads a time limit.
     """
 
     program: str
@@ -65,7 +65,7 @@ class SubmitWords:
                 if self.bare is not None and re.match(self.bare, said.value or "", re.DOTALL):
                     continue
                 why = f"{self.program} would take it for the script or a program to run"
-                shown = repr(said.value)
+                shown = repr((said.value or "")[:80])
             if why is not None:
                 raise InputError(
                     f"{self.program} must not get {shown}: {why}",

@@ -5,6 +5,7 @@ An error ends the batch and sftp itself, so a failed call costs a new process an
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import select
@@ -36,6 +37,8 @@ _ECHO = b"sftp> "
 """The prompt that sftp prints before each line of a batch when it executes the line."""
 _MAX_LINE = 8000
 """sftp reads lines of at most 8191 bytes ("string too long")."""
+
+log = logging.getLogger("openssh_jobs.transfer")
 
 
 _LINK_WORDS = (b"Connection closed", b"Connection reset", b"Couldn't read packet",
@@ -251,6 +254,10 @@ class Sftp:
                     host=self._sessions.host,
                     advice='Use method="tar".',
                 )
+
+        if lines:
+            more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
+            log.debug("%s: sftp: %s%s", self._sessions.host, to_text(lines[0]), more)
 
         def work(batch: _Batch) -> None:
             signs = moved

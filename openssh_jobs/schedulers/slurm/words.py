@@ -35,9 +35,10 @@ SBATCH = SubmitWords(
         "--input -J --job-name --kill-on-invalid-dep -L --licenses --mail-type --mail-user "
         "--mcs-label --mem --mem-bind --mem-per-cpu --mem-per-gpu --mincpus --network -F "
         "--nodefile -w --nodelist -N --nodes -n --ntasks --ntasks-per-core --ntasks-per-gpu "
-        "--ntasks-per-node --ntasks-per-socket --open-mode -o --output -p --partition --power --prefer --priority "
-        "--profile -q --qos --reservation --segment --signal --sockets-per-node --switches "
-        "--thread-spec --threads-per-core -t --time --time-min --tmp --tres-bind --tres-per-task "
+        "--ntasks-per-node --ntasks-per-socket --open-mode -o --output -p --partition "
+        "--power --prefer --priority --profile -q --qos --reservation --segment --signal "
+        "--sockets-per-node --switches --thread-spec --threads-per-core -t --time --time-min --tmp "
+        "--tres-bind --tres-per-task "
         "--uid --wait-all-nodes --wckey --wrap --workdir"
     ),
     flags=words(

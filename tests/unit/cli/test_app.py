@@ -97,8 +97,14 @@ def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> Non
             ["tail", "h", "5", "--flow"],
             "openssh-jobs tail: there is no option --flow (did you mean --follow",
         ),
-        (["submit", "h", "d", "--mem=4G"], "there is no option --mem (it is --memory here). See"),
-        (["submit", "h", "d", "--partition", "x"], "no option --partition (it is --queue here). "),
+        (
+            ["submit", "h", "d", "--mem=4G"],
+            "no option --mem (it is --memory here; as the scheduler reads it, put it after --: ",
+        ),
+        (
+            ["submit", "h", "d", "--partition", "x"],
+            "it is --queue here; as the scheduler reads it, put it after --: `-- --partition x`). ",
+        ),
         (["submit", "h", "d", "--stdout", "x"], "option --stdout (did you mean --stdout-path?). "),
         (["submit", "h", "d", "--xyzzy=7", "8"], "no option --xyzzy; '8' is one word too many. "),
         (["list", "--sort", "size"], "--sort must be one of 'trouble', "),

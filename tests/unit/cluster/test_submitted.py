@@ -80,7 +80,7 @@ def test_script_parameters_and_command_are_kept(bench: Bench) -> None:
 
 
 def test_of_a_long_command_the_begin_is_kept(bench: Bench) -> None:
-    long = "x" * MOST_COMMAND
+    long = "--comment=" + "x" * MOST_COMMAND
     bench.submit("t1", script_text=TEXT, directory="job", options=[long])
     assert len(kept(bench).command) == MOST_COMMAND
     assert json.loads(kept(bench).specification)["options"] == [long]
