@@ -169,6 +169,10 @@ class Connection(Host):
 
     # ------------------------------------------------------------------ the link
 
+    def __enter__(self) -> Self:
+        # With a data host, who only copies files needs no login here.
+        return self if self._data_host is not None else self.open()
+
     def open(self) -> Self:
         """Find or open the master now instead of at the first use.  Logs in at most once.
 

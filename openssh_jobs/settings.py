@@ -100,19 +100,19 @@ class Setting:
 
 
 SETTINGS = {
-    "scheduler": Setting(_WORD, "slurm, pbs, torque, sge, lsf, htcondor, direct or auto", "auto"),
-    "login_shell": Setting(_SWITCH, "scheduler commands run in the login shell", True),
-    "prologue": Setting(_TEXT, "shell text before scheduler commands", ""),
+    "scheduler": Setting(_WORD, "its name, or auto: found out", "auto"),
+    "login_shell": Setting(_SWITCH, "its commands run in the login shell", True),
+    "prologue": Setting(_TEXT, "shell text before its commands", ""),
     "start_timeout": Setting(_SECONDS, "seconds for the login shell to start", 30.0),
     "poll_floor": Setting(_SECONDS, "least seconds between two queries", None),
     "dials_per_hour": Setting(_COUNT, "most logins without a person an hour", 20),
-    "max_age": Setting(_SECONDS, "seconds after which a connection is replaced", None),
+    "max_age": Setting(_SECONDS, "most seconds that a connection lasts", None),
     "data_host": Setting(_HOST, "the host for put, get and fetch", None),
     "base_directory": Setting(_PATH, "where relative job directories begin", "~"),
     "account": Setting(_WORD, "account of jobs that name none", None),
     "queue": Setting(_WORD, "queue of jobs that name none", None),
     "time_limit": Setting(_TIME_LIMIT, "time limit of jobs that name none", None),
-    "options": Setting(_WORDS, "words for the submit command, before those of the job", ()),
+    "options": Setting(_WORDS, "first words for the submit command", ()),
     "max_array": Setting(_COUNT, "most elements of one array", 100_000),
 }
 """The settings of a host, of ``[defaults]`` too, in the order in which they are shown."""
@@ -249,11 +249,12 @@ def _no_such(
     import difflib
 
     close = difflib.get_close_matches(at[-1], list(known), n=1, cutoff=0.6)
+    settings = [name for name in known if name not in ARC_KEYS]
     meant = f" (did you mean {close[0]}?)" if close else ""
     what = "setting" if len(at) > 1 else "table"
     return ConfigurationError(
         f"{_place(path, file, at)}: there is no {what} {at[-1]!r}{meant}",
-        advice="`openssh-jobs config` lists the settings.",
+        advice=None if close else f"There are: {', '.join(settings)}.",
     )
 
 

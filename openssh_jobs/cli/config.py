@@ -14,6 +14,7 @@ from .output import Output, terminal_width
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
 
     from ..site_policy import SitePolicy
 
@@ -102,7 +103,7 @@ def _show(host: str | None, output: Output) -> int:
         return ExitCode.OK
     output.line(path if os.path.exists(path) else f"{path} (there is no such file)")
     rows = [(name, _shown(one.value), _origin(one.source, path)) for name, one in found.items()]
-    _print_rows(rows, output)
+    _print_rows(rows, output, {name: one.what for name, one in settings.SETTINGS.items()})
     if policy.as_dict():
         output.line("")
         output.line("policy of the site (of each limit the tighter one holds):")
@@ -147,17 +148,28 @@ def _origin(source: str, path: str) -> str:
     return source if line == source else f"line {line}"
 
 
-def _print_rows(rows: list[tuple[str, str, str]], output: Output) -> None:
-    """Name, value and origin; a value that is too long for the screen stays whole."""
+def _print_rows(
+    rows: list[tuple[str, str, str]], output: Output, explained: Mapping[str, str] | None = None
+) -> None:
+    """Name, value and origin; a value that is too long for the screen stays whole.
+
+    ``explained``: what each is, shown where all of them have room.
+    """
     names = max(len(name) for name, _, _ in rows)
     room = terminal_width() - names - 2
     width = min(max(len(value) for _, value, _ in rows), room - 12)
+    origins = max(len(origin) for _, _, origin in rows)
+    texts = explained or {}
+    used = names + width + origins + 6
+    if used + max(map(len, texts.values()), default=0) > terminal_width():
+        texts = {}
     for name, value, origin in rows:
         if len(value) > width and origin:
             output.line(f"{name:{names}}  {value}")
             output.line(f"{'':{names}}  {'':{width}}  {origin}".rstrip())
         else:
-            output.line(f"{name:{names}}  {value:{width}}  {origin}".rstrip())
+            line = f"{name:{names}}  {value:{width}}  {origin:{origins}}  {texts.get(name, '')}"
+            output.line(line.rstrip())
 
 
 # --------------------------------------------------------------------------- ssh

@@ -310,9 +310,9 @@ def advise_host(error: BaseException, args: argparse.Namespace | None = None) ->
 
 
 def _hosts_of_journal() -> list[str]:
-    from ..errors import ConfigurationError
     from ..cluster.journal import Journal
     from ..cluster.journal_file import default_path
+    from ..errors import ConfigurationError
 
     if not os.path.exists(default_path()):
         return []

@@ -43,15 +43,15 @@ _SAME_AS_IN_SUBMIT = (
     *("cpus", "hold", "token", "after_ok", "after_any", "after_failed"),
 )
 _OWN_NAMES = {
-    "--dependency": "--after-ok, --after-any or --after-failed",
-    "-J": "--name (a jump host: --jump)",
-    "-p": "--queue (a port: --port)",
-    "-o": "--stdout-path (an option of ssh: --ssh-option)",
-    "-l": "an option of the scheduler (a login name: --user)",
-    "-t": "--time-limit",
-    "-A": "--account",
-    "-N": "--nodes, or --name",
-    "-c": "--cpus",
+    "--dependency": "--after-ok, --after-any or --after-failed here",
+    "-J": "--name here, and --jump for a jump host",
+    "-p": "--queue here, and --port for a port",
+    "-o": "--stdout-path here, and --ssh-option for an option of ssh",
+    "-l": "--user for a login name",
+    "-t": "--time-limit here",
+    "-A": "--account here",
+    "-N": "--nodes or --name here",
+    "-c": "--cpus here",
 }
 """What options of submit commands, and those of ssh that mean something else there, are here."""
 _RECORD_EXIT: dict[str, bool | str] = {"auto": "auto", "yes": True, "no": False}
@@ -108,10 +108,10 @@ def _own_name(option: str, value: str | None) -> str | None:
     own = _OWN_NAMES.get(option)
     name = SBATCH.means.get(option) if own is None and option.startswith("--") else None
     if name is not None:
-        own = f"--{name.replace('_', '-')}"
+        own = f"--{name.replace('_', '-')} here"
     as_it_is = f"as the scheduler reads it, put it after --: `-- {shown}`"
     if own is not None:
-        return f"it is {own} here; {as_it_is}"
+        return f"it is {own}; {as_it_is}"
     known = option in SBATCH.values | SBATCH.flags | SBATCH.optional
     return f"for the scheduler, {as_it_is.partition(', ')[2]}" if known else None
 

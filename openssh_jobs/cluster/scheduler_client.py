@@ -36,9 +36,9 @@ QUERY_TIMEOUT = 180.0
 _MOST_TEXT = 96 * 1024
 # Bytes of one command: it is one argument, of 128 KiB at most on Linux.
 _COMMAND = re.compile(
-    r"(?:^|(?<=[\s'\"]))((?:sbatch|squeue|sacct|scontrol|scancel|sinfo|sacctmgr|qsub|qstat|qacct|qdel"
-    r"|qhost|qconf|qhold|qrls|qalter|qselect|pbsnodes|bsub|bjobs|bhist|bkill|bstop|bresume|bhosts"
-    r"|bqueues|condor_\w+)\b(?!\(\))[^\n]*)",
+    r"(?:^|(?<=[\s'\"]))(?<!begin )(?<!end )((?:sbatch|squeue|sacct|scontrol|scancel"
+    r"|sinfo|sacctmgr|qsub|qstat|qacct|qdel|qhost|qconf|qhold|qrls|qalter|qselect"
+    r"|pbsnodes|bsub|bjobs|bhist|bkill|bstop|bresume|bhosts|bqueues|condor_\w+)\b(?!\(\))[^\n]*)",
     re.MULTILINE,
 )
 _POLICY = "site policy"

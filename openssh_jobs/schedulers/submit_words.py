@@ -17,6 +17,7 @@ from ..errors import InputError
 
 WAITS = "the submit command would wait for the job"
 NOTHING = "the submit command would submit no job"
+SILENT = "the submit command would not print the job's id"
 ANOTHER = "another script or program would run than the one of the submission"
 ELEMENTS = "the elements would not be followed; give it as --array (array=)"
 

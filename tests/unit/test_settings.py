@@ -83,3 +83,89 @@ def test_a_poll_interval_in_the_environment_is_a_number_of_seconds(
     monkeypatch.setenv("OPENSSH_JOBS_POLL_INTERVAL", text)
     with pytest.raises(ConfigurationError, match="OPENSSH_JOBS_POLL_INTERVAL must be a number"):
         settings.poll_floor("hpc")
+
+
+TEXT = """\
+[defaults]
+poll_floor = 15
+options = [
+  "--nice",
+]
+
+[servers.hpc]
+prologue = '''
+module load x
+'''
+queue = "long"
+[servers.named]
+cluster_soft = "Slurm"
+address = "login.example"
+time_limit = "1:00:00"
+share = 0.5
+"""
+
+
+def test_each_value_has_its_source(config: Path) -> None:
+    config.write_text(TEXT)
+    found = {name: (one.value, one.source) for name, one in settings.values("me@hpc").items()}
+    assert found["poll_floor"] == (15, f"{config}:2")
+    assert found["options"] == (["--nice"], f"{config}:3")
+    assert found["prologue"] == ("module load x\n", f"{config}:8")
+    assert found["queue"] == ("long", f"{config}:11")
+    assert found["dials_per_hour"] == (20, "default")
+    assert (settings.value("hpc", "queue"), settings.value("other", "queue")) == ("long", None)
+    assert settings.value("other", "options") == ["--nice"]
+    assert settings.server_of("login.example") == "named", "by its address"
+    assert settings.value("login.example", "time_limit") == "1:00:00"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[servers.hpc]\n\nqueu = 'x'\n", r":3: there is no setting 'queu' \(did you mean queue\?"),
+        ("[defaults]\nzzz = 1\n", r":2: there is no setting 'zzz'\. There are: scheduler, "),
+        ("[default]\n", r":1: there is no table 'default' \(did you mean defaults\?\)"),
+        ("[defaults]\naddress = 'x'\n", r":2: address belongs to a table \[servers.NAME\]"),
+        ("[servers.hpc]\ncluster_soft = 'x'\npoll_flor = 1\n", r":3: .* mean poll_floor"),
+        ("servers.hpc.queue = ''\n", r"queue of hpc in .*:1 must be one word, not ''"),
+        ("[defaults]\nqueue = 'a b'\n", r"queue of defaults in .*:2 must be one word"),
+        ("[defaults]\ntime_limit = '60'\n", r"time_limit of .*:2 must be HH:MM:SS or D-HH:MM:SS"),
+        ("[defaults]\noptions = '-x'\n", r"options of .* must be a list of words, not '-x'"),
+        ("[defaults]\nlogin_shell = 1\n", r"must be true or false, not 1"),
+        ("[defaults]\ndata_host = '-oProxyCommand=x'\n", r"must be the name of a host"),
+        ("[defaults]\nmax_array = 0\n", r"must be an integer >= 1"),
+        ("[defaults]\nx = 'a'\nx = 'b'\n", r"cannot be read: .*line 3"),
+        ("#" * (settings.MOST_BYTES + 1), r"more than \d+ bytes"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(config: Path, text: str, says: str) -> None:
+    config.write_text(text)
+    for call in (settings.check, lambda: settings.value("hpc", "queue"), settings.read_config):
+        with pytest.raises(ConfigurationError, match=says):
+            call()
+
+
+def test_who_could_change_the_file_or_a_link_to_it_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_to_all = tmp_path / "open"
+    open_to_all.mkdir()
+    real = tmp_path / "real.toml"
+    real.write_text("[defaults]\nqueue = 'x'\n")
+    link = open_to_all / "servers.toml"
+    link.symlink_to(real)
+    monkeypatch.setenv("OPENSSH_JOBS_CONFIG", str(link))
+    assert settings.value("hpc", "queue") == "x", "a link of one's own"
+    open_to_all.chmod(0o777)
+    with pytest.raises(ConfigurationError, match=r"which others can write"):
+        settings.check()
+    open_to_all.chmod(0o755)
+    real.chmod(0o666)
+    with pytest.raises(ConfigurationError, match="others can write it"):
+        settings.check()
+
+
+def test_a_change_of_the_file_is_seen(config: Path) -> None:
+    for name in ("a", "bb"):
+        config.write_text(f"[defaults]\nqueue = '{name}'\n")
+        assert settings.value("hpc", "queue") == name

@@ -6,6 +6,7 @@ from ..submit_words import (
     ANOTHER,
     ELEMENTS,
     NOTHING,
+    SILENT,
     WAITS,
     SubmitWords,
     clock_seconds,
@@ -22,7 +23,7 @@ _MEANS = meaning(
     stderr_path="-e",
     mail="-M",
 )
-_REFUSED = {"-I": WAITS, "-z": "it would not print the job's id", "--version": NOTHING}
+_REFUSED = {"-I": WAITS, "-z": SILENT, "--version": NOTHING}
 
 PBS_QSUB = SubmitWords(
     program="qsub",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..submit_words import ANOTHER, ELEMENTS, NOTHING, WAITS, SubmitWords, meaning, words
+from ..submit_words import ANOTHER, ELEMENTS, NOTHING, SILENT, WAITS, SubmitWords, meaning, words
 
 
 def seconds(text: str) -> int | None:
@@ -74,6 +74,8 @@ SBATCH = SubmitWords(
         "--array": ELEMENTS,
         **dict.fromkeys(("--test-only", "-h", "--help", "-u", "--usage"), NOTHING),
         **dict.fromkeys(("-V", "--version"), NOTHING),
+        # Also with --parsable (22.05).
+        **dict.fromkeys(("-Q", "--quiet"), SILENT),
     },
     seconds=seconds,
 )
