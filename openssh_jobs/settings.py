@@ -153,15 +153,15 @@ def check() -> None:
     _poll_interval()
 
 
-class _File(NamedTuple):
+class _Content(NamedTuple):
     content: dict[str, Any]
     lines: list[str]
 
 
-_known: tuple[object, _File] | None = None
+_known: tuple[object, _Content] | None = None
 
 
-def _read() -> _File:
+def _read() -> _Content:
     global _known
     path = config_file()
     problem = permissions.problem_of_path(path)
@@ -184,12 +184,12 @@ def _read() -> _File:
                 _known = (which, _parsed(path, handle.read(MOST_BYTES + 1)))
             return _known[1]
     except FileNotFoundError:
-        return _File({}, [])
+        return _Content({}, [])
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error}") from error
 
 
-def _parsed(path: str, data: bytes) -> _File:
+def _parsed(path: str, data: bytes) -> _Content:
     import tomllib
 
     try:
@@ -200,12 +200,12 @@ def _parsed(path: str, data: bytes) -> _File:
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}") from error
     # As TOML counts lines: a line ends with \n alone.
-    found = _File(content, text.split("\n"))
+    found = _Content(content, text.split("\n"))
     _check_content(path, found)
     return found
 
 
-def _check_content(path: str, file: _File) -> None:
+def _check_content(path: str, file: _Content) -> None:
     for name, table in file.content.items():
         if name not in ("defaults", *ARC_TABLES):
             raise _no_such(path, file, (name,), ("defaults", *ARC_TABLES))
@@ -219,7 +219,7 @@ def _check_content(path: str, file: _File) -> None:
         _check_table(path, file, ("servers", name), table)
 
 
-def _check_table(path: str, file: _File, at: tuple[str, ...], table: Mapping[str, Any]) -> None:
+def _check_table(path: str, file: _Content, at: tuple[str, ...], table: Mapping[str, Any]) -> None:
     for name, value in table.items():
         setting = SETTINGS.get(name)
         if setting is None:
@@ -244,7 +244,7 @@ def _is_like(name: str, known: Iterable[str]) -> bool:
 
 
 def _no_such(
-    path: str, file: _File, at: tuple[str, ...], known: Iterable[str]
+    path: str, file: _Content, at: tuple[str, ...], known: Iterable[str]
 ) -> ConfigurationError:
     import difflib
 
@@ -258,7 +258,7 @@ def _no_such(
     )
 
 
-def _place(path: str, file: _File, at: tuple[str, ...]) -> str:
+def _place(path: str, file: _Content, at: tuple[str, ...]) -> str:
     return f"{path}:{line_of(file.lines, at)}"
 
 

@@ -300,13 +300,16 @@ def advise_host(error: BaseException, args: argparse.Namespace | None = None) ->
 
     typed = error.host or ""
     given = {} if args is None or "ssh_config" not in args else _ssh_arguments(args)
+    meant: list[str] = []
     for name in close_names(typed, {*_hosts_of_journal(), *settings.servers()} - {typed}):
         try:
-            ssh_config.resolve(Destination(host=name, **given), timeout=5.0)
+            found = ssh_config.resolve(Destination(host=name, **given), timeout=5.0)
         except ConfigurationError:
             continue
-        error.advice = f"Did you mean {name}? {error.advice or ''}".rstrip()
-        return
+        # A name that stands for another one is certainly in the configuration.
+        meant.insert(0 if found.get("hostname") != name else len(meant), name)
+    if meant:
+        error.advice = f"Did you mean {meant[0]}? {error.advice or ''}".rstrip()
 
 
 def _hosts_of_journal() -> list[str]:

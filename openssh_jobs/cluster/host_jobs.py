@@ -205,13 +205,16 @@ class HostJobs:
         return found
 
     def _note_understood(self, wanted: Sequence[Submission], outcomes: Sequence[Outcome]) -> None:
-        """By what was asked for, of the jobs that the scheduler was not asked about."""
+        """By what was asked for, where the scheduler's record does not say it."""
         scheduler = self.client.scheduler()
         for submission, row in zip(wanted, outcomes, strict=True):
-            if isinstance(row, Row) and row.job_id is not None:
-                asked = submission.specification
-                if row.job_id not in self.understood:
-                    self.understood[row.job_id] = Understood.of(asked, scheduler)
+            if not isinstance(row, Row) or row.job_id is None:
+                continue
+            asked = Understood.of(submission.specification, scheduler)
+            said = self.understood.get(row.job_id, asked)
+            self.understood[row.job_id] = Understood(
+                said.queue or asked.queue, said.time_limit or asked.time_limit
+            )
 
     def dry_run(self, wanted: Sequence[Submission]) -> list[DryRun]:
         """What would be sent for each."""

@@ -238,3 +238,35 @@ def test_the_journal_is_shown_without_what_talks_to_hosts(tmp_path: Path) -> Non
     assert loaded.isdisjoint(("cluster.cluster", "cluster.job", "cli.submit"))
     rooms = {name.split(".")[0] for name in loaded}
     assert rooms.isdisjoint(("connection", "schedulers", "transfer", "transport", "files"))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["-J", "relax", "h", "d"], "it is --name here, and --jump for a jump host; as the "),
+        (["-J", "relax", "h", "d"], "put it after --: `-- -J relax`"),
+        (["h", "d", "-p22"], "`-- -p 22`"),
+        (["h", "d", "-o", "x"], "--ssh-option for an option of ssh"),
+        (["h", "d", "--exclusive"], "for the scheduler, put it after --: `-- --exclusive`"),
+        (["h", "d", "--nodelist=a b"], "`-- --nodelist 'a b'`"),
+    ],
+)
+def test_words_of_the_scheduler_are_told_how_they_go(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["submit", "--script", "x", *words]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_what_follows_the_dashes_is_not_ours() -> None:
+    args = app.parse(["submit", "h", "d", "--script", "x", "--", "--json", "-J", "y", "--debug"])
+    assert args.after_dashes == ["--json", "-J", "y", "--debug"]
+    assert not args.json
+    assert not args.debug
+    assert app.parse(["--debug", "list", "--all"]).debug
+    assert app.parse(["list", "--debug"]).debug
+
+
+def test_a_misspelt_state_is_corrected(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--state", "running,faild"]) == 2
+    assert "'faild' (did you mean failed?) was given" in capsys.readouterr().err

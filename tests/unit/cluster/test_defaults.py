@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,13 +28,18 @@ def _config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENSSH_JOBS_CONFIG", str(path))
 
 
-def wanted(**asked: object) -> Specification:
+def wanted(**asked: Any) -> Specification:
     names = ("script", "script_file", "upload", "after_ok", "after_any", "after_failed")
-    given = {**dict.fromkeys(names), "script_text": "#!/bin/sh\n", "options": (), **asked}
+    given: dict[str, Any] = {
+        **dict.fromkeys(names),
+        "script_text": "#!/bin/sh\n",
+        "options": (),
+        **asked,
+    }
     return Specification.of(env=None, **given)
 
 
-def filled(script: bytes = b"", scheduler: str = "slurm", **asked: object) -> Specification:
+def filled(script: bytes = b"", scheduler: str = "slurm", **asked: Any) -> Specification:
     return with_defaults(wanted(**asked), get(scheduler), "hpc", lambda: script)
 
 
