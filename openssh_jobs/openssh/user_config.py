@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from typing import TYPE_CHECKING
 
+from ..errors import ConfigurationError
 from . import runtime_directory
 
 if TYPE_CHECKING:
@@ -15,10 +17,17 @@ if TYPE_CHECKING:
 def lines(master: Master) -> list[str]:
     """The lines for a master's destination; ``ssh -G`` is run, nothing is sent.
 
+    Raises ``ConfigurationError``.
+
     An ssh whose ``ControlPath`` lies in a directory that is missing fails, so the directory, which
     may be gone after a restart of the machine, is made first; one of another user is not used.
     """
     directory = runtime_directory.prepare_directory()
+    if re.search(r'["\\\x00-\x1f\x7f]', directory):
+        raise ConfigurationError(
+            f"{directory!r} cannot stand in an ssh configuration",
+            advice="Name another directory in OPENSSH_JOBS_RUNTIME_DIR.",
+        )
     path = os.path.join(directory, master.name)
     destination = master.destination
     user, _, host = destination.host.removeprefix("ssh://").rpartition("@")

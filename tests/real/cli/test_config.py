@@ -54,7 +54,10 @@ def test_the_users_own_ssh_shares_the_login(
             assert ssh(host.alias, "echo two") == "two\n"
         assert host.logins() == 1
     finally:
-        ssh("-O", "exit", host.alias)
+        done = program("logout", "-F", str(host.config), host.alias)
+    assert (done.code, done.err) == (0, "")
+    with pytest.raises(subprocess.CalledProcessError):
+        ssh("-O", "check", host.alias)
 
 
 def test_files_go_through_the_data_host(
@@ -81,8 +84,9 @@ def test_slurm_gets_the_settings_and_words_after_the_dashes(
 ) -> None:
     servers.write_text(
         f'[servers.{sshd.alias}]\nscheduler = "slurm"\nqueue = "short"\ntime_limit = "0:30:00"\n'
+        'account = "chem"\n'
         f'base_directory = "{there}"\noptions = ["--comment=by default"]\n'
-        'prologue = "export SBATCH_ACCOUNT=nobody-else"\n'
+        'prologue = "export SBATCH_NO_REQUEUE=1"\n'
     )
     way = ["-F", str(sshd.config), sshd.alias]
     path = script(tmp_path, "echo $SLURM_JOB_PARTITION $SLURM_JOB_NAME")
@@ -97,7 +101,10 @@ def test_slurm_gets_the_settings_and_words_after_the_dashes(
     data, record = submitted()
     assert (data["queue"], data["time_limit"]) == ("short", 1800)
     assert data["directory"] == str(sshd.home / there / "x")
-    for fact in ("Partition=short", "TimeLimit=00:30:00", "Comment=by default"):
+    for fact in (
+        *("Partition=short", "TimeLimit=00:30:00", "Comment=by default", "Account=chem"),
+        "Requeue=0",
+    ):
         assert fact in record
     data, record = submitted("--", "--partition", "batch", "-J", "it's $HOME", "--time", "60")
     assert (data["queue"], data["time_limit"], data["name"]) == ("batch", 3600, "it's $HOME")

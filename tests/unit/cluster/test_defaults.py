@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from openssh_jobs import Cluster, LocalConnection
 from openssh_jobs.cluster.defaults import below_base, with_defaults
 from openssh_jobs.cluster.specification import Specification
 from openssh_jobs.schedulers import get
@@ -69,3 +70,21 @@ def test_relative_directories_begin_below_the_base() -> None:
     assert below_base("hpc", "/scratch/x") == "/scratch/x"
     assert below_base("hpc", "~/x") == "~/x"
     assert (below_base("other", "x"), below_base("other", None)) == ("x", "~")
+
+
+def test_the_shell_of_the_scheduler_is_that_of_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    config = tmp_path / "servers.toml"
+    with Cluster(LocalConnection()) as cluster:
+        assert cluster.internal.client.identity().split("\0")[2:] == ["login shell", ""]
+    own = 'login_shell = false\nprologue = "X=1"\nscheduler = "direct"\n'
+    config.write_text(f'[servers."this machine"]\n{own}')
+    with Cluster(LocalConnection()) as cluster:
+        assert cluster.internal.client.identity().split("\0")[2:] == ["shell", "X=1"]
+        assert cluster.internal.client.run(b"echo $X", 20).stdout == "1\n"
+        assert cluster.scheduler == "direct"
+    with Cluster(LocalConnection(), scheduler="slurm", login_shell=True, prologue="") as cluster:
+        assert cluster.internal.client.identity().split("\0")[2:] == ["login shell", ""]
+        assert cluster.scheduler == "slurm"
