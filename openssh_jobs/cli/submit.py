@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import settings
 from . import options
 from .exit_codes import ExitCode, UsageError
-from .output import Output, count, duration, size
+from .output import Output, count, duration, size, terminal_width, wrapped
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -271,7 +271,9 @@ def _report(job: Job, args: argparse.Namespace, output: Output, cluster: Cluster
     elif output.on_terminal and not output.quiet:
         queue = f", queue {understood.queue}" if understood.queue else ""
         limit = f", time limit {duration(understood.time_limit)}" if understood.time_limit else ""
-        output.line(f"submitted {job.id} ({job.name}) to {args.host}{queue}{limit}")
+        said = f"submitted {job.id} ({job.name}) to {args.host}{queue}{limit}"
+        for line in wrapped(said, terminal_width()):
+            output.line(line)
     else:
         output.line(job.id)
 
