@@ -8,6 +8,7 @@ that a real Slurm, real users and real cables can come and go without the machin
 from __future__ import annotations
 
 import faulthandler
+import gc
 import itertools
 import os
 import pwd
@@ -18,7 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +32,8 @@ from tests.lab.ledger import Ledger
 from tests.lab.site import Host, Site
 from tests.lab.slurm import SlurmLab
 from tests.lab.sshd import Sshd
+from tests.paths import CHECKOUT
+from tests.shares import Shares
 
 if TYPE_CHECKING:
     from openssh_jobs import Connection
@@ -52,7 +55,7 @@ _DIRECTORY = pytest.StashKey[Path]()
 _TRACES = pytest.StashKey[set[str]]()
 _TROUBLE = pytest.StashKey[list[str]]()
 _WATCH_ENDS = pytest.StashKey[float]()
-_FILES = pytest.StashKey[dict[Path, int]]()
+_SHARES = pytest.StashKey[Shares]()
 _LONGEST_TEST = 1800.0
 
 
@@ -80,7 +83,7 @@ def _warning_options() -> list[str]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    text = "run every OFth file, from the Nth on: with all N together, the whole suite"
+    text = "run the files of the Nth of OF shares (tests/shares.py): all N together are the suite"
     parser.addoption("--share", metavar="N/OF", help=text)
 
 
@@ -92,9 +95,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     number, of = map(int, config.option.share.split("/"))
     if not 1 <= number <= of:
         raise pytest.UsageError(f"--share {config.option.share}: there is no such share")
-    files = config.stash[_FILES]
     # Every share sees all files, in the same order.
-    return True if files.setdefault(collection_path, len(files)) % of != number - 1 else None
+    shares = config.stash.setdefault(_SHARES, Shares(of))
+    file = PurePosixPath(collection_path.relative_to(CHECKOUT))
+    return True if shares.share_of(file) != number else None
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -110,7 +114,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_TRACES] = leaks.traces(_REAL_HOME)
     config.stash[_TROUBLE] = []
     config.stash[_WATCH_ENDS] = 0.0
-    config.stash[_FILES] = {}
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests stay to the end: no collection of garbage looks at them again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _take_usual_signals() -> None:

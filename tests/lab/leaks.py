@@ -55,10 +55,12 @@ def processes(directory: Path, *, named_only: bool = False) -> list[str]:
             if not named_only:
                 ours = ours or namespaces.inside()
                 ours = ours or needle in Path(f"/proc/{name}/environ").read_bytes()
+            if not ours:
+                continue
             state = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             continue
-        if ours and state not in "ZX":
+        if state not in "ZX":
             found.append(f"{name} {words.replace(bytes(1), b' ').decode(errors='replace')}")
     return found
 

@@ -33,16 +33,21 @@ from tests.lab import parts
 _marks = itertools.count(310_000)
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalConnection]:
-    """This machine; nothing that is called ``ssh`` or ``sftp`` can be found."""
-    tools = tmp_path / "tools"
-    tools.mkdir()
+@pytest.fixture(scope="module")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All programs but those that are called ``ssh``, ``sftp`` or ``scp``."""
+    tools = tmp_path_factory.mktemp("tools")
     for directory in ("/bin", "/usr/bin"):
         for program in Path(directory).iterdir():
             place = tools / program.name
             if program.name not in ("ssh", "sftp", "scp") and not place.is_symlink():
                 place.symlink_to(program)
+    return tools
+
+
+@pytest.fixture
+def here(tools: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalConnection]:
+    """This machine; nothing that is called ``ssh`` or ``sftp`` can be found."""
     monkeypatch.setenv("PATH", str(tools))
     with LocalConnection() as connection:
         yield connection

@@ -258,7 +258,7 @@ def test_a_claim_elsewhere_is_waited_for_until_its_deadline(
     row = lost(bench)
     monkeypatch.setattr(attempt, "_CLOCKS_DIFFER", 0.0)
     now = int(row.opened)
-    claim(row, where="other/boot/", began=now, deadline=now + 4)
+    claim(row, where="other/boot/", began=now, deadline=now + 3)
     seen: list[float] = []
     real = time.sleep
     monkeypatch.setattr(time, "sleep", lambda s: (seen.append(s), real(s)))
@@ -294,7 +294,7 @@ def test_a_claimer_that_lives_is_waited_for(bench: Bench, monkeypatch: pytest.Mo
 def test_a_submit_command_ends_at_its_deadline(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempt, "LIMIT", 3.0)
+    monkeypatch.setattr(attempt, "LIMIT", 2.0)
     bench.host.slurm("sleep 300 & wait; echo late >>$HOME/late")
     with pytest.raises(SubmitUnknown):
         bench.submit("t1", **TEXT)
@@ -310,7 +310,7 @@ def test_a_submit_command_ends_at_its_deadline(
 def test_a_limit_without_the_command_timeout(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.host.program("timeout", "echo 'timeout: not that one' >&2; exit 1")
     assert bench.submit("t0", **TEXT).job_id == "7"
-    monkeypatch.setattr(attempt, "LIMIT", 3.0)
+    monkeypatch.setattr(attempt, "LIMIT", 2.0)
     bench.host.slurm("sleep 301 & wait; echo late >>$HOME/late")
     with pytest.raises(SubmitUnknown):
         bench.submit("t1", **TEXT)

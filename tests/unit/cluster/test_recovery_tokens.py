@@ -175,16 +175,25 @@ def test_several_jobs_with_its_token_are_named(room: Room) -> None:
     assert len(room.bench.host.jobs()) == 2
 
 
+NO_ANSWERS = (
+    "exit 1",
+    "exit 0",
+    "echo 'cannot connect to the server'; exit 0",
+    "echo 'cannot connect to the server' >&2; exit 111",
+    "echo 'Name   Id   User   Time Use S Queue'",
+    "kill -9 $$",
+)
+
+
 @pytest.mark.parametrize(
-    "text",
+    ("room", "text"),
     [
-        "exit 1",
-        "exit 0",
-        "echo 'cannot connect to the server'; exit 0",
-        "echo 'cannot connect to the server' >&2; exit 111",
-        "echo 'Name   Id   User   Time Use S Queue'",
-        "kill -9 $$",
+        # The short run has each kind and each text, the whole one all pairs.
+        pytest.param(kind, text, marks=() if (i + j) % 3 == 0 else pytest.mark.long)
+        for i, kind in enumerate(KINDS)
+        for j, text in enumerate(NO_ANSWERS)
     ],
+    indirect=["room"],
 )
 def test_a_source_that_does_not_answer_proves_nothing(room: Room, text: str) -> None:
     row = room.lost()

@@ -118,7 +118,7 @@ def waiting_processes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterato
 
 def test_several_processes_ask_as_often_as_one(waiting_processes: Processes) -> None:
     before, began = waiting_processes.asked(), time.monotonic()
-    time.sleep(5)
+    time.sleep(3)
     ended = time.time()
     for job_id in waiting_processes.jobs:
         waiting_processes.note(job_id, "COMPLETED")
