@@ -32,85 +32,20 @@ from __future__ import annotations
 import errno as _errno
 import os
 from subprocess import CalledProcessError, TimeoutExpired
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, ClassVar, Unpack
+
+from .error_facts import CommandFacts, Facts, ResultLike, SchedulerFacts
+from .error_facts import Sent as Sent
+from .printable import printable as printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-Sent = Literal["no", "maybe", "yes"]
-_Output_co = TypeVar("_Output_co", covariant=True)
 
 SCHEDULER_ERROR_KINDS = (
     "transient", "transport", "not_found", "permission", "scheduler_missing", "limit",
     "invalid_request", "not_submit_host", "no_job_id", "unsupported", "finished_see_history",
     "parse_error",
 )  # fmt: skip
-
-
-# A terminal does not show these, although Unicode calls them letters or marks.
-_INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
-
-
-def printable(text: object) -> str:
-    """Text in which everything that a terminal would interpret or not display is escaped.
-
-    Control characters (C0, C1, line ends too), bidirectional controls, zero-width characters and
-    undecodable bytes become ``\\x1b``, ``\\n``, ``\\u202e``, ``\\udcff``.
-    """
-    return "".join(
-        char
-        if (char.isprintable() or char in "\xa0\u202f\u3000") and char not in _INVISIBLE
-        else char.encode("unicode_escape").decode("ascii")
-        for char in str(text)
-    )
-
-
-class Facts(TypedDict, total=False):
-    """What every error is given as keywords, and keeps in attributes of these names."""
-
-    host: str | None
-    command: str | None
-    advice: str | None
-    sent: Sent | None
-
-
-class SchedulerFacts(Facts, total=False):
-    """Those of a ``SchedulerError``."""
-
-    kind: str
-    stdout: str
-    stderr: str
-    returncode: int | None
-
-
-class ResultLike(Protocol[_Output_co]):
-    """``CommandResult``, as its errors see it: text or bytes, whatever the call asked for."""
-
-    @property
-    def args(self) -> str | bytes | Sequence[str | bytes]: ...
-
-    @property
-    def returncode(self) -> int: ...
-
-    @property
-    def stdout(self) -> _Output_co: ...
-
-    @property
-    def stderr(self) -> _Output_co: ...
-
-    @property
-    def host(self) -> str: ...
-
-    @property
-    def elapsed(self) -> float: ...
-
-    def decoded(self, encoding: str = ..., errors: str = ...) -> ResultLike[str]: ...
-
-
-class CommandFacts(Facts, total=False):
-    """Those of an error that has a result."""
-
-    result: ResultLike[str | bytes] | None
 
 
 def _restore(
@@ -268,15 +203,9 @@ class _WithResult(OpenSSHJobsError):
 
     @output.setter
     def output(self, value: object) -> None:
-        raise AttributeError("output comes from .result")
-
-    @property
-    def stdout(self) -> str | bytes | None:
-        return self.output
-
-    @stdout.setter
-    def stdout(self, value: object) -> None:
         raise AttributeError("stdout comes from .result")
+
+    stdout = output
 
     @property
     def stderr(self) -> str | bytes | None:

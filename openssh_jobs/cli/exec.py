@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import argparse
 
     from ..commands.remote_process import RemoteProcess
-    from ..errors import ResultLike
+    from ..error_facts import ResultLike
     from ..host import Host
 
 _CHUNK = 65536

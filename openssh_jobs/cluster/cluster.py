@@ -23,7 +23,7 @@ from .host_jobs import HostJobs
 from .job import Job
 from .journal import Journal, Row
 from .learned import is_current, status_of
-from .recovery import open_submission
+from .recovery import open_submission, open_submissions
 from .scheduler_client import SchedulerClient
 from .specification import job_ids, parameters_of_many
 from .takeover import take_over
@@ -339,20 +339,9 @@ class Cluster:
                 log.warning("%s: %s (%s): %s", self.host, row.token, row.name, outcome)
             else:
                 jobs.append(self._job_of(self.internal.with_paths([outcome])[0]))
-        if not unknown:
-            return jobs
-        first = unknown[0]
-        message = first.message
-        if len(unknown) > 1:
-            message = f"of {len(unknown)} submissions it is not known whether their jobs exist; "
-            message += f"of {first.token}: {first.message}"
-        raise SubmitUnknown(
-            message,
-            tokens=[error.token for error in unknown],
-            kind=first.kind,
-            host=self.host,
-            advice=first.advice,
-        )
+        if unknown:
+            raise open_submissions(unknown, self.host)
+        return jobs
 
     def job(self, job_id: AnyJob | None = None, *, token: str | None = None) -> Job:
         """A handle for any job of this host, submitted here or not; sends nothing.

@@ -81,6 +81,22 @@ def open_submission(row: Row) -> OpenSSHJobsError:
     )
 
 
+def open_submissions(unknown: Sequence[SubmitUnknown], host: str) -> SubmitUnknown:
+    """One error for all that stayed unknown; ``tokens`` names them."""
+    first = unknown[0]
+    message = first.message
+    if len(unknown) > 1:
+        message = f"of {len(unknown)} submissions it is not known whether their jobs exist; "
+        message += f"of {first.token}: {first.message}"
+    return SubmitUnknown(
+        message,
+        tokens=[error.token for error in unknown],
+        kind=first.kind,
+        host=host,
+        advice=first.advice,
+    )
+
+
 def at_work(row: Row) -> SubmitUnknown:
     """The error for a submission that another process works on."""
     process = (row.caller or "").partition("-")[0]
