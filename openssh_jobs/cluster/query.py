@@ -139,15 +139,18 @@ class Queries:
 
     def _start(self, query: Query) -> bool:
         """Start a query in a thread; false at the end of the program, where no thread can start."""
+        thread = threading.Thread(
+            target=self._run, args=(query,), name="openssh-jobs-query", daemon=True
+        )
         try:
-            thread = threading.Thread(
-                target=self._run, args=(query,), name="openssh-jobs-query", daemon=True
-            )
             thread.start()
         except RuntimeError:
             return False
         except BaseException:
-            self.at_work = None
+            # Ctrl-C: the thread may run already, and then leaves ``at_work`` itself.
+            query.end()
+            if thread.ident is None:
+                self.at_work = None
             raise
         return True
 

@@ -18,7 +18,7 @@ import pytest
 from openssh_jobs import parser
 from openssh_jobs.errors import SchedulerError
 from tests.paths import CHECKOUT
-from tests.unit.schedulers.test_room_transcripts import captures, status_of
+from tests.unit.test_parser import captures, status_of
 
 if importlib.util.find_spec("aiida") is None:
     pytest.skip("no aiida-core here (scripts/third-opinion gets it)", allow_module_level=True)

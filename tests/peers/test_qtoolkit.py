@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from openssh_jobs.jobs import JobState
-from tests.unit.schedulers.test_room_transcripts import captures, status_of
+from tests.unit.test_parser import captures, status_of
 
 pytest.importorskip("qtoolkit", reason="no second parser here (pip install -e '.[opinions]')")
 

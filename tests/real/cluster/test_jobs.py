@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +14,11 @@ import pytest
 from openssh_jobs import Cluster, JobState, JobStatus
 from openssh_jobs.errors import InputError, SchedulerError
 from openssh_jobs.jobs import CancelOutcome
-from tests.lab.room import Room, open_room
-from tests.lab.site import Host
+from tests.lab.room import Room
 from tests.lab.slurm import SlurmLab
+from tests.real.cluster.both_rooms import only_direct, only_slurm, room, scheduler
 
-
-@pytest.fixture(params=["slurm", "direct"])
-def scheduler(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def room(
-    scheduler: str, request: pytest.FixtureRequest, sshd: Host, tmp_path: Path
-) -> Iterator[Room]:
-    slurm = request.getfixturevalue("slurm") if scheduler == "slurm" else None
-    with open_room(sshd, scheduler, slurm, tmp_path) as room:
-        yield room
-
-
-only_slurm = pytest.mark.parametrize("scheduler", ["slurm"], indirect=True)
-only_direct = pytest.mark.parametrize("scheduler", ["direct"], indirect=True)
+__all__ = ["room", "scheduler"]
 
 
 # -- watching ---------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +11,12 @@ import pytest
 from openssh_jobs import JobState
 from openssh_jobs.errors import InputError, SchedulerError, SubmitRejected
 from openssh_jobs.jobs import CancelOutcome
-from tests.lab.room import Room, open_room
-from tests.lab.site import Host
+from tests.lab.room import Room
+from tests.real.cluster.both_rooms import only_direct, only_slurm, room, scheduler
+
+__all__ = ["room", "scheduler"]
 
 ODD = 'it\'s a "dir" $(touch x) -n\n' + os.fsdecode(b"\xff\xfe") + "é;&*"
-
-
-@pytest.fixture(params=["slurm", "direct"])
-def scheduler(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def room(
-    scheduler: str, request: pytest.FixtureRequest, sshd: Host, tmp_path: Path
-) -> Iterator[Room]:
-    slurm = request.getfixturevalue("slurm") if scheduler == "slurm" else None
-    with open_room(sshd, scheduler, slurm, tmp_path) as room:
-        yield room
-
-
-only_slurm = pytest.mark.parametrize("scheduler", ["slurm"], indirect=True)
-only_direct = pytest.mark.parametrize("scheduler", ["direct"], indirect=True)
 
 
 # -- submitting -------------------------------------------------------------------------------

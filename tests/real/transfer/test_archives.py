@@ -19,18 +19,11 @@ from openssh_jobs.transfer import listing, parts, staging
 from openssh_jobs.transfer.options import TransferOptions
 from tests.helpers import tar_in
 from tests.lab.site import Host
+from tests.real.transfer.straight import backend, route
+
+__all__ = ["backend", "route"]
 
 _numbers = itertools.count()
-
-
-@pytest.fixture
-def route() -> str:
-    return "direct"
-
-
-@pytest.fixture
-def backend() -> str:
-    return "mux"
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import os
-import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -19,27 +17,12 @@ from openssh_jobs.transfer.options import Method
 from tests.helpers import until
 from tests.lab import parts
 from tests.lab.site import Host
+from tests.real.transfer.straight import backend, route, there
 
-_numbers = itertools.count()
+__all__ = ["backend", "route", "there"]
+
 FILES: list[Method] = ["sftp", "tar", "scp", "rsync"]
 TREES = ["sftp", "tar", "rsync"]
-
-
-@pytest.fixture
-def route() -> str:
-    return "direct"
-
-
-@pytest.fixture
-def backend() -> str:
-    return "mux"
-
-
-@pytest.fixture
-def there(host: Host) -> Iterator[Path]:
-    directory = host.make_directory(f"f{os.getpid()}-{next(_numbers)}")
-    yield directory
-    shutil.rmtree(directory)
 
 
 @pytest.fixture

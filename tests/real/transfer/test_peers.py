@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,26 +14,11 @@ from openssh_jobs import Connection
 from tests.helpers import until
 from tests.lab import parts
 from tests.lab.site import Host
+from tests.real.transfer.straight import backend, route, there
+
+__all__ = ["backend", "route", "there"]
 
 PEERS = ["scp", "sftp", "rsync"]
-_numbers = itertools.count()
-
-
-@pytest.fixture
-def route() -> str:
-    return "direct"
-
-
-@pytest.fixture
-def backend() -> str:
-    return "mux"
-
-
-@pytest.fixture
-def there(host: Host) -> Iterator[Path]:
-    directory = host.make_directory(f"peers{os.getpid()}-{next(_numbers)}")
-    yield directory
-    shutil.rmtree(directory)
 
 
 @pytest.fixture

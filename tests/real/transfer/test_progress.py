@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,29 +10,13 @@ import pytest
 from openssh_jobs import Connection
 from openssh_jobs.transfer import local_programs, progress
 from openssh_jobs.transfer.options import Method
-from tests.lab.site import Host
+from tests.real.transfer.straight import backend, route, there
 
-_numbers = itertools.count()
+__all__ = ["backend", "route", "there"]
+
 _SIZE = 60_000_000
 
 Seen = list[tuple[int, int, int, int, str]]
-
-
-@pytest.fixture
-def route() -> str:
-    return "direct"
-
-
-@pytest.fixture
-def backend() -> str:
-    return "mux"
-
-
-@pytest.fixture
-def there(host: Host) -> Iterator[Path]:
-    directory = host.make_directory(f"p{os.getpid()}-{next(_numbers)}")
-    yield directory
-    shutil.rmtree(directory)
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from openssh_jobs.cluster.exit_record import ExitRecords
+from openssh_jobs.cluster.host_jobs import HostJobs
 from openssh_jobs.cluster.job_files import JobFiles, NewFiles, PrivateDirectory
 from openssh_jobs.cluster.journal import Journal, Row
 from openssh_jobs.cluster.poller import Poller
@@ -145,6 +146,14 @@ class FakeQueue:
         return self.parse_status(answer, requested=requested)
 
 
+class JournalQueue(FakeQueue):
+    """A queue, with a real journal."""
+
+    def __init__(self, journal: Journal, **answers: Any) -> None:
+        super().__init__(**answers)
+        self.journal = journal  # type: ignore[assignment]
+
+
 class FakeScope:
     """Notes whether what runs in it was ended."""
 
@@ -163,6 +172,18 @@ class FakeScope:
 def make_poller(queue: FakeQueue, interval: float = 0.05, grace: float = 30) -> Poller:
     client: Any = queue
     return Poller(client, ExitRecords(client, Any), Tracker(grace), interval)  # type: ignore[arg-type]
+
+
+def jobs_of(queue: FakeQueue) -> HostJobs:
+    client: Any = queue
+    return HostJobs(client, grace=30, poll_interval=0.0)
+
+
+def submit(journal: Journal, *ids: str, state: str = "pending") -> None:
+    """Rows of jobs that were submitted to ``hpc``."""
+    for job_id in ids:
+        journal.open_row(row(f"t{job_id}", host="hpc"))
+        journal.change("hpc", f"t{job_id}", job_id=job_id, state=state)
 
 
 def after(seconds: float, answer: str) -> Callable[[], str]:

@@ -2,43 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-from openssh_jobs.cluster.host_jobs import HostJobs, whole_jobs
+from openssh_jobs.cluster.host_jobs import whole_jobs
 from openssh_jobs.cluster.journal import Journal
 from openssh_jobs.errors import SchedulerError
 
-from .fakes import FakeQueue, row
-
-
-class Queue(FakeQueue):
-    """A queue, with a real journal."""
-
-    def __init__(self, journal: Journal, **answers: Any) -> None:
-        super().__init__(**answers)
-        self.journal = journal  # type: ignore[assignment]
-
-
-def jobs_of(queue: Queue) -> HostJobs:
-    client: Any = queue
-    return HostJobs(client, grace=30, poll_interval=0.0)
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    made = Journal(tmp_path / "journal.sqlite")
-    yield made
-    made.close()
-
-
-def submit(journal: Journal, *ids: str, state: str = "pending") -> None:
-    for job_id in ids:
-        journal.open_row(row(f"t{job_id}", host="hpc"))
-        journal.change("hpc", f"t{job_id}", job_id=job_id, state=state)
+from .fakes import JournalQueue, jobs_of, submit
 
 
 def states(journal: Journal) -> dict[str | None, str]:
@@ -47,7 +17,7 @@ def states(journal: Journal) -> dict[str | None, str]:
 
 def test_the_journal_says_what_the_queue_says(journal: Journal) -> None:
     submit(journal, "1", "2", "3")
-    queue = Queue(
+    queue = JournalQueue(
         journal,
         mine="1 running,7 held",
         status="1 running,7 held",
@@ -66,14 +36,14 @@ def test_the_journal_says_what_the_queue_says(journal: Journal) -> None:
 
 def test_what_is_over_is_not_queried_again(journal: Journal) -> None:
     submit(journal, "1", state="completed")
-    queue = Queue(journal, mine="", history="")
+    queue = JournalQueue(journal, mine="", history="")
     jobs_of(queue).update_journal()
     assert [script for script, _ in queue.asked] == ["mine"]
 
 
 def test_a_queue_that_does_not_answer_changes_nothing(journal: Journal) -> None:
     submit(journal, "1", state="running")
-    queue = Queue(journal, mine=SchedulerError("no controller", kind="transient"))
+    queue = JournalQueue(journal, mine=SchedulerError("no controller", kind="transient"))
     with pytest.raises(SchedulerError, match="no controller"):
         jobs_of(queue).update_journal()
     assert states(journal) == {"1": "running"}

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from openssh_jobs.cluster.evidence import CANCEL_ACCEPTED
-from openssh_jobs.cluster.host_jobs import HostJobs
 from openssh_jobs.cluster.job import Job
 from openssh_jobs.cluster.journal import MOST_EVENTS, Journal
 from openssh_jobs.cluster.learned import news, status_of
 from openssh_jobs.jobs import CancelOutcome, JobState, JobStatus
 
-from .fakes import FakeQueue, row
+from .fakes import JournalQueue, jobs_of, row, submit
 
 
-class Queue(FakeQueue):
-    """A queue, with a real journal."""
-
-    def __init__(self, journal: Journal, **answers: Any) -> None:
-        super().__init__(**answers)
-        self.journal = journal  # type: ignore[assignment]
+class Queue(JournalQueue):
+    """A queue that also cancels and shows details."""
 
     def cancel_script(self, ids: Any) -> str:
         return "cancel"
@@ -41,24 +34,6 @@ class Queue(FakeQueue):
     def parse_detail(self, answer: Any) -> JobStatus:
         (status,) = self.parse_status(answer).known.values()
         return status
-
-
-def jobs_of(queue: Queue) -> HostJobs:
-    client: Any = queue
-    return HostJobs(client, grace=30, poll_interval=0.0)
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    made = Journal(tmp_path / "journal.sqlite")
-    yield made
-    made.close()
-
-
-def submit(journal: Journal, *ids: str, state: str = "pending") -> None:
-    for job_id in ids:
-        journal.open_row(row(f"t{job_id}", host="hpc"))
-        journal.change("hpc", f"t{job_id}", job_id=job_id, state=state)
 
 
 def states(journal: Journal) -> dict[str | None, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import threading
 import time
@@ -154,7 +155,10 @@ def test_who_does_not_answer_is_asked_ever_less() -> None:
         settle(poller, "1", 2)
     times = [when for _, when in queue.asked]
     assert 3 <= len(times) <= 5
-    assert times[-1] - times[-2] > 1.5 * (times[1] - times[0])
+    rests = [tracker.rest_after(0, 0.2, failures) for failures in range(1, len(times))]
+    gaps = [later - when for when, later in itertools.pairwise(times)]
+    assert all(gap >= rest for gap, rest in zip(gaps, rests, strict=True))
+    assert rests == sorted(set(rests)), "each is longer than the one before"
     began = time.monotonic()
     snapshot = poller.status(["1", "2"])
     assert time.monotonic() - began < 0.2, "nobody rests for one who does not answer"
@@ -332,6 +336,24 @@ def test_ctrl_c_ends_the_query_that_nobody_else_waits_for() -> None:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def test_ctrl_c_while_its_thread_starts_ends_the_query(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = FakeQueue()
+    queue.answers["status"] = [lambda: (queue.scopes[0].ended.wait(20) and "1 running") or ""]
+    poller = make_poller(queue, interval=10)
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    with threads_end(), monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            poller.status(["1"])
+        assert queue.scopes[0].ended.is_set()
+    assert poller.status(["1"])["1"].state is JobState.RUNNING, "the next query begins"
 
 
 # -- the host's clock ---------------------------------------------------------------------------

@@ -23,8 +23,8 @@ from openssh_jobs.schedulers.outcomes import outcomes_for
 from openssh_jobs.schedulers.slurm.scheduler import Slurm
 from openssh_jobs.schedulers.slurm.tables import Table
 
-from .fakes import FakeQueue, make_poller
-from .test_learned import Commits, Queue, jobs_of, submit
+from .fakes import FakeQueue, jobs_of, make_poller, submit
+from .test_learned import Commits, Queue
 
 FEW, MANY = 150, 600
 

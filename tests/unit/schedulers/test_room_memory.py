@@ -10,7 +10,7 @@ import pytest
 
 from openssh_jobs import parser
 from openssh_jobs.jobs import JobState, Snapshot
-from tests.unit.schedulers.test_room_transcripts import captures
+from tests.unit.test_parser import captures
 
 
 def peak_of(text: str) -> tuple[int, Snapshot]:

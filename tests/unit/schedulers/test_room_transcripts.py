@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,32 +12,14 @@ from openssh_jobs import parser
 from openssh_jobs.errors import SchedulerError, SubmitLimit, SubmitRejected, SubmitUnknown
 from openssh_jobs.jobs import JobState, Snapshot
 from openssh_jobs.schedulers import get
-from tests.paths import DATA
+from tests.unit.test_parser import captures, status_of
 
 FILES = {"sge": "sge", "openpbs": "pbs", "torque-slurm": "torque"}
-
-
-@functools.cache
-def captures(name: str) -> list[dict[str, Any]]:
-    with (DATA / f"{name}.jsonl").open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
 
 
 def capture(name: str) -> dict[str, Any]:
     file = name.partition("/")[0]
     return next(one for one in captures(file) if one["id"].startswith(f"{name}-"))
-
-
-def status_of(record: dict[str, Any], scheduler: str | None, **more: Any) -> Snapshot:
-    return parser.parse_status(
-        record["stdout"],
-        scheduler,
-        stderr=record["stderr"],
-        returncode=record["returncode"],
-        command=record["command"],
-        timezone=UTC,
-        **more,
-    )
 
 
 LISTING = re.compile(r"(?:^|&& )(?:qstat|qacct)\b")

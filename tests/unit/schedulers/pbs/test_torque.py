@@ -17,7 +17,7 @@ from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.answer import Answer
 from openssh_jobs.schedulers.request import SubmitRequest
 from tests.paths import DATA
-from tests.unit.schedulers.test_room_transcripts import status_of
+from tests.unit.test_parser import status_of
 
 TORQUE = get("torque")
 
