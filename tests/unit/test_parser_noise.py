@@ -129,7 +129,7 @@ def _seconds(call: Callable[[str], object], text: str, tries: int = 1) -> float:
 def grows_too_fast(call: Callable[[str], object], piece: str) -> str | None:
     """Whether eight times the text takes far more than eight times as long, and how long."""
     # Whole pieces, so that both end alike.
-    short, long = (piece * (size // len(piece)) for size in (150, 1_200))
+    short, long = (piece * (size // len(piece)) for size in (250, 2_000))
     for tries in (1, 5):  # again, if something else had the processor
         # The first call also fills caches: never only one of the short ones.
         before, after = _seconds(call, short, tries + 2), _seconds(call, long, tries)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from openssh_jobs.cluster.journal import Journal
+from tests.lab import parts
 
 from .fakes import row
 
@@ -147,6 +148,7 @@ def _memory_of_sqlite() -> Callable[[], int]:
 
 
 def test_the_memory_of_a_journal_does_not_grow_with_it(journal: Journal) -> None:
+    parts.require_proc()
     journal.rows()
     used = _memory_of_sqlite()
     before = used()

@@ -5,6 +5,7 @@ The host is this machine behind /bin/sh, its scheduler a program that says what 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Callable
@@ -383,7 +384,8 @@ def unwritable(bench: Bench, how: str, monkeypatch: pytest.MonkeyPatch) -> Calla
             undo.append(lambda: bench.journal.file.execute("PRAGMA query_only=0"))
         else:
             for end in ("", "-wal", "-shm"):
-                Path(bench.journal.path + end).rename(f"{bench.journal.path}.moved{end}")
+                with contextlib.suppress(FileNotFoundError):  # a journal without a log
+                    Path(bench.journal.path + end).rename(f"{bench.journal.path}.moved{end}")
         return done
 
     bench.host.internal.run_once = and_then

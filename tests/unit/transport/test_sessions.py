@@ -379,7 +379,8 @@ def test_a_stopped_master_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
             assert transport.discarded == [], "it runs"
             master.send_signal(signal.SIGSTOP)
             assert until(lambda: opener.give_back(idle_for=0.0) or transport.discarded != [], 15)
-            assert transport.discarded == [session.link]
+            # Twice where the reaper's own thread looks at the same moment.
+            assert set(transport.discarded) == {session.link}
         finally:
             master.kill()
             session.end()
