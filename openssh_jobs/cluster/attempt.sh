@@ -41,18 +41,26 @@ oj_claim() {
   fi
 }
 
-# Ends the process $1 and all below it, parents first: none may go on because its child has ended.
+# Ends the process $1 and all below it.  First these are stopped, until a look finds no new ones: one
+# that was just started when its parent is killed would not be found any more.  $1 itself is not
+# stopped, because some shells end their wait(1) for it then; it is killed before the others.
 oj_end_tree() {
-  oj_pids=$(ps -A -o pid= -o ppid= | awk -v top="$1" '
-    { parent[$1] = $2 }
-    END { doomed[top] = 1; print top
-      do { more = 0
-        for (pid in parent) if (!(pid in doomed) && parent[pid] in doomed) {
-          doomed[pid] = more = 1; print pid
-        }
-      } while (more) }')
+  oj_pids=none oj_tries=0
+  while oj_seen=$oj_pids oj_tries=$((oj_tries + 1)) && [ "$oj_tries" -le 20 ]; do
+    oj_pids=$(ps -A -o pid= -o ppid= | awk -v top="$1" '
+      { parent[$1] = $2 }
+      END { doomed[top] = 1
+        do { more = 0
+          for (pid in parent) if (!(pid in doomed) && parent[pid] in doomed) {
+            doomed[pid] = more = 1; print pid
+          }
+        } while (more) }' | sort -n)
+    [ "$oj_pids" != "$oj_seen" ] || break
+    # shellcheck disable=SC2086 # a list of numbers
+    [ -z "$oj_pids" ] || kill -STOP $oj_pids 2>/dev/null || :
+  done
   # shellcheck disable=SC2086 # a list of numbers
-  kill -9 $oj_pids 2>/dev/null
+  kill -9 "$1" $oj_pids 2>/dev/null
 }
 
 # Runs the shell text $1 until the time $2 at most.  Where timeout(1) leads our process group ($3 is

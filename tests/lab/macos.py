@@ -153,6 +153,8 @@ for pid in pids:
         owner = os.stat(f"{{PROC}}/{{pid}}").st_uid
     except OSError:
         continue
+    if len(stat) < 20:
+        continue  # it has just ended
     begun = boot + int(stat[19]) // os.sysconf("SC_CLK_TCK")
     known = {{"pid": pid, "ppid": stat[1], "pgid": stat[2], "sess": stat[3], "uid": owner,
              "stat": stat[0].replace("D", "U").replace("S", "Ss"), "state": stat[0],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ from openssh_jobs.openssh import pid_file
 from tests.unit.cluster.fakes import Bench, LocalHost
 
 TEXT = {"script_text": "#!/bin/sh\ntrue\n", "directory": "job"}
+SLEEP = f"300.{os.getpid()}"  # no other process of this machine has these seconds
 LOST = ConnectionLost("cut", sent="maybe")
 
 
@@ -292,12 +294,12 @@ def test_a_submit_command_ends_at_its_deadline(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attempt, "LIMIT", 3.0)
-    bench.host.slurm("sleep 300 & wait; echo late >>$HOME/late")
+    bench.host.slurm(f"sleep {SLEEP} & wait; echo late >>$HOME/late")
     with pytest.raises(SubmitUnknown):
         bench.submit("t1", **TEXT)
     (row,) = bench.journal.rows()
     listed = subprocess.run(["ps", "-A", "-o", "args="], capture_output=True, text=True, check=True)
-    assert "sleep 300" not in listed.stdout.splitlines()
+    assert f"sleep {SLEEP}" not in listed.stdout.splitlines()
     bench.host.slurm()
     assert finish(bench).job_id == "7"
     assert not (bench.host.home / "late").exists()
@@ -308,12 +310,27 @@ def test_a_limit_without_the_command_timeout(bench: Bench, monkeypatch: pytest.M
     bench.host.program("timeout", "echo 'timeout: not that one' >&2; exit 1")
     assert bench.submit("t0", **TEXT).job_id == "7"
     monkeypatch.setattr(attempt, "LIMIT", 3.0)
-    bench.host.slurm("sleep 301 & wait; echo late >>$HOME/late")
+    bench.host.slurm(f"sleep {SLEEP} & wait; echo late >>$HOME/late")
     with pytest.raises(SubmitUnknown):
         bench.submit("t1", **TEXT)
     listed = subprocess.run(["ps", "-A", "-o", "args="], capture_output=True, text=True, check=True)
-    assert "sleep 301" not in listed.stdout.splitlines()
+    assert f"sleep {SLEEP}" not in listed.stdout.splitlines()
     assert not (bench.host.home / "late").exists()
+
+
+def test_what_begins_while_a_tree_is_ended_ends_with_it(bench: Bench) -> None:
+    """A process that is started after the look at all processes, and before its parent's end."""
+    real = shutil.which("ps")
+    bench.host.program("ps", f'{real} "$@"; [ -e "$HOME/slow" ] || {{ >"$HOME/slow"; sleep 1; }}')
+    bench.host.program("tree", f"sleep 0.5; sleep {SLEEP} & wait")
+    function = scripts.functions("cluster/attempt", "oj_end_tree")
+    done = bench.host._sh(function + b"tree >/dev/null 2>&1 & oj_end_tree $!")
+    assert (done.returncode, done.stderr) == (0, b"")
+    listed = subprocess.run(
+        ["ps", "-A", "-o", "stat=", "-o", "args="], capture_output=True, text=True, check=True
+    )
+    left = [line.split(None, 1) for line in listed.stdout.splitlines() if f"sleep {SLEEP}" in line]
+    assert [line for line in left if not line[0].startswith("Z")] == []
 
 
 def test_a_host_without_links_claims_by_a_directory(bench: Bench) -> None:
