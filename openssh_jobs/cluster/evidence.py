@@ -84,7 +84,7 @@ class JobEvidence:
         """Whether the silence of a query about this job means something.
 
         One that began before the job was known says nothing about it, unless another process knew
-        the job then (``covers``); of a job that was submitted here nobody did.
+        the job then (``covers``), which is never so for a job that was just submitted here.
         """
         if covers is None or self.is_new:
             return self.since <= began and (covers is None or job_id in covers)

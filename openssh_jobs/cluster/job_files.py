@@ -303,7 +303,7 @@ class JobFiles:
         return done
 
     def remove_made(self, directory: str, call_id: str) -> None:
-        """Remove a job's directory that this call has made, if nobody else could change it."""
+        """Remove a job's directory that this call has made, if no other user could change it."""
         self._connection.internal.call(remove_made_script(directory, call_id), again=True)
 
 

@@ -54,7 +54,7 @@ oj_own() {
   oj_private=$oj_private/$2
   oj_into "$2" || return 2
   (set -C; umask 077; printf 'openssh_jobs %s\n%s\n.' "$3" "$1" >.oj-mark) && return 0
-  # The disk is full, say.  Without its whole mark nobody would take it for ours any more.
+  # The disk is full, say.  Without its whole mark no later call would remove it.
   rm -f ./.oj-mark
   oj_leave "$2"
   return 2

@@ -198,7 +198,7 @@ _ELSEWHERE = "XDG_STATE_HOME names the directory above its own."
 
 
 def _unusable(path: str, error: Exception) -> ConfigurationError:
-    """The error of a journal that cannot be read or written, with the way out."""
+    """The error of a journal that cannot be read or written, with what to do."""
     code = _code(error) if isinstance(error, sqlite3.Error) else 0
     if code in _DAMAGED:
         return ConfigurationError(
@@ -394,7 +394,7 @@ class JournalFile:
     def _open(self) -> sqlite3.Connection:
         path, directory = self.path, os.path.dirname(self.path)
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        # SQLite's own files lie beside it: nobody else may plant them.
+        # SQLite's own files lie beside it: no other user may plant them.
         permissions.check(directory, "the journal's directory")
         # Made for its owner alone before SQLite opens it.
         permissions.make_file(path, "the journal")

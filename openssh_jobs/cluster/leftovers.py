@@ -58,7 +58,7 @@ class Found:
 
     ``word``: ``found`` (its private directory), ``record`` (of ``direct``), ``empty`` (only the
     directory around it), ``none``, ``away`` (the job's directory), ``refused`` (``place`` says
-    why).  ``mark``: the call that made it; empty where nobody has looked.
+    why).  ``mark``: the call that made it; empty where it was not read.
     """
 
     word: str

@@ -418,12 +418,12 @@ class Poller:
         scheduler = self._client.scheduler()
         name, lease = _LISTS[all_users], None
         if self.interval > 0:
-            heard = self._shared.news(name, 0)
+            last = self._shared.news(name, 0)
             since = max(self.tracker.changed_at, self._shared.changed(name))
-            is_new = heard is not None and heard.is_good(self.interval) and heard.began > since
-            if heard is not None and heard.answer is not None and is_new:
-                return self._listing(scheduler, all_users, heard.answer, heard)
-            seen = 0 if heard is None else heard.stamp
+            is_new = last is not None and last.is_good(self.interval) and last.began > since
+            if last is not None and last.answer is not None and is_new:
+                return self._listing(scheduler, all_users, last.answer, last)
+            seen = 0 if last is None else last.stamp
             taken = self._shared.take(name, (), interval=self.interval, seen=seen)
             if isinstance(taken, Pause) and (taken.busy or taken.seconds == 0):
                 return taken

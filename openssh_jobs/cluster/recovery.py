@@ -350,7 +350,7 @@ class Recovery:
             return False  # of two jobs one will end at once
         rest = one.trace.rest()
         if one.trace.where == "absent":
-            # Nobody can claim an attempt any more, but one may be under way.
+            # No attempt can be claimed any more, but one may be under way.
             rest = one.row.changed + LIMIT - time.time()
         if rest <= 0:
             return False

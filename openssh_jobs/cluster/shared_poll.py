@@ -70,7 +70,7 @@ class Outcome:
     answer: Answer | None = None
 
     def is_good(self, rest: float) -> bool:
-        """Whether it is still good for somebody who queries every ``rest`` seconds."""
+        """Whether it is still good for a process that queries every ``rest`` seconds."""
         duration = self.ended - self.began
         return time.monotonic() < self.ended + rest_after(duration, rest, self.failures)
 

@@ -261,7 +261,7 @@ class Tidy:
             scheduler = self._client.scheduler()
             ids = [row.job_id for row in rows if row.job_id]
             listed = scheduler.parse_status(answer, requested=ids)
-            # Nobody has looked yet: each may have a launcher.
+            # Not looked at yet: each may have a launcher.
             unseen = [Found(word="found", has_launcher=True)]
             leaving = [
                 Leaving(row, unseen)

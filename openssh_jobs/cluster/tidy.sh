@@ -86,7 +86,7 @@ oj_claims() {
 }
 
 # Removes what oj_look has found.  Four arguments each, as there, but the call of the mark in the
-# place of the id; if that is empty, nobody has looked for claims, and one of the last day counts.
+# place of the id; if that is empty, claims were not looked for, and one of the last day counts.
 # Prints the number and the status of each, a NUL behind it.
 oj_remove_all() {
   while [ $# -ge 4 ]; do

@@ -412,7 +412,7 @@ class Tracker:
     def revisions(self, ids: Iterable[str], *, new: bool = False) -> dict[str, int]:
         """By id a number that grows when something is learned, beside the time that passed.
 
-        ``new``: only those that ``note`` was not told of.
+        ``new``: only those that were not passed to ``note``.
         """
         jobs = ((job_id, self._jobs[job_id]) for job_id in ids)
         return {name: job.revision for name, job in jobs if not new or job.revision != job.noted}

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("openssh_jobs.cluster")
 
 OnChange = Callable[[list[JobStatus]], object]
-"""Is told of jobs whose state or reason is new, in the thread that waits."""
+"""Called with jobs whose state or reason is new, in the thread that waits."""
 # LSF: "Dependency condition invalid or never satisfied".
 _NEVER = re.compile(rf"{NEVER_STARTS}|never satisfied", re.IGNORECASE)
 _QUICKEST, _SLOWEST = 0.2, 60.0
@@ -38,7 +38,7 @@ _PEEK = 1.0
 
 
 class _Changes:
-    """What changed since the last look: told to a caller, and warned of where a wait is in vain."""
+    """What changed since the last look: passed to a caller; warns where a wait is in vain."""
 
     def __init__(self, poller: Poller, on_change: OnChange | None) -> None:
         self._host, self._tracker = poller.host, poller.tracker

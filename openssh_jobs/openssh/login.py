@@ -54,7 +54,7 @@ class LoginRequest:
 
     @property
     def attended(self) -> bool:
-        """Whether somebody answers questions."""
+        """Whether a responder can answer questions."""
         return self.responder is not None
 
     @property
@@ -159,7 +159,7 @@ def _explain(request: LoginRequest, error: ConnectError, path: str) -> ConnectEr
 def _unconfirmed(request: LoginRequest, error: ConnectError) -> ConnectError:
     """The same error, or ``AuthenticationNeeded`` if the login has waited for the agent.
 
-    Another login would ask for another confirmation, so there is none before somebody is there.
+    Another login would ask for another confirmation, so there is none before a person can answer.
     """
     silent = [
         answer.socket

@@ -130,7 +130,7 @@ def test_a_login_shell_reads_its_rc_files(
     assert here.run('echo "<$FROM_PROFILE>"', login_shell=True).stdout == "<yes>\n"
 
 
-def test_output_can_be_heard_and_left_out(here: LocalConnection) -> None:
+def test_output_can_be_passed_on_and_not_kept(here: LocalConnection) -> None:
     lines: list[str] = []
     done = here.run("seq 3; echo e >&2", on_stdout=lines.append, keep=False)
     assert (lines, done.stdout, done.stderr) == (["1\n", "2\n", "3\n"], "", "e\n")
@@ -152,7 +152,7 @@ def test_a_timeout_leaves_nothing_running(here: LocalConnection, mark: str) -> N
     assert processes(mark) == []
 
 
-def test_no_zombie_is_left_of_what_nobody_waits_for(here: LocalConnection, mark: str) -> None:
+def test_no_zombie_is_left_without_a_wait(here: LocalConnection, mark: str) -> None:
     parts.require_proc()
     process = here.popen(f"sleep {mark}")
     assert until(lambda: processes(mark))
@@ -296,7 +296,7 @@ def test_updates_move_what_differs(here: LocalConnection, tmp_path: Path, way: s
 
 
 @pytest.mark.parametrize("way", ["put", "get"])
-def test_a_file_arrives_whole_and_is_told_of(
+def test_a_file_arrives_whole_with_its_progress(
     here: LocalConnection, tmp_path: Path, way: str
 ) -> None:
     data = os.urandom(20_000_000)

@@ -276,7 +276,7 @@ def test_every_submission_of_slurm_is_understood(record: dict[str, Any]) -> None
         ("slurm/257", SubmitRejected, "not_submit_host", "ClusterName|cannot stat file"),
     ],
 )
-def test_submission_errors_are_told_apart(
+def test_submission_errors_are_classified(
     name: str, cls: type[SchedulerError], kind: str, message: str
 ) -> None:
     record = capture(name)

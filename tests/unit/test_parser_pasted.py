@@ -77,7 +77,7 @@ def test_an_array_and_a_heterogeneous_job_by_their_own_ids(command: str | None) 
     assert found.absent == (("99",) if command else ())
 
 
-def test_a_history_that_nobody_understands_in_full_ends_no_array() -> None:
+def test_a_history_with_unparsed_rows_ends_no_array() -> None:
     rows = "".join(
         "|ab|".join((f"204_{task}", f"20{task}", "FAILED", "1:0", *[""] * 10, "x", "\n"))
         for task in (1, 2)
@@ -252,7 +252,7 @@ def test_a_bare_number_is_no_time(value: object) -> None:
     assert "minutes (" in text
 
 
-def test_both_readings_of_a_number_are_told() -> None:
+def test_both_readings_of_a_number_are_reported() -> None:
     with pytest.raises(InputError, match=r"3600 seconds \(1:00:00\) or 3600 minutes \(60:00:00\)"):
         SubmitRequest(script="x", time_limit="3600")
 

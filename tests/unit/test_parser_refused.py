@@ -54,7 +54,7 @@ def test_a_limit_of_slurm_that_passes(name: str) -> None:
 
 
 @pytest.mark.parametrize("scheduler", ["slurm", "sge", "pbs", "torque", "lsf", "htcondor"])
-def test_words_that_nobody_has_heard_before_are_a_refusal(scheduler: str) -> None:
+def test_unknown_words_are_a_refusal(scheduler: str) -> None:
     error = outcome(scheduler, "submit filter: this project is out of hours\n")
     assert (type(error), error.kind) == (SubmitRejected, "invalid_request")
     assert error.message == "submit filter: this project is out of hours"

@@ -341,15 +341,9 @@ class GridEngine(Scheduler):
             return snapshot
         wanted = [JobId.parse(text) for text in requested]
         if not unparsed:
-            ended = [
-                asked_id
-                for asked_id in wanted
-                if asked_id.number in over and asked_id.text not in known
-            ]
+            ended = [job for job in wanted if job.number in over and job.text not in known]
             known.update(array.arrays_over(ended, known))
-        return snapshot.select(
-            wanted, covered=lambda asked_id: asked_id.number in queried and not unparsed
-        )
+        return snapshot.select(wanted, covered=lambda job: job.number in queried and not unparsed)
 
     def detail_script(self, job_id: str) -> str:
         """``qstat -j``, which does not tell that a job is held; and which of its owner's are."""

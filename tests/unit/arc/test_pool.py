@@ -165,7 +165,7 @@ def test_threads_that_borrow_at_once_get_one_client(made: list[Client]) -> None:
     assert (lending.opens, lending.borrows) == (1, 400)
 
 
-def test_a_server_that_is_down_keeps_nobody_from_another(made: list[Client]) -> None:
+def test_a_server_that_is_down_delays_no_other(made: list[Client]) -> None:
     inside, go = threading.Event(), threading.Event()
 
     def slow(server: str) -> Client:

@@ -93,7 +93,7 @@ def test_options_make_sense(tmp_path: Path) -> None:
         Cluster("-oProxyCommand=x")
 
 
-def test_properties_ask_nobody_and_the_site_has_the_last_word(
+def test_properties_send_nothing_and_the_site_policy_wins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tmp_path / "servers.toml"
@@ -122,7 +122,7 @@ def test_two_users_of_a_host_are_two(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_what_the_journal_knows_is_told_without_asking(cluster: Cluster) -> None:
+def test_what_the_journal_knows_is_returned_without_a_query(cluster: Cluster) -> None:
     cluster.journal.open_row(
         Row(host=cluster.host, token="t", digest="", scheduler="slurm", directory="/d", name="n")
     )

@@ -106,7 +106,7 @@ def test_a_wait_of_no_time_still_hears_a_quick_answer() -> None:
     assert settle(make_poller(FakeQueue(status="1 completed")), "1", 0) == ["1"]
 
 
-def test_nobody_rests_while_others_could_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pause_blocks_no_other_query(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new id waits for its turn; a listing does not wait behind it."""
     monkeypatch.setattr(tracker, "FIRST_LOOK", 2.0)
     queue = FakeQueue(status="1 running", mine="1 running", all="1 running")
@@ -148,7 +148,7 @@ def test_the_rest_is_counted_from_the_end_of_a_query() -> None:
     assert queue.count("status") == 2
 
 
-def test_who_does_not_answer_is_asked_ever_less() -> None:
+def test_a_host_that_does_not_answer_is_queried_ever_less() -> None:
     queue = FakeQueue(status=SchedulerError("down", kind="transient"))
     poller = make_poller(queue, interval=0.2)
     with pytest.raises(TimeoutError):
@@ -262,7 +262,7 @@ def test_final_words_that_others_came_between_are_not_twice() -> None:
     assert settle(make_poller(queue), "1") == ["1"]
 
 
-def test_a_host_that_was_never_reached_and_wants_somebody_says_so_at_once() -> None:
+def test_a_host_that_was_never_reached_and_needs_a_person_is_an_error_at_once() -> None:
     queue = FakeQueue(status=AuthenticationNeeded("a code"))
     with pytest.raises(AuthenticationNeeded):
         settle(make_poller(queue), "1")
@@ -293,7 +293,7 @@ def test_but_only_within_the_grace_time() -> None:
 
 
 @pytest.mark.parametrize("history", [{}, {"history": "1 failed"}], ids=["none", "without"])
-def test_where_nobody_has_an_exit_code_nothing_waits_for_it(history: dict[str, str]) -> None:
+def test_an_exit_code_that_is_nowhere_is_not_waited_for(history: dict[str, str]) -> None:
     queue = FakeQueue(status="1 failed", **history)
     poller = make_poller(queue)
     assert settle(poller, "1", 5) == ["1"]
@@ -318,7 +318,7 @@ def test_a_signal_handler_may_ask_for_what_it_interrupts() -> None:
     assert queue.count("status") == 1
 
 
-def test_ctrl_c_ends_the_query_that_nobody_else_waits_for() -> None:
+def test_ctrl_c_ends_the_query_that_has_no_other_caller() -> None:
     queue = FakeQueue()
     queue.answers["status"] = [lambda: (queue.scopes[0].ended.wait(20) and "1 running") or ""]
     poller = make_poller(queue, interval=10)

@@ -263,7 +263,7 @@ def test_a_query_with_nothing_new_reads_no_facts_and_writes_nothing(
     assert commits.count() == 1
 
 
-def test_what_the_first_status_knew_is_still_told_after_many_answers(journal: Journal) -> None:
+def test_what_the_first_status_knew_is_kept_after_many_answers(journal: Journal) -> None:
     submit(journal, "7")
     journal.change("hpc", "t7", stdout_path="/d/out", name="mine")
     queue = SlurmQueue(journal)

@@ -165,7 +165,7 @@ def test_rows_of_long_ago_are_removed(shared: Callable[[], SharedPoll], file: Jo
 
 
 @pytest.mark.parametrize("until", [-1.0, 1e6])
-def test_what_nobody_has_spoken_of_for_long_is_dropped(
+def test_what_has_had_no_sign_of_life_for_long_is_dropped(
     shared: Callable[[], SharedPoll], file: JournalFile, until: float
 ) -> None:
     answered(shared(), "", "1")
@@ -409,7 +409,7 @@ def test_a_lost_link_is_no_answer_for_all(queue_of: Callable[..., FakeQueue]) ->
 
 
 @pytest.mark.parametrize("all_users", [False, True])
-def test_a_listing_is_shared_until_somebody_does_something(
+def test_a_listing_is_shared_until_a_job_is_changed(
     queue_of: Callable[..., FakeQueue], all_users: bool
 ) -> None:
     name = "all" if all_users else "mine"

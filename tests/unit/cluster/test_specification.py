@@ -146,7 +146,7 @@ def test_the_name_of_the_script(asked: dict[str, Any], name: str) -> None:
     assert specification(**asked).script_name == name
 
 
-def test_the_digest_tells_specifications_apart(tmp_path: Path) -> None:
+def test_the_digest_differs_between_specifications(tmp_path: Path) -> None:
     def digest(**asked: Any) -> str:
         return specification(**asked).digest("slurm")
 

@@ -251,7 +251,7 @@ def test_the_files_of_a_call_that_died_are_removed_first(bench: Bench) -> None:
     assert calls(bench) == 1
 
 
-def test_files_that_nobody_wrote_down_are_not_used(bench: Bench) -> None:
+def test_files_that_are_not_in_the_journal_are_not_used(bench: Bench) -> None:
     bench.made()
     with pytest.raises(SubmitUnknown, match="earlier submission"):
         bench.submit("t1", **TEXT)

@@ -88,7 +88,7 @@ def test_an_answer_that_could_not_say_leaves_the_status(watch: Tracker, answer: 
     assert (told.unknown, list(told.known)) == (("1",), ["2"])
 
 
-def test_a_line_that_nobody_understands_is_no_news(watch: Tracker, answer: Answer) -> None:
+def test_an_unparsed_line_is_no_new_information(watch: Tracker, answer: Answer) -> None:
     watch.follow("1")
     answer(status("1", "running"))
     answer(status("1", "unknown", raw_state="??"))

@@ -28,7 +28,7 @@ def told_by(queue: FakeQueue, *ids: str) -> list[list[str]]:
     return calls
 
 
-def test_what_changed_is_told_once() -> None:
+def test_what_changed_is_passed_on_once() -> None:
     queue = FakeQueue(
         status=["1 pending,2 running", "1 pending,2 running", "1 running,2 completed=0",
                 "1 failed=3"]
@@ -40,13 +40,13 @@ def test_what_changed_is_told_once() -> None:
     ]
 
 
-def test_a_lost_link_is_waited_out_and_told_to_nobody() -> None:
+def test_a_lost_link_is_waited_out_and_not_passed_on() -> None:
     lost = ConnectionLost("the link was lost", host="hpc")
     queue = FakeQueue(status=["1 running", lost, lost, "1 completed=0"])
     assert told_by(queue, "1") == [["1 running"], ["1 completed"]]
 
 
-def test_the_reason_of_what_stays_unknown_is_told_after_the_grace_time() -> None:
+def test_the_reason_of_what_stays_unknown_is_passed_on_after_the_grace_time() -> None:
     poller = make_poller(FakeQueue(status=["1 running", ""]), grace=0.2)
     calls: list[JobStatus] = []
     assert list(settling(poller, ["1"], 30, calls.extend)) == ["1"]

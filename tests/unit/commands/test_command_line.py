@@ -143,7 +143,7 @@ def test_the_environment_is_in_no_argument() -> None:
 
 
 @pytest.mark.parametrize("errors", ["pipe", "stdout", "devnull"])
-def test_a_directory_that_is_not_there_is_told_wherever_stderr_goes(errors: str) -> None:
+def test_a_missing_directory_is_reported_wherever_stderr_goes(errors: str) -> None:
     done = run(b"echo ran", cwd="/no/such", errors=errors)
     marks = command_line.Marks(NONCE, hold=False)
     marks.feed(done.stderr)
@@ -151,7 +151,7 @@ def test_a_directory_that_is_not_there_is_told_wherever_stderr_goes(errors: str)
     assert plain(done) == (126, b"", b"")
 
 
-def test_the_family_of_a_shell_is_told_by_trying() -> None:
+def test_the_family_of_a_shell_is_found_by_trying() -> None:
     test = command_line.FAMILY_TEST + b"echo $f"
     for shell in ("sh", "bash", "dash"):
         command = b"sh -c " + quoting.quote(test) + b" sh " + command_line.FAMILY_WORDS

@@ -187,7 +187,7 @@ def test_two_servers_with_the_same_number_are_not_guessed_between() -> None:
     assert one.select(["7"], covered=False).unknown == ("7",)
 
 
-def test_absent_and_unknown_are_told_apart() -> None:
+def test_absent_and_unknown_are_different() -> None:
     error = SchedulerError("the queue is asleep", kind="transient")
     one = Snapshot(absent=("1",), unknown=("2.srv",), error=error)
     assert (one["1"].state, one["1"].reason) == (JobState.UNKNOWN, "left the queue")

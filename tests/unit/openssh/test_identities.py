@@ -40,7 +40,9 @@ def keygen(*words: str) -> None:
     ids=" ".join,
 )
 @pytest.mark.parametrize("phrase", ["", "open sesame"])
-def test_a_key_tells_whether_it_is_locked(tmp_path: Path, form: list[str], phrase: str) -> None:
+def test_whether_a_key_has_a_passphrase_is_read_from_it(
+    tmp_path: Path, form: list[str], phrase: str
+) -> None:
     path = tmp_path / "key"
     keygen(*form, "-N", phrase, "-f", str(path))
     public = (tmp_path / "key.pub").read_text()

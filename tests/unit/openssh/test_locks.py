@@ -134,7 +134,7 @@ def test_a_lock_file_may_hold_anything(path: str, word: str) -> None:
     assert Path(path).read_text() == ""
 
 
-def test_a_lock_that_cannot_be_used_is_told_with_advice(tmp_path: Path) -> None:
+def test_a_lock_that_cannot_be_used_is_an_error_with_advice(tmp_path: Path) -> None:
     with (
         pytest.raises(ConnectError, match=r"hpc: the lock .* cannot be used") as caught,
         locked(str(tmp_path / "none" / "lock"), host="hpc", timeout=1),

@@ -108,7 +108,7 @@ def test_what_may_pass_is_tried_again_after_a_pause_that_grows(
 
 
 @pytest.mark.parametrize("error", PASSES, ids=lambda error: type(error).__name__)
-def test_nothing_passes_once_somebody_was_asked(tmp_path: Path, error: BaseException) -> None:
+def test_nothing_passes_once_a_person_was_asked(tmp_path: Path, error: BaseException) -> None:
     """A password may have been sent: three such logins an hour, whatever ended them."""
     record = dials(tmp_path / "d")
     for _ in range(3):

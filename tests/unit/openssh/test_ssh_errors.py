@@ -123,7 +123,7 @@ def test_the_table(said: str, kind: str) -> None:
     assert error.sent == "no"
 
 
-def test_the_first_thing_that_went_wrong_is_what_is_told() -> None:
+def test_the_first_error_is_the_one_reported() -> None:
     inner = "ssh: connect to host gate port 9: Connection refused\r\n"
     error = diagnose(inner + PROXY, through=True)
     assert isinstance(error, errors.JumpHostFailed)
@@ -308,7 +308,7 @@ def test_pieces_of_real_words_in_any_order(pieces: list[str]) -> None:
 
 
 @given(st.text())
-def test_what_is_printable_obeys_nobody(text: str) -> None:
+def test_printable_text_controls_no_terminal(text: str) -> None:
     shown = errors.printable(text)
     assert not set(shown) & set(map(chr, [*range(32), *range(127, 160)]))
     assert not set(shown) & set(

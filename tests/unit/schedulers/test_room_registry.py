@@ -114,7 +114,7 @@ SHELLS = [["/bin/sh"], ["/bin/bash"]]
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda words: words[-1])
-def test_a_frame_tells_its_parts_and_how_they_ended(shell: list[str]) -> None:
+def test_a_frame_has_its_parts_and_their_statuses(shell: list[str]) -> None:
     script = framed(
         section("one", "printf 'no newline'; (exit 3)"),
         section("two", "printf 'OJ:dead end two 0\\nOJ+1\\n'"),

@@ -141,7 +141,7 @@ def test_every_submission_is_understood(scheduler: str, record: dict[str, Any]) 
         ("openpbs/251", "pbs", SubmitRejected, "transient"),
     ],
 )
-def test_submission_errors_are_told_apart(
+def test_submission_errors_are_classified(
     name: str, scheduler: str, cls: type[SchedulerError], kind: str
 ) -> None:
     record = capture(name)

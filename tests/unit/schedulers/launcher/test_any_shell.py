@@ -106,7 +106,7 @@ def test_an_interpreter_that_is_no_shell() -> None:
         (b"", {"options": ("-b", "y")}, "program"),
     ],
 )
-def test_what_nobody_can_foresee(script: bytes, more: dict[str, Any], why: str) -> None:
+def test_what_is_unpredictable_is_refused(script: bytes, more: dict[str, Any], why: str) -> None:
     assert why in refused(script, **more)
 
 
@@ -270,7 +270,7 @@ def test_bin_sh_may_be_another(own: str, tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("how", [PBS_JOBS, TORQUE_JOBS])
 @pytest.mark.parametrize("first", ["#!/bin/sh -e\n", f"#!{sys.executable} -u\n", "", "# csh\n"])
-def test_a_login_shell_that_is_told_the_name(
+def test_a_login_shell_that_gets_the_name(
     top: str, how: Convention, first: str, tmp_path: Path
 ) -> None:
     """What PBS and Torque do by default: the user's shell reads the script's name on stdin."""

@@ -113,7 +113,7 @@ def test_its_own_shell_is_one_that_is_there(first: bytes, bash: bool, own: bytes
         b"#!/opt/a=b/python\n",
     ],
 )
-def test_what_slurm_refuses_or_nobody_can_foresee_goes_as_it_is(script: bytes) -> None:
+def test_what_slurm_refuses_or_is_unpredictable_goes_as_it_is(script: bytes) -> None:
     assert made(script) is None
 
 
@@ -322,7 +322,7 @@ def test_a_script_that_dies_of_a_signal(bench: Bench) -> None:
     assert bench.run("#!/bin/sh\nkill -9 $$\n") == [137, b"", b""], "and nothing on stderr"
 
 
-def test_nobody_is_left_behind(bench: Bench) -> None:
+def test_no_process_is_left(bench: Bench) -> None:
     one = bench.start("#!/bin/sh\ntrue\n")
     one.communicate(timeout=20)
     deadline = time.monotonic() + 10
@@ -461,7 +461,7 @@ def test_noise_ends_no_job(noise: str) -> None:
     assert isinstance(verdict, str) or "exit 12 - " in noise
 
 
-def test_an_array_of_which_nobody_knows_the_size() -> None:
+def test_an_array_of_unknown_size() -> None:
     lines = "".join(
         f"start 5 {n} 0 n1 7 1700000000 0 .\nexit 5 {n} 0 0 1700000009 .\n" for n in (1, 2)
     )

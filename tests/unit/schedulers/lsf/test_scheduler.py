@@ -312,7 +312,7 @@ def test_json_that_lists_more_jobs_than_it_announces_is_not_believed() -> None:
 # --------------------------------------------------------------------------- acting
 
 
-def test_words_of_bkill_that_nobody_knows_are_an_answer() -> None:
+def test_unknown_words_of_bkill_are_an_answer() -> None:
     text = (
         "Job <1>: Illegal signal\nJob <2>: out of paper\nJob <3>: Failed in an LSF library call: "
         "Slave LIM configuration is not ready yet\nJob <4[1-3:2]> is being terminated\n"

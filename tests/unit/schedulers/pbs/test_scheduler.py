@@ -336,7 +336,7 @@ def test_what_qsub_refuses_is_refused(record: dict[str, Any]) -> None:
     assert first in caught.value.message
 
 
-def test_all_lines_of_a_hook_are_told() -> None:
+def test_all_lines_of_a_hook_are_in_the_error() -> None:
     with pytest.raises(SubmitRejected) as caught:
         PBS.parse_submit(answer(real("037")))
     assert "line one" in caught.value.message
@@ -413,7 +413,7 @@ def test_a_script_that_does_not_contradict() -> None:
 # -- the machine --------------------------------------------------------------------------------
 
 
-def test_the_default_queue_is_told() -> None:
+def test_the_default_queue_is_marked() -> None:
     (queue,) = PBS.parse_queues(answer(frame("pbs-on/queues")))
     assert (queue.name, queue.is_default, queue.state) == ("workq", True, "up")
 
@@ -425,7 +425,7 @@ def test_an_ended_job_is_not_asked_again_to_end() -> None:
         assert {str(what) for what in said.values()} == {"not_found", "already_finished"}
 
 
-def test_a_server_that_is_down_is_told_by_its_name() -> None:
+def test_a_server_that_is_down_is_named() -> None:
     text = "Connection refused\nqstat: cannot connect to server pbs1 (errno=15010)\n"
     with pytest.raises(SchedulerError) as caught:
         PBS.parse_queues(Answer("", text, 255))

@@ -117,7 +117,7 @@ def test_two_jobs_with_one_token_are_both_found(name: str) -> None:
 
 
 @BOTH
-def test_two_submissions_are_told_apart(name: str) -> None:
+def test_two_submissions_are_kept_apart(name: str) -> None:
     other = request(f"{PLACE}2/x", "t12")
     found = read(name, {"7.srv": OURS, "8.srv": f"{PLACE}2/x"}, request(), other)
     assert found.jobs == {"t1": {"7.srv"}, "t12": {"8.srv"}}

@@ -120,7 +120,7 @@ esac
     ("members", "state", "code"),
     [("C", JobState.FAILED, 7), ("R", JobState.RUNNING, None), ("H", JobState.RUNNING, None)],
 )
-def test_an_array_is_told_by_its_members(
+def test_the_state_of_an_array_follows_from_its_members(
     tmp_path: Path, members: str, state: JobState, code: int | None
 ) -> None:
     text = next(part for part in FRAMES["status"]["stdout"].split("OJ:") if "<Job_Id>61[1]" in part)

@@ -60,7 +60,7 @@ def test_few_are_asked_for_by_themselves_where_it_does_not(tmp_path: Path) -> No
     assert getattr(error, "kind", None) == "unsupported", "squeue's own words do not count"
 
 
-def test_one_squeue_tells_the_exit_codes_of_all(tmp_path: Path) -> None:
+def test_one_squeue_has_the_exit_codes_of_all(tmp_path: Path) -> None:
     listing = tmp_path / "listing"
     listing.write_text("".join(f"{number} {number} FAILED 768 {TIMES}\n" for number in IDS[:-1]))
     squeue = f'echo "$@" >> {tmp_path}/squeues; cat {listing}'
@@ -102,7 +102,7 @@ def test_one_job_alone_is_asked_for_by_itself(tmp_path: Path) -> None:
     assert asked(tmp_path, DISABLED, listed, ids=["7"])[0] == ["7"]
 
 
-def test_elements_are_told_by_their_array(tmp_path: Path) -> None:
+def test_elements_are_in_the_answer_for_their_array(tmp_path: Path) -> None:
     rows = "\n".join(f"5_{n} {n + 6} FAILED {n * 256} {TIMES}" for n in (1, 2))
     ids, said = asked(tmp_path, DISABLED, f"echo '{rows}'", ids=["5_2", "5_3", "5", "8+1"])
     assert ids == ["5_3", "8+1"]
@@ -110,7 +110,7 @@ def test_elements_are_told_by_their_array(tmp_path: Path) -> None:
     assert said.known["5_2"].exit_code == 2
 
 
-def test_what_is_cut_or_strange_tells_nothing(tmp_path: Path) -> None:
+def test_what_is_cut_or_strange_is_ignored(tmp_path: Path) -> None:
     squeue = f"echo '7 7 FAILED 768'; echo '8 8 ? x {TIMES}'; echo '9 9 FAILED 768 {TIMES} 4'"
     ids, said = asked(tmp_path, DISABLED, squeue, ids=["7", "8", "9"])
     assert ids == ["7", "8", "9"], "scontrol is asked"
