@@ -228,7 +228,13 @@ def loaded_by(*words: str, state: str) -> set[str]:
 def test_the_help_loads_no_command(tmp_path: Path) -> None:
     loaded = loaded_by("--help", state=str(tmp_path))
     assert "cli.app" in loaded
-    assert {name.split(".")[0] for name in loaded} == {"cli", "errors", "version"}
+    assert {name.split(".")[0] for name in loaded} == {
+        "cli",
+        "error_facts",
+        "errors",
+        "printable",
+        "version",
+    }
     assert loaded.isdisjoint(f"cli.{command}" for command in app.COMMANDS)
 
 

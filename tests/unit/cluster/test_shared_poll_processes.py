@@ -144,7 +144,7 @@ def test_a_holder_that_goes_away_costs_one_interval(
     try:
         # The lease of 2 s, and the pause of the others.
         assert until(
-            lambda: waiting_processes.column("SELECT max(stamp) FROM polls") != before, patience=15
+            lambda: waiting_processes.column("SELECT max(stamp) FROM polls") != before, patience=60
         )
         for job_id in waiting_processes.jobs:
             waiting_processes.note(job_id, "COMPLETED")
