@@ -114,9 +114,9 @@ class Screen:
         """Press keys."""
         self._tmux("send-keys", *keys)
 
-    def shows(self, text: str, *, colour: bool = False) -> str:
+    def shows(self, text: str, *, colour: bool = False, patience: float = 60) -> str:
         """The screen as soon as it has this text."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + patience
         while True:
             found = self._tmux("capture-pane", "-p", *(["-e"] if colour else []))
             if text in found:

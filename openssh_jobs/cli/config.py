@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shlex
+import sys
 from typing import TYPE_CHECKING, Any
 
 from .. import settings, site_policy
-from . import options
+from . import completion, options
 from .exit_codes import ExitCode, UsageError
 from .output import Output, terminal_width
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Mapping
 
     from ..site_policy import SitePolicy
@@ -30,6 +31,7 @@ def add_command(subparsers: Any, summary: str) -> None:
         run,
         usage="[HOST]\n"
         "       openssh-jobs config [options] HOST --ssh\n"
+        "       openssh-jobs config --completion SHELL\n"
         "       openssh-jobs config --import-arc SETTINGS.py",
         examples="""\
   openssh-jobs config
@@ -38,6 +40,10 @@ def add_command(subparsers: Any, summary: str) -> None:
       what holds for hpc, by the file and by the policies of this machine and of the site
   openssh-jobs config hpc --ssh
       lines for ~/.ssh/config, with which your own ssh shares the connection
+  openssh-jobs config --completion bash >~/.local/share/bash-completion/completions/openssh-jobs
+      completes commands, options, hosts, jobs, queues and, over an open connection,
+      paths on hosts; zsh: a file _openssh-jobs in your fpath; fish:
+      ~/.config/fish/completions/openssh-jobs.fish
   openssh-jobs config --import-arc ~/.arc/settings.py
 
 Settings are only shown here; the file is changed with an editor.""",
@@ -54,11 +60,26 @@ Settings are only shown here; the file is changed with an editor.""",
         help="print ARC's servers and commands as the text of a servers.toml; the file is read, "
         "not executed: what is not a literal in it is left out and named on stderr",
     )
+    parser.add_argument(
+        "--completion",
+        choices=completion.SHELLS,
+        metavar="SHELL",
+        help="print the completion for bash, zsh or fish",
+    )
+    # What that runs for words that only this program knows; HOST is what was typed so far.
+    parser.add_argument("--words", choices=completion.KINDS, help=argparse.SUPPRESS)
     options.add_connection_options(parser)
 
 
 def run(args: argparse.Namespace, output: Output) -> int:
     """Show the settings; failed where something of ARC's could not be read."""
+    if args.words is not None:
+        for word in completion.words(args.words, args):
+            output.line(word)
+        return ExitCode.OK
+    if args.completion is not None:
+        sys.stdout.write(completion.script(args.completion))
+        return ExitCode.OK
     if args.import_arc is not None:
         if args.host is not None or args.ssh:
             raise UsageError("openssh-jobs config: --import-arc goes without HOST and --ssh.")

@@ -36,6 +36,20 @@ _connections: list[Host] = []
 _BRACKETED = re.compile(r"([^:\[\]/]*@)?\[([^\[\]/]+)\]:(.*)", re.DOTALL)
 
 
+COMPLETES = {
+    "host": "hosts",
+    "hosts": "hosts",
+    "job": "jobs",
+    "jobs": "jobs",
+    "queue": "queues",
+    "local": "paths",
+    "remote": "paths",
+    "directory": "directory",
+    "script": "file",
+}
+"""Arguments by their name in the parser, and what a shell completes them with."""
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one sentence that names the way to the help."""
 
@@ -45,6 +59,12 @@ class Parser(argparse.ArgumentParser):
         )
         self.other_name: Callable[[str, str | None], str | None] = lambda option, value: None
         """How an option of another program, with its value, is given here; ``None``: not known."""
+
+    def note_completions(self) -> None:
+        """Give each argument what ``COMPLETES`` says of it, where shtab looks for it."""
+        for action in self._actions:
+            if action.dest in COMPLETES:
+                setattr(action, "complete", COMPLETES[action.dest])  # noqa: B010
 
     def error(self, message: str) -> NoReturn:
         """Raise ``UsageError``; ``--timeout must be ...`` for what a type of ours refused."""

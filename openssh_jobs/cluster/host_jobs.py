@@ -48,6 +48,9 @@ from .waiting import OnChange, settling
 log = logging.getLogger("openssh_jobs.cluster")
 
 _PATHS_TIMEOUT = 30.0
+QUEUES = "queues"
+"""The fact of the journal with the names of a host's queues, a line each."""
+_LONGEST_FACT = 64 * 1024
 _NO_ANSWER = (ConnectError, ConnectionLost, CommandFailed, CommandTimeout, SessionLimit)
 _SCRIPTS = {"cancel": "cancel_script", "hold": "hold_script", "release": "release_script"}
 
@@ -253,9 +256,15 @@ class HostJobs:
         scheduler = self.client.scheduler()
         answer = self.client.ask(scheduler.queues_script())
         try:
-            return scheduler.parse_queues(answer)
+            found = scheduler.parse_queues(answer)
         except SchedulerError as error:
             raise self.client.placed(error) from None
+        names = "\n".join(queue.name for queue in found if queue.name.isprintable())
+        try:
+            self.journal.remember_fact(self.host, QUEUES, names[:_LONGEST_FACT])
+        except ConfigurationError as error:
+            log.info("%s: the names of the queues were not written: %s", self.host, error)
+        return found
 
     def detail(self, job_id: str, timeout: float = QUERY_TIMEOUT) -> JobStatus | None:
         """All that the scheduler says about one job, ``None`` where it says nothing."""

@@ -1,0 +1,128 @@
+"""Completion in bash, zsh and fish: real shells, a journal, and a host whose master is open."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openssh_jobs.cluster.host_jobs import QUEUES
+from openssh_jobs.cluster.journal import Journal
+from tests import screens
+from tests.cli import program
+from tests.lab import parts
+from tests.lab.site import Host
+from tests.screens import Screen
+
+SHELLS = {
+    "bash": (["bash", "--norc", "-i"], "source {file}; PS1='ready> '"),
+    "zsh": (
+        ["zsh", "-f", "-i"],
+        "fpath=({file.parent} $fpath); autoload -U compinit; compinit -u -D; PS1='ready> '",
+    ),
+    "fish": (
+        ["fish", "--no-config", "-i"],
+        "source {file}; function fish_prompt; echo 'ready> '; end",
+    ),
+}
+pytestmark = pytest.mark.usefixtures("own_journal")
+_OURS = re.compile("OPENSSH_JOBS_|XDG_|SSH_AUTH_SOCK|PYTHONPYCACHEPREFIX")
+
+
+@contextlib.contextmanager
+def shell(name: str, directory: Path) -> Iterator[Screen]:
+    """A shell with the completion; first in its path is what ``directory/bin`` holds."""
+    if name != "bash":
+        parts.require(name)
+    done = program("config", "--completion", name)
+    assert (done.code, done.err) == (0, "")
+    file = directory / "functions" / "_openssh-jobs"
+    file.parent.mkdir()
+    file.write_text(done.out)
+    argv, set_up = SHELLS[name]
+    env = {key: value for key, value in os.environ.items() if _OURS.match(key)}
+    state = Path(env.pop("XDG_STATE_HOME"))
+    env["HOME"] = str(directory)
+    env["PATH"] = f"{directory}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with screens.screen(100, 24, state, **env) as screen:
+        screen.run(*argv)
+        time.sleep(0.5)
+        screen.press(set_up.format(file=file), "Enter")
+        screen.shows("\nready>")
+        screen.press("C-l")
+        yield screen
+
+
+def completed(screen: Screen, typed: str, expected: str) -> None:
+    """Type some words and a Tab until the screen shows what is expected.
+
+    More than one: on a busy machine a host may take longer to answer than a completion waits.
+    """
+    screen.press("-l", f"openssh-jobs {typed}")
+    for attempt in range(10):
+        screen.press("Tab")
+        with contextlib.suppress(AssertionError):
+            screen.shows(expected, patience=2 if attempt < 9 else 10)
+            break
+    else:
+        pytest.fail(f"{typed!r} was not completed")
+    screen.press("C-c")
+    screen.press("C-l")
+
+
+@pytest.mark.parametrize("name", SHELLS)
+def test_commands_options_and_what_the_journal_knows(name: str, tmp_path: Path) -> None:
+    with contextlib.closing(Journal()) as journal:
+        screens.fill(journal)
+        journal.remember_fact("hpc", QUEUES, "batch\nshort\na queue\x1b[2J")
+    with shell(name, tmp_path) as screen:
+        completed(screen, "stat", "openssh-jobs status")
+        completed(screen, "submit --time-l", "--time-limit")
+        completed(screen, "status h", "openssh-jobs status hpc")
+        completed(screen, "status hpc 465", "openssh-jobs status hpc 4650")
+        completed(screen, "submit hpc --queue sh", "--queue short")
+        completed(screen, "get hp", "openssh-jobs get hpc:")
+
+
+@pytest.mark.parametrize("name", SHELLS)
+def test_paths_on_a_host_over_its_open_master(name: str, sshd: Host, tmp_path: Path) -> None:
+    """With a wrapper that names the lab's configuration of ssh, as the user's own has the host."""
+    real = shutil.which("openssh-jobs", path=str(Path(sys.executable).parent))
+    wrapper = tmp_path / "bin" / "openssh-jobs"
+    wrapper.parent.mkdir()
+    wrapper.write_text(
+        f'#!/bin/sh\ncommand=$1\nshift\nexec {real} "$command" -F {sshd.config} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    results = sshd.make_directory("results-of-today")
+    (results / "last.log").touch()
+    logins = sshd.logins()
+    try:
+        with shell(name, tmp_path) as screen:
+            completed(screen, f"get {sshd.alias}:results-of-t", f"{sshd.alias}:results-of-today/")
+            whole = f"{sshd.alias}:results-of-today/last.log"
+            completed(screen, f"get {sshd.alias}:results-of-today/la", whole)
+            # The path goes on behind a directory.
+            screen.press("-l", f"openssh-jobs get {sshd.alias}:results-of-t")
+            screen.press("Tab")
+            time.sleep(1.5)
+            screen.press("Tab")
+            screen.shows(whole)
+    finally:
+        shutil.rmtree(results)
+    assert sshd.logins() == logins
+
+
+def test_a_host_without_a_master_is_not_asked(cold: Path, make_sshd: Any) -> None:
+    host = make_sshd()
+    done = program("config", "-F", str(host.config), "--words", "paths", f"{host.alias}:")
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert host.logins() == 0
