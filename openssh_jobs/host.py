@@ -51,6 +51,10 @@ class Internal:
         """The absolute form of a path on the host; at most the round trip of ``features``."""
         return self._host._files.absolute(path)
 
+    def is_precious(self, path: str) -> bool:
+        """Whether a path is the root, the home directory or above it."""
+        return self._host._files.is_precious(path)
+
     def call(self, script: bytes, *, again: bool = False) -> ShellAnswer:
         """Run a short script on the held shell: one round trip.
 
@@ -476,15 +480,13 @@ class Host(RemoteFiles, ABC):
 
         ``remote`` is the target itself, or the directory for it where it ends in ``/``; missing
         parents are made.  A list of sources goes into that directory.  A file is replaced; a tree
-        that exists is ``FileExistsError`` unless ``merge`` or ``update``.  Options: ``only``,
-        ``exclude`` (patterns), ``merge``, ``update`` (what differs in size, or time and content;
-        times are kept), ``delete`` (with ``update``: removes what the source does not have),
-        ``dry_run`` (only ``.plan`` of the result), ``approve`` (called with the ``TransferPlan``
-        before anything is changed), ``resume`` (single files: go on with the part of a transfer
-        that failed), ``verify`` (sha256), ``preserve`` (modes, times), ``follow_symlinks``,
-        ``progress`` (called with bytes done, bytes total, files done, files total, name; maybe
-        from another thread).  ``method``: ``auto``, ``sftp``, ``tar``, ``rsync``, or ``scp`` for
-        single files.  Raises ``OSError`` kinds, ``TransferError``.  docs/files.rst has the rest.
+        that exists is ``FileExistsError`` unless ``merge`` or ``update``.  ``update`` moves what
+        differs in size, or in time and content, and keeps times; with ``delete`` it removes what
+        the source does not have.  ``dry_run`` makes a ``TransferPlan`` only, ``approve`` is called
+        with it before anything is changed; ``progress`` with bytes done, bytes total, files done,
+        files total, name, maybe from another thread.  ``method``: ``auto``, ``sftp``, ``tar``,
+        ``rsync``, ``scp`` (single files).  Raises ``OSError`` kinds, ``TransferError``.
+        docs/files.rst explains these and the other options.
         """
         from .transfer.transfer import Options
 
