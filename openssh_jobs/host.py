@@ -52,7 +52,7 @@ class Internal:
         return self._host._files.absolute(path)
 
     def is_precious(self, path: str) -> bool:
-        """Whether a path is the root, the home directory or above it."""
+        """Whether a path is the home directory or above it."""
         return self._host._files.is_precious(path)
 
     def call(self, script: bytes, *, again: bool = False) -> ShellAnswer:
@@ -483,9 +483,8 @@ class Host(RemoteFiles, ABC):
         that exists is ``FileExistsError`` unless ``merge`` or ``update``.  ``update`` moves what
         differs in size, or in time and content, and keeps times; with ``delete`` it removes what
         the source does not have.  ``dry_run`` makes a ``TransferPlan`` only, ``approve`` is called
-        with it before anything is changed; ``progress`` with bytes done, bytes total, files done,
-        files total, name, maybe from another thread.  ``method``: ``auto``, ``sftp``, ``tar``,
-        ``rsync``, ``scp`` (single files).  Raises ``OSError`` kinds, ``TransferError``.
+        with it before anything is changed; ``progress`` with bytes done, bytes in total, files
+        done, files in total, name (any thread).  Raises ``OSError`` kinds, ``TransferError``.
         docs/files.rst explains these and the other options.
         """
         from .transfer.transfer import Options

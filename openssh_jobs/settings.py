@@ -397,6 +397,26 @@ def max_array(host: str) -> int | None:
     return found
 
 
+TRANSFER_LIMIT = 10 * 10**9
+"""Bytes of one transfer above which the command line asks first."""
+
+
+def transfer_limit(host: str) -> int:
+    """Bytes above which ``put``, ``get`` and ``fetch`` of the command line ask first.
+
+    ``transfer_limit`` of the host in ``servers.toml``, in GB (10^9 bytes).
+    """
+    value = servers().get(host, {}).get("transfer_limit")
+    if value is None:
+        return TRANSFER_LIMIT
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
+        raise ConfigurationError(
+            f"transfer_limit of {host} in {config_file()} must be a number of GB >= 0, "
+            f"not {value!r}"
+        )
+    return int(value * 10**9)
+
+
 def dials_per_hour(host: str) -> int | None:
     """The maximum number of unattended logins per hour (``dials_per_hour``), or ``None``."""
     found: int | None = value(host, "dials_per_hour")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..transfer.options import Method, TransferOptions, TransferResult
     from .host_jobs import HostJobs, Understood
     from .journal import Row
+    from .waiting import OnChange
 
 
 log = logging.getLogger("openssh_jobs.cluster.job")
@@ -31,6 +32,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0
 _MOST_ELEMENTS = 2000
 """Elements of an array whose states are asked for to name those with an output."""
 _MOST_NAMED = 5
+EVERYTHING = "everything=True fetches all of it."
+"""The advice with which ``fetch`` refuses a home directory."""
 
 
 def _has_not_begun(status: JobStatus) -> bool:
@@ -199,9 +202,12 @@ class Job:
         self._jobs.status([self.id])
         return self._jobs.tracker.status(self.id)
 
-    def wait(self, timeout: float | None = None) -> JobStatus:
-        """Wait until the job is over; ``TimeoutError`` after ``timeout`` seconds."""
-        return self._jobs.wait([self.id], timeout)[0]
+    def wait(self, timeout: float | None = None, on_change: OnChange | None = None) -> JobStatus:
+        """Wait until the job is over; ``TimeoutError`` after ``timeout`` seconds.
+
+        ``on_change`` is called as by ``Cluster.wait``.
+        """
+        return self._jobs.wait([self.id], timeout, on_change)[0]
 
     def cancel(self) -> CancelOutcome:
         """Ask the scheduler to end the job."""
@@ -430,7 +436,7 @@ class Job:
                 "home directory, or above it",
                 host=self.host,
                 sent="yes",
-                advice="everything=True fetches all of it.",
+                advice=EVERYTHING,
             )
 
     def tidy(self) -> Tidied:
