@@ -145,7 +145,7 @@ def parse(words: list[str]) -> argparse.Namespace:
             "lists them."
         )
     args.after_dashes = after_dashes
-    args.words = words
+    args.command_line = words
     return args
 
 

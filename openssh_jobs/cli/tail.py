@@ -81,7 +81,9 @@ def run(args: argparse.Namespace, output: Output) -> int:
                 sys.stdout.buffer.flush()
         except ArrayOutput as error:
             if error.elements:
-                words = [error.elements[0] if word == args.job else word for word in args.words]
+                words = [
+                    error.elements[0] if word == args.job else word for word in args.command_line
+                ]
                 error.advice = f"Name one: `{shlex.join(['openssh-jobs', *words])}`."
             raise
         if not args.follow:

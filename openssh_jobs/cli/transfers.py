@@ -239,7 +239,7 @@ class Mover:
 
 def again(args: argparse.Namespace, option: str = "") -> str:
     """The command line that was typed, with one more option, to be typed next."""
-    words = list(args.words)
+    words = list(args.command_line)
     if option and option not in words:
         words.insert(words.index(args.command) + 1, option)
     return f"`{shlex.join(['openssh-jobs', *words])}`"
