@@ -58,11 +58,17 @@ def run(args: argparse.Namespace, output: Output) -> int:
     with options.cluster(args) as cluster:
         job = cluster.job(args.job)
 
+        said = ""
+
         def waits(status: JobStatus) -> None:
+            nonlocal said
             why = f" ({status.reason})" if status.reason else ""
             when = status.expected_start
             at = f", starts about {moment(when).removeprefix('today ')}" if when else ""
-            output.note(f"{args.host}: job {args.job} is {status.state}{why}{at}; waiting")
+            text = f"{args.host}: job {args.job} is {status.state}{why}{at}; waiting"
+            if text != said:  # estimates change by seconds
+                output.note(text)
+            said = text
 
         lines = job.tail(
             stream,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import pager
 from .exit_codes import UsageError
-from .output import count, printable, size
+from .output import count, printable, size, terminal_width, wrapped
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Mover:
             is_large = plan.bytes > limit
             questions = []
             if is_large:
-                questions.append(f"copy {amount} (more than {size(limit)})")
+                questions.append(f"copy {amount} from {self._source} (more than {size(limit)})")
             elif self._args.all:
                 self._output.note(f"{self._source}: {amount}.")
             if self._deletes:
@@ -177,12 +177,13 @@ class Mover:
         left_out = f" ({moved.skipped} left out or there already)" if moved.skipped else ""
         amount = f"{count(moved.files, 'file')}{left_out}, {size(moved.bytes)}"
         if plan is not None:
-            lines = [_line("copy", one) for one in plan.moves]
-            lines += [_line("delete", one) for one in plan.deletes]
+            lines = [printable(_line("copy", one)) for one in plan.moves]
+            lines += [printable(_line("delete", one)) for one in plan.deletes]
             also = f", and delete {_counted(list(plan.deletes))}" if moved.deleted else ""
             if output.on_terminal and not output.quiet:
-                lines.append(f"would copy {amount}{also}; nothing was changed")
-            pager.show([printable(line) for line in lines], output)
+                said = f"would copy {amount}{also}; nothing was changed"
+                lines += wrapped(printable(said), terminal_width())
+            pager.show(lines, output)
             return
         deleted = f", {moved.deleted} deleted" if moved.deleted else ""
         output.say(f"{self._source} -> {self._target}: {amount}{deleted} in {moved.elapsed:.1f} s")
