@@ -106,7 +106,7 @@ class Mover:
         self._source, self._target, self._place = source, target, place or target
         self._progress = Progress(output, what)
         self._begun = False
-        self._is_several = False
+        self._is_several = self._is_file = False
         self._deletes: list[PlannedFile] = []
         output.if_interrupted = self._if_interrupted
 
@@ -133,7 +133,7 @@ class Mover:
         from ..settings import transfer_limit
 
         self._deletes = list(plan.deletes)
-        self._is_several = len(plan.sources) > 1
+        self._is_several, self._is_file = len(plan.sources) > 1, plan.is_file
         with self._progress.paused():
             limit = transfer_limit(self._args.host)
             amount = f"{count(plan.files, 'file')}, {size(plan.bytes)}"
@@ -231,7 +231,7 @@ class Mover:
             return unchanged
         if self._args.resume and known.done:
             return f"{unchanged}, {self._arrived()} are kept; {again(self._args)} goes on"
-        if known.of == 1:
+        if self._is_file:
             return f"{unchanged}; {again(self._args, '--resume')} would keep what arrives"
         if self._args.update or self._is_several:
             return f"what had arrived whole stays; {again(self._args, '--update')} copies the rest"

@@ -13,7 +13,6 @@ from ..files.stat import FileStat
 
 if TYPE_CHECKING:
     from .listing import Member
-    from .options import Method
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +58,7 @@ class TreePlan(SourcePlan):
     ``mode`` is that of the source directory.
     """
 
-    method: Method
+    method: str
     whole: bool
     there: bool
     mode: int
@@ -100,6 +99,11 @@ class TransferPlan:
     def skipped(self) -> int:
         """Count of the files that a pattern leaves out or that are there already."""
         return sum(plan.skipped for plan in self.sources)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a single file, which ``resume=True`` continues."""
+        return len(self.sources) == 1 and isinstance(self.sources[0], FilePlan)
 
     @property
     def moves(self) -> Iterator[PlannedFile]:

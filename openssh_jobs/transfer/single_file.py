@@ -14,7 +14,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..commands import scripts
+from ..commands import limits, scripts
 from ..commands.os_errors import error_of
 from ..commands.quoting import sftp_quote, to_text
 from ..errors import ConfigurationError, RemoteOSError, TransferError, remote_oserror
@@ -342,6 +342,11 @@ class FileMoves:
             except OSError:
                 return 0
 
+        def tick() -> None:
+            if arrived() > limits.grown(size):
+                raise streams.too_much(source, size, self._host)
+            report(arrived())
+
         here = os.path.abspath(part)
         if options.method == "scp":
             from . import scp
@@ -359,13 +364,13 @@ class FileMoves:
         if _by_sftp(options, source + part, size):
             line = b"get " + sftp_quote(source) + b" " + sftp_quote(here)
             try:
-                self._sftp.call([line], path=source, moved=arrived, tick=lambda: report(arrived()))
+                self._sftp.call([line], path=source, moved=arrived, tick=tick)
                 return
             except NoSubsystem:
                 if options.method == "sftp":
                     raise sftp_tree.no_sftp(self._host) from None
         streams.receive_file(
-            self._commands, source, part, self._host, report if options.progress else None
+            self._commands, source, part, self._host, size, report if options.progress else None
         )
 
 

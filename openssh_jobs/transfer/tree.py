@@ -169,7 +169,7 @@ class TreeMoves:
 
     def _send(
         self,
-        method: Method,
+        method: str,
         source: bytes,
         stage: bytes,
         members: list[listing.Member],
@@ -359,7 +359,7 @@ class TreeMoves:
 
     def _receive(
         self,
-        method: Method,
+        method: str,
         source: bytes,
         stage: bytes,
         members: list[listing.Member],
