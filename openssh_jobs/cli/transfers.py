@@ -7,6 +7,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ..errors import OpenSSHJobsError
 from . import pager
 from .exit_codes import UsageError
 from .output import count, printable, size, terminal_width, wrapped
@@ -209,28 +210,25 @@ class Mover:
 
     # ------------------------------------------------------------------ in the middle
 
-    def _arrived(self) -> str:
+    def _kept(self) -> str:
         known = self._progress.known
         if known is None or not known.done:
-            return ""
-        return f"{size(known.done)} of {size(known.total)}"
+            return "what arrived is kept"
+        return f"{size(known.done)} of {size(known.total)} are kept"
 
     def _explain_part(self, error: BaseException) -> None:
         """Say in an error what is kept, and the command that goes on."""
-        if getattr(error, "kept_part", None) is not None and hasattr(error, "advice"):
-            arrived = self._arrived()
-            kept = f"{arrived} are kept" if arrived else "what arrived is kept"
-            error.advice = (
-                f"Nothing was replaced; {kept}. Go on with: {again(self._args, '--resume')}"
-            )
+        if getattr(error, "kept_part", None) is not None and isinstance(error, OpenSSHJobsError):
+            go_on = again(self._args, "--resume")
+            error.advice = f"Nothing was replaced; {self._kept()}. Go on with: {go_on}"
 
     def _if_interrupted(self) -> str:
         known = self._progress.known
         unchanged = f"what was at {self._target} before is unchanged"
         if known is None or not self._begun:
             return unchanged
-        if self._args.resume and known.done:
-            return f"{unchanged}, {self._arrived()} are kept; {again(self._args)} goes on"
+        if self._args.resume:
+            return f"{unchanged}, {self._kept()}; {again(self._args)} goes on"
         if self._is_file:
             return f"{unchanged}; {again(self._args, '--resume')} would keep what arrives"
         if self._args.update or self._is_several:

@@ -310,6 +310,8 @@ class Job:
 
     def _array_output(self, stream: str, found: list[JobStatus] | None = None) -> ArrayOutput:
         found = self._listed_elements() if found is None else found
+        if not found and self._detail is not None and self._detail.job_id != self.id:
+            found = [self._detail]  # a listing that is reused is older than the job
         single = [status for status in found if JobId.parse(status.job_id).members == 1]
         begun = [status for status in single if not _has_not_begun(status)]
         begun.sort(key=lambda status: status.state is not JobState.RUNNING)
