@@ -365,6 +365,7 @@ class FileMoves:
             line = b"get " + sftp_quote(source) + b" " + sftp_quote(here)
             try:
                 self._sftp.call([line], path=source, moved=arrived, tick=tick)
+                tick()
                 return
             except NoSubsystem:
                 if options.method == "sftp":

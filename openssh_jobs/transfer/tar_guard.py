@@ -163,9 +163,11 @@ class TarGuard:
                 or blank not in (b"\0", b" ")
                 or size.strip(b"01234567")
                 or check != b"%06o\0 " % header_sum(data[at : at + BLOCK])
+                or int(size, 8) > self._left
             ):
                 break
             kinds[plain] = "f"
+            self._left -= int(size, 8)
             at += BLOCK
             content = -(-int(size, 8) // BLOCK) * BLOCK
             if content > len(data) - at:

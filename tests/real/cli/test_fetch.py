@@ -43,22 +43,24 @@ def test_a_pending_job_is_waited_for(
     job = submitted(way, there, path, "--option=--hold")
     followed = started("tail", *way, job, "-f")
     waiting = started("fetch", *way, job, str(tmp_path / "later"), "--wait", "--quiet")
-    with followed, waiting:
+    try:
         assert followed.stderr is not None
         assert f"job {job} is " in (said := followed.stderr.readline().decode())
         assert "waiting" in said
-        done = program("fetch", *way, job, str(tmp_path / "r"))
+        done = program("fetch", *way, job, str(tmp_path / "r"), "--json")
         assert done.code == 6
+        assert done.data["error"]["type"] == "JobPending"
         assert f"job {job} is " in done.sentence()
         assert f"`openssh-jobs fetch --wait -F {' '.join(way[1:])} {job} " in done.sentence()
         assert not (tmp_path / "r").exists()
-        assert program("fetch", *way, job, str(tmp_path / "r"), "--json").data["error"]["type"] == (
-            "JobPending"
-        )
         slurm.command("scontrol", "release", job, user=sshd.user)
         assert followed.communicate(timeout=60)[0] == b"begun\n"
         assert followed.returncode == 1
         assert waiting.wait(30) == 1, "the job failed"
+    finally:
+        for child in (followed, waiting):
+            child.kill()
+            child.communicate()
     assert any("begun" in found.read_text() for found in (tmp_path / "later").glob("slurm-*"))
 
 
