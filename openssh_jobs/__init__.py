@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .local_connection import LocalConnection
     from .openssh.prompts import Prompt, PromptKind
     from .transfer.options import TransferResult
+    from .transfer.plan import TransferPlan
 
 __all__ = [
     "Cluster",
@@ -46,6 +47,7 @@ __all__ = [
     "RemoteProcess",
     "SSHClient",
     "Snapshot",
+    "TransferPlan",
     "TransferResult",
     "arc",
     "errors",
@@ -73,6 +75,7 @@ _MODULE_OF = {
     "RemoteProcess": "commands.remote_process",
     "SSHClient": "arc",
     "Snapshot": "jobs",
+    "TransferPlan": "transfer.plan",
     "TransferResult": "transfer.options",
 }
 

@@ -472,5 +472,27 @@ class InputError(OpenSSHJobsError, ValueError):
     """An argument is wrong (ARC's name); nothing was sent."""
 
 
+class ArrayOutput(InputError):
+    """The elements of an array have an output each; ``elements`` are their ids, as far as known."""
+
+    def __init__(
+        self, message: str, *, elements: Sequence[str] = (), **facts: Unpack[Facts]
+    ) -> None:
+        super().__init__(message, **facts)
+        self.elements = tuple(elements)
+        self._keep("elements")
+
+
+class JobPending(OpenSSHJobsError):
+    """The job has not begun: there is nothing of it yet.  ``job_id`` is its id."""
+
+    default_sent: ClassVar[Sent] = "yes"
+
+    def __init__(self, message: str, *, job_id: str = "", **facts: Unpack[Facts]) -> None:
+        super().__init__(message, **facts)
+        self.job_id = job_id
+        self._keep("job_id")
+
+
 class ServerError(OpenSSHJobsError):
     """The server failed (ARC's name)."""

@@ -19,7 +19,7 @@ from .openssh import at_fork
 from .transfer.sftp import Sftp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from _typeshed import ReadableBuffer
 
@@ -50,6 +50,10 @@ class Internal:
     def absolute(self, path: str) -> str:
         """The absolute form of a path on the host; at most the round trip of ``features``."""
         return self._host._files.absolute(path)
+
+    def is_precious(self, path: str) -> bool:
+        """Whether a path is the home directory or above it."""
+        return self._host._files.is_precious(path)
 
     def call(self, script: bytes, *, again: bool = False) -> ShellAnswer:
         """Run a short script on the held shell: one round trip.
@@ -466,7 +470,7 @@ class Host(RemoteFiles, ABC):
 
     def put(
         self,
-        local: str | os.PathLike[str],
+        local: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         remote: str,
         *,
         method: Method = "auto",
@@ -475,14 +479,13 @@ class Host(RemoteFiles, ABC):
         """Copy a local file or tree to the host; whole or absent.
 
         ``remote`` is the target itself, or the directory for it where it ends in ``/``; missing
-        parents are made.  A file is replaced; a tree that exists is ``FileExistsError`` unless
-        ``merge=True`` or ``update=True``.  Options: ``only``, ``exclude`` (patterns), ``merge``,
-        ``update`` (only what differs in size or time, with ``verify`` in content; times are kept),
-        ``resume`` (single files: go on with the part of a transfer that failed), ``verify``
-        (sha256 on both sides), ``preserve`` (modes to the bit, and times), ``follow_symlinks``,
-        ``progress`` (called with bytes done, bytes total, files done, files total, name; maybe
-        from another thread).  ``method``: ``auto``, ``sftp``, ``tar``, ``rsync``, or ``scp`` for
-        single files.  Raises ``OSError`` kinds, ``TransferError``.  docs/files.rst has the rest.
+        parents are made.  A list of sources goes into that directory.  A file is replaced; a tree
+        that exists is ``FileExistsError`` unless ``merge`` or ``update``.  ``update`` moves what
+        differs in size, or in time and content, and keeps times; with ``delete`` it removes what
+        the source does not have.  ``dry_run`` makes a ``TransferPlan`` only, ``approve`` is called
+        with it before anything is changed; ``progress`` with bytes done, bytes in total, files
+        done, files in total, name (any thread).  Raises ``OSError`` kinds, ``TransferError``.
+        docs/files.rst explains these and the other options.
         """
         from .transfer.transfer import Options
 
@@ -492,13 +495,13 @@ class Host(RemoteFiles, ABC):
 
     def get(
         self,
-        remote: str,
+        remote: str | Sequence[str],
         local: str | os.PathLike[str],
         *,
         method: Method = "auto",
         **options: Unpack[TransferOptions],
     ) -> TransferResult:
-        """Copy a file or tree of the host here; whole or absent.  Options as for ``put``."""
+        """Copy files or trees of the host here; whole or absent.  The rest is as for ``put``."""
         from .transfer.transfer import Options
 
         return self._transfer.get(remote, local, Options(method=method, **options))

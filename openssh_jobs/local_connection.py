@@ -15,6 +15,8 @@ from .transport.local import LocalTransport
 from .transport.sessions import Sessions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .transfer.options import Method, TransferOptions, TransferResult
 
 NAME = "this machine"
@@ -76,35 +78,42 @@ class LocalConnection(Host):
 
     def put(
         self,
-        local: str | os.PathLike[str],
+        local: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         remote: str,
         *,
         method: Method = "auto",
         **options: Unpack[TransferOptions],
     ) -> TransferResult:
         """Copy a file or tree to another path; whole or absent.  As ``Connection.put``."""
-        _refuse_within(os.fspath(local), os.path.expanduser(remote))
+        sources = [local] if isinstance(local, str | os.PathLike) else local
+        for source in sources:
+            _refuse_within(os.fspath(source), os.path.expanduser(remote), **options)
         return super().put(local, remote, method=method, **options)
 
     def get(
         self,
-        remote: str,
+        remote: str | Sequence[str],
         local: str | os.PathLike[str],
         *,
         method: Method = "auto",
         **options: Unpack[TransferOptions],
     ) -> TransferResult:
         """Copy a file or tree to another path; whole or absent.  As ``Connection.get``."""
-        _refuse_within(os.path.expanduser(remote), os.fspath(local))
+        for source in [remote] if isinstance(remote, str) else remote:
+            _refuse_within(os.path.expanduser(source), os.fspath(local), **options)
         return super().get(remote, local, method=method, **options)
 
 
-def _refuse_within(source: str, target: str) -> None:
-    """Raise ``TransferError`` where a directory would be copied into itself."""
+def _refuse_within(source: str, target: str, *, delete: bool = False, **_: object) -> None:
+    """Raise ``TransferError`` where a directory would be copied into itself, or deleted."""
     if not os.path.isdir(source):
         return
     top, place = os.path.realpath(source), os.path.realpath(target)
     if place == top or place.startswith(top.rstrip("/") + "/"):
         raise TransferError(
             f"{target!r} is within {source!r}: a directory cannot be copied into itself", host=NAME
+        )
+    if delete and top.startswith(place.rstrip("/") + "/"):
+        raise TransferError(
+            f"{source!r} is within {target!r}: delete=True would delete the source", host=NAME
         )

@@ -80,6 +80,7 @@ def _is_list_of_words(value: object) -> bool:
 
 
 _SECONDS = Kind("a number of seconds >= 0", lambda value: _is_number(value, (int, float), 0))
+_GIGABYTES = Kind("a number of GB >= 0", lambda value: _is_number(value, (int, float), 0))
 _COUNT = Kind("an integer >= 1", lambda value: _is_number(value, int, 1))
 _WORD = Kind("one word", _is_word)
 _TEXT = Kind("a text", lambda value: isinstance(value, str) and "\0" not in value)
@@ -113,6 +114,7 @@ SETTINGS = {
     "queue": Setting(_WORD, "queue of jobs that name none", None),
     "time_limit": Setting(_TIME_LIMIT, "time limit of jobs that name none", None),
     "options": Setting(_WORDS, "first words for the submit command", ()),
+    "transfer_limit": Setting(_GIGABYTES, "GB above which put, get and fetch ask", 10),
     "max_array": Setting(_COUNT, "most elements of one array", 100_000),
 }
 """The settings of a host, of ``[defaults]`` too, in the order in which they are shown."""
@@ -395,6 +397,15 @@ def max_array(host: str) -> int | None:
     """The maximum number of elements of one array (``max_array``), or ``None``."""
     found: int | None = value(host, "max_array")
     return found
+
+
+def transfer_limit(host: str) -> int:
+    """Bytes above which ``put``, ``get`` and ``fetch`` of the command line ask first.
+
+    ``transfer_limit`` is in GB (10^9 bytes).
+    """
+    found: float | None = value(host, "transfer_limit")
+    return int((SETTINGS["transfer_limit"].default if found is None else found) * 10**9)
 
 
 def dials_per_hour(host: str) -> int | None:

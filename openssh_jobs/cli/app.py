@@ -145,6 +145,7 @@ def parse(words: list[str]) -> argparse.Namespace:
             "lists them."
         )
     args.after_dashes = after_dashes
+    args.command_line = words
     return args
 
 
@@ -235,7 +236,10 @@ def _failed(error: BaseException, output: Output, args: argparse.Namespace | Non
 
 
 def _report_interrupt(output: Output) -> None:
-    what = f"; {output.if_interrupted}" if output.if_interrupted else ""
+    said = (
+        output.if_interrupted if isinstance(output.if_interrupted, str) else output.if_interrupted()
+    )
+    what = f"; {said}" if said else ""
     try:
         output.note(f"openssh-jobs: stopped{what}.")
         sys.stderr.flush()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from . import options
+from . import options, transfers
 from .exit_codes import ExitCode, UsageError
-from .progress import Progress
 
 if TYPE_CHECKING:
     import argparse
@@ -22,36 +22,75 @@ def add_command(subparsers: Any, summary: str) -> None:
         "get",
         summary,
         run,
-        usage="[options] HOST:PATH [LOCAL]",
+        usage="[options] HOST:PATH... [LOCAL]",
         examples="""\
   openssh-jobs get hpc:runs/relax.log
       into this directory, under the same name
   openssh-jobs get hpc:runs results
       LOCAL is the new name; an existing directory is changed only with --merge
   openssh-jobs get hpc:runs results/ --only '*.log'
-      a slash at the end: into that directory, as results/runs""",
+      a slash at the end: into that directory, as results/runs
+  openssh-jobs get hpc:'runs/*.log' hpc:notes.txt results
+      several, and patterns (quoted, so that the host expands them): into a directory""",
     )
-    parser.add_argument("remote", metavar="HOST:PATH", help="a file or directory there")
-    parser.add_argument("local", metavar="LOCAL", nargs="?", default=".", help="its name here")
-    options.add_transfer_options(parser)
+    parser.add_argument(
+        "remote", metavar="HOST:PATH", nargs="+", help="files, directories or patterns there"
+    )
+    parser.add_argument("local", metavar="LOCAL", nargs="?", help="their name or directory here")
+    transfers.add_options(parser)
     options.add_connection_options(parser)
 
 
 def run(args: argparse.Namespace, output: Output) -> int:
     """Copy from the host."""
-    args.host, path = options.split_remote(args.remote)
+    paths = _remote_paths(args)
+    is_pattern = [any(sign in path for sign in "*?[") for path in paths]
     local = args.local
     if os.path.basename(local) in (".", ".."):
         local += "/"
-    nameless = path.rstrip("/").rpartition("/")[2] in ("~", "", ".", "..")
-    if nameless and local.endswith("/"):
-        raise UsageError(f"{args.remote!r} has no name of its own: give LOCAL a name.")
+    if len(paths) > 1 or any(is_pattern):
+        local = local.rstrip("/") + "/" if local != "/" else local
+    for word, path in zip(args.remote, paths, strict=True):
+        nameless = path.rstrip("/").rpartition("/")[2] in ("~", "", ".", "..")
+        if nameless and local.endswith("/"):
+            raise UsageError(f"{word!r} has no name of its own: give LOCAL a name.")
     output.if_interrupted = f"what was at {args.local} before is unchanged"
-    arguments = options.transfer_arguments(args)
-    with options.connection(args) as host, Progress(output, f"from {args.remote}") as progress:
-        try:
-            moved = host.get(path, local, progress=progress, **arguments)
-        except OSError as error:
-            raise options.with_transfer_advice(error, args.local) from error
-    options.report_transfer(output, moved, source=args.remote, target=args.local, host=args.host)
+    transfers.arguments(args)
+    with options.connection(args) as host:
+        wanted: list[str] = []
+        for path, expands in zip(paths, is_pattern, strict=True):
+            # As in a shell, a pattern that matches nothing is a name.
+            found = host.glob(path) if expands else []
+            wanted += found or [path]
+        source = transfers.named(args.remote)
+        mover = transfers.Mover(
+            args, output, what=f"from {source}", source=source, target=args.local
+        )
+        sources = wanted[0] if len(wanted) == 1 else list(dict.fromkeys(wanted))
+        mover.run(partial(host.get, sources, local))
     return ExitCode.OK
+
+
+def _remote_paths(args: argparse.Namespace) -> list[str]:
+    """The paths of all sources on the one host; the last word is LOCAL unless it is one, too."""
+    words = [*args.remote, *([args.local] if args.local is not None else [])]
+    if len(words) > 1 and not _is_remote(words[-1]):
+        args.remote, args.local = words[:-1], words[-1]
+    else:
+        args.remote, args.local = words, "."
+    if not args.local:
+        raise UsageError("LOCAL is empty: name a file or directory.")
+    hosts = [options.split_remote(word) for word in args.remote]
+    args.host = hosts[0][0]
+    if any(host != args.host for host, _ in hosts):
+        raise UsageError("the sources are on different hosts: use one get for each host.")
+    return [path for _, path in hosts]
+
+
+def _is_remote(word: str) -> bool:
+    """Whether a word is HOST:PATH; a local name with a colon is written ./a:b."""
+    try:
+        options.split_remote(word)
+    except UsageError:
+        return False
+    return True

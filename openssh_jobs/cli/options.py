@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import exit_codes
 from .exit_codes import UsageError
-from .output import Output, count, size
+from .output import Output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ..connection import Connection
     from ..host import Host
     from ..openssh.destination import Destination
-    from ..transfer.options import TransferResult
 
     Run = Callable[[argparse.Namespace, Output], int]
 
@@ -400,93 +399,3 @@ def _ssh_arguments(args: argparse.Namespace) -> dict[str, Any]:
         "ssh_config": args.ssh_config,
         "ssh_options": options,
     }
-
-
-# --------------------------------------------------------------------------- transfers
-
-
-def add_transfer_options(parser: argparse.ArgumentParser) -> None:
-    """The options of ``put``, ``get`` and ``fetch``."""
-    group = parser.add_argument_group("files")
-    group.add_argument(
-        "--only", metavar="PATTERN", action="append", help="only names like this; may be repeated"
-    )
-    group.add_argument(
-        "--exclude", metavar="PATTERN", action="append", help="no names like this; may be repeated"
-    )
-    group.add_argument("--merge", action="store_true", help="add to a directory that exists")
-    group.add_argument(
-        "--update",
-        action="store_true",
-        help="copy only what differs in size or time, or with --verify in content",
-    )
-    group.add_argument(
-        "--resume",
-        action="store_true",
-        help="a single file: continue where the last attempt with --resume was interrupted",
-    )
-    group.add_argument(
-        "--preserve", action="store_true", help="keep times and the exact permissions"
-    )
-    group.add_argument("--verify", action="store_true", help="compare sha256 on both sides")
-    group.add_argument(
-        "--follow-symlinks", action="store_true", help="copy what links point to, not the links"
-    )
-    group.add_argument(
-        "--method", default="auto", metavar="auto|sftp|tar|rsync|scp", help="how to copy"
-    )
-
-
-_TRANSFER_OPTIONS = (
-    *("only", "exclude", "merge", "update", "resume", "preserve", "verify", "follow_symlinks"),
-    "method",
-)
-
-
-def transfer_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """The arguments for ``put`` and ``get`` of the library, checked before any login."""
-    from ..transfer.options import Options
-
-    found = {name: getattr(args, name) for name in _TRANSFER_OPTIONS}
-    Options(**found)  # raises ConfigurationError
-    return found
-
-
-def with_transfer_advice(error: OSError, target: str) -> Exception:
-    """The same failure, with the option that avoids it."""
-    from ..errors import RemoteOSError
-
-    if isinstance(error, FileExistsError):
-        advice = f"Add --merge to put the files into it, or name another target than {target!r}."
-    elif isinstance(error, IsADirectoryError):
-        advice = f"End the target with a slash to put it inside: {target.rstrip('/') + '/'!r}."
-    else:
-        return error
-    if isinstance(error, RemoteOSError):
-        error.advice = advice
-        return error
-    return UsageError(f"{target!r} exists on this machine. {advice}")
-
-
-def report_transfer(
-    output: Output, moved: TransferResult, *, source: str, target: str, host: str
-) -> None:
-    """Print what was copied: JSON, or a line for a person."""
-    if output.json:
-        output.data(
-            {
-                "host": host,
-                "source": source,
-                "target": target,
-                "files": moved.files,
-                "bytes": moved.bytes,
-                "skipped": moved.skipped,
-                "elapsed": round(moved.elapsed, 6),
-            }
-        )
-        return
-    left_out = f" ({moved.skipped} left out or there already)" if moved.skipped else ""
-    output.say(
-        f"{source} -> {target}: {count(moved.files, 'file')}{left_out}, {size(moved.bytes)} "
-        f"in {moved.elapsed:.1f} s"
-    )

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -154,7 +154,8 @@ def error_data(error: BaseException) -> dict[str, Any]:
 class Output:
     """Writes results to stdout and everything else to stderr.
 
-    ``if_interrupted`` is what the message after Ctrl-C adds: what goes on, or is unchanged.
+    ``if_interrupted`` is what the message after Ctrl-C adds, or returns it: what goes on, or is
+    unchanged.
     ``grace`` is how many seconds after Ctrl-C the program leaves, whatever is still at work.
     """
 
@@ -162,7 +163,7 @@ class Output:
         self.json = json
         self.quiet = quiet
         self.debug = debug
-        self.if_interrupted = ""
+        self.if_interrupted: str | Callable[[], str] = ""
         self.grace = 0.9
 
     @property

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from . import options
+from . import options, transfers
 from .exit_codes import ExitCode, UsageError
-from .progress import Progress
 
 if TYPE_CHECKING:
     import argparse
@@ -22,7 +22,7 @@ def add_command(subparsers: Any, summary: str) -> None:
         "put",
         summary,
         run,
-        usage="[options] LOCAL HOST:PATH",
+        usage="[options] LOCAL... HOST:PATH",
         examples="""\
   openssh-jobs put relax.sh hpc:runs/relax.sh
       relative to the home directory there; missing directories are made
@@ -33,26 +33,35 @@ def add_command(subparsers: Any, summary: str) -> None:
   openssh-jobs put runs hpc:runs --only '*.inp' --merge
   openssh-jobs put runs hpc:runs --update
       again later: only what has changed since
+  openssh-jobs put runs hpc:runs --update --delete --dry-run
+      lists what would be copied, and deleted there because it is not here any more
+  openssh-jobs put *.inp basis hpc:runs
+      several into one directory
   openssh-jobs put wavefunction.gbw hpc:scratch/ --resume --verify
       a large file over an unreliable link: the same command again continues""",
     )
-    parser.add_argument("local", metavar="LOCAL", help="a file or directory here")
-    parser.add_argument("remote", metavar="HOST:PATH", help="its name there")
-    options.add_transfer_options(parser)
+    parser.add_argument("local", metavar="LOCAL", nargs="+", help="files or directories here")
+    parser.add_argument("remote", metavar="HOST:PATH", help="their name or directory there")
+    transfers.add_options(parser)
     options.add_connection_options(parser)
 
 
 def run(args: argparse.Namespace, output: Output) -> int:
     """Copy to the host."""
     args.host, path = options.split_remote(args.remote)
-    output.if_interrupted = f"what was at {args.remote} before is unchanged"
-    if not args.local or not os.path.exists(args.local):
-        raise UsageError(f"there is no {args.local!r} on this machine.")
-    arguments = options.transfer_arguments(args)
-    with options.connection(args) as host, Progress(output, f"to {args.remote}") as progress:
-        try:
-            moved = host.put(args.local, path, progress=progress, **arguments)
-        except OSError as error:
-            raise options.with_transfer_advice(error, path) from error
-    options.report_transfer(output, moved, source=args.local, target=args.remote, host=args.host)
+    for local in args.local:
+        if not local or not os.path.exists(local):
+            raise UsageError(f"there is no {local!r} on this machine.")
+    transfers.arguments(args)
+    sources = args.local[0] if len(args.local) == 1 else args.local
+    with options.connection(args) as host:
+        mover = transfers.Mover(
+            args,
+            output,
+            what=f"to {args.remote}",
+            source=transfers.named(args.local),
+            target=args.remote,
+            place=path,
+        )
+        mover.run(partial(host.put, sources, path))
     return ExitCode.OK

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ..errors import ArrayOutput
 from . import options
 from .exit_codes import ExitCode, UsageError
+from .output import moment
 
 if TYPE_CHECKING:
     import argparse
 
+    from ..jobs import JobStatus
     from .output import Output
 
 
@@ -53,15 +57,41 @@ def run(args: argparse.Namespace, output: Output) -> int:
         output.if_interrupted = f"job {args.job} goes on; `{command}` shows it again"
     with options.cluster(args) as cluster:
         job = cluster.job(args.job)
-        lines = job.tail(stream, follow=args.follow, lines=args.lines)
+
+        said = ""
+
+        def waits(status: JobStatus) -> None:
+            nonlocal said
+            why = f" ({status.reason})" if status.reason else ""
+            when = status.expected_start
+            at = f", starts about {moment(when).removeprefix('today ')}" if when else ""
+            text = f"{args.host}: job {args.job} is {status.state}{why}{at}; waiting"
+            if text != said:  # estimates change by seconds
+                output.note(text)
+            said = text
+
+        lines = job.tail(
+            stream,
+            follow=args.follow,
+            lines=args.lines,
+            on_pending=None if output.quiet else waits,
+        )
         if output.json:
             output.data({"host": args.host, "job_id": job.id, stream: "".join(lines)})
             return ExitCode.OK
-        for line in lines:
-            # The bytes of the file, unchanged.
-            sys.stdout.flush()
-            sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape"))
-            sys.stdout.buffer.flush()
+        try:
+            for line in lines:
+                # The bytes of the file, unchanged.
+                sys.stdout.flush()
+                sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape"))
+                sys.stdout.buffer.flush()
+        except ArrayOutput as error:
+            if error.elements:
+                words = [
+                    error.elements[0] if word == args.job else word for word in args.command_line
+                ]
+                error.advice = f"Name one: `{shlex.join(['openssh-jobs', *words])}`."
+            raise
         if not args.follow:
             return ExitCode.OK
         last = job.last

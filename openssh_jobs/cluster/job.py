@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import posixpath
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Unpack
 
 from ..commands.quoting import to_bytes
-from ..errors import InputError
+from ..errors import ArrayOutput, InputError, JobPending, SchedulerError
 from ..files import host_names
 from ..files.private_directory import PRIVATE
 from ..jobs import CancelOutcome, JobId, JobState, JobStatus
@@ -21,6 +23,27 @@ if TYPE_CHECKING:
     from ..transfer.options import Method, TransferOptions, TransferResult
     from .host_jobs import HostJobs, Understood
     from .journal import Row
+    from .waiting import OnChange
+
+
+log = logging.getLogger("openssh_jobs.cluster.job")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0
+_MOST_ELEMENTS = 2000
+"""Elements of an array whose states are asked for to name those with an output."""
+_MOST_NAMED = 5
+EVERYTHING = "everything=True fetches all of it."
+"""The advice with which ``fetch`` refuses a home directory."""
+
+
+def _has_not_begun(status: JobStatus) -> bool:
+    """Whether a job waits, and never ran before."""
+    return status.state in (JobState.PENDING, JobState.HELD) and not status.restarts
+
+
+def _named(ids: list[str]) -> str:
+    more = f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else ""
+    return ", ".join(ids[:_MOST_NAMED]) + more
 
 
 class Job:
@@ -179,9 +202,12 @@ class Job:
         self._jobs.status([self.id])
         return self._jobs.tracker.status(self.id)
 
-    def wait(self, timeout: float | None = None) -> JobStatus:
-        """Wait until the job is over; ``TimeoutError`` after ``timeout`` seconds."""
-        return self._jobs.wait([self.id], timeout)[0]
+    def wait(self, timeout: float | None = None, on_change: OnChange | None = None) -> JobStatus:
+        """Wait until the job is over; ``TimeoutError`` after ``timeout`` seconds.
+
+        ``on_change`` is called as by ``Cluster.wait``.
+        """
+        return self._jobs.wait([self.id], timeout, on_change)[0]
 
     def cancel(self) -> CancelOutcome:
         """Ask the scheduler to end the job."""
@@ -211,6 +237,8 @@ class Job:
                 self._row = self._shared = self._jobs.note_paths(self._row, self._detail)
         given, path = self._fact(key), self._path(key)
         name = self.name
+        if (self._fact(key) is None and self._is_array) or self._is_of_element(key):
+            raise self._no_path(stream, None)
         usual = scheduler.usual_paths(self.id, name) if name is not None else None
         inside = scheduler.names_in_directory(self.id, name)
         names: tuple[str, ...] = ()
@@ -234,7 +262,27 @@ class Job:
             guessed=given is None,
         )
 
+    @property
+    def _is_array(self) -> bool:
+        return self._row is not None and self._row.array is not None
+
+    def _is_of_element(self, key: str) -> bool:
+        """Whether a path is that of one element, whose record the scheduler gave for the array."""
+        detail = self._detail
+        if detail is None or getattr(self._shared, key, None) is not None:
+            return False
+        return JobId.parse(self.id).contains(JobId.parse(detail.job_id)) and (
+            JobId.parse(detail.job_id).tasks is not None
+        )
+
     def _no_path(self, stream: str, given: str | None) -> InputError:
+        detail = self._detail
+        if self._is_array or (detail is not None and self._is_of_element(f"{stream}_path")):
+            return self._array_output(stream)
+        if given is not None and JobId.parse(self.id).tasks is None:
+            found = self._listed_elements()
+            if found:
+                return self._array_output(stream, found)
         if given is None:
             return InputError(
                 f"it is not known where the {stream} of job {self.id} goes",
@@ -248,8 +296,46 @@ class Job:
             advice="Take one member by its id; the node is known once the job was seen there.",
         )
 
+    def _listed_elements(self) -> list[JobStatus]:
+        """The elements that the scheduler lists now, or all that were submitted from here."""
+        if self._is_array:
+            ids = [job.id for job in self.elements()]
+            if len(ids) <= _MOST_ELEMENTS:
+                known = self._jobs.status(ids).known
+                return [known[job_id] for job_id in ids if job_id in known]
+            return []
+        whole = JobId.parse(self.id)
+        listed = self._jobs.poller.jobs(all_users=False)
+        return [status for status in listed if whole.contains(JobId.parse(status.job_id))]
+
+    def _array_output(self, stream: str, found: list[JobStatus] | None = None) -> ArrayOutput:
+        found = self._listed_elements() if found is None else found
+        if not found and self._detail is not None and self._detail.job_id != self.id:
+            found = [self._detail]  # a listing that is reused is older than the job
+        single = [status for status in found if JobId.parse(status.job_id).members == 1]
+        begun = [status for status in single if not _has_not_begun(status)]
+        begun.sort(key=lambda status: status.state is not JobState.RUNNING)
+        ids = [status.job_id for status in (begun or single)] or [
+            job.id for job in (self.elements() if self._is_array else ())
+        ]
+        counts: dict[str, list[str]] = {}
+        for status in found:
+            counts.setdefault(status.state, []).append(status.job_id)
+        said = "; ".join(f"{state}: {_named(names)}" for state, names in counts.items())
+        return ArrayOutput(
+            f"job {self.id} is an array, whose elements have a {stream} each"
+            + (f" ({said})" if said else ""),
+            host=self.host,
+            elements=ids,
+            advice=f"Take one element by its id, such as {ids[0]}." if ids else None,
+        )
+
     def tail(
-        self, stream: str = "stdout", follow: bool = False, lines: int | None = None
+        self,
+        stream: str = "stdout",
+        follow: bool = False,
+        lines: int | None = None,
+        on_pending: Callable[[JobStatus], object] | None = None,
     ) -> Iterator[str]:
         """The lines of the job's output, with their newlines; with ``follow`` until it is over.
 
@@ -258,12 +344,28 @@ class Job:
         Read in pieces by offset: nothing is held open on the host between two of them.  Raises
         ``FileNotFoundError`` where the job is over (or ``follow`` is false) and there is no file,
         ``InputError`` where it is not known which file it is, or where it goes to a device or
-        pipe.  With ``follow`` waits for a file that is not there yet; where the scheduler keeps it
-        elsewhere meanwhile, the logger warns.
+        pipe, ``ArrayOutput`` for an array whose elements have a file each.  With ``follow`` waits
+        for the start of a pending job, and for a file that is not there yet; where the scheduler
+        keeps it elsewhere meanwhile, the logger warns.  ``on_pending`` is called with the status of
+        a job that waits, again when its reason or its expected start changes.
         """
         if lines is not None and (isinstance(lines, bool) or lines < 0):
             raise InputError(f"lines must be a whole number >= 0; {lines!r} was given")
+        if follow:
+            self._wait_for_start(on_pending)
         yield from self._output(stream).lines(lambda: not follow or self._is_over(), lines)
+
+    def _wait_for_start(self, on_pending: Callable[[JobStatus], object] | None) -> None:
+        """Wait while the job has never begun; an array waits in its elements."""
+        told: tuple[object, ...] = ()
+        pause = _FIRST_PAUSE
+        while not self._is_array and _has_not_begun(status := self.status()):
+            known = status.state, status.reason, status.expected_start
+            if on_pending is not None and status.source != "journal" and known != told:
+                told = known
+                on_pending(status)
+            time.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
 
     def _is_over(self) -> bool:
         self.status()
@@ -273,16 +375,21 @@ class Job:
         self,
         local: str | os.PathLike[str],
         *,
+        everything: bool = False,
         method: Method = "auto",
         **options: Unpack[TransferOptions],
     ) -> TransferResult:
         """Copy the job's directory to the local directory ``local``; options as for ``get``.
 
         Of a job that is known to be over, what this library keeps on the host is removed after
-        that; the job's own files stay.
+        that; the job's own files stay.  Raises ``JobPending`` where the job has not begun, which is
+        asked unless it is known to be over, and ``InputError`` where it was not submitted from here
+        and its directory is the home directory or one above it, unless ``everything=True`` or
+        ``dry_run=True``.
         """
         if self.directory is None:
             self._detail = self._jobs.detail(self.id)
+        self._require_begun()
         if self.directory is None:
             raise InputError(f"the directory of job {self.id} is not known", host=self.host)
         if self._shared is None:
@@ -290,14 +397,49 @@ class Job:
             host_names.absolute(
                 to_bytes(self.directory), host=self.host, call=f"the directory of job {self.id}"
             )
+        if not (everything or options.get("dry_run")):
+            self._refuse_home(self.directory)
         options["exclude"] = [*(options.get("exclude") or ()), PRIVATE]
         target = os.fspath(local)
         moved = self._jobs.connection.get(
             self.directory, target.rstrip("/") or target, method=method, **options
         )
-        if self.token is not None:
+        if self.token is not None and not options.get("dry_run"):
             self._jobs.tidy_fetched(self.token)
         return moved
+
+    def _require_begun(self) -> None:
+        """Raise ``JobPending`` if the scheduler says that the job has not begun."""
+        status: JobStatus | None = self._detail
+        if status is None and not self.last.is_final:
+            try:
+                status = self.status()
+            except SchedulerError as error:
+                log.info("%s: the state of job %s is not known: %s", self.host, self.id, error)
+        if status is None or not _has_not_begun(status) or status.source == "journal":
+            return
+        why = f" ({status.reason})" if status.reason else ""
+        raise JobPending(
+            f"job {self.id} is {status.state}{why}: there is nothing to fetch yet",
+            job_id=self.id,
+            host=self.host,
+            advice="Wait for its end first.",
+        )
+
+    def _refuse_home(self, directory: str) -> None:
+        """Raise ``InputError`` if a job of others' making has the home directory as its own."""
+        if self._shared is not None and not self._shared.is_followed:
+            return
+        host = self._jobs.connection
+        paths = directory, host.realpath(directory)
+        if any(host.internal.is_precious(path) for path in paths):
+            raise InputError(
+                f"job {self.id} was not submitted from here, and its directory {directory} is your "
+                "home directory, or above it",
+                host=self.host,
+                sent="yes",
+                advice=EVERYTHING,
+            )
 
     def tidy(self) -> Tidied:
         """Remove what this package keeps on the host of the job, if it is over.

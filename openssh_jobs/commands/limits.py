@@ -27,6 +27,12 @@ LINE = 16 << 20
 SAID = 400
 """Characters of a host's output that an error message quotes."""
 
+
+def grown(size: int) -> int:
+    """Bytes to receive at most of files with this listed size: they may grow meanwhile."""
+    return 2 * size + (64 << 20)
+
+
 # --------------------------------------------------------------------------- streams
 
 STREAMS = 4

@@ -162,19 +162,26 @@ class PathShell:
         """
         if not to_bytes(path).strip():
             raise refused(errno.EINVAL, path, host=self._host, detail="an empty path")
-        parts = [part for part in self.absolute(path).split("/") if part not in ("", ".")]
-        # A new shell starts in the home directory; its cwd has all links resolved.
-        homes = [
-            [part for part in home.split("/") if part]
-            for home in (self.features.home, self.features.cwd)
-        ]
-        if ".." in parts or any(parts == home[: len(parts)] for home in homes):
+        if self.is_precious(path):
             raise refused(
                 errno.EPERM,
                 path,
                 host=self._host,
                 detail=f"{what} the root, the home directory or a parent of it is refused",
             )
+
+    def is_precious(self, path: str | bytes) -> bool:
+        """Whether a path is the root, the home or a parent of it, or has ``..``.
+
+        Links in the path are not resolved; at most one round trip.
+        """
+        parts = [part for part in self.absolute(path).split("/") if part not in ("", ".")]
+        # A new shell starts in the home directory; its cwd has all links resolved.
+        homes = [
+            [part for part in home.split("/") if part]
+            for home in (self.features.home, self.features.cwd)
+        ]
+        return ".." in parts or any(parts == home[: len(parts)] for home in homes)
 
     # ------------------------------------------------------------------ facts
 

@@ -58,6 +58,7 @@ class _FactValues(TypedDict, total=False):
     command: str | None
     raw_id: str | None
     restarts: int | None
+    expected_start: datetime | None
 
 
 class _Fact(Generic[T]):
@@ -87,7 +88,8 @@ class JobStatus:
     Times are aware datetimes, durations ``timedelta``.  ``nodes`` are names, ``cpus`` the cores of
     the whole job, ``raw_state`` and ``reason`` the scheduler's own words, ``raw_id`` the
     scheduler's other id of the same job (Slurm's array elements have one).  ``source`` is
-    ``journal``, ``queue``, ``accounting`` or ``marker``.
+    ``journal``, ``queue``, ``accounting`` or ``marker``.  ``expected_start`` is the scheduler's
+    estimate for a pending job.
 
     A parser makes one of these a line: beyond id and state they are read from the line only when
     first looked at.
@@ -124,6 +126,7 @@ class JobStatus:
     command = _Fact[str]()
     raw_id = _Fact[str]()
     restarts = _Fact[int]()
+    expected_start = _Fact[datetime]()
 
     FIELDS: Final[tuple[str, ...]] = ("job_id", "state", *_FactValues.__annotations__)
 

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from . import listing
+    from .plan import TransferPlan
 
     Progress = Callable[[int, int, int, int, str], object]
+    Approve = Callable[[TransferPlan], object]
 
 Method = Literal["auto", "sftp", "scp", "tar", "rsync"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -23,13 +25,17 @@ METHODS: tuple[Method, ...] = get_args(Method)
 class TransferResult:
     """What a ``put`` or ``get`` moved: counts of files and bytes, and the seconds that it took.
 
-    ``skipped`` counts files that a pattern left out or that were there already.
+    ``skipped`` counts files that a pattern left out or that were there already, ``deleted`` what
+    ``delete=True`` removed in the target, directories too.  With ``dry_run=True`` these are the
+    counts of ``plan``, of which nothing was done.
     """
 
     files: int
     bytes: int
     skipped: int
     elapsed: float
+    deleted: int = 0
+    plan: TransferPlan | None = None
 
 
 class TransferOptions(TypedDict, total=False):
@@ -44,6 +50,9 @@ class TransferOptions(TypedDict, total=False):
     preserve: bool
     follow_symlinks: bool
     progress: Progress | None
+    delete: bool
+    dry_run: bool
+    approve: Approve | None
     mark: bytes | None
 
 
@@ -61,6 +70,10 @@ class Options:
     preserve: bool = False
     follow_symlinks: bool = False
     progress: Progress | None = None
+    delete: bool = False
+    dry_run: bool = False
+    approve: Approve | None = None
+    """Called once with the ``TransferPlan``, before anything is changed; raises to prevent it."""
     mark: bytes | None = None
     """The name of a file that is created in a new directory before it is renamed to the target."""
 
@@ -74,6 +87,8 @@ class Options:
                 f"resume=True always uses a stream and excludes method={self.method!r}",
                 advice="Leave method= out.",
             )
+        if self.delete and not self.update:
+            raise ConfigurationError("delete=True needs update=True")
 
     @property
     def filter(self) -> listing.Filter:

@@ -191,6 +191,7 @@ def is_worthless(error: BaseException) -> bool:
 
 def say_how_to_go_on(error: BaseException, part: bytes) -> None:
     """Add to an error that the part is kept, and the call that continues with it."""
+    error.kept_part = to_text(part)  # type: ignore[attr-defined] # for the command line
     text = f"What arrived is kept as {to_text(part)!r}: the same call with resume=True goes on."
     if isinstance(error, OpenSSHJobsError):
         error.advice = f"{error.advice.rstrip('.')}. {text}" if error.advice else text

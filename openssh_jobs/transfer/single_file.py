@@ -11,17 +11,19 @@ import os
 import posixpath
 import stat
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..commands import scripts
+from ..commands import limits, scripts
 from ..commands.os_errors import error_of
 from ..commands.quoting import sftp_quote, to_text
-from ..errors import RemoteOSError, TransferError, remote_oserror
+from ..errors import ConfigurationError, RemoteOSError, TransferError, remote_oserror
 from ..files import writing
 from ..files.writing import part_name
-from . import parallel, parts, progress, resume, sftp_tree, staging, streams
+from . import listing, parallel, parts, progress, resume, sftp_tree, staging, streams, update
 from .lanes import SCRIPTS
 from .options import TransferResult
+from .plan import FilePlan, Stat
 from .sftp import NoSubsystem
 
 if TYPE_CHECKING:
@@ -50,16 +52,59 @@ class FileMoves:
 
     # ------------------------------------------------------------------ put
 
-    def put(
+    def plan_put(
+        self, source: bytes, target: bytes, facts: os.stat_result, options: Options
+    ) -> FilePlan[os.stat_result]:
+        """What sending a local file would do."""
+        plan = _plan(source, target, facts, options)
+        if not options.update:
+            if options.dry_run and self._is_directory(target):
+                raise remote_oserror(errno.EISDIR, target, host=self._host)
+            return plan
+        try:
+            there = self._files.stat(target, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return plan
+        if there.is_dir() and options.dry_run:
+            raise remote_oserror(errno.EISDIR, target, host=self._host)
+        if not there.is_file() or there.st_size != facts.st_size:
+            return plan
+        times = facts.st_mtime_ns, there.st_mtime_ns
+        return self._compared(plan, source, target, times, options)
+
+    def _is_directory(self, target: bytes) -> bool:
+        try:
+            return self._files.stat(target).is_dir()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def _compared(
         self,
-        source: bytes,
-        target: bytes,
-        facts: os.stat_result,
+        plan: FilePlan[Stat],
+        here: bytes,
+        there: bytes,
+        times: tuple[int, int],
         options: Options,
-        began: float,
-    ) -> TransferResult:
+    ) -> FilePlan[Stat]:
+        """The plan for two files of the same size; ``times`` are those of source and target."""
+        from . import checksums
+
+        same_time = times[0] // 10**9 == times[1] // 10**9
+        alike = same_time
+        if options.verify or not (same_time or not checksums.can_compare(self._lanes)):
+            alike = checksums.local(here) == checksums.remote(self._lanes, there)
+        if not alike:
+            return plan
+        return replace(plan, members=(), skipped=1, retimed=() if same_time else plan.members)
+
+    def put(self, plan: FilePlan[os.stat_result], options: Options, began: float) -> TransferResult:
         """Send a local file; ``began`` is when the call began (``time.monotonic``)."""
-        if options.update and self._is_current_there(source, target, facts, options):
+        source, target, facts = plan.source, plan.target, plan.facts
+        if not plan.members:
+            if plan.retimed:
+                parent, _, name = target.rpartition(b"/")
+                retimed = [plan.retimed[0]._replace(name=name)]
+                update.set_remote_times(self._lanes, parent or b"/", retimed)
             return _nothing(began)
         parent = posixpath.dirname(target) or b"/"
         part = posixpath.join(parent, part_name())
@@ -87,22 +132,6 @@ class FileMoves:
             raise
         options.report(facts.st_size, facts.st_size, 1, 1, source)
         return _moved(facts.st_size, began)
-
-    def _is_current_there(
-        self, source: bytes, target: bytes, facts: os.stat_result, options: Options
-    ) -> bool:
-        """Whether an update has nothing to send: sizes and times, or checksums, are equal."""
-        try:
-            there = self._files.stat(target, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        if not there.is_file() or there.st_size != facts.st_size:
-            return False
-        if options.verify:
-            from . import checksums
-
-            return checksums.local(source) == checksums.remote(self._lanes, target)
-        return there.st_mtime_ns // 10**9 == facts.st_mtime_ns // 10**9
 
     def _put_resumed(
         self, source: bytes, target: bytes, facts: os.stat_result, options: Options
@@ -206,14 +235,32 @@ class FileMoves:
 
     # ------------------------------------------------------------------ get
 
-    def get(
-        self, source: bytes, target: bytes, facts: FileStat, options: Options, began: float
-    ) -> TransferResult:
-        """Receive a file of the host; ``began`` is when the call began (``time.monotonic``)."""
-        if options.update and self._is_current_here(source, target, facts, options):
-            return _nothing(began)
+    def plan_get(
+        self, source: bytes, target: bytes, facts: FileStat, options: Options
+    ) -> FilePlan[FileStat]:
+        """What receiving a file of the host would do."""
+        plan = _plan(source, target, facts, options)
         if os.path.isdir(target):
             raise IsADirectoryError(errno.EISDIR, "Is a directory", os.fsdecode(target))
+        if not options.update:
+            return plan
+        try:
+            here = os.lstat(target)
+        except (FileNotFoundError, NotADirectoryError):
+            return plan
+        if not stat.S_ISREG(here.st_mode) or here.st_size != facts.st_size:
+            return plan
+        times = facts.st_mtime_ns, here.st_mtime_ns
+        return self._compared(plan, target, source, times, options)
+
+    def get(self, plan: FilePlan[FileStat], options: Options, began: float) -> TransferResult:
+        """Receive a file of the host; ``began`` is when the call began (``time.monotonic``)."""
+        source, target, facts = plan.source, plan.target, plan.facts
+        if not plan.members:
+            if plan.retimed:
+                parent, name = os.path.split(target)
+                update.set_local_times(parent or b".", [plan.retimed[0]._replace(name=name)])
+            return _nothing(began)
         parent = os.path.dirname(target) or b"."
         os.makedirs(parent, exist_ok=True)
         parts.sweep_here(parent)
@@ -236,22 +283,6 @@ class FileMoves:
             raise
         options.report(arrived, arrived, 1, 1, source)
         return _moved(arrived, began)
-
-    def _is_current_here(
-        self, source: bytes, target: bytes, facts: FileStat, options: Options
-    ) -> bool:
-        """Whether an update has nothing to receive: sizes and times, or checksums, are equal."""
-        try:
-            here = os.lstat(target)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        if not stat.S_ISREG(here.st_mode) or here.st_size != facts.st_size:
-            return False
-        if options.verify:
-            from . import checksums
-
-            return checksums.local(target) == checksums.remote(self._lanes, source)
-        return here.st_mtime_ns // 10**9 == facts.st_mtime_ns // 10**9
 
     def _finish_here(
         self,
@@ -311,6 +342,11 @@ class FileMoves:
             except OSError:
                 return 0
 
+        def tick() -> None:
+            if arrived() > limits.grown(size):
+                raise streams.too_much(source, size, self._host)
+            report(arrived())
+
         here = os.path.abspath(part)
         if options.method == "scp":
             from . import scp
@@ -328,13 +364,14 @@ class FileMoves:
         if _by_sftp(options, source + part, size):
             line = b"get " + sftp_quote(source) + b" " + sftp_quote(here)
             try:
-                self._sftp.call([line], path=source, moved=arrived, tick=lambda: report(arrived()))
+                self._sftp.call([line], path=source, moved=arrived, tick=tick)
+                tick()
                 return
             except NoSubsystem:
                 if options.method == "sftp":
                     raise sftp_tree.no_sftp(self._host) from None
         streams.receive_file(
-            self._commands, source, part, self._host, report if options.progress else None
+            self._commands, source, part, self._host, size, report if options.progress else None
         )
 
 
@@ -343,6 +380,13 @@ def _by_sftp(options: Options, names: bytes, size: int) -> bool:
     if options.method != "auto":
         return options.method == "sftp"
     return size < _STREAMED and b"\n" not in names
+
+
+def _plan(source: bytes, target: bytes, facts: Stat, options: Options) -> FilePlan[Stat]:
+    if options.delete:
+        raise ConfigurationError("delete=True is for trees", advice="Leave delete= out.")
+    whole = listing.Member(b"", "f", facts.st_size, mtime_ns=facts.st_mtime_ns)
+    return FilePlan(source=source, target=target, members=[whole], skipped=0, facts=facts)
 
 
 def _moved(size: int, began: float) -> TransferResult:

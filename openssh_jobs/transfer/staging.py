@@ -132,7 +132,7 @@ _PLACE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 @contextmanager
-def _inside(top: bytes, below: bytes) -> Iterator[int]:
+def entered(top: bytes, below: bytes) -> Iterator[int]:
     """A descriptor of a directory below a local one, opened without following links."""
     handle = os.open(top, _PLACE)
     try:
@@ -167,7 +167,7 @@ def place(stage: bytes, target: bytes, *, merge: bool, host: str) -> None:
     modes = []
     # Sorted: each directory is made while the one above it is handled.
     for parent, inside in sorted(by_parent.items()):
-        with _inside(target, parent) as there:
+        with entered(target, parent) as there:
             for member in inside:
                 name = posixpath.basename(member.name)
                 here = os.path.join(stage, member.name)
@@ -181,7 +181,7 @@ def place(stage: bytes, target: bytes, *, merge: bool, host: str) -> None:
                     continue
                 modes.append((parent, name, stat.S_IMODE(member.mode)))
     for parent, name, number in reversed(modes):
-        with _inside(target, posixpath.join(parent, name)) as made:
+        with entered(target, posixpath.join(parent, name)) as made:
             os.chmod(".", number, dir_fd=made)  # fchmod(2) rejects descriptors of O_PATH
 
 

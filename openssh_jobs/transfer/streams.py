@@ -151,9 +151,13 @@ def receive_file(
     source: bytes,
     part: bytes,
     host: str,
+    size: int,
     report: Callable[[int], object] | None = None,
 ) -> None:
-    """Receive a file into the local file ``part`` (which exists), from ``cat``."""
+    """Receive a file into the local file ``part`` (which exists), from ``cat``.
+
+    ``size`` is the listed one; ``TransferError`` if far more arrives.
+    """
     plan = commands.plan(b"exec cat < " + quote_path(source), prologue="")
     with open(part, "wb", opener=permissions.opener) as handle:
         read_end, write_end = wide_pipe()
@@ -165,17 +169,19 @@ def receive_file(
         finally:
             close_fd(write_end)
         fd = handle.fileno()
-        copier = Background(lambda: _copy(read_end, running, fd))
+        copier = Background(lambda: _copy(read_end, running, fd, limits.grown(size)))
 
-        def size() -> int:
+        def arrived() -> int:
             return os.fstat(fd).st_size
 
         try:
-            with ProgressWatcher(None if report is None else lambda: report(size())):
-                remote_end(running, commands, source, host, moved=size)
+            with ProgressWatcher(None if report is None else lambda: report(arrived())):
+                remote_end(running, commands, source, host, moved=arrived)
         except OpenSSHJobsError:
-            # A full local disk breaks the pipe of the command on the host.
+            # A full local disk, and too many bytes, break the pipe of the command on the host.
             copier.join_for_oserror()
+            if arrived() >= limits.grown(size):
+                raise too_much(source, size, host) from None
             raise
         finally:
             copier.join_quietly()
@@ -219,13 +225,23 @@ class Background:
             raise self._error
 
 
-def _copy(read_end: int, running: Running, to: int) -> None:
-    """Copy the data after the mark; closes the pipe at the end and on an error."""
+def too_much(source: bytes, size: int, host: str) -> TransferError:
+    """The error for a host that sends far more than it listed."""
+    return TransferError(
+        f"{to_text(source)!r} was listed with {size} bytes, and far more arrived: nothing was kept",
+        host=host,
+        sent="yes",
+    )
+
+
+def _copy(read_end: int, running: Running, to: int, most: int) -> None:
+    """Copy the data after the mark, up to ``most`` bytes; closes the pipe then and on an error."""
     try:
         skip_to_mark(read_end, running)
-        if spliced(read_end, to):
+        if spliced(read_end, to, most):
             return
-        while data := os.read(read_end, _CHUNK):
+        while most > 0 and (data := os.read(read_end, min(_CHUNK, most))):
+            most -= len(data)
             view = memoryview(data)
             while view:
                 view = view[os.write(to, view) :]
@@ -233,12 +249,12 @@ def _copy(read_end: int, running: Running, to: int) -> None:
         close_fd(read_end)
 
 
-def spliced(read_end: int, to: int) -> bool:
-    """Copy with splice(2) (Linux); false where this file system does not support it."""
+def spliced(read_end: int, to: int, most: int | None = None) -> bool:
+    """Copy with splice(2) (Linux), ``most`` bytes or all; false if it is not supported here."""
     if not hasattr(os, "splice"):
         return False
     moved = 0
-    while True:
+    while most is None or moved < most:
         try:
             count = os.splice(read_end, to, _CHUNK)
         except OSError as error:
@@ -248,6 +264,7 @@ def spliced(read_end: int, to: int) -> bool:
         if count == 0:
             return True
         moved += count
+    return True
 
 
 def wide_pipe() -> tuple[int, int]:

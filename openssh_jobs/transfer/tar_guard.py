@@ -14,6 +14,7 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import adler32
 
+from ..commands import limits
 from ..commands.quoting import to_text
 from ..errors import TransferError
 from ..files import host_names
@@ -79,7 +80,9 @@ class TarGuard:
         plain: bool = False,
     ) -> None:
         self._host = host
-        self._listed = {member.name: member.kind for member in listed}
+        members = list(listed)
+        self._listed = {member.name: member.kind for member in members}
+        self._left = limits.grown(sum(getattr(member, "size", 0) for member in members))
         self._strangers = strangers
         self._plain = plain
         self._directory = directory
@@ -160,9 +163,11 @@ class TarGuard:
                 or blank not in (b"\0", b" ")
                 or size.strip(b"01234567")
                 or check != b"%06o\0 " % header_sum(data[at : at + BLOCK])
+                or int(size, 8) > self._left
             ):
                 break
             kinds[plain] = "f"
+            self._left -= int(size, 8)
             at += BLOCK
             content = -(-int(size, 8) // BLOCK) * BLOCK
             if content > len(data) - at:
@@ -300,6 +305,9 @@ class TarGuard:
             raise self._wrong(f"{to_text(name)!r} is {_TYPES[sort]} and has content")
         self._check(name.rstrip(b"/") if sort == "d" else name, sort, link)
         self._check_real_size(block, kind, size, records)
+        self._left -= size
+        if self._left < 0:
+            raise self._wrong("it holds far more than was listed")
         self._content = -(-size // BLOCK) * BLOCK
         holes = self._hole_map(block, kind, size, magic, pending)
         if holes is not None:

@@ -126,6 +126,38 @@ done' sh "$3" "$2" {} + &&
     find . ! -name . -prune -exec rm -rf -- {} + && cd / && rmdir -- "$1" && echo "done"
 }
 
+# Removes names in the directory $2 (below $1, empty for $1 itself), which is entered without passing
+# through a link.  $3: `d` for empty directories, else `f`.  Prints the directories that stay, because
+# they are not empty any more, each ended by NUL.
+oj_delete() {
+  cd -P -- "$1" || exit
+  t=$(pwd -P; echo x) t=${t%?x}
+  h=$(cd && pwd -P; echo x) h=${h%?x}
+  case ${h%/}/ in "${t%/}"/*) oj_fail 1 'Operation not permitted' ;; esac
+  if [ -n "$2" ]; then
+    cd -P -- "./$2" || exit
+    w=$(pwd -P; echo x)
+    [ "${w%?x}" = "${t%/}/$2" ] || oj_fail 1 'Not a directory'
+  fi
+  k=$3
+  shift 3
+  if [ "$k" = f ]; then
+    for p; do shift; set -- "$@" "./$p"; done
+    rm -f -- "$@" || exit
+  else
+    for p; do rmdir -- "./$p" 2>/dev/null || ! oj_exists "./$p" || printf '%s\0' "$p"; done
+  fi
+  :
+}
+
+# Gives files the time $2 in the directory $1; those that cannot get it keep theirs.
+oj_set_times() {
+  cd -- "$1" || exit
+  t=$2
+  shift 2
+  TZ=UTC0 touch -c -t "$t" "$@" 2>/dev/null || :
+}
+
 # Prints where links point to, each ended by NUL.
 oj_read_links() { for p; do t=$(readlink -- "$p"; echo x); printf '%s\0' "${t%?x}"; done; }
 

@@ -5,6 +5,7 @@ With ``merge`` and ``update`` the members are renamed one by one over existing o
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import posixpath
@@ -19,9 +20,10 @@ from ..commands.quoting import quote_path, sftp_quote, to_text, visible
 from ..errors import ConfigurationError, NoSpace, RemoteOSError, TransferError, remote_oserror
 from ..files import host_names, writing
 from ..files.writing import part_name
-from . import listing, parts, sftp_tree, staging, tar_flavours, tar_tree
+from . import deletion, listing, parts, sftp_tree, staging, tar_flavours, tar_tree, update
 from .lanes import SCRIPTS
 from .options import TransferResult
+from .plan import TreePlan
 
 if TYPE_CHECKING:
     from .lanes import Lanes
@@ -75,19 +77,53 @@ class TreeMoves:
 
     # ------------------------------------------------------------------ put
 
-    def put(self, source: bytes, target: bytes, options: Options, began: float) -> TransferResult:
-        """Send a local directory; ``began`` is when the call began (``time.monotonic``)."""
+    def plan_put(self, source: bytes, target: bytes, options: Options) -> TreePlan:
+        """What sending a local directory would do."""
         everything = listing.walk(source, follow_symlinks=options.follow_symlinks)
         members = options.filter.select(everything)
         _refuse_others(members, source)
-        there = False
+        there, retimed, surplus = False, list[listing.Member](), list[listing.Member]()
         if options.update:
-            members, there = self._changed_to_put(source, target, members, options)
+            if options.delete:
+                self._files.refuse_precious(target, "deleting in")
+            known = update.list_remote(self._lanes, target)
+            if known is not None:
+                there = True
+                members, retimed = self._changed_to_put(source, target, members, options, known)
+                if options.delete:
+                    names = {member.name for member in everything}
+                    found = update.members(known)
+                    surplus = deletion.surplus(names, found, options.filter, host=self._host)
+        elif options.dry_run and not options.merge:
+            self._refuse_existing(target)
         tar = tar_flavours.local()
         whole = len(members) == len(everything)
-        method = self._method(options, members, tar.kind if tar else "other", whole=whole)
-        if there and not members:
-            return _nothing(everything, began)
+        return TreePlan(
+            source=source,
+            target=target,
+            members=members,
+            skipped=_skipped(everything, members),
+            retimed=retimed,
+            surplus=surplus,
+            method=self._method(options, members, tar.kind if tar else "other", whole=whole),
+            whole=whole,
+            there=there,
+            mode=stat.S_IMODE(os.stat(source).st_mode),
+        )
+
+    def _refuse_existing(self, target: bytes) -> None:
+        """The error that a new tree would meet; without ``dry_run`` a later script finds it."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            self._files.stat(target, follow_symlinks=False)
+            raise remote_oserror(errno.EEXIST, target, host=self._host)
+
+    def put(self, plan: TreePlan, options: Options, began: float) -> TransferResult:
+        """Send a local directory; ``began`` is when the call began (``time.monotonic``)."""
+        source, target, members = plan.source, plan.target, list(plan.members)
+        if plan.retimed:
+            update.set_remote_times(self._lanes, target, plan.retimed)
+        if plan.there and not members:
+            return _result(plan, 0, 0, began)
         parent = posixpath.dirname(target.rstrip(b"/")) or b"/"
         stage = posixpath.join(parent, part_name())
         total, count = _sums(members)
@@ -96,8 +132,8 @@ class TreeMoves:
         try:
             number = self._prepare(target, parent, stage, options.into_existing)
             options.report(0, total, 0, count, source)
-            basis = target if there else None
-            self._send(method, source, stage, members, options, whole, basis)
+            basis = target if plan.there else None
+            self._send(plan.method, source, stage, members, options, plan.whole, basis)
             self._check(stage, members)
             if options.verify:
                 from . import checksums
@@ -115,25 +151,25 @@ class TreeMoves:
             parts.remove_stage(self._lanes, error, stage, number)
             raise
         options.report(total, total, count, count, source)
-        return _result(everything, count, total, began)
+        return _result(plan, count, total, began)
 
     def _changed_to_put(
-        self, source: bytes, target: bytes, members: list[listing.Member], options: Options
-    ) -> tuple[list[listing.Member], bool]:
-        from . import update
-
-        there = update.list_remote(self._lanes, target)
-        if there is None:
-            return members, False
+        self,
+        source: bytes,
+        target: bytes,
+        members: list[listing.Member],
+        options: Options,
+        there: dict[bytes, update.MemberFacts],
+    ) -> update.Difference:
         here = update.list_local(source, follow_symlinks=options.follow_symlinks) or {}
         members = [member for member in members if member.name in here]
         sides = update.Sides(source, target, upwards=True)
         by_content = options.verify
-        return update.changed(self._lanes, sides, members, here, there, by_content=by_content), True
+        return update.changed(self._lanes, sides, members, here, there, by_content=by_content)
 
     def _send(
         self,
-        method: Method,
+        method: str,
         source: bytes,
         stage: bytes,
         members: list[listing.Member],
@@ -219,10 +255,8 @@ class TreeMoves:
 
     # ------------------------------------------------------------------ get
 
-    def get(
-        self, source: bytes, target: bytes, mode: int, options: Options, began: float
-    ) -> TransferResult:
-        """Receive a directory of the host; ``mode`` is its own, ``began`` as with ``put``."""
+    def plan_get(self, source: bytes, target: bytes, mode: int, options: Options) -> TreePlan:
+        """What receiving a directory of the host would do; ``mode`` is its own."""
         there = os.path.lexists(target)
         if there and not options.into_existing:
             raise FileExistsError(
@@ -230,12 +264,31 @@ class TreeMoves:
             )
         if there and not os.path.isdir(target):
             raise NotADirectoryError(errno.ENOTDIR, "Not a directory", os.fsdecode(target))
-        everything, members = self._wanted_to_get(source, target, options)
+        if options.delete:
+            deletion.refuse_precious_here(target, host=self._host)
+        everything, members, retimed, surplus = self._wanted_to_get(source, target, options)
         whole = len(members) == len(everything)
         sender = tar_flavours.kind(self._files.features.tar)
-        method = self._method(options, members, sender, whole=whole)
-        if options.update and there and not members:
-            return _nothing(everything, began)
+        return TreePlan(
+            source=source,
+            target=target,
+            members=members,
+            skipped=_skipped(everything, members),
+            retimed=retimed,
+            surplus=surplus,
+            method=self._method(options, members, sender, whole=whole),
+            whole=whole,
+            there=there,
+            mode=mode,
+        )
+
+    def get(self, plan: TreePlan, options: Options, began: float) -> TransferResult:
+        """Receive a directory of the host; ``began`` is as with ``put``."""
+        source, target, members = plan.source, plan.target, list(plan.members)
+        if plan.retimed:
+            update.set_local_times(target, plan.retimed)
+        if options.update and plan.there and not members:
+            return _result(plan, 0, 0, began)
         parent = os.path.dirname(os.path.abspath(target))
         os.makedirs(parent, exist_ok=True)
         parts.sweep_here(parent)
@@ -245,18 +298,19 @@ class TreeMoves:
         try:
             number = parts.make_local_stage(stage)
             # No file of the target is read (as a basis) or replaced through a link.
-            if there:
+            if plan.there:
                 host_names.check_target(target, members, host=self._host)
             host_names.check_apart(stage, members, host=self._host)
             options.report(0, total, 0, count, source)
-            basis = target if options.update and there and not _links(target, members) else None
-            self._receive(method, source, stage, members, options, whole, basis)
+            has_basis = options.update and plan.there and not _links(target, members)
+            basis = target if has_basis else None
+            self._receive(plan.method, source, stage, members, options, plan.whole, basis)
             got = staging.check(
                 stage,
                 members,
                 self._host,
                 # Only a tar of the whole tree can hold members created after the listing.
-                strangers=method == "tar" and whole and options.filter.passes_all,
+                strangers=plan.method == "tar" and plan.whole and options.filter.passes_all,
                 keep_special_modes=options.preserve,
             )
             if options.verify:
@@ -265,24 +319,24 @@ class TreeMoves:
                 names = [member.name for member in members if member.kind == "f"]
                 checksums.compare_many(self._lanes, stage, source, names)
             # Neither rsync nor BusyBox's tar sets the mode of the top directory itself.
-            os.chmod(stage, stat.S_IMODE(mode))
+            os.chmod(stage, stat.S_IMODE(plan.mode))
             staging.place(stage, target, merge=options.into_existing, host=self._host)
         finally:
             parts.remove_local_stage(stage, number)
         options.report(got, got, count, count, source)
-        return _result(everything, count, got, began)
+        return _result(plan, count, got, began)
 
     def _wanted_to_get(
         self, source: bytes, target: bytes, options: Options
-    ) -> tuple[list[listing.Member], list[listing.Member]]:
-        """All members of a tree on the host, and those of them to receive."""
+    ) -> tuple[
+        list[listing.Member], list[listing.Member], list[listing.Member], list[listing.Member]
+    ]:
+        """All members of a tree on the host, and those to receive, to retime and to delete."""
         if not options.update:
             everything = listing.list_remote(self._lanes, source, options.follow_symlinks)
             members = options.filter.select(everything)
             _refuse_others(members, source)
-            return everything, members
-        from . import update
-
+            return everything, members, [], []
         there = (
             update.list_remote(self._lanes, source, follow_symlinks=options.follow_symlinks) or {}
         )
@@ -291,15 +345,21 @@ class TreeMoves:
         _refuse_others(members, source)
         here = update.list_local(target)
         if here is None:
-            return everything, members
+            return everything, members, [], []
         sides = update.Sides(target, source, upwards=False)
         by_content = options.verify
-        members = update.changed(self._lanes, sides, members, there, here, by_content=by_content)
-        return everything, members
+        members, retimed = update.changed(
+            self._lanes, sides, members, there, here, by_content=by_content
+        )
+        surplus = []
+        if options.delete:
+            found = update.members(here)
+            surplus = deletion.surplus(there.keys(), found, options.filter, host=self._host)
+        return everything, members, retimed, surplus
 
     def _receive(
         self,
-        method: Method,
+        method: str,
         source: bytes,
         stage: bytes,
         members: list[listing.Member],
@@ -331,19 +391,13 @@ def _sums(members: list[listing.Member]) -> tuple[int, int]:
     return total, sum(member.kind != "d" for member in members)
 
 
-def _result(
-    everything: list[listing.Member], count: int, moved: int, began: float
-) -> TransferResult:
-    return TransferResult(
-        files=count,
-        bytes=moved,
-        skipped=sum(member.kind != "d" for member in everything) - count,
-        elapsed=time.monotonic() - began,
-    )
+def _skipped(everything: list[listing.Member], members: list[listing.Member]) -> int:
+    return _sums(everything)[1] - _sums(members)[1]
 
 
-def _nothing(everything: list[listing.Member], began: float) -> TransferResult:
-    return _result(everything, 0, 0, began)
+def _result(plan: TreePlan, count: int, moved: int, began: float) -> TransferResult:
+    elapsed = time.monotonic() - began
+    return TransferResult(files=count, bytes=moved, skipped=plan.skipped, elapsed=elapsed)
 
 
 def _refuse_others(members: list[listing.Member], top: bytes) -> None:

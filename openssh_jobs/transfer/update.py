@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import posixpath
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..commands import limits, scripts
@@ -12,14 +14,17 @@ from ..commands.os_errors import error_of
 from ..commands.quoting import quote_path, to_text
 from ..errors import remote_oserror
 from ..files.host_names import HostNames
-from . import checksums, listing
+from . import checksums, listing, staging
 from .lanes import SCRIPTS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .lanes import Lanes
 
 _ABSENT = 44
 """Status of the script if the tree does not exist."""
+_TIMES_AT_ONCE, _CALLS_AT_ONCE = 20, 200
 
 
 class MemberFacts(NamedTuple):
@@ -115,6 +120,13 @@ def same(source: MemberFacts, target: MemberFacts) -> bool:
     return source.kind == "d" or source.link == target.link
 
 
+class Difference(NamedTuple):
+    """What an update does: ``members`` are moved; of ``retimed`` only the time differs."""
+
+    members: list[listing.Member]
+    retimed: list[listing.Member]
+
+
 class Sides(NamedTuple):
     """A local directory and one on the host, and which of them is the source."""
 
@@ -131,29 +143,34 @@ def changed(
     target: dict[bytes, MemberFacts],
     *,
     by_content: bool,
-) -> list[listing.Member]:
+) -> Difference:
     """The members of ``wanted`` that have to be moved, with the directories above them.
 
-    ``by_content``: compare the checksums of files of the same size.  Raises the ``OSError`` of a
-    directory that would have to become a file.
+    Files of the same size but another time are compared by their checksums, where the host has a
+    program for that: a transfer without ``update`` does not keep times.  ``by_content``: also those
+    of the same time.  Raises the ``OSError`` of a directory that would have to become a file.
     """
     alike: set[bytes] = set()
-    doubtful: list[bytes] = []
+    doubtful: dict[bytes, listing.Member] = {}
+    can_compare = by_content or checksums.can_compare(lanes)
     for member in wanted:
         here, there = source[member.name], target.get(member.name)
         if there is None:
             continue
         if there.kind == "d" and here.kind != "d":
             raise _in_the_way(lanes, sides, member.name)
-        if by_content and here.kind == there.kind == "f":
-            if here.size == there.size:
-                doubtful.append(member.name)
+        if not by_content and same(here, there):
+            alike.add(member.name)
+        elif here.kind == there.kind == "f":
+            if here.size == there.size and can_compare:
+                doubtful[member.name] = member
         elif same(here, there):
             alike.add(member.name)
-    if doubtful:
-        ours = checksums.local_many(sides.local, doubtful)
-        theirs = checksums.remote_many(lanes, sides.remote, doubtful)
-        alike.update(name for name in doubtful if ours[name] == theirs[name])
+    names = list(doubtful)
+    if names:
+        ours = checksums.local_many(sides.local, names)
+        theirs = checksums.remote_many(lanes, sides.remote, names)
+        alike.update(name for name in names if ours[name] == theirs[name])
     needed: set[bytes] = set()
     for member in wanted:
         if member.name not in alike:
@@ -161,7 +178,38 @@ def changed(
             while name:
                 needed.add(name)
                 name = name.rpartition(b"/")[0]
-    return [member for member in wanted if member.name in needed]
+    retimed = [
+        member._replace(mtime_ns=source[name].seconds * 10**9)
+        for name, member in doubtful.items()
+        if name in alike and source[name].seconds != target[name].seconds
+    ]
+    return Difference([member for member in wanted if member.name in needed], retimed)
+
+
+def set_remote_times(lanes: Lanes, top: bytes, members: Sequence[listing.Member]) -> None:
+    """Give files on the host the times of these members; one that cannot get it keeps its own."""
+    by_time: dict[int, list[bytes]] = {}
+    for member in members:
+        by_time.setdefault(member.mtime_ns // 10**9, []).append(b"./" + member.name)
+    calls = []
+    for seconds, names in by_time.items():
+        stamp = time.strftime("%Y%m%d%H%M.%S", time.gmtime(seconds))
+        for start in range(0, len(names), _TIMES_AT_ONCE):
+            some = names[start : start + _TIMES_AT_ONCE]
+            calls.append(scripts.words(scripts.path(top), stamp, some))
+    functions = scripts.functions(SCRIPTS, "oj_set_times")
+    for start in range(0, len(calls), _CALLS_AT_ONCE):
+        lines = [b"(oj_set_times %b)\n" % call for call in calls[start : start + _CALLS_AT_ONCE]]
+        lanes.shell.call(functions + b"".join(lines), again=True, timeout=listing.LIST_TIMEOUT)
+
+
+def set_local_times(top: bytes, members: Sequence[listing.Member]) -> None:
+    """The same of files on this machine."""
+    for member in members:
+        parent, _, name = member.name.rpartition(b"/")
+        with contextlib.suppress(OSError), staging.entered(top, parent) as place:
+            times = (member.mtime_ns, member.mtime_ns)
+            os.utime(name, ns=times, dir_fd=place, follow_symlinks=False)
 
 
 def _in_the_way(lanes: Lanes, sides: Sides, name: bytes) -> OSError:

@@ -20,6 +20,7 @@ NUMBER = "inside a directory that is entered and has the number of the one that 
 HELD = "inside a directory held by the check for private directories, which carries our mark"
 FILE = "a file of ours (owner looked at, no link), in a directory where others could remove it too"
 ASKED = "what the caller of a public function named; precious directories are refused"
+LISTED = "names in a directory of the target, entered without passing a link; not the home"
 PLACED = "gives a name to what is whole, over what the caller named"
 RUNTIME = "in the runtime directory, which is ours alone"
 DEMO = "inside a directory that this program made for itself"
@@ -83,6 +84,8 @@ GUARDS: dict[tuple[str, str], tuple[int, str]] = {
     ("transfer/transfer.sh", "oj_sweep_parts"): (2, FILE),
     ("transfer/transfer.sh", "oj_find_part"): (1, FILE),
     ("transfer/transfer.sh", "oj_make_part"): (1, FILE),
+    ("transfer/transfer.sh", "oj_delete"): (2, LISTED),
+    ("transfer.deletion", "delete_local"): (2, LISTED),
     ("transfer/transfer.sh", "oj_place"): (3, PLACED),
     ("transfer/transfer.sh", "oj_merge"): (3, PLACED),
     ("transfer.parts", "remove_local"): (1, OURS),
@@ -104,7 +107,7 @@ GUARDS: dict[tuple[str, str], tuple[int, str]] = {
 
 _IN_SHELL = re.compile(
     rb"(?:^|[\s;&|({'\"!])(?:exec |command )?(?:rm|rmdir|unlink|shred|truncate)(?= +-| +[\"$./%@'])"
-    rb"|(?:^|[\s;&|({'\"!])mv(?= +-| +[\"$./%@'])|-delete\b"
+    rb"|(?:^|[\s;&|({'\"!])mv(?= +-| +[\"$./%@'])|(?<!-)-delete\b"
 )
 _CALLS = {
     "unlink", "remove", "rmdir", "removedirs", "rmtree", "replace", "rename", "renames", "move",

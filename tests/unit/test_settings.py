@@ -169,3 +169,19 @@ def test_a_change_of_the_file_is_seen(config: Path) -> None:
     for name in ("a", "bb"):
         config.write_text(f"[defaults]\nqueue = '{name}'\n")
         assert settings.value("hpc", "queue") == name
+
+
+def test_the_limit_of_transfers_is_in_gigabytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "servers.toml"
+    monkeypatch.setenv("OPENSSH_JOBS_CONFIG", str(path))
+    assert settings.transfer_limit("hpc") == 10 * 10**9
+    for text, expected in (("0.5", 500_000_000), ("0", 0), ("2", 2 * 10**9)):
+        path.write_text(f"[servers.hpc]\ntransfer_limit = {text}\n")
+        path.chmod(0o600)
+        assert settings.transfer_limit("hpc") == expected
+    for text in ("-1", "true", '"2 GB"', "nan"):
+        path.write_text(f"[servers.hpc]\ntransfer_limit = {text}\n")
+        with pytest.raises(ConfigurationError, match="a number of GB"):
+            settings.transfer_limit("hpc")

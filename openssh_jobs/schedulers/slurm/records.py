@@ -265,6 +265,9 @@ def _queue_facts(row: JsonRow) -> dict[str, Any]:
         "cpus": number_of(job.get("cpus")),
         "submitted": epoch(number_of(job.get("submit_time"))),
         "started": epoch(number_of(job.get("start_time"))) if has_begun(state) else None,
+        "expected_start": (
+            epoch(number_of(job.get("start_time"))) if state is JobState.PENDING else None
+        ),
         "ended": epoch(number_of(job.get("end_time"))) if state.is_final else None,
         "time_limit": _limit(job.get("time_limit")),
         "source": "queue",

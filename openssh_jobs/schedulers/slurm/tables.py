@@ -172,6 +172,7 @@ class Table:
             "submitted": parse_time(get("submitted"), self.zone),
             # Of what has not begun or ended, these are the scheduler's guesses.
             "started": started if has_begun(state) else None,
+            "expected_start": started if state is JobState.PENDING else None,
             "ended": ended if state.is_final else None,
             "elapsed": parse_duration(get("elapsed")) if seconds is None else spent(seconds),
             "time_limit": parse_duration(get("time_limit")),

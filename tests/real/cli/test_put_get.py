@@ -75,6 +75,7 @@ def test_patterns_and_data(sshd: Host, there: str, tree: Path) -> None:
         "files": 2,
         "bytes": 4,
         "skipped": 1,
+        "deleted": 0,
     }
     assert not (sshd.home / there / "t" / "b.log").exists()
 
@@ -158,6 +159,10 @@ def test_ctrl_c_leaves_what_was_there(sshd: Host, there: str, tmp_path: Path) ->
         child.send_signal(signal.SIGINT)
         assert child.wait(20) == 130
         said = child.stderr.read().decode()
-    assert said == f"openssh-jobs: stopped; what was at {target} before is unchanged.\n"
+    again = f"`openssh-jobs get --resume -F {sshd.config} {sshd.alias}:{there}/big {target}`"
+    assert said == (
+        f"openssh-jobs: stopped; what was at {target} before is unchanged; "
+        f"{again} would keep what arrives.\n"
+    )
     assert target.read_text() == "old"
     assert list(tmp_path.glob(".oj-*")) == []

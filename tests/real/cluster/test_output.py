@@ -56,7 +56,7 @@ def test_members_of_an_array_have_their_files(room: Room, forgetful: Cluster) ->
     """scontrol tells of an array that waits with a number that stands for each member's."""
     job = room.submit("#SBATCH -o %A-%a\necho member $SLURM_ARRAY_TASK_ID", array="1-2", hold=True)
     assert job.stdout_path is None
-    with pytest.raises(InputError, match="one file for each member"):
+    with pytest.raises(InputError, match="an array, whose elements"):
         list(forgetful.job(job.id).tail())
     assert forgetful.job(f"{job.id}_1").stdout_path == f"{room.here}/{job.id}-1"
     job.release()

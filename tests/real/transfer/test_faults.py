@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from openssh_jobs import Connection
+from openssh_jobs.commands import limits
 from openssh_jobs.errors import NoSpace, OpenSSHJobsError, QuotaExceeded, TransferError
 from openssh_jobs.transfer.options import Method
 from tests.helpers import until
@@ -275,3 +276,25 @@ def test_a_directory_in_the_way(
     with pytest.raises(IsADirectoryError):
         connection.get(f"{there}/f", here / "d", method=method)
     assert os.listdir(there / "d") == os.listdir(here / "d") == []
+
+
+@pytest.mark.parametrize("name", ["small", "large", "tree"])
+def test_a_host_that_sends_far_more_than_it_listed(
+    connection: Connection,
+    host: Host,
+    here: Path,
+    there: Path,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By sftp, by a stream, as a tree: it ends there, and nothing is kept."""
+    size = (4 if name == "small" else 9) << 20
+    where = f"{there.name}/more" + ("/f" if name == "tree" else "")
+    if name == "tree":
+        host.make_directory(f"{there.name}/more")
+    host.make(where, b"x" * size)
+    monkeypatch.setattr(limits, "grown", lambda size: size // 4)
+    before = sorted(os.listdir(here))
+    with pytest.raises(TransferError, match="far more"):
+        connection.get(f"{there}/more", here / "x")
+    assert sorted(os.listdir(here)) == before

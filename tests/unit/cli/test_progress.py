@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -47,3 +48,28 @@ def test_lines_where_nothing_can_be_drawn(
             time.sleep(0.1)
         said = capsys.readouterr().err
         assert ("[##########----------] 38 files 600 B of 1.2 kB" in said) is expected
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 79, 119])
+def test_rate_and_time_left_are_there_in_any_width(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = iter([0.0, *(60.0 for _ in range(20))])
+    monkeypatch.setattr(
+        "openssh_jobs.cli.progress.time", SimpleNamespace(monotonic=lambda: next(moments))
+    )
+    progress = Progress(Output(), "from hpc:runs/a/long/way/to/the/directory/of/relax-7.chk")
+    progress(600_000_000, 36_000_000_000, 19, 38_000, "b")
+    shown = progress.text(width)
+    assert len(shown) <= max(width, 46)
+    assert "10.0 MB/s" in shown
+    assert "59 min left" in shown
+    assert ("relax-7.chk" in shown) is (width >= 60)
+
+
+def test_nothing_is_drawn_while_it_is_paused() -> None:
+    progress = Progress(Output(), "to hpc:x")
+    before = progress.text()
+    with progress.paused():
+        time.sleep(1.1)
+    assert progress.text() == before
