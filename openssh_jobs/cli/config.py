@@ -41,9 +41,9 @@ def add_command(subparsers: Any, summary: str) -> None:
   openssh-jobs config hpc --ssh
       lines for ~/.ssh/config, with which your own ssh shares the connection
   openssh-jobs config --completion bash >~/.openssh-jobs.bash
-      completes commands, options, hosts, jobs, queues and, over an open connection, paths;
-      bash: `source ~/.openssh-jobs.bash` in ~/.bashrc; zsh: a file _openssh-jobs in your
-      fpath; fish: ~/.config/fish/completions/openssh-jobs.fish
+      completes commands, options, hosts, jobs, queues and, over an open
+      connection, paths; `source` it in ~/.bashrc; for zsh a file _openssh-jobs
+      in your fpath; for fish ~/.config/fish/completions/openssh-jobs.fish
   openssh-jobs config --import-arc ~/.arc/settings.py
 
 Settings are only shown here; the file is changed with an editor.""",
