@@ -472,5 +472,9 @@ class InputError(OpenSSHJobsError, ValueError):
     """An argument is wrong (ARC's name); nothing was sent."""
 
 
+class JobNotRunning(InputError):
+    """What needs the node of a running job was asked of another one; nothing was run."""
+
+
 class ServerError(OpenSSHJobsError):
     """The server failed (ARC's name)."""

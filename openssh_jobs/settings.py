@@ -113,6 +113,7 @@ SETTINGS = {
     "queue": Setting(_WORD, "queue of jobs that name none", None),
     "time_limit": Setting(_TIME_LIMIT, "time limit of jobs that name none", None),
     "options": Setting(_WORDS, "first words for the submit command", ()),
+    "node_ssh": Setting(_SWITCH, "its own ssh may go to the nodes of jobs", False),
     "max_array": Setting(_COUNT, "most elements of one array", 100_000),
 }
 """The settings of a host, of ``[defaults]`` too, in the order in which they are shown."""
@@ -395,6 +396,11 @@ def max_array(host: str) -> int | None:
     """The maximum number of elements of one array (``max_array``), or ``None``."""
     found: int | None = value(host, "max_array")
     return found
+
+
+def node_ssh(host: str) -> bool:
+    """Whether the host's own ssh may go to the nodes of jobs (``node_ssh``)."""
+    return bool(value(host, "node_ssh"))
 
 
 def dials_per_hour(host: str) -> int | None:

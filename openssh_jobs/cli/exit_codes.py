@@ -28,7 +28,7 @@ class ExitCode(IntEnum):
     BROKEN_PIPE = 141, "the reader of standard output closed it"
 
 
-_OF_MOST_COMMANDS = (
+OF_MOST_COMMANDS = (
     ExitCode.OK,
     ExitCode.FAILED,
     ExitCode.USAGE,
@@ -45,10 +45,11 @@ class UsageError(Exception):
     """The command line is wrong; the text says why and what to type."""
 
 
-def help_text(codes: Iterable[ExitCode] = _OF_MOST_COMMANDS, *, first: str = "") -> str:
+def help_text(codes: Iterable[ExitCode] = OF_MOST_COMMANDS, *, first: str = "") -> str:
     """The paragraph about exit codes in a ``--help``; ``first`` stands before the list."""
     lines = [f"  {first}"] if first else []
-    return "\n".join(["exit codes:", *lines, *(f"  {code:<3} {code.meaning}" for code in codes)])
+    lines += (f"  {code:<3} {code.meaning}" for code in sorted(codes))
+    return "\n".join(["exit codes:", *lines])
 
 
 def of_error(error: BaseException) -> ExitCode:
@@ -59,6 +60,7 @@ def of_error(error: BaseException) -> ExitCode:
         return ExitCode.UNKNOWN if error.kind in _OPEN_KINDS else ExitCode.REFUSED
     # The first entry that fits counts: a RemoteOSError is an OSError, too.
     table: tuple[tuple[tuple[type[BaseException], ...], ExitCode], ...] = (
+        ((errors.JobNotRunning,), ExitCode.FAILED),
         ((UsageError, errors.ConfigurationError, errors.InputError), ExitCode.USAGE),
         ((errors.ConnectError, errors.ConnectionLost, errors.SessionLimit), ExitCode.NO_CONNECTION),
         ((errors.SubmitUnknown, errors.CommandFailed, errors.CommandTimeout), ExitCode.UNKNOWN),
