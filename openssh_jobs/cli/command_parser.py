@@ -1,4 +1,4 @@
-"""The parser of a command: its errors are sentences, and it finds where the words of others begin."""
+"""The parser of a command: errors are sentences; it finds where the words of others begin."""
 
 from __future__ import annotations
 

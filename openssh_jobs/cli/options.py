@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import exit_codes, person
 from .command_parser import Parser as Parser
+from .command_parser import close_names as close_names
 from .command_parser import did_you_mean as did_you_mean
 from .exit_codes import UsageError
 from .output import Output, count, size

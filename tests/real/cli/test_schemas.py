@@ -51,6 +51,8 @@ def test_the_way_in_and_files(run: Run, sshd: Host, there: str, tmp_path: Path, 
     settings = tmp_path / "settings.py"
     settings.write_text("servers = {'hpc': 'slurm'}\n")
     run("config", "--import-arc", str(settings))
+    assert run("config", sshd.alias)["settings"]["node_ssh"]["source"] == "default"
+    run("config", *at(sshd), "--ssh")
     assert run("exec", "-n", *at(sshd), "sh", "-c", "echo o; exit 3", code=3)["returncode"] == 3
     remote = f"{sshd.alias}:{there}/tree"
     run("put", "-F", str(sshd.config), str(tree), remote)
