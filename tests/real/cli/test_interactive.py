@@ -124,8 +124,14 @@ def test_without_a_terminal_a_shell_reads_its_commands(sshd: Host) -> None:
 
 
 def test_a_command_on_the_node_of_a_job(
-    sshd: Host, slurm: Any, there: str, tmp_path: Path, own_journal: None
+    sshd: Host,
+    slurm: Any,
+    there: str,
+    tmp_path: Path,
+    own_journal: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("OPENSSH_JOBS_POLL_INTERVAL", "0.5")
     way = ["-F", str(sshd.config), "--scheduler", "slurm"]
     job = script(tmp_path, "sleep 100")
     job_id = program(
