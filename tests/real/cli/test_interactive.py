@@ -61,6 +61,7 @@ def test_a_program_that_handles_ctrl_c_goes_on(sshd: Host) -> None:
     terminal.shows(">>> ")
     terminal.child.sendline("import time; print('sle' + 'eps'); time.sleep(60)")
     terminal.shows("sleeps")
+    time.sleep(0.3)
     terminal.child.sendcontrol("c")
     terminal.shows("KeyboardInterrupt")
     terminal.child.sendline("print(6 * 7); exit(9)")
