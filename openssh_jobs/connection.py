@@ -173,12 +173,27 @@ class Connection(Host):
         # With a data host, who only copies files needs no login here.
         return self if self._data_host is not None else self.open()
 
-    def open(self) -> Self:
+    def open(self, *, responder: Callable[[Prompt], str | None] | None = None) -> Self:
         """Find or open the master now instead of at the first use.  Logs in at most once.
 
-        Raises ``ConnectError`` and its subclasses.
+        ``responder`` answers the questions of this login only.  Raises ``ConnectError`` and its
+        subclasses.
         """
-        return super().open()
+        if responder is None:
+            return super().open()
+        before, self._master.responder = self._master.responder, responder
+        try:
+            return super().open()
+        finally:
+            self._master.responder = before
+
+    def _interact(self, script: bytes, what: str, *, tty: bool) -> int:
+        from .commands.quoting import envelope
+        from .transport import interactive
+
+        super().close()  # an idle session of this object may be the last one
+        line = envelope(script) if script else b""
+        return interactive.run(self._sessions, self._master.resolved, line, tty=tty, what=what)
 
     def close(self, *, stop_master: bool = False) -> None:
         """Release the sessions of this object; the master stays open for ``persist`` seconds.

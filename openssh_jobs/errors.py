@@ -494,5 +494,9 @@ class JobPending(OpenSSHJobsError):
         self._keep("job_id")
 
 
+class JobNotRunning(InputError):
+    """What needs the node of a running job was asked of another one; nothing was run."""
+
+
 class ServerError(OpenSSHJobsError):
     """The server failed (ARC's name)."""

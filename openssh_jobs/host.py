@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from .commands.control_shell import ControlShell, ShellAnswer
+from .commands.interactive import Interactive
 from .commands.result import CommandResult
 from .commands.runner import Commands, Scope
 from .commands.stdio import line_splitter
@@ -90,7 +91,7 @@ class Internal:
         return Scope(self._host._commands)
 
 
-class Host(RemoteFiles, ABC):
+class Host(RemoteFiles, Interactive, ABC):
     """A host over any transport; ``Connection`` and ``LocalConnection`` are the public classes."""
 
     def __init__(

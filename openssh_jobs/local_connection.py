@@ -68,6 +68,13 @@ class LocalConnection(Host):
     def reconnect(self) -> None:
         """Nothing to do."""
 
+    def _interact(self, script: bytes, what: str, *, tty: bool) -> int:
+        from .openssh import terminal
+
+        if script:
+            return terminal.hold(["/bin/sh", "-c", script])
+        return terminal.hold([os.environ.get("SHELL") or "/bin/sh", "-l"])
+
     def forward_local(self, *_: object, **__: object) -> NoReturn:
         """Raise ``io.UnsupportedOperation``: the port is on this machine already."""
         raise io.UnsupportedOperation("there is no connection to forward a port over")

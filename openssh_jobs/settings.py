@@ -115,6 +115,7 @@ SETTINGS = {
     "time_limit": Setting(_TIME_LIMIT, "time limit of jobs that name none", None),
     "options": Setting(_WORDS, "first words for the submit command", ()),
     "transfer_limit": Setting(_GIGABYTES, "GB above which put, get and fetch ask", 10),
+    "node_ssh": Setting(_SWITCH, "its own ssh may go to the nodes of jobs", False),
     "max_array": Setting(_COUNT, "most elements of one array", 100_000),
 }
 """The settings of a host, of ``[defaults]`` too, in the order in which they are shown."""
@@ -406,6 +407,11 @@ def transfer_limit(host: str) -> int:
     """
     found: float | None = value(host, "transfer_limit")
     return int((SETTINGS["transfer_limit"].default if found is None else found) * 10**9)
+
+
+def node_ssh(host: str) -> bool:
+    """Whether the host's own ssh may go to the nodes of jobs (``node_ssh``)."""
+    return bool(value(host, "node_ssh"))
 
 
 def dials_per_hour(host: str) -> int | None:

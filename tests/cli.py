@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import pty
@@ -15,6 +16,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pexpect
 
 from openssh_jobs import Connection
 from tests.lab.site import Host
@@ -105,6 +108,38 @@ def on_terminal(*words: str, columns: int = 80, timeout: float = 60, **env: str)
             child.kill()
         child.wait(10)
     return Done(code, _text(said).replace("\r\n", "\n"), "")
+
+
+class Terminal:
+    """``openssh-jobs`` with a person at a terminal of its own, of 24 rows."""
+
+    def __init__(self, *words: str, columns: int = 200) -> None:
+        self.seen = io.StringIO()
+        self.child: Any = pexpect.spawn(
+            PROGRAM[0],
+            [*PROGRAM[1:], *words],
+            timeout=30,
+            encoding="utf-8",
+            dimensions=(24, columns),
+            env=os.environ | {"TERM": "xterm"},
+        )
+        self.child.logfile_read = self.seen
+
+    def shows(self, text: str) -> None:
+        """Wait for text on the terminal."""
+        self.child.expect_exact(text)
+
+    def answer(self, question: str, text: str) -> None:
+        """Type a line after a question."""
+        self.shows(question)
+        time.sleep(0.1)
+        self.child.sendline(text)
+
+    def end(self) -> int:
+        """The exit code of the program, which ends."""
+        self.child.expect(pexpect.EOF)
+        self.child.close()
+        return int(self.child.exitstatus)
 
 
 def at(host: Host) -> list[str]:

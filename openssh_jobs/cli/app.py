@@ -17,32 +17,71 @@ from . import exit_codes, options
 from .exit_codes import ExitCode, UsageError
 from .output import Output, error_data, error_sentence, one_line, printable
 
-COMMANDS = {
-    "exec": "run a command on a host",
-    "put": "copy a file or a directory to a host, whole or not at all",
-    "get": "copy a file or a directory from a host, whole or not at all",
-    "submit": "submit a batch job",
-    "list": "list your jobs, from the journal of this machine or of hosts asked now",
-    "watch": "the list of jobs, alive, on the whole terminal",
-    "status": "show the states of jobs",
-    "cancel": "cancel jobs",
-    "tail": "print the output of a job",
-    "fetch": "copy a job's directory to this machine",
-    "recover": "finish submissions without an answer, or go on with another machine's jobs",
-    "tidy": "remove what is left on a host of jobs that are over",
-    "nodes": "list the nodes of a cluster",
-    "queues": "list the queues (Slurm: partitions) of a cluster",
-    "login": "log in, answer what the host asks, and keep the connection",
-    "logout": "end the connection to a host, after what runs on it",
-    "masters": "list the connections that are open",
-    "forward": "reach a port behind a host from here, until Ctrl-C",
-    "doctor": "check every step of the way to a host, and say how to fix what is wrong",
-    "config": "show the settings, where each comes from, and what is wrong in them",
-    "demo": "run one job from submission to result, as an example",
+GROUPS: dict[str, dict[str, str]] = {
+    "way in": {
+        "doctor": "try every step of the way to a host",
+        "login": "log in; without HOST: list what is open",
+        "logout": "end the connection after what runs on it",
+        "config": "show the settings and where each is from",
+    },
+    "run and copy": {
+        "exec": "run a command on a host, or a shell",
+        "put": "copy files and directories to a host",
+        "get": "copy files and directories from a host",
+        "forward": "reach a port behind a host until Ctrl-C",
+    },
+    "jobs": {
+        "submit": "submit a batch job",
+        "list": "list your jobs, as known or asked now",
+        "watch": "the list of jobs, alive",
+        "status": "show the states of jobs",
+        "wait": "wait until jobs are over",
+        "tail": "print the output of a job",
+        "fetch": "copy a job's directory to this machine",
+        "cancel": "cancel jobs",
+        "hold": "keep pending jobs from starting",
+        "release": "let held jobs start",
+    },
+    "upkeep": {
+        "queues": "list the queues of a cluster, or nodes",
+        "recover": "finish submissions that got no answer",
+        "tidy": "remove what ended jobs left on a host",
+        "demo": "run one job from submission to result",
+    },
 }
 """The commands in the order of the help: ``cli/NAME.py`` holds the command NAME."""
 
-_PASS_WORDS_ON = frozenset(("exec", "submit"))
+COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
+
+_FORMS = {
+    "doctor": "[HOST]",
+    "login": "[HOST]",
+    "logout": "HOST",
+    "config": "[HOST]",
+    "exec": "HOST [COMMAND...]",
+    "forward": "HOST PORT...",
+    "submit": "HOST [DIRECTORY]",
+    "watch": "[HOST...]",
+    "status": "HOST [JOB...]",
+    "wait": "HOST JOB...",
+    "tail": "HOST JOB",
+    "fetch": "HOST JOB LOCAL",
+    "queues": "HOST",
+    "recover": "[HOST [DIR]]",
+    "tidy": "HOST",
+    "demo": "",
+}
+"""What follows a command, in the help; those of ``_TOGETHER`` share a line."""
+_TOGETHER = {
+    ("put", "get"): "copy to a host, or from one",
+    ("list", "watch"): "your jobs as a table, once or alive",
+    ("cancel", "hold", "release"): "act on jobs: HOST JOB...",
+}
+
+_ENDS_AT_HOST = frozenset(("exec",))
+"""Commands of which all words behind HOST are not ours; argparse would interpret them."""
+
+_PASS_WORDS_ON = frozenset(("submit",))
 """Commands with words after ``--`` that are not ours; argparse would interpret them."""
 
 _CHECKS_ITSELF = frozenset(("config",))
@@ -51,30 +90,15 @@ _CHECKS_ITSELF = frozenset(("config",))
 _UNATTENDED_GRACE = 10.0
 """Seconds to end in order after a signal that does not come from the keyboard."""
 
-_DESCRIPTION = """\
-Commands, files and batch jobs on clusters, over the ssh you already have.
+_HELP = """\
+usage: openssh-jobs COMMAND [options]      HOST is any name that ssh takes, or a
+dot for this machine. All commands and programs share one login to each host.
 
-HOST is any name that ssh takes: an alias of your ssh configuration, user@host, or
-ssh://user@host:port. The first command logs in; later commands of all programs use
-that one connection, which ends ten minutes after the last of them. A dot (.) is this
-machine, without ssh."""
+{commands}
 
-_EPILOG = """\
-examples:
-  openssh-jobs demo                                   see it work, on this machine alone
-  openssh-jobs doctor hpc                             check that everything works there
-  openssh-jobs login hpc                              answer for a password or a code
-  openssh-jobs exec hpc -- squeue --me
-  openssh-jobs put basis/ hpc:~/basis
-  openssh-jobs submit hpc runs/relax-7 --upload --script relax.sh --time-limit 2:00:00
-  openssh-jobs list
-  openssh-jobs status hpc 4711
-  openssh-jobs tail hpc 4711 -f
-  openssh-jobs fetch hpc 4711 results --only '*.log'
-
-`openssh-jobs COMMAND --help` explains a command.
-
+`openssh-jobs COMMAND --help` has options, examples and exit codes.
 """
+_NAMES_AT, _TEXTS_AT = 14, 38
 
 
 class CommandModule(Protocol):
@@ -96,23 +120,46 @@ def load_command(name: str) -> CommandModule:
     return found
 
 
+class _MainParser(options.Parser):
+    """The parser of what stands before a command, with the help of them all."""
+
+    def format_help(self) -> str:
+        """The groups of commands, on one screen of 80x24."""
+        return _HELP.format(commands="\n".join(_help_lines()))
+
+
+def _help_lines() -> list[str]:
+    lines = []
+    with_others = {name: names for names in _TOGETHER for name in names}
+    for group, commands in GROUPS.items():
+        title = group
+        for name, text in commands.items():
+            names = with_others.get(name, (name,))
+            if names[0] != name:
+                continue
+            if len(names) > 1:
+                shown, text = ", ".join(names), _TOGETHER[names]
+                shown = f"{shown} {_FORMS.get(names[-1], '')}"
+            else:
+                shown = f"{name} {_FORMS.get(name, '')}"
+            lines.append(f"{title:<{_NAMES_AT}}{shown:<{_TEXTS_AT - _NAMES_AT}}{text}")
+            title = ""
+    return lines
+
+
 def build_parser(command: str = "") -> options.Parser:
     """The parser of the command line; of the commands only ``command`` gets its options."""
-    parser = options.Parser(
-        prog="openssh-jobs",
-        description=_DESCRIPTION,
-        epilog=_EPILOG + exit_codes.help_text(),
-        usage="openssh-jobs COMMAND [options]",
-    )
+    parser = _MainParser(prog="openssh-jobs", usage="openssh-jobs COMMAND [options]")
     parser.add_argument("-V", "--version", action="store_true", help="print the version")
     subparsers = parser.add_subparsers(
-        title="commands", metavar="COMMAND", dest="command", prog="openssh-jobs"
+        metavar="COMMAND", dest="command", prog="openssh-jobs", parser_class=options.Parser
     )
     for name, summary in COMMANDS.items():
         if name == command:
             load_command(name).add_command(subparsers, summary)
         else:
             subparsers.add_parser(name, help=summary)
+    parser.commands = subparsers.choices
     return parser
 
 
@@ -120,6 +167,9 @@ def parse(words: list[str]) -> argparse.Namespace:
     """The options of a command line.  Raises ``UsageError``, or ``SystemExit`` after a help."""
     # No option before the command takes a value.
     command = next((word for word in words if not word.startswith("-")), "")
+    if command == "help":
+        words = _asks_for_help(words[words.index("help") + 1 :])
+        command = words[0] if len(words) > 1 else ""
     at = words.index(command) if command else 0
     if "--debug" in words[:at]:
         before = [word for word in words[:at] if word != "--debug"]
@@ -129,12 +179,13 @@ def parse(words: list[str]) -> argparse.Namespace:
         at = words.index("--")
         words, after_dashes = words[:at], words[at + 1 :]
     if command and command not in COMMANDS:
-        meant = options.did_you_mean(command, COMMANDS)
-        raise UsageError(
-            f"openssh-jobs: there is no command {command!r}{meant}. "
-            "`openssh-jobs --help` lists the commands."
-        )
+        raise UsageError(_no_command(command))
     parser = build_parser(command)
+    after_host: list[str] = []
+    if command in _ENDS_AT_HOST:
+        own = words.index(command) + 1
+        end = own + parser.commands[command].end_of_first(words[own:])
+        words, after_host = words[:end], words[end:]
     args, unknown = parser.parse_known_args(words)
     if unknown:
         refuse = parser.refuse if args.command is None else args.refuse
@@ -144,9 +195,28 @@ def parse(words: list[str]) -> argparse.Namespace:
             "openssh-jobs: name a command, such as `openssh-jobs demo`; `openssh-jobs --help` "
             "lists them."
         )
-    args.after_dashes = after_dashes
+    args.after_dashes, args.after_host = after_dashes, after_host
     args.command_line = words
     return args
+
+
+def _asks_for_help(words: list[str]) -> list[str]:
+    """``help`` and ``help COMMAND`` as the command lines that print it."""
+    named = [word for word in words if not word.startswith("-")]
+    if len(named) > 1:
+        raise UsageError(
+            f"openssh-jobs help: {named[1]!r} is one word too many; "
+            f"`openssh-jobs {named[0]} --help` explains a command."
+        )
+    return [*named, "--help"]
+
+
+def _no_command(word: str) -> str:
+    meant = options.did_you_mean(word, [*COMMANDS, "help"])
+    return (
+        f"openssh-jobs: there is no command {word!r}{meant}. "
+        "`openssh-jobs --help` lists the commands."
+    )
 
 
 def run(words: list[str]) -> int:
@@ -178,6 +248,12 @@ def run(words: list[str]) -> int:
     if ending.number is not None:
         _flush()
     return code
+
+
+def _has(option: str, words: list[str]) -> bool:
+    """Whether an option was given, before the words are understood."""
+    end = words.index("--") if "--" in words else len(words)
+    return option in words[:end]
 
 
 def _run(args: argparse.Namespace, output: Output, ending: _Ending) -> int:

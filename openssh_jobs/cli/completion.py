@@ -15,6 +15,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from . import options
+from .command_parser import Parser
 from .exit_codes import UsageError
 
 SHELLS = ("bash", "zsh", "fish")
@@ -85,7 +86,7 @@ def script(shell: str) -> str:
         ) from None
     from . import app
 
-    parser = options.Parser(prog="openssh-jobs")
+    parser = Parser(prog="openssh-jobs")
     subparsers = parser.add_subparsers(metavar="COMMAND", prog="openssh-jobs")
     for name, summary in app.COMMANDS.items():
         app.load_command(name).add_command(subparsers, summary)

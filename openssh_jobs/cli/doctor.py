@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from . import options
+from . import options, this_machine
 from .exit_codes import ExitCode
 from .findings import Finding, fail, of_error, ok, warn
 from .output import Output, count, one_line, size, span
@@ -17,15 +17,11 @@ if TYPE_CHECKING:
     import argparse
 
     from ..connection import Connection
-    from ..openssh.destination import Destination
     from ..openssh.guest import Program
-    from ..openssh.identities import AgentAnswer, Certificate
     from ..openssh.master import Master
     from ..openssh.mux_protocol import Link
     from ..openssh.process import FinishedProcess
 
-_MANY_KEYS = 5
-"""sshd's MaxAuthTries is 6 by default, and every key that is offered counts."""
 _FREE_WITHIN = 3.0
 """Seconds to wait for a session; an idle session is given back within 1 s."""
 
@@ -40,18 +36,24 @@ def add_command(subparsers: Any, summary: str) -> None:
         "doctor",
         summary,
         run,
-        usage="[options] HOST",
-        examples="  openssh-jobs doctor hpc\n  openssh-jobs doctor hpc --json",
+        usage="[options] [HOST]",
+        examples="""\
+  openssh-jobs doctor
+      what all hosts need here: ssh, sockets, agent, journal, open connections
+  openssh-jobs doctor hpc
+      the way to hpc, too: login, shell, files, scheduler, clock; asks nothing, and
+      exits with the code of the first thing that does not work""",
     )
-    parser.add_argument("host", metavar="HOST", help="any name that ssh takes")
+    parser.add_argument("host", metavar="HOST", nargs="?", help="any name that ssh takes")
     options.add_connection_options(parser)
 
 
 def run(args: argparse.Namespace, output: Output) -> int:
     """Run all checks without asking anything; 0 unless one failed."""
-    options.require_ssh(args.host)
+    if args.host is not None:
+        options.require_ssh(args.host)
     found: list[Finding] = []
-    for finding in examine(args):
+    for finding in examine_machine() if args.host is None else examine(args):
         found.append(finding)
         if not output.json:
             output.line(f"{finding.level:<4}  {one_line(finding.text)}")
@@ -77,20 +79,20 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
     from ..openssh.master import Master
 
     try:
-        yield _binary()
+        yield this_machine.binary()
         destination = options.destination(args, args.host)
         master = Master(destination)
-        yield _way(destination, master)
+        yield this_machine.way(destination, master)
     except OpenSSHJobsError as error:
         yield of_error("configuration", error)
         return
     try:
-        yield _directory()
+        yield this_machine.directory()
     except OpenSSHJobsError as error:
         yield of_error("sockets", error)
         return
-    yield from _guarded("journal", _journal)
-    yield from _guarded("keys", lambda: _keys(master))
+    yield from _guarded("journal", this_machine.journal)
+    yield from _guarded("keys", lambda: this_machine.keys(master))
     connection = options.ssh_connection(args)
     try:
         login, link = _login(connection, master)
@@ -105,6 +107,19 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
         connection.close()
 
 
+def examine_machine() -> Iterator[Finding]:
+    """The findings about this machine alone; contacts no host."""
+    from ..openssh.ssh_config import Resolved
+
+    yield from _guarded("openssh", lambda: iter([this_machine.binary()]))
+    yield from _guarded("sockets", lambda: iter([this_machine.directory()]))
+    yield from _guarded("journal", this_machine.journal)
+    usual = Resolved({"identityagent": ("SSH_AUTH_SOCK",)})
+    if os.environ.get("SSH_AUTH_SOCK"):
+        yield from _guarded("agent", lambda: this_machine.agents_keys(usual))
+    yield from _guarded("connections", this_machine.connections)
+
+
 def _guarded(check: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     """The findings of one check; an error in it is a finding, and the next check follows."""
     from ..errors import OpenSSHJobsError
@@ -113,119 +128,6 @@ def _guarded(check: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Find
         yield from look()
     except (OpenSSHJobsError, OSError, ValueError) as error:
         yield of_error(check, error)
-
-
-# --------------------------------------------------------------------------- on this machine
-
-
-def _binary() -> Finding:
-    from ..openssh import ssh_config
-
-    version = ssh_config.ssh_version()
-    return ok("openssh", f"{version.text} at {ssh_config.find('ssh')}")
-
-
-def _way(destination: Destination, master: Master) -> Finding:
-    from ..openssh import jump_hosts, masters
-
-    resolved = master.resolved
-    text = f"{destination.host} → {masters.route_text(resolved)}"
-    hops = jump_hosts.hops(destination, resolved)
-    if hops:
-        names = [f"{hop.name} ({masters.route_text(hop.resolved)})" for hop in hops]
-        text += f", through {', then '.join(names)}"
-    elif resolved.get("proxycommand"):
-        text += ", through a ProxyCommand"
-    if resolved.get("controlpath"):
-        text += "; a master of your own on its ControlPath is used where it lives"
-    return ok("configuration", text)
-
-
-def _directory() -> Finding:
-    from ..openssh import runtime_directory
-
-    path = runtime_directory.prepare_directory()
-    used = len(os.fsencode(path)) + 1 + 12
-    return ok(
-        "sockets",
-        f"socket directory {path}, private, {used} of {runtime_directory.MAX_SOCKET_BYTES} bytes",
-    )
-
-
-def _journal() -> Iterator[Finding]:
-    from ..cluster.journal import Journal
-
-    journal = Journal()
-    try:
-        rows, problems = journal.check()
-        text = f"journal {journal.path}: {count(rows, 'job')}, {journal.file.mode} mode"
-    finally:
-        journal.close()
-    if problems:
-        yield fail(
-            "journal",
-            f"{text}; integrity_check: {problems[0]}",
-            "Move it away together with its -wal and -shm files; `sqlite3 FILE .recover` prints "
-            "what can still be read.",
-        )
-    elif journal.file.locked_by_file:
-        yield warn(
-            "journal",
-            f"{text}; this file system has no locks (ENOLCK), so a file beside it is the lock",
-            "XDG_STATE_HOME can name a directory on a local file system.",
-        )
-    else:
-        yield ok("journal", f"{text}, integrity_check ok")
-
-
-def _keys(master: Master) -> Iterator[Finding]:
-    from ..openssh import identities
-
-    resolved, now = master.resolved, datetime.now(UTC)
-    agent = identities.ask_agent(resolved)
-    certificates = identities.certificates(resolved, agent)
-    for certificate in certificates:
-        if certificate.expired(now):
-            yield warn(
-                "certificate",
-                f"the certificate {certificate.where} expired on "
-                f"{certificate.valid_until:%Y-%m-%d at %H:%M}",
-                "Get a new certificate from your site.",
-            )
-    yield _agent(agent, certificates, now, only=resolved.get("identitiesonly") == "yes")
-    held = agent.keys if agent else ()
-    locked = [key.path for key in identities.key_files(resolved) if identities.is_locked(key, held)]
-    if locked:
-        yield warn(
-            "keys",
-            f"{', '.join(locked)} has a passphrase and is not in the agent",
-            f"Type `ssh-add {locked[0]}`, or answer in `{master.destination.login_command()}`.",
-        )
-
-
-def _agent(
-    agent: AgentAnswer | None, certificates: list[Certificate], now: datetime, *, only: bool
-) -> Finding:
-    if agent is None:
-        return ok("agent", "no agent is used, only key files")
-    if agent.trouble:
-        return warn(
-            "agent",
-            f"the agent at {agent.socket}: {agent.trouble}",
-            "Start one (`eval $(ssh-agent)`), or point SSH_AUTH_SOCK at it.",
-        )
-    text = f"agent: {count(len(agent.keys), 'key')}"
-    ends = [item.valid_until for item in certificates if item.valid_until]
-    ends = [end for end in ends if end > now]
-    if ends:
-        text += f"; certificate valid for another {span((min(ends) - now).total_seconds())}"
-    if len(agent.keys) > _MANY_KEYS and not only:
-        return warn(
-            "agent",
-            f"{text}; a server may refuse before the right one is offered",
-            "Name the key with IdentityFile and IdentitiesOnly yes in your ssh configuration.",
-        )
-    return ok("agent", text)
 
 
 # --------------------------------------------------------------------------- the login

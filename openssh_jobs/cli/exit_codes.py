@@ -49,7 +49,8 @@ class UsageError(Exception):
 def help_text(codes: Iterable[ExitCode] = OF_MOST_COMMANDS, *, first: str = "") -> str:
     """The paragraph about exit codes in a ``--help``; ``first`` stands before the list."""
     lines = [f"  {first}"] if first else []
-    return "\n".join(["exit codes:", *lines, *(f"  {code:<3} {code.meaning}" for code in codes)])
+    lines += (f"  {code:<3} {code.meaning}" for code in sorted(codes))
+    return "\n".join(["exit codes:", *lines])
 
 
 def of_error(error: BaseException) -> ExitCode:
@@ -61,6 +62,7 @@ def of_error(error: BaseException) -> ExitCode:
     # The first entry that fits counts: a RemoteOSError is an OSError, too.
     table: tuple[tuple[tuple[type[BaseException], ...], ExitCode], ...] = (
         ((errors.JobPending,), ExitCode.PENDING),
+        ((errors.JobNotRunning,), ExitCode.FAILED),
         ((UsageError, errors.ConfigurationError, errors.InputError), ExitCode.USAGE),
         ((errors.ConnectError, errors.ConnectionLost, errors.SessionLimit), ExitCode.NO_CONNECTION),
         ((errors.SubmitUnknown, errors.CommandFailed, errors.CommandTimeout), ExitCode.UNKNOWN),

@@ -96,9 +96,10 @@ def show(hosts: Sequence[str], args: argparse.Namespace, output: Output) -> int:
     names: list[str] = []
     for host in dict.fromkeys(hosts):
         args.host = host
-        with options.cluster(args) as cluster, options.without_cluster_warnings():
+        with options.cluster(args, asks=False) as cluster, options.without_cluster_warnings():
             names.append(cluster.host)
             try:
+                options.open_asking(cluster.connection, args)
                 cluster.internal.update_journal()
             except Exception as error:
                 if exit_codes.of_error(error) == ExitCode.USAGE:

@@ -1,23 +1,64 @@
-"""``login``: log in with a person to answer, and keep the connection."""
+"""``login``: log in with a person to answer, or list the connections that are open."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from ..openssh import masters
 from . import options
 from .exit_codes import ExitCode, UsageError
-from .output import Output, printable, span
+from .output import Output, moment, span
+from .person import TerminalPrompter, open_terminal
+from .table import Column, OutputTable
 
 if TYPE_CHECKING:
-    from typing import TextIO
-
-    from ..openssh.prompts import Prompt
+    from ..openssh.masters import MasterFacts
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _PERSIST = "12h"
+
+
+def _since(master: MasterFacts) -> datetime | None:
+    return None if master.opened is None else datetime.fromtimestamp(master.opened, UTC)
+
+
+def _age(master: MasterFacts) -> int | None:
+    return None if master.age is None else round(master.age)
+
+
+def _users(master: MasterFacts) -> str:
+    return master.trouble or masters.holders(master.socket)
+
+
+MASTERS: OutputTable[MasterFacts] = OutputTable(
+    Column("host", "HOST", show=lambda host: host or "?", shrinks_last=True),
+    Column("route", "ROUTE", shrinks=True, least=12, drops=3),
+    Column("jump", "VIA", shrinks=True, drops=4),
+    Column("since", "SINCE", get=_since, show=moment),
+    Column("persist", "STAYS", show=span, missing="until logout", right=True, drops=1),
+    Column("sessions", "SESSIONS", right=True, drops=2),
+    Column("users", "USED BY", get=_users, shrinks=True, least=10),
+    Column("pid", get=lambda master: master.pid),
+    Column("age", get=_age),
+    Column("socket"),
+    Column("trouble"),
+)
+"""The connections that this program has opened, for all programs of this user."""
+
+
+def _list(output: Output) -> ExitCode:
+    """What is open; asks the master processes of this machine, not the hosts."""
+    found = masters.every()
+    if output.json:
+        output.data({"connections": MASTERS.records(found)})
+    else:
+        MASTERS.show(found, output)
+        if not found:
+            output.say("No connection is open.")
+    return ExitCode.OK
 
 
 def add_command(subparsers: Any, summary: str) -> None:
@@ -27,10 +68,20 @@ def add_command(subparsers: Any, summary: str) -> None:
         "login",
         summary,
         run,
-        usage="[options] HOST",
-        examples="  openssh-jobs login hpc\n  openssh-jobs login hpc --persist 2d",
+        usage="[options] [HOST]",
+        examples="""\
+  openssh-jobs login hpc
+      asks for what the host wants: a password, a code, a touch; stays for 12 h
+  openssh-jobs login hpc --persist 2d
+  openssh-jobs login
+      what is open: since when, how long it stays, and which programs use it""",
     )
-    parser.add_argument("host", metavar="HOST", help="any name that ssh takes")
+    parser.add_argument(
+        "host",
+        metavar="HOST",
+        nargs="?",
+        help="any name that ssh takes; without: list them",
+    )
     parser.add_argument(
         "--persist",
         type=persist_time,
@@ -55,10 +106,12 @@ def persist_time(text: str) -> int | None:
 
 
 def run(args: argparse.Namespace, output: Output) -> int:
-    """Open the master with a person to answer; reports if it is open already."""
+    """Open the master with a person to answer, reports if it is open; without a host list all."""
+    if args.host is None:
+        return _list(output)
     options.require_ssh(args.host)
     try:
-        terminal = os.fdopen(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY), "w", encoding="utf-8")
+        terminal = open_terminal()
     except OSError:
         command = options.advised_command(args, "login", args.host)
         raise UsageError(
@@ -93,44 +146,3 @@ def run(args: argparse.Namespace, output: Output) -> int:
             stays = "until logout" if persist is None else f"{span(persist)} after its last use"
             output.line(f"{args.host}: logged in; the connection stays {stays}.")
     return ExitCode.OK
-
-
-class TerminalPrompter:
-    """Asks a person on the controlling terminal, whatever stdin and stdout are."""
-
-    def __init__(self, terminal: TextIO) -> None:
-        self._terminal = terminal
-
-    def __call__(self, prompt: Prompt) -> str | None:
-        """The answer; ``None`` at the end of input (Ctrl-D)."""
-        *before, last = prompt.text.split("\n")
-        for line in before:
-            self._write(printable(line) + "\n")
-        if prompt.kind == "touch":
-            self._write(f"{printable(last)}\nTouch the security key.\n")
-            return ""
-        question = printable(last)
-        if not question.endswith(" "):
-            question += " "
-        try:
-            return self._shown(question) if prompt.echo else self._hidden(question)
-        except EOFError:
-            self._write("\n")
-            return None
-
-    def _write(self, text: str) -> None:
-        self._terminal.write(text)
-        self._terminal.flush()
-
-    def _shown(self, question: str) -> str:
-        self._write(question)
-        with open("/dev/tty", encoding="utf-8", errors="surrogateescape") as answers:
-            line = answers.readline()
-        if not line:
-            raise EOFError
-        return line.rstrip("\n")
-
-    def _hidden(self, question: str) -> str:
-        import getpass
-
-        return getpass.getpass(question)

@@ -9,14 +9,17 @@ import os
 import re
 import shlex
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from . import exit_codes
+from . import exit_codes, person
+from .command_parser import Parser as Parser
+from .command_parser import close_names as close_names
+from .command_parser import did_you_mean as did_you_mean
 from .exit_codes import UsageError
 from .output import Output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from ..cluster.cluster import Cluster
     from ..connection import Connection
@@ -33,85 +36,6 @@ _connections: list[Host] = []
 
 # [::1]:PATH and user@[::1]:PATH; brackets behind the first colon belong to the path.
 _BRACKETED = re.compile(r"([^:\[\]/]*@)?\[([^\[\]/]+)\]:(.*)", re.DOTALL)
-
-
-COMPLETES = {
-    "host": "hosts",
-    "hosts": "hosts",
-    "job": "jobs",
-    "jobs": "jobs",
-    "queue": "queues",
-    "local": "paths",
-    "remote": "paths",
-    "directory": "directory",
-    "script": "file",
-}
-"""Arguments by their name in the parser, and what a shell completes them with."""
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence that names the way to the help."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(
-            formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options
-        )
-        self.other_name: Callable[[str, str | None], str | None] = lambda option, value: None
-        """How an option of another program, with its value, is given here; ``None``: not known."""
-
-    def note_completions(self) -> None:
-        """Give each argument what ``COMPLETES`` says of it, where shtab looks for it."""
-        for action in self._actions:
-            if action.dest in COMPLETES:
-                setattr(action, "complete", COMPLETES[action.dest])  # noqa: B010
-
-    def error(self, message: str) -> NoReturn:
-        """Raise ``UsageError``; ``--timeout must be ...`` for what a type of ours refused."""
-        message = re.sub(r"^argument ([^:]+): (?=must )", r"\1 ", message)
-        message = re.sub(
-            r"^argument ([^:]+): invalid choice: (.*) \(choose from (.*)\)$",
-            r"\1 must be one of \3; \2 was given",
-            message,
-            flags=re.DOTALL,
-        )
-        raise UsageError(f"{self.prog}: {message}. See `{self.prog} --help`.")
-
-    def refuse(self, words: Sequence[str], typed: Sequence[str]) -> NoReturn:
-        """Raise ``UsageError`` for words that no option takes: each, and what may be meant.
-
-        ``typed``: the whole command line, where the value of such an option stands behind it.
-        """
-        said = []
-        for word in words:
-            name, equals, value = word.partition("=")
-            if name.startswith("-"):
-                following = [*typed, "-"][typed.index(word) + 1] if word in typed else "-"
-                given = value if equals else None if following.startswith("-") else following
-                said.append(f"there is no option {name}{self._meant(name, given)}")
-        if all("=" in word for word in words if word.startswith("-")):  # else it may be a value
-            said += [f"{word!r} is one word too many" for word in words if word[:1] != "-"]
-        raise UsageError(f"{self.prog}: {'; '.join(said)}. See `{self.prog} --help`.")
-
-    def _meant(self, name: str, value: str | None) -> str:
-        other = self.other_name(name, value)
-        if other is not None:
-            return f" ({other})"
-        known = [text for text in self._option_string_actions if text.startswith("--")]
-        longer = [text for text in known if len(name) > 3 and text.startswith(name)]
-        return did_you_mean(name, known) if not longer else f" (did you mean {longer[0]}?)"
-
-
-def close_names(word: str, known: Iterable[str]) -> list[str]:
-    """The names that are most like a word, the most similar first."""
-    import difflib
-
-    return difflib.get_close_matches(word, sorted(known), n=3, cutoff=0.65)
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`` (did you mean X?)`` with the name most like a word; or nothing."""
-    close = close_names(word, known)
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def add_command(
@@ -227,6 +151,9 @@ def add_connection_options(parser: argparse.ArgumentParser, *, short: bool = Tru
     group.add_argument("-i", "--identity-file", metavar="FILE", help="private key")
     group.add_argument(*names("-p", "--port"), type=port, metavar="N", help="port")
     group.add_argument(*names("-l", "--user"), metavar="NAME", help="login name")
+    group.add_argument(
+        "--batch", action="store_true", help="never ask for a password, a code or a passphrase"
+    )
     add_output_options(parser)
 
 
@@ -245,10 +172,16 @@ def add_scheduler_options(parser: argparse.ArgumentParser, *, short: bool = True
     add_connection_options(parser, short=short)
 
 
-def connection(args: argparse.Namespace) -> Host:
-    """The host that the options describe, not opened yet; ``.`` is this machine."""
+def connection(args: argparse.Namespace, *, asks: bool = True) -> Host:
+    """The host that the options describe; ``.`` is this machine.
+
+    It is not opened yet, except where a person is at the terminal, who may have to answer.
+    """
     if args.host != THIS_MACHINE:
-        return ssh_connection(args)
+        remote = ssh_connection(args)
+        if asks:
+            open_asking(remote, args)
+        return remote
     given = [flag for flag, value in _ssh_options(args) if value]
     if given:
         raise UsageError(f"`.` is this machine, which is not reached by ssh: leave {given[0]} out.")
@@ -275,11 +208,26 @@ def ssh_connection(args: argparse.Namespace, **more: Any) -> Connection:
     return made
 
 
-def cluster(args: argparse.Namespace) -> Cluster:
-    """The cluster that the options describe; sends nothing yet."""
+def open_asking(host: Host, args: argparse.Namespace) -> None:
+    """Let the person at the terminal answer what a login asks, as ssh does.
+
+    Here, before anything is drawn and in the main thread: what a poll or a lost link needs later
+    is never asked.  Without a terminal, or with ``--batch``, nothing is done.
+    """
+    from ..connection import Connection
+
+    if args.batch or not isinstance(host, Connection) or not person.is_there():
+        return
+    with person.asked() as responder:
+        if responder is not None:
+            host.open(responder=responder)
+
+
+def cluster(args: argparse.Namespace, *, asks: bool = True) -> Cluster:
+    """The cluster that the options describe; sends nothing, except as ``connection`` does."""
     from ..cluster.cluster import Cluster
 
-    return Cluster(connection(args), scheduler=args.scheduler, prologue=args.prologue)
+    return Cluster(connection(args, asks=asks), scheduler=args.scheduler, prologue=args.prologue)
 
 
 @contextlib.contextmanager

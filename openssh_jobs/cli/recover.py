@@ -59,7 +59,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
             if is_one:
                 raise
             worst = max(worst, exit_codes.of_error(error))
-            errors.append(error_data(error))
+            errors.append(error_data(error)["error"])
             output.note(error_sentence(error))
     if output.json:
         output.data({"submissions": facts, "errors": errors})

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
         raise UsageError("openssh-jobs status: --history must come with HOST and JOB.")
     if not args.jobs:
         return listed.show([args.host], args, output)
-    with options.cluster(args) as cluster:
+    with options.cluster(args, asks=not args.history) as cluster:
         if args.history:
             return _show_history(cluster, args, output)
         return _show_jobs(cluster, args, output)

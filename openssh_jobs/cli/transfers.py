@@ -149,7 +149,7 @@ class Mover:
                 questions.append(f"delete {_counted(self._deletes)} in {self._target}")
             if not questions or self._args.all:
                 pass
-            elif is_person_there():
+            elif self._asks:
                 if not confirmed(f"{' and '.join(questions)}?"):
                     raise UsageError(f"nothing was changed at {self._target}.")
             elif is_large:
@@ -159,10 +159,14 @@ class Mover:
                 )
         self._begun = True
 
+    @property
+    def _asks(self) -> bool:
+        return not self._args.batch and is_person_there()
+
     def _show_deletes(self) -> None:
         if self._output.json or self._output.quiet:
             return
-        most = _SHOWN if is_person_there() and not self._args.all else len(self._deletes)
+        most = _SHOWN if self._asks and not self._args.all else len(self._deletes)
         for one in self._deletes[:most]:
             self._output.line(_line("delete", one))
         if most < len(self._deletes):

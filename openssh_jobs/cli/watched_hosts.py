@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import options
-from .cancel import OUTCOMES
+from .cancel import TEXTS
 from .output import error_sentence, moment
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class WatchedHost:
             except Exception as error:  # noqa: BLE001 - shown, and the table goes on
                 done(error_sentence(error))
             else:
-                done(f"{self.name}: job {job_id} {OUTCOMES[outcome][1]}.")
+                done(f"{self.name}: job {job_id} {TEXTS[outcome]}.")
             self.look()
 
         if self._cluster is None:
@@ -124,7 +124,7 @@ class WatchedHost:
     def _follow(self) -> None:
         rest = _LEAST_REST
         try:
-            self._cluster = cluster = options.cluster(self.args)
+            self._cluster = cluster = options.cluster(self.args, asks=False)
             self.name = cluster.host
         except Exception as error:  # noqa: BLE001 - shown in the host's rows
             self._note(error)

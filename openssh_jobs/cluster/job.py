@@ -9,17 +9,19 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Unpack
 
-from ..commands.quoting import to_bytes
-from ..errors import ArrayOutput, InputError, JobPending, SchedulerError
+from .. import settings
+from ..commands.quoting import envelope, join_command, to_bytes
+from ..errors import ArrayOutput, InputError, JobNotRunning, JobPending, SchedulerError
 from ..files import host_names
 from ..files.private_directory import PRIVATE
 from ..jobs import CancelOutcome, JobId, JobState, JobStatus
-from ..schedulers.fields import expand_array
+from ..schedulers.fields import expand_array, quote
 from .leftovers import Leftover
 from .output import JobOutput
 from .tidy import Tidied
 
 if TYPE_CHECKING:
+    from ..commands.options import Command
     from ..transfer.options import Method, TransferOptions, TransferResult
     from .host_jobs import HostJobs, Understood
     from .journal import Row
@@ -223,6 +225,32 @@ class Job:
 
     def _act(self, action: str) -> CancelOutcome:
         return self._jobs.act(action, [self.id])[self.id]
+
+    def on_node(self, command: Command | None = None, *, tty: bool = False) -> str:
+        """Shell text for the host that runs a command, or a shell, on the job's first node.
+
+        By the scheduler's own means, inside the job; by the host's ssh to the node only if
+        ``node_ssh`` of ``servers.toml`` is true.  ``tty``: for ``interact``.  Asks the queue as
+        ``status`` does.  Raises ``JobNotRunning``, ``SchedulerError`` of kind
+        ``unsupported`` if the scheduler cannot.
+        """
+        status = self.status()
+        if status.state != JobState.RUNNING or not status.nodes:
+            why = f" ({status.reason})" if status.reason else ""
+            raise JobNotRunning(
+                f"job {self.id} is {status.state}{why}, so it has no node to run a command on",
+                host=self.host,
+            )
+        script = b'exec "${SHELL:-/bin/sh}" -l' if command is None else join_command(command)
+        if settings.node_ssh(self.host):
+            there = envelope(script).decode("utf-8", "surrogateescape")
+            words = ("ssh", "-t" if tty else "-T", "--", status.nodes[0], there)
+            text = "exec " + " ".join(quote(word) for word in words)
+        else:
+            wanted = script.decode("utf-8", "surrogateescape")
+            text = self._jobs.client.scheduler().node_script(self.id, wanted, tty=tty)
+        complete = self._jobs.client.after_prologue(text.encode("utf-8", "surrogateescape"))
+        return complete.decode("utf-8", "surrogateescape")
 
     # ------------------------------------------------------------------ output
 

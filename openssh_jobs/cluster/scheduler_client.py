@@ -90,6 +90,10 @@ class SchedulerClient:
         route = self.connection.internal.route
         return "\0".join((route, self.host, shell, self._prologue.decode("latin-1")))
 
+    def after_prologue(self, script: bytes) -> bytes:
+        """A script that runs where the scheduler's commands are found, in a login shell."""
+        return (self._prologue + b"\n" if self._prologue else b"") + script
+
     def run(
         self,
         script: bytes,
@@ -105,7 +109,7 @@ class SchedulerClient:
         """
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s: asks the scheduler: %s", self.host, _commands_in(script))
-        script = (self._prologue + b"\n" if self._prologue else b"") + script
+        script = self.after_prologue(script)
         if once:
             run_once = self.connection.internal.run_once
             return run_once(script, login_shell=self._login_shell, timeout=timeout, said=said)

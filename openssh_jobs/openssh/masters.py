@@ -220,4 +220,6 @@ def _program(pid: int) -> str:
     shown = os.path.basename(words[0]) if words else "?"
     if len(words) > 1 and words[1].endswith((".py", ".sh")):
         shown += " " + os.path.basename(words[1])
+    elif len(words) > 2 and os.path.basename(words[1]) == "openssh-jobs":
+        shown = f"openssh-jobs {words[2]}" if words[2].isalpha() else "openssh-jobs"
     return f"{shown} ({pid})"

@@ -291,6 +291,16 @@ class Scheduler(ABC):
         """A script that removes what is kept on the host for ended jobs, or ``None``."""
         return None
 
+    def node_script(self, job_id: str, script: str, *, tty: bool) -> str:
+        """A script that runs another one on the first node of a running job, inside the job.
+
+        It has the streams of this one; with ``tty`` its terminal, too.
+        """
+        self.unsupported(
+            "a command on the node of a job (node_ssh = true in the host's table of servers.toml "
+            "lets the host's own ssh go there)"
+        )
+
     # -- the machine -----------------------------------------------------------
 
     def nodes_script(self) -> str:

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 import openssh_jobs
+from openssh_jobs.cli.app import COMMANDS
+from openssh_jobs.cli.exit_codes import ExitCode
+from tests import command_line
 from tests.paths import CHECKOUT
 
 PUBLIC_NAMES = (CHECKOUT / "docs" / "public-names.rst").read_text()
@@ -39,16 +42,49 @@ def test_the_faults_that_a_page_names_are_in_the_table() -> None:
     assert any(fault.name == "the master is stopped" for fault in FAULTS)
 
 
-def test_the_command_line_of_the_readme_is_the_command_line_there_is() -> None:
-    from openssh_jobs.cli.app import build_parser
+# -- the command line ---------------------------------------------------------------------------
 
-    named = set(
-        re.findall(r"^    \$ openssh-jobs (\w+)", (CHECKOUT / "README.rst").read_text(), re.M)
-    )
-    assert named
-    text = build_parser().format_help()
-    for command in named:
-        assert re.search(rf"^    {command}\b", text, re.MULTILINE), command
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_names_commands_that_there_are(page: Path) -> None:
+    text = page.read_text()
+    if page.name == "CHANGELOG.rst":
+        return  # what was, too
+    named = re.findall(r"(?:^ +\$ |``|`)openssh-jobs\s+([a-z]+)", text, re.MULTILINE)
+    assert set(named) <= {*COMMANDS, "help"}
+
+
+def test_the_page_of_the_command_line_has_each_command_and_option() -> None:
+    assert command_line.shown() == command_line.block(), "python -m tests.command_line writes it"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_an_option_beside_a_command_is_one_of_it(page: Path) -> None:
+    """In examples and in text: ``openssh-jobs put --merge``."""
+    text = page.read_text()
+    if page.name == "CHANGELOG.rst":
+        return
+    found = re.findall(r"^ +\$ openssh-jobs ([a-z]+) (.*)$", text, re.MULTILINE)
+    found += re.findall(r"``openssh-jobs\s+([a-z]+) ([^`]*)``", text)
+    for command, words in found:
+        if command not in COMMANDS:
+            continue
+        known = command_line.parser_of(command)._option_string_actions
+        before = words.split(" -- ")[0].split("#")[0]
+        if command == "exec":  # what follows HOST is not ours
+            parts = before.split()
+            before = " ".join(parts[: command_line.parser_of(command).end_of_first(parts)])
+        for option in re.findall(r"(?<!\S)(--[a-z][a-z-]*)", before):
+            assert option in known, f"{command} {option}"
+
+
+def test_the_exit_codes_are_those_of_the_program() -> None:
+    page = command_line.PAGE.read_text()
+    table = page.split(".. the exit codes\n", 1)[1].split("\nWhat 1 means:", 1)[0]
+    rows = re.findall(r"^([0-9]+) +(.+)$", table, re.MULTILINE)
+    assert rows == [(str(int(code)), code.meaning) for code in sorted(ExitCode)]
+    of_one = page.split("What 1 means:", 1)[1].split("JSON\n----", 1)[0]
+    assert sorted(re.findall(r"``([a-z]+)``", of_one.replace("``--job``", ""))) == sorted(COMMANDS)
 
 
 # -- public names -------------------------------------------------------------------------------

@@ -361,6 +361,19 @@ class Slurm(Scheduler):
 
     # -- acting ----------------------------------------------------------------------
 
+    def node_script(self, job_id: str, script: str, *, tty: bool) -> str:
+        """srun(1) of one task that takes nothing from the steps of the job."""
+        parsed = JobId.parse(job_id)
+        if parsed.cluster:
+            self.unsupported("a command on the node of a job of another cluster")
+        number = quote(str(parsed))
+        if parsed.tasks:  # srun reads only the number before the _
+            number = f'"$(squeue -h -j {number} -o %A)"'
+        pty = " --pty" if tty else ""
+        return (
+            f"exec srun --jobid={number} --overlap --quiet -N1 -n1{pty} /bin/sh -c {quote(script)}"
+        )
+
     # Without -v scancel is silent about ids that it does not know.
     cancel_command = "scancel -v"
     hold_command, release_command = "scontrol hold", "scontrol release"

@@ -22,7 +22,7 @@ def test_an_unknown_host(cold: Path) -> None:
 
 
 def test_an_unknown_host_as_data(cold: Path) -> None:
-    done = program("exec", "no-such-host.invalid", "--json", "--", "ls")
+    done = program("exec", "--json", "no-such-host.invalid", "--", "ls")
     assert done.code == 3
     error = done.data["error"]
     assert (error["type"], error["exit_code"]) == ("HostUnreachable", 3)
@@ -69,9 +69,9 @@ def test_closed_streams_are_no_trouble(sshd: Host, closed: str, tmp_path: Path) 
     there = sshd.home / "oj-closed"
     for words in (
         ["exec", *at(sshd), "--", "sh", "-c", "echo said; echo also >&2; echo ran >>oj-closed"],
-        ["exec", "--json", *at(sshd), "-s", "echo said; echo ran >>oj-closed"],
+        ["exec", "--json", "-s", "echo said; echo ran >>oj-closed", *at(sshd)],
         ["get", "-F", str(sshd.config), f"{sshd.alias}:oj-closed", str(tmp_path / "got")],
-        ["masters"],
+        ["login"],
         ["--version"],
     ):
         line = shlex.join([*PROGRAM, *words]) + " " + closed

@@ -32,7 +32,7 @@ def test_the_exit_code_is_that_of_the_command(sshd: Host, code: int) -> None:
 
 
 def test_a_signal_is_128_and_its_number(sshd: Host) -> None:
-    assert program("exec", *at(sshd), "-s", "kill -9 $$").code == 128 + 9
+    assert program("exec", "-s", "kill -9 $$", *at(sshd)).code == 128 + 9
 
 
 def test_words_arrive_as_they_are(sshd: Host) -> None:
@@ -42,7 +42,7 @@ def test_words_arrive_as_they_are(sshd: Host) -> None:
 
 
 def test_a_script_is_a_script(sshd: Host) -> None:
-    done = program("exec", *at(sshd), "-s", 'for i in 1 2; do echo "$i"; done | tac')
+    done = program("exec", "-s", 'for i in 1 2; do echo "$i"; done | tac', *at(sshd))
     assert (done.code, done.out) == (0, "2\n1\n")
 
 
@@ -63,7 +63,7 @@ def test_bytes_pass_through_both_ways(sshd: Host) -> None:
 def test_output_comes_as_it_is_written(sshd: Host) -> None:
     """The second line is only written after we have read the first and answered."""
     child = started(
-        *("exec", *at(sshd), "-s", "echo ready; read -r answer; echo got $answer"),
+        *("exec", "-s", "echo ready; read -r answer; echo got $answer", *at(sshd)),
         stdin=subprocess.PIPE,
     )
     assert child.stdin is not None
@@ -92,7 +92,7 @@ def test_in_a_loop_no_stdin_is_eaten(sshd: Host) -> None:
 
 def test_a_reader_that_has_seen_enough_ends_the_command(sshd: Host) -> None:
     mark = f"oj-{os.getpid()}"
-    child = started("exec", *at(sshd), "-s", f": {mark}; yes; sleep 60")
+    child = started("exec", "-s", f": {mark}; yes; sleep 60", *at(sshd))
     assert child.stdout is not None
     assert child.stdout.readline() == b"y\n"
     child.stdout.close()
@@ -105,7 +105,7 @@ def test_a_reader_that_has_seen_enough_ends_the_command(sshd: Host) -> None:
 
 def test_exec_as_data(sshd: Host) -> None:
     done = program(
-        "exec", "--json", *at(sshd), "-s", "cat; printf '\\377'; echo e >&2; exit 4", input=b"in"
+        "exec", "--json", "-s", "cat; printf '\\377'; echo e >&2; exit 4", *at(sshd), input=b"in"
     )
     assert done.code == 4
     assert {key: done.data[key] for key in ("host", "returncode", "stdout", "stderr")} == {
@@ -119,10 +119,10 @@ def test_exec_as_data(sshd: Host) -> None:
 
 
 def test_a_timeout_ends_the_command_and_says_so(sshd: Host) -> None:
-    done = program("exec", "--timeout", "0.5", *at(sshd), "-s", "echo begun; sleep 60")
+    done = program("exec", "--timeout", "0.5", "-s", "echo begun; sleep 60", *at(sshd))
     assert (done.code, done.out) == (124, "begun\n")
     assert "the command ran longer than 0.5 s and was ended" in done.sentence()
-    data = program("exec", "--json", "--timeout", "0.5", *at(sshd), "-s", "echo begun; sleep 60")
+    data = program("exec", "--json", "--timeout", "0.5", "-s", "echo begun; sleep 60", *at(sshd))
     assert data.code == 124
     assert (data.data["returncode"], data.data["timed_out"]) == (None, True)
     assert data.data["stdout"] == "begun\n"
@@ -130,7 +130,7 @@ def test_a_timeout_ends_the_command_and_says_so(sshd: Host) -> None:
 
 def test_ctrl_c_ends_the_command_and_says_so(sshd: Host) -> None:
     mark = f"oj-c-{os.getpid()}"
-    child = started("exec", *at(sshd), "-s", f": {mark}; echo ready; sleep 60")
+    child = started("exec", "-s", f": {mark}; echo ready; sleep 60", *at(sshd))
     assert child.stdout is not None
     assert child.stderr is not None
     with child:
@@ -150,7 +150,7 @@ def test_ctrl_c_leaves_though_the_host_hangs(
 ) -> None:
     expect_logins(1)
     host = make_sshd()
-    child = started("exec", *at(host), "-s", "echo ready; sleep 60")
+    child = started("exec", "-s", "echo ready; sleep 60", *at(host))
     assert child.stdout is not None
     assert child.stderr is not None
     with child:
@@ -167,9 +167,9 @@ def test_ctrl_c_leaves_though_the_host_hangs(
 
 
 def test_the_login_shell_where_it_is_asked_for(sshd: Host) -> None:
-    done = program("exec", "--login-shell", *at(sshd), "-s", "echo $0")
+    done = program("exec", "--login-shell", "-s", "echo $0", *at(sshd))
     assert done.code == 0
-    assert program("exec", *at(sshd), "-s", "echo $0").out == "/bin/sh\n"
+    assert program("exec", "-s", "echo $0", *at(sshd)).out == "/bin/sh\n"
 
 
 def test_another_route_to_the_same_host(jump: Host) -> None:

@@ -1,4 +1,4 @@
-"""``login``, ``logout``, ``masters``, and who may dial when: counted at the server."""
+"""``login``, ``logout``, and who may dial when: counted at the server."""
 
 from __future__ import annotations
 
@@ -9,43 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pexpect
 import pytest
 
 from openssh_jobs import Connection, Prompt, errors
-from tests.cli import PROGRAM, program
+from tests.cli import PROGRAM, Terminal, program
 from tests.lab import pam, parts
 from tests.lab.interactive import MakeServer, code, config_of, duo, password
 
 SECRET = "correct horse Batterie 9"
 CODE = "493817"
-
-
-class Terminal:
-    """``openssh-jobs`` with a person at a terminal of its own."""
-
-    def __init__(self, *words: str) -> None:
-        self.seen = cold_log()
-        self.child: Any = pexpect.spawn(
-            PROGRAM[0], [*PROGRAM[1:], *words], timeout=30, encoding="utf-8", dimensions=(24, 200)
-        )
-        self.child.logfile_read = self.seen
-
-    def answer(self, question: str, text: str) -> None:
-        self.child.expect_exact(question)
-        time.sleep(0.1)
-        self.child.sendline(text)
-
-    def end(self) -> int:
-        self.child.expect(pexpect.EOF)
-        self.child.close()
-        return int(self.child.exitstatus)
-
-
-def cold_log() -> Any:
-    import io
-
-    return io.StringIO()
 
 
 def logout(config: str, alias: str = "asks") -> None:
@@ -73,13 +45,12 @@ def test_a_login_with_a_person_at_the_terminal(cold: Path, asking: MakeServer) -
     done = program("exec", "-F", config, "asks", "--", "echo", "there")
     assert done.err == ""
     assert done.out == "there\n"
-    (master,) = program("masters", "--json").data["masters"]
+    (master,) = program("login", "--json").data["connections"]
     assert master["host"] == "asks"
     assert master["route"] == f"alice@127.0.0.1:{host.port}"
     assert master["persist"] == 12 * 3600
-    assert master["ours"] is True
-    (row,) = program("masters").out.splitlines()[1:]
-    for text in ("asks", str(master["pid"]), "12 h", "ours", master["socket"]):
+    (row,) = program("login").out.splitlines()[1:]
+    for text in ("asks", master["route"], "today", "12 h"):
         assert text in row
 
     again = Terminal("login", "-F", config, "asks")
@@ -87,7 +58,7 @@ def test_a_login_with_a_person_at_the_terminal(cold: Path, asking: MakeServer) -
     assert f"asks: you are logged in already (master {master['pid']})." in again.seen.getvalue()
     logout(config)
     assert program("logout", "-F", config, "asks").out == "asks: there was no connection.\n"
-    assert program("masters", "--json").data == {"masters": []}
+    assert program("login", "--json").data == {"connections": []}
     assert host.counts["connections"] == host.logins == 1
 
 
@@ -116,7 +87,7 @@ def test_ctrl_c_at_the_question_leaves_nothing(cold: Path, asking: MakeServer) -
     terminal.child.expect_exact("password: ")
     terminal.child.sendintr()
     assert terminal.end() == 130
-    assert program("masters", "--json").data == {"masters": []}
+    assert program("login", "--json").data == {"connections": []}
     assert host.logins == 0
 
 
@@ -163,8 +134,6 @@ def test_a_master_of_the_users_own_is_left_alone(
         assert "is your own" in done.sentence()
         assert "was left alone" in done.sentence()
         assert program("exec", "-F", str(config), host.alias, "--", "echo", "on").out == "on\n"
-        (master,) = program("masters", "-F", str(config), host.alias, "--json").data["masters"]
-        assert (master["ours"], master["socket"]) == (False, str(own))
         terminal = Terminal("login", "-F", str(config), host.alias)
         assert terminal.end() == 0
         assert "logged in already on a master of your own" in terminal.seen.getvalue()
@@ -187,7 +156,7 @@ def test_logout_lets_what_runs_end(cold: Path, make_sshd: Any, expect_logins: An
         text=True,
     )
     deadline = time.monotonic() + 20
-    while not any(master["sessions"] for master in program("masters", "--json").data["masters"]):
+    while not any(master["sessions"] for master in program("login", "--json").data["connections"]):
         assert time.monotonic() < deadline
     logout(str(host.config), host.alias)
     assert running.communicate(timeout=20)[0] == "whole\n"

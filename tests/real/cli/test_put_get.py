@@ -147,7 +147,7 @@ def test_ctrl_c_leaves_what_was_there(sshd: Host, there: str, tmp_path: Path) ->
     target = tmp_path / "target"
     target.write_text("old")
     program(
-        *("exec", "-F", str(sshd.config), sshd.alias, "-s"),
+        *("exec", "-F", str(sshd.config), sshd.alias),
         f"head -c 400000000 /dev/zero > {there}/big",
     )
     child = started("get", "-F", str(sshd.config), f"{sshd.alias}:{there}/big", str(target))

@@ -117,7 +117,7 @@ def test_what_is_wrong_before_anything_is_sent(
 
 def test_slurm_from_start_to_end(sshd: Host, slurm: SlurmLab, there: str, tmp_path: Path) -> None:
     way = ["-F", str(sshd.config), sshd.alias]
-    done = program("nodes", *way)
+    done = program("queues", "--nodes", *way)
     assert (done.code, done.err) == (0, "")
     assert {row.split()[0] for row in done.out.splitlines()[1:]} == {"n1", "n2"}
     done = program("queues", *way, "--json")

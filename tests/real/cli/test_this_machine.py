@@ -19,7 +19,7 @@ def test_a_command_runs_here() -> None:
 
 
 def test_a_timeout_is_kept() -> None:
-    done = program("exec", ".", "--timeout", "0.3", "--", "sleep", "30.25")
+    done = program("exec", "--timeout", "0.3", ".", "--", "sleep", "30.25")
     assert done.code == 124
     assert done.sentence() == ".: the command ran longer than 0.3 s and was ended."
 

@@ -235,7 +235,7 @@ def test_the_budget_of_logins_holds_across_processes(
     monkeypatch.setenv("OPENSSH_JOBS_CONFIG", str(settings))
     for _ in range(3):
         assert many_tries(str(host.config), host.alias, 2) == ["in", "in"]
-        (master,) = program("masters", "--json").data["masters"]
+        (master,) = program("login", "--json").data["connections"]
         os.kill(master["pid"], signal.SIGKILL)
     for line in many_tries(str(host.config), host.alias, 3):
         assert line.startswith("Throttled ")

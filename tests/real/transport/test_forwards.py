@@ -221,7 +221,7 @@ def test_the_command_forwards_again_after_a_loss(
         line = child.stdout.readline().decode()
         port = int(line.split(" ", 1)[0].rpartition(":")[2])
         assert talk(port, "").startswith("SSH-2.0-")
-        (master,) = program("masters", "--json").data["masters"]
+        (master,) = program("login", "--json").data["connections"]
         os.kill(master["pid"], signal.SIGKILL)
         deadline = time.monotonic() + 30
         said = ""

@@ -107,7 +107,7 @@ def test_what_is_wrong_in_it_is_an_error_of_each_command(
         ("[servers.hpc]\nscheduler = 'slrum'\n", f"{servers}:2: there is no scheduler 'slrum'"),
     ):
         servers.write_text(text)
-        commands = [["config"], ["list"], ["masters"]] if "queu" in text else [["config"]]
+        commands = [["config"], ["list"], ["login"]] if "queu" in text else [["config"]]
         for words in commands:
             assert main(words) == 2
             assert says in capsys.readouterr().err

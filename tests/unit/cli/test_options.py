@@ -94,11 +94,11 @@ def test_values(read: Callable[[str], object], text: str, value: object) -> None
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("exec h --timeout 5m", "--timeout must be a number of seconds > 0; '5m' was given"),
-        ("exec h --timeout 0", "--timeout must be a number of seconds > 0; '0' was given"),
-        ("exec h --timeout nan", "--timeout must be a number of seconds > 0; 'nan' was given"),
-        ("exec h -p 0", "-p/--port must be a port from 1 to 65535; '0' was given"),
-        ("exec h -p 65536", "-p/--port must be a port from 1 to 65535; '65536' was given"),
+        ("exec --timeout 5m h", "--timeout must be a number of seconds > 0; '5m' was given"),
+        ("exec --timeout 0 h", "--timeout must be a number of seconds > 0; '0' was given"),
+        ("exec --timeout nan h", "--timeout must be a number of seconds > 0; 'nan' was given"),
+        ("exec -p 0 h", "-p/--port must be a port from 1 to 65535; '0' was given"),
+        ("exec -p 65536 h", "-p/--port must be a port from 1 to 65535; '65536' was given"),
         ("tail h 1 -n -1", "-n/--lines must be a whole number >= 0; '-1' was given"),
         ("tail h 1 -n \u0663", "-n/--lines must be a whole number >= 0; '\u0663' was given"),
         ("submit h d --cpus 2.5", "--cpus must be a whole number >= 0; '2.5' was given"),

@@ -1,4 +1,4 @@
-"""``nodes`` and ``queues`` without a scheduler."""
+"""``queues`` without a scheduler."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def test_a_scheduler_that_cannot_is_4(direct: list[str]) -> None:
 
 
 def test_the_one_node_of_no_scheduler(direct: list[str]) -> None:
-    done = program("nodes", *direct, "--json")
+    done = program("queues", "--nodes", *direct, "--json")
     assert done.code == 0
     (node,) = done.data["nodes"]
     assert node["cpus"] >= 1
-    assert program("nodes", *direct).out.split()[:2] == ["NODE", "STATE"]
+    assert program("queues", "--nodes", *direct).out.split()[:2] == ["NODE", "STATE"]
