@@ -27,6 +27,8 @@ from ..errors import (
     SessionLimit,
 )
 from ..jobs import CancelOutcome, JobId, JobState, JobStatus, Node, Queue, Snapshot
+from ..jobs.cause import Cause
+from ..jobs.explanation import Explanation
 from ..jobs.time_limit import time_limit_of
 from ..schedulers.base import Scheduler
 from .evidence import JobEvidence
@@ -282,6 +284,33 @@ class HostJobs:
                     self.learned.write_one(status, taken)
                     found[job_id] = status
         return found
+
+    def explain(self, statuses: Sequence[JobStatus]) -> dict[str, Explanation]:
+        """Why these jobs wait, what ended them, what they used: by id.  One round trip at most.
+
+        Where the scheduler does not answer: what the statuses show by themselves.
+        """
+        scheduler = self.client.scheduler()
+        scheduler = getattr(scheduler, "base", scheduler)
+        found = {status.job_id: scheduler.explained(status) for status in statuses}
+        script = scheduler.explain_script(statuses) if statuses else None
+        if script is not None:
+            try:
+                answer = self.client.ask(script)
+                found.update(scheduler.parse_explanations(answer, statuses))
+            except (*_NO_ANSWER, SchedulerError) as error:
+                log.info("%s: no more about these jobs: %s", self.host, error.message)
+        for job_id, explanation in found.items():
+            if explanation.cause is Cause.CANCELLED and self._was_cancelled_here(job_id):
+                found[job_id] = replace(explanation, cause=Cause.CANCELLED_BY_USER)
+        return found
+
+    def _was_cancelled_here(self, job_id: str) -> bool:
+        """Whether the journal has the cancellation of this job, asked for by this user."""
+        row = self.journal.by_job(self.host, job_id) or self.journal.by_member(self.host, job_id)
+        if row is None:
+            return False
+        return any(event.source == "cancel" for event in self.journal.events(row.host, row.token))
 
     def own_listing(self) -> list[JobStatus]:
         """This user's jobs by the scheduler's own command, where a site has replaced it.

@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..files import host_names
 from ..files.private_directory import PRIVATE
 from ..jobs import CancelOutcome, JobId, JobState, JobStatus
+from ..jobs.explanation import Explanation
 from ..schedulers.fields import expand_array
 from .leftovers import Leftover
 from .output import JobOutput
@@ -178,6 +179,14 @@ class Job:
         """
         self._jobs.status([self.id])
         return self._jobs.tracker.status(self.id)
+
+    def explain(self) -> Explanation:
+        """Why the job waits, or what ended it and what it used; asks the host as ``status`` does.
+
+        At most one round trip more.  ``cause`` is ``UNKNOWN`` where what the scheduler says does
+        not settle it.
+        """
+        return self._jobs.explain([self.status()])[self.id]
 
     def wait(self, timeout: float | None = None) -> JobStatus:
         """Wait until the job is over; ``TimeoutError`` after ``timeout`` seconds."""

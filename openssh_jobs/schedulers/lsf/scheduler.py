@@ -69,6 +69,7 @@ class LSF(Scheduler):
     """Spectrum LSF, 9 and 10."""
 
     name: ClassVar[str] = "lsf"
+    title: ClassVar[str | None] = "LSF"
     # bhist reads all logs that are kept.
     history_floor: ClassVar[float] = 60.0
     directive: ClassVar[str | None] = "#BSUB"
