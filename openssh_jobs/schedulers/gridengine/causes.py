@@ -7,6 +7,7 @@ The words of ``qstat -j`` ("scheduling info"): ``msg_schedd.h``; those of an err
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -47,7 +48,6 @@ _OF_QUEUES: Final = (
      _C.REQUEST_UNSATISFIABLE),
 )  # fmt: skip
 _QUEUE: Final = re.compile(r'(?:queue instance|queue|PE) "([^"]*)"')
-_SETS_LIMIT: Final = re.compile(r"\bh_rt=|\bs_rt=")
 _NOT_MEANT: Final = re.compile(r"not contained in its hard queue list")
 _OFF: Final = re.compile(r"scheduler job information is turned off|not available for every job")
 # failed of qacct, sge_status(5): what did not begin.
@@ -63,20 +63,56 @@ def messages(block: str) -> list[str] | None:
     return lines
 
 
-def cause_of_messages(lines: list[str], queues: list[str]) -> tuple[Cause, str | None]:
-    """The cause, and the line that shows it.  ``queues``: those that the job asks for (-q)."""
+def cause_of_messages(
+    lines: list[str], queues: list[str], too_short: Collection[str] = ()
+) -> tuple[Cause, str | None]:
+    """The cause, and the line that shows it.
+
+    ``queues``: those that the job asks for (-q); ``too_short``: those whose own time limit is below
+    that of the job.
+    """
     for pattern, cause in _OF_JOB:
         for line in lines:
             if re.search(pattern, line, re.IGNORECASE):
                 return cause, line
-    meant = [line for line in lines if _is_meant(line, queues)]
+    if any(_GLOBALLY.search(line) for line in lines):
+        meant = [line for line in lines if _GLOBALLY.search(line)]
+    else:
+        meant = [line for line in lines if _is_meant(line, queues)]
+        meant = _without_refused(meant)
+    short = [line for line in meant if _queue_of(line) in too_short]
+    meant = [line for line in meant if line not in short]
     for pattern, cause in _OF_QUEUES:
         for line in meant:
             if re.search(pattern, line, re.IGNORECASE):
                 return cause, line
+    if short:
+        return Cause.QUEUE_TIME_LIMIT, f"queue {_queue_of(short[0])}"
     if queues and lines and all(_NOT_MEANT.search(line) for line in lines):
         return Cause.REQUEST_UNSATISFIABLE, f"no queue {','.join(queues)}"
     return Cause.UNKNOWN, None
+
+
+_GLOBALLY = re.compile(r"\) cannot run globally because")
+_AT_HOST = re.compile(r'\) cannot run at host "([^"]*)" because it offers only (?!\w?c:)')
+
+
+def _without_refused(lines: list[str]) -> list[str]:
+    """Without the full and disabled queues of hosts that could not run the job if they were free."""
+    hosts = {found[1] for line in lines if (found := _AT_HOST.search(line))}
+    kept = []
+    for line in lines:
+        found = _QUEUE.search(line)
+        host = found[1].partition("@")[2] if found is not None else ""
+        is_all = line.startswith("All queues") and hosts
+        if not (host in hosts and "dropped because" in line) and not is_all:
+            kept.append(line)
+    return kept
+
+
+def _queue_of(line: str) -> str:
+    found = _QUEUE.search(line)
+    return found[1].partition("@")[0] if found is not None else ""
 
 
 def _is_meant(line: str, queues: list[str]) -> bool:
@@ -108,10 +144,10 @@ def cause_of(status: JobStatus) -> Cause:
         if record is None:
             return Cause.LAUNCH_FAILED if _LAUNCH.search(reason) else Cause.ERROR_STATE
         failed, code = int(record[1]), int(record[2])
+        if code == 100 and failed in (30, 100):
+            return Cause.ERROR_STATE  # its own wish
         if failed in _NOT_BEGUN:
             return Cause.LAUNCH_FAILED
-        if failed == 30 or (failed == 100 and code == 100):
-            return Cause.ERROR_STATE
         if failed == 100 and code == 128 + 9:
             return Cause.UNKNOWN  # qdel by anybody leaves the same record as its own kill -9
         if failed == 37:

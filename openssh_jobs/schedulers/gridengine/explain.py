@@ -14,6 +14,7 @@ from ..answer import Answer
 from ..fields import is_number, parse_size, parse_time, spent, whole_number
 from ..framing import Section, framed, read_frame, section, shell_text
 from .causes import cause_of, cause_of_messages, messages
+from .limits import read_limits
 
 _MOST = 20
 """Jobs of one call: qstat and qacct take one id each, and qacct reads its whole file for it."""
@@ -25,6 +26,7 @@ _HOLDS = {"hu": Cause.HELD_BY_USER, "ho": Cause.HELD_BY_ADMIN, "hs": Cause.HELD_
 class _Facts:
     details: dict[str, str] = field(default_factory=dict)
     holds: dict[str, list[Cause]] = field(default_factory=dict)
+    limits: dict[str, dict[str, str]] = field(default_factory=dict)
     ahead: dict[str, int] = field(default_factory=dict)
     records: dict[str, list[Mapping[str, str]]] = field(default_factory=dict)
 
@@ -33,10 +35,11 @@ def explain_script(statuses: Sequence[JobStatus]) -> str | None:
     """A script about these jobs; ``None`` where there is nothing to ask."""
     waiting = _numbers(status for status in statuses if status.state in _WAITS)
     ended = _numbers(status for status in statuses if status.state.is_final)
-    parts = [shell_text("gridengine/explain")]
+    parts = [shell_text("gridengine/explain", most=_MOST)]
     if waiting:
         listed = " ".join(waiting)
         parts.append(section("details", f"oj_details {listed}"))
+        parts.append(section("limits", "oj_queues"))
         parts.append(section("holds", "oj_holds"))
         parts.append(section("ahead", f"oj_ahead {listed}"))
     if ended:
@@ -76,6 +79,10 @@ def _read_holds(part: Section, facts: _Facts) -> None:
                 facts.holds.setdefault(number, []).append(_HOLDS[kind])
 
 
+def _read_limits(part: Section, facts: _Facts) -> None:
+    facts.limits.update(read_limits(part.text))
+
+
 def _read_ahead(part: Section, facts: _Facts) -> None:
     for line in part.text.splitlines():
         number, _, before = line.partition(" ")
@@ -96,6 +103,7 @@ def _read_records(part: Section, facts: _Facts) -> None:
 
 _READERS = {
     "details": _read_details,
+    "limits": _read_limits,
     "holds": _read_holds,
     "ahead": _read_ahead,
     "records": _read_records,
@@ -150,11 +158,24 @@ def _waiting(found: Explanation, number: str, text: str | None, facts: _Facts) -
         note = "The scheduler's reasons are turned off here; `qalter -w p " + number + "` asks it"
         return replace(found, notes=(note,))
     queues = (_attribute(text, "hard_queue_list") or "").split(",")
-    cause, line = cause_of_messages(lines, [queue for queue in queues if queue])
+    asked = _limit_asked(_attribute(text, "hard resource_list") or "")
+    too_short = {queue for queue in facts.limits if _is_too_short(facts.limits[queue], asked)}
+    cause, line = cause_of_messages(lines, [queue for queue in queues if queue], too_short)
     if cause is Cause.UNKNOWN and found.status.raw_state == "qw" and not lines:
         cause = Cause.NOT_CONSIDERED
     ahead = facts.ahead.get(number) if cause is Cause.RESOURCES else None
     return replace(found, cause=cause, words=line or found.words, ahead=ahead)
+
+
+def _limit_asked(resources: str) -> timedelta | None:
+    found = re.search(r"\bh_rt=([0-9:]+)", resources)
+    return _limit(found[1]) if found is not None else None
+
+
+def _is_too_short(queue: Mapping[str, str], asked: timedelta | None) -> bool:
+    """Whether a queue's own limit is below what a job asks for."""
+    limit = _limit(queue.get("h_rt", ""))
+    return asked is not None and limit is not None and asked > limit
 
 
 def _attribute(text: str, name: str) -> str | None:
@@ -189,6 +210,8 @@ def _number(text: str | None) -> float | None:
 
 def _limit(text: str) -> timedelta | None:
     seconds = 0
+    if not text:
+        return None
     for part in text.split(":"):
         if not is_number(part or "0"):
             return None

@@ -5,10 +5,21 @@ TZ=UTC0
 export TZ
 # What qstat -j says of each of the jobs $@, which are this user's own.
 oj_details() {
-  for oj_id; do
+  oj_said=$(for oj_id; do
     printf '%s>%s\n' "$oj" "$oj_id"
     qstat -j "$oj_id" 2>/dev/null </dev/null
-  done
+  done)
+  printf '%s\n' "$oj_said"
+}
+# The queues in oj_said that were left out before their limits were looked at.
+oj_queues() {
+  SGE_SINGLE_LINE=1
+  export SGE_SINGLE_LINE
+  printf '%s\n' "$oj_said" |
+    sed -n 's/.* queue instance "\([A-Za-z0-9_.-]*\)@[^"]*" dropped because .*/\1/p' |
+    sort -u | head -n @MOST@ | while read -r oj_queue; do
+      qconf -sq "$oj_queue" 2>/dev/null </dev/null
+    done
   :
 }
 # The ids that are held by their user, by an operator or manager, by the system.

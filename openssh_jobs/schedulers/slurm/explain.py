@@ -129,7 +129,8 @@ def _read_awaited(part: Section, facts: _Facts) -> None:
         if number is None or state is None:
             continue
         left = parse_duration(said_text(values["TimeLeft"]))
-        awaited = Awaited(number[0], state, left if state is JobState.RUNNING else None)
+        left = left if state is JobState.RUNNING else None
+        awaited = Awaited(job_id=number[0], state=state, left=left)
         before = facts.awaited.get(number[0])
         # Of an array whose elements are in several states: one that is not over.
         if before is None or before.state is None or before.state.is_final:
@@ -192,7 +193,7 @@ def _explain(status: JobStatus, job_id: JobId, facts: _Facts) -> Explanation:
     others = [
         _usage(row, facts.steps.get(other, ()))
         for other, row in facts.jobs.items()
-        if other != row_id and job_id.array.contains(JobId.parse(other))
+        if other != row_id and JobId.parse(job_id.number).contains(JobId.parse(other))
     ]
     found = replace(found, others=Usage.of_elements(others))
     return _ended(found, record, facts.steps.get(row_id, ()), facts)
@@ -221,7 +222,7 @@ def _waiting(
     when = parse_time(said_text(row["StartTime"]), UTC)
     is_begin = cause in (Cause.BEGIN_TIME, Cause.REQUEUED)
     awaited = tuple(
-        facts.awaited.get(number, Awaited(number))
+        facts.awaited.get(number, Awaited(job_id=number))
         for number in _numbers(said_text(row["Dependency"]) or "")
     )
     return replace(
