@@ -132,6 +132,13 @@ def has_colour() -> bool:
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
 
 
+def coloured(line: str, word: str, output: Output) -> str:
+    """A line whose first word has the colour of ``word``, if there are colours."""
+    style = _COLOURS.get(word, "") if output.on_terminal and _has_colour() else ""
+    first, blank, rest = line.partition(" ")
+    return f"{style}{first}{_PLAIN}{blank}{rest}" if style else line
+
+
 def _line(layout: _Layout[Row], cells: Sequence[str], colour: bool = False) -> str:
     line = ""
     for column, room, cell in zip(layout.columns, layout.widths, cells, strict=True):

@@ -185,4 +185,8 @@ def cause_sentence(cause: Cause) -> str:
     said = _LIMITED.get(what.removesuffix("_limit"))
     if said is None:
         return f"a limit of {owner} is reached"
-    return f"{said} as {owner} allows" if what != "time_limit" else f"it asks for more time than {owner} allows"
+    return (
+        f"{said} as {owner} allows"
+        if what != "time_limit"
+        else f"it asks for more time than {owner} allows"
+    )

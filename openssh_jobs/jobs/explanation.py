@@ -160,7 +160,7 @@ class Explanation:
             words = self.words or self.status.reason
             why = f"{self.scheduler} says {words!r}" if words else "why is not known"
             said = f"{why}; what that means is not known here" if words else why
-        parts = [f"{word}: {said}"]
+        parts = [said if said.startswith(word) else f"{word}: {said}"]
         more = []
         if self.ahead is not None:
             where = f" in `{self.status.queue}`" if self.status.queue else ""
@@ -223,7 +223,8 @@ class Explanation:
         if said is None:
             words = self.words or status.reason or status.raw_state
             said = f"{words}; what ended it is not known" if words else "what ended it is not known"
-        return f"{word}: {said}{where}{after}."
+        told = said if said.startswith(word) else f"{word}: {said}"
+        return f"{told}{where}{after}."
 
     def _of_others(self) -> str:
         spread = self.others.memory_spread if self.others is not None else None

@@ -10,19 +10,26 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from openssh_jobs import Cluster, Job, JobState, JobStatus
+from openssh_jobs.cli.card import Card
+from openssh_jobs.cli.listed_job import ListedJob
 from openssh_jobs.jobs.explanation import Explanation
 from openssh_jobs.schedulers import get
+from tests.lab import memory, namespaces
 from tests.lab.endings import HUNGRY, fail_node, let_expire
-from tests.lab.gridengine import GridEngineLab
-from tests.lab.room import Room
-from tests.lab.slurm import SlurmLab
-from tests.paths import DATA
+from tests.lab.gridengine import GridEngineLab, open_grid_room
+from tests.lab.network import Machine
+from tests.lab.poll import site_with_slurm
+from tests.lab.room import Room, open_room
+from tests.lab.slurm import SlurmLab, in_place_of
+from tests.paths import CHECKOUT, DATA
 
 NODES = """\
 NodeName=n3 NodeHostname=nowhere NodeAddr=127.0.0.1 Port=6841 CPUs=4 RealMemory=1000
@@ -32,6 +39,8 @@ PartitionName=small Nodes=n1,n2 MaxNodes=1
 PartitionName=later Nodes=n3
 PartitionName=full Nodes=n2
 PartitionName=spare Nodes=n3,n4
+PartitionName=limits Nodes=n1
+PartitionName=licensed Nodes=n1
 """
 """What the lab's Slurm needs beside its usual configuration (``SlurmLab(more=...)``)."""
 _LIMITS = """\
@@ -207,15 +216,15 @@ def of_slurm(room: Room, lab: SlurmLab, *, long: bool = False) -> list[Found]:
     jobs.add("partition-inactive", queue="later")
     jobs.add("node-drained", "true", "-w", "n3", queue="spare")
     jobs.add("node-down", "true", "-w", "n4", queue="spare")
-    jobs.add("qos-first", _SLEEP, *n1, qos="one")
-    jobs.add("qos-jobs", _SLEEP, *n1, qos="one")
-    jobs.add("qos-cpus", _SLEEP, *n1, "-n3", qos="two")
-    jobs.add("qos-wall", _SLEEP, *n1, qos="brief", time_limit="1:00:00")
-    jobs.add("account-first", _SLEEP, *n1, account="single")
-    jobs.add("account-jobs", _SLEEP, *n1, account="single")
-    jobs.add("account-cpus", _SLEEP, *n1, "-n3", account="double")
-    jobs.add("licenses-first", _SLEEP, *n1, "-L", "matlab:1")
-    jobs.add("licenses", _SLEEP, *n1, "-L", "matlab:1")
+    jobs.add("qos-first", qos="one", queue="limits")
+    jobs.add("qos-jobs", qos="one", queue="limits")
+    jobs.add("qos-cpus", _SLEEP, "-n3", qos="two", queue="limits")
+    jobs.add("qos-wall", qos="brief", time_limit="1:00:00", queue="limits")
+    jobs.add("account-first", account="single", queue="limits")
+    jobs.add("account-jobs", account="single", queue="limits")
+    jobs.add("account-cpus", _SLEEP, "-n3", account="double", queue="limits")
+    jobs.add("licenses-first", _SLEEP, "-L", "matlab:1", queue="licensed")
+    jobs.add("licenses", _SLEEP, "-L", "matlab:1", queue="licensed")
     jobs.add("reservation", _SLEEP, reservation="course")
     jobs.add("array-throttle", _SLEEP, *n1, array="0-3%1")
     if lab.limits_memory:
@@ -248,25 +257,24 @@ def of_slurm(room: Room, lab: SlurmLab, *, long: bool = False) -> list[Found]:
     root("scancel", jobs.id("cancelled-admin"))
     root("scontrol", "requeue", jobs.id("requeued"))
     root("scontrol", "requeuehold", jobs.id("requeued-held"))
-    # Those that need the full node now; then another job takes it, and then it fails.
     element = {"array-throttle": f"{jobs.id('array-throttle')}_3"}
-    waiting = ("resources", "priority")
+    name, later = "slurm with slurmdbd", {"preempted", "node-fail", "deadline", "time-limit"}
 
-    def settled() -> bool:
-        now = jobs.explained(element)
-        return all(now[name].cause == name for name in waiting)
+    def now() -> dict[str, Explanation]:
+        known = jobs.explained(element)
+        return {row: one for row, one in known.items() if row not in later}
 
-    deadline = time.monotonic() + 10
-    while not settled() and time.monotonic() < deadline:
-        time.sleep(0.3)
-    kept = {name: one for name, one in jobs.explained(element).items() if name in waiting}
+    found = _compared(name, now, 15)
+    # A job takes the full node, and then the node fails.
     jobs.add("node-fail", _SLEEP, "-w", "n2", "-n16", "--no-requeue", queue="urgent")
     jobs.submit()
     jobs.until(("node-fail",), JobState.RUNNING)
     fail_node(lab, "n2")
-    return _compared(
-        "slurm with slurmdbd", lambda: jobs.explained(element) | kept, 60 if long else 12
-    )
+
+    def then() -> dict[str, Explanation]:
+        return {row: one for row, one in jobs.explained().items() if row in later}
+
+    return found + _compared(name, then, 60 if long else 10)
 
 
 def of_plain_slurm(room: Room, lab: SlurmLab) -> list[Found]:
@@ -368,3 +376,96 @@ def of_direct(room: Room) -> list[Found]:
             text = (record / "start").read_text()
             (record / "start").write_text(text.replace(facts["boot"], "another-boot"))
     return _compared("direct", jobs.explained, 15)
+
+
+# -- scripts/lab causes --------------------------------------------------------------------------
+
+
+def _all() -> list[Found]:
+    """Every row, one scheduler after the other."""
+    with site_with_slurm() as (site, plain):
+        assert site.network is not None
+        host, place = site.host("direct"), namespaces.LAB / "causes"
+        place.mkdir()
+        found = of_texts()
+        with open_room(host, "direct", None, _new(place / "direct")) as room:
+            found += of_direct(room)
+        with open_room(host, "slurm", plain, _new(place / "plain")) as room:
+            found += of_plain_slurm(room, plain)
+        lab = accounting_lab(namespaces.LAB / "accounting", site.network.login)
+        with (
+            in_place_of(plain, lab),
+            open_room(host, "slurm", lab, _new(place / "accounting")) as room,
+        ):
+            found += of_slurm(room, lab, long=True)
+        grid = GridEngineLab(namespaces.LAB / "gridengine", site.network.login)
+        try:
+            grid.start()
+            with open_grid_room(host, grid, _new(place / "sge")) as room:
+                found += of_grid_engine(room, grid)
+        finally:
+            grid.stop()
+    return found
+
+
+def accounting_lab(directory: Path, machine: Machine) -> SlurmLab:
+    """A Slurm with accounting, and with limits of every kind; it is not started yet."""
+    return SlurmLab(
+        directory,
+        machine,
+        accounting=True,
+        cpus=16,
+        limits_memory=memory.why_not() is None,
+        preempts=True,
+        more=NODES,
+    )
+
+
+def _new(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def report(found: Sequence[Found]) -> str:
+    """The table, its sentences, and the counts."""
+    lines = []
+    for one in found:
+        verdict = "right" if one.is_right else "WRONG" if one.is_wrong else "unknown"
+        lines.append(
+            f"{verdict:8}{one.row.scheduler:21}{one.row.id:24}{one.row.cause:27}"
+            f"{'' if one.is_right else one.cause}"
+        )
+        if one.explanation is not None:
+            lines.append(f"        {one.explanation.sentence}")
+    left = {row.id for row in table()} - {one.row.id for one in found}
+    lines.append(
+        f"{len(found)} causes: {sum(one.is_right for one in found)} right, "
+        f"{sum(one.is_wrong for one in found)} wrong, the others unknown; "
+        f"not brought about here: {', '.join(sorted(left)) or 'none'}"
+    )
+    return "\n".join(lines)
+
+
+def main(arguments: list[str]) -> int:
+    """``causes [--cards]``: all of the table; 1 if less than 95 % are right, or any is wrong."""
+    if not namespaces.inside():
+        why = namespaces.why_not()
+        if why is not None:
+            print(f"scripts/lab causes {why}", file=sys.stderr)
+            return 2
+        command = [sys.executable, "-m", "tests.lab.causes", *arguments]
+        inside = namespaces.command_line(command)
+        return subprocess.run(inside, cwd=CHECKOUT, check=False).returncode
+    found = _all()
+    print(report(found))
+    if "--cards" in arguments:
+        for one in found:
+            if one.explanation is not None:
+                job = ListedJob.of_status("hpc", one.explanation.status)
+                print("", *Card(job=job, explanation=one.explanation).lines(80), sep="\n")
+    is_good = sum(one.is_right for one in found) >= 0.95 * len(found)
+    return 0 if is_good and not any(one.is_wrong for one in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -116,9 +116,7 @@ _READERS = {
 def _explain(status: JobStatus, facts: _Facts) -> Explanation:
     job_id = JobId.parse(status.job_id)
     cause = cause_of(status)
-    plainly = Explanation(
-        status=status, cause=cause, words=status.reason, scheduler="Grid Engine"
-    )
+    plainly = Explanation(status=status, cause=cause, words=status.reason, scheduler="Grid Engine")
     if status.state in _WAITS:
         text = facts.details.get(job_id.number)
         return _waiting(plainly, job_id.number, text, facts)

@@ -112,7 +112,9 @@ def _limit(word: str) -> Cause:
     # "PerJob" names whose figure it is, not what is limited.
     what = re.sub(r"per(?:job|user|account|node)(?:limit)?$", "", word)
     for pattern, limit in _LIMITED:
-        if re.search(pattern, what) or (limit == "job_limit" and re.search("jobs?(?:limit)?$", what)):
+        if re.search(pattern, what) or (
+            limit == "job_limit" and re.search("jobs?(?:limit)?$", what)
+        ):
             return Cause(f"{owner}_{limit}")
     return Cause(f"{owner}_limit")
 

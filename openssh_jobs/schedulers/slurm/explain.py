@@ -11,7 +11,7 @@ from ...jobs import JobId, JobState, JobStatus
 from ...jobs.cause import Cause
 from ...jobs.explanation import Awaited, Explanation, Usage
 from ..answer import Answer
-from ..fields import is_number, parse_duration, parse_size, parse_time, quote, spent, whole_number
+from ..fields import expand_hosts, is_number, parse_duration, parse_size, parse_time, quote, spent, whole_number
 from ..framing import Section, framed, read_frame, section, shell_text
 from .causes import cause_of, cause_of_reason
 from .sbatch import plain
@@ -21,7 +21,7 @@ _MOST = 50
 """Jobs of one call, and jobs that any of these waits for."""
 # Columns of squeue -O (15.08 and later), each cut and filled up to its width by squeue itself.
 _WAITING = (("JobArrayID", 128), ("RestartCnt", 12), ("PriorityLong", 24), ("StartTime", 40),
-            ("Reason", 200), ("Dependency", 600))  # fmt: skip
+            ("Reason", 200), ("ReqNodes", 200), ("Dependency", 600))  # fmt: skip
 _AWAITED = (("JobArrayID", 128), ("State", 32), ("TimeLeft", 24))
 _AHEAD = (("JobArrayID", 128), ("PriorityLong", 24), ("Reason", 40))
 _USAGE = ("JobID", "State", "ExitCode", "UID", "ElapsedRaw", "Timelimit", "NCPUS", "NNodes",
@@ -37,6 +37,7 @@ class _Facts:
     waiting: dict[str, dict[str, str]] = field(default_factory=dict)
     awaited: dict[str, Awaited] = field(default_factory=dict)
     ahead: dict[str, int] = field(default_factory=dict)
+    nodes: dict[str, str] = field(default_factory=dict)
     jobs: dict[str, dict[str, str]] = field(default_factory=dict)
     steps: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     users: dict[str, str] = field(default_factory=dict)
@@ -60,6 +61,7 @@ def explain_script(statuses: Sequence[JobStatus]) -> str | None:
                 awaited=_columns(_AWAITED),
                 ahead=_columns(_AHEAD),
                 usage=",".join(_USAGE),
+                before=str(sum(width for _, width in _WAITING[:-2])),
                 behind=str(behind),
                 most=str(_MOST),
             )
@@ -69,6 +71,7 @@ def explain_script(statuses: Sequence[JobStatus]) -> str | None:
             numbers = ",".join(dict.fromkeys(JobId.parse(job.job_id).number for job in waiting))
             parts.append(section(f"waiting@{cluster}", f"oj_waiting {quote(numbers)}"))
             parts.append(section(f"awaited@{cluster}", "oj_awaited"))
+            parts.append(section(f"nodes@{cluster}", "oj_nodes"))
             queues = dict.fromkeys(job.queue for job in waiting if job.queue)
             if queues:
                 parts.append(section(f"ahead@{cluster}", f"oj_ahead {quote(','.join(queues))}"))
@@ -144,6 +147,12 @@ def _read_ahead(part: Section, facts: _Facts) -> None:
             facts.ahead[job_id] = int(number)
 
 
+def _read_nodes(part: Section, facts: _Facts) -> None:
+    for line in part.text.splitlines():
+        name, _, state = line.partition(" ")
+        facts.nodes[name] = state.strip()
+
+
 def _read_usage(part: Section, facts: _Facts) -> None:
     for line in part.text.splitlines():
         cells = line.split("|")
@@ -168,6 +177,7 @@ _READERS = {
     "waiting": _read_waiting,
     "awaited": _read_awaited,
     "ahead": _read_ahead,
+    "nodes": _read_nodes,
     "usage": _read_usage,
     "users": _read_users,
 }
@@ -219,6 +229,9 @@ def _waiting(
         # A whole array: its own status has counts for a reason.
         status = status.replace(reason=row["Reason"])
     cause = cause_of(status)
+    if cause is Cause.NODES_UNAVAILABLE and _are_up(row, facts):
+        # Slurm says so of nodes, too, that it keeps for jobs of higher priority.
+        cause = Cause.PRIORITY
     when = parse_time(said_text(row["StartTime"]), UTC)
     is_begin = cause in (Cause.BEGIN_TIME, Cause.REQUEUED)
     awaited = tuple(
@@ -236,6 +249,17 @@ def _waiting(
         expected_start=None if is_begin or cause not in _COULD_START else when,
         ahead=facts.ahead.get(row_id) if cause in _COULD_START else None,
     )
+
+
+_UP = frozenset(("idle", "mixed", "mix", "allocated", "alloc", "completing", "comp"))
+
+
+def _are_up(row: dict[str, str], facts: _Facts) -> bool:
+    """Whether all nodes that the reason or the job names are in service, by their states."""
+    named = re.search(r"UnavailableNodes:(\S+)", row["Reason"])
+    nodes = expand_hosts(named[1] if named is not None else said_text(row["ReqNodes"]))
+    states = [facts.nodes.get(node, "") for node in nodes or ()]
+    return bool(states) and all(state in _UP for state in states)
 
 
 def _numbers(dependency: str) -> list[str]:
@@ -316,7 +340,9 @@ def _memory_asked(record: dict[str, str], cpus: int | None) -> int | None:
 def _cpu_time(text: str) -> timedelta | None:
     """``1-02:03:04``, ``03:04.123``."""
     found = re.fullmatch(
-        r"(?:([0-9]{1,6})-)?(?:([0-9]{1,9}):)?([0-9]{1,9}):([0-9]{1,9}(?:\.[0-9]{1,9})?)", text, re.ASCII
+        r"(?:([0-9]{1,6})-)?(?:([0-9]{1,9}):)?([0-9]{1,9}):([0-9]{1,9}(?:\.[0-9]{1,9})?)",
+        text,
+        re.ASCII,
     )
     if found is None:
         return None

@@ -18,6 +18,14 @@ oj_awaited() {
   # A single id that is forgotten is an error, two are not.
   squeue $oj_where -h -a -t all -j "$oj_ids$oj_ids" -O @AWAITED@ 2>/dev/null </dev/null
 }
+# The states of the nodes that the reasons and the jobs in oj_said name.
+oj_nodes() {
+  oj_names=$(printf '%s\n' "$oj_said" | sed -n '
+    s/.*UnavailableNodes:\([][A-Za-z0-9_.,-]*\).*/\1/p
+    s/^.\{@BEFORE@\}\([][A-Za-z0-9_.,-]*[a-z0-9]\]*\).*/\1/p' | sort -u | head -n @MOST@ | tr '\n' ',')
+  [ -n "$oj_names" ] || return 0
+  sinfo $oj_where -h -a -N -n "${oj_names%,}" -o '%N %T' 2>/dev/null </dev/null | sort -u
+}
 # For each of the jobs in oj_said that wait in the queues $1: how many that could start come first.
 oj_ahead() {
   { printf '%s\n' "$oj_said"; echo =

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import causes, memory, parts
+from tests.lab import causes, parts
 from tests.lab.gridengine import GridEngineLab, open_grid_room
 from tests.lab.room import Room, open_room
 from tests.lab.site import Host, Site
@@ -31,15 +31,7 @@ def accounting(slurm: SlurmLab, site: Site, lab_directory: Path) -> Iterator[Slu
     """A Slurm with accounting, and with limits of every kind."""
     parts.require("accounting")
     assert site.network is not None
-    lab = SlurmLab(
-        lab_directory / "causes",
-        site.network.login,
-        accounting=True,
-        cpus=16,
-        limits_memory=memory.why_not() is None,
-        preempts=True,
-        more=causes.NODES,
-    )
+    lab = causes.accounting_lab(lab_directory / "causes", site.network.login)
     with in_place_of(slurm, lab):
         yield lab
 
