@@ -45,12 +45,15 @@ def span(seconds: float) -> str:
 
 
 def moment(value: datetime | None, today: date | None = None) -> str:
-    """A time in the local time zone: ``today 09:14``, ``2026-03-09 09:14``; empty for ``None``."""
+    """A time in the local time zone: ``today 09:14``, ``2026-03-09 09:14``; empty for ``None``.
+
+    Without ``today`` always with the date.
+    """
     if value is None:
         return ""
     local = value.astimezone()
-    days = ((today or datetime.now().astimezone().date()) - local.date()).days
     names = {0: "today", 1: "yesterday", -1: "tomorrow"}
+    days = (today - local.date()).days if today is not None else None
     if days in names:
         return f"{names[days]} {local:%H:%M}"
     return f"{local:%Y-%m-%d %H:%M}"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import posixpath
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..jobs import JobId
 from ..phrases import memory
-from .listed_job import ListedJob
+from .listed_job import ListedJob, short_path
 from .output import Output, attributes, duration, moment, printable, span, terminal_width, wrapped
-from .table import coloured
+from .table import coloured, cut
 
 if TYPE_CHECKING:
     from ..jobs.explanation import Explanation, Usage
@@ -32,7 +32,7 @@ class Card:
 
     def lines(self, width: int | None) -> list[str]:
         """The text, at most ``width`` columns wide but for a directory and a command."""
-        lines = [*_fitted(self._title(), width)]
+        lines = _fitted(self._title(width), width)
         lines += _fitted(self.explanation.sentence, width)
         usage = self.explanation.usage
         if usage is not None:
@@ -47,13 +47,17 @@ class Card:
     def _is_over(self) -> bool:
         return self.job.status.is_final
 
-    def _title(self) -> str:
+    def _title(self, width: int | None) -> str:
         """The name, the id, the directory and when it was submitted."""
         status = self.job.status
         job_id = self.job.job_id or "(none)"
-        parts = [f"{status.name} ({job_id})" if status.name else job_id]
-        if self.job.directory:
-            parts.append(short_path(self.job.directory, self.home))
+        name, directory = status.name or "", short_path(self.job.directory, self.home) or ""
+        if width is not None:
+            name = cut(printable(name), max(8, width - len(job_id) - 5), keeps_end=False)
+            directory = cut(printable(directory), width, keeps_end=True)
+        parts = [f"{name} ({job_id})" if name else job_id]
+        if directory:
+            parts.append(directory)
         submitted = status.submitted or self.job.opened
         if submitted is not None:
             parts.append(f"submitted {moment(submitted)}")
@@ -78,8 +82,13 @@ class Card:
         options = [f"--{name.replace('_', '-')} {value}" for name, value in asked.items()]
         if self.job.token is None:
             return _fitted(f"Next time ask for more: `{' '.join(options)}`.", width)
-        job_id, host = shlex.quote(self.job.status.job_id), shlex.quote(self.job.host)
-        command = f"openssh-jobs submit {host} --again {job_id} {' '.join(options)}"
+        job_id = JobId.parse(self.job.status.job_id)
+        element = next((part for part in (job_id.tasks, job_id.proc) if part), None)
+        if element is not None and element.isdigit():
+            options.insert(0, f"--array {element}")
+            job_id = job_id.array or JobId.parse(job_id.number)
+        words = shlex.join(["openssh-jobs", "submit", self.job.host, "--again", str(job_id)])
+        command = f"{words} {' '.join(options)}"
         return ["Again with more:", _INDENT + printable(command)]
 
     def data(self) -> dict[str, Any]:
@@ -110,14 +119,6 @@ def show(cards: list[Card], output: Output) -> None:
             print()
         for at, line in enumerate(card.lines(width)):
             print(coloured(line, str(card.job.status.state), output) if at == 1 else line)
-
-
-def short_path(path: str, home: str | None) -> str:
-    """A path with ``~`` for the home directory where that is known."""
-    if home and (path == home or path.startswith(home.rstrip("/") + "/")):
-        rest = posixpath.relpath(path, home)
-        return "~" if rest == "." else f"~/{rest}"
-    return path
 
 
 def _fitted(text: str, width: int | None) -> list[str]:

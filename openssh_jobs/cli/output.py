@@ -9,13 +9,13 @@ import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
+from .. import phrases
 from ..errors import OpenSSHJobsError
 from ..errors import printable as printable
 from ..phrases import duration as duration
-from ..phrases import moment as moment
 from ..phrases import size as size
 from ..phrases import span as span
 from . import exit_codes
@@ -31,6 +31,11 @@ def one_line(text: object) -> str:
 def count(number: int, thing: str) -> str:
     """``1 file``, ``2 files``."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def moment(value: datetime | None, today: date | None = None) -> str:
+    """A time in the local time zone: ``today 09:14``, ``2026-03-09 09:14``; empty for ``None``."""
+    return phrases.moment(value, today or datetime.now().astimezone().date())
 
 
 def wrapped(text: str, width: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -121,6 +122,8 @@ def _no_answer(snapshot: Snapshot, last_known: dict[str, JobStatus], host: str) 
 def _card(
     cluster: Cluster, host: str, explanation: Explanation, taken_at: datetime | None
 ) -> card.Card:
+    from ..cluster.learned import HOME
+
     status = explanation.status
     row = cluster.journal.by_job(cluster.host, status.job_id)
     row = row or cluster.journal.by_member(cluster.host, status.job_id)
@@ -128,7 +131,8 @@ def _card(
     if row is not None:
         token = None if row.is_followed else row.token
         job = replace(job, token=token, directory=row.directory or job.directory)
-    return card.Card(job=job, explanation=explanation)
+    home = cluster.journal.fact(cluster.host, HOME, max_age=math.inf)
+    return card.Card(job=job, explanation=explanation, home=home)
 
 
 def _snapshot_data(host: str, snapshot: Snapshot, cards: list[card.Card]) -> dict[str, Any]:

@@ -133,10 +133,10 @@ def has_colour() -> bool:
 
 
 def coloured(line: str, word: str, output: Output) -> str:
-    """A line whose first word has the colour of ``word``, if there are colours."""
+    """A line whose words up to a colon or comma have the colour of ``word``, if there are any."""
     style = _COLOURS.get(word, "") if output.on_terminal and _has_colour() else ""
-    first, blank, rest = line.partition(" ")
-    return f"{style}{first}{_PLAIN}{blank}{rest}" if style else line
+    end = min((at for mark in ":," if (at := line.find(mark)) > 0), default=0)
+    return f"{style}{line[:end]}{_PLAIN}{line[end:]}" if style and end else line
 
 
 def _line(layout: _Layout[Row], cells: Sequence[str], colour: bool = False) -> str:

@@ -6,6 +6,8 @@ What ``Cluster`` and each ``Job`` share.  Not a public interface.
 from __future__ import annotations
 
 import logging
+import math
+import re
 import secrets
 import sqlite3
 import time
@@ -35,7 +37,7 @@ from .evidence import JobEvidence
 from .exit_record import ExitRecords, check_choice
 from .job_files import JobFiles
 from .journal import Row
-from .learned import Learned, status_of
+from .learned import HOME, Learned, status_of
 from .poller import Poller
 from .recovery import Outcome, Recovery
 from .scheduler_client import QUERY_TIMEOUT, SchedulerClient, split_answers, together
@@ -296,14 +298,26 @@ class HostJobs:
         script = scheduler.explain_script(statuses) if statuses else None
         if script is not None:
             try:
-                answer = self.client.ask(script)
+                answer = self.client.ask(f'printf "OJ~%s\\n" "$HOME"\n{script}')
                 found.update(scheduler.parse_explanations(answer, statuses))
+                self._note_home(answer.stdout)
             except (*_NO_ANSWER, SchedulerError) as error:
                 log.info("%s: no more about these jobs: %s", self.host, error.message)
+        now = datetime.now(UTC)
         for job_id, explanation in found.items():
+            found[job_id] = explanation = replace(explanation, asked_at=now)
             if explanation.cause is Cause.CANCELLED and self._was_cancelled_here(job_id):
                 found[job_id] = replace(explanation, cause=Cause.CANCELLED_BY_USER)
         return found
+
+    def _note_home(self, said: str) -> None:
+        """Write down where the user's home directory is, for paths that people read."""
+        home = re.search(r"^OJ~(/[^\n]{1,300})$", said, re.MULTILINE)
+        if home is not None and home[1] != self.journal.fact(self.host, HOME, max_age=math.inf):
+            try:
+                self.journal.remember_fact(self.host, HOME, home[1])
+            except ConfigurationError as error:
+                log.info("%s: the journal was not written: %s", self.host, error)
 
     def _was_cancelled_here(self, job_id: str) -> bool:
         """Whether the journal has the cancellation of this job, asked for by this user."""

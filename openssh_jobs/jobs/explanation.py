@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
 
@@ -111,7 +111,7 @@ class Explanation:
     the user who cancelled it.  ``ahead``: how many jobs of its queue come first, ``awaited``: those
     that it waits for.  ``expected_start`` is the scheduler's own estimate, ``begins`` the time
     before which it was asked not to begin.  ``others``: the usage of the other elements of its
-    array.  ``next_time``: options of ``submit`` that would help, and their values.
+    array.  ``asked_at``: when the host was asked.
     """
 
     status: JobStatus
@@ -126,7 +126,8 @@ class Explanation:
     usage: Usage | None = None
     others: Usage | None = None
     scheduler: str = "the scheduler"
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    asked_at: datetime | None = None
 
     @property
     def next_time(self) -> dict[str, str]:
@@ -162,16 +163,23 @@ class Explanation:
             said = f"{why}; what that means is not known here" if words else why
         parts = [said if said.startswith(word) else f"{word}: {said}"]
         more = []
-        if self.ahead is not None:
+        if self.ahead is not None and self.cause is not Cause.PRIORITY:
             where = f" in `{self.status.queue}`" if self.status.queue else ""
             are = "1 job is" if self.ahead == 1 else f"{self.ahead or 'no'} jobs are"
             more.append(f"{are} ahead{where}")
         if self.expected_start is not None:
-            more.append(f"{self.scheduler} expects it {_at(self.expected_start)}")
+            more.append(f"{self.scheduler} expects it {self._at(self.expected_start)}")
         if more:
             parts.append("; ".join(more))
         parts += self.notes
         return ". ".join(part.rstrip(".") for part in parts) + "."
+
+    def _moment(self, when: datetime) -> str:
+        return moment(when, self.asked_at.astimezone().date() if self.asked_at else None)
+
+    def _at(self, when: datetime) -> str:
+        text = self._moment(when)
+        return f"at {text.removeprefix('today ')}" if text.startswith("today ") else text
 
     def _cause_text(self) -> str | None:
         cause = self.cause
@@ -182,10 +190,19 @@ class Explanation:
         if cause is Cause.DEPENDENCY_NEVER_SATISFIED and self.awaited:
             named = [str(job) for job in self.awaited[:_MOST_NAMED]]
             return f"{', '.join(named)} did not end as it requires, so it can never start"
+        if cause is Cause.PRIORITY and self.ahead:
+            are = (
+                "1 job of higher priority is"
+                if self.ahead == 1
+                else (f"{self.ahead} jobs of higher priority are")
+            )
+            return f"{are} ahead" + (f" in `{self.status.queue}`" if self.status.queue else "")
         if cause is Cause.BEGIN_TIME and self.begins is not None:
-            return f"it was asked to begin not before {moment(self.begins)}"
+            return f"it was asked to begin not before {self._moment(self.begins)}"
         if cause is Cause.REQUEUED:
-            again = f", and begins again not before {moment(self.begins)}" if self.begins else ""
+            again = (
+                f", and begins again not before {self._moment(self.begins)}" if self.begins else ""
+            )
             times = f" ({self.restarts} times by now)" if (self.restarts or 0) > 1 else ""
             return f"{cause_sentence(cause)}{times}{again}"
         if cause is Cause.UNKNOWN:
@@ -250,11 +267,6 @@ _WITH_WORDS = frozenset((
     Cause.NODE_FAIL, Cause.SYSTEM_FAILURE, Cause.QUEUE_NOT_ALLOWED, Cause.USER_LIMIT,
     Cause.NEVER_STARTED, Cause.QUEUE_DOWN, Cause.CONSTRAINT, Cause.MAINTENANCE,
 ))  # fmt: skip
-
-
-def _at(when: datetime) -> str:
-    text = moment(when)
-    return f"at {text.removeprefix('today ')}" if text.startswith("today ") else text
 
 
 def _rounded(wanted: float) -> str:

@@ -1,4 +1,4 @@
-"""The cause that a status alone shows, for all schedulers; each scheduler adds its own words.  Pure."""
+"""The cause that a status alone shows; each scheduler adds what its own words say.  Pure."""
 
 from __future__ import annotations
 

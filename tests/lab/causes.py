@@ -292,7 +292,13 @@ def of_plain_slurm(room: Room, lab: SlurmLab) -> list[Found]:
     jobs.add("plain-resources", _SLEEP, nodes=2, options=["--exclusive"])
     jobs.submit()
     lab.command("scancel", jobs.id("plain-cancelled"), user=room.host.user)
-    return _compared("slurm", jobs.explained, 15)
+    found = _compared("slurm", jobs.explained, 15)
+    snapshot = room.cluster.status([job.id for job in jobs.jobs.values()])
+    before = room.cluster.internal.connection.stats().commands
+    room.cluster.internal.explain(list(snapshot.known.values()))
+    after = room.cluster.internal.connection.stats().commands
+    assert after - before == 1, "more than one round trip for all cards"
+    return found
 
 
 # --------------------------------------------------------------------------- Grid Engine, direct

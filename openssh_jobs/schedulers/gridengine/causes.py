@@ -26,7 +26,8 @@ _OF_JOB: Final = (
     ("job dropped because of user limitations", _C.USER_LIMIT),
     ("exceeds limit .*in rule|exceeds limit in rule|dynamical limit", _C.QUOTA),
     ("not reserved by advance reservation|advance reservation .*error state", _C.RESERVATION),
-    ("requested ckpt object not found|no matching pe found|no access to pe", _C.REQUEST_UNSATISFIABLE),
+    ("requested ckpt object not found|no matching pe found|no access to pe",
+     _C.REQUEST_UNSATISFIABLE),
     (r"\(no project\) does not have|\(project .*\) (?:does not have|is not allowed)",
      _C.QUEUE_NOT_ALLOWED),
 )  # fmt: skip
@@ -34,7 +35,8 @@ _OF_JOB: Final = (
 # where one only has to become free.
 _OF_QUEUES: Final = (
     ("dropped because it is full|because of overload or full", _C.RESOURCES),
-    ("resources requested are not available for parallel job|more slots than available", _C.RESOURCES),
+    ("resources requested are not available for parallel job|more slots than available",
+     _C.RESOURCES),
     (r"because it offers only \w?c:", _C.RESOURCES),
     ("overloaded:|load alarm|suspend alarm", _C.QUEUE_OVERLOADED),
     ("until clean up of a previous run", _C.CLEANING),
@@ -44,7 +46,7 @@ _OF_QUEUES: Final = (
     (r"because it offers only \w\w:(?:[sh]_(?:vmem|rss|data)|mem\w*)=", _C.QUEUE_MEMORY_LIMIT),
     ("has no permission for", _C.QUEUE_NOT_ALLOWED),
     (r"\(-l .*\) cannot run (?:in queue|at host|globally|in queue instance)|it only offers|"
-     "total slots of pe|not in pe list|not of (?:parallel|batch) type|of type|because it has \"0\" slots",
+     'total slots of pe|not in pe list|not of (?:parallel|batch) type|of type|it has "0" slots',
      _C.REQUEST_UNSATISFIABLE),
 )  # fmt: skip
 _QUEUE: Final = re.compile(r'(?:queue instance|queue|PE) "([^"]*)"')
@@ -55,7 +57,7 @@ _NOT_BEGUN: Final = frozenset((*range(1, 24), *range(26, 32)))
 
 
 def messages(block: str) -> list[str] | None:
-    """The lines of "scheduling info" in a block of ``qstat -j``; ``None`` where it is turned off."""
+    """The lines of "scheduling info" of ``qstat -j``; ``None`` where it is turned off."""
     _, found, text = block.rpartition("\nscheduling info:")
     lines = [line.strip() for line in text.splitlines() if line.strip()] if found else []
     if any(_OFF.search(line) for line in lines):
@@ -98,7 +100,7 @@ _AT_HOST = re.compile(r'\) cannot run at host "([^"]*)" because it offers only (
 
 
 def _without_refused(lines: list[str]) -> list[str]:
-    """Without the full and disabled queues of hosts that could not run the job if they were free."""
+    """Without the full and disabled queues of hosts that could never run the job."""
     hosts = {found[1] for line in lines if (found := _AT_HOST.search(line))}
     kept = []
     for line in lines:

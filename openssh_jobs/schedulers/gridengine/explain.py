@@ -23,7 +23,7 @@ _HOLDS = {"hu": Cause.HELD_BY_USER, "ho": Cause.HELD_BY_ADMIN, "hs": Cause.HELD_
 
 
 @dataclass
-class _Facts:
+class _GridEngineFacts:
     details: dict[str, str] = field(default_factory=dict)
     holds: dict[str, list[Cause]] = field(default_factory=dict)
     limits: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -54,7 +54,7 @@ def _numbers(statuses: object) -> list[str]:
 
 def parse_explanations(answer: Answer, statuses: Sequence[JobStatus]) -> dict[str, Explanation]:
     """What the answer adds to each status."""
-    facts = _Facts()
+    facts = _GridEngineFacts()
     for part in read_frame(answer.stdout) or []:
         if part.returncode == 0:
             _READERS[part.name](part, facts)
@@ -66,31 +66,31 @@ def _pieces(part: Section) -> list[tuple[str, str]]:
     return [(name, text) for name, _, text in pieces]
 
 
-def _read_details(part: Section, facts: _Facts) -> None:
+def _read_details(part: Section, facts: _GridEngineFacts) -> None:
     for number, text in _pieces(part):
         if re.search(rf"^job_number:\s+{re.escape(number)}\s*$", text, re.MULTILINE):
             facts.details[number] = text
 
 
-def _read_holds(part: Section, facts: _Facts) -> None:
+def _read_holds(part: Section, facts: _GridEngineFacts) -> None:
     for kind, text in _pieces(part):
         for number in text.split():
             if kind in _HOLDS:
                 facts.holds.setdefault(number, []).append(_HOLDS[kind])
 
 
-def _read_limits(part: Section, facts: _Facts) -> None:
+def _read_limits(part: Section, facts: _GridEngineFacts) -> None:
     facts.limits.update(read_limits(part.text))
 
 
-def _read_ahead(part: Section, facts: _Facts) -> None:
+def _read_ahead(part: Section, facts: _GridEngineFacts) -> None:
     for line in part.text.splitlines():
         number, _, before = line.partition(" ")
         if is_number(number) and is_number(before):
             facts.ahead[number] = int(before)
 
 
-def _read_records(part: Section, facts: _Facts) -> None:
+def _read_records(part: Section, facts: _GridEngineFacts) -> None:
     for number, text in _pieces(part):
         for block in re.split(r"^={20,}\s*\n", text, flags=re.MULTILINE):
             attributes: dict[str, str] = {}
@@ -113,7 +113,7 @@ _READERS = {
 # --------------------------------------------------------------------------- one job
 
 
-def _explain(status: JobStatus, facts: _Facts) -> Explanation:
+def _explain(status: JobStatus, facts: _GridEngineFacts) -> Explanation:
     job_id = JobId.parse(status.job_id)
     cause = cause_of(status)
     plainly = Explanation(status=status, cause=cause, words=status.reason, scheduler="Grid Engine")
@@ -135,7 +135,9 @@ def _explain(status: JobStatus, facts: _Facts) -> Explanation:
     return found
 
 
-def _waiting(found: Explanation, number: str, text: str | None, facts: _Facts) -> Explanation:
+def _waiting(
+    found: Explanation, number: str, text: str | None, facts: _GridEngineFacts
+) -> Explanation:
     holds = facts.holds.get(number, [])
     if found.status.state is JobState.HELD and holds:
         found = replace(found, cause=holds[0])

@@ -23,12 +23,13 @@ _COMMENTS: Final = (
     (r"queue \S+ job limit", _C.QUEUE_JOB_LIMIT),
     (r"server job limit|overall limit on resource", _C.QUOTA),
     (r"dedicated time", _C.MAINTENANCE),
-    (r"interfere with a (?:confirmed )?reservation|(?:in|by) a reservation|conflict with reservation or",
+    (r"interfere with a (?:confirmed )?reservation|conflict with reservation or",
      _C.RESERVATION),
-    (r"interfere with a top job|break strict sorted order|zero shares|preempt enough|draining system",
+    (r"interfere with a top job|break strict sorted order|zero shares|preempt enough",
      _C.PRIORITY),
     (r"primetime|cross into", _C.BEGIN_TIME),
-    (r"ineligible state|nodes? (?:is |are )?(?:down|offline)|nodes not available", _C.NODES_UNAVAILABLE),
+    (r"ineligible state|nodes? (?:is |are )?(?:down|offline)|nodes not available",
+     _C.NODES_UNAVAILABLE),
     (r"insufficient amount of|not enough free nodes|no available resources|too few free resources|"
      r"exclusive node|node has reached|not enough of the right type", _C.RESOURCES),
     (r"fit in the largest placement set|specified .* does not exist|ineligible type|multi-node job|"

@@ -1,7 +1,7 @@
 """Slurm's words for why a job waits and what ended it, as causes.  Pure.
 
-The words: ``job_state_reason.c`` of 25.11, ``slurm_protocol_defs.c`` of earlier versions; JOB REASON
-CODES in squeue(1).
+The words: ``job_state_reason.c`` of 25.11, ``slurm_protocol_defs.c`` of earlier versions; JOB
+REASON CODES in squeue(1).
 """
 
 from __future__ import annotations

@@ -11,7 +11,16 @@ from ...jobs import JobId, JobState, JobStatus
 from ...jobs.cause import Cause
 from ...jobs.explanation import Awaited, Explanation, Usage
 from ..answer import Answer
-from ..fields import expand_hosts, is_number, parse_duration, parse_size, parse_time, quote, spent, whole_number
+from ..fields import (
+    expand_hosts,
+    is_number,
+    parse_duration,
+    parse_size,
+    parse_time,
+    quote,
+    spent,
+    whole_number,
+)
 from ..framing import Section, framed, read_frame, section, shell_text
 from .causes import cause_of, cause_of_reason
 from .sbatch import plain
@@ -31,7 +40,7 @@ _WAITS = (JobState.PENDING, JobState.HELD)
 
 
 @dataclass
-class _Facts:
+class _SlurmFacts:
     """What one cluster's answer holds, by the ids in it."""
 
     waiting: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -96,15 +105,15 @@ def _columns(columns: Iterable[tuple[str, int]]) -> str:
 def parse_explanations(answer: Answer, statuses: Sequence[JobStatus]) -> dict[str, Explanation]:
     """What the answer adds to each status.  A part that failed adds nothing."""
     sections = read_frame(answer.stdout) or []
-    clusters: dict[str, _Facts] = {}
+    clusters: dict[str, _SlurmFacts] = {}
     for part in sections:
         what, _, cluster = part.name.partition("@")
         if part.returncode == 0:
-            _READERS[what](part, clusters.setdefault(cluster, _Facts()))
+            _READERS[what](part, clusters.setdefault(cluster, _SlurmFacts()))
     found = {}
     for status in statuses:
         job_id = JobId.parse(status.job_id)
-        facts = clusters.get(job_id.cluster or "", _Facts())
+        facts = clusters.get(job_id.cluster or "", _SlurmFacts())
         found[status.job_id] = _explain(status, JobId.parse(plain(job_id)), facts)
     return found
 
@@ -117,14 +126,14 @@ def _cut(line: str, columns: Sequence[tuple[str, int]]) -> dict[str, str]:
     return values
 
 
-def _read_waiting(part: Section, facts: _Facts) -> None:
+def _read_waiting(part: Section, facts: _SlurmFacts) -> None:
     for line in part.text.splitlines():
         values = _cut(line, _WAITING)
         if values["JobArrayID"]:
             facts.waiting[values["JobArrayID"]] = values
 
 
-def _read_awaited(part: Section, facts: _Facts) -> None:
+def _read_awaited(part: Section, facts: _SlurmFacts) -> None:
     for line in part.text.splitlines():
         values = _cut(line, _AWAITED)
         number = re.match("[0-9]+", values["JobArrayID"])
@@ -140,20 +149,20 @@ def _read_awaited(part: Section, facts: _Facts) -> None:
             facts.awaited[number[0]] = awaited
 
 
-def _read_ahead(part: Section, facts: _Facts) -> None:
+def _read_ahead(part: Section, facts: _SlurmFacts) -> None:
     for line in part.text.splitlines():
         job_id, _, number = line.partition(" ")
         if is_number(number):
             facts.ahead[job_id] = int(number)
 
 
-def _read_nodes(part: Section, facts: _Facts) -> None:
+def _read_nodes(part: Section, facts: _SlurmFacts) -> None:
     for line in part.text.splitlines():
         name, _, state = line.partition(" ")
         facts.nodes[name] = state.strip()
 
 
-def _read_usage(part: Section, facts: _Facts) -> None:
+def _read_usage(part: Section, facts: _SlurmFacts) -> None:
     for line in part.text.splitlines():
         cells = line.split("|")
         if len(cells) not in (len(_USAGE), len(_USAGE) + 1):
@@ -166,7 +175,7 @@ def _read_usage(part: Section, facts: _Facts) -> None:
             facts.jobs[job_id] = values  # of several runs the last one
 
 
-def _read_users(part: Section, facts: _Facts) -> None:
+def _read_users(part: Section, facts: _SlurmFacts) -> None:
     for line in part.text.splitlines():
         uid, _, name = line.partition(" ")
         if is_number(uid):
@@ -186,7 +195,7 @@ _READERS = {
 # --------------------------------------------------------------------------- one job
 
 
-def _explain(status: JobStatus, job_id: JobId, facts: _Facts) -> Explanation:
+def _explain(status: JobStatus, job_id: JobId, facts: _SlurmFacts) -> Explanation:
     cause = cause_of(status)
     plainly = Explanation(status=status, cause=cause, words=status.reason, scheduler="Slurm")
     if status.state in _WAITS:
@@ -218,7 +227,7 @@ def _is_of(row_id: str, job_id: JobId) -> bool:
 
 
 def _waiting(
-    found: Explanation, rows: Sequence[tuple[str, dict[str, str]]], facts: _Facts
+    found: Explanation, rows: Sequence[tuple[str, dict[str, str]]], facts: _SlurmFacts
 ) -> Explanation:
     # Of an array the row of those that wait.
     row_id, row = next(((i, r) for i, r in rows if said_text(r["Dependency"])), rows[-1])
@@ -254,7 +263,7 @@ def _waiting(
 _UP = frozenset(("idle", "mixed", "mix", "allocated", "alloc", "completing", "comp"))
 
 
-def _are_up(row: dict[str, str], facts: _Facts) -> bool:
+def _are_up(row: dict[str, str], facts: _SlurmFacts) -> bool:
     """Whether all nodes that the reason or the job names are in service, by their states."""
     named = re.search(r"UnavailableNodes:(\S+)", row["Reason"])
     nodes = expand_hosts(named[1] if named is not None else said_text(row["ReqNodes"]))
@@ -271,7 +280,7 @@ def _ended(
     found: Explanation,
     record: dict[str, str],
     steps: Sequence[dict[str, str]],
-    facts: _Facts,
+    facts: _SlurmFacts,
 ) -> Explanation:
     status, cause = found.status, found.cause
     reason = said_text(record.get("Reason"))
@@ -288,10 +297,10 @@ def _ended(
         cause = Cause.CANCELLED_BY_USER if is_owner else Cause.CANCELLED_BY_ADMIN
         return replace(found, cause=cause, by=facts.users.get(by[1], f"user {by[1]}"))
     usage = found.usage
-    if cause in (Cause.SIGNAL, Cause.LAUNCH_FAILED) and usage is not None and _was_too_big(usage):
-        # Without cgroups a step over its memory is cancelled by root, and the job is FAILED.
-        if any(step["State"] == "CANCELLED by 0" for step in steps) and status.signal == 9:
-            return replace(found, cause=Cause.OUT_OF_MEMORY)
+    # Without cgroups a step over its memory is cancelled by root, and the job is FAILED.
+    is_ended = any(step["State"] == "CANCELLED by 0" for step in steps) and status.signal == 9
+    if is_ended and usage is not None and _was_too_big(usage):
+        return replace(found, cause=Cause.OUT_OF_MEMORY)
     if cause is Cause.UNKNOWN and state_of(record["State"]) is status.state:
         code, number = exit_of(record["ExitCode"], status.state)
         again = status.replace(exit_code=code, signal=number, reason=reason or status.reason)

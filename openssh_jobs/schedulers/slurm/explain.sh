@@ -28,7 +28,7 @@ oj_nodes() {
 }
 # For each of the jobs in oj_said that wait in the queues $1: how many that could start come first.
 oj_ahead() {
-  { printf '%s\n' "$oj_said"; echo =
+  { printf '%s\n' "$oj_said"; echo "="
     squeue $oj_where -h -a -t PD -p "$1" -O @AHEAD@ 2>/dev/null </dev/null; } |
     awk '
       $1 == "=" { others = 1; next }
