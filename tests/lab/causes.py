@@ -208,7 +208,7 @@ def of_slurm(room: Room, lab: SlurmLab, *, long: bool = False) -> list[Found]:
     jobs.add("requeued-held", _SLEEP, *n1, "--requeue")
     jobs.add("preempted", _SLEEP, "-w", "n2", "--exclusive", queue="full")
     jobs.add("held-user", hold=True)
-    jobs.add("held-admin", hold=True)
+    jobs.add("held-admin", _SLEEP, "--begin=now+1hour")
     jobs.add("begin", "true", "--begin=now+1hour")
     jobs.add("partition-time", queue="short", time_limit="1:00:00")
     jobs.add("partition-nodes", queue="small", nodes=2)
@@ -249,8 +249,6 @@ def of_slurm(room: Room, lab: SlurmLab, *, long: bool = False) -> list[Found]:
              queue="full", time_limit="0:01:00")  # fmt: skip
     jobs.submit()
     root, own = lab.command, user
-    root("scontrol", "hold", jobs.id("held-admin"))
-    root("scontrol", "release", jobs.id("held-admin"))
     root("scontrol", "hold", jobs.id("held-admin"))
     root("scontrol", "update", "PartitionName=later", "State=INACTIVE")
     root("scancel", jobs.id("cancelled-user"), jobs.id("cancelled-pending"), user=own)
