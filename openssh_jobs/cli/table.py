@@ -134,7 +134,7 @@ def has_colour() -> bool:
 
 def coloured(line: str, word: str, output: Output) -> str:
     """A line whose words up to a colon or comma have the colour of ``word``, if there are any."""
-    style = _COLOURS.get(word, "") if output.on_terminal and _has_colour() else ""
+    style = _COLOURS.get(word, "") if output.on_terminal and has_colour() else ""
     end = min((at for mark in ":," if (at := line.find(mark)) > 0), default=0)
     return f"{style}{line[:end]}{_PLAIN}{line[end:]}" if style and end else line
 
