@@ -32,7 +32,7 @@ class Card:
 
     def lines(self, width: int | None) -> list[str]:
         """The text, at most ``width`` columns wide but for a directory and a command."""
-        lines = _fitted(self._title(width), width)
+        lines = self.title_lines(width)
         lines += _fitted(self.explanation.sentence, width)
         usage = self.explanation.usage
         if usage is not None:
@@ -42,6 +42,10 @@ class Card:
         if hint:
             lines += _fitted(hint, width)
         return lines + self._again(width)
+
+    def title_lines(self, width: int | None) -> list[str]:
+        """The first of these lines: what job it is."""
+        return _fitted(self._title(width), width)
 
     @property
     def _is_over(self) -> bool:
@@ -117,8 +121,10 @@ def show(cards: list[Card], output: Output) -> None:
     for number, card in enumerate(cards):
         if number:
             print()
+        sentence_at = len(card.title_lines(width))
         for at, line in enumerate(card.lines(width)):
-            print(coloured(line, str(card.job.status.state), output) if at == 1 else line)
+            state = str(card.job.status.state)
+            print(coloured(line, state, output) if at == sentence_at else line)
 
 
 def _fitted(text: str, width: int | None) -> list[str]:
