@@ -221,10 +221,14 @@ class Explanation:
         if cause is Cause.COMPLETED:
             return f"completed, exit code 0{where}{after}."
         if cause is Cause.EXIT_CODE:
-            return f"{word}: its script ended with exit code {status.exit_code}{where}{after}."
+            hint = _EXIT_HINTS.get(status.exit_code or 0, "")
+            return (
+                f"{word}: its script ended with exit code {status.exit_code}{hint}{where}{after}."
+            )
         if cause is Cause.SIGNAL:
             number = status.signal or (status.exit_code or 128) - 128
-            return f"{word}: killed by signal {number}{where}{after}."
+            code = f" (exit code {status.exit_code})" if (status.exit_code or 0) > 128 else ""
+            return f"{word}: killed by signal {number}{code}{where}{after}."
         if cause is Cause.OUT_OF_MEMORY and usage is not None and usage.memory_asked:
             used = f", used {memory(usage.memory)}" if usage.memory else ""
             return (
@@ -261,6 +265,10 @@ class Explanation:
         return f"{status.state}{where}{since}{of}."
 
 
+_EXIT_HINTS = {
+    126: " (a shell's code for a command that cannot be run)",
+    127: " (a shell's code for a command that was not found)",
+}
 _WITH_WORDS = frozenset((
     Cause.NODES_UNAVAILABLE, Cause.REQUEST_UNSATISFIABLE, Cause.QUEUE_LIMIT, Cause.QUOTA,
     Cause.QUEUE_TIME_LIMIT, Cause.ERROR_STATE, Cause.LAUNCH_FAILED, Cause.HELD_AFTER_LAUNCH_FAILURE,

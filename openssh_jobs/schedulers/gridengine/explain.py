@@ -129,6 +129,8 @@ def _explain(status: JobStatus, facts: _GridEngineFacts) -> Explanation:
         return plainly
     last = {record.get("taskid", ""): record for record in records}  # of several runs the last
     found = replace(plainly, usage=Usage.of_elements([_usage(one) for one in last.values()]))
+    if cause is Cause.TIME_LIMIT and _was_cpu_time(records[-1]):
+        found = replace(found, cause=Cause.CPU_TIME_LIMIT)
     deleted = records[-1].get("deleted_by", "NONE")
     if cause in (Cause.CANCELLED_BY_USER, Cause.CANCELLED_BY_ADMIN) and deleted != "NONE":
         found = replace(found, by=deleted.partition("@")[0])
@@ -184,6 +186,21 @@ def _attribute(text: str, name: str) -> str | None:
 
 
 # --------------------------------------------------------------------------- usage
+
+
+def _was_cpu_time(record: Mapping[str, str]) -> bool:
+    """Whether it was the CPU time that reached what the job asked for, not the time."""
+    asked = {
+        name: _limit(value)
+        for name, value in re.findall(r"\b(h_rt|h_cpu)=([0-9:]+)", record.get("category", ""))
+    }
+    used = {"h_rt": _number(record.get("ru_wallclock")), "h_cpu": _number(record.get("cpu"))}
+
+    def reached(name: str) -> bool:
+        limit, spent_seconds = asked.get(name), used[name]
+        return bool(limit and spent_seconds and spent_seconds >= limit.total_seconds())
+
+    return reached("h_cpu") and not reached("h_rt")
 
 
 def _usage(record: Mapping[str, str]) -> Usage:

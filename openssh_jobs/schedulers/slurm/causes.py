@@ -146,8 +146,9 @@ def cause_of(status: JobStatus) -> Cause:
 
 
 def _waiting(status: JobStatus, reason: str) -> Cause:
-    if "CONFIGURING" in (status.raw_state or ""):
-        return Cause.STARTING
+    for word, cause in _WAITS.items():
+        if word in (status.raw_state or ""):
+            return cause
     if not reason:
         # The queue's own answer, which has "None": it was not looked at yet.
         return Cause.NOT_CONSIDERED if status.source == "queue" else Cause.UNKNOWN
@@ -157,6 +158,15 @@ def _waiting(status: JobStatus, reason: str) -> Cause:
     return Cause.UNKNOWN if found in _OF_FAILURES else found
 
 
+_WAITS: Final = {
+    "CONFIGURING": _C.STARTING,
+    "POWER_UP_NODE": _C.STARTING,
+    "RESV_DEL_HOLD": _C.RESERVATION_DELETED,
+    "REQUEUE_HOLD": _C.HELD_AFTER_REQUEUE,
+    "SPECIAL_EXIT": _C.HELD_AFTER_REQUEUE,
+    "REQUEUE": _C.REQUEUED,
+}
+"""States that say it themselves, the longer word first."""
 _BY_STATE: Final = {
     "PREEMPTED": _C.PREEMPTED,
     "DEADLINE": _C.DEADLINE,

@@ -111,5 +111,17 @@ def test_usage_by_the_accounting() -> None:
     assert usage.memory == int(1.5 * 1024**3)
 
 
+@pytest.mark.parametrize(
+    ("wall", "cause"), [("30s", Cause.CPU_TIME_LIMIT), ("3600s", Cause.TIME_LIMIT)]
+)
+def test_cpu_time_is_another_limit(wall: str, cause: Cause) -> None:
+    record = (
+        f"jobnumber 5\ntaskid undefined\nslots 1\nru_wallclock {wall}\ncpu 10.2s\n"
+        "category -l h_cpu=10,h_rt=3600\n"
+    )
+    status = JobStatus("5", "timeout", raw_state="failed 37, exit_status 137")
+    assert explained(status, records=f"{MARK}>5\n{'=' * 62}\n{record}").cause is cause
+
+
 def test_nothing_is_asked_about_jobs_that_run() -> None:
     assert explain_script([JobStatus("5", "running")]) is None
