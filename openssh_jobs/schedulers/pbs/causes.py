@@ -50,6 +50,8 @@ def cause_of(status: JobStatus) -> Cause:
         return _of_comment(reason)
     if status.state is JobState.HELD:
         return _held(reason)
+    if status.state is JobState.TIMEOUT and re.search(r"\bcput\b", reason):
+        return Cause.CPU_TIME_LIMIT
     if status.state is JobState.CANCELLED:
         return _cancelled(status, reason)
     return cause_by_state(status)
