@@ -81,7 +81,8 @@ def _show_jobs(cluster: Cluster, args: argparse.Namespace, output: Output) -> in
     with options.without_cluster_warnings():
         snapshot = cluster.status(args.jobs)
         statuses = [_merged(snapshot[job_id], last) for job_id, last in last_known.items()]
-        explained = cluster.internal.explain(statuses)
+        # A scheduler that has just not answered is not asked again.
+        explained = cluster.internal.explain(statuses, asks=snapshot.error is None)
     cards = [
         _card(cluster, args.host, explained[status.job_id], snapshot.taken_at)
         for status in statuses

@@ -287,15 +287,18 @@ class HostJobs:
                     found[job_id] = status
         return found
 
-    def explain(self, statuses: Sequence[JobStatus]) -> dict[str, Explanation]:
+    def explain(
+        self, statuses: Sequence[JobStatus], *, asks: bool = True
+    ) -> dict[str, Explanation]:
         """Why these jobs wait, what ended them, what they used: by id.  One round trip at most.
 
-        Where the scheduler does not answer: what the statuses show by themselves.
+        Where the scheduler does not answer, and without ``asks``: what the statuses show by
+        themselves.
         """
         scheduler = self.client.scheduler()
         scheduler = getattr(scheduler, "base", scheduler)
         found = {status.job_id: scheduler.explained(status) for status in statuses}
-        script = scheduler.explain_script(statuses) if statuses else None
+        script = scheduler.explain_script(statuses) if statuses and asks else None
         if script is not None:
             try:
                 answer = self.client.ask(f'printf "OJ~%s\\n" "$HOME"\n{script}')
