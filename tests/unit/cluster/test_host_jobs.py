@@ -79,7 +79,7 @@ def test_without_an_answer_a_status_explains_itself(
 ) -> None:
     submit(journal, "1", "2")
     journal.change("hpc", "t2", source="cancel", state="cancelled")
-    queue = Queue(journal)
+    queue = JournalQueue(journal)
     asked = []
 
     def ask(script: str, timeout: float = 0) -> None:
