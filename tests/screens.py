@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,67 @@ def _row(token: str) -> Row:
         scheduler="slurm",
         directory=f"/home/alice/runs/{token}",
     )
+
+
+def cards() -> list[Any]:
+    """The cards of the screens: what waits for a job, what is behind others, and two ends."""
+    from openssh_jobs import JobState, JobStatus
+    from openssh_jobs.cli.card import Card
+    from openssh_jobs.cli.listed_job import ListedJob
+    from openssh_jobs.jobs.cause import Cause
+    from openssh_jobs.jobs.explanation import Awaited, Explanation, Usage
+
+    def minutes(number: float) -> timedelta:
+        return timedelta(minutes=number)
+
+    def usage(used: float, asked: int, **more: Any) -> Usage:
+        gb = 1024**3
+        return Usage(memory=int(used * gb), memory_asked=asked * gb, **more)
+
+    def status(job_id: str, state: str, **more: Any) -> JobStatus:
+        submitted = datetime.fromtimestamp(NOW - 2.75 * _HOUR, UTC)
+        return JobStatus(job_id, state, submitted=submitted, source="queue", **more)
+
+    freq = Explanation(
+        status=status("4712", "pending", name="freq-7", queue="batch", reason="Dependency"),
+        cause=Cause.DEPENDENCY,
+        awaited=(Awaited(job_id="4711", state=JobState.RUNNING, left=minutes(108)),),
+        scheduler="Slurm",
+    )
+    opt = Explanation(
+        status=status("4730", "pending", name="opt-9", queue="batch", reason="Priority"),
+        cause=Cause.PRIORITY,
+        ahead=3,
+        expected_start=datetime.fromtimestamp(NOW + 2.5 * _HOUR, UTC),
+        asked_at=datetime.fromtimestamp(NOW, UTC),
+        scheduler="Slurm",
+    )
+    swept = Explanation(
+        status=status("4720_17", "out_of_memory", name="sweep", nodes=("n003",),
+                      elapsed=minutes(44.2)),
+        cause=Cause.OUT_OF_MEMORY,
+        usage=usage(31.8, 32, cpus=4, cpu_time=minutes(160), elapsed=minutes(44.2)),
+        others=Usage.of_elements([usage(number, 32) for number in (12.5, 20.1, 21.4)]),
+    )  # fmt: skip
+    relaxed = Explanation(
+        status=status("4711", "completed", name="relax-7", nodes=("n017",), elapsed=minutes(12.05)),
+        cause=Cause.COMPLETED,
+        usage=usage(11.2, 64, cpus=16, cpu_time=minutes(179.3), elapsed=minutes(12.05),
+                    time_limit=minutes(120)),
+    )  # fmt: skip
+    return [
+        Card(
+            job=ListedJob(host="hpc", status=one.status, token="t", directory=directory),
+            explanation=one,
+            home="/home/alice",
+        )
+        for one, directory in (
+            (freq, "/home/alice/runs/freq-7"),
+            (opt, "/home/alice/runs/opt-9"),
+            (swept, "/home/alice/runs/sweep"),
+            (relaxed, "/home/alice/runs/relax-7"),
+        )
+    ]
 
 
 class Screen:
@@ -170,6 +231,12 @@ def main() -> int:
     for module in (list_command, listed_job, watch_view):
         found: Any = module
         found.time = Clock
+    if sys.argv[1:] == ["cards"]:
+        from openssh_jobs.cli import card
+        from openssh_jobs.cli.output import Output
+
+        card.show(cards(), Output())
+        return 0
     return main(sys.argv[1:])
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import re
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -178,19 +181,35 @@ def _jobs(journal: Journal, host: str | None, since: float | None) -> list[Liste
     rows = journal.rows(host, over_since=since)
     listed_at: dict[str, float | None] = {}
     answers: dict[str, dict[str, float]] = {}
+    homes: dict[str, str | None] = {}
     found = []
     for row in rows:
         if row.host not in listed_at:
+            from ..cluster.learned import HOME
             from ..cluster.shared_poll import last_answers
 
             listed_at[row.host] = journal.listed_at(row.host)
             answers[row.host] = last_answers(journal, row.host)
+            homes[row.host] = journal.fact(row.host, HOME, max_age=math.inf)
         as_of = None
         if row.job_id is not None and not row.known_state.is_final:
             times = (listed_at[row.host], answers[row.host].get(row.job_id))
             as_of = max((when for when in times if when and when > row.opened), default=None)
-        found.append(ListedJob.of_row(row, as_of, is_stuck=_is_stuck(row)))
+        job = ListedJob.of_row(row, as_of, is_stuck=_is_stuck(row))
+        found.append(replace(job, after=_awaited(journal, row), home=homes[row.host]))
     return found
+
+
+def _awaited(journal: Journal, row: Row) -> tuple[str, ...]:
+    """The jobs that one which waits for others was submitted to wait for."""
+    if row.known_state != "pending" or (row.reason or "").strip("()") != "Dependency":
+        return ()
+    kept = None if row.is_followed else journal.kept(row)
+    if kept is None:
+        return ()
+    before = json.loads(kept.specification)
+    names = ("after_ok", "after_any", "after_failed")
+    return tuple(str(job_id) for name in names for job_id in before.get(name) or ())
 
 
 def _is_stuck(row: Row) -> bool:

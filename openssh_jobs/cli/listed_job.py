@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +18,10 @@ from .table import Column, OutputTable
 if TYPE_CHECKING:
     from ..cluster.journal import Row
 
+LOCAL = "."
+"""The host of the command line that is this machine."""
+THIS_MACHINE = "this machine"
+"""Its name in the journal (``local_connection.NAME``, which takes long to import)."""
 DAY = 86400.0
 WEEK = 7 * DAY
 """Seconds for which a job that failed stays in the list."""
@@ -30,7 +35,9 @@ class ListedJob:
     """One row.  ``status.job_id`` is empty while a submission has no answer.
 
     ``as_of``: when the host last said so; ``changed``: when that was learned (seconds since 1970).
-    ``array``: the indices that were submitted.  ``is_stuck``: nobody works on the submission.
+    ``array``: the indices that were submitted.  ``after``: the jobs that it was submitted to wait
+    for.  ``home``: the home directory on the host, where it is known.  ``is_stuck``: nobody works
+    on the submission.
     """
 
     host: str
@@ -42,6 +49,8 @@ class ListedJob:
     changed: float = 0.0
     array: str | None = None
     is_stuck: bool = False
+    after: tuple[str, ...] = ()
+    home: str | None = None
 
     @property
     def job_id(self) -> str | None:
@@ -73,7 +82,7 @@ class ListedJob:
         if goes_on and row.started is not None and known is not None:
             status = status.replace(elapsed=timedelta(seconds=max(0, round(known - row.started))))
         return cls(
-            host=row.host,
+            host=LOCAL if row.host == THIS_MACHINE else row.host,
             status=status,
             token=None if row.is_followed else row.token,
             directory=row.directory or None,
@@ -89,6 +98,14 @@ class ListedJob:
         """A job as its host has just described it."""
         seen = None if as_of is None else as_of.timestamp()
         return cls(host=host, status=status, directory=status.directory, as_of=seen)
+
+
+def short_path(path: str | None, home: str | None) -> str | None:
+    """A path with ``~`` for the home directory where that is known."""
+    if path and home and (path == home or path.startswith(home.rstrip("/") + "/")):
+        rest = posixpath.relpath(path, home)
+        return "~" if rest == "." else f"~/{rest}"
+    return path
 
 
 def _why_or_where(job: ListedJob) -> str:
@@ -113,6 +130,8 @@ def _why_or_where(job: ListedJob) -> str:
         return " ".join(parts)
     if status.state in ("running", "completing", "completed"):
         return nodes
+    if job.after and (status.reason or "").strip("()") == "Dependency":
+        return f"after {', '.join(job.after)}"
     return status.reason or ""
 
 
@@ -141,7 +160,8 @@ def _iso(seconds: float | None) -> datetime | None:
 
 
 def _facts(job: ListedJob) -> Mapping[str, Any]:
-    return {**job.status.as_dict(), "token": job.token, "as_of": _iso(job.as_of)}
+    known = {**job.status.as_dict(), "directory": job.directory}
+    return {**known, "token": job.token, "as_of": _iso(job.as_of)}
 
 
 JOBS: OutputTable[ListedJob] = OutputTable(
@@ -154,7 +174,8 @@ JOBS: OutputTable[ListedJob] = OutputTable(
     Column("spent", "ELAPSED / OF", get=_elapsed, drops=4, in_json=False),
     Column("when", "SUBMITTED", get=lambda job: job.status.submitted or job.opened, show=moment,
            drops=5, in_json=False),
-    Column("directory", "DIRECTORY", shrinks=True, keeps_end=True, least=16, drops=6),
+    Column("shown", "DIRECTORY", get=lambda job: short_path(job.directory, job.home),
+           in_json=False, shrinks=True, keeps_end=True, least=16, drops=6),
     facts=_facts,
 )  # fmt: skip
 """Those of ``list``, ``status`` and ``recover``; on a narrow terminal the state stays."""

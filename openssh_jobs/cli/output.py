@@ -12,8 +12,12 @@ from dataclasses import fields, is_dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
+from .. import phrases
 from ..errors import OpenSSHJobsError
 from ..errors import printable as printable
+from ..phrases import duration as duration
+from ..phrases import size as size
+from ..phrases import span as span
 from . import exit_codes
 
 # --------------------------------------------------------------------------- text
@@ -29,44 +33,9 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-def size(number: float) -> str:
-    """Bytes as ``1.2 MB``, in powers of 1000."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if number < 1000 or unit == "TB":
-            break
-        number /= 1000
-    return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-
-
-def duration(value: timedelta | None) -> str:
-    """``0:12:03``, ``2-00:00:00`` from a day on; empty for ``None``."""
-    if value is None:
-        return ""
-    seconds = int(value.total_seconds())
-    days, seconds = divmod(seconds, 86400)
-    text = f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
-    return f"{days}-{text.rjust(8, '0')}" if days else text
-
-
-def span(seconds: float) -> str:
-    """Seconds as ``12 h``, ``1 h 30 min``, ``40 s``: the two largest units."""
-    left, parts = round(seconds), []
-    for length, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
-        if left >= length:
-            parts.append(f"{left // length} {unit}")
-            left %= length
-    return " ".join(parts[:2]) or "0 s"
-
-
 def moment(value: datetime | None, today: date | None = None) -> str:
     """A time in the local time zone: ``today 09:14``, ``2026-03-09 09:14``; empty for ``None``."""
-    if value is None:
-        return ""
-    local = value.astimezone()
-    days = ((today or datetime.now().astimezone().date()) - local.date()).days
-    if days in (0, 1):
-        return f"{('today', 'yesterday')[days]} {local:%H:%M}"
-    return f"{local:%Y-%m-%d %H:%M}"
+    return phrases.moment(value, today or datetime.now().astimezone().date())
 
 
 def wrapped(text: str, width: int) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from . import card, options
 from . import list as listed
-from . import options
 from .exit_codes import ExitCode, UsageError
 from .listed_job import JOBS, ListedJob
 from .output import Output, error_data, moment
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from ..cluster.cluster import Cluster
     from ..cluster.journal import Event
     from ..jobs import JobStatus, Snapshot
+    from ..jobs.explanation import Explanation
 
 
 def _time(seconds: float) -> datetime:
@@ -43,7 +46,8 @@ def add_command(subparsers: Any, summary: str) -> None:
         usage="[options] HOST [JOB...]",
         examples="""\
   openssh-jobs status hpc 4711 4712
-      these jobs, one query for all; 1 if one of them failed, 5 if one is unknown
+      a card for each: why it waits or what ended it, what it used, what to ask
+      for next time; 1 if one of them failed, 5 if one is unknown
   openssh-jobs status hpc
       the same as `openssh-jobs list hpc`
   openssh-jobs status hpc 4711 --history
@@ -76,11 +80,17 @@ def _show_jobs(cluster: Cluster, args: argparse.Namespace, output: Output) -> in
     last_known = {job.id: job.last for job in map(cluster.job, args.jobs)}
     with options.without_cluster_warnings():
         snapshot = cluster.status(args.jobs)
-    statuses = [_merged(snapshot[job_id], last) for job_id, last in last_known.items()]
+        statuses = [_merged(snapshot[job_id], last) for job_id, last in last_known.items()]
+        # A scheduler that has just not answered is not asked again.
+        explained = cluster.internal.explain(statuses, asks=snapshot.error is None)
+    cards = [
+        _card(cluster, args.host, explained[status.job_id], snapshot.taken_at)
+        for status in statuses
+    ]
     if output.json:
-        output.data(_snapshot_data(args.host, snapshot, statuses))
+        output.data(_snapshot_data(args.host, snapshot, cards))
     else:
-        JOBS.show(_rows(args.host, snapshot, statuses), output)
+        card.show(cards, output)
     if snapshot.error is not None:
         output.note(_no_answer(snapshot, last_known, args.host))
     states = {status.state for status in statuses}
@@ -110,14 +120,26 @@ def _no_answer(snapshot: Snapshot, last_known: dict[str, JobStatus], host: str) 
     return f"{host}: no new information: {snapshot.error.message.rstrip('.')}.{last}"
 
 
-def _rows(host: str, snapshot: Snapshot, statuses: list[JobStatus]) -> list[ListedJob]:
-    return [ListedJob.of_status(host, status, snapshot.taken_at) for status in statuses]
+def _card(
+    cluster: Cluster, host: str, explanation: Explanation, taken_at: datetime | None
+) -> card.Card:
+    from ..cluster.learned import HOME
+
+    status = explanation.status
+    row = cluster.journal.by_job(cluster.host, status.job_id)
+    row = row or cluster.journal.by_member(cluster.host, status.job_id)
+    job = ListedJob.of_status(host, status, taken_at)
+    if row is not None:
+        token = None if row.is_followed else row.token
+        job = replace(job, token=token, directory=row.directory or job.directory)
+    home = cluster.journal.fact(cluster.host, HOME, max_age=math.inf)
+    return card.Card(job=job, explanation=explanation, home=home)
 
 
-def _snapshot_data(host: str, snapshot: Snapshot, statuses: list[JobStatus]) -> dict[str, Any]:
+def _snapshot_data(host: str, snapshot: Snapshot, cards: list[card.Card]) -> dict[str, Any]:
     return {
         "host": host,
-        "jobs": JOBS.records(_rows(host, snapshot, statuses)),
+        "jobs": [{**JOBS.record(one.job), **one.data()} for one in cards],
         "absent": snapshot.absent,
         "unknown": snapshot.unknown,
         "unparsed": snapshot.unparsed,

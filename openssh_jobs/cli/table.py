@@ -132,6 +132,13 @@ def has_colour() -> bool:
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
 
 
+def coloured(line: str, word: str, output: Output) -> str:
+    """A line whose words up to a colon or comma have the colour of ``word``, if there are any."""
+    style = _COLOURS.get(word, "") if output.on_terminal and has_colour() else ""
+    end = min((at for mark in ":," if (at := line.find(mark)) > 0), default=0)
+    return f"{style}{line[:end]}{_PLAIN}{line[end:]}" if style and end else line
+
+
 def _line(layout: _Layout[Row], cells: Sequence[str], colour: bool = False) -> str:
     line = ""
     for column, room, cell in zip(layout.columns, layout.widths, cells, strict=True):

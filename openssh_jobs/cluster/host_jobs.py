@@ -6,6 +6,8 @@ What ``Cluster`` and each ``Job`` share.  Not a public interface.
 from __future__ import annotations
 
 import logging
+import math
+import re
 import secrets
 import sqlite3
 import time
@@ -27,13 +29,15 @@ from ..errors import (
     SessionLimit,
 )
 from ..jobs import CancelOutcome, JobId, JobState, JobStatus, Node, Queue, Snapshot
+from ..jobs.cause import Cause
+from ..jobs.explanation import Explanation
 from ..jobs.time_limit import time_limit_of
 from ..schedulers.base import Scheduler
 from .evidence import JobEvidence
 from .exit_record import ExitRecords, check_choice
 from .job_files import JobFiles
 from .journal import Row
-from .learned import Learned, status_of
+from .learned import HOME, Learned, status_of
 from .poller import Poller
 from .recovery import Outcome, Recovery
 from .scheduler_client import QUERY_TIMEOUT, SchedulerClient, split_answers, together
@@ -291,6 +295,48 @@ class HostJobs:
                     self.learned.write_one(status, taken)
                     found[job_id] = status
         return found
+
+    def explain(
+        self, statuses: Sequence[JobStatus], *, asks: bool = True
+    ) -> dict[str, Explanation]:
+        """Why these jobs wait, what ended them, what they used: by id.  One round trip at most.
+
+        Where the scheduler does not answer, and without ``asks``: what the statuses show by
+        themselves.
+        """
+        scheduler = self.client.scheduler()
+        scheduler = getattr(scheduler, "base", scheduler)
+        found = {status.job_id: scheduler.explained(status) for status in statuses}
+        script = scheduler.explain_script(statuses) if statuses and asks else None
+        if script is not None:
+            try:
+                answer = self.client.ask(f'printf "OJ~%s\\n" "$HOME"\n{script}')
+                found.update(scheduler.parse_explanations(answer, statuses))
+                self._note_home(answer.stdout)
+            except (*_NO_ANSWER, SchedulerError) as error:
+                log.info("%s: no more about these jobs: %s", self.host, error.message)
+        now = datetime.now(UTC)
+        for job_id, explanation in found.items():
+            found[job_id] = explanation = replace(explanation, asked_at=now)
+            if explanation.cause is Cause.CANCELLED and self._was_cancelled_here(job_id):
+                found[job_id] = replace(explanation, cause=Cause.CANCELLED_BY_USER)
+        return found
+
+    def _note_home(self, said: str) -> None:
+        """Write down where the user's home directory is, for paths that people read."""
+        home = re.search(r"^OJ~(/[^\n]{1,300})$", said, re.MULTILINE)
+        if home is not None and home[1] != self.journal.fact(self.host, HOME, max_age=math.inf):
+            try:
+                self.journal.remember_fact(self.host, HOME, home[1])
+            except ConfigurationError as error:
+                log.info("%s: the journal was not written: %s", self.host, error)
+
+    def _was_cancelled_here(self, job_id: str) -> bool:
+        """Whether the journal has the cancellation of this job, asked for by this user."""
+        row = self.journal.by_job(self.host, job_id) or self.journal.by_member(self.host, job_id)
+        if row is None:
+            return False
+        return any(event.source == "cancel" for event in self.journal.events(row.host, row.token))
 
     def own_listing(self) -> list[JobStatus]:
         """This user's jobs by the scheduler's own command, where a site has replaced it.

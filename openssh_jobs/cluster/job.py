@@ -15,6 +15,7 @@ from ..errors import ArrayOutput, InputError, JobNotRunning, JobPending, Schedul
 from ..files import host_names
 from ..files.private_directory import PRIVATE
 from ..jobs import CancelOutcome, JobId, JobState, JobStatus
+from ..jobs.explanation import Explanation
 from ..schedulers.fields import expand_array, quote
 from .leftovers import Leftover
 from .output import JobOutput
@@ -210,6 +211,14 @@ class Job:
         ``on_change`` is called as by ``Cluster.wait``.
         """
         return self._jobs.wait([self.id], timeout, on_change)[0]
+
+    def explain(self) -> Explanation:
+        """Why the job waits, or what ended it and what it used; asks the host as ``status`` does.
+
+        At most one round trip more.  ``cause`` is ``UNKNOWN`` where what the scheduler says does
+        not settle it.
+        """
+        return self._jobs.explain([self.status()])[self.id]
 
     def cancel(self) -> CancelOutcome:
         """Ask the scheduler to end the job."""

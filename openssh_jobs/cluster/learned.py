@@ -29,6 +29,9 @@ _ALL = 300.0
 _SAME_ID = 7 * 86400.0
 """Seconds after its end for which an id is that of the same job; schedulers begin again at 1."""
 
+HOME = "home directory"
+"""The fact of a host that names this user's home directory there."""
+
 
 def news(row: Row, status: JobStatus, began: float) -> dict[str, object]:
     """What a status changes in a row; ``began``: when its query began (seconds since 1970).

@@ -19,7 +19,10 @@ from typing import ClassVar, Literal, NoReturn
 
 from ..errors import InputError, SchedulerError, SubmitLimit, SubmitRejected, SubmitUnknown
 from ..jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
+from ..jobs.cause import Cause
+from ..jobs.explanation import Explanation
 from .answer import Answer
+from .causes import cause_by_state
 from .fields import expand_array, first_line, joined_lines, quote
 from .framing import Section, framed, read_frame, section
 from .launcher.launcher import Convention
@@ -92,6 +95,8 @@ class Scheduler(ABC):
     cancel_command: ClassVar[str | None] = None
     hold_command: ClassVar[str | None] = None
     release_command: ClassVar[str | None] = None
+    #: Its name as people write it, where that is not ``name``.
+    title: ClassVar[str | None] = None
     #: How the scheduler runs scripts; ``None`` where a launcher cannot take their place.
     convention: ClassVar[Convention | None] = None
     #: Whether of several jobs of one submission only the first that starts does the work, for each
@@ -261,6 +266,34 @@ class Scheduler(ABC):
         ``None`` while their values are not known.
         """
         return path
+
+    # -- explaining ----------------------------------------------------------
+
+    def cause_of(self, status: JobStatus) -> Cause:
+        """Why the job waits or what ended it, as far as its status shows; else ``UNKNOWN``."""
+        return cause_by_state(status)
+
+    def explain_script(self, statuses: Sequence[JobStatus]) -> str | None:
+        """A script that asks why these jobs wait, what ended them and what they used.
+
+        ``None`` where a status says all that the scheduler knows.
+        """
+        return None
+
+    def parse_explanations(
+        self, answer: Answer, statuses: Sequence[JobStatus]
+    ) -> dict[str, Explanation]:
+        """What the answer to ``explain_script`` says of each job; what failed is left out."""
+        return {}
+
+    def explained(self, status: JobStatus) -> Explanation:
+        """What the status alone explains."""
+        return Explanation(
+            status=status,
+            cause=self.cause_of(status),
+            words=status.reason,
+            scheduler=self.title or self.name,
+        )
 
     # -- acting --------------------------------------------------------------
 

@@ -53,9 +53,13 @@ def main(arguments: list[str]) -> int:
         from tests.lab import growth
 
         return growth.main(arguments)
+    if command == "causes":
+        from tests.lab import causes
+
+        return causes.main(rest)
     print(
         "usage: scripts/lab up | run COMMAND... | capture NAME LINE | shell | status | down | "
-        "poll | soak | once | growth",
+        "poll | soak | once | growth | causes",
         file=sys.stderr,
     )
     return 2

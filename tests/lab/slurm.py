@@ -157,7 +157,7 @@ class SlurmLab:
     are remembered for ``remembers`` seconds (MinJobAge); ``timeout`` is MessageTimeout.  Without
     ``accounting`` sacct says so.  A node has ``cpus``; with ``limits_memory`` a job that takes more
     than its share is killed; with ``preempts`` a partition ``urgent`` takes the place of other
-    jobs.  Of several only one
+    jobs.  ``more``: more lines of slurm.conf.  Of several only one
     can run at a time; one that was stopped can be started again, with its jobs.
     """
 
@@ -174,9 +174,11 @@ class SlurmLab:
         cpus: int = 2,
         limits_memory: bool = False,
         preempts: bool = False,
+        more: str = "",
     ) -> None:
         namespaces.require_own("Slurm")
-        self._more = _PREEMPTION if preempts else ""
+        self._more = (_PREEMPTION if preempts else "") + more
+        self.limits_memory = limits_memory
         self._remembers, self._timeout, self._cpus = remembers, timeout, cpus
         self._memory = MemoryCgroup(directory) if limits_memory else None
         self.directory, self.machine = directory, machine

@@ -21,8 +21,8 @@ from tests.paths import PACKAGE
 # A module may import from rooms with a smaller number, and from its own room.
 FLOORS = architecture.floors()
 PURE = (
-    "errors", "error_facts", "printable", "jobs", "parser", "schedulers", "commands.quoting",
-    "commands.scripts", "files.private_directory", "openssh.ssh_errors",
+    "errors", "error_facts", "phrases", "printable", "jobs", "parser", "schedulers",
+    "commands.quoting", "commands.scripts", "files.private_directory", "openssh.ssh_errors",
 )  # fmt: skip
 
 STARTS_PROCESSES = "openssh.process"

@@ -33,6 +33,7 @@ from ...commands.scripts import Shell
 from ...errors import InputError, SchedulerError
 from ...files.private_directory import functions
 from ...jobs import CancelOutcome, JobState, JobStatus, Node, Snapshot
+from ...jobs.cause import Cause
 from ..answer import Answer
 from ..base import AfterEnd, Scheduler
 from ..fields import (
@@ -50,11 +51,12 @@ from ..outcomes import outcomes_for
 from ..request import ALL_OPTIONS, SubmitRequest
 from ..rules import rule
 from ..tokens import TokenAnswer, jobs_by_script
+from .causes import LOST_AT_RESTART, NEVER_STARTED, cause_of
 
 _REASONS: Mapping[str, str] = {
     "waiting": "not started yet",
     "gone": "no exit record: killed, or the node lost it",
-    "restarted": "no exit record: the node was restarted",
+    "restarted": LOST_AT_RESTART,
     "orphan": "its launcher was killed: there will be no exit code",
 }
 
@@ -63,6 +65,7 @@ class Direct(Scheduler):
     """Runs jobs as process groups on the host itself."""
 
     name: ClassVar[str] = "direct"
+    title: ClassVar[str | None] = "the host"
     aliases: ClassVar[tuple[str, ...]] = ("local",)
     probe: ClassVar[str] = 'printf "%s\\n" "$(uname -s -r)"'
     # There is nobody to keep a job to its cores or memory, or to let it wait.
@@ -219,6 +222,9 @@ class Direct(Scheduler):
         if len(snapshot.known) != 1:
             raise SchedulerError("there is no such job", kind="not_found", stdout=answer.stdout)
         return next(iter(snapshot.known.values()))
+
+    def cause_of(self, status: JobStatus) -> Cause:
+        return cause_of(status)
 
     # -- acting ----------------------------------------------------------------------
 
@@ -410,7 +416,7 @@ def _judge(
     if verdict == "waiting":
         since = whole_number(record.get("submitted"))
         if now is not None and since is not None and now - since > _START_WITHIN:
-            return JobState.UNKNOWN, "never started: its launcher left no trace"
+            return JobState.UNKNOWN, NEVER_STARTED
         return JobState.PENDING, _REASONS[verdict]
     if verdict == "elsewhere":
         return JobState.UNKNOWN, f"runs on the node {record.get('node')}: only that one can tell"

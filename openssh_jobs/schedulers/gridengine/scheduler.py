@@ -20,6 +20,8 @@ from typing import ClassVar
 
 from ...errors import SchedulerError
 from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
+from ...jobs.cause import Cause
+from ...jobs.explanation import Explanation
 from ..answer import Answer
 from ..base import AfterEnd, Scheduler
 from ..fields import command_words, first_line, is_number, quote, shell_path
@@ -30,7 +32,7 @@ from ..request import ALL_OPTIONS, SubmitRequest
 from ..rules import rule
 from ..submit_words import SubmitWords
 from ..tokens import TokenAnswer
-from . import array, limits, machine, output, paths, tokens
+from . import array, causes, explain, limits, machine, output, paths, tokens
 from .words import QSUB
 
 
@@ -38,6 +40,7 @@ class GridEngine(Scheduler):
     """Grid Engine, 6.2 to 8.x."""
 
     name: ClassVar[str] = "sge"
+    title: ClassVar[str | None] = "Grid Engine"
     aliases: ClassVar[tuple[str, ...]] = ("oge", "uge", "gridengine")
     # qacct reads the whole file of the accounting for each job.
     history_floor: ClassVar[float] = 60.0
@@ -378,6 +381,20 @@ class GridEngine(Scheduler):
         task = JobId.parse(job_id).proc
         is_one = task is not None and is_number(task)
         return paths.actual_path(path, task if is_one else None, nodes[0] if nodes else None)
+
+    # -- explaining ------------------------------------------------------------------
+
+    def cause_of(self, status: JobStatus) -> Cause:
+        return causes.cause_of(status)
+
+    def explain_script(self, statuses: Sequence[JobStatus]) -> str | None:
+        """``qstat -j`` for those that wait, qacct for those that are over."""
+        return explain.explain_script(statuses)
+
+    def parse_explanations(
+        self, answer: Answer, statuses: Sequence[JobStatus]
+    ) -> dict[str, Explanation]:
+        return explain.parse_explanations(answer, statuses)
 
     # -- acting ----------------------------------------------------------------------
 

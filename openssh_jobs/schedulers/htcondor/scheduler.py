@@ -61,6 +61,7 @@ class HTCondor(Scheduler):
     """HTCondor, 8.4 to 24."""
 
     name: ClassVar[str] = "htcondor"
+    title: ClassVar[str | None] = "HTCondor"
     aliases: ClassVar[tuple[str, ...]] = ("condor",)
     element_form: ClassVar[str] = "{number}.{index}"
     lacks: ClassVar[Mapping[str, str]] = {

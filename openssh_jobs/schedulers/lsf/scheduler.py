@@ -18,7 +18,8 @@ from datetime import datetime, tzinfo
 from typing import ClassVar
 
 from ...errors import InputError, SchedulerError
-from ...jobs import CancelOutcome, JobId, Node, Queue, Snapshot
+from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
+from ...jobs.cause import Cause
 from ...jobs.job_id import JobIds
 from ..answer import Answer
 from ..base import Scheduler
@@ -39,7 +40,7 @@ from ..rows import Rows
 from ..rules import rule
 from ..submit_words import SubmitWords
 from ..tokens import TokenAnswer
-from . import tokens
+from . import causes, tokens
 from .output import (
     GONE,
     NONE,
@@ -69,6 +70,7 @@ class LSF(Scheduler):
     """Spectrum LSF, 9 and 10."""
 
     name: ClassVar[str] = "lsf"
+    title: ClassVar[str | None] = "LSF"
     # bhist reads all logs that are kept.
     history_floor: ClassVar[float] = 60.0
     directive: ClassVar[str | None] = "#BSUB"
@@ -333,6 +335,9 @@ class LSF(Scheduler):
         if read_frame(answer.stdout) is None:
             raise self.error(answer, kind="transport")
         return self.parse_status(answer, requested=requested)
+
+    def cause_of(self, status: JobStatus) -> Cause:
+        return causes.cause_of(status)
 
     # -- acting ----------------------------------------------------------------------
 

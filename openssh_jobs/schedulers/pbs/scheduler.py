@@ -18,6 +18,7 @@ from typing import ClassVar
 
 from ...errors import InputError, SchedulerError
 from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
+from ...jobs.cause import Cause
 from ...jobs.job_id import JobIds
 from ..answer import Answer
 from ..base import AfterEnd, Scheduler
@@ -30,6 +31,7 @@ from ..rules import Rule
 from ..submit_words import SubmitWords
 from ..tokens import TokenAnswer
 from . import output, tokens
+from .causes import cause_of
 from .directives import check_resources, named_resources
 from .errors import RULES, UNCERTAIN
 from .machine import default_queue, read_nodes, read_queues
@@ -42,6 +44,7 @@ class PBS(Scheduler):
     """OpenPBS and PBS Professional, 14 to 23."""
 
     name: ClassVar[str] = "pbs"
+    title: ClassVar[str | None] = "PBS"
     aliases: ClassVar[tuple[str, ...]] = ("openpbs", "pbspro")
     directive: ClassVar[str | None] = "#PBS"
     convention: ClassVar[Convention | None] = PBS_JOBS
@@ -272,6 +275,9 @@ class PBS(Scheduler):
 
     def actual_path(self, path: str, job_id: str, nodes: Sequence[str] | None) -> str | None:
         return actual_path(path, job_id)
+
+    def cause_of(self, status: JobStatus) -> Cause:
+        return cause_of(status)
 
     # -- acting ----------------------------------------------------------------------
 

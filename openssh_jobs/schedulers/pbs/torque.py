@@ -25,6 +25,7 @@ class Torque(PBS):
     """Torque, 2.5 to 6."""
 
     name: ClassVar[str] = "torque"
+    title: ClassVar[str | None] = "Torque"
     aliases: ClassVar[tuple[str, ...]] = ()
     lacks: ClassVar[Mapping[str, str]] = {
         "qos": "options=('-W', 'x=QOS:NAME') where Moab or Maui schedules",

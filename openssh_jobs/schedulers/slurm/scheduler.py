@@ -21,6 +21,8 @@ from typing import ClassVar
 
 from ...errors import SchedulerError
 from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
+from ...jobs.cause import Cause
+from ...jobs.explanation import Explanation
 from ..answer import Answer
 from ..base import Scheduler
 from ..fields import chunks, command_words, first_line, json_text, quote, shell_path
@@ -32,7 +34,7 @@ from ..rows import Rows
 from ..rules import Rule
 from ..submit_words import SubmitWords
 from ..tokens import TokenAnswer
-from . import machine, tokens
+from . import causes, explain, machine, tokens
 from .errors import COMPLAINT, LOOKS_LIKE, RULES, SPEAKS, UNCERTAIN
 from .query import (
     QUEUE_FORMAT,
@@ -52,6 +54,7 @@ class Slurm(Scheduler):
     """Slurm, 14 to 25."""
 
     name: ClassVar[str] = "slurm"
+    title: ClassVar[str | None] = "Slurm"
     directive: ClassVar[str | None] = "#SBATCH"
     submit_words: ClassVar[SubmitWords | None] = SBATCH
     probe: ClassVar[str] = (
@@ -358,6 +361,20 @@ class Slurm(Scheduler):
     def actual_path(self, path: str, job_id: str, nodes: Sequence[str] | None) -> str | None:
         """The path of an element, from the one that scontrol prints for a whole array."""
         return path_of_element(path, JobId.parse(job_id).tasks)
+
+    # -- explaining ------------------------------------------------------------------
+
+    def cause_of(self, status: JobStatus) -> Cause:
+        return causes.cause_of(status)
+
+    def explain_script(self, statuses: Sequence[JobStatus]) -> str | None:
+        """squeue for those that wait, sacct for the others."""
+        return explain.explain_script(statuses)
+
+    def parse_explanations(
+        self, answer: Answer, statuses: Sequence[JobStatus]
+    ) -> dict[str, Explanation]:
+        return explain.parse_explanations(answer, statuses)
 
     # -- acting ----------------------------------------------------------------------
 

@@ -48,6 +48,15 @@ def test_the_screen(filled: Path, columns: int, rows: int) -> None:
     assert plain == re.sub("\x1b\\[[0-9;]*m", "", expected)
 
 
+@pytest.mark.parametrize(("columns", "rows"), SIZES, ids=[f"{x}x{y}" for x, y in SIZES])
+def test_the_cards(filled: Path, columns: int, rows: int) -> None:
+    """The captured cards in tests/data/screens."""
+    with screens.screen(columns, rows, filled) as screen:
+        screen.start("cards")
+        shown = screen.shows("over 0", colour=True)
+    assert shown == (screens.SCREENS / f"cards-{columns}x{rows}.txt").read_text(), shown
+
+
 def test_a_long_list_goes_through_less_and_a_short_one_does_not(filled: Path) -> None:
     with screens.screen(80, 6, filled, PAGER="less") as screen:
         screen.start("list")

@@ -22,10 +22,12 @@ def test_a_failed_job_is_1(direct: list[str], there: str, tmp_path: Path) -> Non
     assert done.sentence() == f"{direct[-1]}: job {job}: failed with exit code 3"
     done = program("status", *direct, job)
     assert (done.code, done.err) == (1, "")
-    head, row = done.out.splitlines()
-    assert head.split()[:4] == ["HOST", "JOB", "NAME", "STATE"]
-    assert row.split()[:4] == [direct[-1], job, "job.sh", "failed"]
-    assert "exit code 3" in row
+    title, sentence = done.out.splitlines()
+    assert title.startswith(f"job.sh ({job}) · ")
+    assert sentence.startswith("failed: its script ended with exit code 3")
+    (row,) = program("status", *direct, job, "--json").data["jobs"]
+    assert (row["cause"], row["exit_code"]) == ("exit_code", 3)
+    assert row["sentence"] == sentence
     both = program("status", *direct, job, submitted(direct, there, script(tmp_path, "true")))
     assert both.code == 1
 
@@ -86,9 +88,7 @@ def test_a_narrow_terminal(direct: list[str], there: str, tmp_path: Path) -> Non
     assert shown.code == 1
     plain = without_colour(shown.out)
     assert max(map(len, plain.splitlines())) <= 80
-    assert "…" in plain
-    assert "failed" in plain
-    assert "exit code" in plain
+    assert "failed: its script ended with exit code 7" in plain
     assert "\x1b[31mfailed" in shown.out
     quiet = on_terminal("status", *direct, job, NO_COLOR="1")
     assert "\x1b[31m" not in quiet.out

@@ -269,6 +269,7 @@ def test_the_help_loads_no_command(tmp_path: Path) -> None:
         "cli",
         "error_facts",
         "errors",
+        "phrases",
         "printable",
         "version",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,19 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from openssh_jobs.cli.listed_job import DAY, JOBS, SORTS, WEEK, ListedJob, Selection, ages, counts
+from openssh_jobs import local_connection
+from openssh_jobs.cli.listed_job import (
+    DAY,
+    JOBS,
+    SORTS,
+    THIS_MACHINE,
+    WEEK,
+    ListedJob,
+    Selection,
+    ages,
+    counts,
+    short_path,
+)
 from openssh_jobs.cli.output import printable
 from openssh_jobs.cli.table import display_width
 from openssh_jobs.cluster.journal import Row
@@ -138,6 +151,29 @@ def test_an_array_is_one_row_with_its_counts(reason: str, said: str) -> None:
     listed = ListedJob.of_row(row(reason=reason, array="1-10%4"), NOW, is_stuck=False)
     assert said in JOBS.lines([listed], None)[1]
     assert listed.is_troubled is ("failed" in reason)
+
+
+def test_a_job_that_waits_for_others_names_them() -> None:
+    listed = job("4", "pending", reason="Dependency")
+    assert " Dependency" in JOBS.lines([listed], None)[1]
+    assert " after 3, 2" in JOBS.lines([replace(listed, after=("3", "2"))], None)[1]
+    held = job("4", "held", reason="JobHeldUser")
+    assert "after" not in JOBS.lines([replace(held, after=("3",))], None)[1]
+
+
+def test_a_home_directory_is_a_tilde_and_in_json_whole() -> None:
+    listed = replace(job("4"), directory="/home/alice/runs/a", home="/home/alice")
+    assert JOBS.lines([listed], None)[1].endswith("  ~/runs/a")
+    assert JOBS.record(listed)["directory"] == "/home/alice/runs/a"
+    assert short_path("/home/alice2/runs", "/home/alice") == "/home/alice2/runs"
+    assert short_path("/home/alice", "/home/alice") == "~"
+    assert short_path(None, "/home/alice") is None
+
+
+def test_this_machine_is_called_as_it_is_typed() -> None:
+    assert THIS_MACHINE == local_connection.NAME
+    listed = ListedJob.of_row(row(host=THIS_MACHINE), NOW, is_stuck=False)
+    assert listed.host == "."
 
 
 def test_no_control_character_of_a_host_is_printed() -> None:

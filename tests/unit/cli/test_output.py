@@ -60,7 +60,8 @@ def test_durations_and_moments() -> None:
     assert moment(when, date(2026, 3, 9)) == "today 09:14"
     assert moment(when, date(2026, 3, 10)) == "yesterday 09:14"
     assert moment(when, date(2026, 3, 11)) == "2026-03-09 09:14"
-    assert moment(when, date(2026, 3, 8)) == "2026-03-09 09:14"
+    assert moment(when, date(2026, 3, 8)) == "tomorrow 09:14"
+    assert moment(when, date(2026, 3, 7)) == "2026-03-09 09:14"
 
 
 def test_data_has_plain_values_under_stable_names() -> None:

@@ -7,6 +7,9 @@ import pytest
 from openssh_jobs.cluster.host_jobs import whole_jobs
 from openssh_jobs.cluster.journal import Journal
 from openssh_jobs.errors import SchedulerError
+from openssh_jobs.jobs import JobStatus
+from openssh_jobs.jobs.cause import Cause
+from openssh_jobs.schedulers import get
 
 from .fakes import JournalQueue, jobs_of, submit
 
@@ -69,3 +72,29 @@ def test_an_array_in_a_listing_is_one_job(
     listed: list[str], known: list[str], expected: list[str]
 ) -> None:
     assert whole_jobs(listed, known) == expected
+
+
+def test_without_an_answer_a_status_explains_itself(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(journal, "1", "2")
+    journal.change("hpc", "t2", source="cancel", state="cancelled")
+    queue = JournalQueue(journal)
+    asked = []
+
+    def ask(script: str, timeout: float = 0) -> None:
+        asked.append(script)
+        raise SchedulerError("no answer", kind="transient")
+
+    monkeypatch.setattr(queue, "scheduler", lambda: get("slurm"))
+    monkeypatch.setattr(queue, "ask", ask)
+    statuses = [
+        JobStatus("1", "pending", raw_state="PENDING", reason="Priority", source="queue"),
+        JobStatus("2", "cancelled", raw_state="CANCELLED"),
+    ]
+    jobs = jobs_of(queue)
+    for asks in (True, False):
+        found = jobs.explain(statuses, asks=asks)
+        assert found["1"].cause is Cause.PRIORITY
+        assert found["2"].cause is Cause.CANCELLED_BY_USER, "the journal has that we asked for it"
+    assert len(asked) == 1
