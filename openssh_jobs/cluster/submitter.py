@@ -27,6 +27,7 @@ from .submitted import MOST_SCRIPT, Keeper
 from .tidy import TIDIED
 
 if TYPE_CHECKING:
+    from ..schedulers.answer import Answer
     from .exit_record import ExitRecords
     from .job_files import JobFiles
     from .recovery import Recovery
@@ -67,8 +68,12 @@ class Submitter:
                     host=self._host,
                 )
 
-    def submit(self, wanted: Sequence[Submission]) -> list[Outcome]:
+    def submit(
+        self, wanted: Sequence[Submission], details: list[Answer] | None = None
+    ) -> list[Outcome]:
         """Submit, or find that this was done before: what became of each, in order.
+
+        ``details`` gets what the scheduler said of the new jobs by its ``details_text``.
 
         That is the row of the journal with the job's id; ``SubmitRejected``, ``SubmitLimit`` or the
         error of a connection where there is certainly no job; ``SubmitUnknown`` where there may be
@@ -89,7 +94,7 @@ class Submitter:
             self._recovery.withdraw(*(one.row for one in mine if one.token not in outcomes))
             raise
         mine = [one for one in mine if one.token not in outcomes]
-        outcomes |= self._send(mine, orders)
+        outcomes |= self._send(mine, orders, details)
         return [outcomes[one.token] for one in wanted]
 
     # ------------------------------------------------------------------ the journal
@@ -291,14 +296,19 @@ class Submitter:
 
     # ------------------------------------------------------------------ the submit commands
 
-    def _send(self, mine: Sequence[Submission], orders: dict[str, Order]) -> dict[str, Outcome]:
+    def _send(
+        self,
+        mine: Sequence[Submission],
+        orders: dict[str, Order],
+        details: list[Answer] | None,
+    ) -> dict[str, Outcome]:
         """The first attempts, as many in one command as it takes."""
         outcomes: dict[str, Outcome] = {}
         kept = _shared(mine)
         left = list(mine)
         while left:
             some = _portion(left)
-            done = self._attempt(some, orders, kept, stored=len(mine) > 1)
+            done = self._attempt(some, orders, kept, details, stored=len(mine) > 1)
             outcomes |= {token: outcome for token, outcome in done.items() if outcome is not None}
             left = [one for one in left if one.token not in outcomes]
             if left and not any(isinstance(outcome, Row) for outcome in done.values()):
@@ -312,12 +322,15 @@ class Submitter:
         some: Sequence[Submission],
         orders: dict[str, Order],
         kept: Sequence[tuple[str, str]],
+        details: list[Answer] | None,
         *,
         stored: bool,
     ) -> dict[str, Outcome | None]:
         """The first attempts of some; ``None`` for those that were certainly not begun."""
         sent = [(one.row, orders[one.token]) for one in some]
-        attempts = Attempts(self._client, sent, stored=stored, kept=kept)
+        scheduler = self._client.scheduler()
+        asks = details is not None and getattr(scheduler, "base", scheduler).forgets_paths
+        attempts = Attempts(self._client, sent, stored=stored, kept=kept, asks=asks)
         try:
             found = attempts.run()
         except NO_ANSWER as error:
@@ -325,6 +338,8 @@ class Submitter:
         except BaseException:
             self._settled(some, attempts.outcomes("the call was interrupted"))
             raise
+        if details is not None and attempts.details is not None:
+            details.append(attempts.details)
         return self._settled(some, found)
 
     def _settled(
