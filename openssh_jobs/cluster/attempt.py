@@ -61,6 +61,8 @@ SENT = ".sent"
 """Behind the mark in an uploaded directory in which several jobs begin: it stays."""
 LIMIT = 110.0
 """Seconds from the claim of an attempt to its deadline."""
+MOST_COMMAND = 96 * 1024
+"""Bytes of one command that submits many: it is one argument, of 128 KiB at most on Linux."""
 SUBMIT_TIMEOUT = 120.0
 """Seconds to wait for the answer: more than ``LIMIT``, so that the host says how it ended."""
 NO_ANSWER = (ConnectError, ConnectionLost, CommandTimeout, CommandFailed, SessionLimit)
@@ -129,8 +131,8 @@ class Attempts:
     """Attempt ``number`` of several submissions, in one command; ``stored``: see ``oj_attempt``.
 
     ``kept``: uploaded directories (with the call that made each) in which several jobs begin.
-    ``asks``: the same command asks for all facts about the new jobs, where the scheduler can be asked
-    about several at once; ``details`` is its answer, ``None`` where there is none.
+    ``asks``: the same command asks for all facts about the new jobs, where the scheduler can be
+    asked about several at once; ``details`` is its answer, ``None`` where there is none.
     """
 
     def __init__(
@@ -184,6 +186,11 @@ class Attempts:
             kept=scripts.Shell(b"".join(kept_lines)),
             attempts=text,
         )
+
+    @property
+    def size(self) -> int:
+        """Bytes of its command."""
+        return len(self._script)
 
     def run(self) -> list[str | Exception | None]:
         """Claim the attempts and run their submit commands; what ``outcomes`` says.
@@ -248,18 +255,6 @@ def _sections(text: str, mark: str) -> dict[int, tuple[int, str]]:
     for section in form.finditer(text):
         found[int(section[1])] = int(section[3]), section[2]
     return found
-
-
-def run(client: SchedulerClient, row: Row, order: Order, number: int) -> str:
-    """Claim attempt ``number`` of a submission and run its submit command: the job's id.
-
-    Raises ``SubmitRejected`` where it is certain that there is no job, ``Taken``, the errors of
-    connections whose ``sent`` is ``no``, ``SubmitUnknown`` for all else.
-    """
-    (outcome,) = Attempts(client, [(row, order)], number).run()
-    if isinstance(outcome, str):
-        return outcome
-    raise outcome or unknown(row, "its submit command was not begun")
 
 
 def job_of(client: SchedulerClient, row: Row, answer: Answer) -> str:

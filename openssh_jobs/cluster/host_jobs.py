@@ -267,9 +267,9 @@ class HostJobs:
     def details(self, ids: Sequence[str], timeout: float = QUERY_TIMEOUT) -> dict[str, JobStatus]:
         """All that the scheduler says about jobs, one command for many; some may be missing."""
         scheduler, found = self.client.scheduler(), dict[str, JobStatus]()
-        together_text = scheduler.details_text()
         numbers = [job_id for job_id in ids if job_id.isdigit()]
-        if together_text is not None and len(numbers) > 1:
+        together_text = scheduler.details_text() if len(numbers) > 1 else None
+        if together_text is not None:
             taken = datetime.now(UTC)
             script = f"set -- {' '.join(numbers)}\n{together_text}"
             found = self.read_details(self.client.ask(script, timeout), numbers, taken)
@@ -295,7 +295,7 @@ class HostJobs:
     def read_details(
         self, answer: Answer, ids: Sequence[str], taken: datetime
     ) -> dict[str, JobStatus]:
-        """What an answer to ``details_text`` says of these jobs, which is written to the journal."""
+        """What an answer to ``details_text`` says of these jobs, written to the journal."""
         try:
             found = self.client.scheduler().parse_details(answer, ids)
         except SchedulerError as error:
@@ -323,8 +323,8 @@ class HostJobs:
     def with_paths(self, rows: Sequence[Row], said: Sequence[Answer] = ()) -> list[Row]:
         """The rows of new jobs with where their output goes, if that cannot be asked for later.
 
-        ``said``: answers to ``details_text`` that came with the jobs; what they do not tell is asked.
-        Raises nothing: the jobs were submitted, whatever becomes of this query.
+        ``said``: answers to ``details_text`` that came with the jobs; the rest is asked.  Raises
+        nothing: the jobs were submitted, whatever becomes of this query.
         """
         scheduler = self.client.scheduler()
         forgets = getattr(scheduler, "base", scheduler).forgets_paths

@@ -138,7 +138,7 @@ oj_make_new() {
   done
   # shellcheck disable=SC2086 # names of letters that a token may have
   if [ "$oj_new" != ' ' ] && mkdir -m 700 $oj_new 2>/dev/null; then
-    [ -z "$oj_below" ] || mkdir -m 700 $oj_below 2>/dev/null
+    [ -z "$oj_below" ] || mkdir -m 700 $oj_below 2>/dev/null || :
   else
     oj_new=' ' oj_below=
   fi

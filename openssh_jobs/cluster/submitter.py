@@ -17,7 +17,7 @@ from ..errors import InputError, SchedulerError, SubmitUnknown
 from ..files.private_directory import MADE
 from ..jobs import JobId, JobState
 from ..openssh import pid_file
-from .attempt import NO_ANSWER, SENT, Attempts, Order, unknown
+from .attempt import MOST_COMMAND, NO_ANSWER, SENT, Attempts, Order, unknown
 from .job_files import MOST_JOBS, HostScript, NewFiles, UsedToken
 from .journal import ASKED, FILES, Row
 from .leftovers import is_random
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from .recovery import Recovery
     from .scheduler_client import SchedulerClient
 
-MOST_COMMAND = 96 * 1024
-"""Bytes of one command that submits many: it is one argument, of 128 KiB at most on Linux."""
 _BASH, _REMEMBERED = "bash", 7 * 86400.0
 
 
