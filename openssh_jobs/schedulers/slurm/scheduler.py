@@ -47,7 +47,7 @@ from .sbatch import EACH, path_of_element, plain, sbatch_words
 from .tables import columns_of_command, read_table
 from .words import SBATCH
 
-_PROMPT = re.compile(r"^scontrol: (?:show job [0-9]+\n|\Z)?", re.MULTILINE)
+_PROMPT = re.compile(r"^(?:scontrol: )+(?:show job [0-9]+$)?", re.MULTILINE)
 
 
 def _whole(records: Sequence[JobStatus]) -> JobStatus:
