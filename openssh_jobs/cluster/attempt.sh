@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# Attempts of a submission, in its private directory; attempt.py says what the files are.
+# Attempts of submissions, in their private directories; attempt.py says what the files are.
 
 # Where this is: node, boot and pid namespace.  A pid means the same only there.
 oj_where() {

@@ -361,8 +361,10 @@ def test_recovered_together_one_is_refused(bench: Bench) -> None:
     bench.host.failing["run_once"] = LOST
     bench.submit_all(*several(bench, 4))
     del bench.host.failing["run_once"]
-    bench.host.program("sbatch", 'echo >>"$HOME/calls"; n=$(wc -l <"$HOME/calls"); '
-                       '[ "$n" -ne 2 ] || { echo "invalid partition" >&2; exit 1; }; echo "$n"')  # fmt: skip
+    refuses = '[ "$n" -ne 2 ] || { echo "invalid partition" >&2; exit 1; }'
+    bench.host.program(
+        "sbatch", f'echo >>"$HOME/calls"; n=$(wc -l <"$HOME/calls"); {refuses}; echo "$n"'
+    )
     done = bench.recovery.finish(bench.journal.rows())
     assert Counter(type(one) for one in done.values()) == {Row: 3, SubmitRejected: 1}
     assert sorted(row.job_id or "" for row in bench.journal.rows()) == ["1", "3", "4"]
