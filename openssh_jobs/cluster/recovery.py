@@ -497,7 +497,8 @@ class Recovery:
             raise unknown(one.row, "the scheduler's answer may not show its job")
         if one.trace.launcher:
             return  # a job that has begun has written its id
-        others = {job_id for job_id in answer.others if self._is_strange(job_id)}
+        known = self._journal.by_member
+        others = {job_id for job_id in answer.others if known(self._host, job_id) is None}
         if others:
             some = ", ".join(sorted(others)[:5])
             raise unknown(one.row, f"it may be one of the ended jobs {some}")
@@ -507,9 +508,6 @@ class Recovery:
                 f"the scheduler remembers ended jobs for {answer.remembers:g} s only, and there is "
                 "no accounting that could tell",
             )
-
-    def _is_strange(self, job_id: str) -> bool:
-        return self._journal.by_member(self._host, job_id) is None
 
     def _earliest(self, one: _Open) -> float:
         """No job of the last attempt is older, by the host's clock."""
