@@ -7,7 +7,7 @@ attempt-N    the claim of attempt N, a link to a complete file: whose it is (a n
              and pid namespace, process group, pid, when it began, its deadline, and the digest of
              the submission.  Where links cannot be made: the file ``claim`` in the directory
              ``attempt-N.d``
-result-N     how its submit command ended: status, stdout, stderr, by one rename
+result-N     how its submit command ended: status, stdout, stderr, and a point as its end
 owner        the id of the job that does the work, linked by the launcher of a job that starts
 .oj-submit   the submit command of attempt 1, where it is one of many
 claim.NONCE  the same file before it is an attempt, and afterwards, so that the text which makes it
@@ -61,10 +61,13 @@ SENT = ".sent"
 """Behind the mark in an uploaded directory in which several jobs begin: it stays."""
 LIMIT = 110.0
 """Seconds from the claim of an attempt to its deadline."""
+MOST_COMMAND = 96 * 1024
+"""Bytes of one command that submits many: it is one argument, of 128 KiB at most on Linux."""
 SUBMIT_TIMEOUT = 120.0
 """Seconds to wait for the answer: more than ``LIMIT``, so that the host says how it ended."""
 NO_ANSWER = (ConnectError, ConnectionLost, CommandTimeout, CommandFailed, SessionLimit)
 _SCRIPTS = "cluster/attempt"
+_FUNCTIONS = ("oj_begin_attempts", "oj_begin_many", "oj_in", "oj_next", "oj_end_many")
 # Clocks of login nodes differ; on the claimer's own there is only the time to end its processes.
 _CLOCKS_DIFFER, _ENDING = 30.0, 3.0
 
@@ -128,6 +131,8 @@ class Attempts:
     """Attempt ``number`` of several submissions, in one command; ``stored``: see ``oj_attempt``.
 
     ``kept``: uploaded directories (with the call that made each) in which several jobs begin.
+    ``asks``: the same command asks for all facts about the new jobs, where the scheduler can be
+    asked about several at once; ``details`` is its answer, ``None`` where there is none.
     """
 
     def __init__(
@@ -138,18 +143,20 @@ class Attempts:
         *,
         stored: bool = False,
         kept: Sequence[tuple[str, str]] = (),
+        asks: bool = False,
     ) -> None:
         self._client = client
         self._rows = [row for row, _ in orders]
         self._said = bytearray(), bytearray()
+        self.details: Answer | None = None
         self._mark = f"OJB+{secrets.token_hex(8)}"
         nonces = [secrets.token_hex(8) for _ in orders]
         self._unstarted = [
             tuple(f"openssh_jobs: {nonce}: {what}" for what in ("not started", "taken"))
             for nonce in nonces
         ]
-        lines = [b"oj_keep %b\n" % scripts.words(place, made_mark(call)) for place, call in kept]
-        group = b""
+        scheduler = client.scheduler()
+        lines, group = list[bytes](), b""
         for at, (row, order) in enumerate(orders):
             base, name = posixpath.split(row.place or "")
             mark = made_mark(row.call or "") if order.marked else ""
@@ -158,28 +165,40 @@ class Attempts:
                 lines.append(b"oj_in %b\n" % there)
                 group = there
             environment = ENVIRONMENT if ENVIRONMENT in order.environment else ""
-            command = b"" if stored else to_bytes(client.scheduler().submit_script(order.request))
+            command = b"" if stored else to_bytes(scheduler.submit_script(order.request))
             one = scripts.words(at, name, nonces[at], environment, command, row.digest)
             lines.append(b"oj_next %b\n" % one)
-        where = scripts.functions(_SCRIPTS, "oj_where")
+        details = scheduler.details_text() if asks else None
+        limit = round(LIMIT)
+        text = b"".join(scripts.functions(_SCRIPTS, name) for name in _FUNCTIONS)
+        text += b'oj_begin_attempts %d "$1"\n' % limit
+        text += b"oj_begin_many %b\n" % scripts.words(self._mark, number, limit // 2)
+        text += b"".join(lines)
+        text += b"oj_end_many %b\n" % scripts.words(len(orders), to_bytes(details or ""))
+        kept_lines = (
+            b"oj_keep %b\n" % scripts.words(place, made_mark(call)) for place, call in kept
+        )
         self._script = scripts.script(
             "cluster/submit",
             mark=self._mark,
-            number=number,
-            limit=round(LIMIT),
-            where=scripts.Shell(where + b"oj_where"),
-            functions=scripts.functions(_SCRIPTS, "oj_attempt") + b'oj_attempt "$@"',
-            attempts=scripts.Shell(b"".join(lines)),
+            limit=limit,
+            where=scripts.Shell(scripts.functions(_SCRIPTS, "oj_where") + b"oj_where"),
+            kept=scripts.Shell(b"".join(kept_lines)),
+            attempts=text,
         )
+
+    @property
+    def size(self) -> int:
+        """Bytes of its command."""
+        return len(self._script)
 
     def run(self) -> list[str | Exception | None]:
         """Claim the attempts and run their submit commands; what ``outcomes`` says.
 
         Raises the errors of connections whose ``sent`` is ``no``: then nothing was run.
         """
-        timeout = SUBMIT_TIMEOUT if len(self._rows) == 1 else LIMIT + SUBMIT_TIMEOUT
         try:
-            done = self._client.run_sh(self._script, timeout, once=True, said=self._said)
+            done = self._client.run_sh(self._script, SUBMIT_TIMEOUT, once=True, said=self._said)
         except NO_ANSWER as error:
             if error.sent == "no":
                 raise
@@ -193,11 +212,15 @@ class Attempts:
         ``None``: it was certainly not begun.  ``why``: what happened where no answer came.
         """
         out, err = (_sections(to_text(bytes(said)), self._mark) for said in self._said)
-        is_over = f"{self._mark} over\n" in to_text(bytes(self._said[0]))
+        text = to_text(bytes(self._said[0]))
+        is_over = f"{self._mark} over\n" in text
+        if len(self._rows) in out:
+            self.details = Answer(out[len(self._rows)][1], "", 0)
         found: list[str | Exception | None] = []
         for at, row in enumerate(self._rows):
             if at not in out:
-                found.append(None if is_over else unknown(row, why))
+                was_begun = not is_over or f"{self._mark} begin {at}\n" in text
+                found.append(unknown(row, why) if was_begun else None)
                 continue
             code, text = out[at]
             answer = Answer(text, err[at][1] if at in err else "", code)
@@ -232,18 +255,6 @@ def _sections(text: str, mark: str) -> dict[int, tuple[int, str]]:
     for section in form.finditer(text):
         found[int(section[1])] = int(section[3]), section[2]
     return found
-
-
-def run(client: SchedulerClient, row: Row, order: Order, number: int) -> str:
-    """Claim attempt ``number`` of a submission and run its submit command: the job's id.
-
-    Raises ``SubmitRejected`` where it is certain that there is no job, ``Taken``, the errors of
-    connections whose ``sent`` is ``no``, ``SubmitUnknown`` for all else.
-    """
-    (outcome,) = Attempts(client, [(row, order)], number).run()
-    if isinstance(outcome, str):
-        return outcome
-    raise outcome or unknown(row, "its submit command was not begun")
 
 
 def job_of(client: SchedulerClient, row: Row, answer: Answer) -> str:

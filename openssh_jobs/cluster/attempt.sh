@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# Attempts of a submission, in its private directory; attempt.py says what the files are.
+# Attempts of submissions, in their private directories; attempt.py says what the files are.
 
 # Where this is: node, boot and pid namespace.  A pid means the same only there.
 oj_where() {
@@ -80,77 +80,159 @@ oj_run_until() {
   return "$oj_code"
 }
 
-# Prints $1 and leaves: the submit command was not started by this attempt.
-oj_leave_unstarted() {
-  rm -f -- "$oj_new" "$oj_errors"
-  printf '%s\n' "$1"
-  exit 125
+# The time by this machine's clock in oj_now, without a process of its own after the first call.
+oj_clock() {
+  if [ -n "${oj_booted-}" ] && IFS=. read -r oj_up oj_has </proc/uptime; then
+    oj_now=$((oj_up + oj_booted))
+    return
+  fi
+  oj_now=$(date +%s)
+  if IFS=. read -r oj_up oj_has </proc/uptime; then oj_booted=$((oj_now - oj_up)); fi 2>/dev/null
 }
 
-# One attempt.  $1 the private directory, $2 the number, $3 a nonce, $4 seconds until the deadline,
-# $5 the job's directory, $6 a file with the variables of env= or nothing, $7 the submit command, or
-# nothing where the file .oj-submit has it, $8 the mark in the job's directory or nothing, $9 what to
-# print where it was not started, ${10} where the attempt is another's; ${11} the time, ${12} what
-# oj_where has found, ${13} the digest of the submission.
-oj_attempt() {
-  oj_slot=$1/attempt-$2 oj_result=$1/result-$2
-  oj_new=$1/claim.$3 oj_errors=$1/claim.$3.err oj_env=$6 oj_command=$7 oj_stored=
-  cd -- "$5" || oj_leave_unstarted "$9"
-  [ -z "$oj_env" ] || [ -r "$oj_env" ] || oj_leave_unstarted "$9"
-  if [ -z "$oj_command" ]; then
-    oj_stored=$1/.oj-submit
-    [ -r "$oj_stored" ] || oj_leave_unstarted "$9"
-    # shellcheck disable=SC2016 # expanded where it is evaluated
-    oj_command='. "$oj_stored"'
-  fi
-  if [ -e "$oj_new" ]; then printf '%s\n' "${10}"; exit 125; fi # this text has been run before
-  oj_here=${12}
+# What all attempts of this shell have in common: their time, process group and umask; $1 seconds
+# until their deadline, $2 what oj_where has found.
+oj_begin_attempts() {
+  oj_clock
+  oj_until=$((oj_now + $1)) oj_here=$2 oj_errors= oj_gone= oj_umask=$(umask) oj_limited=
   oj_own_process_group
-  oj_limited=
   if [ "$oj_group" = "$PPID" ] && IFS= read -r oj_has <"/proc/$PPID/comm"; then
     [ "$oj_has" != timeout ] || oj_limited=yes
   fi 2>/dev/null
-  oj_now=${11}
-  oj_until=$((oj_now + $4))
-  (
-    umask 077
-    set -C
-    : >"$oj_errors" &&
-    printf '%s\n' "nonce $3" "where $oj_here" "group $oj_group" "pid $$" "began $oj_now" \
-      "deadline $oj_until" "digest ${13}" . >"$oj_new"
-  ) || oj_leave_unstarted "$9"
+  umask 077
+}
+
+# Removes what no attempt needs any more, and $@.
+oj_end_attempts() {
+  # shellcheck disable=SC2086 # names below $oj_base, of letters that a token may have
+  if [ -n "$oj_gone" ]; then (cd -P "$oj_base" && rm -f -- $oj_gone); fi
+  oj_gone=
+  [ $# -eq 0 ] || rm -f -- "$@"
+}
+
+# Prints $1: the submit command was not started by this attempt.
+oj_leave_unstarted() {
+  set +C
+  [ ! -e "$oj_new" ] || rm -f -- "$oj_new"
+  printf '%s\n' "$1"
+  return 125
+}
+
+# One attempt.  $1 the private directory's name in oj_base, $2 the number, $3 a nonce, $4 the job's
+# directory, $5 the name of a file with the variables of env= or nothing, $6 the submit command, or
+# nothing where the file .oj-submit has it, $7 the mark in the job's directory or nothing, $8 what to
+# print where it was not started, $9 where the attempt is another's, ${10} the digest of the
+# submission.  Puts the answer of the submit command into oj_out.
+oj_attempt() {
+  oj_place=$oj_base/$1 oj_out= oj_command=$6
+  oj_slot=$oj_place/attempt-$2 oj_result=$oj_place/result-$2 oj_new=$oj_place/claim.$3
+  oj_env=${5:+"$oj_place/$5"}
+  if ! cd -- "$4"; then oj_leave_unstarted "$8"; return; fi
+  if [ -n "$oj_env" ] && [ ! -r "$oj_env" ]; then oj_leave_unstarted "$8"; return; fi
+  if [ -z "$oj_command" ]; then
+    if [ ! -r "$oj_place/.oj-submit" ]; then oj_leave_unstarted "$8"; return; fi
+    # shellcheck disable=SC2016 # expanded where it is evaluated
+    oj_command='. "$oj_place/.oj-submit"'
+  fi
+  # This text has been run before: the claim is not ours to remove.
+  if [ -e "$oj_new" ]; then printf '%s\n' "$9"; return 125; fi
+  set -C
+  [ -n "$oj_errors" ] || ! printf '' >"$oj_new.err" || oj_errors=$oj_new.err
+  if [ -z "$oj_errors" ] || ! printf '%s\n' "nonce $3" "where $oj_here" "group $oj_group" \
+    "pid $$" "began $oj_now" "deadline $oj_until" "digest ${10}" . >"$oj_new"
+  then oj_leave_unstarted "$8"; return; fi
+  set +C
   oj_claim "$oj_new" "$oj_slot"
   case $? in
     0) ;;
-    1) oj_leave_unstarted "${10}" ;;
-    *) oj_leave_unstarted "$9" ;;
+    1) oj_leave_unstarted "$9"; return ;;
+    *) oj_leave_unstarted "$8"; return ;;
   esac
   if [ -n "$oj_env" ]; then
     # shellcheck disable=SC2016 # expanded where it is evaluated
     oj_command='. "$oj_env"
 '$oj_command
   fi
-  if [ "$(date +%s)" -ge "$oj_until" ]; then
+  oj_clock
+  if [ "$oj_now" -ge "$oj_until" ]; then
     echo 'the time for the submit command was over before it began' >&2
-    oj_leave_unstarted "$9"
+    oj_leave_unstarted "$8"
+    return
   fi
-  oj_out=$(oj_run_until "$oj_command" "$oj_until" "$oj_limited" 2>"$oj_errors")
+  oj_out=$(umask "$oj_umask"; oj_run_until "$oj_command" "$oj_until" "$oj_limited" 2>"$oj_errors")
   oj_r=$?
   # First of all: who reads this may be gone, and then writing to it ends this shell.
-  if (
-    umask 077
-    { printf '%s\0%s\0' "$oj_r" "$oj_out" &&
-      if [ -s "$oj_errors" ]; then tail -c 32768 "$oj_errors" | tr -d '\0'; fi &&
-      printf .; } >"$oj_new.result"
-  ) 2>/dev/null; then
-    mv -f -- "$oj_new.result" "$oj_result"
+  if [ ! -s "$oj_errors" ]; then
+    # The point is its end: whoever reads it while it is written sees that it is not whole.
+    printf '%s\0%s\0.' "$oj_r" "$oj_out" >"$oj_result" || rm -f -- "$oj_result"
+  elif { printf '%s\0%s\0' "$oj_r" "$oj_out" && tail -c 32768 "$oj_errors" | tr -d '\0' &&
+    printf .; } >"$oj_new.result"
+  then mv -f -- "$oj_new.result" "$oj_result"
+  else rm -f -- "$oj_new.result"
+  fi 2>/dev/null
+  if [ "$oj_r" -eq 0 ]; then
+    # The scheduler has the variables.
+    [ -z "$oj_env" ] || printf '' >"$oj_env"
+    oj_gone="$oj_gone${5:+ $1/$5}"
+    [ -n "$6" ] || oj_gone="$oj_gone $1/.oj-submit"
+    # Of a directory that has a job no later call removes anything.
+    if [ -n "$7" ] && { [ -e "$7" ] || [ -e "$7.sent" ]; }; then rm -f -- "$7" "$7.sent"; fi
   fi
   [ -z "$oj_out" ] || printf '%s\n' "$oj_out"
   [ ! -s "$oj_errors" ] || cat "$oj_errors" >&2
-  # The scheduler has the variables; of a directory that has a job no later call removes anything.
-  if [ "$oj_r" -eq 0 ]; then set -- "$oj_stored" "$oj_env" "$8" "${8:+"$8.sent"}"; else set --; fi
-  rm -f -- "$oj_new.result" "$oj_errors" "$@"
-  exit "$oj_r"
+  return "$oj_r"
+}
+
+# The attempts of several submissions, one after the other, each with marks around what it says on
+# both streams.  $1 what the marks begin with, $2 the number of the attempts, $3 seconds until none
+# begins any more.
+oj_begin_many() {
+  oj_mark=$1 oj_number=$2 oj_latest=$((oj_now + $3)) oj_stopped= oj_ids=
+}
+
+# What follows is for the private directories in $1, for jobs in the directory $2 with the mark $3.
+oj_in() {
+  oj_end_attempts
+  oj_base=$1 oj_dir=$2 oj_made_mark=$3
+}
+
+# The attempt of the submission with the number $1 and the private directory $2, with the nonce $3;
+# $4 the name of the file with the variables of env= or nothing, $5 the submit command or nothing,
+# $6 the digest of the submission.  None begins after one that was killed: then the scheduler does
+# not answer, and whoever reads this decides.  oj_ids gets the numbers in what it printed.
+oj_next() {
+  oj_clock
+  if [ "$1" -gt 0 ] && [ "$oj_now" -ge "$oj_latest" ]; then oj_stopped=yes; fi
+  [ -z "$oj_stopped" ] || return 0
+  printf '%s begin %d\n' "$oj_mark" "$1"
+  printf '%s begin %d\n' "$oj_mark" "$1" >&2
+  oj_attempt "$2" "$oj_number" "$3" "$oj_dir" "$4" "$5" "$oj_made_mark" \
+    "openssh_jobs: $3: not started" "openssh_jobs: $3: taken" "$6"
+  oj_r=$?
+  printf '\n%s end %d %d\n' "$oj_mark" "$1" "$oj_r"
+  printf '\n%s end %d %d\n' "$oj_mark" "$1" "$oj_r" >&2
+  case $oj_r in 12[467]|1[3-9]?|2??) oj_stopped=yes;; esac
+  oj_n=0
+  set -f
+  # shellcheck disable=SC2086 # its words
+  for oj_has in $oj_out; do
+    case $oj_has in *[!0-9]*|????????????*) continue;; esac
+    oj_n=$((oj_n + 1))
+    [ "$oj_n" -gt 3 ] || oj_ids="$oj_ids $oj_has"
+  done
+  set +f
+}
+
+# Ends them, and runs the shell text $2, if there is one, with the numbers that their submit commands
+# have printed as its arguments: what it says is that of the attempt number $1.
+oj_end_many() {
+  oj_end_attempts ${oj_errors:+"$oj_errors"}
+  [ -n "$2" ] && [ -n "$oj_ids" ] && [ -z "$oj_stopped" ] && [ -n "$oj_limited" ] || return 0
+  umask "$oj_umask"
+  printf '%s begin %d\n' "$oj_mark" "$1"
+  # shellcheck disable=SC2086 # numbers
+  timeout -s KILL 20 /bin/sh -c "$2" openssh-jobs $oj_ids </dev/null 2>/dev/null
+  printf '\n%s end %d %d\n' "$oj_mark" "$1" $?
 }
 
 # The number of the last attempt in the current directory, 0 without any.
@@ -206,7 +288,7 @@ group "}
     *) oj_state=elsewhere ;;
   esac
   printf '%s\0%s\0' "$oj_text" "$oj_state"
-  if [ -f "result-$oj_n" ]; then head -c 262144 "result-$oj_n"; else printf '\0\0'; fi
+  if [ -s "result-$oj_n" ]; then head -c 262144 "result-$oj_n"; else printf '\0\0'; fi
   oj_state=complete
   # shellcheck disable=SC2086 # names of ours without blanks
   for oj_file in "$3" $4; do [ -s "$oj_file" ] || oj_state=; done

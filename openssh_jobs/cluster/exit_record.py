@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import posixpath
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("openssh_jobs.cluster")
 
 _REMEMBERED = 7 * 86400.0
+_UNCLEAR = 60.0
+"""Seconds for which an accounting that did not answer is not asked again."""
 _NO_ANSWER = (ConnectError, ConnectionLost, CommandTimeout, CommandFailed, SessionLimit)
 
 # Names that a launcher uses itself, beside the script.
@@ -55,6 +58,7 @@ class ExitRecords:
         self._client = client
         self._files = files
         self._host = client.host
+        self._unclear_until = 0.0
 
     def are_wanted(self, record_exit: bool | str) -> bool:
         """Whether a job gets a launcher that records its end.  May ask the host, once a week.
@@ -101,6 +105,9 @@ class ExitRecords:
         known = self._client.journal.fact(self._host, name, max_age=_REMEMBERED)
         if known is not None:
             return known == "yes"
+        if time.monotonic() < self._unclear_until:
+            return None  # of many submissions the first one has asked
+        self._unclear_until = time.monotonic() + _UNCLEAR
         try:
             answer = self._client.ask(script)
         except (CommandTimeout, CommandFailed) as error:

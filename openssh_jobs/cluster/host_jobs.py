@@ -32,6 +32,7 @@ from ..jobs import CancelOutcome, JobId, JobState, JobStatus, Node, Queue, Snaps
 from ..jobs.cause import Cause
 from ..jobs.explanation import Explanation
 from ..jobs.time_limit import time_limit_of
+from ..schedulers.answer import Answer
 from ..schedulers.base import Scheduler
 from .evidence import JobEvidence
 from .exit_record import ExitRecords, check_choice
@@ -192,12 +193,14 @@ class HostJobs:
 
     def submit(self, wanted: Sequence[Submission]) -> list[Outcome]:
         """See ``Submitter.submit``."""
+        details = list[Answer]()
         try:
-            outcomes = self.submitter.submit(wanted)
+            outcomes = self.submitter.submit(wanted, details)
         except SchedulerError as error:
             self.poller.outdate()  # there may be a job
             raise self.client.placed(error) from error.__cause__
-        rows = iter(self.with_paths([row for row in outcomes if isinstance(row, Row)]))
+        new = [row for row in outcomes if isinstance(row, Row)]
+        rows = iter(self.with_paths(new, details))
         self._note_understood(wanted, outcomes)
         found: list[Outcome] = []
         for outcome in outcomes:
@@ -276,10 +279,17 @@ class HostJobs:
 
     def details(self, ids: Sequence[str], timeout: float = QUERY_TIMEOUT) -> dict[str, JobStatus]:
         """All that the scheduler says about jobs, one command for many; some may be missing."""
-        scheduler = self.client.scheduler()
+        scheduler, found = self.client.scheduler(), dict[str, JobStatus]()
+        numbers = [job_id for job_id in ids if job_id.isdigit()]
+        together_text = scheduler.details_text() if len(numbers) > 1 else None
+        if together_text is not None:
+            taken = datetime.now(UTC)
+            script = f"set -- {' '.join(numbers)}\n{together_text}"
+            found = self.read_details(self.client.ask(script, timeout), numbers, taken)
+            if found:  # else a site's command may take no jobs on stdin
+                ids = [job_id for job_id in ids if not job_id.isdigit()]
         scripts = {job_id: scheduler.detail_script(job_id) for job_id in ids}
         asked = {job_id: script for job_id, script in scripts.items() if script is not None}
-        found: dict[str, JobStatus] = {}
         while asked:
             taken = datetime.now(UTC)
             script, mark, count = together(list(asked.values()))
@@ -294,6 +304,19 @@ class HostJobs:
                 if status is not None:
                     self.learned.write_one(status, taken)
                     found[job_id] = status
+        return found
+
+    def read_details(
+        self, answer: Answer, ids: Sequence[str], taken: datetime
+    ) -> dict[str, JobStatus]:
+        """What an answer to ``details_text`` says of these jobs, written to the journal."""
+        try:
+            found = self.client.scheduler().parse_details(answer, ids)
+        except SchedulerError as error:
+            log.info("%s: no details of %s: %s", self.host, ", ".join(ids[:5]), error.message)
+            return {}
+        for status in found.values():
+            self.learned.write_one(status, taken)
         return found
 
     def explain(
@@ -353,21 +376,25 @@ class HostJobs:
 
     # ------------------------------------------------------------------ what is kept of a job
 
-    def with_paths(self, rows: Sequence[Row]) -> list[Row]:
+    def with_paths(self, rows: Sequence[Row], said: Sequence[Answer] = ()) -> list[Row]:
         """The rows of new jobs with where their output goes, if that cannot be asked for later.
 
-        Raises nothing: the jobs were submitted, whatever becomes of this query.
+        ``said``: answers to ``details_text`` that came with the jobs; the rest is asked.  Raises
+        nothing: the jobs were submitted, whatever becomes of this query.
         """
         scheduler = self.client.scheduler()
         forgets = getattr(scheduler, "base", scheduler).forgets_paths
         ids = [row.job_id for row in rows if row.job_id is not None and row.stdout_path is None]
         if not ids or not forgets:
             return list(rows)
+        found, taken = dict[str, JobStatus](), datetime.now(UTC)
+        numbers = [job_id for job_id in ids if job_id.isdigit()]
+        for answer in said:
+            found |= self.read_details(answer, numbers, taken)
         try:
-            found = self.details(ids, _PATHS_TIMEOUT)
+            found |= self.details([job_id for job_id in ids if job_id not in found], _PATHS_TIMEOUT)
         except _NO_ANSWER as error:
             log.info("%s: no output paths of job %s: %s", self.host, ids[0], error.message)
-            return list(rows)
         # For an array some schedulers describe one member, whose file is not that of the others.
         found = {job_id: detail for job_id, detail in found.items() if detail.job_id == job_id}
         self.understood |= {

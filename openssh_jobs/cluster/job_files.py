@@ -15,6 +15,7 @@ import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..commands.os_errors import error_of, refused
@@ -138,7 +139,7 @@ class JobFiles:
         for some in _portions(new):
             lines = functions("cluster/tokens", "oj_token_line")
             lines += private_directory.functions().encode() + _functions(
-                "oj_in", "oj_begin", "oj_create"
+                "oj_in", "oj_begin", "oj_create", "oj_return", "oj_finish"
             )
             answer = self._connection.internal.call(lines + b"".join(_creations(some)))
             done: list[PrivateDirectory | UsedToken] = []
@@ -312,7 +313,8 @@ class JobFiles:
 
 def _functions(*wanted: str) -> bytes:
     return b"".join(
-        functions(_SCRIPTS, name) for name in (*wanted, "oj_put", "oj_copy_script", "oj_created")
+        functions(_SCRIPTS, name)
+        for name in (*wanted, "oj_put", "oj_make_below", "oj_copy_script", "oj_created")
     )
 
 
@@ -332,19 +334,26 @@ def _portions(new: Sequence[NewFiles]) -> Iterator[list[NewFiles]]:
 
 
 def _creations(new: Sequence[NewFiles]) -> Iterator[bytes]:
-    texts, place = _Texts(new), b""
+    texts = _Texts(new)
     yield texts.definitions
-    for one in new:
-        there = words(one.directory, made_mark(one.call_id), one.call_id)
-        if there != place:
-            yield b"oj_in %b\n" % there
-            place = there
-        token = words(one.token)
-        yield (
-            b"if oj_begin %b %b; then (if oj_create %b; then\n%boj_created made; else "
-            b"oj_created moved; fi) || exit; fi\n"
-            % (token, words("yes" if one.chosen else ""), token, texts.writing(one))
-        )
+    for (directory, call_id), group in groupby(new, lambda one: (one.directory, one.call_id)):
+        some = list(group)
+        names = [name for one in some for name in (one.token, *_below(one))]
+        yield b"oj_in %b\n" % words(directory, made_mark(call_id), call_id, names)
+        for one in some:
+            token = words(one.token)
+            yield (
+                b"if oj_begin %b %b; then if oj_create %b; then\n%boj_created made\nelse "
+                b"oj_created moved\nfi\noj_return\nfi\n"
+                % (token, words("yes" if one.chosen else ""), token, texts.writing(one))
+            )
+    yield b"oj_finish\n"
+
+
+def _below(new: NewFiles) -> list[str]:
+    """The directories in its private directory, as far as their names are shell words."""
+    above = dict.fromkeys(posixpath.dirname(name) for name in new.files)
+    return [f"{new.token}/{name}" for name in above if re.fullmatch(r"[A-Za-z0-9._-]+", name)]
 
 
 def _additions(new: Sequence[NewFiles]) -> Iterator[bytes]:
@@ -385,7 +394,7 @@ class _Texts:
             above = posixpath.dirname(name)
             if above and above not in made:
                 made.add(above)
-                lines.append(b"mkdir -m 700 " + words(path(above)) + b" || exit 2")
+                lines.append(b"oj_make_below " + words(above))
             lines.append(b"oj_put " + words(path(name), *self._words(data, new.token.encode())))
         return b"".join(line + b"\n" for line in lines)
 

@@ -30,10 +30,13 @@ oj_place() {
 }
 
 # Whether the directory $1 was made by a call that was killed before it could mark it: ours, with
-# nothing in it but a mark that is not whole, and not new (then it is being written).
+# nothing in it but an empty directory, or a mark that is not whole, and not new (then it is being
+# written).
 oj_is_abandoned() {
   (
-    oj_into "$1" && [ -O . ] && [ -z "$(find . ! -name . -prune ! -name .oj-mark -print)" ] || exit
+    oj_into "$1" && [ -O . ] || exit
+    [ ! -d .script ] || [ -L .script ] || rmdir ./.script || exit
+    [ -z "$(find . ! -name . -prune ! -name .oj-mark -print)" ] || exit
     oj_there .oj-mark || exit 0
     ! oj_marked "" "" && [ -n "$(find .oj-mark -prune -type f -mmin +1)" ] && rm -f ./.oj-mark
   )
@@ -41,9 +44,9 @@ oj_is_abandoned() {
 
 # Makes and enters the private directory of the submission $2 of the job's directory $1 in the place
 # for it, by the call $3, and marks it.  0: made; 2: an error, written to stderr; 3: this token has
-# one already.
+# one already.  $4 is not empty if the directory was made just now.
 oj_own() {
-  if ! mkdir -m 700 "./$2" 2>/dev/null; then
+  if [ -z "${4-}" ] && ! mkdir -m 700 "./$2" 2>/dev/null; then
     oj_make "$2"
     case $? in
       0) ;;
@@ -53,7 +56,11 @@ oj_own() {
   fi
   oj_private=$oj_private/$2
   oj_into "$2" || return 2
-  (set -C; umask 077; printf 'openssh_jobs %s\n%s\n.' "$3" "$1" >.oj-mark) && return 0
+  # Made together with others, it may look abandoned to another call until now.
+  ! oj_there .oj-mark || return 3
+  umask 077
+  set -C
+  printf 'openssh_jobs %s\n%s\n.' "$3" "$1" >.oj-mark && return 0
   # The disk is full, say.  Without its whole mark no later call would remove it.
   rm -f ./.oj-mark
   oj_leave "$2"
@@ -80,26 +87,76 @@ oj_directory() {
   case $oj_r in 0) ;; 1) printf '%s\0' unsafe "$oj_reason" "$oj_why" ''; exit 5;; *) exit 2;; esac
 }
 
-# What follows is for the job's directory $1, its mark $2 and the call $3.
-oj_in() { oj_dir=$1 oj_made_mark=$2 oj_call=$3; }
+# What follows is for the job's directory $1, its mark $2 and the call $3: new submissions, and
+# directories in theirs, by the names $4...
+oj_in() {
+  oj_dir=$1 oj_made_mark=$2 oj_call=$3
+  shift 3
+  oj_names="$*"
+}
+
+# What the record of tokens says of the token $1, in oj_line; 1: nothing.  Its file is read once.
+oj_used() {
+  if [ -z "${oj_record-}" ]; then
+    oj_record=none
+    if [ -f "${HOME-}/.openssh_jobs/.tokens" ]; then
+      oj_record=$oj_nl$(oj_home look && oj_is_record && cat .tokens)
+    fi
+  fi
+  case $oj_record in *"$oj_nl$1 "*) oj_line=$(oj_token_line "$1");; *) return 1;; esac
+}
 
 # Prepares for the submission $1: the job's directory is made if there is none, and entered as far as
-# its place for private directories, once for all that follow each other.  1: the job of this token is
-# over; its line in the record of tokens is printed.  $2 is not empty if the caller chose the token.
-# Needs the functions of tokens.sh.
+# its place for private directories, once for all that follow each other; all these are made by one
+# process.  1: the job of this token is over; its line in the record of tokens is printed.  $2 is not
+# empty if the caller chose the token.  Needs the functions of tokens.sh.
 oj_begin() {
-  if [ -n "$2" ] && oj_line=$(oj_token_line "$1"); then
+  if [ -n "$2" ] && oj_used "$1"; then
     printf '%s\0' used "$oj_line" '' ''
     return 1
   fi
-  [ "$oj_dir" = "${oj_last-}" ] || oj_directory "$oj_dir" "$oj_made_mark"
-  oj_last=$oj_dir
+  [ "$oj_dir" != "${oj_last-}" ] || return 0
+  set +C
+  if [ -z "${oj_umask-}" ]; then
+    oj_umask=$(umask)
+    trap oj_remove_new EXIT
+  fi
+  umask "$oj_umask"
+  oj_directory "$oj_dir" "$oj_made_mark"
+  oj_last=$oj_dir oj_above=$oj_private
+  oj_make_new
+}
+
+# Makes those of oj_names that are new, if all can be made: oj_new, and in them oj_below.
+oj_make_new() {
+  oj_new=' ' oj_below=
+  for oj_f in $oj_names; do
+    case $oj_f in
+      */*) case $oj_new in *" ${oj_f%/*} "*) oj_below="$oj_below $oj_f";; esac;;
+      *) oj_there "$oj_f" || oj_used "$oj_f" || oj_new="$oj_new$oj_f ";;
+    esac
+  done
+  # shellcheck disable=SC2086 # names of letters that a token may have
+  if [ "$oj_new" != ' ' ] && mkdir -m 700 $oj_new 2>/dev/null; then
+    [ -z "$oj_below" ] || mkdir -m 700 $oj_below 2>/dev/null || :
+  else
+    oj_new=' ' oj_below=
+  fi
+}
+
+# At the end: removes those of oj_new into which nothing was put.
+oj_remove_new() {
+  case ${oj_new-} in *[!\ ]*) ;; *) return;; esac
+  # shellcheck disable=SC2086
+  cd -P "$oj_above" && rmdir $oj_below $oj_new 2>/dev/null
 }
 
 # In that place: oj_own for the submission $1.  Status 6: the token has a private directory already;
 # 2: any other error.  1: it is not where it was expected, for which the files were made.
 oj_create() {
-  oj_own "$oj_dir" "$1" "$oj_call"
+  oj_private=$oj_above oj_is_new=
+  case $oj_new in *" $1 "*) oj_is_new=yes;; esac
+  oj_own "$oj_dir" "$1" "$oj_call" "$oj_is_new"
   case $? in
     0) ;;
     3) printf '%s\0' taken "$oj_private" '' ''; exit 6 ;;
@@ -107,6 +164,12 @@ oj_create() {
   esac
   [ "$oj_private" = "$oj_dir/.openssh_jobs/$1" ]
 }
+
+# Back from there, by the directory and not by its name.
+oj_return() { cd -P .. || exit 2; }
+
+# All were made.
+oj_finish() { oj_new=; }
 
 # Says where the private directory is: "made" or "moved" ($1), its path, why that is not in the job's
 # directory, "made" if that was made.
@@ -118,6 +181,9 @@ oj_reenter() {
   printf '%s\n' "${oj_why:-No such file or directory}" >&2
   exit 2
 }
+
+# Makes the directory $1 in the private directory, unless that was done.
+oj_make_below() { [ -d "$1" ] || mkdir -m 700 "./$1" || exit 2; }
 
 # Writes the new file $1 in the current directory, for its owner only: the text $2, or with more
 # words each of them with a NUL behind it.

@@ -30,14 +30,15 @@ from ..schedulers.request import SubmitRequest
 from .attempt import (
     ENVIRONMENT,
     LIMIT,
+    MOST_COMMAND,
     NO_ANSWER,
+    Attempts,
     Order,
     Taken,
     Trace,
     job_of,
     look_script,
     read_traces,
-    run,
     unknown,
 )
 from .job_files import MOST_JOBS
@@ -165,21 +166,18 @@ class Recovery:
             while opened:
                 before = len(opened)
                 self._look(opened)
-                for one in list(opened):
-                    outcome = self._settle(one)
-                    if outcome is not None:
-                        outcomes[one.row.token] = outcome
-                        opened.remove(one)
+                outcomes |= self._settled(opened)
+                opened = [one for one in opened if one.row.token not in outcomes]
                 outcomes |= self._ask(opened)
                 opened = [one for one in opened if one.row.token not in outcomes]
                 if opened:
                     pause = _PAUSE if len(opened) < before else min(pause * 1.5, _LONGEST_PAUSE)
                     time.sleep(pause)
         finally:
-            for token in [*outcomes, *(one.row.token for one in opened)]:
-                outcome = outcomes.get(token)
-                if outcome is None or isinstance(outcome, SubmitUnknown):
-                    self.give_back(token)
+            left = [token for token, it in outcomes.items() if isinstance(it, SubmitUnknown)]
+            self.give_back(
+                *left, *(one.row.token for one in opened if one.row.token not in outcomes)
+            )
         return outcomes
 
     # ------------------------------------------------------------------ the journal
@@ -215,6 +213,8 @@ class Recovery:
 
     def give_back(self, *tokens: str) -> None:
         """Say that no process is at work on submissions any more."""
+        if not tokens:
+            return
         try:
             with self._journal.file.transaction():
                 for token in tokens:
@@ -222,14 +222,13 @@ class Recovery:
         except ConfigurationError as error:
             log.warning("%s", error)
 
-    def accept(self, row: Row, job_id: str, submitted: float | None = None) -> Row:
-        """Write the job of a submission.  ``submitted``: when, by the host's clock; else now."""
-        return self.accept_all([(row, job_id)], submitted)[0]
-
     def accept_all(
         self, jobs: Sequence[tuple[Row, str]], submitted: float | None = None
     ) -> list[Row]:
-        """Write the jobs of submissions, in one transaction."""
+        """Write the jobs of submissions, in one transaction.
+
+        ``submitted``: when, by the host's clock; else now.
+        """
         # Compared with times by the host's clock.
         when = self._client.host_time() if submitted is None else submitted
         known = [
@@ -315,21 +314,32 @@ class Recovery:
                 one.absent, one.is_proven, one.until = [], False, None
             one.trace = trace
 
-    def _settle(self, one: _Open) -> Outcome | None:
-        """The end of a submission as far as the host's files tell it; submits what has no job."""
-        try:
-            job_id = self._known(one)
-            if job_id is None:
+    def _settled(self, opened: Sequence[_Open]) -> dict[str, Outcome]:
+        """Ends of submissions as far as the host's files tell them; submits what has no job."""
+        outcomes: dict[str, Outcome] = {}
+        jobs: list[tuple[_Open, str]] = []
+        refused: list[Row] = []
+        again: list[_Open] = []
+        for one in opened:
+            try:
+                job_id = self._known(one)
+                if job_id is not None:
+                    jobs.append((one, job_id))
+                    continue
                 one.waits = self._may_go_on(one)
-                return self._again(one) if not one.waits and self._is_absent(one) else None
+                if not one.waits and self._is_absent(one):
+                    again.append(one)
+            except SubmitUnknown as error:
+                outcomes[one.row.token] = error
+            except SubmitRejected as error:
+                refused.append(one.row)
+                outcomes[one.row.token] = error
+        for one, job_id in jobs:
             log.info("%s: job %s of %s is known by its files", self._host, job_id, one.row.token)
             self._forget_environment(one)
-            return self.accept(one.row, job_id, one.trace.began)
-        except SubmitUnknown as error:
-            return error
-        except SubmitRejected as error:
-            self.withdraw(one.row)
-            return error
+            (outcomes[one.row.token],) = self.accept_all([(one.row, job_id)], one.trace.began)
+        self.withdraw(*refused)
+        return outcomes | self._again(again)
 
     def _known(self, one: _Open) -> str | None:
         trace = one.trace
@@ -366,18 +376,65 @@ class Recovery:
             return True
         return one.is_proven
 
-    def _again(self, one: _Open) -> Outcome | None:
-        """Submit what has no job; what is not complete on the host any more is withdrawn."""
-        if one.order is None or not one.trace.complete:
-            self.withdraw(one.row)
-            return open_submission(replace(one.row, stage=FILES))
-        log.info("%s: %s has no job and is submitted again", self._host, one.row.token)
+    def _again(self, absent: Sequence[_Open]) -> dict[str, Outcome]:
+        """Submit what has no job, many as one; what is not complete on the host is withdrawn."""
+        ready = [one for one in absent if one.order is not None and one.trace.complete]
+        gone = [one.row for one in absent if one not in ready]
+        self.withdraw(*gone)
+        outcomes: dict[str, Outcome] = {
+            row.token: open_submission(replace(row, stage=FILES)) for row in gone
+        }
+        for number in sorted({one.trace.number for one in ready}):
+            left = [one for one in ready if one.trace.number == number]
+            while left:
+                some = self._attempted(left, number + 1, outcomes)
+                left = left[len(some) :]
+        return outcomes
+
+    def _attempted(
+        self, left: Sequence[_Open], number: int, outcomes: dict[str, Outcome]
+    ) -> Sequence[_Open]:
+        """The next attempt of as many of these as one command takes."""
+        orders = [(one.row, one.order) for one in left[:MOST_JOBS] if one.order is not None]
+        attempts = Attempts(self._client, orders, number)
+        while len(orders) > 1 and attempts.size > MOST_COMMAND:
+            orders = orders[: len(orders) // 2]
+            attempts = Attempts(self._client, orders, number)
+        some = left[: len(orders)]
+        for one in some:
+            log.info("%s: %s has no job and is submitted again", self._host, one.row.token)
         try:
-            job_id = run(self._client, one.row, one.order, one.trace.number + 1)
-        except Taken:
-            one.waits = True
-            return None
-        return self.accept(one.row, job_id)
+            found = attempts.run()
+        except BaseException as error:
+            if getattr(error, "sent", None) != "no":
+                self._take_in(some, attempts.outcomes("the call was interrupted"), outcomes)
+            raise
+        self._take_in(some, found, outcomes)
+        return some
+
+    def _take_in(
+        self,
+        some: Sequence[_Open],
+        found: Sequence[str | Exception | None],
+        outcomes: dict[str, Outcome],
+    ) -> None:
+        """Write down what became of attempts."""
+        jobs: list[tuple[Row, str]] = []
+        refused: list[Row] = []
+        for one, outcome in zip(some, found, strict=True):
+            if isinstance(outcome, str):
+                jobs.append((one.row, outcome))
+            elif isinstance(outcome, Taken):
+                one.waits = True
+            elif isinstance(outcome, OpenSSHJobsError):
+                outcomes[one.row.token] = outcome
+                if isinstance(outcome, SubmitRejected):
+                    refused.append(one.row)
+            elif any(isinstance(other, SubmitUnknown) for other in found):
+                why = "it was not begun after another one that got no answer"
+                outcomes[one.row.token] = unknown(one.row, why)
+        outcomes |= {row.token: row for row in (self.accept_all(jobs) if jobs else ())}
+        self.withdraw(*refused)
 
     def _forget_environment(self, one: _Open) -> None:
         if one.order is not None and ENVIRONMENT in one.order.environment and one.row.place:
@@ -423,7 +480,7 @@ class Recovery:
         if found:
             log.info("%s: job %s of %s was found by its token", self._host, *found, one.row.token)
             self._forget_environment(one)
-            return self.accept(one.row, found[0], one.trace.began)
+            return self.accept_all([(one.row, found[0])], one.trace.began)[0]
         one.settling = answer.settling
         one.absent.append((now, began))
         first, last = one.absent[0], one.absent[-1]
@@ -440,7 +497,8 @@ class Recovery:
             raise unknown(one.row, "the scheduler's answer may not show its job")
         if one.trace.launcher:
             return  # a job that has begun has written its id
-        others = {job_id for job_id in answer.others if self._is_strange(job_id)}
+        known = self._journal.by_member
+        others = {job_id for job_id in answer.others if known(self._host, job_id) is None}
         if others:
             some = ", ".join(sorted(others)[:5])
             raise unknown(one.row, f"it may be one of the ended jobs {some}")
@@ -450,9 +508,6 @@ class Recovery:
                 f"the scheduler remembers ended jobs for {answer.remembers:g} s only, and there is "
                 "no accounting that could tell",
             )
-
-    def _is_strange(self, job_id: str) -> bool:
-        return self._journal.by_member(self._host, job_id) is None
 
     def _earliest(self, one: _Open) -> float:
         """No job of the last attempt is older, by the host's clock."""

@@ -17,7 +17,7 @@ from ..errors import InputError, SchedulerError, SubmitUnknown
 from ..files.private_directory import MADE
 from ..jobs import JobId, JobState
 from ..openssh import pid_file
-from .attempt import NO_ANSWER, SENT, Attempts, Order, unknown
+from .attempt import MOST_COMMAND, NO_ANSWER, SENT, Attempts, Order, unknown
 from .job_files import MOST_JOBS, HostScript, NewFiles, UsedToken
 from .journal import ASKED, FILES, Row
 from .leftovers import is_random
@@ -27,13 +27,12 @@ from .submitted import MOST_SCRIPT, Keeper
 from .tidy import TIDIED
 
 if TYPE_CHECKING:
+    from ..schedulers.answer import Answer
     from .exit_record import ExitRecords
     from .job_files import JobFiles
     from .recovery import Recovery
     from .scheduler_client import SchedulerClient
 
-MOST_COMMAND = 96 * 1024
-"""Bytes of one command that submits many: it is one argument, of 128 KiB at most on Linux."""
 _BASH, _REMEMBERED = "bash", 7 * 86400.0
 
 
@@ -67,8 +66,12 @@ class Submitter:
                     host=self._host,
                 )
 
-    def submit(self, wanted: Sequence[Submission]) -> list[Outcome]:
+    def submit(
+        self, wanted: Sequence[Submission], details: list[Answer] | None = None
+    ) -> list[Outcome]:
         """Submit, or find that this was done before: what became of each, in order.
+
+        ``details`` gets what the scheduler said of the new jobs by its ``details_text``.
 
         That is the row of the journal with the job's id; ``SubmitRejected``, ``SubmitLimit`` or the
         error of a connection where there is certainly no job; ``SubmitUnknown`` where there may be
@@ -89,7 +92,7 @@ class Submitter:
             self._recovery.withdraw(*(one.row for one in mine if one.token not in outcomes))
             raise
         mine = [one for one in mine if one.token not in outcomes]
-        outcomes |= self._send(mine, orders)
+        outcomes |= self._send(mine, orders, details)
         return [outcomes[one.token] for one in wanted]
 
     # ------------------------------------------------------------------ the journal
@@ -291,14 +294,19 @@ class Submitter:
 
     # ------------------------------------------------------------------ the submit commands
 
-    def _send(self, mine: Sequence[Submission], orders: dict[str, Order]) -> dict[str, Outcome]:
+    def _send(
+        self,
+        mine: Sequence[Submission],
+        orders: dict[str, Order],
+        details: list[Answer] | None,
+    ) -> dict[str, Outcome]:
         """The first attempts, as many in one command as it takes."""
         outcomes: dict[str, Outcome] = {}
         kept = _shared(mine)
         left = list(mine)
         while left:
             some = _portion(left)
-            done = self._attempt(some, orders, kept, stored=len(mine) > 1)
+            done = self._attempt(some, orders, kept, details, stored=len(mine) > 1)
             outcomes |= {token: outcome for token, outcome in done.items() if outcome is not None}
             left = [one for one in left if one.token not in outcomes]
             if left and not any(isinstance(outcome, Row) for outcome in done.values()):
@@ -312,12 +320,15 @@ class Submitter:
         some: Sequence[Submission],
         orders: dict[str, Order],
         kept: Sequence[tuple[str, str]],
+        details: list[Answer] | None,
         *,
         stored: bool,
     ) -> dict[str, Outcome | None]:
         """The first attempts of some; ``None`` for those that were certainly not begun."""
         sent = [(one.row, orders[one.token]) for one in some]
-        attempts = Attempts(self._client, sent, stored=stored, kept=kept)
+        scheduler = self._client.scheduler()
+        asks = details is not None and getattr(scheduler, "base", scheduler).forgets_paths
+        attempts = Attempts(self._client, sent, stored=stored, kept=kept, asks=asks)
         try:
             found = attempts.run()
         except NO_ANSWER as error:
@@ -325,6 +336,8 @@ class Submitter:
         except BaseException:
             self._settled(some, attempts.outcomes("the call was interrupted"))
             raise
+        if details is not None and attempts.details is not None:
+            details.append(attempts.details)
         return self._settled(some, found)
 
     def _settled(

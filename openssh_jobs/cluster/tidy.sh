@@ -75,7 +75,7 @@ oj_claims() {
     oj_end=open oj_age=new oj_n=${oj_f#attempt-}
     case $oj_f in
       claim.*.*|*'*') continue;;
-      attempt-*) [ ! -f "result-${oj_n%.d}" ] || oj_end=settled;;
+      attempt-*) [ ! -s "result-${oj_n%.d}" ] || oj_end=settled;;
     esac
     [ -z "$(find "./$oj_f" -prune -mtime +0)" ] || oj_age=old
     printf '= %s %s\n' "$oj_end" "$oj_age"
@@ -105,7 +105,7 @@ oj_is_claimed() {
     oj_n=${oj_f#attempt-}
     case $oj_f in
       claim.*.*|*'*') continue;;
-      attempt-*) [ ! -f "result-${oj_n%.d}" ] || continue;;
+      attempt-*) [ ! -s "result-${oj_n%.d}" ] || continue;;
       # The other name of an attempt.
       *) for oj_n in attempt-*; do ! cmp -s "./$oj_f" "./$oj_n" || continue 2; done;;
     esac

@@ -235,6 +235,18 @@ class Scheduler(ABC):
         """The one job in the answer to ``detail_script``."""
         self.unsupported("details of a job")
 
+    def details_text(self) -> str | None:
+        """Shell text that asks for all facts about the jobs in its arguments, by one command.
+
+        The ids are those of this host's own cluster, or numbers that are none.  ``None`` where one
+        command takes one job: then ``detail_script`` is run for each.
+        """
+        return None
+
+    def parse_details(self, answer: Answer, requested: Iterable[str]) -> dict[str, JobStatus]:
+        """What ``parse_detail`` would say of each of these jobs; some may be missing."""
+        self.unsupported("details of several jobs")
+
     #: How an element of an array is written: with ``{number}`` and ``{index}``.
     element_form: ClassVar[str] = "{number}_{index}"
 

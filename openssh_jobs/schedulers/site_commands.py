@@ -210,6 +210,14 @@ class Custom(Scheduler):
         """As the scheduler behind it."""
         return self.base.parse_detail(answer)
 
+    def details_text(self) -> str | None:
+        """As the scheduler behind it."""
+        return self.base.details_text()
+
+    def parse_details(self, answer: Answer, requested: Iterable[str]) -> dict[str, JobStatus]:
+        """As the scheduler behind it."""
+        return self.base.parse_details(answer, requested)
+
     # -- acting --------------------------------------------------------------
 
     def cancel_script(self, ids: Sequence[str]) -> str:

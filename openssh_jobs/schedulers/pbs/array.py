@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from ...jobs import JobState, JobStatus
-from ...jobs.job_id import JobId
+from ...jobs.job_id import JobId, JobIds
 from ...jobs.status import array_status
 from ..fields import expand_array, is_number
 
-__all__ = ["array_of", "array_of_members", "is_array", "members_of"]
+__all__ = ["Members", "array_of", "array_of_members", "is_array"]
 
 _S = JobState
 _OVER = frozenset("FXC")
@@ -156,12 +156,17 @@ def array_of_members(job_id: str, members: Sequence[JobStatus]) -> JobStatus | N
     return found.replace(state=state, reason=_count(members, 0), name=name, **paths)
 
 
-def members_of(job_id: str, known: Mapping[str, JobStatus]) -> list[JobStatus]:
-    """The members of an array among these jobs, one status each."""
-    array = JobId.parse(job_id)
-    found: dict[str, JobStatus] = {}
-    for text, status in known.items():
-        parsed = JobId.parse(text)
-        if parsed.tasks is not None and is_number(parsed.tasks) and array.contains(parsed):
-            found[parsed.tasks] = status
-    return list(found.values())
+class Members:
+    """The members of arrays among these jobs, found by the array's number."""
+
+    def __init__(self, known: Mapping[str, JobStatus]) -> None:
+        parsed = ((JobId.parse(text), status) for text, status in known.items())
+        self._members = JobIds(
+            (job_id, (job_id.tasks, status))
+            for job_id, status in parsed
+            if job_id.tasks is not None and is_number(job_id.tasks)
+        )
+
+    def of(self, job_id: str) -> list[JobStatus]:
+        """The members of one array, one status each."""
+        return list(dict(self._members.within(JobId.parse(job_id))).values())

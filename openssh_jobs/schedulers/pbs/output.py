@@ -18,7 +18,7 @@ from ...jobs.job_id import MAX_ID
 from ..fields import parse_duration, parse_time, whole_number
 from ..markup import elements, fields
 from ..rows import Rows
-from .array import array_of, is_array, members_of
+from .array import Members, array_of, is_array
 from .json_output import load
 from .paths import told_paths, variable
 
@@ -108,9 +108,9 @@ class QstatRows(Rows):
 
     def settled(self) -> dict[str, JobStatus]:
         """All jobs; of an array, what its own record and those of its members say together."""
-        known = dict(self.known)
+        known, members = dict(self.known), Members(self.known)
         for array, attributes in self.arrays.items():
-            known[array] = array_of(known[array], attributes, members_of(array, known))
+            known[array] = array_of(known[array], attributes, members.of(array))
         return known
 
 

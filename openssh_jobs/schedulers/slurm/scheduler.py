@@ -49,6 +49,18 @@ from .sbatch import EACH, path_of_element, plain, sbatch_words
 from .tables import columns_of_command, read_table
 from .words import SBATCH
 
+_PROMPT = re.compile(r"^(?:scontrol: )+(?:show job [0-9]+$)?", re.MULTILINE)
+
+
+def _whole(records: Sequence[JobStatus]) -> JobStatus:
+    """The first record of a job; where elements wait together, they by the id of the array."""
+    for status in records:
+        if EACH in (status.stdout_path or ""):
+            parsed = JobId.parse(status.job_id)
+            tail = f";{parsed.cluster}" if parsed.cluster else ""
+            return status.replace(job_id=parsed.number + tail)
+    return records[0]
+
 
 class Slurm(Scheduler):
     """Slurm, 14 to 25."""
@@ -351,12 +363,24 @@ class Slurm(Scheduler):
                 kind="parse_error",
                 message=f"the record of job {requested} cannot be told from the text in it",
             )
-        for status in rows.known.values():
-            if EACH in (status.stdout_path or ""):
-                parsed = JobId.parse(status.job_id)
-                tail = f";{parsed.cluster}" if parsed.cluster else ""
-                return status.replace(job_id=parsed.number + tail)
-        return next(iter(rows.known.values()))
+        return _whole(list(rows.known.values()))
+
+    def details_text(self) -> str:
+        """One ``scontrol`` that reads ``show job`` for each of them, as if it was typed."""
+        asked = "printf 'show job %s\\n' \"$@\" | scontrol -a -o 2>/dev/null"
+        return framed(shell_text("slurm/tidy"), section("scontrol", asked))
+
+    def parse_details(self, answer: Answer, requested: Iterable[str]) -> dict[str, JobStatus]:
+        sections = read_frame(answer.stdout) or []
+        if len(sections) != 1:
+            raise self.error(answer, kind="transport")
+        # Its prompt, and with readline(3) the line that was read.
+        text = _PROMPT.sub("", sections[0].text)
+        by_number: dict[str, list[JobStatus]] = {}
+        for status in read_scontrol(text, UTC).known.values():
+            by_number.setdefault(JobId.parse(status.job_id).number, []).append(status)
+        found = {job_id: by_number.get(job_id, []) for job_id in requested}
+        return {job_id: _whole(records) for job_id, records in found.items() if records}
 
     def actual_path(self, path: str, job_id: str, nodes: Sequence[str] | None) -> str | None:
         """The path of an element, from the one that scontrol prints for a whole array."""

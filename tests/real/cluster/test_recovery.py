@@ -95,10 +95,13 @@ def test_of_two_attempts_without_a_scheduler_one_job_does_the_work(
     (row,) = room.cluster.journal.rows()
     order = attempt.Order.of(row.request or "")
     ids: list[str] = []
-    threads = [
-        threading.Thread(target=lambda n=n: ids.append(attempt.run(cut.client, row, order, n)))
-        for n in (1, 2, 3)
-    ]
+
+    def submit(number: int) -> None:
+        (job_id,) = attempt.Attempts(cut.client, [(row, order)], number).run()
+        assert isinstance(job_id, str)
+        ids.append(job_id)
+
+    threads = [threading.Thread(target=submit, args=(number,)) for number in (1, 2, 3)]
     for thread in threads:
         thread.start()
     for thread in threads:

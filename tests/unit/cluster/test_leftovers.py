@@ -158,12 +158,12 @@ def test_without_a_look_a_claim_of_the_last_day_counts(
     (place / "claim.a").write_text("nonce a\n")
     os.link(place / "claim.a", place / "attempt-1")
     (place / "attempt-2.d").mkdir()
-    (place / "result-2").touch()
+    (place / "result-2").write_text("0")
     unlooked = Leaving(one, [Found(word="found")])
     assert left.remove([unlooked]) == {0: "it is claimed"}
     assert place.exists()
     if settled:
-        (place / "result-1").touch()
+        (place / "result-1").write_text("0\0007\0.")
     else:
         os.utime(place / "attempt-1", (0, 0))
     assert left.remove([unlooked]) == {}
@@ -202,7 +202,7 @@ def test_claims_as_they_lie_there(host: LocalHost, left: HostLeftovers) -> None:
     assert left.look([one])[0][0].is_claimed
     os.link(place / "claim.a", place / "attempt-1")
     assert left.look([one])[0][0].is_claimed
-    (place / "result-1").touch()
+    (place / "result-1").write_text("0\0007\0.")
     assert not left.look([one])[0][0].is_claimed
     (place / "attempt-2.d").mkdir()  # where links cannot be made: claimed, and not written yet
     assert left.look([one])[0][0].is_claimed

@@ -20,6 +20,7 @@ from openssh_jobs.jobs.job_id import JobIds
 from openssh_jobs.schedulers.answer import Answer
 from openssh_jobs.schedulers.gridengine.array import arrays_over
 from openssh_jobs.schedulers.outcomes import outcomes_for
+from openssh_jobs.schedulers.pbs.output import QstatRows
 from openssh_jobs.schedulers.slurm.scheduler import Slurm
 from openssh_jobs.schedulers.slurm.tables import Table
 
@@ -111,6 +112,26 @@ def test_cancelling_is_linear() -> None:
             poller.tracker.cancel_accepted(ids)
             said = dict.fromkeys(ids, CancelOutcome.ALREADY_FINISHED)
             assert outcomes_for(ids, said, CancelOutcome.REQUESTED) == said
+
+        return work
+
+    check_growth(prepare)
+
+
+def test_the_members_of_many_arrays_of_pbs_are_found_in_linear_time() -> None:
+    def prepare(count: int) -> Callable[[], object]:
+        rows = QstatRows()
+        for number in range(count):
+            attributes = {"job_state": "B", "array_indices_submitted": "1-2"}
+            array = JobStatus(f"{number}[].pbs", JobState.RUNNING, source="queue")
+            rows.add_job(array, "", attributes)
+            for index in (1, 2):
+                running = JobStatus(f"{number}[{index}].pbs", JobState.RUNNING, source="queue")
+                rows.add_job(running, "", {})
+
+        def work() -> None:
+            found = rows.settled()
+            assert found["7[].pbs"].reason == "2 members: 2 running"
 
         return work
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -349,9 +350,43 @@ def test_a_lost_link_leaves_all_of_them_open(bench: Bench) -> None:
     assert [type(one) for one in found] == [SubmitUnknown] * 3
     assert {(row.stage, row.caller) for row in bench.journal.rows()} == {(SENDING, "")}
     del bench.host.failing["run_once"]
+    bench.host.used.clear()
     done = bench.recovery.finish(bench.journal.rows())
     assert {type(one) for one in done.values()} == {Row}
     assert calls(bench) == 3
+    assert bench.host.used == ["call", "run_once"], "one look, and one command for all"
+
+
+def test_recovered_together_one_is_refused(bench: Bench) -> None:
+    bench.host.failing["run_once"] = LOST
+    bench.submit_all(*several(bench, 4))
+    del bench.host.failing["run_once"]
+    refuses = '[ "$n" -ne 2 ] || { echo "invalid partition" >&2; exit 1; }'
+    bench.host.program(
+        "sbatch", f'echo >>"$HOME/calls"; n=$(wc -l <"$HOME/calls"); {refuses}; echo "$n"'
+    )
+    done = bench.recovery.finish(bench.journal.rows())
+    assert Counter(type(one) for one in done.values()) == {Row: 3, SubmitRejected: 1}
+    assert sorted(row.job_id or "" for row in bench.journal.rows()) == ["1", "3", "4"]
+
+
+def test_what_no_job_needs_is_gone_and_the_umask_is_the_users(bench: Bench) -> None:
+    bench.host.program("sbatch", 'umask >>"$HOME/umasks"; echo >>"$HOME/calls"; '
+                       'echo "$(wc -l <"$HOME/calls")"')  # fmt: skip
+    bench.submit_all(*several(bench, 3, env={"SECRET": "hunter 2"}))
+    mask = os.umask(0o22)
+    os.umask(mask)
+    assert (bench.host.home / "umasks").read_text() == f"{mask:04o}\n" * 3
+    private = bench.host.home / "job/.openssh_jobs"
+    left = {path.name.partition(".")[0] or path.name for path in private.glob("*/*")}
+    assert left == {".oj-mark", "attempt-1", "claim", "n0", "n1", "n2", "result-1"}
+
+
+def test_an_accounting_that_does_not_answer_is_asked_once_for_many(bench: Bench) -> None:
+    bench.host.program("sacct", 'echo >>"$HOME/asked-sacct"; exit 1')
+    wanted = [bench.submission(f"t{n}", **TEXT, record_exit="auto") for n in range(4)]
+    Submitter(bench.client, bench.files, bench.records, bench.recovery).check(wanted)
+    assert (bench.host.home / "asked-sacct").read_text() == "\n"
 
 
 def test_a_dry_run_changes_nothing(bench: Bench) -> None:
