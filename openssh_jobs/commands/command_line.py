@@ -18,7 +18,9 @@ are ``start`` (the script is about to run: the outer shell's pid and family) and
 ended); with a login shell between them ``shell`` comes before its rc files and ``start`` after
 them, and both print ``status``, of which the first counts.  On stdout there is one mark, before the
 first byte of the command.  Nothing may be sent to the command's stdin before ``start``: until then
-another program could read it.
+another program could read it.  Then at least a line of ours is at the head of stdin; the shell
+reads it and prints ``read``.  It goes no further with another stdin, which an rc file may have put
+in its place, and it ends itself or is ended.
 """
 
 from __future__ import annotations
@@ -66,6 +68,8 @@ _STREAMS = b">&4 2>&3 " + _KEPT + b" 4>&-"
 NAME = b"openssh-jobs/" + __version__.encode()
 """In the arguments of each shell on a host, so that its site can see whose it is."""
 SHELL, BEGIN, START, STATUS = b"shell", b"begin", b"start", b"status"
+READ = b"read"
+"""The head of stdin was ours."""
 CWD_FAILED = b"cwd"
 CUT_SHORT = b"short"
 """The script, or what precedes its input, did not arrive complete on stdin; nothing was run."""
@@ -161,6 +165,10 @@ _READ = (
 )
 
 
+# /dev/zero has no line, and no session has a device as its stdin.
+_ENDLESS = b"\\[ -c /dev/stdin ]"
+
+
 def _read(nonce: bytes, size: int) -> bytes:
     return _variable(nonce) + b"=" + _READ % (size, size) + b"; "
 
@@ -179,8 +187,9 @@ def _run_read(nonce: bytes) -> bytes:
 def _check(text: bytes, nonce: bytes, to: bytes) -> bytes:
     first, second = _sentinel(nonce)
     return (
-        b"case " + text + b" in *@" + first + b"''" + second + b") ;; *) "
-        + mark(nonce, CUT_SHORT) + b" >&" + to + b"; " + _leave(nonce) + b";; esac; "
+        b"case " + text + b" in *@" + first + b"''" + second + b") " + mark(nonce, READ)
+        + b" >&" + to + b";; *) " + mark(nonce, CUT_SHORT) + b" >&" + to + b"; "
+        + _leave(nonce) + b";; esac; "
     )  # fmt: skip
 
 
@@ -212,10 +221,12 @@ class _Script:
 
     def _check_input(self, to: bytes) -> bytes:
         if not self.preamble:
-            return b""
+            # What an rc file put in its place is no input of the command.
+            return b"\\exec </dev/null; "
         # One byte at a time, as any shell reads what it shares with the programs that it starts.
         name = _variable(self.nonce)
-        line = b"IFS= \\read -r " + name + b" || :; " + _check(b"$" + name, self.nonce, to)
+        line = name + b"=; " + _ENDLESS + b" || IFS= \\read -r " + name + b" || :; "
+        line += _check(b"$" + name, self.nonce, to)
         return line + b"\\unset " + name + b"; "
 
     def run(self, check_to: bytes, stderr: bytes) -> bytes:
@@ -368,7 +379,8 @@ def control_shell(nonce: bytes) -> bytes:
     """The command line of a shell that reads commands; its mark has its pid and the family.
 
     A second mark, on stdout, proves that answers arrive.  Its stdin may be used only after the
-    mark: until then something else may read it.
+    mark: until then something else may read it.  First ``control_proof`` must be sent: another
+    stdin, which an rc file opened, would be run as commands.
     """
     # Characters that csh or fish interpret differently are octal, inside single quotes.
     script = (
@@ -376,9 +388,18 @@ def control_shell(nonce: bytes) -> bytes:
         + b'f=other; [ "$1$2" = "$(printf "\\134\\134\\134\\041")" ] && f=sh; '
         b"LC_ALL=C; export LC_ALL; unset CDPATH ENV BASH_ENV; "
         + mark(nonce, START, b"$$", b"$f").replace(b"'", b'"') + b" >&2 && "
-        + mark(nonce).replace(b"'", b'"') + b" && exec /bin/sh +vx -s " + NAME
+        + mark(nonce).replace(b"'", b'"') + b" || exit 126; "
+        b"l=; [ -c /dev/stdin ] || IFS= read -r l || :; "
+        b'case $l in "@%b""%b") ;; *) ' % _sentinel(nonce)
+        + mark(nonce, CUT_SHORT).replace(b"'", b'"') + b" >&2; exit 126;; esac; unset l; "
+        + mark(nonce, READ).replace(b"'", b'"') + b" >&2; exec /bin/sh +vx -s " + NAME
     )  # fmt: skip
     return b"exec /bin/sh -c '" + script + b"' sh " + FAMILY_WORDS
+
+
+def control_proof(nonce: bytes) -> bytes:
+    """The first line for the stdin of a control shell."""
+    return b"@" + b"".join(_sentinel(nonce)) + b"\n"
 
 
 class Marks:

@@ -58,6 +58,7 @@ def run(
         code, said = _run(argv_of(link), stdin, stdout, tick, nonce, limit)
         if code is None:
             silent = f"{SILENT} {limit:g} s"
+            lanes.commands.groups.end_unstarted(nonce)
             raise not_started(lanes.commands.sessions, what, why=silent, err=said.encode())
         if code not in (0, 127) and any(text in said for text in _REFUSALS):
             raise guest_error(said.encode("utf-8", "replace"))
