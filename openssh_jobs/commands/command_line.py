@@ -379,7 +379,7 @@ def control_shell(nonce: bytes) -> bytes:
     """The command line of a shell that reads commands; its mark has its pid and the family.
 
     A second mark, on stdout, proves that answers arrive.  Its stdin may be used only after the
-    mark: until then something else may read it.  First ``control_proof`` must be sent: another
+    mark: until then something else may read it.  First ``first_line`` must be sent: another
     stdin, which an rc file opened, would be run as commands.
     """
     # Characters that csh or fish interpret differently are octal, inside single quotes.
@@ -397,8 +397,19 @@ def control_shell(nonce: bytes) -> bytes:
     return b"exec /bin/sh -c '" + script + b"' sh " + FAMILY_WORDS
 
 
-def control_proof(nonce: bytes) -> bytes:
-    """The first line for the stdin of a control shell."""
+def after_first_line(nonce: bytes, start: bytes) -> bytes:
+    """Shell text that goes on with ``start`` (a program on the host that reads stdin).
+
+    The first line of its stdin has to be ``first_line``.  Marks go to stderr.
+    """
+    name = _variable(nonce)
+    line = name + b"=; " + _ENDLESS + b" || IFS= read -r " + name + b" || :; "
+    line += _check(b"$" + name, nonce, b"2")
+    return _start(nonce, b"2") + line + b"unset " + name + b"; " + start
+
+
+def first_line(nonce: bytes) -> bytes:
+    """The line at the head of stdin that proves whose stdin it is."""
     return b"@" + b"".join(_sentinel(nonce)) + b"\n"
 
 

@@ -157,7 +157,7 @@ class _Shell:
         nonce = command_line.new_nonce()
         begin, half = command_line.mark(nonce), len(nonce) // 2
         end = b"'\n%s%s %s\n' " + nonce[:half] + b" " + nonce[half:]
-        proof = b"" if self.read_by is None else command_line.control_proof(self._nonce)
+        proof = b"" if self.read_by is None else command_line.first_line(self._nonce)
         text = proof + (
             begin + b"; " + begin + b" >&2; (\n" + script + b"\n) </dev/null; "
             b"printf " + end + b" $?; printf " + end + b" - >&2\n"

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import OpenSSHJobsError
-from ..transport.base import SessionRefused, TransportError
+from ..transport.base import PROBE, SessionRefused, TransportError
 from .quoting import OWN_SHELL, envelope, quote
 
 if TYPE_CHECKING:
@@ -43,10 +43,14 @@ _END = (
     b"if [ $i = 10 ]; then for g in $a; do kill -s KILL -- $g 2>/dev/null; done; fi; "
     b"sleep 0.1; done" % (_FIND_GROUP, _ADD_IF_ALIVE)
 )
-# This text itself reaches the held shell on its stdin, and is in no arguments.
+# This text reaches the held shell on its stdin, and is in no arguments.  With a forced command the
+# line is in the environment; without /proc only arguments can be seen.
 _GROUPS_OF = (
-    b"$(ps -A -o pgid= -o args= 2>/dev/null | while read -r p t; do "
-    b'case $t in *"%b %b"*) echo "$p";; esac; done | sort -u)'
+    b"$(if [ -r /proc/self/environ ]; then printf '%%s\\n' '%b %b' '%b' | "
+    b"grep -lsaF -f - /proc/[0-9]*/cmdline /proc/[0-9]*/environ | "
+    b'while IFS=/ read -r _ _ p _; do [ "$p" = $$ ] || ps -o pgid= -p "$p"; done; '
+    b"else ps -A -o pgid= -o args= | while read -r p t; do "
+    b"case $t in *'%b %b'*|*'%b'*) echo \"$p\";; esac; done; fi 2>/dev/null | sort -u)"
 )
 
 
@@ -81,7 +85,7 @@ class ProcessGroups:
         shell of the account would hang in the same way: the held shell does it, or the next one.
         """
         half = len(nonce) // 2
-        script = _END % (_GROUPS_OF % (nonce[:half], nonce[half:]))
+        script = _END % (_GROUPS_OF % ((nonce[:half], nonce[half:], PROBE) * 2))
         try:
             if self.aside is not None and self.aside(script, _KILL_WAIT) is not None:
                 return
