@@ -17,7 +17,6 @@ from .result import NO_STATUS
 from .stdio import close_fd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
 
     from _typeshed import WriteableBuffer
@@ -36,9 +35,10 @@ class _MarkedReader(io.RawIOBase):
     """The host's bytes without the marks of the wrapper."""
 
     def __init__(
-        self, fd: int, marks: Marks, early: bytes, patience: Callable[[], float | None]
+        self, fd: int, marks: Marks, early: bytes, running: Running, errors: _MarkedReader | None
     ) -> None:
-        self._patience = patience
+        self._running = running
+        self._errors = errors
         self._fd = fd
         self._marks = marks
         self._ready = bytearray(early)
@@ -59,7 +59,7 @@ class _MarkedReader(io.RawIOBase):
 
     def _fill(self) -> None:
         # Wait without the lock, so that a status that has arrived can be read meanwhile.
-        while not self._is_readable(self._patience()):
+        while not self._is_readable(self.patience()):
             pass
         with self._lock:
             if not self._ended and self._is_readable(0):
@@ -82,6 +82,18 @@ class _MarkedReader(io.RawIOBase):
             view[:count] = self._ready[:count]
             del self._ready[:count]
         return count
+
+    def patience(self) -> float | None:
+        """Milliseconds until the next look whether the command reads the head of its stdin."""
+        running = self._running
+        if running.read_by is None:
+            return None
+        left = running.read_by - time.monotonic()
+        if left <= 0:
+            (self._errors or self).take_arrived()
+            if not running.reads_input():
+                running.end()
+        return max(100.0, left * 1000)
 
     def has_begun(self, timeout: float) -> bool:
         """Whether the command's mark has come; true, too, if the reader was closed before it did.
@@ -144,10 +156,10 @@ class RemoteProcess(Generic[AnyStr]):
         self._helpers: list[threading.Thread] = []
         self._results: dict[str, AnyStr] = {}
         self._err_raw = _MarkedReader(
-            running.err, running.err_marks, running.early_err, self._patience
+            running.err, running.err_marks, running.early_err, running, None
         )
         self._out_raw = _MarkedReader(
-            running.out, running.out_marks, running.early_out, self._patience
+            running.out, running.out_marks, running.early_out, running, self._err_raw
         )
         self._in_raw: io.FileIO | None = None
         self.stdin: IO[AnyStr] | None = None
@@ -205,18 +217,6 @@ class RemoteProcess(Generic[AnyStr]):
         finally:
             self._lock.release()
 
-    def _patience(self) -> float | None:
-        """Milliseconds until the next look whether the command reads the head of its stdin."""
-        running = self._running
-        if running.read_by is None:
-            return None
-        left = running.read_by - time.monotonic()
-        if left <= 0:
-            self._err_raw.take_arrived()
-            if not running.reads_input():
-                running.end()
-        return max(100.0, left * 1000)
-
     def _wait(self, timeout: float | None) -> int:
         if self.returncode is None:
             until = time.monotonic() + (_FOREVER if timeout is None else timeout)
@@ -228,7 +228,7 @@ class RemoteProcess(Generic[AnyStr]):
         return self.returncode
 
     def _step(self, until: float) -> float:
-        left, patience = until - time.monotonic(), self._patience()
+        left, patience = until - time.monotonic(), self._err_raw.patience()
         return max(0.0, left if patience is None else min(left, patience / 1000))
 
     def _not_over(self, timeout: float | None) -> CommandTimeout:
