@@ -148,8 +148,8 @@ class Running:
         """Open the session and wait until the script has started; then stdin may be used.
 
         ``stdin`` and ``stdout`` are descriptors to pass on instead of pipes; that stdin must not
-        hold any data yet, and ``preamble`` has to be the first in it.  Raises ``TransportError`` if no session was opened,
-        ``CommandNotStarted``, and ``StartTimeout`` at ``until`` (``time.monotonic``).
+        hold any data yet, and ``preamble`` has to be the first in it.  Raises
+        ``TransportError`` if no session was opened, ``CommandNotStarted``, and ``StartTimeout`` at ``until`` (``time.monotonic``).
         """
         self.link = link
         line = command_line.build(

@@ -36,7 +36,7 @@ _ADD_IF_ALIVE = (
 
 # `-s NAME`: dash rejects `kill -TERM -- -N` ("Illegal number").
 _END = (
-    b"l=; for g in %%b; do %b; [ -n \"$g\" ] || exit 1; l=\"$l -$g\"; "
+    b'l=; for g in %%b; do %b; [ -n "$g" ] || exit 1; l="$l -$g"; '
     b"kill -s TERM -- -$g 2>/dev/null; kill -s CONT -- -$g 2>/dev/null; done; i=0; "
     b"while :; do a=; for g in $l; do if kill -s 0 -- $g 2>/dev/null; then %b; fi; done; "
     b'[ -n "$a" ] || exit 0; i=$((i+1)); [ $i -gt 40 ] && exit 1; '

@@ -205,9 +205,7 @@ def send(
     threads.run(work, pieces, lambda: tick(begin * BLOCK + threads.done))
 
 
-def _pump(
-    source: int, piece: Range, to: int, threads: RangeThreads, running: Running
-) -> None:
+def _pump(source: int, piece: Range, to: int, threads: RangeThreads, running: Running) -> None:
     at, left = piece.first * BLOCK, piece.size
     os.set_blocking(to, False)
     while left:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from openssh_jobs.commands import command_line
-from openssh_jobs.commands.process_groups import ProcessGroups
 from openssh_jobs.commands.control_shell import ControlShell
+from openssh_jobs.commands.process_groups import ProcessGroups
 from openssh_jobs.commands.quoting import quote_path
 from openssh_jobs.errors import CommandNotStarted, CommandTimeout, ConnectionLost, InvalidAnswer
 from openssh_jobs.openssh import reaper
