@@ -149,7 +149,8 @@ class Running:
 
         ``stdin`` and ``stdout`` are descriptors to pass on instead of pipes; that stdin must not
         hold any data yet, and ``preamble`` has to be the first in it.  Raises
-        ``TransportError`` if no session was opened, ``CommandNotStarted``, and ``StartTimeout`` at ``until`` (``time.monotonic``).
+        ``TransportError`` if no session was opened, ``CommandNotStarted``, and ``StartTimeout`` at
+        ``until`` (``time.monotonic``).
         """
         self.link = link
         line = command_line.build(

@@ -81,7 +81,9 @@ def calls_that_read(c: Connection, here: Path) -> dict[str, Callable[[], object]
     }
 
 
-@pytest.mark.parametrize("name", ELSEWHERE)
+@pytest.mark.parametrize(
+    ("backend", "name"), [*(("mux", name) for name in ELSEWHERE), ("process", "itself")]
+)
 def test_another_stdin_is_refused_and_nothing_is_left(
     make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, tmp_path: Path, backend: Backend,
     name: str,
@@ -142,15 +144,13 @@ def test_data_is_not_mixed_with_another_stdin(
 
 
 def test_a_shell_that_hangs_before_it_begins_is_ended_by_the_next_one(
-    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, backend: Backend
+    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins
 ) -> None:
     """It cannot be reached while no shell of the account begins."""
     host = make_host(make_sshd)
     (host.home / ".bashrc").write_text("exec <~/fifo\n")
     expect_logins(1)
-    with Connection(
-        host.alias, ssh_config=host.config, exec_backend=backend, start_timeout=LIMIT
-    ) as c:
+    with Connection(host.alias, ssh_config=host.config, start_timeout=LIMIT) as c:
         try:
             for call in (lambda: c.run("true"), lambda: c.exists("/")):
                 with pytest.raises(CommandNotStarted, match="silent for"):
