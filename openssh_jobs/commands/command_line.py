@@ -18,9 +18,8 @@ are ``start`` (the script is about to run: the outer shell's pid and family) and
 ended); with a login shell between them ``shell`` comes before its rc files and ``start`` after
 them, and both print ``status``, of which the first counts.  On stdout there is one mark, before the
 first byte of the command.  Nothing may be sent to the command's stdin before ``start``: until then
-another program could read it.  Then at least a line of ours is at the head of stdin; the shell
-reads it and prints ``read``.  It goes no further with another stdin, which an rc file may have put
-in its place, and it ends itself or is ended.
+another program could read it.  Then a line of ours is at its head; the shell reads it and prints
+``read``.  With another stdin, which an rc file put in its place, it ends or is ended.
 """
 
 from __future__ import annotations
@@ -165,10 +164,6 @@ _READ = (
 )
 
 
-# /dev/zero has no line, and no session has a device as its stdin.
-_ENDLESS = b"\\[ -c /dev/stdin ]"
-
-
 def _read(nonce: bytes, size: int) -> bytes:
     return _variable(nonce) + b"=" + _READ % (size, size) + b"; "
 
@@ -191,6 +186,13 @@ def _check(text: bytes, nonce: bytes, to: bytes) -> bytes:
         + b" >&" + to + b";; *) " + mark(nonce, CUT_SHORT) + b" >&" + to + b"; "
         + _leave(nonce) + b";; esac; "
     )  # fmt: skip
+
+
+def _take_line(nonce: bytes, to: bytes) -> bytes:
+    name = _variable(nonce)
+    # /dev/zero has no line, and no session has a device as its stdin.
+    line = name + b"=; \\[ -c /dev/stdin ] || IFS= \\read -r " + name + b" || :; "
+    return line + _check(b"$" + name, nonce, to) + b"\\unset " + name + b"; "
 
 
 class _Script:
@@ -224,10 +226,7 @@ class _Script:
             # What an rc file put in its place is no input of the command.
             return b"\\exec </dev/null; "
         # One byte at a time, as any shell reads what it shares with the programs that it starts.
-        name = _variable(self.nonce)
-        line = name + b"=; " + _ENDLESS + b" || IFS= \\read -r " + name + b" || :; "
-        line += _check(b"$" + name, self.nonce, to)
-        return line + b"\\unset " + name + b"; "
+        return _take_line(self.nonce, to)
 
     def run(self, check_to: bytes, stderr: bytes) -> bytes:
         """Shell text that runs the script after ``stderr``, a redirection."""
@@ -398,14 +397,8 @@ def control_shell(nonce: bytes) -> bytes:
 
 
 def after_first_line(nonce: bytes, start: bytes) -> bytes:
-    """Shell text that goes on with ``start`` (a program on the host that reads stdin).
-
-    The first line of its stdin has to be ``first_line``.  Marks go to stderr.
-    """
-    name = _variable(nonce)
-    line = name + b"=; " + _ENDLESS + b" || IFS= read -r " + name + b" || :; "
-    line += _check(b"$" + name, nonce, b"2")
-    return _start(nonce, b"2") + line + b"unset " + name + b"; " + start
+    """Shell text that runs ``start`` if ``first_line`` is in stdin; its marks go to stderr."""
+    return _start(nonce, b"2") + _take_line(nonce, b"2") + start
 
 
 def first_line(nonce: bytes) -> bytes:
