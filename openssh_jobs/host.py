@@ -111,8 +111,11 @@ class Host(RemoteFiles, Interactive, ABC):
         self._login_shell = login_shell
         self._sessions = sessions
         self._commands = Commands(sessions, prologue=prologue, start_timeout=start_timeout)
-        self._shell = ControlShell(sessions, self._commands.login_shell, directory=directory)
+        self._shell = ControlShell(
+            sessions, self._commands.login_shell, self._commands.groups, directory=directory
+        )
         self._commands.groups.aside = self._aside
+        self._commands.groups.later = self._shell.later
         self._sftp = Sftp(sessions, start_timeout=start_timeout)
         self.internal = Internal(self)
         at_fork.renew(self)

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 STATUS_WAIT = 15.0
 """Seconds for a session to end after its streams have ended."""
 SILENT = "was silent for"
+ANOTHER_STDIN = "has another stdin than the one that it was given, or read only a part of it,"
 _BEGIN_WAIT = 3.0
+_SLOWEST = 10_000
+"""Bytes per second of the slowest line on which a long script still arrives in time."""
 _CHUNK = 65536
 _LARGEST_PID = 2**31 - 1
 
@@ -122,6 +125,8 @@ class Running:
         self.early_err = b""
         self.preamble = b""
         self.sent_input = 0
+        self.read_by: float | None = None
+        self._not_read = False
         self._sessions = sessions
         self._login_shell = login_shell
         self._groups = groups
@@ -143,8 +148,9 @@ class Running:
         """Open the session and wait until the script has started; then stdin may be used.
 
         ``stdin`` and ``stdout`` are descriptors to pass on instead of pipes; that stdin must not
-        hold any data yet.  Raises ``TransportError`` if no session was opened,
-        ``CommandNotStarted``, and ``StartTimeout`` at ``until`` (``time.monotonic``).
+        hold any data yet, and ``preamble`` has to be the first in it.  Raises
+        ``TransportError`` if no session was opened, ``CommandNotStarted``, and ``StartTimeout`` at
+        ``until`` (``time.monotonic``).
         """
         self.link = link
         line = command_line.build(
@@ -158,10 +164,10 @@ class Running:
             # If the server grants a second session, commands are ended through that one.
             limit=None if self._sessions.slots.wide else self.plan.limit,
             by_stdin=self.plan.by_stdin,
-            with_input=stdin is None and (bool(data) or self._keep_stdin),
+            with_input=stdin is not None or bool(data) or self._keep_stdin,
         )
         self.preamble = line.preamble
-        if stdin is not None and line.preamble:
+        if stdin is not None and len(line.preamble) > limits.MARK:
             raise ValueError("a command that needs its stdin for itself cannot be given a file")
         theirs: list[int] = []
         try:
@@ -185,6 +191,9 @@ class Running:
                 os.set_blocking(self.inp, False)
                 if self._keep_stdin:
                     self._write_preamble()
+            if self.preamble:
+                self.read_by = time.monotonic() + self._login_shell.start_timeout
+                self.read_by += len(self.preamble) / _SLOWEST
         except BaseException as error:
             while theirs:
                 close_fd(theirs.pop())
@@ -269,6 +278,13 @@ class Running:
             if self.group is not None and len(values) > 1:
                 self._login_shell.learned(values[1])
 
+    def take_errors(self) -> None:
+        """Read what has arrived on stderr, while nothing else reads it."""
+        poll = select.poll()
+        poll.register(self.err, select.POLLIN)
+        while self.err >= 0 and poll.poll(0) and (data := os.read(self.err, _CHUNK)):
+            self._take_early(self.err, data)
+
     def _has_begun(self) -> bool:
         if self.err_marks.number(command_line.START, _LARGEST_PID) is not None:
             return True
@@ -298,6 +314,19 @@ class Running:
             raise LinkSilent("the host's shell did not begin", sent=self._sent)
         self.end()
         raise self._not_started(f"{SILENT} {waited:.0f} s")
+
+    def reads_input(self) -> bool:
+        """Whether the head of stdin was read, or may still be; false if the limit passed.
+
+        It cannot be read where an rc file has put something endless in the place of stdin.
+        """
+        if self.read_by is None or self.err_marks.value(command_line.READ) is not None:
+            self.read_by = None
+            return True
+        if time.monotonic() < self.read_by or self.script_has_ended:
+            return True
+        self.read_by, self._not_read = None, True
+        return False
 
     def _failed_to_start(self) -> None:
         self.session.wait(STATUS_WAIT)
@@ -351,10 +380,8 @@ class Running:
 
     def refusal(self) -> OSError | CommandNotStarted | None:
         """Why the command was not run: an error of ``cwd``, or another stdin than ours."""
-        if self.err_marks.value(command_line.CUT_SHORT) is not None:
-            return self._not_started(
-                "has another stdin than the one that it was given, or read only a part of it,"
-            )
+        if self._not_read or self.err_marks.value(command_line.CUT_SHORT) is not None:
+            return self._not_started(ANOTHER_STDIN)
         values = self.err_marks.value(command_line.CWD_FAILED)
         if not values or self.plan.cwd is None:
             return None
@@ -370,7 +397,11 @@ class Running:
 
     def end(self) -> bool:
         """End the remote process group (TERM, then KILL); true if its end was confirmed."""
-        if self.group is None or not self._groups.end([self.group]):
+        if self.group is None:
+            if self.asked and not self.is_over:
+                self._groups.end_unstarted(self.nonce)
+            return False
+        if not self._groups.end([self.group]):
             return False
         self.ended = True
         return True

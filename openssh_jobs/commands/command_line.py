@@ -18,7 +18,8 @@ are ``start`` (the script is about to run: the outer shell's pid and family) and
 ended); with a login shell between them ``shell`` comes before its rc files and ``start`` after
 them, and both print ``status``, of which the first counts.  On stdout there is one mark, before the
 first byte of the command.  Nothing may be sent to the command's stdin before ``start``: until then
-another program could read it.
+another program could read it.  Then a line of ours is at its head; the shell reads it and prints
+``read``.  With another stdin, which an rc file put in its place, it ends or is ended.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ _STREAMS = b">&4 2>&3 " + _KEPT + b" 4>&-"
 NAME = b"openssh-jobs/" + __version__.encode()
 """In the arguments of each shell on a host, so that its site can see whose it is."""
 SHELL, BEGIN, START, STATUS = b"shell", b"begin", b"start", b"status"
+READ = b"read"
+"""The head of stdin was ours."""
 CWD_FAILED = b"cwd"
 CUT_SHORT = b"short"
 """The script, or what precedes its input, did not arrive complete on stdin; nothing was run."""
@@ -179,9 +182,17 @@ def _run_read(nonce: bytes) -> bytes:
 def _check(text: bytes, nonce: bytes, to: bytes) -> bytes:
     first, second = _sentinel(nonce)
     return (
-        b"case " + text + b" in *@" + first + b"''" + second + b") ;; *) "
-        + mark(nonce, CUT_SHORT) + b" >&" + to + b"; " + _leave(nonce) + b";; esac; "
+        b"case " + text + b" in *@" + first + b"''" + second + b") " + mark(nonce, READ)
+        + b" >&" + to + b";; *) " + mark(nonce, CUT_SHORT) + b" >&" + to + b"; "
+        + _leave(nonce) + b";; esac; "
     )  # fmt: skip
+
+
+def _take_line(nonce: bytes, to: bytes) -> bytes:
+    name = _variable(nonce)
+    # /dev/zero has no line, and no session has a device as its stdin.
+    line = name + b"=; \\[ -c /dev/stdin ] || IFS= \\read -r " + name + b" || :; "
+    return line + _check(b"$" + name, nonce, to) + b"\\unset " + name + b"; "
 
 
 class _Script:
@@ -212,11 +223,10 @@ class _Script:
 
     def _check_input(self, to: bytes) -> bytes:
         if not self.preamble:
-            return b""
+            # What an rc file put in its place is no input of the command.
+            return b"\\exec </dev/null; "
         # One byte at a time, as any shell reads what it shares with the programs that it starts.
-        name = _variable(self.nonce)
-        line = b"IFS= \\read -r " + name + b" || :; " + _check(b"$" + name, self.nonce, to)
-        return line + b"\\unset " + name + b"; "
+        return _take_line(self.nonce, to)
 
     def run(self, check_to: bytes, stderr: bytes) -> bytes:
         """Shell text that runs the script after ``stderr``, a redirection."""
@@ -368,7 +378,8 @@ def control_shell(nonce: bytes) -> bytes:
     """The command line of a shell that reads commands; its mark has its pid and the family.
 
     A second mark, on stdout, proves that answers arrive.  Its stdin may be used only after the
-    mark: until then something else may read it.
+    mark: until then something else may read it.  First ``first_line`` must be sent: another
+    stdin, which an rc file opened, would be run as commands.
     """
     # Characters that csh or fish interpret differently are octal, inside single quotes.
     script = (
@@ -376,9 +387,23 @@ def control_shell(nonce: bytes) -> bytes:
         + b'f=other; [ "$1$2" = "$(printf "\\134\\134\\134\\041")" ] && f=sh; '
         b"LC_ALL=C; export LC_ALL; unset CDPATH ENV BASH_ENV; "
         + mark(nonce, START, b"$$", b"$f").replace(b"'", b'"') + b" >&2 && "
-        + mark(nonce).replace(b"'", b'"') + b" && exec /bin/sh +vx -s " + NAME
+        + mark(nonce).replace(b"'", b'"') + b" || exit 126; "
+        b"l=; [ -c /dev/stdin ] || IFS= read -r l || :; "
+        b'case $l in "@%b""%b") ;; *) ' % _sentinel(nonce)
+        + mark(nonce, CUT_SHORT).replace(b"'", b'"') + b" >&2; exit 126;; esac; unset l; "
+        + mark(nonce, READ).replace(b"'", b'"') + b" >&2; exec /bin/sh +vx -s " + NAME
     )  # fmt: skip
     return b"exec /bin/sh -c '" + script + b"' sh " + FAMILY_WORDS
+
+
+def after_first_line(nonce: bytes, start: bytes) -> bytes:
+    """Shell text that runs ``start`` if ``first_line`` is in stdin; its marks go to stderr."""
+    return _start(nonce, b"2") + _take_line(nonce, b"2") + start
+
+
+def first_line(nonce: bytes) -> bytes:
+    """The line at the head of stdin that proves whose stdin it is."""
+    return b"@" + b"".join(_sentinel(nonce)) + b"\n"
 
 
 class Marks:

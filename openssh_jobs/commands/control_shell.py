@@ -18,7 +18,7 @@ from ..errors import CommandTimeout, InvalidAnswer, Sent
 from ..transport.base import LinkSilent
 from ..transport.held_session import HeldSession, WorkerLost
 from . import command_line, limits
-from .child import SILENT, not_started
+from .child import ANOTHER_STDIN, SILENT, not_started
 from .quoting import describe, quote_path
 from .stdio import close_fd
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from ..transport.base import Link, Session
     from ..transport.sessions import Sessions
+    from .process_groups import ProcessGroups
 
 log = logging.getLogger("openssh_jobs.control_shell")
 
@@ -65,7 +66,8 @@ class _Shell:
         self._out = bytearray()
         self._err = bytearray()
         self._nonce = command_line.new_nonce()
-        self.answered = False
+        self.read_by: float | None = None
+        self.pid: int | None = None
         theirs: list[int] = []
         self.inp = self.out = self.err = -1
         try:
@@ -85,10 +87,16 @@ class _Shell:
             for fd in theirs:
                 close_fd(fd)
 
+    @property
+    def nonce(self) -> bytes:
+        """What is in the arguments of the shell on the host, in two halves."""
+        return self._nonce
+
     def begin(self, start_timeout: float, what: str) -> bytes:
         """Wait for the marks of a shell that reads commands; returns the login shell's family.
 
-        Nothing is written before: another program that reads stdin would run it.
+        Nothing is written before: another program that reads stdin would run it.  Then the shell
+        has as long again to read the line that proves that its stdin is ours (``read_by``).
         """
         sessions = self._sessions
         marks = command_line.Marks(self._nonce, hold=True, host=sessions.host)
@@ -112,20 +120,24 @@ class _Shell:
             why = self._why_it_ended(marks.noise)
         else:
             words = marks.value(command_line.START) or []
+            self.pid = marks.number(command_line.START, 2**31 - 1)
+            if marks.value(command_line.CUT_SHORT) is not None:
+                raise not_started(sessions, what, why=ANOTHER_STDIN)
+            self._err += marks.rest()
+            self.read_by = time.monotonic() + start_timeout
             return words[1] if len(words) > 1 else b"other"
         raise not_started(
             sessions, what, why=why, status=self.session.status, out=out_marks.noise,
             err=marks.noise,
         ) from None  # fmt: skip
 
-    def read_nothing(self) -> int | None:
-        """The status of a shell that ended at its first command: an rc file redirected its stdin.
-
-        ``None`` if it answered before, or if the link may have been lost.
-        """
-        if self.answered or not self.session.wait(5.0) or not self._sessions.answers(self.link):
-            return None
-        return self.session.status
+    def read_nothing(self) -> bool:
+        """Whether the shell ended because it has another stdin: an rc file redirected it."""
+        if self.read_by is None:
+            return False
+        self.session.wait(5.0)
+        self._read_rest()
+        return self._nonce + b" " + command_line.CUT_SHORT in self._err
 
     def _why_it_ended(self, stderr: bytes) -> str:
         self.session.wait(5.0)
@@ -145,7 +157,8 @@ class _Shell:
         nonce = command_line.new_nonce()
         begin, half = command_line.mark(nonce), len(nonce) // 2
         end = b"'\n%s%s %s\n' " + nonce[:half] + b" " + nonce[half:]
-        text = (
+        proof = b"" if self.read_by is None else command_line.first_line(self._nonce)
+        text = proof + (
             begin + b"; " + begin + b" >&2; (\n" + script + b"\n) </dev/null; "
             b"printf " + end + b" $?; printf " + end + b" - >&2\n"
         )  # fmt: skip
@@ -160,7 +173,9 @@ class _Shell:
                 return self._answer(head, end_out, len(tail))
             if len(out) > most or len(err) > limits.ANSWER:
                 raise InvalidAnswer(f"the host answered with more than {most} bytes")
-            self._read(deadline)
+            if self.read_by is not None and self._nonce + b" " + command_line.READ in err:
+                self.read_by = None
+            self._read(deadline if self.read_by is None else min(deadline, self.read_by))
 
     def _answer(self, head: bytes, end_out: int, length: int) -> ShellAnswer:
         out, err = self._out, self._err
@@ -174,7 +189,7 @@ class _Shell:
             bytes(err[begin_err + len(head) : -length - 2]),
         )
         self._out, self._err = bytearray(), bytearray()
-        self.answered = True
+        self.read_by = None
         return answer
 
     def _send(self, text: bytes, deadline: float) -> None:
@@ -253,11 +268,13 @@ class ControlShell:
         self,
         sessions: Sessions,
         login_shell: command_line.LoginShell,
+        groups: ProcessGroups,
         *,
         directory: Callable[[], str] | None = None,
     ) -> None:
         self._sessions = sessions
         self._login_shell = login_shell
+        self._groups = groups
         self.directory = directory
         """Returns the directory for commands, if it can change while a shell is held."""
         self._session = HeldSession(sessions, self._start, "a command of the control shell")
@@ -279,6 +296,8 @@ class ControlShell:
         try:
             family = shell.begin(self._login_shell.start_timeout, what)
         except BaseException:
+            if not shell.session.wait(0):
+                self._groups.end_unstarted(shell.nonce)
             shell.close(grace=0)
             raise
         self._login_shell.learned(family)
@@ -322,18 +341,31 @@ class ControlShell:
                 message = f"{error.message} ({what})"
                 raise InvalidAnswer(message, host=self._sessions.host, command=what) from None
             except _Ended:
-                if shell.read_nothing() == 0:
-                    why = "ended with status 0 and read no command"
-                    raise not_started(self._sessions, what, why=why, status=0) from None
+                if shell.read_nothing():
+                    raise not_started(self._sessions, what, why=ANOTHER_STDIN) from None
                 raise WorkerLost(self._sessions.lost(shell.link, what)) from None
             except TimeoutError:
-                raise self._too_late(what, timeout, "maybe") from None
+                if shell.read_by is None:
+                    raise self._too_late(what, timeout, "maybe") from None
+                self._end(shell)
+                if time.monotonic() < shell.read_by:
+                    raise self._too_late(what, timeout, "no") from None
+                raise not_started(self._sessions, what, why=ANOTHER_STDIN) from None
+            except BaseException:
+                if shell.read_by is not None:
+                    self._end(shell)
+                raise
             del self._chores[: len(chores)]
             self.calls += 1
             self.round_trip = min(self.round_trip, time.monotonic() - began)
             return answer
 
         return self._session.call(work, what, again=again)
+
+    def _end(self, shell: _Shell) -> None:
+        """End a shell that has not read the line that proves that its stdin is ours."""
+        if shell.pid is not None and self._sessions.answers(shell.link):
+            self._groups.end([shell.pid])
 
     def _too_late(self, what: str, timeout: float, sent: Sent) -> CommandTimeout:
         return CommandTimeout(

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import OpenSSHJobsError
-from ..transport.base import SessionRefused, TransportError
+from ..transport.base import PROBE, SessionRefused, TransportError
 from .quoting import OWN_SHELL, envelope, quote
 
 if TYPE_CHECKING:
@@ -34,6 +34,25 @@ _ADD_IF_ALIVE = (
     b"case $s in *l*|'') a=\"$a $g\";; esac"
 )
 
+# `-s NAME`: dash rejects `kill -TERM -- -N` ("Illegal number").
+_END = (
+    b'l=; for g in %%b; do %b; [ -n "$g" ] || exit 1; l="$l -$g"; '
+    b"kill -s TERM -- -$g 2>/dev/null; kill -s CONT -- -$g 2>/dev/null; done; i=0; "
+    b"while :; do a=; for g in $l; do if kill -s 0 -- $g 2>/dev/null; then %b; fi; done; "
+    b'[ -n "$a" ] || exit 0; i=$((i+1)); [ $i -gt 40 ] && exit 1; '
+    b"if [ $i = 10 ]; then for g in $a; do kill -s KILL -- $g 2>/dev/null; done; fi; "
+    b"sleep 0.1; done" % (_FIND_GROUP, _ADD_IF_ALIVE)
+)
+# This text reaches the held shell on its stdin, and is in no arguments.  With a forced command the
+# line is in the environment; without /proc only arguments can be seen.
+_GROUPS_OF = (
+    b"$(if [ -r /proc/self/environ ]; then printf '%%s\\n' '%b %b' '%b' | "
+    b"grep -lsaF -f - /proc/[0-9]*/cmdline /proc/[0-9]*/environ | "
+    b'while IFS=/ read -r _ _ p _; do [ "$p" = $$ ] || ps -o pgid= -p "$p"; done; '
+    b"else ps -A -o pgid= -o args= | while read -r p t; do "
+    b"case $t in *'%b %b'*|*'%b'*) echo \"$p\";; esac; done; fi 2>/dev/null | sort -u)"
+)
+
 
 class ProcessGroups:
     """Sends signals to the process groups of a host's commands by short scripts."""
@@ -43,6 +62,8 @@ class ProcessGroups:
         self._login_shell = login_shell
         self.aside: Callable[[bytes, float], int | None] | None = None
         """Runs a short script without a new session; ``None`` if that is not possible."""
+        self.later: Callable[[bytes], None] | None = None
+        """Runs a script when a shell is held again."""
 
     def signal(self, group: int, name: str) -> bool:
         """Send one signal to a process group; true if the host confirmed it."""
@@ -55,17 +76,23 @@ class ProcessGroups:
 
     def end(self, groups: Iterable[int]) -> bool:
         """Send TERM and, a second later, KILL, in one round trip; true if no process is left."""
-        # `-s NAME`: dash rejects `kill -TERM -- -N` ("Illegal number").
-        script = (
-            b'l=; for g in %b; do %b; [ -n "$g" ] || exit 1; l="$l -$g"; '
-            b"kill -s TERM -- -$g 2>/dev/null; kill -s CONT -- -$g 2>/dev/null; done; i=0; "
-            b"while :; do a=; for g in $l; do if kill -s 0 -- $g 2>/dev/null; then %b; fi; done; "
-            b'[ -n "$a" ] || exit 0; i=$((i+1)); [ $i -gt 40 ] && exit 1; '
-            b"if [ $i = 10 ]; then for g in $a; do kill -s KILL -- $g 2>/dev/null; done; fi; "
-            b"sleep 0.1; done"
-            % (b" ".join(b"%d" % group for group in groups), _FIND_GROUP, _ADD_IF_ALIVE)
-        )
-        return self._run(script) == 0
+        return self._run(_END % b" ".join(b"%d" % group for group in groups)) == 0
+
+    def end_unstarted(self, nonce: bytes) -> None:
+        """End a shell that has not started its command: it never told its pid.
+
+        It is found by the nonce in its arguments.  No session is opened for that, because another
+        shell of the account would hang in the same way: the held shell does it, or the next one.
+        """
+        half = len(nonce) // 2
+        script = _END % (_GROUPS_OF % ((nonce[:half], nonce[half:], PROBE) * 2))
+        try:
+            if self.aside is not None and self.aside(script, _KILL_WAIT) is not None:
+                return
+        except (OpenSSHJobsError, TransportError, OSError) as error:
+            log.warning("%s: a shell that hangs could not be ended: %s", self._sessions.host, error)
+        if self.later is not None:
+            self.later(script)
 
     def _run(self, script: bytes) -> int | None:
         """Run a short script beside a running command, with or without a free session."""

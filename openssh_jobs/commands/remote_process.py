@@ -34,7 +34,11 @@ _CLOSING = 5.0
 class _MarkedReader(io.RawIOBase):
     """The host's bytes without the marks of the wrapper."""
 
-    def __init__(self, fd: int, marks: Marks, early: bytes) -> None:
+    def __init__(
+        self, fd: int, marks: Marks, early: bytes, running: Running, errors: _MarkedReader | None
+    ) -> None:
+        self._running = running
+        self._errors = errors
         self._fd = fd
         self._marks = marks
         self._ready = bytearray(early)
@@ -55,7 +59,8 @@ class _MarkedReader(io.RawIOBase):
 
     def _fill(self) -> None:
         # Wait without the lock, so that a status that has arrived can be read meanwhile.
-        self._is_readable(None)
+        while not self._is_readable(self.patience()):
+            pass
         with self._lock:
             if not self._ended and self._is_readable(0):
                 self._read()
@@ -77,6 +82,18 @@ class _MarkedReader(io.RawIOBase):
             view[:count] = self._ready[:count]
             del self._ready[:count]
         return count
+
+    def patience(self) -> float | None:
+        """Milliseconds until the next look whether the command reads the head of its stdin."""
+        running = self._running
+        if running.read_by is None:
+            return None
+        left = running.read_by - time.monotonic()
+        if left <= 0:
+            (self._errors or self).take_arrived()
+            if not running.reads_input():
+                running.end()
+        return max(100.0, left * 1000)
 
     def has_begun(self, timeout: float) -> bool:
         """Whether the command's mark has come; true, too, if the reader was closed before it did.
@@ -138,8 +155,12 @@ class RemoteProcess(Generic[AnyStr]):
         self._ended_by: int | None = None
         self._helpers: list[threading.Thread] = []
         self._results: dict[str, AnyStr] = {}
-        self._err_raw = _MarkedReader(running.err, running.err_marks, running.early_err)
-        self._out_raw = _MarkedReader(running.out, running.out_marks, running.early_out)
+        self._err_raw = _MarkedReader(
+            running.err, running.err_marks, running.early_err, running, None
+        )
+        self._out_raw = _MarkedReader(
+            running.out, running.out_marks, running.early_out, running, self._err_raw
+        )
         self._in_raw: io.FileIO | None = None
         self.stdin: IO[AnyStr] | None = None
         if running.inp >= 0:
@@ -198,11 +219,17 @@ class RemoteProcess(Generic[AnyStr]):
 
     def _wait(self, timeout: float | None) -> int:
         if self.returncode is None:
-            if not self._running.session.wait(_FOREVER if timeout is None else timeout):
-                raise self._not_over(timeout)
+            until = time.monotonic() + (_FOREVER if timeout is None else timeout)
+            while not self._running.session.wait(self._step(until)):
+                if time.monotonic() >= until:
+                    raise self._not_over(timeout)
             self._finish()
         assert self.returncode is not None
         return self.returncode
+
+    def _step(self, until: float) -> float:
+        left, patience = until - time.monotonic(), self._err_raw.patience()
+        return max(0.0, left if patience is None else min(left, patience / 1000))
 
     def _not_over(self, timeout: float | None) -> CommandTimeout:
         what = self._running.plan.what
@@ -304,7 +331,11 @@ class RemoteProcess(Generic[AnyStr]):
         return self._running.end()
 
     def close(self) -> None:
-        """Close the pipes and release the session, without waiting and without a signal."""
+        """Close the pipes and release the session, without waiting and without a signal.
+
+        A command that has not begun to read its stdin gets its start limit for that, and is ended.
+        """
+        self._end_unread()
         self._close_quietly(self.stdin)
         # Close the session first: that ends the stream for a thread that is reading it, so that
         # no descriptor is closed while it is being read.
@@ -314,6 +345,15 @@ class RemoteProcess(Generic[AnyStr]):
                 helper.join(_CLOSING)
         for stream in (self.stdout, self.stderr, self._out_raw, self._err_raw):
             self._close_quietly(stream)
+
+    def _end_unread(self) -> None:
+        running = self._running
+        while running.read_by is not None and not running.is_over and not self._err_raw.closed:
+            self._err_raw.take_arrived()
+            if running.reads_input():
+                running.session.wait(0.02)
+            else:
+                running.end()
 
     @staticmethod
     def _close_quietly(stream: IO[str] | IO[bytes] | io.RawIOBase | None) -> None:

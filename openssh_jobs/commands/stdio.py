@@ -44,6 +44,14 @@ class Streams(Protocol):
     early_err: bytes
     preamble: bytes
     sent_input: int
+    read_by: float | None
+    """Until when the host has to have read the head of its stdin; ``None`` if it has."""
+
+    def reads_input(self) -> bool:
+        """Whether the host has read that, or may still do so."""
+
+    def refusal(self) -> Exception | None:
+        """Why the command was not run, if it was not."""
 
 
 class _Stream:
@@ -127,6 +135,8 @@ class Exchange:
     def run(self, deadline: float | None, *, silence: float | None = None) -> bool:
         """Run until both streams end; false at the deadline (``time.monotonic``).
 
+        Raises ``CommandNotStarted`` if the host does not read the head of its stdin in time.
+
         ``silence``: also return false after so many seconds without any data.
         """
         running = self._running
@@ -142,8 +152,11 @@ class Exchange:
                 return False
             if silence is not None and time.monotonic() - self.moved_at > silence:
                 return False
+            if running.read_by is not None and not running.reads_input():
+                raise running.refusal() or AssertionError("not reached")
             # In steps of a minute, so that signal handlers of the caller can run.
-            for fd, _ in poll.poll(min(60.0, 60.0 if left is None else left) * 1000):
+            step = 60.0 if running.read_by is None else max(0.1, running.read_by - time.monotonic())
+            for fd, _ in poll.poll(min(60.0, step, 60.0 if left is None else left) * 1000):
                 self.moved_at = time.monotonic()
                 if fd == running.inp:
                     self._write(poll)

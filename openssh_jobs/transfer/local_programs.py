@@ -7,10 +7,10 @@ import re
 import time
 from typing import TYPE_CHECKING, BinaryIO
 
-from ..commands import limits
-from ..commands.child import SILENT, not_started
+from ..commands import command_line, limits
+from ..commands.child import ANOTHER_STDIN, SILENT, not_started
 from ..commands.os_errors import errno_of, error_of, local_error
-from ..commands.quoting import to_text
+from ..commands.quoting import to_bytes, to_text
 from ..errors import TransferError
 from ..openssh import process
 from ..transport.process import guest_error
@@ -18,6 +18,7 @@ from ..transport.process import guest_error
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ..errors import CommandNotStarted
     from ..transport.base import Link
     from .lanes import Lanes
 
@@ -48,17 +49,19 @@ def run(
 
     ``tick`` is called with its pid while it runs; ``stdout`` receives its output.  ``path`` and
     ``local`` are the paths for errors on the host and on this machine.  If the session was refused
-    the program is started again, because it has not transferred anything.  ``nonce``: of the mark
-    on stderr with which its other half begins; raises ``CommandNotStarted`` if that does not come.
+    the program is started again, because it has not transferred anything.  ``nonce``: of the marks
+    on stderr with which its other half begins; raises ``CommandNotStarted`` if they do not come.
     """
     ended: list[tuple[int, str]] = []
 
     def starter(link: Link) -> Link:
         limit = lanes.commands.login_shell.start_timeout
         code, said = _run(argv_of(link), stdin, stdout, tick, nonce, limit)
-        if code is None:
-            silent = f"{SILENT} {limit:g} s"
-            raise not_started(lanes.commands.sessions, what, why=silent, err=said.encode())
+        marks = command_line.Marks(nonce, hold=False)
+        if nonce:
+            said = to_text(marks.feed(to_bytes(said)) + marks.rest())
+        if code is None or marks.value(command_line.CUT_SHORT) is not None:
+            raise _not_begun(lanes, what, marks, nonce, said, limit)
         if code not in (0, 127) and any(text in said for text in _REFUSALS):
             raise guest_error(said.encode("utf-8", "replace"))
         ended[:] = [(code, said)]
@@ -92,7 +95,7 @@ def _run(
         try:
             while not process.wait(child, STEP):
                 tick(child.pid)
-                if until is not None and nonce in _said(stderr):
+                if until is not None and nonce + b" " + command_line.READ in _said(stderr):
                     until = None
                 if until is not None and time.monotonic() > until:
                     # An rc file there reads the stdin, or starts something else.
@@ -101,8 +104,23 @@ def _run(
         except BaseException:
             process.end(child)
             raise
-        said = _said(stderr)
-        return child.returncode, to_text(said.replace(nonce + b"\n", b"") if nonce else said)
+        return child.returncode, to_text(_said(stderr))
+
+
+def _not_begun(
+    lanes: Lanes, what: str, marks: command_line.Marks, nonce: bytes, said: str, limit: float
+) -> CommandNotStarted:
+    """End what began on the host and does not read its stdin; returns the error for it."""
+    sessions, groups = lanes.commands.sessions, lanes.commands.groups
+    pid = marks.number(command_line.START, 2**31 - 1)
+    why = f"{SILENT} {limit:g} s"
+    if pid is None:
+        groups.end_unstarted(nonce)
+    else:
+        why = ANOTHER_STDIN
+        if marks.value(command_line.CUT_SHORT) is None:
+            groups.end([pid])
+    return not_started(sessions, what, why=why, err=to_bytes(said))
 
 
 def _said(stderr: BinaryIO) -> bytes:

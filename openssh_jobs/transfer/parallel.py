@@ -32,6 +32,8 @@ LONG = 0.015
 BLOCK = 1 << 20
 """Bytes; every range begins at a multiple of it."""
 _PIECE = 1 << 18
+_LOOK = 1.0
+"""Seconds between two checks whether the host reads its stdin."""
 
 
 class Range(NamedTuple):
@@ -121,14 +123,23 @@ class RangeThreads:
                 raise TransferError("another range of the file failed", host=self._host)
             self.done += count
 
-    def wait(self, fd: int, event: int) -> bool:
-        """Wait until bytes can move; ``TransferError`` after ``limits.SILENCE`` seconds."""
+    def wait(self, fd: int, event: int, reader: Running | None = None) -> bool:
+        """Wait until bytes can move; ``TransferError`` after ``limits.SILENCE`` seconds.
+
+        ``reader``: the command that has to read the head of its stdin first.
+        """
         poll = select.poll()
         poll.register(fd, event)
-        if not poll.poll(limits.SILENCE * 1000):
-            raise TransferError(
-                f"nothing moved for {limits.SILENCE:.0f} s", host=self._host, sent="yes"
-            )
+        until = time.monotonic() + limits.SILENCE
+        while not poll.poll(_LOOK * 1000 if reader is not None else limits.SILENCE * 1000):
+            if reader is not None:
+                reader.take_errors()
+                if not reader.reads_input():
+                    raise reader.refusal() or AssertionError("not reached")
+            if time.monotonic() >= until:
+                raise TransferError(
+                    f"nothing moved for {limits.SILENCE:.0f} s", host=self._host, sent="yes"
+                )
         return True
 
     def end(self, running: Running) -> None:
@@ -138,6 +149,9 @@ class RangeThreads:
             raise self._commands.sessions.lost(running.link, running.plan.what)
         if not running.session.wait(15.0):
             raise self._commands.sessions.lost(running.link, running.plan.what)
+        failed = running.refusal()
+        if failed is not None:
+            raise failed
         status = running.status()
         if status is None:
             raise self._commands.no_status(running)
@@ -176,8 +190,9 @@ def send(
                 close_fd(read_end)
             try:
                 threads.started(running)
+                os.write(write_end, running.preamble)  # fits into any pipe
                 with open(source, "rb", buffering=0) as handle:
-                    _pump(handle.fileno(), piece, write_end, threads)
+                    _pump(handle.fileno(), piece, write_end, threads, running)
                 close_fd(write_end)
                 write_end = -1
                 threads.end(running)
@@ -190,7 +205,7 @@ def send(
     threads.run(work, pieces, lambda: tick(begin * BLOCK + threads.done))
 
 
-def _pump(source: int, piece: Range, to: int, threads: RangeThreads) -> None:
+def _pump(source: int, piece: Range, to: int, threads: RangeThreads, running: Running) -> None:
     at, left = piece.first * BLOCK, piece.size
     os.set_blocking(to, False)
     while left:
@@ -199,7 +214,7 @@ def _pump(source: int, piece: Range, to: int, threads: RangeThreads) -> None:
             raise TransferError("the file became shorter while it was read")
         view = memoryview(data)
         while view:
-            threads.wait(to, select.POLLOUT)
+            threads.wait(to, select.POLLOUT, running)
             try:
                 view = view[os.write(to, view) :]
             except BlockingIOError:

@@ -56,9 +56,15 @@ def _shell_word(word: str) -> str:
     return '"' + word.replace('"', '""') + '"'
 
 
-def _remote_shell(lanes: Lanes, link: Link) -> str:
+# What rsync writes has a line of ours before it, with which its other half knows its stdin.
+_FED = 'line=$1; shift; { printf "%s\\n" "$line"; exec cat; } | exec "$@"'
+
+
+def _remote_shell(lanes: Lanes, link: Link, nonce: bytes) -> str:
     """The value of ``-e``: the command with which rsync starts its other half."""
-    argv = lanes.commands.sessions.program(link, "ssh") or []
+    line = command_line.first_line(nonce).decode().rstrip("\n")
+    argv = ["/bin/sh", "-c", _FED, "sh", line]
+    argv += lanes.commands.sessions.program(link, "ssh") or []
     return " ".join(_shell_word(word) for word in argv)
 
 
@@ -76,8 +82,8 @@ def _options(options: Options, *, links: bool) -> list[str]:
 def _there(directory: bytes, nonce: bytes) -> bytes:
     """``--rsync-path``: rsync inside a directory on the host, so that no name is an argument."""
     # rsync would expand glob characters of a name among the arguments.
-    begin = command_line.mark(nonce) + b" >&2; "
-    return envelope(OWN_SHELL + begin + b'cd -- %b && exec rsync "$0" "$@"' % quote_path(directory))
+    start = b'cd -- %b && exec rsync "$0" "$@"' % quote_path(directory)
+    return envelope(OWN_SHELL + command_line.after_first_line(nonce, start))
 
 
 def _names(members: Sequence[listing.Member]) -> bytes:
@@ -225,7 +231,7 @@ def _run(
         words += ["--files-from=-", "--from0"]
         if basis is not None:
             words.append(b"--compare-dest=" + basis)
-        words += ["-e", _remote_shell(lanes, link), b"--rsync-path=" + _there(there, nonce)]
+        words += ["-e", _remote_shell(lanes, link, nonce), b"--rsync-path=" + _there(there, nonce)]
         return [*words, "--", *ends]
 
     with _reporting(program, members, options, name) as (more, report, tick):

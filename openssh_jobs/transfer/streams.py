@@ -65,6 +65,9 @@ def remote_end(
         out, err = exchange.output()
         if not running.session.wait(15.0):
             raise commands.sessions.lost(running.link, running.plan.what)
+        failed = running.refusal()
+        if failed is not None:
+            raise failed
         status = running.status()
         if status is None:
             raise commands.no_status(running)
@@ -117,14 +120,16 @@ def send_file(
 
 
 def launch_fed(commands: Commands, plan: Plan) -> tuple[Running, int]:
-    """Start a command whose stdin is a large pipe; returns our end of it, still empty.
+    """Start a command whose stdin is a large pipe; returns our end of it, ready for the data.
 
     Data may be written only after the command has started: a program that an rc file starts
     could read data that is written earlier.
     """
     read_end, write_end = wide_pipe()
     try:
-        return commands.launch(plan, stdin=read_end), write_end
+        running = commands.launch(plan, stdin=read_end)
+        os.write(write_end, running.preamble)  # fits into any pipe
+        return running, write_end
     except BaseException:
         close_fd(write_end)
         raise

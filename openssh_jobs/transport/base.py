@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from ..errors import ConnectionLost, Sent
 
 
+PROBE = b"exit 0; : openssh-jobs-probe"
+"""The command of ``Transport.answers``; it may hang where an account's rc files do."""
+
+
 class TransportError(Exception):
     """No session was opened, or it ended before its command began.
 

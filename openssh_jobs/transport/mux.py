@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..openssh import mux_protocol
 from .base import (
+    PROBE,
     Link,
     LinkLost,
     LinkSilent,
@@ -101,7 +102,7 @@ class MuxTransport:
         with open(os.devnull, "r+b") as nothing:
             fds = (nothing.fileno(),) * 3
             try:
-                session = mux_protocol.open_session(link.path, b"exit 0", fds, timeout=timeout)
+                session = mux_protocol.open_session(link.path, PROBE, fds, timeout=timeout)
             except mux_protocol.MuxSessionRefused:
                 return True
             # Wait briefly for its end, so that it does not count against MaxSessions.
@@ -149,7 +150,7 @@ def answers_guest(link: Link, timeout: float) -> bool:
     """Check with ``ssh -S``, for a master of another protocol version."""
     from ..openssh import guest, process
 
-    argv = [*guest.arguments("ssh", link.path), "-T", "--", "none", "exit 0"]
+    argv = [*guest.arguments("ssh", link.path), "-T", "--", "none", PROBE.decode()]
     done = process.run(argv, timeout=timeout)
     if done.timed_out:
         return False

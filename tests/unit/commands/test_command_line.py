@@ -72,7 +72,7 @@ def test_output_is_not_kept_back() -> None:
 def run(
     script: bytes, *, shell: str = "sh", data: bytes = b"", **options: object
 ) -> subprocess.CompletedProcess[bytes]:
-    options = {"family": "sh", **options}
+    options = {"family": "sh", "with_input": bool(data), **options}
     line = command_line.build(script, NONCE, **options)  # type: ignore[arg-type]
     return subprocess.run(
         [shell, "-c", line.command],
