@@ -77,10 +77,13 @@ class Card:
         return f"asked for too much: memory (`--memory {enough}` would have done)"
 
     def _again(self, width: int | None) -> list[str]:
-        """What to type to submit it again with more of what it lacked."""
+        """What to type next: to release it, or to submit it again with more of what it lacked."""
         from ..jobs.cause import Cause
 
         asked = self.explanation.next_time
+        if self.explanation.cause is Cause.HELD_BY_USER and self.job.job_id is not None:
+            words = ["openssh-jobs", "release", self.job.host, self.job.job_id]
+            return _fitted(f"`{shlex.join(words)}` lets it start.", width)
         if self.explanation.cause is Cause.COMPLETED or not asked:
             return []
         options = [f"--{name.replace('_', '-')} {value}" for name, value in asked.items()]
