@@ -11,6 +11,7 @@ import pytest
 import openssh_jobs
 from openssh_jobs.cli.app import COMMANDS
 from openssh_jobs.cli.exit_codes import ExitCode
+from openssh_jobs.settings import SETTINGS
 from tests import command_line
 from tests.paths import CHECKOUT
 
@@ -85,6 +86,11 @@ def test_the_exit_codes_are_those_of_the_program() -> None:
     assert rows == [(str(int(code)), code.meaning) for code in sorted(ExitCode)]
     of_one = page.split("What 1 means:", 1)[1].split("JSON\n----", 1)[0]
     assert sorted(re.findall(r"``([a-z]+)``", of_one.replace("``--job``", ""))) == sorted(COMMANDS)
+
+
+def test_every_setting_is_in_the_table_of_settings() -> None:
+    page = (CHECKOUT / "docs" / "settings.rst").read_text()
+    assert set(re.findall(r"^``([a-z_]+)``  ", page, re.MULTILINE)) == set(SETTINGS)
 
 
 # -- public names -------------------------------------------------------------------------------
