@@ -82,8 +82,8 @@ class Card:
 
         asked = self.explanation.next_time
         if self.explanation.cause is Cause.HELD_BY_USER and self.job.job_id is not None:
-            words = ["openssh-jobs", "release", self.job.host, self.job.job_id]
-            return _fitted(f"`{shlex.join(words)}` lets it start.", width)
+            release = shlex.join(["openssh-jobs", "release", self.job.host, self.job.job_id])
+            return _fitted(f"`{release}` lets it start.", width)
         if self.explanation.cause is Cause.COMPLETED or not asked:
             return []
         options = [f"--{name.replace('_', '-')} {value}" for name, value in asked.items()]

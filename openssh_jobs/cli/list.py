@@ -185,8 +185,7 @@ def _jobs(journal: Journal, host: str | None, since: float | None) -> list[Liste
     found = []
     for row in rows:
         if row.host not in listed_at:
-            from ..cluster.learned import HOME
-            from ..cluster.shared_poll import last_answers
+            from ..cluster.journal_view import HOME, last_answers
 
             listed_at[row.host] = journal.listed_at(row.host)
             answers[row.host] = last_answers(journal, row.host)

@@ -74,7 +74,7 @@ class ListedJob:
     @classmethod
     def of_row(cls, row: Row, as_of: float | None, *, is_stuck: bool) -> ListedJob:
         """A row of the journal.  ``as_of``: when the host last answered about it."""
-        from ..cluster.learned import status_of
+        from ..cluster.journal_view import status_of
 
         status = status_of(row, row.job_id or "")
         known = max(filter(None, (as_of, row.learned, row.submitted)), default=None)

@@ -123,7 +123,7 @@ def _no_answer(snapshot: Snapshot, last_known: dict[str, JobStatus], host: str) 
 def _card(
     cluster: Cluster, host: str, explanation: Explanation, taken_at: datetime | None
 ) -> card.Card:
-    from ..cluster.learned import HOME
+    from ..cluster.journal_view import HOME
 
     status = explanation.status
     row = cluster.journal.by_job(cluster.host, status.job_id)

@@ -22,7 +22,8 @@ from .exit_record import check_choice
 from .host_jobs import HostJobs
 from .job import Job
 from .journal import Journal, Row
-from .learned import is_current, status_of
+from .journal_view import status_of
+from .learned import is_current
 from .recovery import open_submission, open_submissions
 from .scheduler_client import SchedulerClient
 from .specification import job_ids, parameters_of_many

@@ -38,7 +38,8 @@ from .evidence import JobEvidence
 from .exit_record import ExitRecords, check_choice
 from .job_files import JobFiles
 from .journal import Row
-from .learned import HOME, Learned, status_of
+from .journal_view import HOME, status_of
+from .learned import Learned
 from .poller import Poller
 from .recovery import Outcome, Recovery
 from .scheduler_client import QUERY_TIMEOUT, SchedulerClient, split_answers, together

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
 from ..jobs import JobState, JobStatus, Snapshot
 from .evidence import CANCEL_ACCEPTED, WAITING
 from .journal import followed_row
+from .journal_view import status_of
 
 if TYPE_CHECKING:
     from .journal import Row
@@ -28,9 +29,6 @@ _ALL = 300.0
 """Seconds after which jobs of which nothing new is known are compared with the journal again."""
 _SAME_ID = 7 * 86400.0
 """Seconds after its end for which an id is that of the same job; schedulers begin again at 1."""
-
-HOME = "home directory"
-"""The fact of a host that names this user's home directory there."""
 
 
 def news(row: Row, status: JobStatus, began: float) -> dict[str, object]:
@@ -250,31 +248,3 @@ def _followed(host: str, scheduler: str, status: JobStatus, job_id: str) -> Row:
         name=status.name,
         submitted=submitted,
     )
-
-
-def status_of(row: Row, job_id: str) -> JobStatus:
-    """The status of a job by the journal."""
-    elapsed = None
-    if row.started is not None and row.ended is not None and row.ended >= row.started:
-        elapsed = timedelta(seconds=round(row.ended - row.started))
-    return JobStatus(
-        job_id,
-        row.known_state,
-        name=row.name,
-        reason=row.reason,
-        exit_code=row.exit_code,
-        nodes=tuple(row.nodes.split(",")) if row.nodes else None,
-        submitted=_moment(row.submitted),
-        started=_moment(row.started),
-        ended=_moment(row.ended),
-        elapsed=elapsed,
-        time_limit=None if row.time_limit is None else timedelta(seconds=row.time_limit),
-        directory=row.directory or None,
-        stdout_path=row.stdout_path,
-        stderr_path=row.stderr_path,
-        source="journal",
-    )
-
-
-def _moment(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import logging
 import os
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from ..errors import ConfigurationError, ConnectError, SchedulerError
 from ..openssh import pid_file
 from ..schedulers.answer import Answer
+from .journal_view import LARGEST_ANSWER, packed_answer, unpacked_answer
 from .tracker import FIRST_LOOK, rest_after
 
 if TYPE_CHECKING:
@@ -41,9 +40,6 @@ _SHORTEST_LEASE, _LONGEST_LEASE = 2.0, 30.0
 _LONGEST_RENEWAL = 300.0
 _FOLLOWED = 240.0
 """Seconds for which the jobs of a process are queried for without a sign of it."""
-_LARGEST = 8_000_000
-"""Bytes of a stored answer (compressed), and of the ids of one process."""
-_LARGEST_TEXT = 16 * _LARGEST
 _WITHOUT_JOURNAL = 60.0
 _KEPT = 7 * 86400.0
 
@@ -140,23 +136,6 @@ def withdraw(journal: Journal, host: str) -> None:
     journal.file.execute("UPDATE polls SET answer = NULL WHERE host = ?", (host,))
 
 
-def last_answers(journal: Journal, host: str) -> dict[str, float]:
-    """When the queue of a host last answered about a job, by id (seconds since 1970).
-
-    As far as the answers are still stored.
-    """
-    found: dict[str, float] = {}
-    for taken, data in journal.file.execute(
-        "SELECT taken, answer FROM polls WHERE host = ? AND kind IS NULL "
-        "AND length(answer) < ? ORDER BY taken",
-        (host, _LARGEST),
-    ):
-        unpacked = _unpacked(data)
-        if unpacked is not None:
-            found |= dict.fromkeys(unpacked[1], float(taken))
-    return found
-
-
 class SharedPoll:
     """The queries of one host and scheduler, shared with the other processes of this user.
 
@@ -241,9 +220,9 @@ class SharedPoll:
             return Outcome(row.stamp, began, ended, taken, row.failures, error)
         stored = self._client.journal.file.execute(
             "SELECT answer FROM polls WHERE query = ? AND stamp = ? AND length(answer) < ?",
-            (query, row.stamp, _LARGEST),
+            (query, row.stamp, LARGEST_ANSWER),
         )
-        unpacked = _unpacked(stored[0][0]) if stored else None
+        unpacked = unpacked_answer(stored[0][0]) if stored else None
         answer, covers = unpacked if unpacked is not None else (None, frozenset[str]())
         return Outcome(row.stamp, began, ended, taken, 0, None, covers, answer)
 
@@ -319,7 +298,7 @@ class SharedPoll:
             return
         until = now + _FOLLOWED
         text = "\n".join(ids)
-        if len(text) < _LARGEST:
+        if len(text) < LARGEST_ANSWER:
             database.execute(
                 "INSERT OR REPLACE INTO polls_followed (query, follower, ids, until) "
                 "VALUES (?, ?, ?, ?)",
@@ -376,7 +355,7 @@ def _followed(database: sqlite3.Connection, query: str, now: float) -> Iterator[
     """What living processes follow; the rows of others are removed."""
     for follower, ids, until in database.execute(
         "SELECT follower, ids, until FROM polls_followed WHERE query = ? AND length(ids) < ?",
-        (query, _LARGEST),
+        (query, LARGEST_ANSWER),
     ).fetchall():
         if not now < until <= now + _FOLLOWED or pid_file.ended(follower.partition("/")[0]):
             database.execute(
@@ -432,7 +411,7 @@ class Lease:
         return self._end(
             "holder = NULL, stamp = stamp + 1, failures = 0, kind = NULL, message = NULL, "
             "began = ?, ended = ?, taken = ?, answer = ?",
-            (began, time.monotonic(), taken.timestamp(), _packed(answer, covers)),
+            (began, time.monotonic(), taken.timestamp(), packed_answer(answer, covers)),
         )
 
     def failed(
@@ -447,20 +426,3 @@ class Lease:
             "END, kind = ?, message = ?, began = ?, ended = ?, taken = ?, answer = NULL",
             (rests, error.kind, error.message[:1000], began, time.monotonic(), taken.timestamp()),
         )
-
-
-def _packed(answer: Answer, covers: Iterable[str]) -> bytes | None:
-    """An answer and the ids that it covers, as bytes; ``None`` where that is too much."""
-    fields = [answer.stdout, answer.stderr, answer.returncode, list(covers)]
-    packed = zlib.compress(json.dumps(fields).encode("ascii"), 1)
-    return packed if len(packed) < _LARGEST else None
-
-
-def _unpacked(data: bytes) -> tuple[Answer, frozenset[str]] | None:
-    try:
-        unpacking = zlib.decompressobj()
-        text = unpacking.decompress(data, _LARGEST_TEXT)
-        stdout, stderr, returncode, covers = json.loads(text)
-        return Answer(str(stdout), str(stderr), int(returncode)), frozenset(map(str, covers))
-    except (zlib.error, ValueError, TypeError):
-        return None

@@ -11,7 +11,8 @@ import pytest
 from openssh_jobs.cluster.evidence import CANCEL_ACCEPTED
 from openssh_jobs.cluster.job import Job
 from openssh_jobs.cluster.journal import MOST_EVENTS, Journal
-from openssh_jobs.cluster.learned import news, status_of
+from openssh_jobs.cluster.journal_view import status_of
+from openssh_jobs.cluster.learned import news
 from openssh_jobs.jobs import CancelOutcome, JobState, JobStatus
 
 from .fakes import JournalQueue, jobs_of, row, submit

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from openssh_jobs.cluster import shared_poll, tracker, waiting
+from openssh_jobs.cluster import journal_view, shared_poll, tracker, waiting
 from openssh_jobs.cluster.journal_file import JournalFile
 from openssh_jobs.cluster.poller import Poller
 from openssh_jobs.cluster.shared_poll import Lease, Pause, SharedPoll
@@ -472,7 +472,7 @@ def test_an_answer_that_cannot_be_read_is_none(
 def test_an_answer_that_is_too_large_is_not_stored(
     shared: Callable[[], SharedPoll], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared_poll, "_LARGEST", 2000)
+    monkeypatch.setattr(journal_view, "LARGEST_ANSWER", 2000)
     answered(shared(), os.urandom(4000).hex(), "1")
     news = shared().news("queue", 0)
     assert news is not None

@@ -15,7 +15,7 @@ from openssh_jobs.cluster import learned, tracker
 from openssh_jobs.cluster.host_jobs import HostJobs
 from openssh_jobs.cluster.job import Job
 from openssh_jobs.cluster.journal import Journal
-from openssh_jobs.cluster.learned import status_of
+from openssh_jobs.cluster.journal_view import status_of
 from openssh_jobs.jobs import JobState, Snapshot
 from openssh_jobs.schedulers.answer import Answer
 
