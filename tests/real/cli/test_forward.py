@@ -86,6 +86,7 @@ def _answers(port: int) -> bool:
 def test_a_job_that_is_over_has_no_node(way: list[str], there: str, tmp_path: Path) -> None:
     done = program("submit", *way, there, "--script", script(tmp_path, "true"))
     job = done.out.strip()
+    assert program("wait", *way, job).code == 0
     done = program("forward", *way, f"{job}:8888")
     assert done.code == 1
     assert done.sentence().endswith(f"job {job} is over: completed.")

@@ -24,7 +24,7 @@ def test_ctrl_c_leaves_the_job_alone(direct: list[str], there: str, tmp_path: Pa
         said = child.stderr.read().decode()
     assert said.startswith(f"openssh-jobs: stopped; job {job} goes on; `openssh-jobs tail -F ")
     assert said.endswith(f" {direct[-1]} {job} -f` shows it again.\n")
-    assert program("status", *direct, job).out.splitlines()[1].split()[3] == "running"
+    assert program("status", *direct, job, "--json").data["jobs"][0]["state"] == "running"
     assert program("cancel", *direct, job).code == 0
 
 
