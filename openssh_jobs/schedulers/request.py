@@ -40,7 +40,10 @@ def _check_word(name: str, value: object) -> None:
 
 def _check_count(name: str, value: object) -> None:
     _check_word(name, value)
-    if isinstance(value, int) and (isinstance(value, bool) or value < 1):
+    number = value
+    if isinstance(value, str) and re.fullmatch("[+-]?[0-9]{1,18}", value):
+        number = int(value)  # other texts are a scheduler's own, such as 2-4
+    if isinstance(number, int) and (isinstance(value, bool) or number < 1):
         raise InputError(f"{name} must be a positive number, not {value!r}")
 
 

@@ -79,6 +79,8 @@ def test_each_option_has_a_default_and_all_but_hold_a_check() -> None:
         ({"token": ""}, "token is empty"),
         ({"script": "x\0y"}, "script holds a zero byte"),
         ({"nodes": True}, "nodes must be a positive number, not True"),
+        ({"nodes": "0"}, "nodes must be a positive number, not '0'"),
+        ({"gpus": "-1"}, "gpus must be a positive number, not '-1'"),
         ({"time_limit": timedelta(0)}, "time_limit must be positive"),
         ({"after_ok": ("$(id)",)}, "job id"),
         ({"options": ("a\0",)}, "an option must be a text"),
