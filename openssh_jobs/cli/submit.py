@@ -54,6 +54,8 @@ _OWN_NAMES = {
     "-c": "--cpus here",
 }
 """What options of submit commands, and those of ssh that mean something else there, are here."""
+_LONGEST_COMMAND = 20
+"""Lines of a command that --dry-run prints for a person."""
 _RECORD_EXIT: dict[str, bool | str] = {"auto": "auto", "yes": True, "no": False}
 
 
@@ -288,7 +290,10 @@ def _show(found: DryRun, output: Output) -> None:
         output.line(f"# which {found.upload} becomes")
     for name in found.env:
         output.line(f"# with {name} in its environment")
-    for line in found.command.splitlines():
+    command = found.command.splitlines()
+    if len(command) > _LONGEST_COMMAND:  # direct has no program of its own: this is a part of ours
+        command = [f"# by {len(command)} lines of shell, which --json prints"]
+    for line in command:
         output.line(line.expandtabs())
     how = ", in a launcher that records its end" if found.record_exit else ""
     output.line(f"# the script {found.name}{how}:")
