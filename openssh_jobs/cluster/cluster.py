@@ -24,11 +24,11 @@ from .job import Job
 from .journal import Journal, Row
 from .journal_view import status_of
 from .learned import is_current
-from .recovery import open_submission, open_submissions
 from .scheduler_client import SchedulerClient
 from .specification import job_ids, parameters_of_many
 from .takeover import take_over
 from .tidy import Tidied
+from .unanswered import open_submission, open_submissions
 from .waiting import OnChange, settling
 
 if TYPE_CHECKING:

@@ -21,10 +21,11 @@ from .attempt import MOST_COMMAND, NO_ANSWER, SENT, Attempts, Order, unknown
 from .job_files import MOST_JOBS, HostScript, NewFiles, UsedToken
 from .journal import ASKED, FILES, Row
 from .leftovers import is_random
-from .recovery import Outcome, at_work
+from .recovery import Outcome
 from .submission import Submission
 from .submitted import MOST_SCRIPT, Keeper
 from .tidy import TIDIED
+from .unanswered import at_work
 
 if TYPE_CHECKING:
     from ..schedulers.answer import Answer

@@ -106,3 +106,15 @@ LOOKS_LIKE = re.compile(
     re.MULTILINE | re.ASCII,
 )
 SPEAKS = re.compile(r"slurm|squeue:|sacct:|sbatch:|scontrol:", re.IGNORECASE)
+
+CANCEL_ID = re.compile(r"[0-9]+(?:_(?:[0-9]+|\[[0-9,:%\-]+\]))?(?:\+[0-9]+)?", re.ASCII)
+
+
+def about_job(line: str) -> tuple[str, str]:
+    """(id, what is said of it) in a line of scancel or scontrol; no id where it is about none."""
+    _, found, rest = line.partition("error on job id ")
+    if found:
+        job_id, _, text = rest.partition(": ")
+        return job_id, text
+    text, found, job_id = line.rpartition(" for job ")
+    return (job_id.strip().rstrip("."), text) if found else ("", "")

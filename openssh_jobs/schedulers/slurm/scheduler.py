@@ -35,7 +35,8 @@ from ..rules import Rule
 from ..submit_words import SubmitWords
 from ..tokens import TokenAnswer
 from . import causes, explain, machine, tokens
-from .errors import COMPLAINT, LOOKS_LIKE, RULES, SPEAKS, UNCERTAIN
+from .errors import CANCEL_ID, COMPLAINT, LOOKS_LIKE, RULES, SPEAKS, UNCERTAIN, about_job
+from .pasted import ids_of_command, is_bare
 from .query import (
     QUEUE_FORMAT,
     history_parts,
@@ -204,7 +205,7 @@ class Slurm(Scheduler):
         if wanted is None:
             return snapshot
         # A pasted listing covers an id only if it was asked for by that id.
-        named = set(_ids_of_command(words))
+        named = set(ids_of_command(words))
         is_whole = not complaint and not rows.unparsed
         is_whole = is_whole and (program != "squeue" or "all" in words)
         listed = [JobId.parse(job_id) for job_id in rows.known]
@@ -231,7 +232,7 @@ class Slurm(Scheduler):
         known = columns_of_command(words)
         columns, separator = known if known is not None else (None, None)
         rows_or_none = read_table(stdout, columns=columns, separator=separator, zone=timezone)
-        if rows_or_none is None and program in ("squeue", "sacct") and _is_bare(words):
+        if rows_or_none is None and program in ("squeue", "sacct") and is_bare(words):
             # Asked for no header, and nothing to list: that is an answer.
             return Rows() if not stdout.strip() else None
         if rows_or_none is not None and program == "sacct":
@@ -442,8 +443,8 @@ class Slurm(Scheduler):
         outcomes: dict[str, CancelOutcome] = {}
         for part in sections:
             for line in part.text.splitlines():
-                job_id, text = _about_job(line)
-                if _CANCEL_ID.fullmatch(job_id) is not None:
+                job_id, text = about_job(line)
+                if CANCEL_ID.fullmatch(job_id) is not None:
                     outcomes[job_id] = self._outcome(text)
             if part.returncode != 0 and not outcomes:
                 error = self.error(part.answer(answer.stderr), asks=False)
@@ -493,37 +494,9 @@ class Slurm(Scheduler):
         return LOOKS_LIKE.search(stdout) is not None or SPEAKS.search(stderr) is not None
 
 
-def _about_job(line: str) -> tuple[str, str]:
-    """(id, what is said of it) in a line of scancel or scontrol; no id where it is about none."""
-    _, found, rest = line.partition("error on job id ")
-    if found:
-        job_id, _, text = rest.partition(": ")
-        return job_id, text
-    text, found, job_id = line.rpartition(" for job ")
-    return (job_id.strip().rstrip("."), text) if found else ("", "")
-
-
 # A wrapper of the site may put words, or the colour of its terminal, around it.
 _SUBMITTED = re.compile(
     r"(?:^|[^\w\n])Submitted batch job ([0-9]+)(?: on cluster ([\w.\-]+))?(?![\w\-])",
     re.MULTILINE | re.ASCII,
 )
 _PARSABLE = re.compile(r"^[ \t]*([0-9]+(?:;[A-Za-z0-9_.\-]+)?)[ \t\r]*$", re.MULTILINE | re.ASCII)
-_CANCEL_ID = re.compile(r"[0-9]+(?:_(?:[0-9]+|\[[0-9,:%\-]+\]))?(?:\+[0-9]+)?", re.ASCII)
-
-
-def _is_bare(words: Sequence[str]) -> bool:
-    """True for a command that asks for no header (``-h`` of squeue, ``-n`` of sacct)."""
-    return any(re.match(r"--noheader|-[hn]", word) for word in words)
-
-
-def _ids_of_command(words: Sequence[str]) -> Iterable[str]:
-    for place, word in enumerate(words):
-        if word in ("-j", "--jobs", "--job") and place + 1 < len(words):
-            yield from words[place + 1].split(",")
-        elif word.startswith(("--jobs=", "--job=")):
-            yield from word.partition("=")[2].split(",")
-        elif re.fullmatch(r"-[a-zA-Z]*j[0-9,_]+", word):
-            yield from word[word.index("j") + 1 :].split(",")
-    if words and words[0].endswith("scontrol"):
-        yield words[-1]
