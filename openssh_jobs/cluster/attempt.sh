@@ -71,6 +71,7 @@ oj_run_until() {
   oj_child=$!
   (
     while kill -0 "$oj_child" && [ "$(date +%s)" -lt "$2" ]; do sleep 1; done
+    trap '' TERM # what waits for $oj_child ends this shell as soon as that is gone
     kill -0 "$oj_child" && oj_end_tree "$oj_child"
   ) </dev/null >/dev/null 2>&1 &
   oj_watcher=$!
