@@ -56,8 +56,18 @@ def _shell_word(word: str) -> str:
     return '"' + word.replace('"', '""') + '"'
 
 
-# What rsync writes has a line of ours before it, with which its other half knows its stdin.
-_FED = 'line=$1; shift; { printf "%s\\n" "$line"; exec cat; } | exec "$@"'
+# What rsync writes has a line of ours before it, with which its other half knows its stdin.  rsync
+# may wait for this shell before it closes its end: cat is ended as soon as ssh is.
+_FED = """\
+line=$1
+shift
+{ /bin/sh -c 'echo "$PPID"'; printf '%s\\n' "$line"; exec cat; } | {
+    read -r feeder
+    "$@"
+    status=$?
+    kill "$feeder" 2>/dev/null
+    exit "$status"
+}"""
 
 
 def _remote_shell(lanes: Lanes, link: Link, nonce: bytes) -> str:
