@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from openssh_jobs import Connection
 from openssh_jobs.openssh import guest_command, ssh_arguments
 from tests.cli import PROGRAM, program, started, stop_master
 from tests.helpers import master_of
 from tests.lab import chain
 from tests.lab.site import Host
+
+pytest_plugins = ("tests.fixtures",)
 
 _AS_TESTER = {
     f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
@@ -117,7 +120,7 @@ def test_what_could_leave_the_connection_is_refused(
 
 def test_without_a_connection_nothing_dials(
     make_sshd: Callable[..., Host],
-    connect: Callable[..., object],
+    connect: Callable[..., Connection],
     cold: Path,
     expect_logins: Callable[..., None],
 ) -> None:
@@ -129,7 +132,7 @@ def test_without_a_connection_nothing_dials(
     assert done.sentence().endswith(f"Type `openssh-jobs login -F {host.config} {host.alias}`.")
     assert program("ssh", "-G", host.alias).code == program("ssh", "-V").code == 0
     assert chain.connections(host.server) == 0
-    connection = connect(host).open()  # type: ignore[attr-defined]
+    connection = connect(host).open()
     link = master_of(connection).find()
     assert link is not None
     line = ssh_arguments.read([host.alias, "true"])

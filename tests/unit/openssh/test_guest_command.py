@@ -62,7 +62,7 @@ def test_the_same_host_and_account_ride_one_connection(only: Path, words: str) -
 
 @pytest.mark.parametrize(
     "words",
-    ["-p 22 h", "bob@h", "-l bob h", "-oHostName=192.0.2.2 h", "-i other h", "-oUser=bob h",
+    ["-p 22 h", "bob@h", "-l bob h", "-oHostName=192.0.2.2 h", "-i /etc/hostname h", "-oUser=bob h",
      "-oBindAddress=127.0.0.1 h", "-oHostKeyAlias=x h", "-oIdentityFile=other h"],
 )  # fmt: skip
 def test_another_account_or_key_does_not(only: Path, words: str) -> None:
