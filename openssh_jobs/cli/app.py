@@ -67,7 +67,7 @@ _FORMS = {
     "watch": "[HOST...]",
     "status": "HOST [JOB...]",
     "wait": "HOST JOB...",
-    "fetch": "HOST JOB ...",
+    "fetch": "HOST JOB...",
     "queues": "HOST",
     "recover": "[HOST [DIR]]",
     "tidy": "HOST",
@@ -175,8 +175,7 @@ def build_parser(command: str = "") -> options.Parser:
 
 def parse(words: list[str]) -> argparse.Namespace:
     """The options of a command line.  Raises ``UsageError``, or ``SystemExit`` after a help."""
-    # No option before the command takes a value.
-    command = next((word for word in words if not word.startswith("-")), "")
+    command = _command(words)
     if command == "help":
         words = _asks_for_help(words[words.index("help") + 1 :])
         command = words[0] if len(words) > 1 else ""
@@ -234,9 +233,12 @@ def run(words: list[str]) -> int:
     """Run one command line; returns the exit code."""
     code = _run_line(words)
     is_ours = ExitCode.OK < code < 128
-    if is_ours and next((word for word in words if word[:1] != "-"), "") in _FAILS_AS_SSH:
-        return ExitCode.SSH
-    return code
+    return ExitCode.SSH if is_ours and _command(words) in _FAILS_AS_SSH else code
+
+
+def _command(words: list[str]) -> str:
+    """The command of a command line: no option before it takes a value."""
+    return next((word for word in words if not word.startswith("-")), "")
 
 
 def _run_line(words: list[str]) -> int:
@@ -246,6 +248,8 @@ def _run_line(words: list[str]) -> int:
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
     own = words[: words.index("--")] if "--" in words else words
+    if _command(words) in _LONG_OPTIONS_ONLY:
+        own = []  # what looks like ours may be the remote command's
     output = Output(json="--json" in own, debug="--debug" in own)
     try:
         args = parse(words)

@@ -185,6 +185,38 @@ def test_wrong_use_is_one_sentence_and_2(
         assert done.out == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "name a HOST"),
+        (["-O", "exit", "h"], "openssh-jobs ssh: -O is refused: "),
+        (["h", "-J", "x", "ls"], "openssh-jobs ssh: -J is refused: "),
+        (["-z", "h"], "there is no option -z of ssh"),
+        (["h", "--json", "ls"], "there is no option --json of ssh"),
+        (["--foo", "h", "ls", "--json"], "there is no option --foo"),
+        (["--ssh-config", "/no/such", "h"], "no ssh configuration file"),
+        (["-p", "x", "h"], "the port must be"),
+        (["-x@h", "h"], "there is no option -@ of ssh"),
+        (["."], "this machine"),
+        (["a b"], "the host name 'a b' contains ' '"),
+    ],
+)
+def test_ssh_fails_with_the_code_of_ssh(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = in_process(capsys, "ssh", *words)
+    assert (done.code, done.out) == (255, "")
+    assert says in done.sentence()
+
+
+def test_only_long_options_before_the_words_of_ssh_are_ours() -> None:
+    words = ["--jump", "j", "--ssh-config=f", "-F", "x", "h", "ls", "--json", "--debug"]
+    args = app.parse(["ssh", *words])
+    assert (args.jump, args.ssh_config, args.after_host) == ("j", "f", words[3:])
+    assert not args.debug
+    assert app.parse(["ssh", "--", "h", "--jump", "x"]).after_host == ["--", "h", "--jump", "x"]
+
+
 def test_the_program_ends_with_the_code_of_its_main() -> None:
     done = program("nope")
     assert (done.code, done.out) == (2, "")
