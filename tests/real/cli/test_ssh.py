@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 import signal
@@ -93,7 +94,7 @@ def test_streams_and_status_are_those_of_ssh(sshd: Host, remote_shell: str) -> N
 
 
 def test_a_signal_reaches_ssh(sshd: Host) -> None:
-    child = started(*words(sshd), "echo ready; sleep 60")
+    child = started(*words(sshd), "echo ready; cat", stdin=subprocess.PIPE)
     assert child.stdout is not None
     assert child.stderr is not None
     with child:
@@ -123,22 +124,29 @@ def test_without_a_connection_nothing_dials(
     connect: Callable[..., Connection],
     cold: Path,
     expect_logins: Callable[..., None],
+    tmp_path: Path,
 ) -> None:
-    """Before there is one; when it ends below a running ssh; and between the look and the ssh."""
+    """Before there is one; when it ends below a running ssh; and between the look and the ssh.
+
+    The host's name is its address, which an ssh without a configuration could reach, too.
+    """
     expect_logins(1)
     host = make_sshd(config_extra="LogLevel VERBOSE")
+    config = tmp_path / "config"
+    config.write_text(host.config.read_text().replace(f"Host {host.alias}", "Host *"))
+    url = f"ssh://{host.user}@{host.server.address}:{host.server.port}"
+    host = dataclasses.replace(host, config=config, alias=url)
     done = program(*words(host), "true")
     assert done.code == 255
-    assert done.sentence().endswith(f"Type `openssh-jobs login -F {host.config} {host.alias}`.")
-    assert program("ssh", "-G", host.alias).code == program("ssh", "-V").code == 0
+    assert done.sentence().endswith(f"Type `openssh-jobs login -F {config} {url}`.")
+    assert program(*words(host, "-G")).code == program("ssh", "-V").code == 0
     assert chain.connections(host.server) == 0
-    connection = connect(host).open()
-    link = master_of(connection).find()
+    link = master_of(connect(host).open()).find()
     assert link is not None
-    line = ssh_arguments.read([host.alias, "true"])
-    argv = guest_command.arguments(line, ssh_config_file=str(host.config))
+    line = ssh_arguments.read([url, "true"])
+    argv = guest_command.arguments(line, ssh_config_file=str(config))
     assert subprocess.run(argv, timeout=20, check=False).returncode == 0
-    child = started(*words(host), "echo ready; sleep 60")
+    child = started(*words(host), "echo ready; cat", stdin=subprocess.PIPE)
     assert child.stdout is not None
     with child:
         assert child.stdout.readline() == b"ready\n"
