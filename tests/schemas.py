@@ -8,12 +8,15 @@ from typing import Any
 from jsonschema import Draft202012Validator, FormatChecker
 from referencing import Registry, Resource
 
+from openssh_jobs.cli.app import COMMANDS
 from tests.paths import CHECKOUT
 
 DIRECTORY = CHECKOUT / "docs" / "schemas"
 SCHEMAS: dict[str, Any] = {
     path.stem: json.loads(path.read_text()) for path in sorted(DIRECTORY.glob("*.json"))
 }
+PRINT_JSON = [name for name in COMMANDS if name != "ssh"]
+"""The commands with ``--json``: what ``ssh`` prints is that of a program on the host."""
 _REGISTRY: Any = Registry().with_resources(
     (schema["$id"], Resource.from_contents(schema)) for schema in SCHEMAS.values()
 )

@@ -48,6 +48,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "tidy": "remove what ended jobs left on a host",
         "demo": "run one job from submission to result",
     },
+    "plumbing": {
+        "ssh": "an ssh for rsync -e, GIT_SSH_COMMAND",
+    },
 }
 """The commands in the order of the help: ``cli/NAME.py`` holds the command NAME."""
 
@@ -64,22 +67,29 @@ _FORMS = {
     "watch": "[HOST...]",
     "status": "HOST [JOB...]",
     "wait": "HOST JOB...",
-    "tail": "HOST JOB",
-    "fetch": "HOST JOB LOCAL",
+    "fetch": "HOST JOB...",
     "queues": "HOST",
     "recover": "[HOST [DIR]]",
     "tidy": "HOST",
     "demo": "",
+    "ssh": "HOST [COMMAND...]",
 }
 """What follows a command, in the help; those of ``_TOGETHER`` share a line."""
 _TOGETHER = {
     ("put", "get"): "copy to a host, or from one",
     ("list", "watch"): "your jobs as a table, once or alive",
+    ("tail", "fetch"): "print a job's output, or copy its files",
     ("cancel", "hold", "release"): "act on jobs: HOST JOB...",
 }
 
 _ENDS_AT_HOST = frozenset(("exec",))
 """Commands of which all words behind HOST are not ours; argparse would interpret them."""
+
+_LONG_OPTIONS_ONLY = frozenset(("ssh",))
+"""Commands with long options of ours, then words that are not ours."""
+
+_FAILS_AS_SSH = frozenset(("ssh",))
+"""Commands whose callers know the exit codes of ssh: theirs are those of the remote program."""
 
 _PASS_WORDS_ON = frozenset(("submit",))
 """Commands with words after ``--`` that are not ours; argparse would interpret them."""
@@ -165,8 +175,7 @@ def build_parser(command: str = "") -> options.Parser:
 
 def parse(words: list[str]) -> argparse.Namespace:
     """The options of a command line.  Raises ``UsageError``, or ``SystemExit`` after a help."""
-    # No option before the command takes a value.
-    command = next((word for word in words if not word.startswith("-")), "")
+    command = _command(words)
     if command == "help":
         words = _asks_for_help(words[words.index("help") + 1 :])
         command = words[0] if len(words) > 1 else ""
@@ -182,9 +191,10 @@ def parse(words: list[str]) -> argparse.Namespace:
         raise UsageError(_no_command(command))
     parser = build_parser(command)
     after_host: list[str] = []
-    if command in _ENDS_AT_HOST:
-        own = words.index(command) + 1
-        end = own + parser.commands[command].end_of_first(words[own:])
+    if command in _ENDS_AT_HOST | _LONG_OPTIONS_ONLY:
+        own, its = words.index(command) + 1, parser.commands[command]
+        find_end = its.end_of_first if command in _ENDS_AT_HOST else its.end_of_long
+        end = own + find_end(words[own:])
         words, after_host = words[:end], words[end:]
     args, unknown = parser.parse_known_args(words)
     if unknown:
@@ -221,12 +231,25 @@ def _no_command(word: str) -> str:
 
 def run(words: list[str]) -> int:
     """Run one command line; returns the exit code."""
+    code = _run_line(words)
+    is_ours = ExitCode.OK < code < 128
+    return ExitCode.SSH if is_ours and _command(words) in _FAILS_AS_SSH else code
+
+
+def _command(words: list[str]) -> str:
+    """The command of a command line: no option before it takes a value."""
+    return next((word for word in words if not word.startswith("-")), "")
+
+
+def _run_line(words: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         # A table must not fail on a terminal without a character of it.
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
     own = words[: words.index("--")] if "--" in words else words
+    if _command(words) in _LONG_OPTIONS_ONLY:
+        own = []  # what looks like ours may be the remote command's
     output = Output(json="--json" in own, debug="--debug" in own)
     try:
         args = parse(words)
@@ -247,6 +270,13 @@ def run(words: list[str]) -> int:
         code = ending.code
     if ending.number is not None:
         _flush()
+    elif output.successor is not None:
+        from ..openssh import process
+
+        try:
+            process.replace(output.successor)  # here, where signals are as they were before
+        except OSError as error:
+            return _failed(error, output, args)
     return code
 
 

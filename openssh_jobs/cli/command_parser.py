@@ -58,6 +58,13 @@ class Parser(argparse.ArgumentParser):
                 return at + 1
         return len(words)
 
+    def end_of_long(self, words: Sequence[str]) -> int:
+        """The number of words at the beginning that are long options and their values."""
+        at = 0
+        while at < len(words) and words[at].startswith("--") and words[at] != "--":
+            at += 2 if self._takes_next(words[at]) else 1
+        return min(at, len(words))
+
     def _takes_next(self, word: str) -> bool:
         """Whether the value of an option is the next word."""
         if word.startswith("--"):

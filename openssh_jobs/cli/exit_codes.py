@@ -27,6 +27,7 @@ class ExitCode(IntEnum):
     TIMED_OUT = 124, "--timeout expired"
     INTERRUPTED = 130, "after Ctrl-C (143 after SIGTERM, 129 after SIGHUP)"
     BROKEN_PIPE = 141, "the reader of standard output closed it"
+    SSH = 255, "a failure of ssh itself; of the command ssh also no open connection and wrong usage"
 
 
 OF_MOST_COMMANDS = (

@@ -126,6 +126,7 @@ class Output:
     ``if_interrupted`` is what the message after Ctrl-C adds, or returns it: what goes on, or is
     unchanged.
     ``grace`` is how many seconds after Ctrl-C the program leaves, whatever is still at work.
+    ``successor`` is the command line of the program that replaces this one after the command.
     """
 
     def __init__(self, *, json: bool = False, quiet: bool = False, debug: bool = False) -> None:
@@ -134,6 +135,7 @@ class Output:
         self.debug = debug
         self.if_interrupted: str | Callable[[], str] = ""
         self.grace = 0.9
+        self.successor: list[str] | None = None
 
     @property
     def on_terminal(self) -> bool:

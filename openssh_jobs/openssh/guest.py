@@ -7,9 +7,12 @@ would log in a second time if the master is missing or full.
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from . import ssh_config
+
+if TYPE_CHECKING:
+    from .ssh_config import Resolved
 
 Program = Literal["ssh", "sftp", "scp"]
 
@@ -34,6 +37,14 @@ def arguments(program: Program, path: str) -> list[str]:
         way = ["-o", f'ControlPath="{quoted}"']
     options = [word for option in _GUARD for word in ("-o", option)]
     return [ssh_config.find(program), "-F", "none", *options, *way]
+
+
+def session_options(resolved: Resolved) -> list[str]:
+    """What the user's configuration says of a session, as options; a guest does not read it."""
+    words = [f"SendEnv={names}" for names in resolved.values.get("sendenv", ())]
+    # ssh takes one EscapeChar only.
+    words += [f"EscapeChar={text}" for text in resolved.values.get("escapechar", ())[:1]]
+    return [part for word in words for part in ("-o", word)]
 
 
 def failure_of(stderr: bytes) -> tuple[Failure, str]:

@@ -13,7 +13,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ..errors import ConfigurationError
 
@@ -123,6 +123,18 @@ def _with_usual_signals(argv: Sequence[StrOrBytesPath]) -> Sequence[Any]:
     if not sys.executable or shutil.which(os.fsdecode(argv[0])) is None:
         return argv
     return [sys.executable, "-I", "-S", "-c", _RESET, *argv]
+
+
+def replace(argv: list[str]) -> NoReturn:
+    """Become another program, with our process id, streams and environment.
+
+    Raises ``OSError`` if it cannot be started.
+    """
+    if log.isEnabledFor(logging.DEBUG):
+        log.debug("becomes %s", argv[0])  # the words are the caller's, as is what they hold
+    for number in _IGNORED_BY_PYTHON:
+        signal.signal(number, signal.SIG_DFL)
+    os.execv(argv[0], argv)  # noqa: S606
 
 
 def wait(child: Child, timeout: float) -> bool:

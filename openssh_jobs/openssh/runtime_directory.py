@@ -134,6 +134,11 @@ def route_name(destination: Destination, resolved: Resolved) -> str:
     return hashlib.sha256("\0".join(facts).encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
+def is_same_route(one: Resolved, other: Resolved) -> bool:
+    """Whether two configurations lead to the same host and account, with the same keys."""
+    return all(one.values.get(keyword) == other.values.get(keyword) for keyword in _ROUTING)
+
+
 def places(path: str) -> tuple[str, str]:
     """The two paths that a route's master may use for its socket.
 

@@ -44,12 +44,8 @@ def _arguments(
     # At LogLevel=INFO it would name the host, which is "none" here, when it ends.
     argv += ["-E", log, "-o", "LogLevel=ERROR"]
     if tty:
-        # The language of the user's terminal: what the configuration sends to this host.
-        for names in resolved.values.get("sendenv", ()):
-            argv += ["-o", f"SendEnv={names}"]
-        escape = resolved.values.get("escapechar", ())
-        if escape:
-            argv += ["-o", f"EscapeChar={escape[0]}"]
+        # The language of the user's terminal, among others.
+        argv += guest.session_options(resolved)
     return [*argv, "--", "none", *([command] if command else [])]
 
 

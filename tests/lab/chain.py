@@ -170,7 +170,7 @@ class WayIn:
             hops = len(way.hops) if name == way.host else None
             text += chain.block(name, hops, *more, keys=mine)
         config.write_text(text)
-        self._before = [(server.logins(), _dials(server)) for server in self.servers]
+        self._before = [(server.logins(), connections(server)) for server in self.servers]
 
     def _onward(self, number: int) -> list[str]:
         way, before = self.way, self.way.passes[:number]
@@ -192,12 +192,13 @@ class WayIn:
     def dials(self) -> list[int]:
         """Connections that each server has seen, whether they logged in or not."""
         return [
-            _dials(server) - before
+            connections(server) - before
             for server, (_, before) in zip(self.servers, self._before, strict=True)
         ]
 
 
-def _dials(server: Sshd) -> int:
+def connections(server: Sshd) -> int:
+    """TCP connections that a server has seen, whether they logged in or not."""
     return server.log_text().count("\nConnection from ")
 
 

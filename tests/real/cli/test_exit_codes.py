@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from openssh_jobs.cli import main
-from openssh_jobs.cli.app import COMMANDS
 from tests.lab.interactive import MakeServer, config_of, password
-from tests.schemas import check
+from tests.schemas import PRINT_JSON, check
 
 pytestmark = pytest.mark.usefixtures("own_journal")
 
@@ -37,10 +36,10 @@ NOTHING_TO_REACH = {"login", "logout", "config", "demo", "watch"}
 
 
 def test_every_command_is_here() -> None:
-    assert {*REACHING, *NOTHING_TO_REACH} == set(COMMANDS)
+    assert {*REACHING, *NOTHING_TO_REACH} == set(PRINT_JSON)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", PRINT_JSON)
 def test_used_wrongly_is_2(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--json", "--no-such-option"]) == 2
     assert check(command, capsys.readouterr().out)["error"]["exit_code"] == 2

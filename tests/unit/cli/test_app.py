@@ -55,7 +55,7 @@ def test_every_command_teaches_by_example(
     assert said.err == ""
     assert f"  openssh-jobs {command} " in said.out or f"  openssh-jobs {command}\n" in said.out
     assert "exit codes:" in said.out
-    assert "--json" in said.out
+    assert "--json" in said.out or command == "ssh"
     assert max(map(len, said.out.splitlines())) <= 90
     for line in re.findall(r"^  (openssh-jobs .*?)(?:  .*)?$", said.out, re.MULTILINE):
         understood(line)
@@ -183,6 +183,38 @@ def test_wrong_use_is_one_sentence_and_2(
     assert says in done.sentence()
     if not {"--json"} & set(words):
         assert done.out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "name a HOST"),
+        (["-O", "exit", "h"], "openssh-jobs ssh: -O is refused: "),
+        (["h", "-J", "x", "ls"], "openssh-jobs ssh: -J is refused: "),
+        (["-z", "h"], "there is no option -z of ssh"),
+        (["h", "--json", "ls"], "there is no option --json of ssh"),
+        (["--foo", "h", "ls", "--json"], "there is no option --foo"),
+        (["--ssh-config", "/no/such", "h"], "no ssh configuration file"),
+        (["-p", "x", "h"], "the port must be"),
+        (["-x@h", "h"], "there is no option -@ of ssh"),
+        (["."], "this machine"),
+        (["a b"], "the host name 'a b' contains ' '"),
+    ],
+)
+def test_ssh_fails_with_the_code_of_ssh(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = in_process(capsys, "ssh", *words)
+    assert (done.code, done.out) == (255, "")
+    assert says in done.sentence()
+
+
+def test_only_long_options_before_the_words_of_ssh_are_ours() -> None:
+    words = ["--jump", "j", "--ssh-config=f", "-F", "x", "h", "ls", "--json", "--debug"]
+    args = app.parse(["ssh", *words])
+    assert (args.jump, args.ssh_config, args.after_host) == ("j", "f", words[3:])
+    assert not args.debug
+    assert app.parse(["ssh", "--", "h", "--jump", "x"]).after_host == ["--", "h", "--jump", "x"]
 
 
 def test_the_program_ends_with_the_code_of_its_main() -> None:

@@ -8,16 +8,15 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from openssh_jobs import errors
-from openssh_jobs.cli.app import COMMANDS
 from openssh_jobs.cli.exit_codes import UsageError
 from openssh_jobs.cli.listed_job import JOBS, ListedJob
 from openssh_jobs.cli.output import error_data, plain
 from openssh_jobs.jobs import JobState, JobStatus
-from tests.schemas import SCHEMAS, problems
+from tests.schemas import PRINT_JSON, SCHEMAS, problems
 
 
 def test_every_command_has_a_schema() -> None:
-    assert set(SCHEMAS) == {*COMMANDS, "error", "job"}
+    assert set(SCHEMAS) == {*PRINT_JSON, "error", "job"}
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -28,7 +27,7 @@ def test_a_schema_is_one_of_the_standard(name: str) -> None:
     assert schema["$id"].endswith(f"/{name}.json")
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", PRINT_JSON)
 def test_a_command_may_fail(name: str) -> None:
     for error in (UsageError("no"), errors.HostUnreachable("no", host="h"), OSError(28, "full")):
         assert problems(name, plain(error_data(error))) == []
