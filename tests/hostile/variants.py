@@ -135,8 +135,10 @@ def fetched(method: Method, options: dict[str, Any]) -> Call:
     """``Job.fetch`` of a job whose directory is the tree."""
 
     def call(connection: Connection, ground: Path) -> None:
-        row = SimpleNamespace(token=None, directory=f"{ground}/in/tree", stdout_path=None)
-        known = JobStatus("1", JobState.RUNNING)
+        row = SimpleNamespace(
+            token=None, directory=f"{ground}/in/tree", stdout_path=None, is_followed=False
+        )
+        known = JobStatus("1", JobState.COMPLETED)  # of one that goes on the host is asked
         watch = SimpleNamespace(last=lambda _: known, follow=lambda *_: ())
         jobs = SimpleNamespace(host="hostile", connection=connection, tracker=watch)
         job = Job(cast("Any", jobs), "1", cast("Any", row))

@@ -419,7 +419,6 @@ def test_a_queue_that_ends_jobs_with_term(
     ("asked", "why"),
     [
         ({"options": ("-S", "/usr/bin/Rscript")}, "-S /usr/bin/Rscript names no shell"),
-        ({"options": ("-b", "yes")}, "a program and no script"),
         ({"directory": "it's"}, "different things to different shells"),
     ],
 )
