@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from openssh_jobs import Cluster, JobState
-from openssh_jobs.errors import InputError, SchedulerError, SubmitRejected
+from openssh_jobs.errors import ArrayOutput, SchedulerError, SubmitRejected
 from openssh_jobs.jobs import CancelOutcome
 from tests.lab.gridengine import GridEngineLab, open_grid_room
 from tests.lab.room import Room
@@ -169,8 +169,9 @@ def test_output_is_found_when_nobody_can_be_asked_any_more(
             for job in (room.cluster.job(job_id), other.job(job_id)):
                 assert (list(job.tail()), list(job.tail("stderr"))) == ([said], ["e\n"])
                 assert job.directory == room.here
-        with pytest.raises(InputError, match="one file for each member"):
+        with pytest.raises(ArrayOutput, match="whose elements have a stdout each") as caught:
             list(other.job(array.id).tail())
+        assert list(caught.value.elements) == members
 
 
 def test_output_that_nobody_knows_of(room: Room, gridengine: GridEngineLab) -> None:
