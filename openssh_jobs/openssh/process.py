@@ -196,8 +196,8 @@ def run(
         env=env,
         cwd=cwd,
     )
-    _at_work.add(child)
     try:
+        _at_work.add(child)
         out, err = child.communicate(input, timeout)
     except subprocess.TimeoutExpired as cut:
         code = end(child)

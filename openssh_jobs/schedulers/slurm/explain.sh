@@ -20,9 +20,11 @@ oj_awaited() {
 }
 # The states of the nodes that the reasons and the jobs in oj_said name.
 oj_nodes() {
+  oj_column=@BEFORE@
   oj_names=$(printf '%s\n' "$oj_said" | sed -n '
     s/.*UnavailableNodes:\([][A-Za-z0-9_.,-]*\).*/\1/p
-    s/^.\{@BEFORE@\}\([][A-Za-z0-9_.,-]*[a-z0-9]\]*\).*/\1/p' | sort -u | head -n @MOST@ | tr '\n' ',')
+    s/^.\{'"$oj_column"'\}\([][A-Za-z0-9_.,-]*[a-z0-9]\]*\).*/\1/p' |
+    sort -u | head -n @MOST@ | tr '\n' ',')
   [ -n "$oj_names" ] || return 0
   sinfo $oj_where -h -a -N -n "${oj_names%,}" -o '%N %T' 2>/dev/null </dev/null | sort -u
 }
