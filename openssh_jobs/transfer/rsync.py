@@ -221,9 +221,10 @@ def receive_file(lanes: Lanes, source: bytes, here: bytes, target: bytes, option
         if os.path.basename(target) == name and is_file:
             basis = os.path.dirname(os.path.abspath(target))
         members = [listing.Member(name, "f", 0)]
-        receive(lanes, directory, stage, members, _for_one_file(options), basis)
-        staging.is_whole_file(os.path.join(stage, name), lanes.host)
-        os.replace(os.path.join(stage, name), here)
+        with staging.held(stage, number) as inside:
+            receive(lanes, directory, inside, members, _for_one_file(options), basis)
+            staging.is_whole_file(os.path.join(inside, name), lanes.host)
+            os.replace(os.path.join(inside, name), here)
     finally:
         parts.remove_local_stage(stage, number)
 

@@ -114,5 +114,5 @@ def receive(lanes: Lanes, source: bytes, part: bytes, tick: Callable[[int], obje
         path=source,
         local=part,
         sends=False,
-        tick=_watched(lanes, tick, lambda pid: os.lstat(part).st_size),
+        tick=_watched(lanes, tick, lambda pid: os.stat(part).st_size),
     )

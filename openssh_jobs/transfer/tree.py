@@ -314,23 +314,24 @@ class TreeMoves:
             options.report(0, total, 0, count, source)
             has_basis = options.update and plan.there and not _links(target, members)
             basis = target if has_basis else None
-            self._receive(plan.method, source, stage, members, options, plan.whole, basis)
-            got = staging.check(
-                stage,
-                members,
-                self._host,
-                # Only a tar of the whole tree can hold members created after the listing.
-                strangers=plan.method == "tar" and plan.whole and options.filter.passes_all,
-                keep_special_modes=options.preserve,
-            )
-            if options.verify:
-                from . import checksums
+            with staging.held(stage, number) as inside:
+                self._receive(plan.method, source, inside, members, options, plan.whole, basis)
+                got = staging.check(
+                    inside,
+                    members,
+                    self._host,
+                    # Only a tar of the whole tree can hold members created after the listing.
+                    strangers=plan.method == "tar" and plan.whole and options.filter.passes_all,
+                    keep_special_modes=options.preserve,
+                )
+                if options.verify:
+                    from . import checksums
 
-                names = [member.name for member in members if member.kind == "f"]
-                checksums.compare_many(self._lanes, stage, source, names)
-            # Neither rsync nor BusyBox's tar sets the mode of the top directory itself.
-            os.chmod(stage, stat.S_IMODE(plan.mode))
-            staging.place(stage, target, merge=options.into_existing, host=self._host)
+                    names = [member.name for member in members if member.kind == "f"]
+                    checksums.compare_many(self._lanes, inside, source, names)
+                # Neither rsync nor BusyBox's tar sets the mode of the top directory itself.
+                os.chmod(inside, stat.S_IMODE(plan.mode))
+                staging.place(stage, inside, target, merge=options.into_existing, host=self._host)
         finally:
             parts.remove_local_stage(stage, number)
         options.report(got, got, count, count, source)
