@@ -80,7 +80,8 @@ oj_directory() {
       oj_made=made
       # Not through a link that others have put there since.
       if ! (cd -P "${oj_up:-/}" && oj_into "${1##*/}" && set -C && : >"$2"); then
-        [ -d "$1" ] && echo 'Operation not permitted' >&2
+        [ ! -d "$1" ] || echo 'Permission denied' >&2
+        rmdir -- "$1" 2>/dev/null
         exit 2
       fi
     else
@@ -125,6 +126,8 @@ oj_begin() {
   if [ -z "${oj_umask-}" ]; then
     oj_umask=$(umask)
     trap oj_remove_new EXIT
+    # Under a limit on the size of files it would end this shell before it cleans up.
+    trap : XFSZ 2>/dev/null
   fi
   umask "$oj_umask"
   oj_directory "$oj_dir" "$oj_made_mark"

@@ -1,5 +1,6 @@
-# shellcheck shell=sh disable=SC2016,SC2086
+# shellcheck shell=sh disable=SC2016,SC2086,SC2094
 # SC2016: text for another sh.  SC2086: wc(1) of the BSDs prints blanks before the number.
+# SC2094: a descriptor of a file beside its name.
 # The scripts of the file methods, one function each; status 2 is about the second path.
 # Short names of variables: bash reads a script byte by byte.
 

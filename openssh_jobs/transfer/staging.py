@@ -189,9 +189,9 @@ def place(stage: bytes, inside: bytes, target: bytes, *, merge: bool, host: str)
     os.chmod(inside, 0o700)
     modes = []
     # Sorted: each directory is made while the one above it is handled.
-    for parent, inside in sorted(by_parent.items()):
+    for parent, children in sorted(by_parent.items()):
         with entered(target, parent) as there:
-            for member in inside:
+            for member in children:
                 name = posixpath.basename(member.name)
                 here = os.path.join(inside, member.name)
                 if member.kind != "d":

@@ -1,5 +1,6 @@
-# shellcheck shell=sh disable=SC2015,SC2016,SC2046,SC2086
+# shellcheck shell=sh disable=SC2015,SC2016,SC2046,SC2086,SC2094
 # SC2015: A && B || C.  SC2016: text for another sh.  SC2046, SC2086: words, and numbers with blanks.
+# SC2094: a descriptor of a file beside its name.
 # The scripts of transfers, one function each.  Paths are absolute.
 # Short names of variables: bash reads a script byte by byte.
 
