@@ -155,9 +155,19 @@ _PLACE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 @contextmanager
 def entered(top: bytes, below: bytes) -> Iterator[int]:
-    """A descriptor of a directory below a local one, opened without following links."""
+    """A descriptor of a directory below a local one, opened without following links.
+
+    ``top`` itself may be a link of ours, but none of another user.
+    """
     handle = os.open(top, _PLACE)
     try:
+        opened, named = os.fstat(handle), os.lstat(top.rstrip(b"/") or top)
+        if stat.S_ISLNK(named.st_mode):
+            is_right = named.st_uid in (0, os.geteuid())
+        else:
+            is_right = os.path.samestat(opened, named)
+        if not is_right:
+            raise PermissionError(errno.EPERM, "a link of another user", os.fsdecode(top))
         for part in below.split(b"/") if below else ():
             inner = os.open(part, _PLACE | os.O_NOFOLLOW, dir_fd=handle)
             os.close(handle)

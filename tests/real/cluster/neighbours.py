@@ -28,7 +28,7 @@ def as_mallory(script: str, directory: Path) -> None:
 
 # Renames what appears in the directory, and puts something else in its place; tries to read all.
 _SWAPS = """
-import contextlib, os, random, sys, time
+import contextlib, os, random, select, sys, time
 top, file, directory, run, user = sys.argv[1:]
 # Only now: that user may not be able to run this Python.
 os.setgroups([])
@@ -36,9 +36,11 @@ os.setgid(int(user))
 os.setuid(int(user))
 os.umask(0)
 os.chdir(top)
-parent, number, read = os.getppid(), 0, set()
+number, read = 0, set()
+def is_over():
+    return bool(select.select([0], [], [], 0)[0])
 def script(name):
-    with open(name, "w") as handle:
+    with open(name, "x") as handle:
         handle.write("#!/bin/sh\\necho theirs >>" + run + "\\n")
     os.chmod(name, 0o777)
 def folder(name):
@@ -58,7 +60,7 @@ kinds = [
     lambda name: os.link(file, name), os.mkfifo, script, folder, lambda name: None,
 ]
 names = ["work", "target", "tree", ".openssh_jobs"]
-while os.getppid() == parent:
+while not is_over():
     for place in (".", "tree", "work", "work/.openssh_jobs"):
         try:
             if os.path.islink(place) or os.stat(place).st_uid == os.geteuid() and place != ".":
@@ -70,6 +72,8 @@ while os.getppid() == parent:
             continue
         for name in found:
             path = place + "/" + name
+            if is_over():
+                break
             look(path)
             if name.startswith("held-") or random.random() < 0.5:
                 continue
@@ -84,8 +88,6 @@ while os.getppid() == parent:
         with contextlib.suppress(OSError):
             random.choice(kinds)(random.choice(names))
             number += 1
-    if "stop" in os.listdir("."):
-        break
 print(number, *read)
 """
 
@@ -99,13 +101,13 @@ def swapping(directory: Path, file: Path, folder: Path, run: Path) -> Iterator[l
     said: list[str] = []
     with subprocess.Popen(
         [*PYTHON, _SWAPS, str(directory), str(file), str(folder), str(run), str(MALLORY)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as child:
         try:
             yield said
         finally:
-            (directory / "stop").touch()
             try:
                 said += child.communicate(timeout=20)[0].split()
             finally:
