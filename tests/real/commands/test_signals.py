@@ -67,7 +67,7 @@ def ignoring(*numbers: int) -> Callable[[], None]:
 def at_work(host: Host, mark: str, **options: Any) -> subprocess.Popen[bytes]:
     """``openssh-jobs exec`` of a command that has begun and does not end by itself."""
     script = f"trap '' HUP INT; echo begun; sleep {mark}; true"
-    child = started("exec", *at(host), "-s", script, **{"preexec_fn": usual, **options})
+    child = started("exec", "-s", script, *at(host), **{"preexec_fn": usual, **options})
     assert until(lambda: len(processes(mark)) == 1, 30)
     return child
 
@@ -107,7 +107,7 @@ def test_a_signal_leaves_no_part(
     far, near = f"{sshd.alias}:{there}", str(tmp_path)
     words = [f"{far}/big", f"{near}/old"] if what == "get" else [f"{near}/big", f"{far}/old"]
     os.chmod(target, 0o777)
-    child = started(what, "-F", str(sshd.config), *words, preexec_fn=usual)
+    child = started(what, "--all", "-F", str(sshd.config), *words, preexec_fn=usual)
     assert until(lambda: any(one.stat().st_size > 1 << 20 for one in target.glob(".oj-*")), 30)
     code, _ = end(child, number)
     assert code == 128 + number
@@ -206,7 +206,7 @@ def test_a_closed_terminal_ends_the_remote_command(sshd: Host, mark: str) -> Non
 
 def test_a_reader_that_has_seen_enough_ends_the_remote_command(sshd: Host, mark: str) -> None:
     script = f"sleep {mark} & while echo line; do sleep 0.1; done; wait"
-    child = started("exec", *at(sshd), "-s", script, preexec_fn=usual)
+    child = started("exec", "-s", script, *at(sshd), preexec_fn=usual)
     with child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"line\n"
@@ -247,7 +247,7 @@ def test_a_signal_ends_a_query_that_does_not_end(
 def test_signals_at_any_moment_leave_nothing(sshd: Host, mark: str) -> None:
     """From the first connection to the end of the command."""
     for number in range(12):
-        child = started("exec", *at(sshd), "-s", f"sleep {mark}; true", preexec_fn=usual)
+        child = started("exec", "-s", f"sleep {mark}; true", *at(sshd), preexec_fn=usual)
         time.sleep(0.1 + 0.05 * number)
         code, said = end(child, signal.SIGTERM)
         # Before anything was begun Python's own handler, or none, may be there still.
