@@ -8,14 +8,15 @@
 oj_place() {
   oj_reason= oj_private=
   cd -P "$1" || return 2
-  if [ ! -w . ] && ! oj_there .openssh_jobs; then oj_make .openssh_jobs || return 2; fi
-  if oj_check 0 all; then
-    oj_make .openssh_jobs || [ $? -ne 2 ] || return 2
-    if oj_into .openssh_jobs && oj_check 1 all; then
-      oj_private=${PWD%/.openssh_jobs}
-      if [ "$oj_private" != "$1" ] && oj_straight "$1"; then oj_private=$1; fi
-      oj_private=${oj_private%/}/.openssh_jobs
-      return 0
+  oj_why="others can lead $1 to another directory"
+  if [ "$PWD" = "$1" ] || { oj_straight "$1" && [ "${oj_path:-/}" = "$PWD" ]; }; then
+    if [ ! -w . ] && ! oj_there .openssh_jobs; then oj_make .openssh_jobs || return 2; fi
+    if oj_check 0 all; then
+      oj_make .openssh_jobs || [ $? -ne 2 ] || return 2
+      if oj_into .openssh_jobs && oj_check 1 all; then
+        oj_private=${1%/}/.openssh_jobs
+        return 0
+      fi
     fi
   fi
   oj_reason=$oj_why
@@ -77,7 +78,12 @@ oj_directory() {
     mkdir -p -- "${oj_up:-/}" 2>/dev/null || mkdir -p -- "$1" || exit 2
     if mkdir -- "$1" 2>/dev/null; then
       oj_made=made
-      (cd -P "$1" && set -C && : >"$2") || exit 2
+      # Not through a link that others have put there since.
+      if ! (cd -P "${oj_up:-/}" && oj_into "${1##*/}" && set -C && : >"$2"); then
+        [ ! -d "$1" ] || echo 'Permission denied' >&2
+        rmdir -- "$1" 2>/dev/null
+        exit 2
+      fi
     else
       mkdir -p -- "$1" || exit 2
     fi
@@ -120,6 +126,8 @@ oj_begin() {
   if [ -z "${oj_umask-}" ]; then
     oj_umask=$(umask)
     trap oj_remove_new EXIT
+    # Under a limit on the size of files it would end this shell before it cleans up.
+    trap : XFSZ 2>/dev/null
   fi
   umask "$oj_umask"
   oj_directory "$oj_dir" "$oj_made_mark"
@@ -233,6 +241,11 @@ oj_remove_made() {
     rm -f "$oj_m"
     oj_leave "$oj_d" 2>/dev/null
     exit 0
+  fi
+  # Others could have led us to make it here, by a link in the place of the directory it is for.
+  if [ "$(head -c 64 "$oj_m")" != "put $(oj_number)" ]; then
+    printf '%s\n' "$PWD carries the mark of another directory" >&2
+    exit 1
   fi
   if oj_check 1 self; then oj_empty "$oj_d"; exit; fi
   printf '%s\n' "$oj_why" >&2

@@ -7,7 +7,10 @@ oj_begins=
 if timeout -s KILL 9 true 2>/dev/null; then oj_begins="timeout -s KILL "@LIMIT@; fi
 # Uploaded directories in which several jobs begin stay: by the mark $2 no submission removes them.
 oj_keep() {
-  (cd -P "$1" || exit; [ ! -f "$2" ] || mv -f "$2" "$2.sent")
+  (
+    cd -P "$1" || exit
+    if [ -d "$2.sent" ]; then rm -f "$2"; elif [ -f "$2" ]; then mv -f "$2" "$2.sent"; fi
+  )
 }
 @KEPT@
 # shellcheck disable=SC2086 # some words, or none

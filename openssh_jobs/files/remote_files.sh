@@ -1,5 +1,6 @@
-# shellcheck shell=sh disable=SC2016,SC2086
+# shellcheck shell=sh disable=SC2016,SC2086,SC2094
 # SC2016: text for another sh.  SC2086: wc(1) of the BSDs prints blanks before the number.
+# SC2094: a descriptor of a file beside its name.
 # The scripts of the file methods, one function each; status 2 is about the second path.
 # Short names of variables: bash reads a script byte by byte.
 
@@ -21,8 +22,9 @@ oj_write() {
     # Whoever may not read the old file may not read the part either.
     [ -z "$m" ] || umask 077
   fi
-  { oj_source >"$1" && n=$(wc -c <"$1") && [ $n -eq "$3" ] &&
-    { [ -z "$m" ] || chmod "$m" "$1"; } && mv -f -- "$1" "$2" && echo "done"; } ||
+  { oj_source >&9 && f=/proc/self/fd/9 && { [ -e $f ] || f=$1; } && n=$(wc -c <"$f") &&
+    [ $n -eq "$3" ] && { [ -z "$m" ] || oj_on_open "$1" chmod "$m"; } &&
+    oj_rename "$1" "$2" && echo "done"; } 9>"$1" ||
     { s=$?; rm -f -- "$1"; ls -d "$4" >/dev/null; exit "$s"; }
 }
 

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import permissions
-from ..commands import limits
+from ..commands import limits, scripts
 from ..commands.os_errors import error_of
 from ..commands.quoting import quote_path, to_text
 from ..commands.stdio import Exchange, close_fd
@@ -176,11 +176,11 @@ def send(
 
     def work(piece: Range) -> None:
         # dd writes a short read as a short block, but `seek` counts whole blocks.
-        script = b"umask 077; exec dd of=%b bs=%d seek=%d conv=notrunc" % (
-            quote_path(part),
-            BLOCK,
-            piece.first,
-        )
+        # Opened once, and checked: others may have put a link there meanwhile.
+        name, block = scripts.path(part), (BLOCK, piece.first)
+        script = scripts.functions(scripts.COMMON, "oj_is_open")
+        script += b"umask 077; exec 9<>%b; oj_is_open %b || exit; " % (name, name)
+        script += b"exec dd bs=%d seek=%d conv=notrunc >&9" % block
         read_end, write_end = os.pipe()
         try:
             try:

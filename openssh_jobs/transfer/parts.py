@@ -5,6 +5,7 @@ A part of ``resume=True`` has another name and stays: see ``resume``.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -16,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from .. import permissions
 from ..commands import limits, scripts
-from ..commands.os_errors import error_of
-from ..commands.quoting import quote_path, to_text
+from ..commands.os_errors import error_of, refused
+from ..commands.quoting import quote_path, to_text, visible
 from ..errors import ConnectionLost, InvalidAnswer, OpenSSHJobsError
 from ..files.private_directory import functions
 from ..openssh import pid_file
@@ -51,6 +52,34 @@ def stage_number(lanes: Lanes, path: bytes, line: bytes) -> int:
         why = f"the host gave no number of {to_text(path)!r}"
         raise InvalidAnswer(why, host=lanes.host, command="put")
     return int(digits)
+
+
+def enter_stage(path: bytes, number: int) -> bytes:
+    """Shell text that enters the stage of a tree on the host, and ends where it is another one.
+
+    Others who can rename in its parent could have put a link there.
+    """
+    return (
+        b"cd -P -- %b && { n=$(ls -di .); [ ${n%% .} = %d ] || "
+        b"{ echo 'Operation not permitted' >&2; exit 1; }; }" % (quote_path(path), number)
+    )
+
+
+def refuse_shared(lanes: Lanes, directory: bytes, method: str) -> None:
+    """Raise ``PermissionError`` for a directory on the host in which others can replace names.
+
+    For methods that open a name again after it was made, and follow links then.
+    """
+    script = functions().encode() + b"cd -P " + scripts.path(directory)
+    script += b' || exit 2\noj_check 0 all || echo "$oj_why"'
+    answer = lanes.shell.call(script, again=True)
+    if answer.status != 0:
+        raise error_of(to_text(answer.stderr), directory, host=lanes.host)
+    if answer.stdout:
+        detail = visible(answer.stdout.strip())
+        error = refused(errno.EPERM, to_text(directory), host=lanes.host, detail=detail)
+        error.advice = f"Leave method={method!r} out."
+        raise error
 
 
 def remove_stage(lanes: Lanes, error: BaseException, path: bytes, number: int | None) -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
-from ..commands import command_line
+from ..commands import command_line, scripts
 from ..commands.os_errors import error_of
 from ..commands.quoting import OWN_SHELL, envelope, quote_path, to_text
 from ..errors import ConfigurationError, TransferError
@@ -89,10 +89,16 @@ def _options(options: Options, *, links: bool) -> list[str]:
     return found
 
 
-def _there(directory: bytes, nonce: bytes) -> bytes:
-    """``--rsync-path``: rsync inside a directory on the host, so that no name is an argument."""
+def _there(directory: bytes, number: int | None, nonce: bytes) -> bytes:
+    """``--rsync-path``: rsync inside a directory on the host, so that no name is an argument.
+
+    ``number``: of the stage, if it is one.
+    """
     # rsync would expand glob characters of a name among the arguments.
-    start = b'cd -- %b && exec rsync "$0" "$@"' % quote_path(directory)
+    enter = b"cd -- " + quote_path(directory)
+    if number is not None:
+        enter = parts.enter_stage(directory, number)
+    start = enter + b' && exec rsync "$0" "$@"'
     return envelope(OWN_SHELL + command_line.after_first_line(nonce, start))
 
 
@@ -141,14 +147,14 @@ def _reporting(
 def send(
     lanes: Lanes,
     source: bytes,
-    stage: bytes,
+    stage: tuple[bytes, int],
     members: Sequence[listing.Member],
     options: Options,
     basis: bytes | None,
 ) -> None:
-    """Send members of a local directory into one on the host."""
+    """Send members of a local directory into a stage on the host: its path and number."""
     ends = (os.path.abspath(source) + b"/", b"none:./")
-    _run(lanes, ends, stage, basis, members, options, source, about=(basis or stage, source))
+    _run(lanes, ends, stage, basis, members, options, source, about=(basis or stage[0], source))
 
 
 def receive(
@@ -167,7 +173,16 @@ def receive(
         members = [member for member in members if member.kind != "l"]
     ends = (b"none:./", os.path.abspath(stage) + b"/")
     compared = None if basis is None else os.path.abspath(basis)
-    _run(lanes, ends, source, compared, members, options, source, about=(source, basis or stage))
+    _run(
+        lanes,
+        ends,
+        (source, None),
+        compared,
+        members,
+        options,
+        source,
+        about=(source, basis or stage),
+    )
 
 
 def send_file(lanes: Lanes, here: bytes, part: bytes, target: bytes, options: Options) -> None:
@@ -182,8 +197,9 @@ def send_file(lanes: Lanes, here: bytes, part: bytes, target: bytes, options: Op
     try:
         number = parts.make_stage(lanes, stage, part)
         members = [listing.Member(name, "f", 0)]
-        send(lanes, os.path.dirname(here), stage, members, _for_one_file(options), basis)
-        moved = b"mv -f -- %b %b" % (quote_path(posixpath.join(stage, name)), quote_path(part))
+        send(lanes, os.path.dirname(here), (stage, number), members, _for_one_file(options), basis)
+        moved = parts.enter_stage(stage, number)
+        moved += b" && mv -f -- %b %b" % (scripts.path(b"./" + name), scripts.path(part))
         answer = lanes.shell.call(moved)
         if answer.status != 0:
             raise error_of(to_text(answer.stderr), part, host=lanes.host)
@@ -205,9 +221,10 @@ def receive_file(lanes: Lanes, source: bytes, here: bytes, target: bytes, option
         if os.path.basename(target) == name and is_file:
             basis = os.path.dirname(os.path.abspath(target))
         members = [listing.Member(name, "f", 0)]
-        receive(lanes, directory, stage, members, _for_one_file(options), basis)
-        staging.is_whole_file(os.path.join(stage, name), lanes.host)
-        os.replace(os.path.join(stage, name), here)
+        with staging.held(stage, number) as inside:
+            receive(lanes, directory, inside, members, _for_one_file(options), basis)
+            staging.is_whole_file(os.path.join(inside, name), lanes.host)
+            os.replace(os.path.join(inside, name), here)
     finally:
         parts.remove_local_stage(stage, number)
 
@@ -220,7 +237,7 @@ def _for_one_file(options: Options) -> Options:
 def _run(
     lanes: Lanes,
     ends: tuple[bytes, bytes],
-    there: bytes,
+    there: tuple[bytes, int | None],
     basis: bytes | None,
     members: Sequence[listing.Member],
     options: Options,
@@ -228,7 +245,8 @@ def _run(
     *,
     about: tuple[bytes, bytes],
 ) -> None:
-    """Run rsync from one end to the other; ``there`` is its working directory on the host.
+    """Run rsync from one end to the other; ``there`` is its working directory on the host
+    with the number of a stage.
 
     ``about``: the paths that errors on the host and here are about.
     """
@@ -241,7 +259,8 @@ def _run(
         words += ["--files-from=-", "--from0"]
         if basis is not None:
             words.append(b"--compare-dest=" + basis)
-        words += ["-e", _remote_shell(lanes, link, nonce), b"--rsync-path=" + _there(there, nonce)]
+        words += ["-e", _remote_shell(lanes, link, nonce)]
+        words.append(b"--rsync-path=" + _there(*there, nonce))
         return [*words, "--", *ends]
 
     with _reporting(program, members, options, name) as (more, report, tick):

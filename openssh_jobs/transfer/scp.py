@@ -7,6 +7,7 @@ could be special is escaped by a backslash.
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import time
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from ..commands.os_errors import error_of
 from ..commands.quoting import quote_path, to_text
 from ..errors import TransferError, UnrepresentableName
 from ..openssh import ssh_config
-from . import local_programs, progress
+from . import local_programs, parts, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,6 +85,7 @@ def send(lanes: Lanes, source: bytes, part: bytes, report: Callable[[int], objec
         if done is not None:
             report(done)
 
+    parts.refuse_shared(lanes, posixpath.dirname(part), "scp")
     # Create it first: scp would create it with the source's mode, and others could read it.
     made = lanes.shell.call(b"umask 077; : > " + quote_path(part), again=True)
     if made.status != 0:
@@ -112,5 +114,5 @@ def receive(lanes: Lanes, source: bytes, part: bytes, tick: Callable[[int], obje
         path=source,
         local=part,
         sends=False,
-        tick=_watched(lanes, tick, lambda pid: os.lstat(part).st_size),
+        tick=_watched(lanes, tick, lambda pid: os.stat(part).st_size),
     )

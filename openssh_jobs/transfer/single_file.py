@@ -351,7 +351,8 @@ class FileMoves:
         if options.method == "scp":
             from . import scp
 
-            scp.receive(self._lanes, source, here, lambda pid: report(arrived()))
+            with staging.held(here) as name:
+                scp.receive(self._lanes, source, name, lambda pid: report(arrived()))
             return
         if options.method == "rsync":
             from . import rsync
@@ -362,9 +363,10 @@ class FileMoves:
             parallel.receive(self._commands, source, part, size, self._host, report)
             return
         if _by_sftp(options, source + part, size):
-            line = b"get " + sftp_quote(source) + b" " + sftp_quote(here)
             try:
-                self._sftp.call([line], path=source, moved=arrived, tick=tick)
+                with staging.held(here) as name:
+                    line = b"get " + sftp_quote(source) + b" " + sftp_quote(name)
+                    self._sftp.call([line], path=source, moved=arrived, tick=tick)
                 tick()
                 return
             except NoSubsystem:

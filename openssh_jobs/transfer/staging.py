@@ -128,14 +128,46 @@ def finish_file(
     return arrived
 
 
+@contextmanager
+def held(path: bytes, number: int | None = None) -> Iterator[bytes]:
+    """A file or a directory that was made here, opened; a name of it that stays with it.
+
+    Others who can rename in its directory could put a link in its place before another program
+    opens it.  ``number``: of a directory.  Without /proc the name is the path itself.  Raises
+    ``OSError`` if it is another one by now.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    handle = os.open(path, flags) if number is not None else permissions.opener(path, os.O_RDONLY)
+    try:
+        facts = os.fstat(handle)
+        if number is not None and facts.st_ino != number:
+            raise PermissionError(errno.EPERM, "replaced by another user", os.fsdecode(path))
+        name = b"/proc/%d/fd/%d" % (os.getpid(), handle)
+        if not os.path.exists(name):
+            name = path
+        yield name + b"/." if number is not None else name
+    finally:
+        os.close(handle)
+
+
 _PLACE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 @contextmanager
 def entered(top: bytes, below: bytes) -> Iterator[int]:
-    """A descriptor of a directory below a local one, opened without following links."""
+    """A descriptor of a directory below a local one, opened without following links.
+
+    ``top`` itself may be a link of ours, but none of another user.
+    """
     handle = os.open(top, _PLACE)
     try:
+        opened, named = os.fstat(handle), os.lstat(top.rstrip(b"/") or top)
+        if stat.S_ISLNK(named.st_mode):
+            is_right = named.st_uid in (0, os.geteuid())
+        else:
+            is_right = os.path.samestat(opened, named)
+        if not is_right:
+            raise PermissionError(errno.EPERM, "a link of another user", os.fsdecode(top))
         for part in below.split(b"/") if below else ():
             inner = os.open(part, _PLACE | os.O_NOFOLLOW, dir_fd=handle)
             os.close(handle)
@@ -145,9 +177,10 @@ def entered(top: bytes, below: bytes) -> Iterator[int]:
         os.close(handle)
 
 
-def place(stage: bytes, target: bytes, *, merge: bool, host: str) -> None:
+def place(stage: bytes, inside: bytes, target: bytes, *, merge: bool, host: str) -> None:
     """Rename a whole local tree to its target, or move its members into an existing one.
 
+    ``inside`` is the name that ``held`` gave of the stage.
     A link in the place of a directory is refused, not followed: an earlier transfer from the same
     host may have made it.
     """
@@ -157,20 +190,20 @@ def place(stage: bytes, target: bytes, *, merge: bool, host: str) -> None:
             raise FileExistsError(errno.EEXIST, "File exists", os.fsdecode(target))
         os.rename(stage, target)
         return
-    members = sorted(listing.walk(stage))
+    members = sorted(listing.walk(inside))
     host_names.check_target(target, members, host=host)
     by_parent: dict[bytes, list[listing.Member]] = {b"": []}
     for member in members:
         by_parent.setdefault(posixpath.dirname(member.name), []).append(member)
     # Members can only be moved out of a writable directory.
-    os.chmod(stage, 0o700)
+    os.chmod(inside, 0o700)
     modes = []
     # Sorted: each directory is made while the one above it is handled.
-    for parent, inside in sorted(by_parent.items()):
+    for parent, children in sorted(by_parent.items()):
         with entered(target, parent) as there:
-            for member in inside:
+            for member in children:
                 name = posixpath.basename(member.name)
-                here = os.path.join(stage, member.name)
+                here = os.path.join(inside, member.name)
                 if member.kind != "d":
                     os.replace(here, name, dst_dir_fd=there)
                     continue

@@ -18,7 +18,7 @@ from ..commands.stdio import close_fd
 from ..errors import ConfigurationError, TransferError
 from ..files import writing
 from ..openssh import process
-from . import listing, progress, tar_flavours, tar_guard
+from . import listing, parts, progress, tar_flavours, tar_guard
 from .streams import Background, launch_fed, remote_end, skip_to_mark, wide_pipe
 
 if TYPE_CHECKING:
@@ -45,12 +45,13 @@ def send_tree(
     lanes: Lanes,
     source: bytes,
     stage: bytes,
+    number: int,
     members: Sequence[listing.Member],
     options: Options,
     *,
     whole: bool,
 ) -> None:
-    """Send members of a local tree into the directory ``stage`` on the host.
+    """Send members of a local tree into ``stage``, the directory of that number on the host.
 
     ``whole``: the members are all of the tree.  Raises the ``OSError`` of the path that a tar
     complains about, ``TransferError``, ``ConfigurationError``.
@@ -59,7 +60,8 @@ def send_tree(
     receiver = tar_flavours.kind(lanes.files.features.tar)
     argv, names = _create_here(tar, receiver, source, members, options, whole=whole)
     extract = lanes.files.features.gently + b"tar"
-    script = _extract_script(extract, receiver, source, stage, options)
+    enter = parts.enter_stage(stage, number)
+    script = _extract_script(extract, receiver, source, enter, options)
     plan = lanes.commands.plan(script, prologue="", inert=True)
     ordered = tar.kind == "gnu"
     import tempfile
@@ -122,15 +124,15 @@ def _create_here(
 
 
 def _extract_script(
-    tar: bytes, receiver: tar_flavours.Kind, source: bytes, stage: bytes, options: Options
+    tar: bytes, receiver: tar_flavours.Kind, source: bytes, enter: bytes, options: Options
 ) -> bytes:
-    """The shell text that extracts an archive from stdin into ``stage`` on the host."""
+    """The shell text that extracts an archive from stdin where ``enter`` leads."""
     extract = tar + b" " + " ".join([*_EXTRACT, *_times(options)]).encode()
     if receiver != "other":
-        return b"cd -- %b && exec %b" % (quote_path(stage), extract)
+        return b"%b && exec %b" % (enter, extract)
     # BusyBox does not give the directory itself its mode.
     mode = stat.S_IMODE(os.stat(source).st_mode)
-    return b"cd -- %b && %b && chmod %o ." % (quote_path(stage), extract, mode)
+    return b"%b && %b && chmod %o ." % (enter, extract, mode)
 
 
 def _times(options: Options) -> list[str]:

@@ -1,5 +1,6 @@
-# shellcheck shell=sh disable=SC2015,SC2016,SC2046,SC2086
+# shellcheck shell=sh disable=SC2015,SC2016,SC2046,SC2086,SC2094
 # SC2015: A && B || C.  SC2016: text for another sh.  SC2046, SC2086: words, and numbers with blanks.
+# SC2094: a descriptor of a file beside its name.
 # The scripts of transfers, one function each.  Paths are absolute.
 # Short names of variables: bash reads a script byte by byte.
 
@@ -33,9 +34,6 @@ oj_sweep_parts() {
   done
 }
 
-# Prints the number of the current directory's inode.
-oj_number() { set -- $(ls -di .) && echo "$1"; }
-
 # Makes the directory $1 and prints its number.
 oj_make_stage() { mkdir -m 700 -- "$1" && cd -P "$1" && oj_number; }
 
@@ -60,13 +58,15 @@ oj_prepare_file() {
 # $1: part, $2: target, $3: size, $4: mode, $5: `exact`, or `umask` to apply that, $6: time or empty.
 # Status 3 where the part has another size.
 oj_finish_file() {
-  n=$(wc -c <"$1") || exit 1
-  if [ $n -ne "$3" ]; then echo $n bytes arrived >&2; exit 3; fi
+  [ -f "$1" ] || { ls -d -- "$1" >/dev/null && oj_fail 1 'Operation not permitted'; }
   m=$4
   [ "$5" = exact ] || m=$(printf %o $((0$4 & ~0$(umask))))
-  # No "--": BusyBox and the BSDs take it for a file here.
-  chmod "$m" "$1" && { [ -z "$6" ] || TZ=UTC0 touch -t "$6" "$1"; } &&
-    oj_rename "$1" "$2" && echo "done"
+  {
+    oj_is_open "$1" && n=$(wc -c <&9) || exit 1
+    if [ $n -ne "$3" ]; then echo $n bytes arrived >&2; exit 3; fi
+    oj_on_open "$1" chmod "$m" && { [ -z "$6" ] || (TZ=UTC0 oj_on_open "$1" touch -t "$6"); } &&
+      oj_rename "$1" "$2" && echo "done"
+  } 9<"$1"
 }
 
 # Prints the size of the part $1 to be resumed, and removes others whose names begin with $2.
@@ -98,9 +98,18 @@ oj_prepare_tree() {
   mkdir -p -- "$3" && oj_list_parts "$3" "$5" "$6" && (oj_make_stage "$4") && echo "done"
 }
 
-# Gives the stage $1 the name $2, unless something has that name.  $3: a file to make in it first.
+# Gives the stage $1 the name $2, unless something has that name.  $3: a file to make in it first,
+# with its number $4, so that it marks no other directory.
 oj_place() {
-  [ -z "$3" ] || (set -C; umask 077; echo put >"$1/$3") || exit 1
+  if [ -n "$3" ]; then
+    (
+      cd -P "$1" || exit
+      [ "$(oj_number)" = "$4" ] || oj_fail 1 'Operation not permitted'
+      set -C
+      umask 077
+      echo "put $4" >"$3"
+    ) || exit 1
+  fi
   ! oj_exists "$2" || oj_fail 1 'File exists'
   mv -nT -- "$1" "$2" 2>/dev/null || oj_exists "$2" || mv -n -- "$1" "$2" || exit
   n=${1##*/}
@@ -110,20 +119,35 @@ oj_place() {
   echo "done"
 }
 
-# Moves the members of the stage $1 into the directory $2; prints the directories that it makes
-# there, each ended by NUL.  $3: the text of oj_rename.
+# Moves the members of the stage $1 with the number $3 into the directory $2; prints the directories
+# that it makes there, each ended by NUL.  $4: the text of oj_rename.  Links of other users in the
+# place of directories are refused; $2 is held open, because they could put one there later.
 oj_merge() {
   if [ ! -d "$2" ]; then mv -- "$1" "$2" && echo "done"; return; fi
-  # A directory has to be writable for its members to be moved out.
-  chmod u+rwx "$1" && cd -- "$1" && find . -type d -exec chmod u+rwx {} + &&
-    find . -type d -exec /bin/sh -c 't=$1; shift; for d; do
+  cd -P -- "$1" 2>/dev/null || { [ ! -L "$1" ] && chmod u+rwx "$1" && cd -P -- "$1"; } || return
+  if [ "$(oj_number)" != "$3" ]; then oj_fail 1 'Operation not permitted'; fi
+  u=$(id -u) t=$2
+  {
+    if [ -e /proc/self/fd/9 ]; then
+      t=/proc/self/fd/9/.
+      set -- "$1" "$2" "$4" $(ls -diL /proc/self/fd/9 9<&9)
+      [ -n "$(find "$2" -prune '(' -type d -inum "$4" -o -type l '(' -user "$u" -o -user 0 ')' ')' \
+        -print)" ] || oj_fail 1 'Operation not permitted'
+    else set -- "$1" "$2" "$4"
+    fi
+    # A directory has to be writable for its members to be moved out.
+    find . -type d -exec chmod u+rwx {} + &&
+      find . -type d -exec /bin/sh -c 't=$1 u=$2; shift 2; for d; do
+if [ -L "$t/$d" ] && [ -d "$t/$d" ] &&
+[ -z "$(find "$t/$d" -prune "(" -user "$u" -o -user 0 ")" -print)" ]
+then echo "$d: Operation not permitted" >&2; exit 1; fi
 [ -d "$t/$d" ] || { mkdir -- "$t/$d" && printf "%s\0" "$d"; } || exit 1
-done' sh "$2" {} + &&
-    find . ! -type d -exec /bin/sh -c 'eval "$1"; t=$2; shift 2; for f; do
+done' sh "$t" "$u" {} + 9<&9 &&
+      find . ! -type d -exec /bin/sh -c 'eval "$1"; t=$2; shift 2; for f; do
 if [ -d "$t/$f" ] && [ ! -L "$t/$f" ]; then echo "$f: Is a directory" >&2; exit 1; fi
 oj_rename "$f" "$t/$f" || exit 1
-done' sh "$3" "$2" {} + &&
-    find . ! -name . -prune -exec rm -rf -- {} + && cd / && rmdir -- "$1" && echo "done"
+done' sh "$3" "$t" {} + 9<&9
+  } 9<"$2" && find . ! -name . -prune -exec rm -rf -- {} + && cd / && rmdir -- "$1" && echo "done"
 }
 
 # Removes names in the directory $2 (below $1, empty for $1 itself), which is entered without passing

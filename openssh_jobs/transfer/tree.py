@@ -133,14 +133,14 @@ class TreeMoves:
             number = self._prepare(target, parent, stage, options.into_existing)
             options.report(0, total, 0, count, source)
             basis = target if plan.there else None
-            self._send(plan.method, source, stage, members, options, plan.whole, basis)
+            self._send(plan.method, source, (stage, number), members, options, plan.whole, basis)
             self._check(stage, members)
             if options.verify:
                 from . import checksums
 
                 names = [member.name for member in members if member.kind == "f"]
                 checksums.compare_many(self._lanes, source, stage, names)
-            self._place(stage, target, members, options)
+            self._place(stage, target, members, options, number)
         except RemoteOSError as error:
             parts.remove_stage(self._lanes, error, stage, number)
             if error.path != to_text(stage):
@@ -171,26 +171,31 @@ class TreeMoves:
         self,
         method: str,
         source: bytes,
-        stage: bytes,
+        there: tuple[bytes, int],
         members: list[listing.Member],
         options: Options,
         whole: bool,
         basis: bytes | None,
     ) -> None:
         options = options.with_times()
+        stage, number = there
         if method == "tar":
             try:
-                tar_tree.send_tree(self._lanes, source, stage, members, options, whole=whole)
+                tar_tree.send_tree(
+                    self._lanes, source, stage, number, members, options, whole=whole
+                )
             except NoSpace as error:
                 # GNU tar's "wrote only" may mean a quota as well.
                 raise writing.probe_host(self._shell, self._host, stage) or error from error
         elif method == "rsync":
             from . import rsync
 
-            rsync.send(self._lanes, source, stage, members, options, basis)
+            rsync.send(self._lanes, source, there, members, options, basis)
             mode = stat.S_IMODE(os.stat(source).st_mode)
-            self._shell.call(b"chmod %o %b" % (mode, quote_path(stage)), again=True)
+            enter = parts.enter_stage(stage, number)
+            self._shell.call(b"%b && chmod %o ." % (enter, mode), again=True)
         else:
+            parts.refuse_shared(self._lanes, posixpath.dirname(stage), "sftp")
             sftp_tree.send_tree(self._lanes, source, stage, members, options)
 
     def _prepare(self, target: bytes, parent: bytes, stage: bytes, merge: bool) -> int:
@@ -225,14 +230,19 @@ class TreeMoves:
             )
 
     def _place(
-        self, stage: bytes, target: bytes, members: list[listing.Member], options: Options
+        self,
+        stage: bytes,
+        target: bytes,
+        members: list[listing.Member],
+        options: Options,
+        number: int,
     ) -> None:
         paths = scripts.path(stage), scripts.path(target)
         if options.into_existing:
             rename = scripts.functions(SCRIPTS, "oj_rename")
-            script = scripts.call(SCRIPTS, "oj_merge", paths, rename)
+            script = scripts.call(SCRIPTS, "oj_merge", paths, number, rename)
         else:
-            script = scripts.call(SCRIPTS, "oj_place", paths, options.mark or b"")
+            script = scripts.call(SCRIPTS, "oj_place", paths, options.mark or b"", number)
         answer = self._shell.call(script)
         if answer.status != 0:
             raise error_of(to_text(answer.stderr), target, host=self._host)
@@ -304,23 +314,24 @@ class TreeMoves:
             options.report(0, total, 0, count, source)
             has_basis = options.update and plan.there and not _links(target, members)
             basis = target if has_basis else None
-            self._receive(plan.method, source, stage, members, options, plan.whole, basis)
-            got = staging.check(
-                stage,
-                members,
-                self._host,
-                # Only a tar of the whole tree can hold members created after the listing.
-                strangers=plan.method == "tar" and plan.whole and options.filter.passes_all,
-                keep_special_modes=options.preserve,
-            )
-            if options.verify:
-                from . import checksums
+            with staging.held(stage, number) as inside:
+                self._receive(plan.method, source, inside, members, options, plan.whole, basis)
+                got = staging.check(
+                    inside,
+                    members,
+                    self._host,
+                    # Only a tar of the whole tree can hold members created after the listing.
+                    strangers=plan.method == "tar" and plan.whole and options.filter.passes_all,
+                    keep_special_modes=options.preserve,
+                )
+                if options.verify:
+                    from . import checksums
 
-                names = [member.name for member in members if member.kind == "f"]
-                checksums.compare_many(self._lanes, stage, source, names)
-            # Neither rsync nor BusyBox's tar sets the mode of the top directory itself.
-            os.chmod(stage, stat.S_IMODE(plan.mode))
-            staging.place(stage, target, merge=options.into_existing, host=self._host)
+                    names = [member.name for member in members if member.kind == "f"]
+                    checksums.compare_many(self._lanes, inside, source, names)
+                # Neither rsync nor BusyBox's tar sets the mode of the top directory itself.
+                os.chmod(inside, stat.S_IMODE(plan.mode))
+                staging.place(stage, inside, target, merge=options.into_existing, host=self._host)
         finally:
             parts.remove_local_stage(stage, number)
         options.report(got, got, count, count, source)
