@@ -328,7 +328,7 @@ class LocalHost:
     def put(self, local: str, remote: str, *, mark: bytes) -> None:
         self._use("put")
         shutil.copytree(local, remote)
-        Path(remote, os.fsdecode(mark)).write_bytes(b"put")
+        Path(remote, os.fsdecode(mark)).write_text(f"put {os.stat(remote).st_ino}\n")
 
 
 class Bench:
