@@ -190,14 +190,14 @@ def test_what_lies_below_what_others_can_replace_is_not_safe(place: Place, deep:
 
 
 def test_a_link_of_others_on_the_way_is_not_followed_later(place: Place) -> None:
-    """The script's path leads where it led, so it goes by no name that others can change."""
+    """Where others can lead a path to another directory, the home directory is taken."""
     place.make(0o1777)
     run = place.home / "run"
     place.alice("true", cwd_made=run)
     place.mallory(f"ln -s {run} theirs")
     place.alice(f"ln -s {place.shared}/theirs {place.home}/mine; ln -s {run} {place.shared}/own")
-    assert place.place(place.shared / "theirs", "t1")[1] == f"{run}/.openssh_jobs/t1"
-    assert place.place(place.home / "mine", "t2")[1] == f"{run}/.openssh_jobs/t2"
+    assert place.place(place.shared / "theirs", "t1")[1] == f"{place.home}/.openssh_jobs/t1"
+    assert place.place(place.home / "mine", "t2")[1] == f"{place.home}/.openssh_jobs/t2"
     # Nobody can change this one: a site's path through links stays what it is.
     assert place.place(place.shared / "own", "t3")[1] == f"{place.shared}/own/.openssh_jobs/t3"
 
@@ -304,13 +304,17 @@ def test_a_link_in_the_tokens_place_is_not_followed(place: Place) -> None:
     assert (place.precious / "run1" / "thesis").exists()
 
 
+_PUT = "echo put $(ls -di . | sed 's/^ *//; s/ .*//')"
+"""The mark of an upload: it names its directory by the number."""
+
+
 @pytest.mark.parametrize("uploaded", [True, False])
 def test_a_made_directory_goes_only_with_the_mark_of_its_call(place: Place, uploaded: bool) -> None:
     def undo(call: str = "c1") -> int:
         return place.run(os.fsdecode(remove_made_script(str(job), call)), ALICE).returncode
 
     job = place.home / "job"
-    mark = f"echo put >{MADE}c1" if uploaded else f": >{MADE}c1"
+    mark = f"{_PUT} >{MADE}c1" if uploaded else f": >{MADE}c1"
     place.alice(f"mkdir sub; {mark}; echo x >sub/x", cwd_made=job)
     undo("c2")
     assert (job / "sub/x").exists()
@@ -323,7 +327,7 @@ def test_a_made_directory_goes_only_with_the_mark_of_its_call(place: Place, uplo
 
 def test_a_marks_word_does_not_count_where_others_can_move_it(place: Place) -> None:
     place.make(0o777)
-    place.alice(f"echo put >{MADE}c1; chmod 777 .; echo x >x", cwd_made=place.shared / "job")
+    place.alice(f"{_PUT} >{MADE}c1; chmod 777 .; echo x >x", cwd_made=place.shared / "job")
     done = place.run(os.fsdecode(remove_made_script(str(place.shared / "job"), "c1")), ALICE,
                      check=False)  # fmt: skip
     assert done.returncode == 1
