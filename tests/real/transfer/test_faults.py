@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -298,3 +299,40 @@ def test_a_host_that_sends_far_more_than_it_listed(
     with pytest.raises(TransferError, match="far more"):
         connection.get(f"{there}/more", here / "x")
     assert sorted(os.listdir(here)) == before
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize(("kind", "method"), [("file", "rsync"), ("tree", "rsync")])
+def test_an_rsync_that_fails_without_a_message(
+    connection: Connection,
+    here: Path,
+    there: Path,
+    tmp_path: Path,
+    kind: str,
+    method: Method,
+    times: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The real one loses the message of its other half now and then: it runs once more."""
+    parts.require("rsync")
+    binary, runs = tmp_path / "bin", tmp_path / "runs"
+    binary.mkdir()
+    program = f"""#!/bin/sh
+[ "$1" != --version ] || exec {shutil.which("rsync")} --version
+echo >>{runs}
+[ "$(wc -l <{runs})" -gt {times} ] || {{ {shutil.which("rsync")} "$@"; exit 11; }} 2>/dev/null
+exec {shutil.which("rsync")} "$@"
+"""
+    (binary / "rsync").write_text(program)
+    (binary / "rsync").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{binary}:{os.environ['PATH']}")
+    source = here / ("tree" if kind == "tree" else "tree/f")
+    if times == 1:
+        connection.put(source, f"{there}/x", method=method)
+        moved = there / ("x/f" if kind == "tree" else "x")
+        assert moved.read_bytes() == (here / "tree" / "f").read_bytes()
+    else:
+        with pytest.raises(TransferError, match="rsync: ended with status 11 and without"):
+            connection.put(source, f"{there}/x", method=method)
+        assert os.listdir(there) == []
+    assert runs.read_text().count("\n") == 2
