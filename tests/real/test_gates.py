@@ -70,7 +70,7 @@ def run_suite(directory: Path, body: str) -> subprocess.CompletedProcess[str]:
         (
             "def test(cold):\n"
             "    child = subprocess.Popen([sys.executable, '-c',\n"
-            "        f\"import time; time.sleep(5); '{cold}'\"])\n"
+            "        f\"import time; time.sleep(8); '{cold}'\"])\n"
             "    child.returncode = 0",
             "masters or clients of this test still run",
         ),
