@@ -35,6 +35,17 @@ def has_processes() -> bool:
     return os.path.exists("/proc/self/stat")
 
 
+def _command_line(name: str) -> bytes:
+    """Of a process that has just begun: exec(2) closes files a moment before there are words."""
+    words = b""
+    for _ in range(20):
+        words = Path(f"/proc/{name}/cmdline").read_bytes()
+        if words or not os.path.exists(f"/proc/{name}/exe"):  # threads of the kernel, zombies
+            break
+        time.sleep(0.005)
+    return words
+
+
 def processes(directory: Path, *, named_only: bool = False) -> list[str]:
     """Our processes that still run, as ``pid command``.
 
@@ -50,7 +61,7 @@ def processes(directory: Path, *, named_only: bool = False) -> list[str]:
         if not name.isdigit() or int(name) in mine:
             continue
         try:
-            words = Path(f"/proc/{name}/cmdline").read_bytes()
+            words = _command_line(name)
             ours = needle in words
             if not named_only:
                 ours = ours or namespaces.inside()
