@@ -123,7 +123,7 @@ _VERSION = 1
 # Known to give SQLite's shared memory and locks what they need; on all else a rollback journal.
 _LOCAL_FILE_SYSTEMS = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "zfs", "f2fs"))
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-BUSY_TIMEOUT, _BRIEF_TIMEOUT = 30.0, 2.0
+BUSY_TIMEOUT, _BRIEF_TIMEOUT, _EXIT_TIMEOUT = 30.0, 2.0, 2.0
 """Seconds to wait for another process that writes."""
 _CACHE = 256
 """KiB of the file that a connection keeps in memory."""
@@ -333,9 +333,12 @@ def _complete(database: sqlite3.Connection) -> None:
 _of_parents: list[sqlite3.Connection] = []
 
 
-def _close(database: sqlite3.Connection, pid: int) -> None:
-    """Close a connection, in the process that made it only."""
-    if pid == os.getpid():
+def _close(database: sqlite3.Connection, pid: int, lock: StateLock) -> None:
+    """Close a connection when its file is dropped, or at the end of the process that made it.
+
+    A thread may still be inside SQLite then, which would crash; later it stops at the lock.
+    """
+    if pid == os.getpid() and lock.keep(_EXIT_TIMEOUT):
         database.close()
 
 
@@ -355,7 +358,7 @@ class JournalFile:
         self._file = (0, 0)
         self._own_lock: LockFile | None = None
         self._is_held = False
-        self._closer: weakref.finalize[..., JournalFile] | None = None
+        self._closer: weakref.finalize[..., JournalFile]  # of the connection
         at_fork.renew(self)
 
     def after_fork(self) -> None:
@@ -367,21 +370,16 @@ class JournalFile:
 
         A journal that was moved away is not written any more.
         """
-        if self._connection is not None:
-            if self._pid != os.getpid():
-                # The parent's: closing it here could take away locks and files under the parent.
-                _of_parents.append(self._connection)
-            elif self._connection.in_transaction or self._identity() == self._file:
-                return self._connection
-            elif self._closer is not None:
-                self._closer()
-            self._connection = None
+        database = self._connection if self._pid == os.getpid() else None
+        if database and (database.in_transaction or self._identity() == self._file):
+            return database
+        self._disconnect()
         try:
             database = self._open()
         except (OSError, sqlite3.Error) as error:
             raise _unusable(self.path, error) from error
         self._connection, self._pid, self._file = database, os.getpid(), self._identity()
-        self._closer = weakref.finalize(self, _close, database, self._pid)
+        self._closer = weakref.finalize(self, _close, database, self._pid, self._lock)
         return database
 
     def _identity(self) -> tuple[int, int]:
@@ -425,9 +423,16 @@ class JournalFile:
     def close(self) -> None:
         """Close the file."""
         with self._lock:
-            if self._closer is not None and self._pid == os.getpid():
-                self._closer()
-                self._connection = None
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        database, self._connection = self._connection, None
+        if database is not None and self._pid != os.getpid():
+            # The parent's: closing it here could take away locks and files under the parent.
+            _of_parents.append(database)
+        elif database is not None:
+            self._closer.detach()
+            database.close()
 
     # ------------------------------------------------------------------ statements
 

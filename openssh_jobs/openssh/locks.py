@@ -131,6 +131,13 @@ class StateLock:
             _inside[me] -= 1
             raise
 
+    def keep(self, timeout: float) -> bool:
+        """Acquire it and never release it: for the end of what it guards.
+
+        False if another thread holds it for all of ``timeout`` seconds.
+        """
+        return self._lock.acquire(timeout=timeout)
+
     def __exit__(self, *_: object) -> None:
         self._lock.release()
         me = threading.get_ident()
