@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import mmap
 import os
-import secrets
 import socket
 import sqlite3
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 from .. import permissions, settings
 from ..errors import ConfigurationError
 from ..openssh import at_fork
 from ..openssh.locks import StateLock
+from . import file_system
+from .file_system import Abilities
 from .lock_file import LockFile
 
 # Every version reads and writes the file of every other one: tables, columns and indexes are only
@@ -120,9 +119,6 @@ _INDEXES = {
     "by_age": "submissions (host, changed) WHERE tidied IS NOT 'yes'",
 }
 _VERSION = 1
-# Known to give SQLite's shared memory and locks what they need; on all else a rollback journal.
-_LOCAL_FILE_SYSTEMS = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "zfs", "f2fs"))
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 BUSY_TIMEOUT, _BRIEF_TIMEOUT, _EXIT_TIMEOUT = 30.0, 2.0, 2.0
 """Seconds to wait for another process that writes."""
 _CACHE = 256
@@ -132,57 +128,6 @@ _CACHE = 256
 def default_path() -> str:
     """The journal of this machine and user."""
     return os.path.join(settings.state_directory(), f"journal-{socket.gethostname()}.sqlite")
-
-
-def _file_system(path: str) -> str:
-    """The type of the file system that holds a path; empty if unknown."""
-    try:
-        device = os.stat(path).st_dev
-        wanted = f"{os.major(device)}:{os.minor(device)}"
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as handle:
-            for line in handle:
-                left, _, right = line.partition(" - ")
-                if left.split()[2] == wanted:
-                    return right.split()[0]
-    except (OSError, IndexError):
-        pass
-    return ""
-
-
-class _Abilities(NamedTuple):
-    """What the file system of the journal has: locks of fcntl(2), and shared memory with them."""
-
-    locks: bool
-    shared_memory: bool
-
-
-def _abilities(directory: str) -> _Abilities:
-    """Try both with a new file; what prevents that (a full disk) is left for SQLite to report.
-
-    SQLite takes ENOLCK for a lock that another process holds, and would wait for it.
-    """
-    local = _file_system(directory) in _LOCAL_FILE_SYSTEMS
-    name = os.path.join(directory, f".oj-{secrets.token_hex(8)}")
-    try:
-        handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except OSError:
-        return _Abilities(locks=True, shared_memory=local)
-    try:
-        locks, shared_memory = True, local
-        try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            locks = error.errno not in _NO_LOCKS
-        try:
-            os.ftruncate(handle, mmap.PAGESIZE)
-            mmap.mmap(handle, mmap.PAGESIZE, mmap.MAP_SHARED).close()
-        except OSError:
-            shared_memory = False
-        return _Abilities(locks, shared_memory and locks)
-    finally:
-        os.close(handle)
-        with contextlib.suppress(OSError):
-            os.unlink(name)
 
 
 # --------------------------------------------------------------------------- what SQLite reports
@@ -238,7 +183,7 @@ def _reported(path: str) -> Iterator[None]:
 # --------------------------------------------------------------------------- layout and mode
 
 
-def _connect(path: str, can: _Abilities) -> sqlite3.Connection:
+def _connect(path: str, can: Abilities) -> sqlite3.Connection:
     # SQLite alone would take the rollback journal of a living process for one of a crash.
     how = "mode=rw" if can.locks else "mode=rw&vfs=unix-none"
     return sqlite3.connect(
@@ -254,7 +199,7 @@ def _mode(database: sqlite3.Connection) -> str:
     return str(database.execute("PRAGMA journal_mode").fetchone()[0])
 
 
-def _set_mode(database: sqlite3.Connection, can: _Abilities) -> bool:
+def _set_mode(database: sqlite3.Connection, can: Abilities) -> bool:
     """Decide between a write-ahead log and a rollback journal; false if the log cannot be read.
 
     A file that has tables keeps its mode where that works, because the mode cannot be changed
@@ -273,7 +218,7 @@ def _set_mode(database: sqlite3.Connection, can: _Abilities) -> bool:
     return can.shared_memory or mode != "wal"
 
 
-def _put_log_away(path: str, can: _Abilities) -> None:
+def _put_log_away(path: str, can: Abilities) -> None:
     """Put what is in the log into the file: alone on it, SQLite needs no shared memory for that."""
     with LockFile(f"{path}-mode").held(BUSY_TIMEOUT):
         database = _connect(path, can)
@@ -396,7 +341,7 @@ class JournalFile:
         permissions.check(directory, "the journal's directory")
         # Made for its owner alone before SQLite opens it.
         permissions.make_file(path, "the journal")
-        can = _abilities(directory)
+        can = file_system.abilities(directory)
         self._own_lock = None if can.locks else LockFile(f"{path}-lock")
         with self._alone():
             database = _connect(path, can)

@@ -39,7 +39,7 @@ GUARDS: dict[tuple[str, str], tuple[int, str]] = {
     ("arc.files", "ArcFiles.remove_remote_files"): (1, ASKED),
     ("arc.local", "rename_output"): (1, ASKED),
     ("cli.demo", "_clear_away"): (1, DEMO),
-    ("cluster.journal_file", "_abilities"): (2, OURS),
+    ("cluster.file_system", "abilities"): (2, OURS),
     ("cluster.lock_file", "LockFile._remove"): (2, JOURNAL),
     ("cluster.lock_file", "LockFile.held"): (1, JOURNAL),
     ("testing.sshd", "PrivateSshd.stop"): (1, DEMO),

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from openssh_jobs.cluster import file_system
 from openssh_jobs.cluster import journal_file as module
 from openssh_jobs.cluster.journal import Journal, followed_row
 from openssh_jobs.errors import ConfigurationError
@@ -81,10 +82,10 @@ def test_the_file_system_decides_how_it_is_kept(
         assert journal.file._connection is not None
         return str(journal.file._connection.execute("PRAGMA journal_mode").fetchone()[0])
 
-    known = module._file_system(str(Path(journal.path).parent.parent))
-    assert mode() == ("wal" if known in module._LOCAL_FILE_SYSTEMS else "delete")
+    known = file_system.type_of(str(Path(journal.path).parent.parent))
+    assert mode() == ("wal" if known in file_system.LOCAL else "delete")
     journal.close()
-    monkeypatch.setattr(module, "_file_system", lambda _: "nfs4")
+    monkeypatch.setattr(file_system, "type_of", lambda _: "nfs4")
     assert mode() == "delete"
 
 
