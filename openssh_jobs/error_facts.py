@@ -6,6 +6,12 @@ from collections.abc import Sequence
 from typing import Literal, Protocol, TypedDict, TypeVar
 
 Sent = Literal["no", "maybe", "yes"]
+SCHEDULER_ERROR_KINDS = (
+    "transient", "transport", "not_found", "permission", "scheduler_missing", "limit",
+    "invalid_request", "not_submit_host", "no_job_id", "unsupported", "finished_see_history",
+    "parse_error",
+)  # fmt: skip
+
 _Output_co = TypeVar("_Output_co", covariant=True)
 
 

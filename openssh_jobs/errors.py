@@ -34,18 +34,13 @@ import os
 from subprocess import CalledProcessError, TimeoutExpired
 from typing import TYPE_CHECKING, ClassVar, Unpack
 
+from .error_facts import SCHEDULER_ERROR_KINDS as SCHEDULER_ERROR_KINDS
 from .error_facts import CommandFacts, Facts, ResultLike, SchedulerFacts
 from .error_facts import Sent as Sent
 from .printable import printable as printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-SCHEDULER_ERROR_KINDS = (
-    "transient", "transport", "not_found", "permission", "scheduler_missing", "limit",
-    "invalid_request", "not_submit_host", "no_job_id", "unsupported", "finished_see_history",
-    "parse_error",
-)  # fmt: skip
 
 
 def _restore(

@@ -12,7 +12,7 @@ from .commands.control_shell import ControlShell, ShellAnswer
 from .commands.interactive import Interactive
 from .commands.result import CommandResult
 from .commands.runner import Commands, Scope
-from .commands.stdio import line_splitter
+from .commands.stdio import input_bytes, line_feed
 from .errors import ConfigurationError, OpenSSHJobsError
 from .files.remote_files import RemoteFiles
 from .liveness import Liveness, Stats
@@ -269,31 +269,19 @@ class Host(RemoteFiles, Interactive, ABC):
             env=env,
             login_shell=self._login_shell if login_shell is None else login_shell,
         )
-        data = b""
-        if input is not None:
-            # Not bytes(): bytes(5) is five zero bytes.
-            data = (
-                input.encode(encoding, errors)
-                if isinstance(input, str)
-                else memoryview(input).tobytes()
-            )
-        feeds: list[Callable[[bytes], object] | None] = [None, None]
-        ends: list[Callable[[], object]] = []
-        for index, tell in enumerate((on_stdout, on_stderr)):
-            if tell is not None:
-                feeds[index], end = line_splitter(tell, text, encoding, errors)
-                ends.append(end)
+        out, end_out = line_feed(on_stdout, text, encoding, errors)
+        err, end_err = line_feed(on_stderr, text, encoding, errors)
         done = self._commands.run_bytes(
             plan,
-            data=data,
+            data=input_bytes(input, encoding, errors),
             timeout=timeout,
-            on_stdout=feeds[0],
-            on_stderr=feeds[1],
+            on_stdout=out,
+            on_stderr=err,
             args=command,
             keep=keep,
         )
-        for end in ends:
-            end()
+        end_out()
+        end_err()
         result = done.decoded(encoding, errors) if text else done
         if check:
             result.check_returncode()

@@ -132,7 +132,8 @@ need_environment() { # need_environment EXTRA: .venv with this checkout and an e
         return 0
     fi
     need_venv
-    quietly .venv/bin/python -m pip install --disable-pip-version-check --quiet -e ".[$1]"
+    quietly .venv/bin/python -m pip install --disable-pip-version-check --quiet \
+        --config-settings editable_mode=compat -e ".[$1]"
     : >"$stamp"
 }
 
@@ -145,7 +146,8 @@ need_extra() { # need_extra EXTRA: sets EXTRA to an environment of its own, belo
     need_venv
     echo "making an environment with the extra $1" >&2
     quietly .venv/bin/python -m venv "$EXTRA"
-    quietly "$EXTRA/bin/python" -m pip install --disable-pip-version-check --quiet -e ".[$1]"
+    quietly "$EXTRA/bin/python" -m pip install --disable-pip-version-check --quiet \
+        --config-settings editable_mode=compat -e ".[$1]"
     : >"$stamp"
 }
 

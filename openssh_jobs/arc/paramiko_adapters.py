@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Self
 
 from ..errors import OpenSSHJobsError
+from ..files.stat import FileStat
 from ..host import Host
 
 Progress = Callable[[int, int], object]
@@ -56,15 +56,10 @@ class _File:
     def close(self) -> None:
         """Let go."""
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close()
 
 
@@ -258,7 +253,7 @@ class RemoteFile(_File):
             raise OSError(f"{self._path} is not open for writing")
         self._content.write(_bytes(data))
 
-    def writelines(self, lines: Any) -> None:
+    def writelines(self, lines: Iterable[str | bytes]) -> None:
         """Write each of them."""
         for line in lines:
             self.write(line)
@@ -272,12 +267,7 @@ class RemoteFile(_File):
             self._connection.write_bytes(self._path, self._content.getvalue())
         self._closed = True
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             self._closed = True
         self.close()
@@ -309,7 +299,7 @@ class SFTPAdapter:
     def put(
         self, localpath: str, remotepath: str, callback: Progress | None = None,
         confirm: bool = True,
-    ) -> Any:  # fmt: skip
+    ) -> FileStat:  # fmt: skip
         """Copy a local file to the host; the facts of the remote file."""
         self._connection.put(localpath, remotepath, **_reporting(callback))
         return self._connection.stat(remotepath)

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 from .client import SSHClient
 
@@ -27,7 +27,15 @@ __all__ = [
     "set_keepalive",
 ]
 
-SSHClientFactory = Callable[[str], Any]
+
+class Closable(Protocol):
+    """What a pool needs of a client."""
+
+    def close(self) -> object: ...
+
+
+_Client = TypeVar("_Client", bound=Closable)
+SSHClientFactory = Callable[[str], SSHClient]
 KEEPALIVE_INTERVAL = 30
 
 
@@ -38,12 +46,12 @@ def _default_factory(server: str) -> SSHClient:
     return client
 
 
-def _transport_of(client: Any) -> Any:
+def _transport_of(client: object) -> Any:
     transport = getattr(getattr(client, "_ssh", None), "get_transport", None)
     return None if transport is None else transport()
 
 
-def set_keepalive(client: Any, interval: int = KEEPALIVE_INTERVAL) -> bool:
+def set_keepalive(client: object, interval: int = KEEPALIVE_INTERVAL) -> bool:
     """Ask for a sign of life every ``interval`` seconds; false for a client that is not connected.
 
     The master of a connection keeps itself alive as the ssh configuration says
@@ -56,16 +64,22 @@ def set_keepalive(client: Any, interval: int = KEEPALIVE_INTERVAL) -> bool:
     return True
 
 
-class SSHConnectionPool:
+class SSHConnectionPool(Generic[_Client]):
     """Clients by server, opened at the first ``borrow`` and kept until ``close_all``.
 
     ``borrows`` counts the borrows, ``opens`` the logins that were made for them: none where a
     live master was found, another one where the connection was lost and came back.
     """
 
-    def __init__(self, factory: SSHClientFactory = _default_factory) -> None:
-        self._factory = factory
-        self._clients: dict[str, Any] = {}
+    @overload
+    def __init__(self: SSHConnectionPool[SSHClient]) -> None: ...
+
+    @overload
+    def __init__(self, factory: Callable[[str], _Client]) -> None: ...
+
+    def __init__(self, factory: Callable[[str], Any] = _default_factory) -> None:
+        self._factory: Callable[[str], _Client] = factory
+        self._clients: dict[str, _Client] = {}
         self._lock = threading.RLock()
         self._connecting: dict[str, threading.Lock] = {}
         self._earlier_opens = 0
@@ -78,7 +92,7 @@ class SSHConnectionPool:
             return self._earlier_opens + sum(map(_logins, self._clients.values()))
 
     @contextlib.contextmanager
-    def borrow(self, server: str) -> Iterator[Any]:
+    def borrow(self, server: str) -> Iterator[_Client]:
         """A connected client of the server, for the time of a ``with`` block.
 
         A client whose host does not answer any more is replaced.  Raises what the factory raises:
@@ -86,7 +100,7 @@ class SSHConnectionPool:
         """
         yield self._client(server)
 
-    def _client(self, server: str) -> Any:
+    def _client(self, server: str) -> _Client:
         with self._lock:
             self.borrows += 1
             connecting = self._connecting.setdefault(server, threading.Lock())
@@ -108,7 +122,7 @@ class SSHConnectionPool:
             while self._clients:
                 self._close(self._clients.popitem()[1])
 
-    def _close(self, client: Any) -> None:
+    def _close(self, client: _Client) -> None:
         self._earlier_opens += _logins(client)
         try:
             client.close()
@@ -116,21 +130,21 @@ class SSHConnectionPool:
             logger.debug("closing %r failed: %s", client, error)
 
 
-def _logins(client: Any) -> int:
+def _logins(client: object) -> int:
     counted = getattr(client, "logins", None)
     return counted if isinstance(counted, int) else 1
 
 
-def _is_alive(client: Any) -> bool:
+def _is_alive(client: object) -> bool:
     transport = _transport_of(client)
     return transport is not None and bool(transport.is_active())
 
 
-_default_pool: Any = None
+_default_pool: SSHConnectionPool[SSHClient] | None = None
 _default_lock = threading.Lock()
 
 
-def get_default_pool() -> Any:
+def get_default_pool() -> SSHConnectionPool[SSHClient]:
     """The pool of this process, made at the first call."""
     global _default_pool
     with _default_lock:
@@ -139,7 +153,7 @@ def get_default_pool() -> Any:
         return _default_pool
 
 
-def set_default_pool(pool: Any) -> None:
+def set_default_pool(pool: SSHConnectionPool[SSHClient] | None) -> None:
     """Replace the pool of this process; after ``None`` ``get_default_pool`` makes a new one."""
     global _default_pool
     with _default_lock:
@@ -156,7 +170,7 @@ def reset_default_pool() -> None:
 
 
 @contextlib.contextmanager
-def borrow_ssh_client(server: str) -> Iterator[Any]:
+def borrow_ssh_client(server: str) -> Iterator[SSHClient]:
     """A connected client of the server: the default pool's, or one of its own where that fails."""
     with contextlib.ExitStack() as stack:
         try:

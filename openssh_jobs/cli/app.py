@@ -280,12 +280,6 @@ def _run_line(words: list[str]) -> int:
     return code
 
 
-def _has(option: str, words: list[str]) -> bool:
-    """Whether an option was given, before the words are understood."""
-    end = words.index("--") if "--" in words else len(words)
-    return option in words[:end]
-
-
 def _run(args: argparse.Namespace, output: Output, ending: _Ending) -> int:
     try:
         if args.command not in _CHECKS_ITSELF:

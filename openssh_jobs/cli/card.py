@@ -36,7 +36,7 @@ class Card:
         lines += _fitted(self.explanation.sentence, width)
         usage = self.explanation.usage
         if usage is not None:
-            lines += _fitted(" · ".join(_usage(usage, self._is_over)), width)
+            lines += _fitted(" · ".join(_usage(usage)), width)
             lines += [line for part in _spreads(usage) for line in _fitted(part, width)]
         hint = self._wasted()
         if hint:
@@ -46,10 +46,6 @@ class Card:
     def title_lines(self, width: int | None) -> list[str]:
         """The first of these lines: what job it is."""
         return _fitted(self._title(width), width)
-
-    @property
-    def _is_over(self) -> bool:
-        return self.job.status.is_final
 
     def _title(self, width: int | None) -> str:
         """The name, the id, the directory and when it was submitted."""
@@ -135,7 +131,7 @@ def _fitted(text: str, width: int | None) -> list[str]:
     return [line] if width is None else wrapped(line, width)
 
 
-def _usage(usage: Usage, is_over: bool) -> Iterator[str]:
+def _usage(usage: Usage) -> Iterator[str]:
     """Each figure with what was asked for."""
     if usage.cpu_efficiency is not None and usage.cpus:
         cores = "1 core" if usage.cpus == 1 else f"{usage.cpus} cores"

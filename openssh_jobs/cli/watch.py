@@ -26,7 +26,6 @@ _EVERY = 1.0
 """Seconds between two pictures: ages and elapsed times go on."""
 _READ_EVERY = 5.0
 """Seconds after which the journal is read again without a sign of a change."""
-_ACTION_TIMEOUT = 120.0
 
 
 def add_command(subparsers: Any, summary: str) -> None:

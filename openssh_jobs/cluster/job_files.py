@@ -234,14 +234,6 @@ class JobFiles:
         script = call(_SCRIPTS, "oj_forget_environment", path(file))
         self._connection.internal.call(script, again=True)
 
-    def read_private(self, directory: str, token: str, name: str) -> str:
-        """The begin of a file in a submission's private directory; empty where there is none."""
-        script = private_script("oj_print", directory, token, name)
-        answer = self._connection.internal.call(script, again=True)
-        if answer.stderr:
-            log.warning("%s: %s was not read: %s", self._host, token, to_text(answer.stderr))
-        return to_text(answer.stdout)
-
     def read_exit_records(self, places: Mapping[str, tuple[str, str]]) -> str:
         """What launchers wrote, by a mark of letters and digits; a place is (directory, token)."""
         script = records_script(places).encode("utf-8", "surrogateescape")

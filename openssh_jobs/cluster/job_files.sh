@@ -259,14 +259,6 @@ oj_undo() {
   (oj_remove_made "$1" "$4") && [ $oj_r -le 1 ]
 }
 
-# Prints the file $3 of the private directory of the submission $2 of the job's directory $1, 256
-# bytes at most; nothing where there is none.  stderr says why the directory was not trusted.
-oj_print() {
-  oj_find "$1" "$2" || { [ $? -ne 1 ] || printf '%s\n' "$oj_why" >&2; exit 0; }
-  [ -f "$3" ] && [ ! -L "$3" ] && head -c 256 "$3"
-  exit 0
-}
-
 # Removes the file $1 with the variables of env= from a private directory: the scheduler has them.
 oj_forget_environment() { rm -f -- "$1"; }
 

@@ -17,8 +17,6 @@ from .result import NO_STATUS
 from .stdio import close_fd
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from _typeshed import WriteableBuffer
 
     from .child import Running
@@ -379,12 +377,7 @@ class RemoteProcess(Generic[AnyStr]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is not None and self.returncode is None:
                 self.end()

@@ -15,6 +15,8 @@ from . import limits
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from _typeshed import ReadableBuffer
+
     from .command_line import Marks
 
 _CHUNK = 65536
@@ -192,13 +194,24 @@ class Exchange:
         return -1
 
 
-def line_splitter(
-    on_line: Callable[[Any], object], text: bool, encoding: str, errors: str
-) -> tuple[Callable[[bytes], object], Callable[[], object]]:
+def input_bytes(data: str | ReadableBuffer | None, encoding: str, errors: str) -> bytes:
+    """The ``input`` of ``run`` as the bytes that are sent."""
+    if data is None:
+        return b""
+    # Not bytes(): bytes(5) is five zero bytes.
+    return data.encode(encoding, errors) if isinstance(data, str) else memoryview(data).tobytes()
+
+
+def line_feed(
+    on_line: Callable[[Any], object] | None, text: bool, encoding: str, errors: str
+) -> tuple[Callable[[bytes], object] | None, Callable[[], object]]:
     """Two functions, for the next bytes and for the end, that call ``on_line`` line by line.
 
-    A line of more than ``limits.LINE`` bytes is passed in pieces: it may never end.
+    Without ``on_line`` nobody needs the bytes, and the first one is None.  A line of more than
+    ``limits.LINE`` bytes is passed in pieces: it may never end.
     """
+    if on_line is None:
+        return None, lambda: None
     decoder: Any = codecs.getincrementaldecoder(encoding)(errors) if text else None
     newline: Any = "\n" if text else b"\n"
     kept: list[Any] = []

@@ -21,7 +21,6 @@ from ..errors import ConfigurationError, ConnectError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
 _LONGEST_HOLD = 3600.0
 _STEP = 0.5
@@ -104,12 +103,7 @@ class CallLock:
     def __enter__(self) -> None:
         self.acquire()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 

@@ -188,25 +188,23 @@ class _Batch:
 
     def close(self, *, grace: float) -> None:
         """End sftp by the end of its input; after ``grace`` seconds by a signal."""
-        for pipe in (self._child.stdin, self._child.stdout, self._child.stderr):
-            if pipe is not None:
-                try:
-                    pipe.close()
-                except OSError:
-                    pass
+        self._close_pipes()
         if not process.wait(self._child, grace):
             process.end(self._child)
 
     def abandon(self) -> None:
         """In a forked child: close our copies; the process is the parent's."""
+        self._close_pipes()
+        # The process is the parent's; without this Popen would warn at garbage collection.
+        self._child.returncode = 0
+
+    def _close_pipes(self) -> None:
         for pipe in (self._child.stdin, self._child.stdout, self._child.stderr):
             if pipe is not None:
                 try:
                     pipe.close()
                 except OSError:
                     pass
-        # The process is the parent's; without this Popen would warn at garbage collection.
-        self._child.returncode = 0
 
 
 class Sftp:

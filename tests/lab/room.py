@@ -16,6 +16,13 @@ from openssh_jobs import Cluster, Job
 from tests.lab.site import Host
 from tests.lab.slurm import SlurmLab
 
+# Programs of a Slurm that has forgotten every job.
+FORGETFUL = {
+    "squeue": "exit 0",
+    "sacct": "echo 'Slurm accounting storage is disabled' >&2; exit 1",
+    "scontrol": "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1",
+}
+
 
 @dataclass
 class Room:
@@ -37,6 +44,25 @@ class Room:
     def make(self, name: str, text: str) -> str:
         self.host.make(str((self.path / name).relative_to(self.host.home)), os.fsencode(text))
         return name
+
+    def program(self, name: str, text: str) -> None:
+        """A script in ``bin``, where the clusters of ``another`` look first for programs."""
+        self.make(f"bin/{name}", f"#!/bin/sh\n{text}\n")
+        (self.path / "bin" / name).chmod(0o755)
+
+    def another(self, **options: Any) -> Cluster:
+        """Another program on this machine: it has the journal, and the programs of ``bin``."""
+        usual = {
+            "poll_interval": 0.2,
+            "journal": self.cluster.journal.path,
+            "prologue": f"PATH={self.here}/bin:$PATH; export PATH",
+        }
+        return Cluster(
+            self.host.alias,
+            ssh_config=self.host.config,
+            scheduler=self.scheduler,
+            **{**usual, **options},
+        )
 
     def submit(self, text: str = "true", **asked: Any) -> Job:
         asked.setdefault("directory", self.here)

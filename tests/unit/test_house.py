@@ -112,6 +112,8 @@ def is_package(name: str) -> bool:
 @functools.cache
 def run_nodes(source: str) -> tuple[ast.AST, ...]:
     """All nodes of a module but those that only a type checker sees."""
+    if "TYPE_CHECKING" not in source:
+        return architecture.nodes(source)
     return tuple(without_type_checking(parsed(source)))
 
 
@@ -127,8 +129,13 @@ def without_type_checking(tree: ast.AST) -> Iterator[ast.AST]:
         yield from without_type_checking(child)
 
 
-def imports(name: str, nodes: Iterable[ast.AST]) -> Iterator[tuple[str, set[str]]]:
+@functools.cache
+def imports(name: str, nodes: tuple[ast.AST, ...]) -> list[tuple[str, set[str]]]:
     """(module, names taken from it); modules of the package begin with ``openssh_jobs.``."""
+    return list(_imports(name, nodes))
+
+
+def _imports(name: str, nodes: Iterable[ast.AST]) -> Iterator[tuple[str, set[str]]]:
     for node in nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -143,7 +150,7 @@ def imports(name: str, nodes: Iterable[ast.AST]) -> Iterator[tuple[str, set[str]
             yield base, names
 
 
-def own_imports(name: str, nodes: Iterable[ast.AST]) -> Iterator[str]:
+def own_imports(name: str, nodes: tuple[ast.AST, ...]) -> Iterator[str]:
     """What a module imports of the package, without the package's name."""
     for module, names in imports(name, nodes):
         if module == "openssh_jobs":

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import typing
 from collections.abc import Callable, Iterator
+from types import ModuleType
 
 import pytest
 
@@ -24,6 +25,7 @@ from openssh_jobs import (
     errors,
     parser,
 )
+from openssh_jobs.arc import SSHClient, local, pool
 from openssh_jobs.commands.options import RunOptions, StartOptions
 from openssh_jobs.connection import ConnectionOptions
 from openssh_jobs.transfer.options import Options, TransferOptions
@@ -220,6 +222,7 @@ ERRORS = [
 ]
 PUBLIC = [
     Cluster, CommandResult, Connection, FileStat, Job, LocalConnection, RemoteProcess, Snapshot,
+    SSHClient, pool.SSHConnectionPool,
 ]  # fmt: skip
 
 
@@ -239,8 +242,9 @@ def test_any_would_be_seen() -> None:
     assert len(_with_any(Loose)) == 2
 
 
-def test_no_parser_takes_or_returns_any() -> None:
-    public = [getattr(parser, name) for name in parser.__all__]
+@pytest.mark.parametrize("module", [parser, local, pool])
+def test_no_function_takes_or_returns_any(module: ModuleType) -> None:
+    public = [getattr(module, name) for name in module.__all__]
     said = [str(inspect.signature(each)) for each in public if inspect.isfunction(each)]
     assert said
     assert not [text for text in said if re.search(r"\bAny\b", text)]

@@ -1,10 +1,19 @@
-"""The options of sbatch(1); ids and paths of array elements as Slurm writes them.  Pure."""
+"""sbatch(1): its options and its answer; ids and paths of elements as Slurm writes them.  Pure."""
 
 from __future__ import annotations
+
+import re
 
 from ...jobs import JobId
 from ..fields import is_number
 from ..request import SubmitRequest
+
+# A wrapper of the site may put words, or the colour of its terminal, around it.
+_SUBMITTED = re.compile(
+    r"(?:^|[^\w\n])Submitted batch job ([0-9]+)(?: on cluster ([\w.\-]+))?(?![\w\-])",
+    re.MULTILINE | re.ASCII,
+)
+_PARSABLE = re.compile(r"^[ \t]*([0-9]+(?:;[A-Za-z0-9_.\-]+)?)[ \t\r]*$", re.MULTILINE | re.ASCII)
 
 
 def sbatch_words(request: SubmitRequest) -> list[str]:
@@ -92,3 +101,15 @@ def path_of_element(path: str, task: str | None) -> str | None:
     if EACH not in path:
         return path
     return path.replace(EACH, task) if task is not None and is_number(task) else None
+
+
+def submitted_ids(stdout: str) -> list[str]:
+    """The ids in the answer of sbatch, whatever banners stand around them."""
+    spoken = [
+        match[1] + (f";{match[2]}" if match[2] else "") for match in _SUBMITTED.finditer(stdout)
+    ]
+    if spoken:
+        return spoken
+    bare = _PARSABLE.findall(stdout)
+    # A federation's "5;east" and a site's own "5" beside it are one job.
+    return [job for job in bare if not any(other.startswith(f"{job};") for other in bare)]

@@ -25,7 +25,7 @@ from ...jobs.cause import Cause
 from ...jobs.explanation import Explanation
 from ..answer import Answer
 from ..base import Scheduler
-from ..fields import chunks, command_words, first_line, json_text, quote, shell_path
+from ..fields import chunks, command_words, first_line, quote, shell_path
 from ..framing import Section, framed, parts_of, read_frame, section, shell_text
 from ..launcher.launcher import SLURM_JOBS, Convention
 from ..outcomes import outcomes_for
@@ -36,7 +36,7 @@ from ..submit_words import SubmitWords
 from ..tokens import TokenAnswer
 from . import causes, explain, machine, tokens
 from .errors import CANCEL_ID, COMPLAINT, LOOKS_LIKE, RULES, SPEAKS, UNCERTAIN, about_job
-from .pasted import ids_of_command, is_bare
+from .pasted import ids_of_command, read_pasted
 from .query import (
     QUEUE_FORMAT,
     history_parts,
@@ -45,9 +45,8 @@ from .query import (
     read_queue,
     read_records,
 )
-from .records import RECORD, read_json, read_scontrol
-from .sbatch import EACH, path_of_element, plain, sbatch_words
-from .tables import columns_of_command, read_table
+from .records import read_scontrol
+from .sbatch import EACH, path_of_element, plain, sbatch_words, submitted_ids
 from .words import SBATCH
 
 _PROMPT = re.compile(r"^(?:scontrol: )+(?:show job [0-9]+$)?", re.MULTILINE)
@@ -95,14 +94,7 @@ class Slurm(Scheduler):
 
     def submitted_ids(self, stdout: str) -> list[str]:
         """``Submitted batch job N on cluster C``, ``N``, ``N;C``; banners may stand before it."""
-        spoken = [
-            match[1] + (f";{match[2]}" if match[2] else "") for match in _SUBMITTED.finditer(stdout)
-        ]
-        if spoken:
-            return spoken
-        bare = _PARSABLE.findall(stdout)
-        # A federation's "5;east" and a site's own "5" beside it are one job.
-        return [job for job in bare if not any(other.startswith(f"{job};") for other in bare)]
+        return submitted_ids(stdout)
 
     # -- asking ------------------------------------------------------------------
 
@@ -182,7 +174,7 @@ class Slurm(Scheduler):
         words = command_words(command, ("squeue", "sacct", "scontrol"))
         program = words[0].rsplit("/", 1)[-1] if words else ""
         complaint = answer.returncode != 0 or COMPLAINT.search(answer.stderr) is not None
-        rows = self._read(answer.stdout, words, program, timezone)
+        rows = read_pasted(answer.stdout, words, program, timezone)
         if rows is None or (complaint and not rows.known):
             single = (
                 wanted is not None and len(wanted) == 1 and "Invalid job id spec" in answer.stderr
@@ -218,29 +210,6 @@ class Slurm(Scheduler):
         if is_whole and program == "sacct" and named:
             snapshot = replace(snapshot, whole_arrays=True)
         return snapshot.select(wanted, covered=covered)
-
-    def _read(
-        self, stdout: str, words: Sequence[str], program: str, timezone: tzinfo | None
-    ) -> Rows | None:
-        answer = json_text(stdout, '"jobs"')
-        if answer:
-            return read_json(answer)
-        if program == "scontrol" or RECORD.search(stdout) is not None:
-            rows = read_scontrol(stdout, timezone)
-            empty = "No jobs in the system" in stdout
-            return rows if rows.known or rows.unparsed or empty else None
-        known = columns_of_command(words)
-        columns, separator = known if known is not None else (None, None)
-        rows_or_none = read_table(stdout, columns=columns, separator=separator, zone=timezone)
-        if rows_or_none is None and program in ("squeue", "sacct") and is_bare(words):
-            # Asked for no header, and nothing to list: that is an answer.
-            return Rows() if not stdout.strip() else None
-        if rows_or_none is not None and program == "sacct":
-            rows_or_none.source = "accounting"
-            for job_id, status in rows_or_none.known.items():
-                if status.source != "accounting":
-                    rows_or_none.known[job_id] = status.replace(source="accounting")
-        return rows_or_none
 
     # -- the history ---------------------------------------------------------------
 
@@ -492,11 +461,3 @@ class Slurm(Scheduler):
         if '"pbs_version"' in stdout:
             return False
         return LOOKS_LIKE.search(stdout) is not None or SPEAKS.search(stderr) is not None
-
-
-# A wrapper of the site may put words, or the colour of its terminal, around it.
-_SUBMITTED = re.compile(
-    r"(?:^|[^\w\n])Submitted batch job ([0-9]+)(?: on cluster ([\w.\-]+))?(?![\w\-])",
-    re.MULTILINE | re.ASCII,
-)
-_PARSABLE = re.compile(r"^[ \t]*([0-9]+(?:;[A-Za-z0-9_.\-]+)?)[ \t\r]*$", re.MULTILINE | re.ASCII)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.lab.room import Room
+from tests.lab.slurm import SlurmLab
 
 
 @pytest.fixture
@@ -20,3 +21,12 @@ def shared(room: Room) -> Iterator[Path]:
     path.chmod(0o777)
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture
+def stopped(slurm: SlurmLab) -> Iterator[Callable[[], None]]:
+    """No controller, until the test is over."""
+    yield slurm.controller.stop
+    if not slurm.controller.running():
+        slurm.controller.start()
+    slurm.wait_until_ready()

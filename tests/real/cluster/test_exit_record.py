@@ -17,7 +17,7 @@ import pytest
 from openssh_jobs import Cluster, Job, JobState
 from openssh_jobs.errors import ConfigurationError, SchedulerError, SubmitRejected
 from tests.cli import program
-from tests.lab.room import Room, open_room
+from tests.lab.room import FORGETFUL, Room, open_room
 from tests.lab.site import Host
 from tests.lab.slurm import SlurmLab
 from tests.lab.wrappers import prologue
@@ -34,22 +34,9 @@ def room(slurm: SlurmLab, sshd: Host, tmp_path: Path) -> Iterator[Room]:
 @pytest.fixture
 def forgetful(room: Room) -> Iterator[Cluster]:
     """The same cluster for a Slurm that has forgotten every job."""
-    for name, body in (
-        ("squeue", "exit 0"),
-        ("sacct", "echo 'Slurm accounting storage is disabled' >&2; exit 1"),
-        ("scontrol", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"),
-    ):
-        room.make(f"bin/{name}", f"#!/bin/sh\n{body}\n")
-        (room.path / "bin" / name).chmod(0o755)
-    with Cluster(
-        room.host.alias,
-        ssh_config=room.host.config,
-        scheduler="slurm",
-        poll_interval=0.1,
-        grace=0.5,
-        journal=room.cluster.journal.path,
-        prologue=f"PATH={room.here}/bin:$PATH; export PATH",
-    ) as cluster:
+    for name, body in FORGETFUL.items():
+        room.program(name, body)
+    with room.another(poll_interval=0.1, grace=0.5) as cluster:
         yield cluster
 
 
@@ -82,13 +69,8 @@ def test_where_there_is_no_accounting_jobs_are_wrapped(room: Room) -> None:
 
 
 def test_an_odd_answer_of_sacct_is_not_remembered(room: Room) -> None:
-    room.make("bin/sacct", "#!/bin/sh\necho 'sacct: error: Connection refused' >&2; exit 1\n")
-    (room.path / "bin" / "sacct").chmod(0o755)
-    with Cluster(
-        room.host.alias, ssh_config=room.host.config, scheduler="slurm",
-        journal=room.cluster.journal.path,
-        prologue=f"PATH={room.here}/bin:$PATH; export PATH",
-    ) as cluster:  # fmt: skip
+    room.program("sacct", "echo 'sacct: error: Connection refused' >&2; exit 1")
+    with room.another() as cluster:
         job = cluster.submit(script_text="#!/bin/sh\n", directory=room.here, hold=True)
         assert not is_wrapped(room, job)
         assert cluster.journal.fact(cluster.host, "accounting of slurm", max_age=60) is None

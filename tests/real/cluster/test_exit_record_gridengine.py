@@ -294,13 +294,8 @@ def forgetful(room: Room) -> Iterator[Cluster]:
                   '<job_info></job_info></job_info>"'),
         ("qacct", 'echo "error: job id $2 not found"; exit 1'),
     ):  # fmt: skip
-        room.make(f"bin/{name}", f"#!/bin/sh\n{body}\n")
-        (room.path / "bin" / name).chmod(0o755)
-    with Cluster(
-        room.host.alias, ssh_config=room.host.config, scheduler="sge", poll_interval=0.1,
-        grace=0.5, journal=room.cluster.journal.path,
-        prologue=f"PATH={room.here}/bin:$PATH; export PATH",
-    ) as cluster:  # fmt: skip
+        room.program(name, body)
+    with room.another(poll_interval=0.1, grace=0.5) as cluster:
         yield cluster
 
 

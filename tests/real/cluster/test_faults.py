@@ -34,15 +34,6 @@ def frozen(slurm: SlurmLab) -> Iterator[Callable[[], None]]:
     slurm.wait_until_ready()
 
 
-@pytest.fixture
-def stopped(slurm: SlurmLab) -> Iterator[Callable[[], None]]:
-    """No controller, until the test is over."""
-    yield slurm.controller.stop
-    if not slurm.controller.running():
-        slurm.controller.start()
-    slurm.wait_until_ready()
-
-
 def own_jobs(slurm: SlurmLab, host: Host) -> list[str]:
     """The ids of the user's jobs, as the real queue has them."""
     return slurm.command("squeue", "-h", "-a", "-t", "all", "-u", host.user, "-o", "%i").split()

@@ -14,7 +14,7 @@ import pytest
 from openssh_jobs import Cluster, JobState, JobStatus
 from openssh_jobs.errors import InputError, SchedulerError
 from openssh_jobs.jobs import CancelOutcome
-from tests.lab.room import Room
+from tests.lab.room import FORGETFUL, Room
 from tests.lab.slurm import SlurmLab
 from tests.real.cluster.both_rooms import only_direct, only_slurm, room, scheduler
 
@@ -232,22 +232,9 @@ def test_a_job_that_slurm_forgot_is_unknown_until_the_grace_time_is_over(room: R
     job = room.submit("true", record_exit=False)
     job.wait(timeout=60)
     cluster.journal.change(cluster.host, str(job.token), state="running", exit_code=None)
-    other = Cluster(
-        room.host.alias,
-        ssh_config=room.host.config,
-        scheduler="slurm",
-        poll_interval=0.2,
-        grace=1,
-        journal=cluster.journal.path,
-        prologue=f"PATH={room.here}/bin:$PATH; export PATH",
-    )
-    for name, body in (
-        ("squeue", "exit 0"),
-        ("sacct", "echo 'Slurm accounting storage is disabled' >&2; exit 1"),
-        ("scontrol", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"),
-    ):
-        room.make(f"bin/{name}", f"#!/bin/sh\n{body}\n")
-        (room.path / "bin" / name).chmod(0o755)
+    other = room.another(grace=1)
+    for name, body in FORGETFUL.items():
+        room.program(name, body)
     with other:
         gone = other.job(job.id)
         assert gone.status().state is JobState.UNKNOWN

@@ -9,7 +9,7 @@ import pytest
 
 from openssh_jobs import Cluster
 from openssh_jobs.errors import InputError
-from tests.lab.room import Room, open_room
+from tests.lab.room import FORGETFUL, Room, open_room
 from tests.lab.site import Host
 from tests.lab.slurm import SlurmLab
 
@@ -26,17 +26,8 @@ def forgetful(room: Room) -> Iterator[Cluster]:
 
     MinJobAge is five minutes here, so scontrol is played by a script.
     """
-    said = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
-    room.make("bin/scontrol", f"#!/bin/sh\n{said}\n")
-    (room.path / "bin" / "scontrol").chmod(0o755)
-    with Cluster(
-        room.host.alias,
-        ssh_config=room.host.config,
-        scheduler="slurm",
-        poll_interval=0.2,
-        journal=room.cluster.journal.path,
-        prologue=f"PATH={room.here}/bin:$PATH; export PATH",
-    ) as other:
+    room.program("scontrol", FORGETFUL["scontrol"])
+    with room.another() as other:
         yield other
 
 

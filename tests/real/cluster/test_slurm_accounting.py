@@ -217,13 +217,7 @@ def test_every_end_is_told_as_sacct_tells_it(
 
 def stranger(room: Room, tmp_path: Path) -> Cluster:
     """Another program, that knows nothing yet."""
-    return Cluster(
-        room.host.alias,
-        ssh_config=room.host.config,
-        scheduler="slurm",
-        poll_interval=0.2,
-        journal=str(tmp_path / "other"),
-    )
+    return room.another(journal=str(tmp_path / "other"), prologue="")
 
 
 def an_earlier_run_is_no_end(room: Room, accounting: SlurmLab, moved: Job) -> None:
@@ -232,20 +226,12 @@ def an_earlier_run_is_no_end(room: Room, accounting: SlurmLab, moved: Job) -> No
     The queue knows better, but for once it does not list the job, and the history is asked.
     """
     for name, body in (("squeue", "exit 0"), ("sacct", '/usr/bin/sacct -D "$@" | sed 1q')):
-        room.make(f"bin/{name}", f"#!/bin/sh\n{body}\n")
-        (room.path / "bin" / name).chmod(0o755)
+        room.program(name, body)
     room.until(
         moved, lambda: records(accounting, moved.id, "-D")[0].state == "NODE_FAIL", "the record"
     )
-    with Cluster(
-        room.host.alias,
-        ssh_config=room.host.config,
-        scheduler="slurm",
-        poll_interval=0.1,
-        grace=0,
-        journal=room.cluster.journal.path,
-        prologue=f"PATH=$(cat {room.here}/where):$PATH; export PATH",
-    ) as other:
+    prologue = f"PATH=$(cat {room.here}/where):$PATH; export PATH"
+    with room.another(poll_interval=0.1, grace=0, prologue=prologue) as other:
         room.make("where", "/nowhere")
         seen = other.job(moved.id)
         assert seen.status().state is JobState.PENDING

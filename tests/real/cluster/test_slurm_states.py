@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from openssh_jobs import Cluster, Job, JobState
+from openssh_jobs import Job, JobState
 from openssh_jobs.schedulers.pbs.output import NO_LETTER
 from tests.lab import memory
 from tests.lab.endings import (
@@ -22,7 +22,7 @@ from tests.lab.endings import (
     start_one_that_expires,
     step_runs,
 )
-from tests.lab.room import Room, open_room
+from tests.lab.room import FORGETFUL, Room, open_room
 from tests.lab.site import Host, Site
 from tests.lab.slurm import SlurmLab, in_place_of
 from tests.lab.wrappers import prologue
@@ -211,24 +211,12 @@ def told(job: Job) -> tuple[JobState, int | None, str]:
 
 def told_by_their_markers(room: Room, again: list[Job]) -> None:
     """Of jobs that ran twice the second run counts, to somebody to whom Slurm says nothing."""
-    for name, body in (
-        ("squeue", "exit 0"),
-        ("sacct", "echo 'Slurm accounting storage is disabled' >&2; exit 1"),
-        ("scontrol", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"),
-    ):
-        room.make(f"bin/{name}", f"#!/bin/sh\n{body}\n")
-        (room.path / "bin" / name).chmod(0o755)
+    for name, body in FORGETFUL.items():
+        room.program(name, body)
     journal = room.cluster.journal
     for job in again:
         journal.change(room.cluster.host, str(job.token), state="running", exit_code=None)
-    with Cluster(
-        room.host.alias,
-        ssh_config=room.host.config,
-        scheduler="slurm",
-        poll_interval=0.1,
-        journal=journal.path,
-        prologue=f"PATH={room.here}/bin:$PATH; export PATH",
-    ) as forgetful:
+    with room.another(poll_interval=0.1) as forgetful:
         for job in again:
             status = forgetful.job(job.id).status()
             assert (status.state, status.exit_code) == (JobState.COMPLETED, 0)
@@ -237,18 +225,10 @@ def told_by_their_markers(room: Room, again: list[Job]) -> None:
 
 def test_an_exit_code_that_sacct_does_not_have_yet(room: Room) -> None:
     """sacct runs late: the queue says that a job failed, and scontrol knows its exit code."""
-    room.make("bin/sacct", "#!/bin/sh\n")
-    (room.path / "bin" / "sacct").chmod(0o755)
+    room.program("sacct", "")
     job = room.submit("exit 3", record_exit=False)
     array = room.submit("exit $((SLURM_ARRAY_TASK_ID + 3))", array="1-2", record_exit=False)
-    with Cluster(
-        room.host.alias,
-        ssh_config=room.host.config,
-        scheduler="slurm",
-        poll_interval=0.2,
-        journal=room.cluster.journal.path,
-        prologue=f"PATH={room.here}/bin:$PATH; export PATH",
-    ) as other:
+    with room.another() as other:
         ids = [job.id, f"{array.id}_1", f"{array.id}_2"]
         statuses = other.wait(ids, timeout=60)
     assert [one.state for one in statuses] == [JobState.FAILED] * 3

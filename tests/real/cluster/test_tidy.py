@@ -16,7 +16,7 @@ from openssh_jobs.cluster.tidy import Tidied
 from openssh_jobs.errors import InputError, SchedulerError
 from openssh_jobs.openssh import pid_file
 from tests.lab.gridengine import GridEngineLab, open_grid_room
-from tests.lab.room import Room, open_room
+from tests.lab.room import FORGETFUL, Room, open_room
 from tests.lab.site import Host
 from tests.lab.slurm import SlurmLab
 from tests.real.cluster.test_private_submission import killed, source
@@ -48,19 +48,9 @@ def paths(leftovers: Any) -> set[str]:
     return {left.path for left in leftovers}
 
 
-def the_same_machine(room: Room, **options: Any) -> Cluster:
-    """Another program on this machine."""
-    return Cluster(
-        room.host.alias,
-        ssh_config=room.host.config,
-        scheduler=room.scheduler,
-        **{"poll_interval": 0.2, "journal": room.cluster.journal.path, **options},
-    )
-
-
 def another_machine(room: Room, local: Path) -> Cluster:
     """The same user at another machine: a journal of its own."""
-    return the_same_machine(room, journal=str(local / "laptop"))
+    return room.another(journal=str(local / "laptop"))
 
 
 # -- nothing is left ----------------------------------------------------------------------------
@@ -138,7 +128,7 @@ def test_what_runs_again_stays(slurm_room: Room, tmp_path: Path) -> None:
     assert room.slurm is not None
     room.slurm.command("scontrol", "requeue", job.id)
     # Another program, to which the journal says that it has ended.
-    with the_same_machine(room) as cluster:
+    with room.another() as cluster:
         later = cluster.job(job.id)
         assert later.last.state is JobState.COMPLETED
         later.fetch(tmp_path / "back")
@@ -150,18 +140,11 @@ def test_what_runs_again_stays(slurm_room: Room, tmp_path: Path) -> None:
         assert left.reason == "it is pending"
     assert entries(room) == before
     room.slurm.command("scontrol", "update", f"JobId={job.id}", "StartTime=now")
-    with the_same_machine(room) as cluster:
+    with room.another() as cluster:
         assert cluster.job(job.id).wait(timeout=120).state is JobState.COMPLETED
         assert (room.path / "ran").read_text() == "ran\nran\n", "it found its script"
         assert len(cluster.tidy().removed) == 1
     assert entries(room) == []
-
-
-FORGETFUL = {
-    "squeue": "exit 0",
-    "sacct": "echo 'Slurm accounting storage is disabled' >&2; exit 1",
-    "scontrol": "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1",
-}
 
 
 def test_a_failed_job_may_be_requeued_while_slurm_lists_it(
@@ -176,9 +159,8 @@ def test_a_failed_job_may_be_requeued_while_slurm_lists_it(
     assert "slurm still lists it" in left.reason
     assert entries(room) == before
     for name, body in FORGETFUL.items():
-        room.make(f"bin/{name}", f"#!/bin/sh\n{body}\n")
-        (room.path / "bin" / name).chmod(0o755)
-    with the_same_machine(room, prologue=f"PATH={room.here}/bin:$PATH") as forgetful:
+        room.program(name, body)
+    with room.another() as forgetful:
         # It was fetched: it goes by itself, with the next query of another day.
         forgetful.journal.file.execute("DELETE FROM facts WHERE name = 'tidied'")
         other = forgetful.job("4000000")
@@ -191,13 +173,9 @@ def test_an_answer_that_fails_removes_nothing(slurm_room: Room) -> None:
     job = room.submit("true")
     job.wait(timeout=60)
     before = entries(room)
-    room.make(
-        "bin/squeue", "#!/bin/sh\necho 'slurm_load_jobs error: Socket timed out' >&2; exit 1\n"
-    )
-    (room.path / "bin" / "squeue").chmod(0o755)
-    path = f"PATH={room.here}/bin:$PATH"
+    room.program("squeue", "echo 'slurm_load_jobs error: Socket timed out' >&2; exit 1")
     with (
-        the_same_machine(room, prologue=path) as deaf,
+        room.another() as deaf,
         pytest.raises(SchedulerError, match="timed out"),
     ):
         deaf.tidy()
@@ -378,7 +356,7 @@ def test_a_token_of_another_machines_job_does_not_run_again_either(
         laptop.submit(script_text="#!/bin/sh\necho other >>ran\n", **asked)
     taken.wait(timeout=30)
     assert taken.tidy().kept == ()
-    with the_same_machine(room, journal=str(tmp_path / "third")) as third:
+    with room.another(journal=str(tmp_path / "third")) as third:
         with pytest.raises(InputError, match="belongs to another submission"):
             third.submit(script_text="#!/bin/sh\necho other >>ran\n", **asked)
         assert third.journal.rows() == []

@@ -33,15 +33,6 @@ def room(sshd: Host, slurm: SlurmLab, wrappers: str, tmp_path: Path) -> Iterator
         yield room
 
 
-@pytest.fixture
-def stopped(slurm: SlurmLab) -> Iterator[Callable[[], None]]:
-    """No controller, until the test is over."""
-    yield slurm.controller.stop
-    if not slurm.controller.running():
-        slurm.controller.start()
-    slurm.wait_until_ready()
-
-
 def own_state(slurm: SlurmLab, job_id: str) -> str:
     """Slurm's own word."""
     return slurm.command("squeue", "-h", "-a", "-t", "all", "-j", job_id, "-o", "%T").strip()

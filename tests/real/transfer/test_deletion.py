@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,28 +11,10 @@ from openssh_jobs import Connection
 from openssh_jobs.errors import ConfigurationError, InputError
 from openssh_jobs.transfer.plan import TransferPlan
 from tests.lab.site import Host
+from tests.real.transfer.straight import backend, route
 
-_numbers = itertools.count()
-
-
-@pytest.fixture
-def route() -> str:
-    """What is tried here does not depend on the way to the host."""
-    return "direct"
-
-
-@pytest.fixture
-def backend() -> str:
-    """Nor on the backend of the exec lane."""
-    return "mux"
-
-
-@pytest.fixture
-def there(host: Host) -> Iterator[Path]:
-    """An empty directory of the user's on the host."""
-    directory = host.make_directory(f"del {os.getpid()} {next(_numbers)}")
-    yield directory
-    shutil.rmtree(os.fsencode(directory))
+pytest_plugins = ("tests.fixtures",)
+__all__ = ["backend", "route"]
 
 
 @pytest.fixture

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,21 +21,12 @@ from openssh_jobs.transfer import checksums, parallel, scp
 from openssh_jobs.transfer.options import Method
 from tests.lab.site import Host
 from tests.names import EXPRESSIBLE, NAMES
+from tests.real.transfer.straight import backend, route
 
-_numbers = itertools.count()
+pytest_plugins = ("tests.fixtures",)
+__all__ = ["backend", "route"]
+
 _OLD = 1_600_000_000
-
-
-@pytest.fixture
-def route() -> str:
-    """What is tried here does not depend on the way to the host."""
-    return "direct"
-
-
-@pytest.fixture
-def backend() -> str:
-    """Nor on the backend of the exec lane."""
-    return "mux"
 
 
 @pytest.fixture(params=["tar", "sftp", "rsync"])
@@ -46,22 +35,6 @@ def method(request: pytest.FixtureRequest) -> str:
     if request.param == "rsync" and shutil.which("rsync") is None:
         pytest.skip("no rsync: apt-get install rsync")
     return str(request.param)
-
-
-@pytest.fixture
-def there(host: Host) -> Iterator[Path]:
-    """An empty directory of the user's on the host."""
-    directory = host.make_directory(f"u {os.getpid()} {next(_numbers)}")
-    yield directory
-    shutil.rmtree(os.fsencode(directory))
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Path:
-    """An empty directory of ours."""
-    directory = tmp_path / "here"
-    directory.mkdir()
-    return directory
 
 
 def contents(top: Path) -> dict[str, object]:

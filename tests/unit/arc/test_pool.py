@@ -82,6 +82,7 @@ def test_a_dead_client_is_replaced(made: list[Client], dead: str) -> None:
         if dead == "closed":
             first._ssh = None
         else:
+            assert first._ssh is not None
             first._ssh.transport.active = False
     with lending.borrow("a") as second:
         assert second is not first
@@ -101,11 +102,12 @@ def test_opens_counts_logins_where_a_client_counts_them() -> None:
 
 
 def test_an_error_in_the_block_is_the_callers(made: list[Client]) -> None:
-    pool.set_default_pool(pool.SSHConnectionPool(Client))
+    mine: Any = pool.SSHConnectionPool(Client)
+    pool.set_default_pool(mine)
     with pytest.raises(KeyError), pool.borrow_ssh_client("a"):
         raise KeyError("mine")
     with pool.borrow_ssh_client("a") as client:
-        assert client is made[0]
+        assert made == [client]  # type: ignore[comparison-overlap]
     assert pool.get_default_pool().opens == 1
 
 
@@ -117,11 +119,13 @@ def test_without_a_lease_a_client_of_its_own_is_made(
     def fail(server: str) -> Any:
         raise RuntimeError("no")
 
+    broken: Any
     for broken in (pool.SSHConnectionPool(fail), object()):
         pool.set_default_pool(broken)
         with pool.borrow_ssh_client("a") as client:
-            assert not client.closed
-        assert client.closed
+            assert not made[-1].closed
+        assert made[-1] is client  # type: ignore[comparison-overlap]
+        assert made[-1].closed
         pool.set_default_pool(None)
 
 
@@ -130,12 +134,12 @@ def test_the_default_pool_is_made_once_and_can_be_replaced(made: list[Client]) -
     assert pool.get_default_pool() is first
     pool.reset_default_pool()
     assert pool.get_default_pool() is not first
-    mine = pool.SSHConnectionPool(Client)
+    mine: Any = pool.SSHConnectionPool(Client)
     pool.set_default_pool(mine)
-    with pool.get_default_pool().borrow("a") as client:
+    with pool.get_default_pool().borrow("a"):
         pass
     pool.reset_default_pool()
-    assert client.closed
+    assert made[-1].closed
 
 
 def test_a_sign_of_life_is_asked_for(made: list[Client]) -> None:

@@ -124,17 +124,6 @@ def test_scripts_of_the_host_are_read_together(host: LocalHost, files: JobFiles)
     assert list(found.values()) == [(4, b"1\0\n2"), (None, None), (11, None), (None, None)]
 
 
-def test_only_what_lies_in_a_private_directory_is_read(host: LocalHost, files: JobFiles) -> None:
-    directory = str(host.home / "job")
-    made = make_private(files, directory, "t1", "c1")
-    assert files.read_private(directory, "t1", "owner") == ""
-    assert files.read_private(directory, "t2", "owner") == ""
-    Path(made.path, "owner").write_text("7\n" + "x" * 300)
-    assert files.read_private(directory, "t1", "owner") == "7\n" + "x" * 254
-    os.chmod(made.path, 0o777)
-    assert files.read_private(directory, "t1", "owner") == ""
-
-
 def test_output_is_read_from_an_offset_on(host: LocalHost, files: JobFiles) -> None:
     path = host.home / "out"
     path.write_bytes(b"0123456789")

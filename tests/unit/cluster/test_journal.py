@@ -165,23 +165,23 @@ def test_the_memory_of_a_journal_does_not_grow_with_it(journal: Journal) -> None
 # -- 100,000 jobs ---------------------------------------------------------------------------------
 
 
+_MANY = """
+WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < 99999)
+INSERT INTO submissions
+    (host, token, digest, scheduler, directory, name, job_id, state, opened, changed)
+SELECT 'h' || (n % 4), 't' || n, '', 'slurm', '/d', 'n' || (n % 10),
+    CASE n % 50000 WHEN 0 THEN NULL ELSE CAST(n AS TEXT) END,
+    CASE n % 100 WHEN 0 THEN 'failed' ELSE 'completed' END, n, n
+FROM numbers
+"""
+
+
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journal]:
     """Jobs of four hosts, one a second; every hundredth failed, two have no answer."""
     made = Journal(tmp_path_factory.mktemp("many") / "journal.sqlite")
-    columns = "host, token, digest, scheduler, directory, name, job_id, state, opened, changed"
-    rows = (
-        (
-            *(f"h{n % 4}", f"t{n}", "", "slurm", "/d", f"n{n % 10}"),
-            *(str(n) if n % 50_000 else None, "completed" if n % 100 else "failed", n, n),
-        )
-        for n in range(100_000)
-    )
     with made.file.transaction() as database:
-        database.executemany(
-            f"INSERT INTO submissions ({columns}) VALUES (?,?,?,?,?,?,?,?,?,?)",
-            rows,
-        )
+        database.execute(_MANY)
     yield made
     made.close()
 
