@@ -158,17 +158,14 @@ def _help_lines() -> list[str]:
 
 
 def build_parser(command: str = "") -> options.Parser:
-    """The parser of the command line; of the commands only ``command`` gets its options."""
+    """The parser of the command line; of the commands it has only ``command``."""
     parser = _MainParser(prog="openssh-jobs", usage="openssh-jobs COMMAND [options]")
     parser.add_argument("-V", "--version", action="store_true", help="print the version")
     subparsers = parser.add_subparsers(
         metavar="COMMAND", dest="command", prog="openssh-jobs", parser_class=options.Parser
     )
-    for name, summary in COMMANDS.items():
-        if name == command:
-            load_command(name).add_command(subparsers, summary)
-        else:
-            subparsers.add_parser(name, help=summary)
+    if command:
+        load_command(command).add_command(subparsers, COMMANDS[command])
     parser.commands = subparsers.choices
     return parser
 

@@ -10,8 +10,6 @@ import errno
 import fcntl
 import mmap
 import os
-import secrets
-import socket
 import sqlite3
 import weakref
 from collections.abc import Iterator, Sequence
@@ -131,7 +129,7 @@ _CACHE = 256
 
 def default_path() -> str:
     """The journal of this machine and user."""
-    return os.path.join(settings.state_directory(), f"journal-{socket.gethostname()}.sqlite")
+    return os.path.join(settings.state_directory(), f"journal-{os.uname().nodename}.sqlite")
 
 
 def _file_system(path: str) -> str:
@@ -162,7 +160,7 @@ def _abilities(directory: str) -> _Abilities:
     SQLite takes ENOLCK for a lock that another process holds, and would wait for it.
     """
     local = _file_system(directory) in _LOCAL_FILE_SYSTEMS
-    name = os.path.join(directory, f".oj-{secrets.token_hex(8)}")
+    name = os.path.join(directory, f".oj-{os.urandom(8).hex()}")
     try:
         handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError:

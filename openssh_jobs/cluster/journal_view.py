@@ -6,16 +6,15 @@ without.
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ..jobs import JobStatus
-from ..schedulers.answer import Answer
 
 if TYPE_CHECKING:
+    from ..schedulers.answer import Answer
     from .journal import Journal, Row
 
 HOME = "home directory"
@@ -75,6 +74,8 @@ def last_answers(journal: Journal, host: str) -> dict[str, float]:
 
 def packed_answer(answer: Answer, covers: Iterable[str]) -> bytes | None:
     """An answer and the ids that it covers, as bytes; ``None`` where that is too much."""
+    import json
+
     fields = [answer.stdout, answer.stderr, answer.returncode, list(covers)]
     packed = zlib.compress(json.dumps(fields).encode("ascii"), 1)
     return packed if len(packed) < LARGEST_ANSWER else None
@@ -82,6 +83,10 @@ def packed_answer(answer: Answer, covers: Iterable[str]) -> bytes | None:
 
 def unpacked_answer(data: bytes) -> tuple[Answer, frozenset[str]] | None:
     """What ``packed_answer`` made; ``None`` for anything else."""
+    import json
+
+    from ..schedulers.answer import Answer
+
     try:
         unpacking = zlib.decompressobj()
         text = unpacking.decompress(data, _LARGEST_TEXT)
