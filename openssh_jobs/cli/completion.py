@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 SHELLS = ("bash", "zsh", "fish")
 _HOST_PATIENCE, _PATIENCE = 0.2, 1.0
 """Seconds to wait for a host, and for all else (a journal that is locked)."""
-_MEMORY = 30 * 86400.0
-"""Seconds for which the queues of a host are remembered."""
 _MOST = 1000
 """Words at most."""
 _OF_PATHS = (
@@ -169,13 +167,12 @@ def _jobs(args: argparse.Namespace) -> list[str]:
 
 
 def _queues(args: argparse.Namespace) -> list[str]:
-    from ..cluster.host_jobs import QUEUES
     from ..cluster.journal import Journal
+    from ..cluster.journal_view import queue_names
 
     journal = Journal()
     try:
-        facts = (journal.fact(host, QUEUES, max_age=_MEMORY) for host in journal.hosts())
-        return [name for fact in facts if fact is not None for name in fact.split("\n")]
+        return [name for host in journal.hosts() for name in queue_names(journal, host)]
     finally:
         journal.close()
 

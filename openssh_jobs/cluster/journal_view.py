@@ -6,6 +6,7 @@ without.
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 
 HOME = "home directory"
 """The fact of a host that names this user's home directory there."""
+_QUEUES = "queues"
+"""The fact of a host with the names of its queues, a line each."""
+_QUEUES_AGE = 30 * 86400.0
+"""Seconds for which these are remembered."""
+_MOST_QUEUES = 1000
+_NAME = re.compile(r"[\w.+-]+")
 LARGEST_ANSWER = 8_000_000
 """Bytes of a stored answer (compressed), and of the ids of one process."""
 _LARGEST_TEXT = 16 * LARGEST_ANSWER
@@ -50,6 +57,29 @@ def status_of(row: Row, job_id: str) -> JobStatus:
 
 def _moment(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+# --------------------------------------------------------------------------- queues
+
+
+def queue_names(journal: Journal, host: str) -> list[str]:
+    """The queues of a host: those that it listed last, and where jobs were seen since."""
+    names = journal.fact(host, _QUEUES, max_age=_QUEUES_AGE)
+    return names.split("\n") if names else []
+
+
+def remember_queues(journal: Journal, host: str, names: Iterable[str]) -> None:
+    """Write the names of all queues of a host."""
+    kept = [name for name in dict.fromkeys(names) if name.isprintable()]
+    journal.remember_fact(host, _QUEUES, "\n".join(kept[:_MOST_QUEUES]))
+
+
+def add_queues(journal: Journal, host: str, names: Iterable[str | None]) -> None:
+    """Add those in which jobs are; ``a,b`` are two, ``a@node`` and patterns are none."""
+    seen = {name for text in names if text for name in text.split(",") if _NAME.fullmatch(name)}
+    known = queue_names(journal, host) if seen else []
+    if new := sorted(seen.difference(known)):
+        remember_queues(journal, host, [*known, *new])
 
 
 # --------------------------------------------------------------------------- stored answers

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from openssh_jobs import Connection
-from openssh_jobs.cluster.host_jobs import QUEUES
 from openssh_jobs.cluster.journal import Journal
+from openssh_jobs.cluster.journal_view import remember_queues
 from tests import screens
 from tests.cli import program
 from tests.lab import parts
@@ -84,7 +84,7 @@ def completed(screen: Screen, typed: str, expected: str) -> None:
 def test_commands_options_and_what_the_journal_knows(name: str, tmp_path: Path) -> None:
     with contextlib.closing(Journal()) as journal:
         screens.fill(journal)
-        journal.remember_fact("hpc", QUEUES, "batch\nshort\na queue\x1b[2J")
+        remember_queues(journal, "hpc", ["batch", "short", "a queue\x1b[2J"])
     with shell(name, tmp_path) as screen:
         completed(screen, "stat", "openssh-jobs status")
         completed(screen, "submit --time-l", "--time-limit")
