@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any, Protocol
@@ -99,6 +100,8 @@ _CHECKS_ITSELF = frozenset(("config",))
 
 _UNATTENDED_GRACE = 10.0
 """Seconds to end in order after a signal that does not come from the keyboard."""
+_MISSED_AFTER = 0.05
+"""Seconds after which a signal that the main thread did not handle is repeated."""
 
 _HELP = """\
 usage: openssh-jobs COMMAND [options]      HOST is any name that ssh takes, or a
@@ -158,17 +161,14 @@ def _help_lines() -> list[str]:
 
 
 def build_parser(command: str = "") -> options.Parser:
-    """The parser of the command line; of the commands only ``command`` gets its options."""
+    """The parser of the command line; of the commands it has only ``command``."""
     parser = _MainParser(prog="openssh-jobs", usage="openssh-jobs COMMAND [options]")
     parser.add_argument("-V", "--version", action="store_true", help="print the version")
     subparsers = parser.add_subparsers(
         metavar="COMMAND", dest="command", prog="openssh-jobs", parser_class=options.Parser
     )
-    for name, summary in COMMANDS.items():
-        if name == command:
-            load_command(name).add_command(subparsers, summary)
-        else:
-            subparsers.add_parser(name, help=summary)
+    if command:
+        load_command(command).add_command(subparsers, COMMANDS[command])
     parser.commands = subparsers.choices
     return parser
 
@@ -351,6 +351,8 @@ class _Ending:
     """SIGINT, SIGTERM and SIGHUP end what is under way in order, within ``output.grace`` seconds.
 
     A signal that was ignored when the program began (nohup, a background job) stays ignored here.
+    Python runs a handler when the main thread goes on, which does not hear of a signal that arrives
+    just before it blocks: a thread sees all signals (``set_wakeup_fd``), and repeats such a one.
     Programs that this one starts get the default action: execve(2) resets signals with a handler.
     """
 
@@ -358,7 +360,9 @@ class _Ending:
         self.number: int | None = None
         self._output = output
         self._before: dict[int, Any] = {}
-        self._watchdog: threading.Timer | None = None
+        self._grace = 0.0
+        self._is_over = threading.Event()
+        self._seen = -1
 
     @property
     def code(self) -> int:
@@ -379,11 +383,17 @@ class _Ending:
             ignored = signal.getsignal(number) is signal.SIG_IGN
             handler = self._ignored if ignored else self._on_signal
             self._before[number] = signal.signal(number, handler)
+        seen, self._seen = os.pipe()
+        os.set_blocking(self._seen, False)
+        signal.set_wakeup_fd(self._seen, warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, args=(seen,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._watchdog is not None:
-            self._watchdog.cancel()
+        self._is_over.set()
+        if self._seen != -1:
+            signal.set_wakeup_fd(-1)
+            os.close(self._seen)
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
@@ -394,18 +404,25 @@ class _Ending:
     def _on_signal(self, number: int, frame: Any) -> None:
         if self.number is not None:
             return  # it is ending already
-        self.number = number
-        grace = self._output.grace
+        self._grace = self._output.grace
         if number != signal.SIGINT:
-            grace = max(grace, _UNATTENDED_GRACE)
-        self._watchdog = threading.Timer(grace, self._leave)
-        self._watchdog.daemon = True
-        self._watchdog.start()
+            self._grace = max(self._grace, _UNATTENDED_GRACE)
+        self.number = number
         raise KeyboardInterrupt
 
-    def _leave(self) -> None:
-        _report_interrupt(self._output)
-        os._exit(self.code)
+    def _watch(self, seen: int) -> None:
+        """Repeat what the main thread has missed; leave where it does not end in time."""
+        while self.number is None:
+            numbers = os.read(seen, 64)
+            if not numbers:
+                break
+            time.sleep(_MISSED_AFTER)
+            if self.number is None and signal.getsignal(numbers[-1]) == self._on_signal:
+                signal.pthread_kill(threading.main_thread().ident or 0, numbers[-1])
+        os.close(seen)
+        if self.number is not None and not self._is_over.wait(self._grace):
+            _report_interrupt(self._output)
+            os._exit(self.code)
 
 
 # --------------------------------------------------------------------------- logging

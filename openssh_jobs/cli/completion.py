@@ -12,19 +12,32 @@ import os
 import signal
 import stat
 from collections.abc import Callable
+from importlib import import_module
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from . import options
 from .command_parser import Parser
 from .exit_codes import UsageError
 
+if TYPE_CHECKING:
+    from ..connection import Connection
+
 SHELLS = ("bash", "zsh", "fish")
 _HOST_PATIENCE, _PATIENCE = 0.2, 1.0
 """Seconds to wait for a host, and for all else (a journal that is locked)."""
-_MEMORY = 30 * 86400.0
-"""Seconds for which the queues of a host are remembered."""
 _MOST = 1000
 """Words at most."""
+_OF_PATHS = (
+    "commands.control_shell",
+    "commands.host_tools",
+    "commands.scripts",
+    "files.host_names",
+    "files.path_shell",
+    "files.remote_files",
+    "files.stat",
+)
+"""Modules with which a directory on a host is listed."""
 _PREAMBLE = {
     # bash splits words at colons as it comes; here HOST:PATH is one word.
     "bash": """
@@ -154,13 +167,12 @@ def _jobs(args: argparse.Namespace) -> list[str]:
 
 
 def _queues(args: argparse.Namespace) -> list[str]:
-    from ..cluster.host_jobs import QUEUES
     from ..cluster.journal import Journal
+    from ..cluster.journal_view import queue_names
 
     journal = Journal()
     try:
-        facts = (journal.fact(host, QUEUES, max_age=_MEMORY) for host in journal.hosts())
-        return [name for fact in facts if fact is not None for name in fact.split("\n")]
+        return [name for host in journal.hosts() for name in queue_names(journal, host)]
     finally:
         journal.close()
 
@@ -172,15 +184,23 @@ def _paths(args: argparse.Namespace) -> list[str]:
         return [f"{name}:" for name in _hosts(args)]
     args.host = host
     directory, slash, _ = path.rpartition("/")
-    with options.ssh_connection(args, master="existing") as connection:
-        connection.check()  # what is not waiting for the host is done
-        signal.setitimer(signal.ITIMER_REAL, _HOST_PATIENCE)
+    connection = options.ssh_connection(args, master="existing")
+    _prepare(connection)
+    signal.setitimer(signal.ITIMER_REAL, _HOST_PATIENCE)
+    with connection:
         entries = connection.scandir(directory + slash or ".")
     before = f"{host}:{directory}{slash}"
     return [
         f"{before}{entry.name}{'/' if stat.S_ISDIR(entry.stat.st_mode) else ''}"
         for entry in entries
     ]
+
+
+def _prepare(connection: Connection) -> None:
+    """Do what needs no host: from then on only the master, or what is behind it, can hang."""
+    for name in _OF_PATHS:
+        import_module(f"..{name}", __package__)
+    _ = connection.internal.route  # asks ssh -G
 
 
 _WORDS: dict[str, Callable[[argparse.Namespace], list[str]]] = {

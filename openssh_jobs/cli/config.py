@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shlex
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .. import settings, site_policy
+from .. import settings
 from . import completion, options
 from .exit_codes import ExitCode, UsageError
 from .output import Output, terminal_width
@@ -137,12 +136,14 @@ def _show(host: str | None, output: Output) -> int:
         output.line(f"hosts with settings of their own: {own}")
     elif settings.server_of(host) is None:
         output.line("")
-        output.line(f"there is no table [servers.{json.dumps(host)}]: what holds is for all hosts")
+        output.line(f"there is no table [servers.{_quoted(host)}]: what holds is for all hosts")
     return ExitCode.OK
 
 
 def _policy(host: str | None) -> SitePolicy:
     """The policy of this machine, with that of the host as far as it is known; sends nothing."""
+    from .. import site_policy
+
     if host is None or host == options.THIS_MACHINE:
         return site_policy.local()
     from ..cluster.cluster import Cluster
@@ -158,10 +159,16 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
-        return f"[{', '.join(json.dumps(one, ensure_ascii=False) for one in value)}]"
-    if isinstance(value, str) and (not value or shlex.quote(value) != value):
-        return json.dumps(value, ensure_ascii=False)
+        return f"[{', '.join(map(_quoted, value))}]"
+    if isinstance(value, str) and re.fullmatch(r"[\w@%+=:,./-]+", value, re.ASCII) is None:
+        return _quoted(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _quoted(value: Any) -> str:
+    import json
+
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _origin(source: str, path: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import re
 import time
@@ -206,6 +205,8 @@ def _awaited(journal: Journal, row: Row) -> tuple[str, ...]:
     kept = None if row.is_followed else journal.kept(row)
     if kept is None:
         return ()
+    import json
+
     before = json.loads(kept.specification)
     names = ("after_ok", "after_any", "after_failed")
     return tuple(str(job_id) for name in names for job_id in before.get(name) or ())

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import os
 import re
-import shlex
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -306,6 +305,8 @@ def end_commands() -> None:
 
 def advised_command(args: argparse.Namespace, *words: str) -> str:
     """``openssh-jobs WORDS`` with the ssh options of this command line, to be typed next."""
+    import shlex
+
     return shlex.join(["openssh-jobs", *advised_words(args, *words)])
 
 

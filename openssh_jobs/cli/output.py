@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -150,6 +149,8 @@ class Output:
 
     def data(self, value: Any) -> None:
         """Print one JSON document."""
+        import json  # here: most command lines do without
+
         print(json.dumps(plain(value), indent=2, ensure_ascii=True))
 
     def line(self, text: object) -> None:

@@ -315,6 +315,7 @@ def _contents(directory: str) -> str:
 
 def _add_advice(error: Exception, args: argparse.Namespace, cluster: Cluster) -> None:
     """Add what a user would ask next: which queues exist, how to add to a directory."""
+    from ..cluster.journal_view import queue_names
     from ..errors import OpenSSHJobsError, RemoteOSError, SubmitRejected
 
     if isinstance(error, FileExistsError) and isinstance(error, RemoteOSError):
@@ -327,8 +328,8 @@ def _add_advice(error: Exception, args: argparse.Namespace, cluster: Cluster) ->
         if "partition" in reason or "queue" in reason:
             try:
                 names = [queue.name for queue in cluster.queues()]
-            except OpenSSHJobsError:
-                return  # the refusal is what counts
+            except OpenSSHJobsError:  # the refusal is what counts
+                names = queue_names(cluster.journal, cluster.host)
             if names:
                 scheduler = cluster.internal.client.scheduler()
                 words = [*args.option, *(args.after_dashes or ())]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from . import options
 from .cancel import TEXTS
+from .listed_job import THIS_MACHINE
 from .output import error_sentence, moment
 
 if TYPE_CHECKING:
@@ -34,12 +35,10 @@ def arguments_for(args: argparse.Namespace, name: str) -> argparse.Namespace:
     That name is ``USER@HOST:PORT`` with what was given as an option of ssh.
     """
     made = copy.copy(args)
-    from ..local_connection import NAME as LOCAL_NAME
-
     host, colon, port = name.rpartition(":")
     if colon and port.isascii() and port.isdigit() and ":" not in host:
         name, made.port = host, int(port)
-    made.host = options.THIS_MACHINE if name == LOCAL_NAME else name
+    made.host = options.THIS_MACHINE if name == THIS_MACHINE else name
     return made
 
 

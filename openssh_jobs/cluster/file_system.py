@@ -7,7 +7,6 @@ import errno
 import fcntl
 import mmap
 import os
-import secrets
 from typing import NamedTuple
 
 # Known to give SQLite's shared memory and locks what they need; on all else a rollback journal.
@@ -43,7 +42,7 @@ def abilities(directory: str) -> Abilities:
     SQLite takes ENOLCK for a lock that another process holds, and would wait for it.
     """
     local = type_of(directory) in LOCAL
-    name = os.path.join(directory, f".oj-{secrets.token_hex(8)}")
+    name = os.path.join(directory, f".oj-{os.urandom(8).hex()}")
     try:
         handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError:

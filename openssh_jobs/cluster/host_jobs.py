@@ -54,9 +54,6 @@ from .waiting import OnChange, settling
 log = logging.getLogger("openssh_jobs.cluster")
 
 _PATHS_TIMEOUT = 30.0
-QUEUES = "queues"
-"""The fact of the journal with the names of a host's queues, a line each."""
-_LONGEST_FACT = 64 * 1024
 _NO_ANSWER = (ConnectError, ConnectionLost, CommandFailed, CommandTimeout, SessionLimit)
 _SCRIPTS = {"cancel": "cancel_script", "hold": "hold_script", "release": "release_script"}
 
@@ -226,6 +223,7 @@ class HostJobs:
             self.understood[row.job_id] = Understood(
                 said.queue or asked.queue, said.time_limit or asked.time_limit
             )
+        self.learned.add_queues(one.queue for one in self.understood.values())
 
     def dry_run(self, wanted: Sequence[Submission]) -> list[DryRun]:
         """What would be sent for each."""
@@ -267,11 +265,7 @@ class HostJobs:
             found = scheduler.parse_queues(answer)
         except SchedulerError as error:
             raise self.client.placed(error) from None
-        names = "\n".join(queue.name for queue in found if queue.name.isprintable())
-        try:
-            self.journal.remember_fact(self.host, QUEUES, names[:_LONGEST_FACT])
-        except ConfigurationError as error:
-            log.info("%s: the names of the queues were not written: %s", self.host, error)
+        self.learned.write_queues(queue.name for queue in found)
         return found
 
     def detail(self, job_id: str, timeout: float = QUERY_TIMEOUT) -> JobStatus | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import socket
 import sqlite3
 import weakref
 from collections.abc import Iterator, Sequence
@@ -127,7 +126,7 @@ _CACHE = 256
 
 def default_path() -> str:
     """The journal of this machine and user."""
-    return os.path.join(settings.state_directory(), f"journal-{socket.gethostname()}.sqlite")
+    return os.path.join(settings.state_directory(), f"journal-{os.uname().nodename}.sqlite")
 
 
 # --------------------------------------------------------------------------- what SQLite reports

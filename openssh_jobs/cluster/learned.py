@@ -12,7 +12,7 @@ from ..errors import ConfigurationError
 from ..jobs import JobState, JobStatus, Snapshot
 from .evidence import CANCEL_ACCEPTED, WAITING
 from .journal import followed_row
-from .journal_view import status_of
+from .journal_view import add_queues, remember_queues, status_of
 
 if TYPE_CHECKING:
     from .journal import Row
@@ -175,6 +175,14 @@ class Learned:
 
         self._try(write)
 
+    def write_queues(self, names: Iterable[str]) -> None:
+        """Write which queues there are."""
+        self._try(lambda: remember_queues(self._client.journal, self._client.host, names))
+
+    def add_queues(self, names: Iterable[str | None]) -> None:
+        """Write in which queues jobs were accepted."""
+        self._try(lambda: add_queues(self._client.journal, self._client.host, names))
+
     def _try(self, write: Callable[[], None]) -> None:
         try:
             write()
@@ -229,7 +237,9 @@ class Learned:
             return
         with journal.file.transaction():
             # Another process may have written since.
-            for job_id, row in changed(ids).items():
+            found = changed(ids)
+            add_queues(journal, host, (statuses[job_id].queue for job_id in found))
+            for job_id, row in found.items():
                 status = statuses[job_id]
                 if row is None:
                     scheduler = self._client.scheduler().name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import time
 from collections.abc import Iterator
 
@@ -34,7 +33,7 @@ class LockFile:
                 os.unlink(self.path)
 
     def _take(self, deadline: float) -> str:
-        mine = f"{secrets.token_hex(8)}.{pid_file.call()}"
+        mine = f"{os.urandom(8).hex()}.{pid_file.call()}"
         pause = 0.001
         while True:
             try:

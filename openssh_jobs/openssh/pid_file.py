@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
 from typing import NamedTuple
 
@@ -103,7 +102,7 @@ def _machine() -> str:
         namespace = os.readlink("/proc/self/ns/pid")
     except OSError:
         namespace = ""
-    return _hashed(f"{socket.gethostname()} {_read('/etc/machine-id')} {namespace}")
+    return _hashed(f"{os.uname().nodename} {_read('/etc/machine-id')} {namespace}")
 
 
 def _read(path: str) -> str:

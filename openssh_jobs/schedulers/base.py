@@ -102,6 +102,8 @@ class Scheduler(ABC):
     #: Whether of several jobs of one submission only the first that starts does the work, for each
     #: looks at the submission's ``owner`` first.
     starts_once: ClassVar[bool] = False
+    #: Why its own means to run a command on the node of a job is not used, if it has one.
+    why_not_on_node: ClassVar[str | None] = None
 
     # -- submitting ----------------------------------------------------------
 
@@ -341,9 +343,10 @@ class Scheduler(ABC):
 
         It has the streams of this one; with ``tty`` its terminal, too.
         """
+        why = f": {self.why_not_on_node}" if self.why_not_on_node else ""
         self.unsupported(
-            "a command on the node of a job (node_ssh = true in the host's table of servers.toml "
-            "lets the host's own ssh go there)"
+            f"a command on the node of a job{why} (node_ssh = true in the host's table of "
+            "servers.toml lets the host's own ssh go there)"
         )
 
     # -- the machine -----------------------------------------------------------

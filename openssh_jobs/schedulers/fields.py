@@ -10,7 +10,6 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
-from email.utils import parsedate_tz
 
 from ..commands import quoting
 from ..commands.quoting import to_text
@@ -173,6 +172,8 @@ def _ctime(text: str) -> datetime | None:
             return datetime.strptime(text, form)
         except ValueError:
             continue
+    from email.utils import parsedate_tz  # here, because it takes long to import
+
     parsed = parsedate_tz(text) if text.count(":") == 2 else None
     if parsed is None or parsed[9] is None:
         return None

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
+import pty
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -111,6 +115,23 @@ class Bench:
         """The command line of a peer that uses our master."""
         options = ["-o", f"ControlPath={self.socket(slow=slow)}", "-o", "ProxyCommand=false"]
         return [program, "-F", "none", *options, *words]
+
+
+def until_shown(argv: list[str], text: bytes, env: dict[str, str]) -> None:
+    """Run a program on a terminal of its own until it shows a text; then it is killed."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(argv[0], argv, env)
+    shown = b""
+    try:
+        while text not in shown:
+            if not select.select([terminal], [], [], LIMIT)[0]:
+                raise TimeoutError(f"not shown: {text!r}")
+            shown += os.read(terminal, 65536)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(terminal)
 
 
 def call(argv: list[str], **more: Any) -> None:

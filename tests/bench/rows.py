@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import os
@@ -10,11 +11,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import rich
+
 from openssh_jobs import Connection, parser
+from openssh_jobs.cluster.journal import Journal
+from tests import screens
 from tests.bench import libraries
-from tests.bench.bench import LIMIT, Bench, Comparison, call, pairs
+from tests.bench.bench import LIMIT, Bench, Comparison, call, pairs, until_shown
 
 # Modules, the goal as a ratio to `import subprocess`, and what the row is called.
 _IMPORTS: tuple[tuple[str, float | None, str], ...] = (
@@ -27,6 +33,14 @@ _MEMORY: tuple[tuple[str, float | None, str], ...] = (
     ("openssh_jobs.connection", 1.5, "Connection"),
     ("openssh_jobs.cluster", None, "Cluster"),
 )
+
+_LIVE = """
+from rich.live import Live
+from rich.table import Table
+with Live(Table()):
+    pass
+print("over")
+"""
 
 
 def import_time(bench: Bench) -> Iterator[Comparison]:
@@ -389,6 +403,27 @@ def _qtoolkit() -> Callable[[], None] | None:
     return read
 
 
+def first_picture(bench: Bench) -> Iterator[Comparison]:
+    """The first picture of ``watch``, against an empty table in a live display of rich."""
+    with contextlib.closing(Journal()) as journal:
+        screens.fill(journal)
+    config = bench.directory / "nowhere"
+    config.write_text("Host *\n  ProxyCommand false\n")
+    packages = str(Path(rich.__file__).parents[1])
+    env = os.environ | {"TERM": "xterm", "COLUMNS": "80", "LINES": "24", "PYTHONPATH": packages}
+
+    def shows(text: str, code: str, *words: str) -> Callable[[], None]:
+        argv = [bench.installed, "-P", "-c", code, *words]
+        return lambda: until_shown(argv, text.encode(), env)
+
+    ours, theirs = pairs(
+        shows("q quit", "from openssh_jobs.cli import main; main()", "watch", "-F", str(config)),
+        shows("over", _LIVE),
+        5 * bench.times,
+    )
+    yield Comparison("rich", ours, theirs, 1.5)
+
+
 def memory(bench: Bench) -> Iterator[Comparison]:
     """Peak memory of a process that imports us, in KB (as if they were milliseconds)."""
 
@@ -409,6 +444,7 @@ def memory(bench: Bench) -> Iterator[Comparison]:
 ALL: dict[str, Callable[[Bench], Iterator[Comparison]]] = {
     "import": import_time,
     "memory": memory,
+    "watch": first_picture,
     "run": run,
     "many": many,
     "tree": tree,

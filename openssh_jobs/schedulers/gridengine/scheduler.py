@@ -398,6 +398,11 @@ class GridEngine(Scheduler):
 
     # -- acting ----------------------------------------------------------------------
 
+    # It starts tasks of jobs whose parallel environment has control_slaves; measured with 8.1.9.
+    why_not_on_node = (
+        "Grid Engine ends the whole job with a task of qrsh -inherit that is broken off"
+    )
+
     def act_script(self, command: str, ids: Sequence[str]) -> str:
         words: list[str] = []
         for text in self.checked_ids(ids):

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from openssh_jobs.cluster.host_jobs import QUEUES
+from openssh_jobs import Connection
 from openssh_jobs.cluster.journal import Journal
+from openssh_jobs.cluster.journal_view import remember_queues
 from tests import screens
 from tests.cli import program
 from tests.lab import parts
@@ -82,7 +84,7 @@ def completed(screen: Screen, typed: str, expected: str) -> None:
 def test_commands_options_and_what_the_journal_knows(name: str, tmp_path: Path) -> None:
     with contextlib.closing(Journal()) as journal:
         screens.fill(journal)
-        journal.remember_fact("hpc", QUEUES, "batch\nshort\na queue\x1b[2J")
+        remember_queues(journal, "hpc", ["batch", "short", "a queue\x1b[2J"])
     with shell(name, tmp_path) as screen:
         completed(screen, "stat", "openssh-jobs status")
         completed(screen, "submit --time-l", "--time-limit")
@@ -126,3 +128,37 @@ def test_a_host_without_a_master_is_not_asked(cold: Path, make_sshd: Any) -> Non
     done = program("config", "-F", str(host.config), "--words", "paths", f"{host.alias}:")
     assert (done.code, done.out, done.err) == (0, "", "")
     assert host.logins() == 0
+
+
+@pytest.mark.parametrize("what", ["master", "host"])
+def test_what_hangs_is_waited_for_a_fifth_of_a_second(
+    what: str, cold: Path, make_sshd: Any, expect_logins: Any
+) -> None:
+    """In all: finding the master, listing and leaving."""
+    expect_logins(1)
+    host = make_sshd()
+    connection = Connection(host.alias, ssh_config=host.config)
+    master = connection.open().check().master
+    assert master is not None
+
+    def least(*options: str) -> float:
+        took = []
+        for _ in range(3):
+            began = time.monotonic()
+            words = ("--words", "paths", f"{host.alias}:")
+            done = program("config", "-F", str(host.config), *options, *words)
+            took.append(time.monotonic() - began)
+            assert (done.code, done.out, done.err) == (0, "", "")
+        return min(took)
+
+    without_master = least("-p", "1")
+    if what == "master":
+        os.kill(master, signal.SIGSTOP)
+    else:
+        host.server.freeze()
+    try:
+        assert least() < without_master + 0.2 + 0.2
+    finally:
+        os.kill(master, signal.SIGCONT)
+        host.server.thaw()
+        connection.close(stop_master=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,76 @@ def test_a_command_on_the_node_of_a_job(
     late = program("exec", *way, "--job", "999999", sshd.alias, "true")
     assert late.code == 1
     assert "job 999999 is unknown" in late.sentence()
+
+
+@pytest.fixture
+def node(sshd: Host, make_sshd: Callable[..., Host]) -> Iterator[Host]:
+    """A server that the host's own ssh reaches by the names of its nodes."""
+    made = make_sshd(enter=sshd.server.enter, address=sshd.server.address, port=2222)
+    block = made.server.client_block().split("\n", 1)[1]
+    block = block.replace(str(made.server.identity), f"{sshd.home}/.ssh/key")
+    block = block.replace(str(made.server.known_hosts), f"{sshd.home}/.ssh/known")
+    sshd.make_directory(".ssh", 0o700)
+    sshd.make(".ssh/config", f"Host n1 n2\n{block}".encode())
+    sshd.make(".ssh/key", made.server.identity.read_bytes(), 0o600)
+    sshd.make(".ssh/known", made.server.known_hosts.read_bytes())
+    yield made
+    shutil.rmtree(sshd.home / ".ssh")
+
+
+def test_the_hosts_own_ssh_goes_to_the_node_where_the_settings_say_so(
+    sshd: Host,
+    slurm: Any,
+    node: Host,
+    there: str,
+    tmp_path: Path,
+    own_journal: None,
+    monkeypatch: pytest.MonkeyPatch,
+    expect_logins: Callable[..., None],
+) -> None:
+    expect_logins(2)  # both at the node
+    config = tmp_path / "servers.toml"
+    config.write_text(f"[servers.{sshd.alias}]\nnode_ssh = true\n")
+    monkeypatch.setenv("OPENSSH_JOBS_CONFIG", str(config))
+    monkeypatch.setenv("OPENSSH_JOBS_POLL_INTERVAL", "0.5")
+    way = ["-F", str(sshd.config), "--scheduler", "slurm"]
+    job = script(tmp_path, "sleep 100")
+    job_id = program("submit", *way, sshd.alias, there, "--script", job).out.strip()
+    shown = "echo $SSH_CONNECTION, $SLURM_JOB_ID; cat; echo err >&2; exit 3"
+    where = f"{sshd.server.address} 2222,"
+    try:
+        while "running" not in program("list", *way, sshd.alias, "--name", "*").out:
+            pass
+        logins = sshd.logins()
+        done = program("exec", *way, "--job", job_id, sshd.alias, shown, input=b"in\n")
+        assert (done.code, done.out.partition(where)[2]) == (3, "\nin\n"), done
+        assert "err" in done.err.splitlines()
+        assert (sshd.logins(), node.logins()) == (logins, 1)
+        terminal = Terminal("exec", *way, "-t", "--job", job_id, sshd.alias)
+        terminal.child.sendline("echo $SSH_CONNECTION, $(tty); exit 4")
+        terminal.shows(f"{where} /dev/pts/")
+        assert terminal.end() == 4
+        assert (sshd.logins(), node.logins()) == (logins, 2)
+    finally:
+        program("cancel", *way, sshd.alias, job_id)
+
+
+def test_grid_engine_says_why_its_means_is_not_used(
+    sshd: Host, gridengine: Any, there: str, tmp_path: Path, own_journal: None
+) -> None:
+    way = ["-F", str(sshd.config), "--scheduler", "sge", "--prologue", gridengine.prologue]
+    job = script(tmp_path, "sleep 100")
+    job_id = program("submit", *way, sshd.alias, there, "--script", job).out.strip()
+    try:
+        while "running" not in program("list", *way, sshd.alias).out:
+            time.sleep(1)
+        done = program("exec", *way, "--job", job_id, sshd.alias, "true")
+        assert done.code == 4
+        said = done.sentence()
+        assert "ends the whole job with a task of qrsh -inherit that is broken off" in said
+        assert "node_ssh = true" in said
+    finally:
+        program("cancel", *way, sshd.alias, job_id)
 
 
 def test_a_scheduler_without_such_means_says_so(

@@ -346,3 +346,24 @@ def test_what_follows_the_dashes_is_not_ours() -> None:
 def test_a_misspelt_state_is_corrected(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "--state", "running,faild"]) == 2
     assert "'faild' (did you mean failed?) was given" in capsys.readouterr().err
+
+
+def test_a_signal_that_the_main_thread_missed_ends_the_program() -> None:
+    """It blocks, and another thread has got the signal, as if that had come just before."""
+    code = (
+        "import signal, sys, threading, time\n"
+        "from openssh_jobs.cli import main, tail\n"
+        "def send():\n"
+        "    time.sleep(0.3)\n"
+        "    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)\n"
+        "    time.sleep(60)\n"
+        "def run(args, output):\n"
+        "    threading.Thread(target=send, daemon=True).start()\n"
+        "    threading.Event().wait()\n"
+        "tail.run = run\n"
+        "sys.exit(main(['tail', 'hpc', '1']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (done.returncode, done.stderr) == (143, "openssh-jobs: stopped.\n")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -92,7 +91,8 @@ def test_the_file_system_decides_how_it_is_kept(
 def test_each_client_machine_has_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     here = Path(module.default_path())
-    monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
+    elsewhere = os.uname_result(("Linux", "elsewhere", "", "", ""))
+    monkeypatch.setattr(os, "uname", lambda: elsewhere)
     assert here.is_relative_to(tmp_path)
     assert Path(module.default_path()) != here
 

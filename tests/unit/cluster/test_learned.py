@@ -11,7 +11,7 @@ import pytest
 from openssh_jobs.cluster.evidence import CANCEL_ACCEPTED
 from openssh_jobs.cluster.job import Job
 from openssh_jobs.cluster.journal import MOST_EVENTS, Journal
-from openssh_jobs.cluster.journal_view import status_of
+from openssh_jobs.cluster.journal_view import queue_names, status_of
 from openssh_jobs.cluster.learned import news
 from openssh_jobs.jobs import CancelOutcome, JobState, JobStatus
 
@@ -141,6 +141,24 @@ def test_the_details_of_a_job_are_written(journal: Journal) -> None:
     assert states(journal) == {"1": "running"}
     jobs_of(Queue(journal, detail="2 running")).detail("2")
     assert states(journal) == {"1": "running"}, "only what is followed gets a row"
+
+
+def test_the_queues_of_jobs_are_remembered_beside_those_of_the_list(journal: Journal) -> None:
+    submit(journal, "1", "2")
+    learned = jobs_of(Queue(journal)).learned
+    learned.write_queues(["short", "batch", "short", "a\x1b[2J"])
+    assert queue_names(journal, "hpc") == ["short", "batch"]
+    now = datetime.now(UTC)
+    commits = Commits(journal)
+    learned.write_one(JobStatus("1", "held", queue="gpu,batch"), now)
+    learned.write_one(JobStatus("2", "running", queue="gpu"), now)
+    assert commits.count() == 2, "with what is new of the jobs"
+    assert queue_names(journal, "hpc") == ["short", "batch", "gpu"]
+    learned.add_queues(["gpu", "large", None, "all.q@n1", "g*"])
+    assert queue_names(journal, "hpc") == ["short", "batch", "gpu", "large"]
+    learned.write_queues(["batch"])
+    assert queue_names(journal, "hpc") == ["batch"], "what there is no more"
+    assert queue_names(journal, "elsewhere") == []
 
 
 def test_a_journal_that_cannot_be_written_hides_no_answer(
