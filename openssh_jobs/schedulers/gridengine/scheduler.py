@@ -18,13 +18,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import ClassVar
 
-from ...errors import SchedulerError
+from ...errors import InputError, SchedulerError
 from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
 from ...jobs.cause import Cause
 from ...jobs.explanation import Explanation
 from ..answer import Answer
 from ..base import AfterEnd, Scheduler
-from ..fields import command_words, first_line, is_number, quote, shell_path
+from ..fields import command_words, first_line, is_number, quote
 from ..framing import Section, framed, parts_of, read_frame, section, shell_text
 from ..launcher.launcher import GRID_ENGINE_JOBS, Convention
 from ..outcomes import Sentences, outcomes_by_line, outcomes_for
@@ -162,7 +162,9 @@ class GridEngine(Scheduler):
         if request.hold:
             words.append("-h")
         words.extend(request.options)
-        return f"LC_ALL=C qsub {self.words(*words)} {shell_path(request.script)} </dev/null\n"
+        if any("\n" in word for word in request.arguments):
+            raise InputError("Grid Engine takes no argument of a script with a newline in it")
+        return f"LC_ALL=C qsub {self.words(*words)} {request.script_words} </dev/null\n"
 
     def submitted_ids(self, stdout: str) -> list[str]:
         """``Your job 5 ("x") has been submitted``, ``Your job-array 16.2-8:3 …``, or ``-terse``."""

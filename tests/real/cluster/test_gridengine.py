@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from openssh_jobs import Cluster, JobState
-from openssh_jobs.errors import ArrayOutput, SchedulerError, SubmitRejected
+from openssh_jobs.errors import ArrayOutput, InputError, SchedulerError, SubmitRejected
 from openssh_jobs.jobs import CancelOutcome
 from tests.lab.gridengine import GridEngineLab, open_grid_room
 from tests.lab.room import Room
@@ -58,6 +58,15 @@ def test_a_local_file_and_an_uploaded_directory(room: Room, tmp_path: Path) -> N
     assert other.wait(timeout=60).state is JobState.COMPLETED
     other.fetch(tmp_path / "back")
     assert (tmp_path / "back" / "result").read_text() == "42\n"
+
+
+def test_arguments_reach_the_script_as_they_are(room: Room) -> None:
+    arguments = ["-v", "--", "a  b", "", "$HOME `id` 100%", "/etc/passwd", "it's", "*", "é"]
+    job = room.submit('printf "%s\\0" "$@" >out', arguments=arguments)
+    assert job.wait(timeout=60).exit_code == 0
+    assert (room.path / "out").read_text().split("\0")[:-1] == arguments
+    with pytest.raises(InputError, match="no argument of a script with a newline"):
+        room.submit(arguments=["a\nb"])
 
 
 @pytest.mark.parametrize("name", ["1st", "a b", "é", "a:b", "a@b", "a/b", "a\nb", "*"])
