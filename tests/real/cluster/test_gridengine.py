@@ -115,6 +115,22 @@ def test_an_array_and_its_tasks(room: Room, gridengine: GridEngineLab) -> None:
     assert job.wait(timeout=60).state is JobState.FAILED
 
 
+def test_how_many_jobs_ended_is_one_look_through_the_accounting(room: Room, tmp_path: Path) -> None:
+    script = tmp_path / "end.sh"
+    script.write_text("#!/bin/sh\nexit $(($1 + ${SGE_TASK_ID#undefined} + 0))\n")
+    rows = [{"arguments": [str(n % 4)]} for n in range(28)] + [{"arguments": ["4"], "array": "1-2"}]
+    jobs = room.cluster.submit_many(rows, script_file=script, directory=room.here)
+    ids = [job.id for job in jobs]
+    room.cluster.wait(jobs, timeout=110)
+    client = room.cluster.internal.client
+    asked = client.scheduler().history_script([*ids, "99999"])
+    assert asked is not None
+    found = client.scheduler().parse_history(client.ask(asked), requested=[*ids, "99999"])
+    assert [found[job_id].exit_code for job_id in ids[:-1]] == [n % 4 for n in range(28)]
+    assert (found[ids[-1]].state, found.absent) == ("failed", ("99999",))
+    assert "qacct -j" not in asked
+
+
 def test_hold_of_a_waiting_job(room: Room, gridengine: GridEngineLab) -> None:
     before = room.submit("sleep 300", queue="short.q")
     room.until_state(before, JobState.RUNNING)
