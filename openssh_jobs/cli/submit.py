@@ -77,6 +77,8 @@ def add_command(subparsers: Any, summary: str) -> None:
       the local file freq.sh; runs/freq is made if it is missing
   openssh-jobs submit hpc runs/freq --remote-script ../relax-7/relax.sh
       a script on the host
+  openssh-jobs submit hpc runs/t300 --script md.sh --argument 300 --argument=-v
+      runs md.sh with two arguments
   openssh-jobs submit hpc --again 4711 --time-limit 8:00:00
       script and options of job 4711 by the journal of this machine, with more time
   openssh-jobs submit hpc runs/freq --script freq.sh -- --partition gpu -t 60
@@ -151,6 +153,13 @@ def _add_resource_options(parser: argparse.ArgumentParser) -> None:
             f"--after-{name}", metavar="JOB", action="append", help=f"start when JOB {text}"
         )
     group.add_argument(
+        "--argument",
+        metavar="WORD",
+        action="append",
+        default=[],
+        help="an argument of the script; may be repeated",
+    )
+    group.add_argument(
         "--option",
         metavar="WORD",
         action="append",
@@ -200,6 +209,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
                     dry_run=args.dry_run,
                     directory=args.directory,
                     upload=args.upload,
+                    arguments=args.argument,
                     options=[*args.option, *(args.after_dashes or ())],
                     env=env,
                     record_exit=_RECORD_EXIT.get(args.record_exit),

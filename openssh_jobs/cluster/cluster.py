@@ -197,6 +197,7 @@ class Cluster:
         stdout_path: str | None = None,
         stderr_path: str | None = None,
         mail: str | None = None,
+        arguments: Sequence[str] = (),
         options: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         record_exit: bool | str | None = None,
@@ -211,8 +212,9 @@ class Cluster:
         (which must not exist yet); ``directory`` is made if missing.  ``time_limit``: a
         ``timedelta``, ``HH:MM:SS`` or ``D-HH:MM:SS``.  ``memory``: bytes, or text with a unit,
         which is a power of 1024 (``8G``, ``8GB`` and ``8GiB`` are the same).  ``mail``: an address
-        for a message when the job ends or fails.  ``options`` come last and win.  What the
-        scheduler does not have (``capabilities``) is refused.
+        for a message when the job ends or fails.  ``arguments``: of the script, each as it is;
+        others can see them.  ``options`` come last and win.  What the scheduler does not have
+        (``capabilities``) is refused.
 
         ``env`` travels in a private file and is set around the submit command; the job gets it
         where the scheduler passes that environment on (sbatch does, without ``--export=NONE``).

@@ -25,7 +25,7 @@ from ..errors import (
 from ..jobs import JobId, JobStatus
 from ..schedulers.launcher.any_shell import LAUNCH, LOOK, SCRIPT, LauncherFiles, launcher_files
 from ..schedulers.launcher.exit_record import read_records, status_from_records
-from ..schedulers.launcher.launcher import BODY, Convention, wrap
+from ..schedulers.launcher.launcher import BODY, wrap
 
 if TYPE_CHECKING:
     from .job_files import JobFiles
@@ -130,22 +130,28 @@ class ExitRecords:
         bash: bool,
         members: int = 0,
         options: Sequence[str] = (),
+        arguments: Sequence[str] = (),
         must: bool = False,
     ) -> dict[str, bytes] | None:
         """The files of a launcher in the place of a script, by their names, and the script's own.
 
         ``private``: the submission's own directory, absolute.  ``content``: the script's bytes, to
         be submitted as ``name``.  ``bash``: whether there is a /bin/bash.  ``members``: the size
-        of the array.  ``options``: of the submit command.  ``must``: ``SchedulerError`` of kind
-        ``unsupported`` where it cannot be foreseen what the scheduler makes of a launcher; without
-        ``must`` it is ``None`` then: the script is submitted as it is.
+        of the array.  ``options``: of the submit command.  ``arguments``: of the script.
+        ``must``: ``SchedulerError`` of kind ``unsupported`` where it cannot be foreseen what the
+        scheduler makes of a launcher; else it is ``None`` then: the script is submitted as it is.
         """
         how = self._client.scheduler().convention
         if how is None or (_OF_LAUNCHER.match(name) and how.prefix is None):
             self._log_plain(name)
             return None
         if how.prefix is not None:
-            found = _launcher_files(content, how, name, private, members, options)
+            found: LauncherFiles | str = "its name is one that a launcher uses itself"
+            if not _OF_LAUNCHER.match(name):
+                found = launcher_files(
+                    content, how,
+                    directory=private, members=members, options=options, arguments=arguments,
+                )  # fmt: skip
             if isinstance(found, LauncherFiles):
                 return {
                     SCRIPT: content,
@@ -217,16 +223,3 @@ class ExitRecords:
                 records[marks[row.token]], job_id, parsed.number, member
             )
         return found
-
-
-def _launcher_files(
-    content: bytes,
-    how: Convention,
-    name: str,
-    private: str,
-    members: int,
-    options: Sequence[str],
-) -> LauncherFiles | str:
-    if _OF_LAUNCHER.match(name):
-        return "its name is one that a launcher uses itself"
-    return launcher_files(content, how, directory=private, members=members, options=options)

@@ -115,6 +115,16 @@ class SchedulerClient:
             return run_once(script, login_shell=self._login_shell, timeout=timeout, said=said)
         return self.connection.run(script, login_shell=self._login_shell, timeout=timeout)
 
+    def _run_long(self, text: bytes, timeout: float) -> CommandResult[str]:
+        """Run a script that is too long for one argument: about ten thousand jobs by their ids."""
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s: asks the scheduler by %d bytes of shell text", self.host, len(text))
+        mark = f"# OJL+{os.urandom(8).hex()}"
+        line = shell_script("cluster/long_script", prologue=Shell(self._prologue), mark=mark)
+        return self.connection.run(
+            line, input=text + b"\n" + mark.encode(), login_shell=self._login_shell, timeout=timeout
+        )
+
     def ask(self, script: str, timeout: float = QUERY_TIMEOUT) -> Answer:
         """Run a scheduler's script; raises nothing for what it prints or for its status."""
         return Answer.of(self.run_sh(script.encode("utf-8", "surrogateescape"), timeout))
@@ -140,8 +150,11 @@ class SchedulerClient:
             most=str(site_policy.MOST_BYTES + 1),
         )
         began = time.time()
-        # Without exec, which could be a function of the user's.
-        done = self.run(join(("/bin/sh", "-c", text)), timeout, once=once, said=said)
+        if len(text) > _MOST_TEXT and not once:
+            done = self._run_long(text, timeout)
+        else:
+            # Without exec, which could be a function of the user's.
+            done = self.run(join(("/bin/sh", "-c", text)), timeout, once=once, said=said)
         clock = re.search(rf"^{re.escape(mark)} (\d*)\n", done.stdout, re.MULTILINE)
         if clock is None:
             return done

@@ -60,6 +60,7 @@ class ScriptOptions(TypedDict, total=False):
     stdout_path: str | None
     stderr_path: str | None
     mail: str | None
+    arguments: Sequence[str]
     options: Sequence[str]
     env: Mapping[str, str] | None
     record_exit: bool | str | None
@@ -78,7 +79,7 @@ AnySpecifications = (
 """A local directory of scripts; or for each job a local script, or parameters of ``submit``."""
 
 # Options that came later: where they are not used, the digest is that of an older version.
-_LATER = ("qos", "reservation", "constraint", "stdout_path", "stderr_path", "mail")
+_LATER = ("qos", "reservation", "constraint", "stdout_path", "stderr_path", "mail", "arguments")
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
@@ -164,9 +165,10 @@ class Specification(JobOptions):
             _check_upload(asked)
         for key in ("after_ok", "after_any", "after_failed"):
             asked[key] = job_ids(asked[key])
-        if isinstance(asked["options"], str):
-            raise InputError("options must be a list of words, not one text")
-        asked["options"] = tuple(asked["options"])
+        for key in ("arguments", "options"):
+            if isinstance(asked[key], str):
+                raise InputError(f"{key} must be a list of words, not one text")
+            asked[key] = tuple(asked[key])
         _check_environment(env or {})
         made = cls(env=dict(env or {}), content=content, **asked)
         if _RESERVED.match(made.script_name):
@@ -201,7 +203,7 @@ class Specification(JobOptions):
         """A hash of all parameters; values of ``env`` go in only as a hash."""
         facts = asdict(self)
         for name in _LATER:
-            if facts[name] is None:
+            if not facts[name]:
                 del facts[name]
         facts["content"] = hashlib.sha256(self.content or b"").hexdigest()
         facts["env"] = hashlib.sha256(exports(dict(sorted(self.env.items())))).hexdigest()
@@ -272,7 +274,7 @@ def _check_uploaded_script(upload: str, script: str | None) -> None:
 
 # --------------------------------------------------------------------------- many
 
-_DEFAULTS: dict[str, object] = {"hold": False, "options": ()}
+_DEFAULTS: dict[str, object] = {"hold": False, "arguments": (), "options": ()}
 _PARAMETERS = (*SubmitOptions.__optional_keys__,)
 _SCRIPTS = ("script", "script_file", "script_text")
 

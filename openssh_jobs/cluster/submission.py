@@ -198,6 +198,7 @@ class Submission:
                 bash=bash,
                 members=len(expand_array(wanted.array)) if wanted.array else 0,
                 options=wanted.options,
+                arguments=wanted.arguments,
                 must=self._record_exit is True or self._brings_env,
             )
         if launcher is not None:

@@ -16,11 +16,13 @@ from typing import Any
 from ..errors import InputError
 from ..jobs import JobId
 from ..jobs.time_limit import time_limit_of
-from .fields import MOST_ELEMENTS, check_array
+from .fields import MOST_ELEMENTS, check_array, quote, shell_path
 
 __all__ = ["ALL_OPTIONS", "JobOptions", "SubmitRequest", "memory_of", "time_limit_of"]
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# They are sent, quoted, inside of one argument of a command, of which Linux takes 128 KiB.
+_MOST_ARGUMENTS = 16 * 1024
 
 # --------------------------------------------------------------------------- checks of one option
 
@@ -56,6 +58,18 @@ def _check_words(name: str, value: tuple[object, ...]) -> None:
     for word in value:
         if not isinstance(word, str) or "\0" in word:
             raise InputError(f"an option must be a text without zero bytes, not {word!r}")
+
+
+def _check_arguments(name: str, value: tuple[object, ...]) -> None:
+    for word in value:
+        if not isinstance(word, str) or "\0" in word:
+            raise InputError(f"an argument must be a text without zero bytes, not {word!r}")
+    size = sum(len(str(word).encode("utf-8", "surrogateescape")) + 1 for word in value)
+    if size > _MOST_ARGUMENTS:
+        raise InputError(
+            f"the arguments of the script have {size} bytes, more than {_MOST_ARGUMENTS}",
+            advice="Put them into a file beside the script.",
+        )
 
 
 def _check_time_limit(name: str, value: object) -> None:
@@ -108,7 +122,7 @@ def _checked(check: Check) -> dict[str, Check]:
 _TEXT, _WORD, _COUNT, _IDS = map(_checked, (_check_text, _check_word, _check_count, _check_ids))
 _TIME_LIMIT = _checked(_check_time_limit)
 _MEMORY_SIZE = _checked(lambda name, value: memory_of(value, name))
-_WORDS = _checked(_check_words)
+_WORDS, _ARGUMENTS = map(_checked, (_check_words, _check_arguments))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,8 +133,8 @@ class JobOptions:
     with a unit (``8G``); on each node, as ``gpus`` and ``cpus`` (cores for one task).  ``qos``,
     ``reservation`` and ``constraint``: names and expressions of the scheduler.  ``mail``: an
     address for a message when the job ends or fails.  ``stdout_path`` and ``stderr_path``: as the
-    scheduler writes them (Slurm: ``%j`` for the id).  ``options`` are put last, after all others,
-    and win.
+    scheduler writes them (Slurm: ``%j`` for the id).  ``arguments``: of the
+    script, each as it is.  ``options`` are put last, after all others, and win.
     """
 
     name: str | None = field(default=None, metadata=_TEXT)
@@ -142,6 +156,7 @@ class JobOptions:
     stdout_path: str | None = field(default=None, metadata=_TEXT)
     stderr_path: str | None = field(default=None, metadata=_TEXT)
     mail: str | None = field(default=None, metadata=_WORD)
+    arguments: tuple[str, ...] = field(default=(), metadata=_ARGUMENTS)
     options: tuple[str, ...] = field(default=(), metadata=_WORDS)
 
     def job_options(self) -> dict[str, Any]:
@@ -190,6 +205,11 @@ class SubmitRequest(JobOptions):
             # Every job has a node.
             if getattr(self, option.name) not in (option.default, *_ONE_NODE.get(option.name, ()))
         ]
+
+    @property
+    def script_words(self) -> str:
+        """The script and its arguments, as words of a shell command line."""
+        return " ".join((shell_path(self.script), *map(quote, self.arguments)))
 
     @property
     def seconds(self) -> int | None:

@@ -35,7 +35,8 @@ class TokenAnswer:
 def jobs_by_script(
     found: Iterable[tuple[str, str]], requests: Iterable[SubmitRequest]
 ) -> dict[str, frozenset[str]]:
-    """The jobs, by token, whose command line ends with the script of a submission.
+    """The jobs, by token, whose command line ends with the script of a submission, its arguments
+    behind it.
 
     ``found``: id and command line; the elements of an array count as the array.  The directory of
     the script must be there from the begin of a word on, and nothing below it.
@@ -43,12 +44,7 @@ def jobs_by_script(
     listed = [(_whole(job_id), line) for job_id, line in found]
     jobs: dict[str, frozenset[str]] = {}
     for request in requests:
-        place, name = posixpath.split(request.script)
-        # Behind a space a word of its own begins: the directory was an argument of an option.
-        has_space = _SPACE.search(name) is not None
-        ids = frozenset(
-            job_id for job_id, line in listed if _ends_in(line, place, has_space=has_space)
-        )
+        ids = frozenset(job_id for job_id, line in listed if _runs(line, request))
         if ids and request.token is not None:
             jobs[request.token] = ids
     return jobs
@@ -60,13 +56,22 @@ def are_plain(requests: Iterable[SubmitRequest]) -> bool:
 
 
 _SPACE = re.compile(r"\s")
+_BEFORE = " '\""
 _PLAIN = re.compile(r"[A-Za-z0-9/._+@%=:-]+", re.ASCII)
 
 
-def _ends_in(line: str, place: str, *, has_space: bool) -> bool:
-    before, found, name = line.rstrip().rpartition(f"{place}/")
-    is_name = name != "" and "/" not in name and (has_space or not _SPACE.search(name))
-    return bool(found) and is_name and before[-1:] in ("", " ", "'", '"')
+def _runs(line: str, request: SubmitRequest) -> bool:
+    place, name = posixpath.split(request.script)
+    if request.arguments:
+        # They may hold anything; that the directory begins a word is proof enough.
+        at = line.find(f"{place}/")
+        while at > 0 and line[at - 1] not in _BEFORE:
+            at = line.find(f"{place}/", at + 1)
+        return at >= 0
+    before, found, last = line.rstrip().rpartition(f"{place}/")
+    # Behind a space a word of its own begins: the directory was an argument of an option.
+    is_name = last != "" and "/" not in last and (_SPACE.search(name) or not _SPACE.search(last))
+    return bool(found and is_name) and (not before or before[-1] in _BEFORE)
 
 
 def _whole(job_id: str) -> str:

@@ -112,6 +112,7 @@ class GridEngineLab:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            errors="surrogateescape",  # names of jobs are any bytes
             timeout=60,
             check=False,
             cwd="/",

@@ -242,6 +242,7 @@ class SlurmLab:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            errors="surrogateescape",  # names of jobs are any bytes
             timeout=60,
             check=False,
             cwd="/",

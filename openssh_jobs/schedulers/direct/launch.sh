@@ -2,8 +2,10 @@
 # Runs as a process of its own, behind processes.sh: starts the job's script, watches it and writes
 # the exit record.
 # $1 directory of the job, $2 its id, $3 umask, $4 time limit in seconds or 0, $5 and $6 where
-# output and errors go, $7 the script, $8 the submission's private directory or nothing.
+# output and errors go, $7 the script, $8 the submission's private directory or nothing; arguments of
+# the script behind them.
 oj_dir=$1 oj_id=$2 oj_umask=$3 oj_limit=$4 oj_out=$5 oj_err=$6 oj_script=$7 oj_place=$8
+shift 8
 trap 'oj_heard=1' HUP
 # A shell that is only just forked loses a signal: again, until it is gone.
 oj_stop() {
@@ -57,9 +59,9 @@ esac
 OPENSSH_JOBS_ID=$oj_id
 OPENSSH_JOBS_DIRECTORY=$oj_dir
 export OPENSSH_JOBS_ID OPENSSH_JOBS_DIRECTORY
-set -- "$oj_how"
-if [ -n "$oj_arg" ]; then set -- "$@" "$oj_arg"; fi
-set -- "$@" "$oj_script"
+set -- "$oj_script" "$@"
+if [ -n "$oj_arg" ]; then set -- "$oj_arg" "$@"; fi
+set -- "$oj_how" "$@"
 oj_child=
 trap 'oj_asked=1 oj_heard=1; [ -z "$oj_child" ] || oj_signal TERM' TERM
 (

@@ -108,6 +108,7 @@ class Direct(Scheduler):
             out=_with_id(out),
             err=_with_id(err),
             place=posixpath.dirname(request.script) if request.token else "",
+            arguments=request.arguments,
             launch=as_is(_launcher().strip()),
         )
 

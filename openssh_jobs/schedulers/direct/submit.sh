@@ -36,7 +36,7 @@ OJ_END_OF_LAUNCH
 [ -s "$oj_dir/launch" ] && [ -s "$oj_dir/job" ] || oj_undo 'the job cannot be written down'
 (
   oj_detach /bin/sh "$oj_dir/launch" "$oj_dir" "$oj_id" "$oj_umask" @LIMIT@ @OUT@ @ERR@ \
-    "$oj_script" @PLACE@
+    "$oj_script" @PLACE@ @ARGUMENTS@
 ) </dev/null >"$oj_dir/log" 2>&1 &
 oj_try=0
 while [ ! -e "$oj_dir/start" ] && [ ! -e "$oj_dir/exit" ] && [ -d "$oj_dir" ] &&

@@ -53,6 +53,34 @@ oj_note_queues() {
       oj_queues="$oj_queues $(printf '%s\n' "$oj_jobs" | awk '$1 == "qname" { print $2 }')";;
   esac
 }
+# Puts into oj_jobs the records of the jobs $@ from one look for all jobs of this user, or what
+# qacct said instead; the status is that of qacct.
+oj_scan() {
+  oj_jobs=$({
+    printf '%s\n' "$@" .
+    qacct -o "$(id -un)" -j 2>&1 </dev/null
+    printf '\n. %d\n' $?
+  } | awk '
+    !is_asked { if ($0 == ".") is_asked = 1; else wanted[$1]; next }
+    /^=====+[ \t]*$/ || $1 == "." { if (number in wanted) printf "%s", block; block = number = "" }
+    $1 == "." { code = $2; next }
+    $1 == "jobnumber" { number = $2 }
+    { block = block $0 "\n"; if (lines++ < 20) said = said $0 "\n" }
+    END { if (code) print said; exit code }')
+}
+# Of the jobs $@ those in oj_jobs that are tasks of an array: whether the queue has any of them,
+# each answer behind a mark.
+oj_lefts() {
+  for oj_id in $({ printf '%s\n' "$@" . "$oj_jobs"; } | awk '
+    !is_asked { if ($0 == ".") is_asked = 1; else wanted[$1]; next }
+    $1 == "jobnumber" { number = $2 }
+    $1 == "taskid" && $2 ~ /^[0-9]+$/ && number in wanted && !seen[number]++ { print number }')
+  do
+    printf '%s>%s\n' "$oj" "$oj_id"
+    qstat -j "$oj_id" 2>&1 >/dev/null </dev/null
+  done
+  :
+}
 # Whether oj_jobs are tasks of an array.  The accounting has only tasks that are over: whether
 # others are not, the queue says.
 oj_is_array() {

@@ -15,24 +15,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import ClassVar
 
-from ...errors import SchedulerError
+from ...errors import InputError
 from ...jobs import CancelOutcome, JobId, JobStatus, Node, Queue, Snapshot
 from ...jobs.cause import Cause
 from ...jobs.explanation import Explanation
 from ..answer import Answer
 from ..base import AfterEnd, Scheduler
-from ..fields import command_words, first_line, is_number, quote, shell_path
-from ..framing import Section, framed, parts_of, read_frame, section, shell_text
+from ..fields import command_words, first_line, is_number, quote
+from ..framing import Section, framed, parts_of, read_frame, section
 from ..launcher.launcher import GRID_ENGINE_JOBS, Convention
 from ..outcomes import Sentences, outcomes_by_line, outcomes_for
 from ..request import ALL_OPTIONS, SubmitRequest
 from ..rules import rule
 from ..submit_words import SubmitWords
 from ..tokens import TokenAnswer
-from . import array, causes, explain, limits, machine, output, paths, tokens
+from . import causes, explain, history, machine, output, paths, tokens
+from .array import array_words, whole_jobs
+from .history import FEW, GONE, functions
 from .words import QSUB
 
 
@@ -137,7 +139,7 @@ class GridEngine(Scheduler):
 
         Several cores need a parallel environment, whose name only the site knows: ``options``.
         """
-        words = ["-terse", "-cwd", *array.array_words(request.array)]
+        words = ["-terse", "-cwd", *array_words(request.array)]
         has_pe = "-pe" in request.options
         if (request.cpus or 1) > 1 and not has_pe:
             self.unsupported("cpus without options=('-pe', NAME, N)")
@@ -155,14 +157,16 @@ class GridEngine(Scheduler):
             ("-m", "ea" if request.mail else None),
             ("-o", _path(request.stdout_path)),
             ("-e", _path(request.stderr_path)),
-            ("-hold_jid", ",".join(array.whole_jobs(request.after_any)) or None),
+            ("-hold_jid", ",".join(whole_jobs(request.after_any)) or None),
         ):
             if value is not None:
                 words += [option, str(value)]
         if request.hold:
             words.append("-h")
         words.extend(request.options)
-        return f"LC_ALL=C qsub {self.words(*words)} {shell_path(request.script)} </dev/null\n"
+        if any("\n" in word for word in request.arguments):
+            raise InputError("Grid Engine takes no argument of a script with a newline in it")
+        return f"LC_ALL=C qsub {self.words(*words)} {request.script_words} </dev/null\n"
 
     def submitted_ids(self, stdout: str) -> list[str]:
         """``Your job 5 ("x") has been submitted``, ``Your job-array 16.2-8:3 …``, or ``-terse``."""
@@ -181,12 +185,12 @@ class GridEngine(Scheduler):
         mine = {JobId.parse(job_id).number for job_id in self.checked_ids(ids)} if ids else ()
         who = "'*'" if all_users else '"$(id -un)"'
         # An error stays until it is cleared: with few ids only their reasons are asked for.
-        wanted = "|".join(sorted(mine)) if 0 < len(mine) <= _FEW else "[0-9]+"
+        wanted = "|".join(sorted(mine)) if 0 < len(mine) <= FEW else "[0-9]+"
         silent = section("silent", f"qstat -f -qs u -u {who} -xml 2>/dev/null </dev/null")
         held = section("held", f"oj_held {who}")
         reasons = section("reasons", "oj_each")
         return framed(
-            _functions(),
+            functions(),
             section("qstat", f"oj_jobs=$(qstat -u {who} -r -xml </dev/null)\noj_print"),
             f"case $oj_jobs in *'<job_list state=\"running\">'*)\n{silent};; esac\n",
             f"case $oj_jobs in *'<predecessor_jobs'*)\n{held};; esac\n",
@@ -222,7 +226,7 @@ class GridEngine(Scheduler):
         else:
             rows = output.read(answer.stdout, timezone)
             words = command_words(command, ("qstat", "qacct"))
-            if answer.returncode != 0 and _GONE.search(answer.stderr) and wanted is not None:
+            if answer.returncode != 0 and GONE.search(answer.stderr) and wanted is not None:
                 gone = set(re.findall(r"[0-9]+", answer.stderr.partition("exist")[2]))
                 known = rows.known if rows is not None else {}
                 return Snapshot(known=known).select(
@@ -266,7 +270,7 @@ class GridEngine(Scheduler):
 
     def accounting_script(self) -> str:
         """Whether the file that qacct reads is there and may be read (accounting(5))."""
-        return framed(_functions(), section("accounting", "oj_accounting"))
+        return framed(functions(), section("accounting", "oj_accounting"))
 
     def parse_accounting(self, answer: Answer) -> bool | None:
         """No where many sites keep it: with the master alone, or not for all to read."""
@@ -275,21 +279,8 @@ class GridEngine(Scheduler):
         return {"yes": True, "no": False}.get(word)
 
     def history_script(self, ids: Sequence[str], *, since: datetime | None = None) -> str:
-        """One qacct for each job (it takes only one); the queues of those that hit some limit.
-
-        Of an array also whether the queue has any task of it left.
-        """
-        parts = [_functions(), "oj_queues=\n"]
-        asked_for = [JobId.parse(job_id) for job_id in self.checked_ids(ids)]
-        whole = {job_id.number for job_id in asked_for if not is_number(job_id.proc or "")}
-        for number in dict.fromkeys(job_id.number for job_id in asked_for):
-            script = f"oj_jobs=$(qacct -j {number} 2>&1 </dev/null)\noj_print"
-            parts += [section(f"qacct {number}", script), "oj_note_queues\n"]
-            if number in whole:
-                left = section(f"left {number}", f"qstat -j {number} 2>&1 >/dev/null </dev/null")
-                parts.append(f"if oj_is_array; then\n{left}fi\n")
-        limits_section = section("limits", "oj_limits")
-        return framed(*parts, f'if [ -n "$oj_queues" ]; then\n{limits_section}fi\n')
+        """qacct, see history.py."""
+        return history.history_script(self.checked_ids(ids))
 
     def parse_history(
         self,
@@ -299,61 +290,14 @@ class GridEngine(Scheduler):
         since: datetime | None = None,
     ) -> Snapshot:
         """The answer to ``history_script``: the last run of each job that the accounting has."""
-        sections = read_frame(answer.stdout)
-        if not sections:
-            raise self.error(answer, kind="transport")
-        known: dict[str, JobStatus] = {}
-        unparsed: list[str] = []
-        queried: set[str] = set()
-        tries: set[str] = set()
-        failed: SchedulerError | None = None
-        early = since - timedelta(hours=1) if since is not None else None
-        limits_text = next((part.text for part in sections if part.name == "limits"), "")
-        over: set[str] = set()
-        for part in sections:
-            word, _, number = part.name.partition(" ")
-            if word == "left" and part.returncode != 0 and _GONE.search(part.text):
-                over.add(number)
-            if word != "qacct":
-                continue
-            if part.returncode != 0:
-                if "not found" in part.text or "no jobs running since startup" in part.text:
-                    queried.add(number)
-                else:
-                    failed = self.error(part.answer(answer.stderr))
-                continue
-            rows = output.read_accounting(
-                part.text, UTC, limits.read_limits(limits_text), requested=number
-            )
-            unparsed.extend(rows.unparsed)
-            queried.add(number)
-            tries |= rows.tries
-            for job_id, status in rows.known.items():
-                if early is None or status.submitted is None or status.submitted >= early:
-                    known[job_id] = status
-        if failed is not None and not queried:
-            raise failed
-        snapshot = Snapshot(
-            known=known,
-            unparsed=tuple(unparsed),
-            error=failed,
-            source="accounting",
-            tries=frozenset(tries & known.keys()),
-        )
-        if requested is None:
-            return snapshot
-        wanted = [JobId.parse(text) for text in requested]
-        if not unparsed:
-            ended = [job for job in wanted if job.number in over and job.text not in known]
-            known.update(array.arrays_over(ended, known))
-        return snapshot.select(wanted, covered=lambda job: job.number in queried and not unparsed)
+        return history.parse_history(self, answer, requested, since)
 
     def detail_script(self, job_id: str) -> str:
         """``qstat -j``, which does not tell that a job is held; and which of its owner's are."""
         number = JobId.parse(job_id).number
         script = f"oj_jobs=$(qstat -j {number} </dev/null)\noj_print"
         held = section("held", 'oj_held "${oj_who:-$(id -un)}"')
-        return framed(_functions(), section(f"qstat-j {number}", script), "oj_owner\n", held)
+        return framed(functions(), section(f"qstat-j {number}", script), "oj_owner\n", held)
 
     def parse_detail(self, answer: Answer) -> JobStatus:
         sections = read_frame(answer.stdout)
@@ -462,7 +406,6 @@ _SUBMITTED = re.compile(
     r'(?:^|[^\w\n])Your job(?:-array)? ([0-9]+)(?:\.[0-9,:\-]+)? \(".*"\)', re.MULTILINE | re.ASCII
 )
 _TERSE = re.compile(r"^([0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)?[ \t\r]*$", re.MULTILINE | re.ASCII)
-_GONE = re.compile(r"Following jobs do not exist")
 _O = CancelOutcome
 _OUTCOMES: Sentences = tuple(
     (re.compile(pattern), outcome)
@@ -480,15 +423,6 @@ _OUTCOMES: Sentences = tuple(
         (r"modified hold of job(?:-array task)? ([0-9.]+)", _O.REQUESTED),
     )
 )
-
-
-# Of more jobs in a state of error the reasons are not asked for.
-_FEW = 25
-
-
-def _functions() -> str:
-    """The shell functions of the queries."""
-    return shell_text("gridengine/query", few=_FEW, all_in_one=limits.ALL_IN_ONE)
 
 
 def _path(path: str | None) -> str | None:

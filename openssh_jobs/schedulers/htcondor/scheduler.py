@@ -74,6 +74,7 @@ class HTCondor(Scheduler):
         "nodes": "",
         "qos": "",
         "reservation": "",
+        "arguments": "the description's own arguments statement",
     }
     capabilities: ClassVar[frozenset[str]] = ALL_OPTIONS - lacks.keys()
     submit_words: ClassVar[SubmitWords | None] = CONDOR_SUBMIT

@@ -63,11 +63,13 @@ def launcher_files(
     directory: str,
     members: int = 0,
     options: Sequence[str] = (),
+    arguments: Sequence[str] = (),
 ) -> LauncherFiles | str:
     """The files of a launcher around this script, or why there can be none.
 
     ``directory``: the submission's own, absolute.  ``options``: of the submit command, which may
     name the shell.  ``members``: the size of the array as it was asked for.
+    ``arguments``: of the script, without newlines.
     """
     if not _PLAIN.match(directory) or re.search(r"[\udc80-\udcff]", directory):
         return f"the path {directory!r} means different things to different shells"
@@ -105,7 +107,7 @@ def launcher_files(
         directory=directory,
         body=f"{directory}/{SCRIPT}",
         members=members,
-        start=_text("start", seen=seen, itself=itself, **places),
+        start=_text("start", seen=seen, itself=itself, arguments=arguments, **places),
         count=_text("count"),
     )
     return LauncherFiles(

@@ -4,10 +4,14 @@
 # with.
 oj_seen=@PLACE@/seen.$$.$(uname -n).@MEMBER@
 oj_exe= oj_run= oj_way=
-set --
+set -- @ARGUMENTS@
 if [ -s "$oj_seen.args" ]; then
-  oj_way=known
-  while IFS= read -r oj_word; do
+  oj_way=known oj_words=$(wc -l <"$oj_seen.args")
+  # The arguments of the script, which come last, are none that names it.
+  [ "$(tail -n "$#" "$oj_seen.args")" != "$(printf '%s\n' "$@")" ] || oj_words=$((oj_words - $#))
+  set --
+  while [ "$oj_words" -gt 0 ] && IFS= read -r oj_word; do
+    oj_words=$((oj_words - 1))
     if [ -z "$oj_run" ] && [ $# -gt 0 ] && [ -f "$oj_word" ]; then
       oj_run=@PLACE@/${oj_word##*/}
       ln -s body "$oj_run"
@@ -17,7 +21,7 @@ if [ -s "$oj_seen.args" ]; then
     set -- "$@" "$oj_word"
   done <"$oj_seen.args"
   IFS= read -r oj_exe <"$oj_seen.exe"
-elif [ -r "${SGE_JOB_SPOOL_DIR-}/config" ]; then
+elif set -- && [ -r "${SGE_JOB_SPOOL_DIR-}/config" ]; then
   oj_login=
   while IFS= read -r oj_word; do
     case $oj_word in
@@ -39,6 +43,7 @@ else
   [ -n "$oj_run" ] || exec 8<"$oj_body"
   [ -x "$oj_exe" ] || oj_exe=${SHELL:-/bin/sh}
 fi
+set -- "$@" @ARGUMENTS@
 # shellcheck disable=SC2016 # perl's variables
 oj_hand='my$m=shift;local$/;for my$n("<&=7",$m?"<$m":()){open F,$n or exit 127;$_=<F>;close F;
   for(split/\0/){my($k,$v)=split/=/,$_,2;$ENV{$k}=$v if defined$v}}

@@ -78,6 +78,7 @@ class LSF(Scheduler):
     lacks: ClassVar[Mapping[str, str]] = {
         "qos": "",
         "constraint": "options=('-R', 'select[...]')",
+        "arguments": "the script reads variables: env=",
     }
     capabilities: ClassVar[frozenset[str]] = ALL_OPTIONS - lacks.keys()
     submit_words: ClassVar[SubmitWords | None] = BSUB

@@ -53,6 +53,7 @@ class PBS(Scheduler):
         "qos": "",
         "reservation": "a reservation is a queue: queue=",
         "constraint": "resources of the site: options=('-l', 'select=1:NAME=VALUE')",
+        "arguments": "the script reads variables: env=",
     }
     capabilities: ClassVar[frozenset[str]] = ALL_OPTIONS - lacks.keys()
     submit_words: ClassVar[SubmitWords | None] = PBS_QSUB

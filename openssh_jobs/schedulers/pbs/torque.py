@@ -31,6 +31,7 @@ class Torque(PBS):
         "qos": "options=('-W', 'x=QOS:NAME') where Moab or Maui schedules",
         "reservation": "options=('-W', 'x=FLAGS:ADVRES:NAME') where Moab or Maui schedules",
         "constraint": "properties of nodes: options=('-l', 'nodes=1:NAME')",
+        "arguments": "the script reads variables: env=",
     }
     capabilities: ClassVar[frozenset[str]] = ALL_OPTIONS - lacks.keys()
     submit_words: ClassVar[SubmitWords | None] = TORQUE_QSUB

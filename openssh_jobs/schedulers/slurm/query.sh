@@ -9,25 +9,21 @@ oj_sacct() {
 }
 # Puts into oj_left the jobs of which sacct does not know the end: all where it failed, else those
 # of which its record is missing, or that of a job that goes on, among the first oj_most of $@.
-# (Text of other jobs may make it one more than that.)
 oj_without_end() {
   oj_left= oj_n=0
   if [ "$oj_rc" -ne 0 ]; then oj_left="$*"; return; fi
   for oj_id; do
     oj_n=$((oj_n + 1))
     [ "$oj_n" -le "$oj_most" ] || break
-    case "
-$oj_said" in
-      *"
-$oj_id|$oj|"*"|$oj|PENDING|$oj|"* | *"
-$oj_id|$oj|"*"|$oj|RUNNING|$oj|"* | *"
-$oj_id|$oj|"*"|$oj|REQUEUED|$oj|"*) ;;
-      *"
-$oj_id|$oj|"* | *"
-${oj_id}_"*) continue ;;
-    esac
     oj_left="$oj_left $oj_id"
   done
+  oj_left=$(printf '%s\n' "$oj_said" | awk -F "[|]${oj}[|]" -v ids="$oj_left" '
+    { there[$1]; if (n = index($1, "_")) there[substr($1, 1, n - 1)] }
+    $3 ~ /^(PENDING|RUNNING|REQUEUED)$/ { goes_on[$1] }
+    END {
+      n = split(ids, id, " ")
+      for (i = 1; i <= n; i++) if (!(id[i] in there) || id[i] in goes_on) print id[i]
+    }')
 }
 # The exit codes of the jobs in oj_left that squeue lists, in one query of this user's jobs.  One
 # job alone is left to scontrol: that query is cheaper.
@@ -52,20 +48,11 @@ oj_without_code() {
       case $oj_code in '' | *[!0-9]*) continue ;; esac
       [ -z "$oj_end" ] || [ -n "$oj_more" ] || printf '%s\n' "$oj_id"
     done)
-  oj_rest= oj_n=0
-  for oj_id in $oj_left; do
-    case "
-$oj_told
-" in
-      *"
-$oj_id
-"* | *"
-${oj_id}_"*) continue ;;
-    esac
-    oj_n=$((oj_n + 1))
-    [ "$oj_n" -gt "$oj_most" ] || oj_rest="$oj_rest $oj_id"
-  done
-  oj_left=$oj_rest
+  # shellcheck disable=SC2086 # a list of ids
+  oj_left=$({ printf '%s\n' "$oj_told" . && printf '%s\n' $oj_left; } | awk -v most="$oj_most" '
+    $0 == "." { is_asked = 1; next }
+    !is_asked { told[$0]; if (n = index($0, "_")) told[substr($0, 1, n - 1)]; next }
+    !($0 in told) && rest++ < most')
 }
 oj_scontrol() {
   for oj_id in $oj_left; do

@@ -25,7 +25,7 @@ from ...jobs.cause import Cause
 from ...jobs.explanation import Explanation
 from ..answer import Answer
 from ..base import Scheduler
-from ..fields import chunks, command_words, first_line, quote, shell_path
+from ..fields import chunks, command_words, first_line, quote
 from ..framing import Section, framed, parts_of, read_frame, section, shell_text
 from ..launcher.launcher import SLURM_JOBS, Convention
 from ..outcomes import outcomes_for
@@ -89,7 +89,7 @@ class Slurm(Scheduler):
         words = sbatch_words(request)
         return (
             "unset SBATCH_WAIT SBATCH_DEBUG\n"
-            f"sbatch {self.words(*words)} {shell_path(request.script)} </dev/null\n"
+            f"sbatch {self.words(*words)} {request.script_words} </dev/null\n"
         )
 
     def submitted_ids(self, stdout: str) -> list[str]:

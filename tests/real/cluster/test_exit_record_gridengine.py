@@ -135,6 +135,7 @@ TCSH_SAYS = (
     "Warning: no access to tty (Inappropriate ioctl for device).\n",
     "Thus no job control in this shell.\n",
 )
+ARGUMENTS = ("-v", "/etc/passwd", "a  b", "$HOME", "*", "it's")
 SEE = "python3 see.py $$ $0"
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "the queue's shell": (f'#!/bin/csh\n{SEE} "flags $-" "$@"\nexit 3\n', ()),
@@ -184,7 +185,7 @@ def test_the_script_sees_the_same(
     room.make("see.py", LOOK)
     with start_mode(gridengine, mode):
         jobs = {
-            name: submitted(room, text, options=options, queue="short.q")
+            name: submitted(room, text, options=options, queue="short.q", arguments=ARGUMENTS)
             for name, (text, options) in cases.items()
         }
         room.cluster.wait([job for pair in jobs.values() for job in pair], timeout=120)
@@ -193,6 +194,8 @@ def test_the_script_sees_the_same(
     for bare, wrapped in jobs.values():
         assert [bare.exit_code, wrapped.exit_code] == [3, 3]
         same(bare, wrapped)
+        line = facts(wrapped)[1]["cmdline"]
+        assert line[1:2] == ["-c"] or line[-1 - len(ARGUMENTS) :] == [*ARGUMENTS, ""]
         # Each start file was read once.  BSD's csh reads no .login for a script.
         found = facts(wrapped)[1]
         login = "" if found["exe"].endswith("/bsd-csh") else "login,"

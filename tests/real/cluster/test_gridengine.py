@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from openssh_jobs import Cluster, JobState
-from openssh_jobs.errors import ArrayOutput, SchedulerError, SubmitRejected
+from openssh_jobs.errors import ArrayOutput, InputError, SchedulerError, SubmitRejected
 from openssh_jobs.jobs import CancelOutcome
 from tests.lab.gridengine import GridEngineLab, open_grid_room
 from tests.lab.room import Room
@@ -60,6 +60,15 @@ def test_a_local_file_and_an_uploaded_directory(room: Room, tmp_path: Path) -> N
     assert (tmp_path / "back" / "result").read_text() == "42\n"
 
 
+def test_arguments_reach_the_script_as_they_are(room: Room) -> None:
+    arguments = ["-v", "--", "a  b", "", "$HOME `id` 100%", "/etc/passwd", "it's", "*", "é"]
+    job = room.submit('printf "%s\\0" "$@" >out', arguments=arguments)
+    assert job.wait(timeout=60).exit_code == 0
+    assert (room.path / "out").read_text().split("\0")[:-1] == arguments
+    with pytest.raises(InputError, match="no argument of a script with a newline"):
+        room.submit(arguments=["a\nb"])
+
+
 @pytest.mark.parametrize("name", ["1st", "a b", "é", "a:b", "a@b", "a/b", "a\nb", "*"])
 def test_a_name_that_it_does_not_take_makes_no_job(
     room: Room, gridengine: GridEngineLab, name: str
@@ -104,6 +113,22 @@ def test_an_array_and_its_tasks(room: Room, gridengine: GridEngineLab) -> None:
     assert [one.exit_code for one in states] == [0, 1, 0]
     assert [gridengine.own_word(one)[1] for one in ids] == ["0", "1", "0"]
     assert job.wait(timeout=60).state is JobState.FAILED
+
+
+def test_how_many_jobs_ended_is_one_look_through_the_accounting(room: Room, tmp_path: Path) -> None:
+    script = tmp_path / "end.sh"
+    script.write_text("#!/bin/sh\nexit $(($1 + ${SGE_TASK_ID#undefined} + 0))\n")
+    rows = [{"arguments": [str(n % 4)]} for n in range(28)] + [{"arguments": ["4"], "array": "1-2"}]
+    jobs = room.cluster.submit_many(rows, script_file=script, directory=room.here)
+    ids = [job.id for job in jobs]
+    room.cluster.wait(jobs, timeout=110)
+    client = room.cluster.internal.client
+    asked = client.scheduler().history_script([*ids, "99999"])
+    assert asked is not None
+    found = client.scheduler().parse_history(client.ask(asked), requested=[*ids, "99999"])
+    assert [found[job_id].exit_code for job_id in ids[:-1]] == [n % 4 for n in range(28)]
+    assert (found[ids[-1]].state, found.absent) == ("failed", ("99999",))
+    assert "qacct -j" not in asked
 
 
 def test_hold_of_a_waiting_job(room: Room, gridengine: GridEngineLab) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from openssh_jobs import JobState
+from openssh_jobs import Job, JobState
+from openssh_jobs.cluster.attempt import Order
 from openssh_jobs.errors import InputError, SchedulerError, SubmitRejected
 from openssh_jobs.jobs import CancelOutcome
 from tests.lab.room import Room
@@ -109,6 +112,51 @@ def test_odd_names_go_through_everything(room: Room, tmp_path: Path) -> None:
     row = room.cluster.journal.by_token(room.cluster.host, str(job.token))
     assert row is not None
     assert row.directory == where
+
+
+@pytest.mark.parametrize("record_exit", [False, True])
+def test_arguments_reach_the_script_as_they_are(room: Room, record_exit: bool) -> None:
+    arguments = ["-v", "--", "a  b", "", ODD, "$HOME `id` 100%", "/etc/passwd", "*"]
+    job = room.submit(
+        'printf "%s\\0" "$@" >out',
+        arguments=arguments,
+        record_exit=record_exit and room.scheduler == "slurm",
+    )
+    assert job.wait(timeout=60).state is JobState.COMPLETED
+    assert os.fsdecode((room.path / "out").read_bytes()).split("\0")[:-1] == arguments
+    assert [path.name for path in room.path.iterdir()] != [], "nothing was run"
+    other = room.cluster.submit(again=job.id, name="once more", arguments=["x", *arguments])
+    third = room.cluster.submit(again=job.id)
+    for one in (other, third):
+        assert one.wait(timeout=60).state is JobState.COMPLETED
+    assert [kept_arguments(one) for one in (job, other, third)] == [
+        arguments,
+        ["x", *arguments],
+        arguments,
+    ]
+
+
+def kept_arguments(job: Job) -> list[str]:
+    """The arguments that the journal has."""
+    assert job._row is not None
+    kept = job._jobs.journal.kept(job._row)
+    assert kept is not None
+    found: list[str] = json.loads(kept.specification)["arguments"]
+    return found
+
+
+@only_slurm
+def test_a_job_with_arguments_is_found_by_its_token(room: Room) -> None:
+    job = room.submit("true", arguments=["a b", f"{room.here}/x y"], hold=True, token="found")
+    assert job._row is not None
+    order = Order.of(job._row.request or "")
+    client = room.cluster.internal.client
+    since = datetime.now(UTC) - timedelta(hours=1)
+    script = client.scheduler().token_script([order.request], since=since)
+    assert script is not None
+    answer = client.scheduler().parse_tokens(client.ask(script), [order.request])
+    assert answer.jobs == {"found": frozenset((job.id,))}
+    job.cancel()
 
 
 def test_a_relative_directory_begins_at_home(room: Room) -> None:

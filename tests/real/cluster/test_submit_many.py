@@ -48,11 +48,14 @@ def sweep(number: int, **more: Any) -> list[dict[str, Any]]:
 
 
 def names(room: Room) -> Counter[str]:
-    """The names of the jobs in Slurm's queue, by its own word."""
+    """The names of this test's jobs in Slurm's queue, by its own word.
+
+    Those of other tests may hold anything, such as blanks and bytes that are no text.
+    """
     assert room.slurm is not None
-    listed = room.slurm.command("squeue", "-h", "-u", room.host.user, "-t", "all", "-o", "%j %Z")
-    lines = (line.split() for line in listed.splitlines())
-    return Counter(name for name, where in lines if where.startswith(room.here))
+    listed = room.slurm.command("squeue", "-h", "-u", room.host.user, "-t", "all", "-o", "%Z|%j")
+    lines = (line.partition("|")[::2] for line in listed.splitlines())
+    return Counter(name for where, name in lines if where.startswith(room.here))
 
 
 # -- round trips --------------------------------------------------------------------------------
@@ -109,11 +112,12 @@ def test_many_jobs_take_six_round_trips_more_than_one_command(
 
 def test_a_sweep_runs_with_what_each_row_gives(sshd: Host, script: Path, tmp_path: Path) -> None:
     with open_room(sshd, "direct", None, tmp_path) as room:
+        rows = [row | {"arguments": [f"a {row['name']}"]} for row in sweep(12)]
         jobs = room.cluster.submit_many(
-            sweep(12), script_file=script, directory=room.here, env={"T": "lost", "U": "u"}
+            rows, script_file=script, directory=room.here, env={"T": "lost", "U": "u"}
         )
         assert {status.state for status in room.cluster.wait(jobs, timeout=60)} == {"completed"}
-        assert [list(job.tail()) for job in jobs] == [[f"{n}\n"] for n in range(12)]
+        assert [list(job.tail()) for job in jobs] == [[f"{n} a t{n}\n"] for n in range(12)]
         assert [job.name for job in jobs] == [f"t{n}" for n in range(12)]
 
 

@@ -352,7 +352,7 @@ class Bench:
             ("script", "script_file", "script_text", "directory", "upload", "array", "env",
              "after_ok", "after_any", "after_failed")
         )  # fmt: skip
-        specification = Specification.of(**{**none, "options": (), **given})
+        specification = Specification.of(**{**none, "arguments": (), "options": (), **given})
         return Submission(self.client, specification, token, record_exit=record_exit)
 
     def submit(self, token: str | None = None, **given: Any) -> Row:

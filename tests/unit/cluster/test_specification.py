@@ -27,7 +27,7 @@ ASKED: dict[str, Any] = dict.fromkeys(
 
 
 def specification(**asked: Any) -> Specification:
-    return Specification.of(**{**ASKED, "hold": False, "options": (), **asked})
+    return Specification.of(**{**ASKED, "hold": False, "arguments": (), "options": (), **asked})
 
 
 TEXT = {"script_text": "#!/bin/sh\ntrue\n"}
@@ -85,6 +85,7 @@ def test_what_is_no_id(bad: Any) -> None:
         ({"script_text": "a\0b"}, "zero bytes"),
         ({**TEXT, "options": "--hold"}, "list of words"),
         ({**TEXT, "options": [3]}, "option must be a text"),
+        ({**TEXT, "arguments": "-v"}, "arguments must be a list of words"),
         ({**TEXT, "env": {"A-B": "x"}}, "not a valid name"),
         ({**TEXT, "env": {"A": 3}}, "must be text"),
         ({**TEXT, "env": {"A": "x\0"}}, "must be text"),

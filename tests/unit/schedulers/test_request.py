@@ -26,7 +26,7 @@ OF_THE_SUBMISSION = {
     "env", "record_exit", "token", "again", "dry_run",
 }  # fmt: skip
 # Jobs and ids come in any form; a list of words is given as one.
-ANY_FORM = {"after_ok", "after_any", "after_failed", "options"}
+ANY_FORM = {"after_ok", "after_any", "after_failed", "arguments", "options"}
 
 
 def test_submit_has_each_option_with_its_type_and_default() -> None:
@@ -50,7 +50,8 @@ def test_the_command_line_has_each_option() -> None:
     parser = Parser()
     submit.add_command(parser.add_subparsers(), "submits")
     known = vars(parser.parse_args(["submit", "hpc", "runs/a"]))
-    spelled = {"option" if name == "options" else name for name in OPTIONS}
+    lists = {"options": "option", "arguments": "argument"}
+    spelled = {lists.get(name, name) for name in OPTIONS}
     assert spelled <= set(known)
     for name in spelled - {"option"}:
         assert not known[name], f"{name} has another default"
@@ -74,6 +75,9 @@ def test_each_option_has_a_default_and_all_but_hold_a_check() -> None:
         ({"time_limit": "3600"}, "time_limit='3600' may be 3600 seconds"),
         ({"after_any": ("*",)}, "job id"),
         ({"options": ("-x", 3)}, "an option must be a text"),
+        ({"arguments": ("a", 3)}, "an argument must be a text"),
+        ({"arguments": ("a\0",)}, "an argument must be a text"),
+        ({"arguments": ("a" * 20_000,)}, "20001 bytes, more than 16384"),
         ({"array": "1-9", "max_array": 5}, "9"),
         ({"script": ""}, "the path of the script is empty"),
         ({"token": ""}, "token is empty"),
@@ -157,7 +161,7 @@ ASKED: dict[str, object] = {
     "queue": "long", "account": "chem", "time_limit": "1:00:00", "nodes": 2,
     "cpus": 4, "memory": "3G", "gpus": 1, "qos": "high", "reservation": "res7",
     "constraint": "avx512", "stdout_path": "my.out", "stderr_path": "my.err",
-    "mail": "a@example.org", "options": ("--very-own",),
+    "mail": "a@example.org", "arguments": ("-v", "a b"), "options": ("--very-own",),
 }  # fmt: skip
 # Grid Engine takes these together with a parallel environment only.
 BESIDE = {("sge", "cpus"): ("-pe", "smp", "4"), ("sge", "nodes"): ("-pe", "mpi", "2")}

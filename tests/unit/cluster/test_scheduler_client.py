@@ -1,0 +1,58 @@
+"""Scripts of a scheduler, however long, on a host whose commands take 128 KiB an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from openssh_jobs.cluster.journal import Journal
+from openssh_jobs.schedulers.slurm.scheduler import Slurm
+
+from .fakes import Bench, LocalHost
+
+IDS = [str(1_000_000 + n) for n in range(12_000)]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    journal = Journal(tmp_path / "journal")
+    yield Bench(LocalHost(home), journal, "slurm")
+    journal.close()
+
+
+def test_the_history_of_ten_thousand_jobs_is_asked_for_in_one_round_trip(bench: Bench) -> None:
+    row = "COMPLETED|0:0|u|p|a|1|n1|t|t|t|00:00:01|01:00:00|j"
+    bench.host.program(
+        "sacct",
+        "echo asked >>asked\nfor word; do case $last in -j) jobs=$word ;; esac\n"
+        "case $word in --delimiter=*) d=${word#--delimiter=} ;; esac; last=$word; done\n"
+        'printf "%s\\n" "$jobs" | tr , "\\n" | '
+        f"""awk -v d="$d" -v row='{row}' 'BEGIN {{ gsub("[|]", d, row) }} """
+        "{ print $0 d $0 d row d }'",
+    )
+    # What compares each id with the whole answer needs ten times that.
+    bench.client._prologue = b"ulimit -t 4"
+    script = Slurm().history_script(IDS)
+    assert len(script) > 128 * 1024
+    answer = bench.client.ask(script)
+    found = Slurm().parse_history(answer, requested=IDS)
+    assert found.known.keys() == set(IDS)
+    assert (bench.host.used, len((bench.host.home / "asked").read_text().split())) == (["run"], 2)
+
+
+@pytest.mark.parametrize("prologue", ["cat >/dev/null", "echo hello"])
+def test_a_long_script_is_not_the_prologues(bench: Bench, prologue: str) -> None:
+    bench.client._prologue = prologue.encode()
+    answer = bench.client.ask("true " + "x" * 200_000 + '\necho "$#" here; cat\nexit 3')
+    assert (answer.stdout.split()[-2:], answer.returncode) == (["1", "here"], 3)
+
+
+def test_a_long_script_that_is_cut_off_is_not_run(bench: Bench) -> None:
+    whole = bench.host._sh
+    bench.host._sh = lambda script, data=b"": whole(script, data[:-1])  # type: ignore[method-assign]
+    answer = bench.client.ask("echo ran\n" + "# x\n" * 60_000)
+    assert (answer.stdout, answer.returncode) == ("", 125)
