@@ -35,6 +35,7 @@ def wanted(**asked: Any) -> Specification:
         **dict.fromkeys(names),
         "script_text": "#!/bin/sh\n",
         "options": (),
+        "arguments": (),
         **asked,
     }
     return Specification.of(env=None, **given)
