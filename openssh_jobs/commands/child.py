@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import errno
 import os
 import select
@@ -105,8 +104,7 @@ def not_started(
         "account for sftp or one command only runs nothing else.",
     )
     if why.startswith(SILENT):
-        sessions.silent = copy.copy(error)
-        sessions.silent.sent = "no"
+        sessions.was_silent(error)
     return error
 
 

@@ -21,7 +21,7 @@ from ..commands.child import STATUS_WAIT
 from ..commands.os_errors import error_of
 from ..commands.quoting import quote_path, to_text
 from ..commands.stdio import Exchange, close_fd
-from ..errors import InvalidAnswer, OpenSSHJobsError, TransferError
+from ..errors import InvalidAnswer, OpenSSHJobsError, TransferError, remote_oserror
 from .progress import ProgressWatcher
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ _LOOK = 5.0
 """Seconds between two checks whether data moves."""
 _NO_SUCH_COMMAND = 127
 """The status of a POSIX shell for a command that was not found (XCU 2.8.2)."""
+_FILE_SIZE = 128 + 25
+"""The status after SIGXFSZ, on Linux and the BSDs."""
 
 
 def remote_end(
@@ -81,6 +83,10 @@ def remote_end(
             # Here "not found" means the command, not the path.
             message = " ".join(to_text(err).split())
             raise TransferError(f"the host lacks a command: {message}", host=host, sent="yes")
+        if status == _FILE_SIZE:
+            raise remote_oserror(
+                errno.EFBIG, path, host=host, detail="a limit there (`ulimit -f`, an rc file)"
+            )
         if status != 0:
             raise error_of(to_text(err), path, host=host)
         return out
