@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import errno
 import os
 import select
@@ -14,6 +13,19 @@ from typing import TYPE_CHECKING
 from ..errors import CommandNotStarted, InvalidAnswer, remote_oserror
 from ..transport.base import LinkSilent, TransportError
 from . import command_line, limits
+from .leftovers import Leftovers
+from .marks import (
+    BEGIN,
+    CUT_SHORT,
+    CWD_FAILED,
+    READ,
+    SHELL,
+    START,
+    STATUS,
+    Marks,
+    exit_status,
+    new_nonce,
+)
 from .quoting import to_text, visible
 from .result import NO_STATUS, CommandResult
 from .stdio import close_fd
@@ -92,8 +104,7 @@ def not_started(
         "account for sftp or one command only runs nothing else.",
     )
     if why.startswith(SILENT):
-        sessions.silent = copy.copy(error)
-        sessions.silent.sent = "no"
+        sessions.was_silent(error)
     return error
 
 
@@ -113,20 +124,23 @@ class Running:
         self.what = plan.what
         self.link: Link
         self.group: int | None = None
+        self._first: int | None = None
         self.session: Session
         self.out = -1
         self.takes_stdout = False
+        self.left = False
         self.err = -1
         self.inp = -1
-        self.nonce = command_line.new_nonce()
-        self.out_marks = command_line.Marks(self.nonce, hold=True, host=sessions.host)
-        self.err_marks = command_line.Marks(self.nonce, hold=False, host=sessions.host)
+        self.nonce = new_nonce()
+        self.out_marks = Marks(self.nonce, hold=True, host=sessions.host)
+        self.err_marks = Marks(self.nonce, hold=False, host=sessions.host)
         self.early_out = b""
         self.early_err = b""
         self.preamble = b""
         self.sent_input = 0
         self.read_by: float | None = None
         self._not_read = False
+        self._leftovers = Leftovers(self, login_shell, groups)
         self._sessions = sessions
         self._login_shell = login_shell
         self._groups = groups
@@ -165,6 +179,7 @@ class Running:
             limit=None if self._sessions.slots.wide else self.plan.limit,
             by_stdin=self.plan.by_stdin,
             with_input=stdin is not None or bool(data) or self._keep_stdin,
+            tells_end=stdout is None,
         )
         self.preamble = line.preamble
         if stdin is not None and len(line.preamble) > limits.MARK:
@@ -271,12 +286,15 @@ class Running:
         self.early_err += self.err_marks.feed(data)
         if len(self.early_err) > limits.NOISE:
             raise InvalidAnswer(f"more than {limits.NOISE} bytes on stderr")
-        word = command_line.SHELL if self.plan.login_shell else command_line.START
+        word = SHELL if self.plan.login_shell else START
         values = self.err_marks.value(word)
         if values is not None and self.group is None:
             self.group = self.err_marks.number(word, _LARGEST_PID)
             if self.group is not None and len(values) > 1:
                 self._login_shell.learned(values[1])
+
+        if self._first is None and (values := self.err_marks.value(START)):
+            self._first = int(values[-1]) if values[-1].isdigit() else None
 
     def take_errors(self) -> None:
         """Read what has arrived on stderr, while nothing else reads it."""
@@ -286,9 +304,9 @@ class Running:
             self._take_early(self.err, data)
 
     def _has_begun(self) -> bool:
-        if self.err_marks.number(command_line.START, _LARGEST_PID) is not None:
+        if self.err_marks.number(START, _LARGEST_PID) is not None:
             return True
-        asked_for = self.err_marks.value(command_line.BEGIN) is not None
+        asked_for = self.err_marks.value(BEGIN) is not None
         if asked_for and self.preamble and not self.sent_input:
             # A csh: the outer shell, which is ours, reads the script and passes it on.
             self._write_preamble()
@@ -320,7 +338,7 @@ class Running:
 
         It cannot be read where an rc file has put something endless in the place of stdin.
         """
-        if self.read_by is None or self.err_marks.value(command_line.READ) is not None:
+        if self.read_by is None or self.err_marks.value(READ) is not None:
             self.read_by = None
             return True
         if time.monotonic() < self.read_by or self.script_has_ended:
@@ -342,7 +360,7 @@ class Running:
                 self.out_marks.feed(os.read(self.out, _CHUNK))
             except OSError:
                 pass
-        status = command_line.exit_status(self.err_marks)
+        status = exit_status(self.err_marks)
         status = self.session.status if status is None else status
         ending = "ended" if status is None else f"ended with status {status}"
         raise self._not_started(ending, status)
@@ -355,7 +373,7 @@ class Running:
         If our stdout was closed early the last mark may be lost: then the status of the session,
         which is that of the same shell, is used.
         """
-        if self.err_marks.value(command_line.STATUS) is None:
+        if self.err_marks.value(STATUS) is None:
             return self.session.status
         return self.marked_status
 
@@ -365,12 +383,30 @@ class Running:
 
         An rc file may have replaced what the shell exits with.
         """
-        return command_line.exit_status(self.err_marks)
+        return exit_status(self.err_marks)
+
+    def is_left(self, *, own: bool = False) -> bool:
+        """Whether the command has ended, and only what rc files started holds its streams.
+
+        ``own``: a command of the library, which leaves nothing running.
+        """
+        if not self.left and self.marked_status is not None:
+            self.left = self._leftovers.hold_alone(self.group, self._first, own=own)
+        return self.left
+
+    def patience(self) -> float:
+        """Seconds until the next look at ``reads_input`` and ``is_left``."""
+        looks = [at for at in (self.read_by, self._leftovers.ask_at) if at is not None]
+        return max(0.05, min(60.0, *(at - time.monotonic() for at in looks))) if looks else 60.0
+
+    def await_end(self) -> bool:
+        """Wait for the session's end, where it may come; false if the link seems lost."""
+        return self.left or self.session.wait(STATUS_WAIT)
 
     @property
     def script_has_ended(self) -> bool:
         """Whether the user's script has ended, though a process in its group may hold a pipe."""
-        marked = command_line.exit_status(self.err_marks)
+        marked = exit_status(self.err_marks)
         return marked is not None or (self.is_over and self.session.status is not None)
 
     @property
@@ -380,9 +416,9 @@ class Running:
 
     def refusal(self) -> OSError | CommandNotStarted | None:
         """Why the command was not run: an error of ``cwd``, or another stdin than ours."""
-        if self._not_read or self.err_marks.value(command_line.CUT_SHORT) is not None:
+        if self._not_read or self.err_marks.value(CUT_SHORT) is not None:
             return self._not_started(ANOTHER_STDIN)
-        values = self.err_marks.value(command_line.CWD_FAILED)
+        values = self.err_marks.value(CWD_FAILED)
         if not values or self.plan.cwd is None:
             return None
         number = {b"ENOENT": errno.ENOENT, b"ENOTDIR": errno.ENOTDIR}.get(values[0], errno.EACCES)

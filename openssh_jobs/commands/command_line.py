@@ -16,21 +16,23 @@ A mark is a line that begins with a nonce.  The command line holds the nonce onl
 which ``printf`` joins, so that an echo of the line is not taken for a mark.  The marks on stderr
 are ``start`` (the script is about to run: the outer shell's pid and family) and ``status`` (how it
 ended); with a login shell between them ``shell`` comes before its rc files and ``start`` after
-them, and both print ``status``, of which the first counts.  On stdout there is one mark, before the
-first byte of the command.  Nothing may be sent to the command's stdin before ``start``: until then
-another program could read it.  Then a line of ours is at its head; the shell reads it and prints
-``read``.  With another stdin, which an rc file put in its place, it ends or is ended.
+them, and both print ``status``, of which the first counts.  The last word of ``start`` is the pid
+of a process that began after the rc files and before the script.  On stdout there is a mark before
+the first byte of the command and, unless a program on our side reads it, ``end`` after the last
+byte: a process that an rc file started may hold the stream for ever.  Nothing may be sent to the
+command's stdin before ``start``: until then another program could read it.  Then a line of ours is
+at its head; the shell reads it and prints ``read``.  With another stdin, which an rc file put in
+its place, it ends or is ended.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from ..errors import InvalidAnswer
 from ..version import __version__
 from . import limits
+from .marks import BEGIN, CUT_SHORT, CWD_FAILED, END, READ, SHELL, START, STATUS, mark
 from .quoting import (
     MAX_COMMAND_BYTES,
     OWN_BUILTINS,
@@ -66,12 +68,6 @@ _STREAMS = b">&4 2>&3 " + _KEPT + b" 4>&-"
 
 NAME = b"openssh-jobs/" + __version__.encode()
 """In the arguments of each shell on a host, so that its site can see whose it is."""
-SHELL, BEGIN, START, STATUS = b"shell", b"begin", b"start", b"status"
-READ = b"read"
-"""The head of stdin was ours."""
-CWD_FAILED = b"cwd"
-CUT_SHORT = b"short"
-"""The script, or what precedes its input, did not arrive complete on stdin; nothing was run."""
 
 
 class LoginShell:
@@ -83,6 +79,8 @@ class LoginShell:
     def __init__(self, start_timeout: float = limits.START) -> None:
         self.start_timeout = start_timeout
         self.family: Family | None = None
+        self.leaves_processes = False
+        """Rc files start processes that hold the streams of each session."""
 
     def learned(self, family: bytes) -> None:
         """Note the family (sh, csh, fish) that a start mark reported."""
@@ -99,23 +97,6 @@ class CommandLine(NamedTuple):
 
     command: bytes
     preamble: bytes
-
-
-def new_nonce() -> bytes:
-    """A nonce for one command; each half of it is long enough not to be guessed."""
-    return b"oj-" + os.urandom(16).hex().encode()
-
-
-def mark(nonce: bytes, word: bytes = b"", *values: bytes) -> bytes:
-    """Shell text that prints a mark; ``values`` are shell words behind it.
-
-    They are quoted: an rc file may have put digits into IFS.
-    """
-    half = len(nonce) // 2
-    values = tuple(b'"%b"' % value for value in values)
-    words = [word, *(b"%s" for _ in values)] if word else []
-    form = b" ".join([b"%s%s", *words])
-    return b" ".join([b"\\printf '" + form + b"\\n'", nonce[:half], nonce[half:], *values])
 
 
 def _sentinel(nonce: bytes) -> tuple[bytes, bytes]:
@@ -256,16 +237,23 @@ class _Script:
         return stderr + _run_read(self.nonce)
 
 
-def _tell_status(nonce: bytes) -> bytes:
-    return mark(nonce, STATUS, b"$1") + b" >&3; "
+def _tell_status(nonce: bytes, *, tells_end: bool) -> bytes:
+    told = mark(nonce, STATUS, b"$1") + b" >&3; "
+    return told + mark(nonce, END) + b" >&4; " if tells_end else told
+
+
+# The pid of a new process: those of rc files began before it.
+_NEW_PID = b"$(\\exec /bin/sh -c 'echo $$')"
 
 
 def _start(nonce: bytes, to: bytes, word: bytes = START, *values: bytes) -> bytes:
     """Shell text that prints the start mark, or exits if that fails."""
-    return mark(nonce, word, *(values or (b"$$",))) + b" >&" + to + b" || \\exit 126; "
+    return mark(nonce, word, *(values or (b"$$", _NEW_PID))) + b" >&" + to + b" || \\exit 126; "
 
 
-def _login_shell(script: _Script, nonce: bytes, cwd: str | bytes | None, errors: Errors) -> bytes:
+def _login_shell(
+    script: _Script, nonce: bytes, cwd: str | bytes | None, errors: Errors, *, tells_end: bool
+) -> bytes:
     """Shell text that runs the script in the user's own shell as a login shell.
 
     Output of its rc files and logout files on stdout is dropped.  tcsh accepts -l only as the
@@ -284,7 +272,8 @@ def _login_shell(script: _Script, nonce: bytes, cwd: str | bytes | None, errors:
         b"case ${BASH_VERSION-}${ZSH_VERSION-} in ?*) \\trap - ERR DEBUG;; esac; "
         b'\\exec 4>&1 >/dev/null 2>&1; \\set -- "$-"; \\set +e; '
         b"(case $1 in *e*) \\set -e;; esac; \\shift; \\eval " + quote(text)
-        + b'\n) >&4 2>&3 4>&-; \\set -- "$?"; ' + _tell_status(nonce) + b'\\exit "$1"'
+        + b'\n) >&4 2>&3 4>&-; \\set -- "$?"; ' + _tell_status(nonce, tells_end=tells_end)
+        + b'\\exit "$1"'
     )  # fmt: skip
     for_csh = _start(nonce, b"2") + mark(nonce) + b"; " + _change_directory(cwd, nonce, b"2")
     for_csh += script.run_from_csh(stderr)
@@ -309,23 +298,26 @@ def build(
     limit: int | None = None,
     by_stdin: bool = False,
     with_input: bool = False,
+    tells_end: bool = False,
 ) -> CommandLine:
     """The command line for a POSIX script.
 
     ``nonce`` marks the beginning on both streams and the status on stderr.  Environment values,
     and scripts that are too long for one argument or sent with ``by_stdin``, go at the head of
     stdin, not in argv.  ``with_input``: the caller's bytes follow there; the host first checks that
-    it reads ours.  ``limit``: seconds after which the host itself ends the command.
+    it reads ours.  ``limit``: seconds after which the host itself ends the command.  ``tells_end``:
+    a mark on stdout says that it ended, too.
     """
     for stdin in (by_stdin, True):
         body = _Script(script, nonce, env, by_stdin=stdin, with_input=with_input)
         if login_shell:
-            inner = _login_shell(body, nonce, cwd, errors)
+            inner = _login_shell(body, nonce, cwd, errors, tells_end=tells_end)
         else:
             # All on one line, so that line 1 in an error message is line 1 of the script.
             inner = mark(nonce) + b"; "
             inner += _change_directory(cwd, nonce, b"3") + body.run(b"3", _STDERR[errors])
-        command = _around(inner, nonce, family, limit, login_shell=login_shell)
+        ending = _tell_status(nonce, tells_end=tells_end)
+        command = _around(inner, nonce, family, limit, ending, login_shell=login_shell)
         if len(command) <= MAX_COMMAND_BYTES:
             break
     return CommandLine(command, body.preamble)
@@ -343,7 +335,13 @@ _WATCH = (
 
 
 def _around(
-    command: bytes, nonce: bytes, family: Family | None, limit: int | None, *, login_shell: bool
+    command: bytes,
+    nonce: bytes,
+    family: Family | None,
+    limit: int | None,
+    ending: bytes,
+    *,
+    login_shell: bool,
 ) -> bytes:
     """The shell that waits, around the one that runs the user's script.
 
@@ -352,11 +350,11 @@ def _around(
     # Print the mark in the new shell, whose traps were reset: a signal between the mark and the
     # fork would reach only shells that survive it.  Its parent is the shell that waits.
     word = SHELL if login_shell else START
-    known = quote(OWN_BUILTINS + _start(nonce, b"3", word, b"$PPID", b"sh") + command)
-    tried = _start(nonce, b"3", word, b"$PPID", b"@F@").partition(b"@F@")
+    known = quote(OWN_BUILTINS + _start(nonce, b"3", word, b"$PPID", b"sh", b"$$") + command)
+    tried = _start(nonce, b"3", word, b"$PPID", b"@F@", b"$$").partition(b"@F@")
     unknown = quote(OWN_BUILTINS + tried[0]) + b'"$f"' + quote(tried[2] + command)
     # Not `command; r=$?`: an rc file may have said `set -e`.  No variable: it may be read-only.
-    tail = b" " + _STREAMS + b') && \\set -- 0 || \\set -- "$?"; ' + _tell_status(nonce)
+    tail = b" " + _STREAMS + b') && \\set -- 0 || \\set -- "$?"; ' + ending
     before = b"(\\exec /bin/sh -c "
     if limit is not None:
         watch = quote(OWN_BUILTINS + _WATCH % limit)
@@ -365,7 +363,7 @@ def _around(
     tail += b'\\exit "$1"'
     # The outer shell survives signals to the group, to report how the command ended.  The trap has
     # an action because the inner shell resets such traps, but inherits ignored signals.
-    start = b"\\exec 3>&2 4>&1 >/dev/null 2>&1; \\trap : HUP INT TERM USR1 USR2; "
+    start = b"\\exec 3>&2 4>&1 >/dev/null 2>&1; \\trap : HUP INT TERM USR1 USR2 PIPE; "
     line = b": " + NAME + b"; " + start + before + known + tail
     # yash in the C locale rejects lines with non-ASCII characters.
     if family == "sh" and line.isascii():
@@ -404,96 +402,3 @@ def after_first_line(nonce: bytes, start: bytes) -> bytes:
 def first_line(nonce: bytes) -> bytes:
     """The line at the head of stdin that proves whose stdin it is."""
     return b"@" + b"".join(_sentinel(nonce)) + b"\n"
-
-
-class Marks:
-    """Removes the lines with the nonce from a stream that is read in pieces of any size.
-
-    ``hold=True`` holds back what arrives before the first mark and then drops it: rc files print
-    that.  Raises ``InvalidAnswer`` for more than ``limits.NOISE`` of it, and for more or longer
-    marks than any command has.
-    """
-
-    def __init__(self, nonce: bytes, *, hold: bool, host: str | None = None) -> None:
-        self._nonce = nonce
-        self.host = host
-        self._kept = b""
-        self._noise = bytearray()
-        self.holds = hold
-        self.found: list[bytes] = []
-
-    def feed(self, data: bytes) -> bytes:
-        """Take the next piece of the stream; returns it without the complete marks in it."""
-        data = self._kept + data
-        out = []
-        while (at := data.find(self._nonce)) >= 0:
-            out.append(self._before(data[:at]))
-            data = data[at:]
-            end = data.find(b"\n")
-            if end < 0:
-                if len(data) > limits.MARK:
-                    raise self._too_much("a mark without an end")
-                self._kept = data
-                return b"".join(out)
-            self.holds = False
-            self.found.append(data[len(self._nonce) : end].strip())
-            if len(self.found) > limits.MARKS:
-                raise self._too_much("more marks than any command makes")
-            data = data[end + 1 :]
-        keep = self._partial(data)
-        self._kept = data[len(data) - keep :]
-        out.append(self._before(data[: len(data) - keep]))
-        return b"".join(out)
-
-    def _before(self, data: bytes) -> bytes:
-        if not self.holds:
-            return data
-        self._noise += data
-        if len(self._noise) > limits.NOISE:
-            raise self._too_much(f"more than {limits.NOISE} bytes before the command began")
-        return b""
-
-    def _too_much(self, what: str) -> InvalidAnswer:
-        return InvalidAnswer(f"the host sent {what}", host=self.host)
-
-    def _partial(self, data: bytes) -> int:
-        """The count of bytes at the end that could be the beginning of the nonce."""
-        for length in range(min(len(self._nonce) - 1, len(data)), 0, -1):
-            if self._nonce.startswith(data[len(data) - length :]):
-                return length
-        return 0
-
-    def rest(self) -> bytes:
-        """The bytes left at the end of the stream, without those that were held back."""
-        data, self._kept = self._kept, b""
-        return self._before(data)
-
-    @property
-    def noise(self) -> bytes:
-        """What arrived before the first mark."""
-        return bytes(self._noise)
-
-    def value(self, word: bytes) -> list[bytes] | None:
-        """The words after the first mark that begins with ``word``."""
-        for found in self.found:
-            words = found.split()
-            if words and words[0] == word:
-                return words[1:]
-        return None
-
-    def number(self, word: bytes, most: int) -> int | None:
-        """The number after the mark ``word``; ``None`` without one of at most ``most``."""
-        words = self.value(word)
-        if not words or not words[0].isdigit() or len(words[0]) > limits.DIGITS:
-            return None
-        number = int(words[0])
-        return number if number <= most else None
-
-
-def exit_status(marks: Marks) -> int | None:
-    """The exit status that a waiting shell printed; ``None`` where none did."""
-    status = marks.number(STATUS, 511)
-    if status is None or status <= 255:
-        return status
-    # After signal N ksh has 256+N and yash 384+N, where all others have 128+N.
-    return status - (256 if status >= 384 else 128)

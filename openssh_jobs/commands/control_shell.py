@@ -19,6 +19,7 @@ from ..transport.base import LinkSilent
 from ..transport.held_session import HeldSession, WorkerLost
 from . import command_line, limits
 from .child import ANOTHER_STDIN, SILENT, not_started
+from .marks import CUT_SHORT, READ, START, Marks, mark, new_nonce
 from .quoting import describe, quote_path
 from .stdio import close_fd
 
@@ -65,7 +66,7 @@ class _Shell:
         self._sessions = sessions
         self._out = bytearray()
         self._err = bytearray()
-        self._nonce = command_line.new_nonce()
+        self._nonce = new_nonce()
         self.read_by: float | None = None
         self.pid: int | None = None
         theirs: list[int] = []
@@ -99,11 +100,11 @@ class _Shell:
         has as long again to read the line that proves that its stdin is ours (``read_by``).
         """
         sessions = self._sessions
-        marks = command_line.Marks(self._nonce, hold=True, host=sessions.host)
-        out_marks = command_line.Marks(self._nonce, hold=True, host=sessions.host)
+        marks = Marks(self._nonce, hold=True, host=sessions.host)
+        out_marks = Marks(self._nonce, hold=True, host=sessions.host)
         deadline = time.monotonic() + start_timeout
         try:
-            while marks.number(command_line.START, 2**31 - 1) is None or out_marks.holds:
+            while marks.number(START, 2**31 - 1) is None or out_marks.holds:
                 self._read(deadline)
                 for stream, kept in ((marks, self._err), (out_marks, self._out)):
                     stream.feed(bytes(kept))
@@ -119,9 +120,9 @@ class _Shell:
             out_marks.feed(bytes(self._out))
             why = self._why_it_ended(marks.noise)
         else:
-            words = marks.value(command_line.START) or []
-            self.pid = marks.number(command_line.START, 2**31 - 1)
-            if marks.value(command_line.CUT_SHORT) is not None:
+            words = marks.value(START) or []
+            self.pid = marks.number(START, 2**31 - 1)
+            if marks.value(CUT_SHORT) is not None:
                 raise not_started(sessions, what, why=ANOTHER_STDIN)
             self._err += marks.rest()
             self.read_by = time.monotonic() + start_timeout
@@ -137,7 +138,7 @@ class _Shell:
             return False
         self.session.wait(5.0)
         self._read_rest()
-        return self._nonce + b" " + command_line.CUT_SHORT in self._err
+        return self._nonce + b" " + CUT_SHORT in self._err
 
     def _why_it_ended(self, stderr: bytes) -> str:
         self.session.wait(5.0)
@@ -154,8 +155,8 @@ class _Shell:
         Raises ``TimeoutError`` at the deadline, ``_Ended`` if the shell ends, ``InvalidAnswer`` if
         more than ``most`` bytes arrive or the frame holds no status.
         """
-        nonce = command_line.new_nonce()
-        begin, half = command_line.mark(nonce), len(nonce) // 2
+        nonce = new_nonce()
+        begin, half = mark(nonce), len(nonce) // 2
         end = b"'\n%s%s %s\n' " + nonce[:half] + b" " + nonce[half:]
         proof = b"" if self.read_by is None else command_line.first_line(self._nonce)
         text = proof + (
@@ -173,7 +174,7 @@ class _Shell:
                 return self._answer(head, end_out, len(tail))
             if len(out) > most or len(err) > limits.ANSWER:
                 raise InvalidAnswer(f"the host answered with more than {most} bytes")
-            if self.read_by is not None and self._nonce + b" " + command_line.READ in err:
+            if self.read_by is not None and self._nonce + b" " + READ in err:
                 self.read_by = None
             self._read(deadline if self.read_by is None else min(deadline, self.read_by))
 

@@ -62,8 +62,12 @@ def parse(output: bytes) -> Features:
         key, _, value = record.partition(b" ")
         found[key.decode("ascii", "replace").strip()] = value.decode("utf-8", "surrogateescape")
     missing = {"home", "cwd", "stat", "user"} - found.keys()
-    if missing or not found["home"].startswith("/"):
-        raise ValueError(f"the host's answer about itself lacks {sorted(missing) or 'a home'}")
+    if missing:
+        raise ValueError(f"the host's answer about itself lacks {sorted(missing)}")
+    if not found["home"].startswith("/"):
+        raise ValueError(
+            f"HOME is {found['home'][:99]!r} there, which is no absolute path (see its rc files)"
+        )
     stat = found["stat"]
     has_tar = "has_tar" in found
     return Features(

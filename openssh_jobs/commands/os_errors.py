@@ -46,6 +46,7 @@ _TEXTS = {
     "stale file handle": errno.ESTALE,
     "stale nfs file handle": errno.ESTALE,
     "file too large": errno.EFBIG,
+    "file size limit exceeded": errno.EFBIG,
     "too many open files": errno.EMFILE,
     "transport endpoint is not connected": errno.ENOTCONN,
     "required key not available": getattr(errno, "ENOKEY", errno.EACCES),

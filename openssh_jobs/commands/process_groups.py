@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import time
 from typing import TYPE_CHECKING
 
 from ..errors import OpenSSHJobsError
 from ..transport.base import PROBE, SessionRefused, TransportError
+from . import scripts
+from .marks import STATUS, Marks, exit_status, mark, new_nonce
 from .quoting import OWN_SHELL, envelope, quote
+from .stdio import close_fd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from ..transport.base import Link
     from ..transport.sessions import Sessions
     from .command_line import LoginShell
 
 log = logging.getLogger("openssh_jobs.command")
 
 _KILL_WAIT = 10.0
+_REFUSED_WAIT = 0.2
+_CHUNK = 4096
 # sshd makes every session a process group, led by the shell whose pid is in the start mark, unless
 # a forced command starts a shell as a child of itself: then ps finds the group.
 _FIND_GROUP = (
@@ -78,6 +85,14 @@ class ProcessGroups:
         """Send TERM and, a second later, KILL, in one round trip; true if no process is left."""
         return self._run(_END % b" ".join(b"%d" % group for group in groups)) == 0
 
+    def is_left(self, group: int, first: int) -> bool:
+        """Whether rc files' processes, and none of the command, hold the streams of a session.
+
+        ``first``: a process that began after the rc files.  False where that cannot be found out.
+        """
+        script = scripts.call("commands/process_groups", "oj_is_left", group, first)
+        return self._run(script, patience=_REFUSED_WAIT) == 0
+
     def end_unstarted(self, nonce: bytes) -> None:
         """End a shell that has not started its command: it never told its pid.
 
@@ -94,41 +109,64 @@ class ProcessGroups:
         if self.later is not None:
             self.later(script)
 
-    def _run(self, script: bytes) -> int | None:
+    def _run(self, script: bytes, patience: float = _KILL_WAIT) -> int | None:
         """Run a short script beside a running command, with or without a free session."""
         try:
             if self.aside is not None:
                 status = self.aside(script, _KILL_WAIT)
                 if status is not None:
                     return status
-            return self._run_in_session(script)
+            return self._run_in_session(script, patience)
         except (OpenSSHJobsError, TransportError, OSError) as error:
             log.warning(
                 "%s: the process group could not be reached: %s", self._sessions.host, error
             )
             return None
 
-    def _run_in_session(self, script: bytes) -> int | None:
-        deadline = time.monotonic() + _KILL_WAIT
+    def _run_in_session(self, script: bytes, patience: float) -> int | None:
+        began = time.monotonic()
+        deadline = began + _KILL_WAIT
         link = self._sessions.link()
-        command = b"exec /bin/sh -c " + quote(OWN_SHELL + script)
-        if self._login_shell.family != "sh":
-            command = envelope(OWN_SHELL + script)
         while True:
             try:
-                with open(os.devnull, "r+b") as nothing:
-                    session = self._sessions.open(link, command, (nothing.fileno(),) * 3)
-                try:
-                    if not session.wait(max(0.1, deadline - time.monotonic())):
-                        return None
-                    if session.status is None:
-                        raise SessionRefused("no session for the signal")
-                    return session.status
-                finally:
-                    session.close()
+                return self._status_in_session(link, script, deadline)
             except SessionRefused:
-                if time.monotonic() > deadline:
+                if time.monotonic() > began + patience:
                     raise
                 # With MaxSessions 1 the command itself holds the only session, until the host's
                 # own limit ends it.
                 time.sleep(0.05)
+
+    def _status_in_session(self, link: Link, script: bytes, deadline: float) -> int | None:
+        """The status of a script, which is told by a mark: rc files may hold the session open."""
+        nonce = new_nonce()
+        text = OWN_SHELL + b"(" + script + b"\n)\n" + mark(nonce, STATUS, b"$?")
+        command = b"exec /bin/sh -c " + quote(text)
+        if self._login_shell.family != "sh":
+            command = envelope(text)
+        marks = Marks(nonce, hold=True, host=self._sessions.host)
+        out, theirs = os.pipe()
+        with open(os.devnull, "r+b") as nothing, open(out, "rb", buffering=0) as stream:
+            try:
+                fds = (nothing.fileno(), theirs, nothing.fileno())
+                session = self._sessions.open(link, command, fds)
+            finally:
+                close_fd(theirs)
+            poll = select.poll()
+            poll.register(stream, select.POLLIN)
+            try:
+                while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                    data = stream.read(_CHUNK)
+                    marks.feed(data or b"")
+                    status = exit_status(marks)
+                    if status is not None:
+                        session.wait(0.05)
+                        return status
+                    if not data:
+                        session.wait(max(0.1, deadline - time.monotonic()))
+                        if session.status is None:
+                            raise SessionRefused("no session for the signal")
+                        return session.status
+                return None
+            finally:
+                session.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import select
 import signal
@@ -20,13 +21,16 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
     from .child import Running
-    from .command_line import Marks
+    from .marks import Marks
     from .options import Command
     from .runner import Commands
 
 _CHUNK = 65536
 _FOREVER = 1e9
 _CLOSING = 5.0
+_LOOK = 0.5
+"""Seconds between two looks whether the command has ended."""
+_ENOUGH = 1 << 20
 
 
 class _MarkedReader(io.RawIOBase):
@@ -57,8 +61,12 @@ class _MarkedReader(io.RawIOBase):
 
     def _fill(self) -> None:
         # Wait without the lock, so that a status that has arrived can be read meanwhile.
-        while not self._is_readable(self.patience()):
-            pass
+        while not self._is_readable(self.patience() * 1000):
+            if self._is_over():
+                with self._lock:
+                    self._ended = self._ended or not self._is_readable(0)
+                    self._ready += self._marks.rest() if self._ended else b""
+                return
         with self._lock:
             if not self._ended and self._is_readable(0):
                 self._read()
@@ -81,17 +89,19 @@ class _MarkedReader(io.RawIOBase):
             del self._ready[:count]
         return count
 
-    def patience(self) -> float | None:
-        """Milliseconds until the next look whether the command reads the head of its stdin."""
-        running = self._running
-        if running.read_by is None:
-            return None
-        left = running.read_by - time.monotonic()
-        if left <= 0:
-            (self._errors or self).take_arrived()
+    def patience(self) -> float:
+        """Seconds until the next look whether the command reads the head of its stdin, or ended."""
+        running, errors = self._running, self._errors or self
+        if running.read_by is not None and running.read_by <= time.monotonic():
+            errors.take_arrived()
             if not running.reads_input():
                 running.end()
-        return max(100.0, left * 1000)
+        return min(_LOOK, running.patience())
+
+    def _is_over(self) -> bool:
+        """Whether nothing more can come, though something there holds the stream."""
+        (self._errors or self).take_arrived(_ENOUGH)
+        return self._running.is_left()
 
     def has_begun(self, timeout: float) -> bool:
         """Whether the command's mark has come; true, too, if the reader was closed before it did.
@@ -107,10 +117,15 @@ class _MarkedReader(io.RawIOBase):
                 self._read()
         return True
 
-    def take_arrived(self) -> None:
-        """Read what has arrived: all bytes up to the session's end, the last mark included."""
+    def take_arrived(self, most: float = math.inf) -> None:
+        """Read what has arrived: all bytes up to the session's end, the last mark included.
+
+        ``most``: no more once so many bytes are not asked for.
+        """
         with self._lock:
-            while not self._ended and not self.closed and self._is_readable(0):
+            while not (self._ended or self.closed or len(self._ready) > most):
+                if not self._is_readable(0):
+                    return
                 self._read()
 
     def drain(self, *, keep: bool = True) -> None:
@@ -219,6 +234,11 @@ class RemoteProcess(Generic[AnyStr]):
         if self.returncode is None:
             until = time.monotonic() + (_FOREVER if timeout is None else timeout)
             while not self._running.session.wait(self._step(until)):
+                self._err_raw.take_arrived(_ENOUGH)
+                if self._running.marked_status is not None:
+                    # What was left running keeps the streams; that is no part of the command.
+                    self._running.session.wait(max(0.0, min(_LOOK, until - time.monotonic())))
+                    break
                 if time.monotonic() >= until:
                     raise self._not_over(timeout)
             self._finish()
@@ -226,8 +246,7 @@ class RemoteProcess(Generic[AnyStr]):
         return self.returncode
 
     def _step(self, until: float) -> float:
-        left, patience = until - time.monotonic(), self._err_raw.patience()
-        return max(0.0, left if patience is None else min(left, patience / 1000))
+        return max(0.0, min(until - time.monotonic(), self._err_raw.patience()))
 
     def _not_over(self, timeout: float | None) -> CommandTimeout:
         what = self._running.plan.what
@@ -244,9 +263,10 @@ class RemoteProcess(Generic[AnyStr]):
         # Do not read to the end: without ssh a background process may keep the stream open.
         self._err_raw.take_arrived()
         status = running.status()
-        running.session.close()
-        if running.slot is not None:
-            running.slot.release()
+        if running.is_over:
+            running.session.close()
+            if running.slot is not None:
+                running.slot.release()
         if status is None and self._ended_by is not None:
             # Our own signal ended the waiting shell together with the command.
             status = 128 + self._ended_by

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..errors import CommandFailed, CommandTimeout, ConnectionLost, InvalidAnswer, OpenSSHJobsError
 from . import command_line, limits
-from .child import STATUS_WAIT, Plan, Running, StartTimeout
+from .child import Plan, Running, StartTimeout
 from .process_groups import ProcessGroups
 from .quoting import OWN_ENVIRONMENT, describe, join_command, quote_path
 from .result import NO_STATUS, CommandResult
@@ -274,7 +274,7 @@ class Commands:
     def _status_of(self, running: Running, result: Callable[[int], CommandResult[bytes]]) -> int:
         """The exit status of a command whose streams have ended; raises if there is none."""
         what = running.what
-        if not running.session.wait(STATUS_WAIT):
+        if not running.await_end():
             raise self.sessions.lost(running.link, what, sent="yes")
         failed = running.refusal()
         if failed is not None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
-    from .command_line import Marks
+    from .marks import Marks
 
 _CHUNK = 65536
 
@@ -51,6 +51,15 @@ class Streams(Protocol):
 
     def reads_input(self) -> bool:
         """Whether the host has read that, or may still do so."""
+
+    def is_left(self, *, own: bool) -> bool:
+        """Whether the command has ended and nothing of it holds the streams, though they are open.
+
+        ``own``: it is one that leaves nothing running.
+        """
+
+    def patience(self) -> float:
+        """Seconds until these two have to be asked again."""
 
     def refusal(self) -> Exception | None:
         """Why the command was not run, if it was not."""
@@ -113,6 +122,7 @@ class Exchange:
         most: int | None = None,
     ) -> None:
         self._running = running
+        self._own = most is not None
         self._data = memoryview(running.preamble + data if running.preamble else data)
         self._at = running.sent_input
         self._out = _Stream("stdout", running, running.out_marks, on_stdout, keep=keep, most=most)
@@ -135,7 +145,7 @@ class Exchange:
         return b"".join(self._out.pieces), b"".join(self._err.pieces)
 
     def run(self, deadline: float | None, *, silence: float | None = None) -> bool:
-        """Run until both streams end; false at the deadline (``time.monotonic``).
+        """Run until no more can come; false at the deadline (``time.monotonic``).
 
         Raises ``CommandNotStarted`` if the host does not read the head of its stdin in time.
 
@@ -156,9 +166,12 @@ class Exchange:
                 return False
             if running.read_by is not None and not running.reads_input():
                 raise running.refusal() or AssertionError("not reached")
+            if running.is_left(own=self._own):
+                self._out.take(running.out_marks.rest())
+                self._err.take(running.err_marks.rest())
+                return True
             # In steps of a minute, so that signal handlers of the caller can run.
-            step = 60.0 if running.read_by is None else max(0.1, running.read_by - time.monotonic())
-            for fd, _ in poll.poll(min(60.0, step, 60.0 if left is None else left) * 1000):
+            for fd, _ in poll.poll(min(running.patience(), 60.0 if left is None else left) * 1000):
                 self.moved_at = time.monotonic()
                 if fd == running.inp:
                     self._write(poll)

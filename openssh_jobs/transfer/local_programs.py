@@ -7,8 +7,9 @@ import re
 import time
 from typing import TYPE_CHECKING, BinaryIO
 
-from ..commands import command_line, limits
+from ..commands import limits
 from ..commands.child import ANOTHER_STDIN, SILENT, not_started
+from ..commands.marks import CUT_SHORT, READ, START, STATUS, Marks, exit_status
 from ..commands.os_errors import errno_of, error_of, local_error
 from ..commands.quoting import to_bytes, to_text
 from ..errors import TransferError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 STEP = 0.25
 """Seconds between two calls of ``tick``."""
+_LINGER = 1.0
 _REFUSALS = ("refused by peer", "Control socket connect", "UNKNOWN port 65535",
              "kex_exchange_identification", "read from master failed")  # fmt: skip
 _CUT = ("Connection closed", "Connection reset", "Broken pipe", "lost connection",
@@ -44,13 +46,16 @@ def run(
     stdout: BinaryIO | None = None,
     tick: Callable[[int], object] = lambda pid: None,
     nonce: bytes = b"",
+    whole: Callable[[int], bool] = lambda pid: False,
 ) -> None:
     """Run such a program to its end, on a session that counts against the limit.
 
     ``tick`` is called with its pid while it runs; ``stdout`` receives its output.  ``path`` and
     ``local`` are the paths for errors on the host and on this machine.  If the session was refused
     the program is started again, because it has not transferred anything.  ``nonce``: of the marks
-    on stderr with which its other half begins; raises ``CommandNotStarted`` if they do not come.
+    on stderr with which its other half begins and ends; raises ``CommandNotStarted`` if the first
+    does not come.  Once that ended, or ``whole`` of the pid is true, for ``_LINGER`` seconds the
+    program is ended: a process of an rc file may hold the session that it waits for.
     A program that failed without a message runs once more, to learn the reason: rsync loses the
     message of its other half about once in 300 times (measured with rsync 3.5 and a used-up quota).
     """
@@ -58,11 +63,11 @@ def run(
 
     def starter(link: Link) -> Link:
         limit = lanes.commands.login_shell.start_timeout
-        code, said = _run(argv_of(link), stdin, stdout, tick, nonce, limit)
-        marks = command_line.Marks(nonce, hold=False)
+        code, said = _run(argv_of(link), stdin, stdout, tick, nonce, limit, whole)
+        marks = Marks(nonce, hold=False)
         if nonce:
             said = to_text(marks.feed(to_bytes(said)) + marks.rest())
-        if code is None or marks.value(command_line.CUT_SHORT) is not None:
+        if code is None or marks.value(CUT_SHORT) is not None:
             raise _not_begun(lanes, what, marks, nonce, said, limit)
         if code not in (0, 127) and any(text in said for text in _REFUSALS):
             raise guest_error(said.encode("utf-8", "replace"))
@@ -87,6 +92,7 @@ def _run(
     tick: Callable[[int], object],
     nonce: bytes,
     limit: float,
+    whole: Callable[[int], bool],
 ) -> tuple[int | None, str]:
     """The program's status, ``None`` if its other half did not begin, and what it said."""
     import tempfile
@@ -96,11 +102,18 @@ def _run(
         wanted.seek(0)
         out = process.DEVNULL if stdout is None else stdout
         child = process.spawn(argv, stdin=wanted, stdout=out, stderr=stderr)
-        until = time.monotonic() + limit if nonce else None
+        began = over = time.monotonic()
+        until = began + limit if nonce else None
         try:
             while not process.wait(child, STEP):
                 tick(child.pid)
-                if until is not None and nonce + b" " + command_line.READ in _said(stderr):
+                code = 0 if whole(child.pid) else _status(stderr, nonce)
+                if code is None:
+                    over = time.monotonic()
+                elif time.monotonic() - over > _LINGER:
+                    process.end(child)
+                    return code, to_text(_said(stderr))
+                if until is not None and nonce + b" " + READ in _said(stderr):
                     until = None
                 if until is not None and time.monotonic() > until:
                     # An rc file there reads the stdin, or starts something else.
@@ -112,18 +125,27 @@ def _run(
         return child.returncode, to_text(_said(stderr))
 
 
+def _status(stderr: BinaryIO, nonce: bytes) -> int | None:
+    """How the other half ended, if it said so."""
+    if not nonce or nonce + b" " + STATUS not in _said(stderr):
+        return None
+    marks = Marks(nonce, hold=False)
+    marks.feed(_said(stderr))
+    return exit_status(marks)
+
+
 def _not_begun(
-    lanes: Lanes, what: str, marks: command_line.Marks, nonce: bytes, said: str, limit: float
+    lanes: Lanes, what: str, marks: Marks, nonce: bytes, said: str, limit: float
 ) -> CommandNotStarted:
     """End what began on the host and does not read its stdin; returns the error for it."""
     sessions, groups = lanes.commands.sessions, lanes.commands.groups
-    pid = marks.number(command_line.START, 2**31 - 1)
+    pid = marks.number(START, 2**31 - 1)
     why = f"{SILENT} {limit:g} s"
     if pid is None:
         groups.end_unstarted(nonce)
     else:
         why = ANOTHER_STDIN
-        if marks.value(command_line.CUT_SHORT) is None:
+        if marks.value(CUT_SHORT) is None:
             groups.end([pid])
     return not_started(sessions, what, why=why, err=to_bytes(said))
 

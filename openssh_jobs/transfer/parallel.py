@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .. import permissions
 from ..commands import limits, scripts
+from ..commands.child import STATUS_WAIT
 from ..commands.os_errors import error_of
 from ..commands.quoting import quote_path, to_text
 from ..commands.stdio import Exchange, close_fd
@@ -142,12 +143,24 @@ class RangeThreads:
                 )
         return True
 
+    @staticmethod
+    def has_ended(source: int, running: Running) -> bool:
+        """After the last byte that is wanted: whether the command ended; else its stdout did."""
+        poll = select.poll()
+        poll.register(source, select.POLLIN)
+        until = time.monotonic() + STATUS_WAIT
+        while not poll.poll(50) and time.monotonic() < until:
+            running.take_errors()
+            if running.marked_status is not None:
+                return True
+        return False
+
     def end(self, running: Running) -> None:
         """Wait for the command of a range; raises the error of the path where it failed."""
         exchange = Exchange(running, b"", most=limits.WORDS)
         if not exchange.run(time.monotonic() + limits.SILENCE):
             raise self._commands.sessions.lost(running.link, running.plan.what)
-        if not running.session.wait(15.0):
+        if not running.await_end():
             raise self._commands.sessions.lost(running.link, running.plan.what)
         failed = running.refusal()
         if failed is not None:
@@ -259,7 +272,7 @@ def receive(
                 threads.started(running)
                 skip_to_mark(read_end, running)
                 with open(part, "r+b", buffering=0, opener=permissions.opener) as handle:
-                    _store(read_end, piece, handle.fileno(), threads)
+                    _store(read_end, piece, handle.fileno(), threads, running)
                 threads.end(running)
             finally:
                 running.close()
@@ -270,10 +283,14 @@ def receive(
     threads.run(work, pieces, lambda: tick(begin * BLOCK + threads.done))
 
 
-def _store(source: int, piece: Range, to: int, threads: RangeThreads) -> None:
+def _store(source: int, piece: Range, to: int, threads: RangeThreads, running: Running) -> None:
     at, left = piece.first * BLOCK, piece.size
     over = 0
-    while threads.wait(source, select.POLLIN) and (data := os.read(source, _PIECE)):
+    while left or not threads.has_ended(source, running):
+        threads.wait(source, select.POLLIN)
+        data = os.read(source, _PIECE)
+        if not data:
+            break
         over += max(0, len(data) - left)
         if over > BLOCK:
             # dd reads whole blocks, so up to one block more than asked for may arrive.

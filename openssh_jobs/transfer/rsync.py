@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..commands import command_line, scripts
+from ..commands.marks import STATUS, mark, new_nonce
 from ..commands.os_errors import error_of
 from ..commands.quoting import OWN_SHELL, envelope, quote_path, to_text
 from ..errors import ConfigurationError, TransferError
@@ -98,7 +99,8 @@ def _there(directory: bytes, number: int | None, nonce: bytes) -> bytes:
     enter = b"cd -- " + quote_path(directory)
     if number is not None:
         enter = parts.enter_stage(directory, number)
-    start = enter + b' && exec rsync "$0" "$@"'
+    start = b"(" + enter + b' && exec rsync "$0" "$@"\n); set -- "$?"; '
+    start += mark(nonce, STATUS, b"$1") + b' >&2; exit "$1"'
     return envelope(OWN_SHELL + command_line.after_first_line(nonce, start))
 
 
@@ -252,7 +254,7 @@ def _run(
     """
     program = require(lanes)
     sends = ends[1] == b"none:./"
-    nonce = command_line.new_nonce()
+    nonce = new_nonce()
 
     def argv(link: Link) -> list[str | bytes]:
         words: list[str | bytes] = [program, *_options(options, links=sends), *more]

@@ -80,10 +80,20 @@ def send(lanes: Lanes, source: bytes, part: bytes, report: Callable[[int], objec
     if b"\n" in source:
         remote_word(source)
 
+    opened, size = False, os.stat(source).st_size
+
     def tick(pid: int) -> None:
+        nonlocal opened
         done = progress.descriptor_offset(pid, source)
         if done is not None:
+            opened = True
             report(done)
+
+    def whole(pid: int) -> bool:
+        if not opened or progress.descriptor_offset(pid, source) is not None:
+            return False
+        there = lanes.shell.call(b"wc -c < " + quote_path(part), again=True)
+        return there.status == 0 and there.stdout.strip() == b"%d" % size
 
     parts.refuse_shared(lanes, posixpath.dirname(part), "scp")
     # Create it first: scp would create it with the source's mode, and others could read it.
@@ -98,11 +108,14 @@ def send(lanes: Lanes, source: bytes, part: bytes, report: Callable[[int], objec
         local=source,
         sends=True,
         tick=_watched(lanes, tick, lambda pid: progress.read_counter(pid, "wchar")),
+        whole=whole,
     )
 
 
-def receive(lanes: Lanes, source: bytes, part: bytes, tick: Callable[[int], object]) -> None:
-    """Receive a file into the local file ``part`` (an absolute path, which exists).
+def receive(
+    lanes: Lanes, source: bytes, part: bytes, size: int, tick: Callable[[int], object]
+) -> None:
+    """Receive a file of ``size`` into the local file ``part`` (an absolute path, which exists).
 
     ``tick`` is called with scp's pid while it runs.
     """
@@ -115,4 +128,5 @@ def receive(lanes: Lanes, source: bytes, part: bytes, tick: Callable[[int], obje
         local=part,
         sends=False,
         tick=_watched(lanes, tick, lambda pid: os.stat(part).st_size),
+        whole=lambda pid: os.stat(part).st_size == size,
     )

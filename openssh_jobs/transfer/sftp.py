@@ -257,7 +257,10 @@ class Sftp:
             more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
             log.debug("%s: sftp: %s%s", self._sessions.host, to_text(lines[0]), more)
 
+        used: list[Link] = []
+
         def work(batch: _Batch) -> None:
+            used.append(batch.link)
             signs = moved
             if signs is None and read_counter(batch.pid, "rchar") is not None:
                 signs = partial(read_counter, batch.pid, "rchar")
@@ -274,7 +277,17 @@ class Sftp:
                 ) from None
 
         with self._session.lock:
-            self._session.call(work, to_text(lines[0]), again=again)
+            try:
+                self._session.call(work, to_text(lines[0]), again=again)
+            except ConnectionLost as lost:
+                if not used or not self._sessions.answers(used[-1]):
+                    raise
+                raise TransferError(
+                    f"the host's sftp server ended meanwhile ({to_text(_bytes(path))!r})",
+                    host=self._sessions.host,
+                    sent=lost.sent,
+                    advice="A limit there may have ended it (`ulimit -a`, an rc file).",
+                ) from lost
 
     def _start(self, link: Link, what: str) -> _Batch:
         program = self._sessions.program(link, "sftp")

@@ -352,7 +352,7 @@ class FileMoves:
             from . import scp
 
             with staging.held(here) as name:
-                scp.receive(self._lanes, source, name, lambda pid: report(arrived()))
+                scp.receive(self._lanes, source, name, size, lambda pid: report(arrived()))
             return
         if options.method == "rsync":
             from . import rsync

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 
 from .. import permissions
 from ..commands import limits
+from ..commands.child import STATUS_WAIT
 from ..commands.os_errors import error_of
 from ..commands.quoting import quote_path, to_text
 from ..commands.stdio import Exchange, close_fd
-from ..errors import InvalidAnswer, OpenSSHJobsError, TransferError
+from ..errors import InvalidAnswer, OpenSSHJobsError, TransferError, remote_oserror
 from .progress import ProgressWatcher
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ _LOOK = 5.0
 """Seconds between two checks whether data moves."""
 _NO_SUCH_COMMAND = 127
 """The status of a POSIX shell for a command that was not found (XCU 2.8.2)."""
+_FILE_SIZE = 128 + 25
+"""The status after SIGXFSZ, on Linux and the BSDs."""
 
 
 def remote_end(
@@ -43,11 +46,13 @@ def remote_end(
     host: str,
     data: bytes = b"",
     moved: Callable[[], int] | None = None,
+    whole: Callable[[], bool] = lambda: True,
 ) -> bytes:
     """Wait for a streaming command; returns its stdout, or raises the error of ``path``.
 
     ``moved`` returns a number that changes while data flows; after ``limits.SILENCE`` seconds
-    without a change the command is ended and ``ConnectionLost`` is raised.
+    without a change the command is ended and ``ConnectionLost`` is raised.  ``whole``: whether all
+    of a stdout has arrived that is read elsewhere; something there may hold it open for ever.
     """
     try:
         exchange = Exchange(running, data, most=limits.WORDS)
@@ -63,7 +68,9 @@ def remote_end(
                     why=f"nothing moved for {limits.SILENCE:.0f} s",
                 )
         out, err = exchange.output()
-        if not running.session.wait(15.0):
+        if running.left:
+            _await_rest(whole, moved)
+        if not running.await_end():
             raise commands.sessions.lost(running.link, running.plan.what)
         failed = running.refusal()
         if failed is not None:
@@ -76,6 +83,10 @@ def remote_end(
             # Here "not found" means the command, not the path.
             message = " ".join(to_text(err).split())
             raise TransferError(f"the host lacks a command: {message}", host=host, sent="yes")
+        if status == _FILE_SIZE:
+            raise remote_oserror(
+                errno.EFBIG, path, host=host, detail="a limit there (`ulimit -f`, an rc file)"
+            )
         if status != 0:
             raise error_of(to_text(err), path, host=host)
         return out
@@ -85,6 +96,16 @@ def remote_end(
         raise
     finally:
         running.close()
+
+
+def _await_rest(whole: Callable[[], bool], moved: Callable[[], int] | None) -> None:
+    """After the end of the command: wait for its last bytes; what is missing is found later."""
+    seen, until = -1, time.monotonic() + STATUS_WAIT
+    while not whole() and time.monotonic() < until:
+        time.sleep(0.05)
+        now = moved() if moved is not None else -1
+        if now != seen:
+            seen, until = now, time.monotonic() + STATUS_WAIT
 
 
 # --------------------------------------------------------------------------- one file
@@ -181,7 +202,9 @@ def receive_file(
 
         try:
             with ProgressWatcher(None if report is None else lambda: report(arrived())):
-                remote_end(running, commands, source, host, moved=arrived)
+                remote_end(
+                    running, commands, source, host, moved=arrived, whole=lambda: arrived() >= size
+                )
         except OpenSSHJobsError:
             # A full local disk, and too many bytes, break the pipe of the command on the host.
             copier.join_for_oserror()

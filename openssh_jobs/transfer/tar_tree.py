@@ -245,6 +245,7 @@ def receive_tree(
             lambda: remote_end(
                 running, lanes.commands, source, lanes.host, names,
                 lambda: progress.sign_of_life(tar_pid[0], "rchar") if tar_pid else 0,
+                lambda: guard.ended,
             )
         )  # fmt: skip
         try:

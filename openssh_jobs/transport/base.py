@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PROBE = b"exit 0; : openssh-jobs-probe"
 """The command of ``Transport.answers``; it may hang where an account's rc files do."""
+PROBE_SUBSYSTEM = b"openssh-jobs-probe"
+"""A subsystem that no server has: its refusal is an answer, and no shell is started for it."""
 
 
 class TransportError(Exception):

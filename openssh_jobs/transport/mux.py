@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..openssh import mux_protocol
 from .base import (
     PROBE,
+    PROBE_SUBSYSTEM,
     Link,
     LinkLost,
     LinkSilent,
@@ -102,7 +103,11 @@ class MuxTransport:
         with open(os.devnull, "r+b") as nothing:
             fds = (nothing.fileno(),) * 3
             try:
-                session = mux_protocol.open_session(link.path, PROBE, fds, timeout=timeout)
+                # The server refuses a subsystem that it does not have without a shell: one could
+                # hang in the account's rc files, and would stay there.
+                session = mux_protocol.open_session(
+                    link.path, PROBE_SUBSYSTEM, fds, timeout=timeout, subsystem=True
+                )
             except mux_protocol.MuxSessionRefused:
                 return True
             # Wait briefly for its end, so that it does not count against MaxSessions.

@@ -34,6 +34,8 @@ FULL = "all sessions that the server grants to one connection (MaxSessions) are 
 PROBE_AFTER = 30.0
 """Seconds after an answer during which the link is used without another check."""
 _PROBE_TIMEOUT = 15.0
+_MANY_HANGING, _HANGING_PAUSE = 3, 300.0
+"""Login shells that hang at the same time, and the longest pause, in seconds, after so many."""
 _CLOCK_JUMP = 5.0
 WATCH_INTERVAL = 5.0
 """Seconds between two checks of the link's process while sessions are open."""
@@ -58,6 +60,7 @@ class Sessions:
         self._fallback = fallback
         self.opened = 0
         self.silent: CommandNotStarted | None = None
+        self._hanging, self._silent_until = 0, 0.0
         """The last error of a login shell that never started and may still hold its session."""
         self._limit = max_sessions or transport.default_sessions
         self._reclaimers: list[Callable[[], None]] = []
@@ -185,6 +188,8 @@ class Sessions:
         pause, lives, said = 0.004, 2, False
         while True:
             link = self.link()
+            if self.silent is not None and time.monotonic() < self._silent_until:
+                raise copy.copy(self.silent)
             try:
                 started = starter(link)
             except SessionRefused as error:
@@ -218,11 +223,24 @@ class Sessions:
                     raise self.lost(link, what, sent=error.sent, why=str(error)) from error
             else:
                 self.opened += 1
-                self.silent = None
+                self.silent, self._hanging = None, 0
                 self.slots.granted()
                 self.confirmed()
                 reaper.watch(self)
                 return started
+
+    def was_silent(self, error: CommandNotStarted) -> None:
+        """Note that a login shell did not begin, and hangs.
+
+        It holds a session for the server until a shell that begins ends it, so that for this one a
+        session must be left: after some, others are tried more and more rarely.
+        """
+        self.silent = copy.copy(error)
+        self.silent.sent = "no"
+        self._hanging += 1
+        if self._hanging >= _MANY_HANGING:
+            pause = min(_HANGING_PAUSE, 4.0 ** (self._hanging - _MANY_HANGING))
+            self._silent_until = time.monotonic() + pause
 
     def _after_failure(self, link: Link, error: TransportError) -> None:
         log.info("%s: %s", self.host, error)

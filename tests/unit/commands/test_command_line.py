@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openssh_jobs.commands import command_line, quoting
+from openssh_jobs.commands.marks import CWD_FAILED, Marks
 
 NONCE = b"oj-0123456789abcdef01"
 
@@ -27,16 +28,23 @@ PLACES = st.lists(st.integers(0, 400), max_size=12)
 def test_noise_before_the_first_mark_is_dropped_however_it_is_cut(
     before: bytes, after: bytes, places: list[int]
 ) -> None:
-    marks = command_line.Marks(NONCE, hold=True)
+    marks = Marks(NONCE, hold=True)
     stream = before + NONCE + b"\n" + after
     out = b"".join(marks.feed(piece) for piece in cut(stream, places)) + marks.rest()
     assert out == after
     assert marks.found == [b""]
 
 
+def test_the_mark_of_the_end_is_no_proof_of_the_beginning() -> None:
+    marks = Marks(NONCE, hold=True)
+    assert marks.feed(b"noise" + NONCE + b" end\n") + marks.rest() == b""
+    assert marks.holds
+    assert marks.noise == b"noise"
+
+
 @given(texts=st.lists(TEXT, min_size=2, max_size=4), places=PLACES)
 def test_marks_are_taken_out_and_nothing_else(texts: list[bytes], places: list[int]) -> None:
-    marks = command_line.Marks(NONCE, hold=False)
+    marks = Marks(NONCE, hold=False)
     stream = texts[0]
     for number, text in enumerate(texts[1:]):
         stream += NONCE + b" word %d\n" % number + text
@@ -52,7 +60,7 @@ def test_a_stream_without_a_mark_is_the_commands_only_where_none_was_to_come(
     text: bytes, places: list[int]
 ) -> None:
     for hold in (True, False):
-        marks = command_line.Marks(NONCE, hold=hold)
+        marks = Marks(NONCE, hold=hold)
         out = b"".join(marks.feed(piece) for piece in cut(text, places)) + marks.rest()
         assert out == (b"" if hold else text)
         assert marks.noise == (text if hold else b"")
@@ -60,7 +68,7 @@ def test_a_stream_without_a_mark_is_the_commands_only_where_none_was_to_come(
 
 def test_output_is_not_kept_back() -> None:
     """A conversation would stand still if the last bytes waited for what comes after them."""
-    marks = command_line.Marks(NONCE, hold=False)
+    marks = Marks(NONCE, hold=False)
     assert marks.feed(b"prompt> ") == b"prompt> "
     assert marks.feed(b"o") == b"", "this may be the beginning of a mark"
     assert marks.feed(b"k") == b"ok"
@@ -86,7 +94,7 @@ def run(
 
 def plain(done: subprocess.CompletedProcess[bytes]) -> tuple[int, bytes, bytes]:
     """Status as it was told, and the streams without marks."""
-    out, err = command_line.Marks(NONCE, hold=True), command_line.Marks(NONCE, hold=False)
+    out, err = Marks(NONCE, hold=True), Marks(NONCE, hold=False)
     said = out.feed(done.stdout) + out.rest(), err.feed(done.stderr) + err.rest()
     (status,) = err.value(b"status") or [b"-1"]
     return int(status), *said
@@ -145,9 +153,9 @@ def test_the_environment_is_in_no_argument() -> None:
 @pytest.mark.parametrize("errors", ["pipe", "stdout", "devnull"])
 def test_a_missing_directory_is_reported_wherever_stderr_goes(errors: str) -> None:
     done = run(b"echo ran", cwd="/no/such", errors=errors)
-    marks = command_line.Marks(NONCE, hold=False)
+    marks = Marks(NONCE, hold=False)
     marks.feed(done.stderr)
-    assert marks.value(command_line.CWD_FAILED) == [b"ENOENT"]
+    assert marks.value(CWD_FAILED) == [b"ENOENT"]
     assert plain(done) == (126, b"", b"")
 
 

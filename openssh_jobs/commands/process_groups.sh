@@ -1,0 +1,89 @@
+# shellcheck shell=sh
+# Functions of process_groups.py.
+
+# Whether process $1 began after the shell $2 of a session and before its process $3, so that it is
+# of rc files.  At the system's largest number they begin anew.
+oj_is_between() {
+  if [ "$2" -lt "$3" ]; then [ "$1" -gt "$2" ] && [ "$1" -lt "$3" ]
+  else [ "$1" -gt "$2" ] || [ "$1" -lt "$3" ]
+  fi
+}
+
+# Sets oj_parent and oj_session to what the process $1 has.
+oj_origin() {
+  oj_line=
+  { IFS= read -r oj_line <"/proc/$1/stat"; } 2>/dev/null
+  # shellcheck disable=SC2086 # words; a name of a program may hold any
+  set -- ${oj_line##*') '}
+  oj_parent=${2-} oj_session=${4-}
+  [ -n "$oj_session" ]
+}
+
+# Whether rc files started the process $1, or one that it descends from; $2 and $3 as above.
+oj_is_of_rc() {
+  oj_at=$1
+  while [ "${oj_at:-0}" -gt 1 ]; do
+    ! oj_is_between "$oj_at" "$2" "$3" || return 0
+    oj_origin "$oj_at" || return 1
+    oj_at=$oj_parent
+  done
+  return 1
+}
+
+# Whether descriptor $1 is a pipe or a socket.
+oj_is_stream() { [ -p "$1" ] || [ -S "$1" ]; }
+
+# Whether the process $1 may write to one of the pipes $2...
+oj_has_open() {
+  [ -r "/proc/$1/fd" ] || return 0
+  oj_dir=/proc/$1/fd
+  shift
+  for oj_fd in "$oj_dir"/*; do
+    for oj_pipe do
+      # shellcheck disable=SC3013 # where there is a /proc there is -ef
+      [ ! "$oj_fd" -ef "$oj_pipe" ] || return 0
+    done
+  done
+  return 1
+}
+
+# Whether the process $1 was started over our connection, after the process $2, and leads a session,
+# as what a later rc file leaves does not.
+oj_is_later() {
+  [ "$1" -gt "$2" ] && oj_origin "$1" && [ "$oj_session" = "$1" ] && [ -n "${SSH_CONNECTION-}" ] &&
+    grep -qsaF "SSH_CONNECTION=$SSH_CONNECTION" "/proc/$1/environ"
+}
+
+# Whether processes of rc files, and none of the command, hold the streams of a session.  $1: the
+# session's shell, $2: a process that began after its rc files.  Only where there is a /proc.
+oj_is_left() {
+  oj_rc=no oj_pipes= oj_own= oj_orphans=
+  for oj_p in /proc/[0-9]*; do
+    oj_p=${oj_p#/proc/}
+    if [ "$oj_p" = "$1" ] || ! oj_origin "$oj_p"; then continue; fi
+    oj_known=$oj_session,$oj_parent
+    if oj_is_of_rc "$oj_p" "$1" "$2"; then
+      [ "${oj_known%,*}" = "$1" ] || continue
+      [ -r "/proc/$oj_p/fd" ] || oj_rc=yes
+      for oj_fd in "/proc/$oj_p/fd/"[1-9]*; do
+        if oj_is_stream "$oj_fd"; then oj_rc=yes oj_pipes="$oj_pipes $oj_fd"; fi
+      done
+    else
+      case $oj_known in
+        "$1",*) oj_own="$oj_own $oj_p" ;;
+        *,1) [ ! -r "/proc/$oj_p/fd" ] || oj_orphans="$oj_orphans $oj_p" ;;
+      esac
+    fi
+  done
+  [ $oj_rc = yes ] || return 1
+  for oj_p in $oj_own $oj_orphans; do
+    # shellcheck disable=SC2086 # paths without blanks
+    ! oj_has_open "$oj_p" $oj_pipes || return 1
+    oj_fd=/proc/$oj_p/fd
+    if oj_is_stream "$oj_fd/1" || oj_is_stream "$oj_fd/2"; then
+      case " $oj_own " in *" $oj_p "*) return 1 ;; esac
+      # It left the session, as a daemon does.
+      ! oj_is_later "$oj_p" "$2" || return 1
+    fi
+  done
+}

@@ -1,0 +1,172 @@
+"""Rc files that start processes which hold the streams of every session, and never end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from openssh_jobs import Cluster, Connection
+from openssh_jobs.transfer.options import Method
+from tests.helpers import Backend
+from tests.lab import parts
+from tests.lab.site import Host
+
+from .test_foreign_stdin import processes
+from .test_start_and_end import ExpectLogins, MakeSshd
+
+SOON = 6.0
+"""Seconds of a call that does little, on a busy machine."""
+HOLDERS = {
+    "background": "sleep 1000 &\n",
+    "stderr": "sleep 1000 >/dev/null &\n",
+    "stdout": "sleep 1000 2>/dev/null &\n",
+    "nohup": "nohup sleep 1000 2>/dev/null &\n",
+    "orphan": "(sleep 1000 &)\n",
+    "a loop": "while :; do sleep 1; done &\n",
+    "a session of its own": "setsid sleep 1000 & sleep 1001 &\n",
+    "a pipe": "sleep 1000 | sleep 1000 &\n",
+}
+
+
+@pytest.fixture
+def host(make_sshd: MakeSshd, expect_logins: ExpectLogins, cold: Path) -> Iterator[Host]:
+    parts.require_proc()
+    expect_logins(1)
+    host = make_sshd(files={".bashrc": "", ".bash_profile": ""})
+    yield host
+    for each in processes(host.home):
+        if "sleep" in each or "while" in each:
+            os.kill(int(each.split()[0]), signal.SIGKILL)
+
+
+def calls(c: Connection, here: Path) -> dict[str, Callable[[], object]]:
+    data = os.urandom(300_000)
+    (here / "tree").mkdir()
+    (here / "tree" / "file").write_bytes(data)
+    (here / "big").write_bytes(os.urandom(9_000_000))
+
+    def talk() -> object:
+        with c.popen("cat; echo err >&2; exit 3") as process:
+            assert process.communicate("data", timeout=SOON) == ("data", "err\n")
+        return process.returncode == 3
+
+    def wait() -> object:
+        with c.popen("echo out; exit 3") as process:
+            assert process.wait(timeout=SOON) == 3
+            return process.stdout is not None and process.stdout.read() == "out\n"
+
+    def submit() -> object:
+        with Cluster(c, scheduler="direct", journal=str(here / "journal.db")) as cluster:
+            job = cluster.submit(script_text="#!/bin/sh\necho out\n", directory="~/job")
+            return job.wait(timeout=20).exit_code == 0
+
+    def back(method: Method = "auto") -> Callable[[], object]:
+        def get() -> object:
+            c.get("big", here / "back", method=method)
+            return (here / "back").read_bytes() == (here / "big").read_bytes()
+
+        return get
+
+    def tree_back() -> object:
+        c.get("tree", here / "tree-back")
+        return (here / "tree-back" / "file").read_bytes() == data
+
+    return {
+        "run": lambda: c.run("echo out; echo err >&2; exit 3").stdout == "out\n",
+        "run with input": lambda: c.run("cat", input="data").stdout == "data",
+        "run much": lambda: len(c.run("seq 300000").stdout) == 1_988_895,
+        "run in a login shell": lambda: c.run("echo out", login_shell=True).stdout == "out\n",
+        "popen": talk,
+        "popen, wait": wait,
+        "exists": lambda: not c.exists("there"),
+        "write_bytes": lambda: c.write_bytes("there", data) or c.read_bytes("there") == data,
+        "put": lambda: c.put(here / "big", "big"),
+        "get": back(),
+        "put by tar": lambda: c.put(here / "big", "big", method="tar"),
+        "get by tar": back("tar"),
+        "get by sftp": back("sftp"),
+        "get by scp": back("scp"),
+        "put a tree": lambda: c.put(here / "tree", "tree"),
+        "get a tree": tree_back,
+        "rsync": lambda: c.put(here / "tree", "tree", method="rsync", merge=True),
+        "submit": submit,
+    }
+
+
+SOME = ("run", "popen", "exists", "put a tree", "get a tree")
+"""Enough for each kind of process."""
+
+
+@pytest.mark.parametrize(
+    ("backend", "name"), [*(("mux", name) for name in HOLDERS), ("process", "background")]
+)
+def test_every_call_ends_with_its_command(
+    host: Host, tmp_path: Path, backend: Backend, name: str
+) -> None:
+    for file in (".bashrc", ".bash_profile"):
+        (host.home / file).write_text(HOLDERS[name])
+    with Connection(host.alias, ssh_config=host.config, exec_backend=backend) as c:
+        try:
+            slow = {}
+            for call, run in calls(c, tmp_path).items():
+                if name != "background" and call not in SOME:
+                    continue
+                began = time.monotonic()
+                assert run(), call
+                took = time.monotonic() - began
+                if took > SOON:
+                    slow[call] = took
+            assert slow == {}
+            assert c.check()
+        finally:
+            c.close(stop_master=True)
+
+
+@pytest.mark.parametrize(
+    ("backend", "name", "login_shell"),
+    [
+        ("mux", "background", False),
+        ("mux", "stderr", False),
+        ("mux", "background", True),
+        ("process", "background", False),
+    ],
+)
+def test_what_the_command_left_running_keeps_its_output(
+    host: Host, backend: Backend, name: str, login_shell: bool
+) -> None:
+    """As with subprocess, beside what rc files left, and also after the child left the session."""
+    for file in (".bashrc", ".bash_profile"):
+        (host.home / file).write_text(HOLDERS[name])
+    with Connection(host.alias, ssh_config=host.config, exec_backend=backend) as c:
+        try:
+            for command in (
+                "(sleep 1; echo late) & echo out",
+                "setsid sh -c 'sleep 1; echo late' & echo out",
+                "(exec setsid sh -c 'sleep 1; echo late' 2>/dev/null &); echo out",
+            ):
+                done = c.run(command, login_shell=login_shell)
+                assert (done.stdout, done.returncode) == ("out\nlate\n", 0), command
+                with c.popen(command, login_shell=login_shell) as process:
+                    assert process.stdout is not None
+                    assert process.wait(timeout=SOON) == 0
+                    assert process.stdout.read() == "out\nlate\n", command
+            began = time.monotonic()
+            assert c.run("sleep 30 >/dev/null 2>&1 & echo out").stdout == "out\n"
+            assert time.monotonic() - began < SOON
+        finally:
+            c.close(stop_master=True)
+
+
+def test_a_logout_file_that_hangs_keeps_no_command(host: Host, backend: Backend) -> None:
+    (host.home / ".bash_logout").write_text("sleep 1000\n")
+    with Connection(host.alias, ssh_config=host.config, exec_backend=backend) as c:
+        try:
+            done = c.run("echo out; exit 3", login_shell=True, timeout=20)
+            assert (done.stdout, done.returncode) == ("out\n", 3)
+        finally:
+            c.close(stop_master=True)
