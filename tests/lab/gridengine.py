@@ -93,7 +93,7 @@ class GridEngineLab:
         self._wait("sge_qmaster", lambda: bool(self.command("qconf", "-sm", check=False)))
 
     def start_host(self) -> None:
-        """Start the host's daemon; returns when the master has heard of it."""
+        """Start the host's daemon; returns when the master knows it."""
         self.host.start()
         self._wait("the host", self._host_answers)
 
@@ -241,8 +241,8 @@ class GridEngineLab:
     @contextlib.contextmanager
     def configured(self, **values: str) -> Iterator[None]:
         """The site's configuration with other values, for a while."""
-        told = self.command("qconf", "-sconf", "global").splitlines(keepends=True)
-        usual = [line for line in told if not line.startswith(("#", "conf_version"))]
+        reported = self.command("qconf", "-sconf", "global").splitlines(keepends=True)
+        usual = [line for line in reported if not line.startswith(("#", "conf_version"))]
         self._change("global", "-Mconf", "".join(_changed(line, values) for line in usual))
         try:
             yield

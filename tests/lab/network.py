@@ -75,7 +75,7 @@ class Machine:
                 os.kill(pid, number)
 
     def swallow(self, address: str) -> None:
-        """Drop, without a word, all that this machine would send to an address."""
+        """Drop silently all that this machine would send to an address."""
         self.run("ip", "route", "replace", "blackhole", f"{address}/32")
 
     def swallow_no_more(self, address: str) -> None:
