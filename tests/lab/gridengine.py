@@ -105,20 +105,9 @@ class GridEngineLab:
 
     def command(self, *argv: str, user: str | None = None, check: bool = True) -> str:
         """The output of one of its commands on the login node, not through ssh."""
-        change = ["runuser", "-u", user, "--"] if user else []
         program = str(self.directory / "bin" / argv[0])
-        done = subprocess.run(
-            [*self.machine.enter, *change, *self._environment, program, *argv[1:]],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",  # names of jobs are any bytes
-            timeout=60,
-            check=False,
-            cwd="/",
-        )
-        assert not check or done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
-        return done.stdout
+        words = (*self._environment, program, *argv[1:])
+        return self.machine.output(*words, user=user, check=check)
 
     def accounting(self, job_id: str) -> list[dict[str, str]]:
         """The records that its own accounting has of a job, in order."""
