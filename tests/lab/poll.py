@@ -232,7 +232,7 @@ def _poll(arguments: argparse.Namespace) -> int:
         for state, _ in reported.values():
             states[state] += 1
         print(f"processes {number}, jobs {count}, {took:.0f} s, interval {interval:g} s")
-        print(f"reported                  {len(reported)} jobs: {states}")
+        print(f"reported              {len(reported)} jobs: {states}")
         print(f"seconds from the end  median {late[len(late) // 2]:.1f}, longest {late[-1]:.1f}")
         print(f"logins (sshd)         {logins}")
         print(f"commands (sshd)       {commands}")
