@@ -215,7 +215,7 @@ def _asks_for_help(words: list[str]) -> list[str]:
     named = [word for word in words if not word.startswith("-")]
     if len(named) > 1:
         raise UsageError(
-            f"openssh-jobs help: {named[1]!r} is one word too many; "
+            f"openssh-jobs help: {named[1]!r} is one argument too many; "
             f"`openssh-jobs {named[0]} --help` explains a command."
         )
     return [*named, "--help"]

@@ -100,7 +100,7 @@ class Parser(argparse.ArgumentParser):
                 given = value if equals else None if following.startswith("-") else following
                 said.append(f"there is no option {name}{self._meant(name, given)}")
         if all("=" in word for word in words if word.startswith("-")):  # else it may be a value
-            said += [f"{word!r} is one word too many" for word in words if word[:1] != "-"]
+            said += [f"{word!r} is one argument too many" for word in words if word[:1] != "-"]
         raise UsageError(f"{self.prog}: {'; '.join(said)}. See `{self.prog} --help`.")
 
     def _meant(self, name: str, value: str | None) -> str:

@@ -172,8 +172,8 @@ class FoundJobs:
             said.append(_NOTHING if is_empty else f"No such jobs{where}.")
         if any(job.job_id is None and job.is_stuck for job in self._all_shown):
             said.append("`openssh-jobs recover` finishes what got no answer.")
-        told = " ".join(filter(None, (*said, ages(self._all_shown, time.time()))))
-        return wrapped(printable(told), terminal_width()) if told else []
+        line = " ".join(filter(None, (*said, ages(self._all_shown, time.time()))))
+        return wrapped(printable(line), terminal_width()) if line else []
 
 
 def _jobs(journal: Journal, host: str | None, since: float | None) -> list[ListedJob]:

@@ -64,7 +64,7 @@ class ListedJob:
 
     @property
     def is_troubled(self) -> bool:
-        """Whether somebody should look at it."""
+        """Whether a person should look at it."""
         state = self.status.state
         has_failed = state.is_final and state not in _ENDED_WELL
         if not has_failed and _COUNTED.match(self.status.reason or ""):
@@ -262,5 +262,5 @@ def ages(jobs: Iterable[ListedJob], now: float) -> str:
     for job in jobs:
         if job.is_open and job.job_id is not None and job.as_of is not None:
             oldest[job.host] = min(job.as_of, oldest.get(job.host, job.as_of))
-    told = [f"{host} asked {span(max(0.0, now - then))} ago" for host, then in oldest.items()]
-    return f"{', '.join(told)}." if told else ""
+    asked = [f"{host} asked {span(max(0.0, now - then))} ago" for host, then in oldest.items()]
+    return f"{', '.join(asked)}." if asked else ""

@@ -80,7 +80,7 @@ class Row:
 
     @property
     def known_state(self) -> JobState:
-        """The state; ``UNKNOWN`` for a word of a later version."""
+        """The state; ``UNKNOWN`` for a state of a later version."""
         try:
             return JobState(self.state)
         except ValueError:

@@ -45,7 +45,7 @@ class LockFile:
             if holder is not None and pid_file.ended(holder.partition(".")[2]):
                 self._remove(holder)
             if time.monotonic() >= deadline:
-                raise TimeoutError(f"{self.path} is held by {holder or 'nothing that is known'}")
+                raise TimeoutError(f"{self.path} is held by {holder or 'an unknown process'}")
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE)
 

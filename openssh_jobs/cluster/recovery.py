@@ -460,7 +460,7 @@ class Recovery:
             raise unknown(
                 one.row,
                 f"the scheduler remembers ended jobs for {answer.remembers:g} s only, and there is "
-                "no accounting that could tell",
+                "no accounting to query",
             )
 
     def _earliest(self, one: _Open) -> float:

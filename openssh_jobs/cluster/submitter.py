@@ -366,7 +366,7 @@ class Submitter:
         return outcomes
 
     def _not_sent(self, failed: Outcome | None) -> SchedulerError:
-        why = getattr(failed, "message", None) or "the host did not come to it"
+        why = getattr(failed, "message", None) or "the host did not start it"
         return SchedulerError(
             f"it was not sent, after another one of the same call failed: {why}",
             kind="transient",

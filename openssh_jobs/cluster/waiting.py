@@ -38,7 +38,7 @@ _PEEK = 1.0
 
 
 class _Changes:
-    """What changed since the last look: passed to a caller; warns where a wait is in vain."""
+    """What changed since the last look: passed to a caller; warns where a job can never start."""
 
     def __init__(self, poller: Poller, on_change: OnChange | None) -> None:
         self._host, self._tracker = poller.host, poller.tracker

@@ -94,7 +94,7 @@ class ProcessGroups:
         return self._run(script, patience=_REFUSED_WAIT) == 0
 
     def end_unstarted(self, nonce: bytes) -> None:
-        """End a shell that has not started its command: it never told its pid.
+        """End a shell that has not started its command: it never sent its pid.
 
         It is found by the nonce in its arguments.  No session is opened for that, because another
         shell of the account would hang in the same way: the held shell does it, or the next one.

@@ -244,8 +244,8 @@ class Explanation:
         if said is None:
             words = self.words or status.reason or status.raw_state
             said = f"{words}; what ended it is not known" if words else "what ended it is not known"
-        told = said if said.startswith(word) else f"{word}: {said}"
-        return f"{told}{where}{after}."
+        ended = said if said.startswith(word) else f"{word}: {said}"
+        return f"{ended}{where}{after}."
 
     def _of_others(self) -> str:
         spread = self.others.memory_spread if self.others is not None else None

@@ -13,7 +13,7 @@ class Node:
     """One machine of a cluster.  Memory in bytes; what the host did not say is ``None``.
 
     ``state`` is one of ``idle mixed allocated reserved draining drained down unknown``;
-    ``raw_state`` is the scheduler's own word.
+    ``raw_state`` is the state as the scheduler prints it.
     """
 
     name: str

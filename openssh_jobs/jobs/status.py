@@ -340,11 +340,11 @@ def _counted(elements: Iterable[JobStatus]) -> str:
         counts[element.state] = counts.get(element.state, 0) + members
         if element.state in _WORST_FIRST and element.state is not JobState.CANCELLED:
             failed.setdefault(element.state, []).append(element.job_id)
-    told = ", ".join(
+    states = ", ".join(
         f"{counts[state]} {state.value}{_named(failed.get(state, ()))}"
         for state in sorted(counts, key=lambda state: (state not in failed, state))
     )
-    return f"{sum(counts.values())}{more} elements: {told}"
+    return f"{sum(counts.values())}{more} elements: {states}"
 
 
 def _named(ids: Sequence[str]) -> str:

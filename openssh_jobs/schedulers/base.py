@@ -74,7 +74,7 @@ class Scheduler(ABC):
     #: What the texts of this scheduler mean; the first rule that fits counts.
     rules: ClassVar[tuple[Rule, ...]] = ()
     #: The words of the submit command, where they are known: those after which a submission could
-    #: not be followed are refused, and what the others mean is told.
+    #: not be followed are refused, and what the others mean is shown.
     submit_words: ClassVar[SubmitWords | None] = None
     #: Regular expressions (any case) for texts after which the job may exist although the submit
     #: command failed: the link broke, or the answer was lost, after the request was sent.  Any
@@ -210,7 +210,7 @@ class Scheduler(ABC):
         """A script that asks which jobs of this user carry the tokens of these submissions.
 
         Ended jobs are included; none is older than ``since``.  ``None`` if the scheduler shows
-        nothing by which a job could be told.
+        nothing by which a job could be recognised.
         """
         return None
 

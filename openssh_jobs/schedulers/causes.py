@@ -17,7 +17,7 @@ _BY_STATE = {
     _S.NODE_FAIL: Cause.NODE_FAIL,
     _S.CANCELLED: Cause.CANCELLED,
 }
-# How the package itself words the end of a job whose cancellation it was told to ask for.
+# The reason that the package itself writes for a job that it cancelled.
 _OURS = ("cancelled before it ran", "cancelled; ", "its cancellation was accepted")
 
 

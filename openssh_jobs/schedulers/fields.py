@@ -250,7 +250,7 @@ def _expand(text: str, room: int) -> list[str]:
     return names
 
 
-# Slurm takes 1,001 elements unless told otherwise, PBS 10,000, Grid Engine 75,000; a Torque server
+# Slurm takes 1,001 elements by default, PBS 10,000, Grid Engine 75,000; a Torque server
 # that was asked for 200,000 never came back.
 MOST_ELEMENTS = 100_000
 _ELEMENTS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([0-9]{1,9}))?)?", re.ASCII)

@@ -6,6 +6,7 @@ is a ``dd`` on the host with a separate channel; a second login would gain nothi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import threading
@@ -21,9 +22,9 @@ from ..commands.stdio import Exchange, close_fd
 from ..errors import TransferError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from ..commands.child import Running
+    from ..commands.child import Plan, Running
     from ..commands.runner import Commands
 
 SMALLEST = 8 << 20
@@ -108,7 +109,33 @@ class RangeThreads:
         for command in running:
             command.end()
 
-    def started(self, running: Running) -> None:
+    @contextlib.contextmanager
+    def command(self, plan: Plan, *, reads: bool) -> Iterator[tuple[Running, int]]:
+        """Run the command of a range to its end, with a pipe of ours to its stdin (``reads``).
+
+        Without ``reads`` the pipe comes from its stdout.
+        """
+        read_end, write_end = os.pipe()
+        ours, theirs = (write_end, read_end) if reads else (read_end, write_end)
+        try:
+            try:
+                launch = self._commands.launch
+                running = launch(plan, stdin=theirs) if reads else launch(plan, stdout=theirs)
+            finally:
+                close_fd(theirs)
+            try:
+                self._started(running)
+                yield running, ours
+                if reads:  # the end of its input; what writes would fail without a reader
+                    close_fd(ours)
+                    ours = -1
+                self._end(running)
+            finally:
+                running.close()
+        finally:
+            close_fd(ours)
+
+    def _started(self, running: Running) -> None:
         """Add the command of a range, to be ended if another range fails."""
         with self._lock:
             failed = self._error is not None
@@ -155,7 +182,7 @@ class RangeThreads:
                 return True
         return False
 
-    def end(self, running: Running) -> None:
+    def _end(self, running: Running) -> None:
         """Wait for the command of a range; raises the error of the path where it failed."""
         exchange = Exchange(running, b"", most=limits.WORDS)
         if not exchange.run(time.monotonic() + limits.SILENCE):
@@ -194,25 +221,11 @@ def send(
         script = scripts.functions(scripts.COMMON, "oj_is_open")
         script += b"umask 077; exec 9<>%b; oj_is_open %b || exit; " % (name, name)
         script += b"exec dd bs=%d seek=%d conv=notrunc >&9" % block
-        read_end, write_end = os.pipe()
-        try:
-            try:
-                plan = commands.plan(script, prologue="", inert=True)
-                running = commands.launch(plan, stdin=read_end)
-            finally:
-                close_fd(read_end)
-            try:
-                threads.started(running)
-                os.write(write_end, running.preamble)  # fits into any pipe
-                with open(source, "rb", buffering=0) as handle:
-                    _pump(handle.fileno(), piece, write_end, threads, running)
-                close_fd(write_end)
-                write_end = -1
-                threads.end(running)
-            finally:
-                running.close()
-        finally:
-            close_fd(write_end)
+        plan = commands.plan(script, prologue="", inert=True)
+        with threads.command(plan, reads=True) as (running, pipe):
+            os.write(pipe, running.preamble)  # fits into any pipe
+            with open(source, "rb", buffering=0) as handle:
+                _pump(handle.fileno(), piece, pipe, threads, running)
 
     pieces = split(size, ranges or commands.streams, begin)
     threads.run(work, pieces, lambda: tick(begin * BLOCK + threads.done))
@@ -262,22 +275,11 @@ def receive(
             piece.first,
             -(-piece.size // BLOCK),
         )
-        read_end, write_end = os.pipe()
-        try:
-            try:
-                running = commands.launch(commands.plan(script, prologue=""), stdout=write_end)
-            finally:
-                close_fd(write_end)
-            try:
-                threads.started(running)
-                skip_to_mark(read_end, running)
-                with open(part, "r+b", buffering=0, opener=permissions.opener) as handle:
-                    _store(read_end, piece, handle.fileno(), threads, running)
-                threads.end(running)
-            finally:
-                running.close()
-        finally:
-            close_fd(read_end)
+        plan = commands.plan(script, prologue="")
+        with threads.command(plan, reads=False) as (running, pipe):
+            skip_to_mark(pipe, running)
+            with open(part, "r+b", buffering=0, opener=permissions.opener) as handle:
+                _store(pipe, piece, handle.fileno(), threads, running)
 
     pieces = split(size, ranges or commands.streams, begin)
     threads.run(work, pieces, lambda: tick(begin * BLOCK + threads.done))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from openssh_jobs.testing.sshd import PrivateSshd
@@ -33,12 +32,7 @@ class Paramiko:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._client.close()
 
     def put_tree(self, source: Path, target: Path) -> None:
@@ -82,12 +76,7 @@ class AsyncSsh:
         )
         self._sftp = await self._connection.start_sftp_client()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._loop.run_until_complete(self._close())
         self._loop.close()
 

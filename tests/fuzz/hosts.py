@@ -338,7 +338,7 @@ def play(call: str, lie: str, seed: int, directory: Path) -> str | None:
 
 
 def main(seconds: int, folder: Path) -> int:
-    """Play until the time is over; the count of findings, of which each kind is told once.
+    """Play until the time is over; the count of findings, of which each kind is printed once.
 
     Every call meets every lie once before one of them meets it again.
     """

@@ -29,7 +29,7 @@ read -r HOME <{say}/home; export HOME
 cd {ground}/in
 unset OLDPWD OJ_INSIDE
 if [ -e {say}/printf ]; then
-    # A /bin/sh that keeps a function from its environment, whatever it is told to unset.
+    # A /bin/sh that keeps a function from its environment, whatever it has to unset.
     mount --bind {own}/sh /bin/sh
     lie='case "$1" in %s*0) cat {say}/printf;; *) builtin printf "$@";; esac'
     exec env "BASH_FUNC_printf%%=() {{ $lie; }}" /bin/bash -c "$SSH_ORIGINAL_COMMAND"

@@ -422,7 +422,7 @@ def of_single_links(method: Method) -> Iterator[Variant]:
 
         yield Variant(
             "a link here",
-            f"{which}: one file for a link to one, told to be a {facts}",
+            f"{which}: one file for a link to one, called a {facts}",
             method,
             call,
             tools={"stat": STAT % FACTS[facts]},

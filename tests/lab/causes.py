@@ -177,9 +177,8 @@ def _compared(
 # --------------------------------------------------------------------------- Slurm
 
 
-def of_slurm(room: Room, lab: SlurmLab, *, long: bool = False) -> list[Found]:
-    """Those of Slurm with accounting.  ``long``: also those that take half a minute and more."""
-    user = room.host.user
+def _prepare(lab: SlurmLab, user: str) -> None:
+    """Limits of the user, a node that is drained, one that is down, and a reservation."""
     limits = [*lab.machine.enter, "sacctmgr", "--immediate"]
     said = subprocess.run(
         limits,
@@ -194,7 +193,9 @@ def of_slurm(room: Room, lab: SlurmLab, *, long: bool = False) -> list[Found]:
     lab.command("scontrol", "update", "NodeName=n4", "State=DOWN", "Reason=power")
     lab.command("scontrol", "create", "reservation", "ReservationName=course", "Nodes=n1",
                 f"Users={user}", "StartTime=now+2days", "Duration=60")  # fmt: skip
-    jobs = _Jobs(room)
+
+
+def _submit_first(jobs: _Jobs, *, limits_memory: bool, long: bool) -> None:
     n1 = ("-w", "n1")
     jobs.add("runs", _SLEEP, *n1)
     jobs.add("exit-code", "exit 3", *n1)
@@ -227,18 +228,16 @@ def of_slurm(room: Room, lab: SlurmLab, *, long: bool = False) -> list[Found]:
     jobs.add("licenses", _SLEEP, "-L", "matlab:1", queue="licensed")
     jobs.add("reservation", _SLEEP, reservation="course")
     jobs.add("array-throttle", _SLEEP, *n1, array="0-3%1")
-    if lab.limits_memory:
+    if limits_memory:
         jobs.add("out-of-memory", HUNGRY, *n1, memory="50M")
     if long:
         jobs.add("time-limit", _SLEEP, *n1)
     jobs.submit()
-    jobs.until(("runs", "preempted", "cancelled-user", "cancelled-admin"), JobState.RUNNING)
-    jobs.until(("requeued", "requeued-held"), JobState.RUNNING)
-    jobs.until(("exit-code",), JobState.FAILED)
+
+
+def _submit_others(jobs: _Jobs) -> None:
+    """Jobs that wait for others or for free cores, when the full node is taken."""
     failed = jobs.jobs["exit-code"]
-    if long:
-        jobs.until(("time-limit",), JobState.RUNNING)
-        let_expire(lab, jobs.id("time-limit"))
     jobs.add("resources", "true", "-n16", queue="full")
     jobs.add("dependency", after_ok=[jobs.jobs["runs"]])
     jobs.add("dependency-never", after_ok=[failed])
@@ -248,13 +247,32 @@ def of_slurm(room: Room, lab: SlurmLab, *, long: bool = False) -> list[Found]:
     jobs.add("deadline", "true", "-n16", "--deadline=now+65seconds",
              queue="full", time_limit="0:01:00")  # fmt: skip
     jobs.submit()
-    root, own = lab.command, user
+
+
+def _act(jobs: _Jobs, lab: SlurmLab, user: str) -> None:
+    root = lab.command
     root("scontrol", "hold", jobs.id("held-admin"))
     root("scontrol", "update", "PartitionName=later", "State=INACTIVE")
-    root("scancel", jobs.id("cancelled-user"), jobs.id("cancelled-pending"), user=own)
+    root("scancel", jobs.id("cancelled-user"), jobs.id("cancelled-pending"), user=user)
     root("scancel", jobs.id("cancelled-admin"))
     root("scontrol", "requeue", jobs.id("requeued"))
     root("scontrol", "requeuehold", jobs.id("requeued-held"))
+
+
+def of_slurm(room: Room, lab: SlurmLab, *, long: bool = False) -> list[Found]:
+    """Those of Slurm with accounting.  ``long``: also those that take half a minute and more."""
+    user = room.host.user
+    _prepare(lab, user)
+    jobs = _Jobs(room)
+    _submit_first(jobs, limits_memory=lab.limits_memory, long=long)
+    jobs.until(("runs", "preempted", "cancelled-user", "cancelled-admin"), JobState.RUNNING)
+    jobs.until(("requeued", "requeued-held"), JobState.RUNNING)
+    jobs.until(("exit-code",), JobState.FAILED)
+    if long:
+        jobs.until(("time-limit",), JobState.RUNNING)
+        let_expire(lab, jobs.id("time-limit"))
+    _submit_others(jobs)
+    _act(jobs, lab, user)
     element = {"array-throttle": f"{jobs.id('array-throttle')}_3"}
     name, later = "slurm with slurmdbd", {"preempted", "node-fail", "deadline", "time-limit"}
 

@@ -39,7 +39,7 @@ def start_one_that_expires(lab: SlurmLab) -> str:
 
 
 def fail_node(lab: SlurmLab, name: str) -> None:
-    """Kill a node's slurmd; the controller is told that it is down, and need not find it out."""
+    """Kill a node's slurmd; the controller is informed, and need not detect it."""
     lab.nodes[name].stop(number=signal.SIGKILL)
     lab.command("scontrol", "update", f"NodeName={name}", "State=DOWN", "Reason=broken")
 

@@ -93,7 +93,7 @@ class GridEngineLab:
         self._wait("sge_qmaster", lambda: bool(self.command("qconf", "-sm", check=False)))
 
     def start_host(self) -> None:
-        """Start the host's daemon; returns when the master has heard of it."""
+        """Start the host's daemon; returns when the master knows it."""
         self.host.start()
         self._wait("the host", self._host_answers)
 
@@ -105,20 +105,9 @@ class GridEngineLab:
 
     def command(self, *argv: str, user: str | None = None, check: bool = True) -> str:
         """The output of one of its commands on the login node, not through ssh."""
-        change = ["runuser", "-u", user, "--"] if user else []
         program = str(self.directory / "bin" / argv[0])
-        done = subprocess.run(
-            [*self.machine.enter, *change, *self._environment, program, *argv[1:]],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",  # names of jobs are any bytes
-            timeout=60,
-            check=False,
-            cwd="/",
-        )
-        assert not check or done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
-        return done.stdout
+        words = (*self._environment, program, *argv[1:])
+        return self.machine.output(*words, user=user, check=check)
 
     def accounting(self, job_id: str) -> list[dict[str, str]]:
         """The records that its own accounting has of a job, in order."""
@@ -241,8 +230,8 @@ class GridEngineLab:
     @contextlib.contextmanager
     def configured(self, **values: str) -> Iterator[None]:
         """The site's configuration with other values, for a while."""
-        told = self.command("qconf", "-sconf", "global").splitlines(keepends=True)
-        usual = [line for line in told if not line.startswith(("#", "conf_version"))]
+        reported = self.command("qconf", "-sconf", "global").splitlines(keepends=True)
+        usual = [line for line in reported if not line.startswith(("#", "conf_version"))]
         self._change("global", "-Mconf", "".join(_changed(line, values) for line in usual))
         try:
             yield

@@ -2,7 +2,7 @@
 
 ``capture`` runs a line of sh on the login node and prints what it said as a record for tests/data.
 As root: two machines with sshd, a bastion and a Slurm, in namespaces that end with ``down``.  As a
-plain user: the same doors on loopback ports, without a Slurm.
+plain user: the same servers on loopback ports, without a Slurm.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ def _down() -> int:
 
 
 def _serve() -> NoReturn:
-    """Bring it up, say so in one line of JSON, and wait to be told to end."""
+    """Bring it up, say so in one line of JSON, and wait for the request to end."""
     walls = namespaces.inside()
     directory = namespaces.LAB if walls else DIRECTORY
     home = directory / "me"

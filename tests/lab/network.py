@@ -57,6 +57,22 @@ class Machine:
         """Run a command on this machine as root; it has to succeed."""
         _run(*self.enter, *argv)
 
+    def output(self, *argv: str, user: str | None = None, check: bool = True) -> str:
+        """The output of a command on this machine; ``check``: it has to succeed."""
+        change = ["runuser", "-u", user, "--"] if user else []
+        done = subprocess.run(
+            [*self.enter, *change, *argv],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",  # names of jobs are any bytes
+            timeout=60,
+            check=False,
+            cwd="/",
+        )
+        assert not check or done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}".strip()
+        return done.stdout
+
     def processes(self) -> list[int]:
         """Everything that runs on this machine, but for the process that holds it."""
         mine = os.stat(f"/proc/{self.pid}/ns/net").st_ino
@@ -75,7 +91,7 @@ class Machine:
                 os.kill(pid, number)
 
     def swallow(self, address: str) -> None:
-        """Drop, without a word, all that this machine would send to an address."""
+        """Drop silently all that this machine would send to an address."""
         self.run("ip", "route", "replace", "blackhole", f"{address}/32")
 
     def swallow_no_more(self, address: str) -> None:

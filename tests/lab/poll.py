@@ -44,9 +44,9 @@ class Waiters:
         self, host: Host, directory: Path, ids: list[list[str]], interval: float | None
     ) -> None:
         self.journal = directory / "state" / "journal.sqlite"
-        self._told = [directory / f"told-{number}" for number in range(len(ids))]
+        self._reported = [directory / f"reported-{number}" for number in range(len(ids))]
         self.processes = []
-        for jobs, told in zip(ids, self._told, strict=True):
+        for jobs, reported in zip(ids, self._reported, strict=True):
             facts = {
                 "alias": host.alias,
                 "config": str(host.config),
@@ -54,7 +54,7 @@ class Waiters:
                 "interval": interval,
                 "jobs": jobs,
             }
-            with told.open("wb") as stdout:
+            with reported.open("wb") as stdout:
                 process = subprocess.Popen(
                     [sys.executable, "-m", "tests.lab.poll_worker", "wait", json.dumps(facts)],
                     stdin=subprocess.DEVNULL,
@@ -63,10 +63,10 @@ class Waiters:
                 )
             self.processes.append(process)
 
-    def told(self) -> dict[str, tuple[str, float]]:
+    def reported(self) -> dict[str, tuple[str, float]]:
         """State and time (since 1970) by job, as far as the processes have said it."""
         found = {}
-        for path in self._told:
+        for path in self._reported:
             for line in path.read_text().splitlines():
                 job_id, state, when = line.split()
                 found[job_id] = state, float(when)
@@ -219,18 +219,20 @@ def _poll(arguments: argparse.Namespace) -> int:
                 process.wait(3600)
             took = time.monotonic() - began
             asked, logins = counts(slurm), host.logins()
-            commands, told = sessions(host) - before, waiters.told()
+            commands, reported = sessions(host) - before, waiters.reported()
         finally:
             waiters.end()
         late = sorted(
-            told[job_id][1] - end for job_id in told if (end := ended_at(host, job_id)) is not None
+            reported[job_id][1] - end
+            for job_id in reported
+            if (end := ended_at(host, job_id)) is not None
         )
         interval = arguments.interval or 10.0
-        states = {state: 0 for state, _ in told.values()}
-        for state, _ in told.values():
+        states = {state: 0 for state, _ in reported.values()}
+        for state, _ in reported.values():
             states[state] += 1
         print(f"processes {number}, jobs {count}, {took:.0f} s, interval {interval:g} s")
-        print(f"told                  {len(told)} jobs: {states}")
+        print(f"reported              {len(reported)} jobs: {states}")
         print(f"seconds from the end  median {late[len(late) // 2]:.1f}, longest {late[-1]:.1f}")
         print(f"logins (sshd)         {logins}")
         print(f"commands (sshd)       {commands}")

@@ -59,7 +59,7 @@ class Host:
 
 
 class Site:
-    """``direct`` and ``inner`` are the login node's two doors, ``bastion`` is before the second.
+    """``direct`` and ``inner`` are the login node's two servers, ``bastion`` is before the second.
 
     ``verbose``: their logs name each command, too.
     """

@@ -236,19 +236,7 @@ class SlurmLab:
 
     def command(self, *argv: str, user: str | None = None, check: bool = True) -> str:
         """The output of a Slurm command on the login node, not through ssh."""
-        change = ["runuser", "-u", user, "--"] if user else []
-        done = subprocess.run(
-            [*self.machine.enter, *change, *argv],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",  # names of jobs are any bytes
-            timeout=60,
-            check=False,
-            cwd="/",
-        )
-        assert not check or done.returncode == 0, f"{argv}: {done.stderr.strip()}"
-        return done.stdout
+        return self.machine.output(*argv, user=user, check=check)
 
     def _wait(self, what: str, condition: Callable[[], bool], patience: float = 30) -> None:
         daemons = (*self.nodes.values(), self.controller, self.munge)

@@ -1,4 +1,4 @@
-"""A slow link that counts round trips: how often the client spoke after it had heard something."""
+"""A slow link that counts round trips: how often the client sent after it had received."""
 
 from __future__ import annotations
 

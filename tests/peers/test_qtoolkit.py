@@ -99,7 +99,7 @@ THEIR_FAULTS = {
         *((state, "DONE") for state in ("failed", "cancelled", "timeout")),
     },
     "sge": {
-        # The tasks of an array are not told apart: running ones and the rest have one number.
+        # The tasks of an array are not distinguished: running ones and the rest have one number.
         ("running", "QUEUED"),
         # "dr": about to be deleted, and not gone yet.
         ("completing", "FAILED"),

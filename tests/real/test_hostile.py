@@ -51,7 +51,7 @@ def test_nothing_around_the_target_notices(
     finally:
         host.stop()
     assert [one.line() for one in outcomes if one.outside or one.trouble] == []
-    # What it says in place of a pattern is heard: else nothing of that was tried.
+    # What it says in place of a pattern is read: else nothing of that was tried.
     assert any("gave the name" in one.result for one in outcomes)
     assert len(outcomes) >= len({variant.kind for variant in variants(method)}) > 3
 

@@ -55,7 +55,7 @@ def test_the_agent_alone_opens_the_jump(site: Site, expect_logins: Callable[...,
     assert "Permission denied (publickey)" in refused.stderr
 
 
-def test_the_inner_door_is_behind_the_bastion(site: Site) -> None:
+def test_the_inner_server_is_behind_the_bastion(site: Site) -> None:
     parts.require_namespaces("an unreachable login node")
     done = ssh(site.host("jump"), "true", "-o", "ProxyJump=none", "-o", "ConnectTimeout=3")
     assert done.returncode == 255
@@ -66,7 +66,7 @@ def test_nothing_of_the_machine_is_within_reach(site: Site) -> None:
     parts.require_namespaces("the lab")
     assert os.listdir("/sys/fs/cgroup") == []
     interfaces = [name for name in os.listdir("/sys/class/net") if not name.startswith("oj")]
-    # /sys is the machine's, its view of the network ours where it was mounted anew.
+    # /sys is the machine's, its view of the network ours where it was mounted again.
     links = subprocess.run(["ip", "-br", "link"], capture_output=True, text=True, check=True)
     seen = {line.split("@")[0].split()[0] for line in links.stdout.splitlines()}
     assert seen - {"lo", "oja0", "ojc0"} == set(), interfaces
@@ -248,7 +248,7 @@ def lab(*arguments: str, check: bool = True) -> str:
     return done.stdout
 
 
-def test_the_lab_by_hand_comes_up_and_leaves_nothing(lab_directory: Path) -> None:
+def test_scripts_lab_comes_up_and_leaves_nothing(lab_directory: Path) -> None:
     parts.require("ssh", "sshd")
     before = leaks.processes(lab_directory)
     try:

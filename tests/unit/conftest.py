@@ -1,4 +1,4 @@
-"""The unit half needs no server: a test in here that asks for one fails, and is told where to go.
+"""The unit half needs no server: a test in here that asks for one fails, with the right place.
 
 ``scripts/test --unit`` runs it without root, without the lab's namespaces and without a network.
 """

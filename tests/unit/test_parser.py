@@ -247,14 +247,14 @@ SUBMISSIONS = re.compile(r"(?:timeout 60 |SLURM_CONF=\S+ )?sbatch (?!--version)"
     ids=lambda one: one["id"],
 )
 def test_every_submission_of_slurm_is_understood(record: dict[str, Any]) -> None:
-    told = (record["stdout"], "slurm")
+    reported = (record["stdout"], "slurm")
     rest = {"stderr": record["stderr"], "returncode": record["returncode"]}
     if record["returncode"] == 0:
-        job_id = parser.parse_submit(*told, **rest)
+        job_id = parser.parse_submit(*reported, **rest)
         assert job_id.partition(";")[0] in re.findall(r"[0-9]+", record["stdout"])
         return
     with pytest.raises(SchedulerError) as caught:
-        parser.parse_submit(*told, **rest)
+        parser.parse_submit(*reported, **rest)
     uncertain = ("ctld-hung", "maxjobcount", "ambiguous")
     if any(word in record["id"] for word in uncertain):
         assert type(caught.value) is SubmitUnknown

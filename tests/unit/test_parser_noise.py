@@ -172,7 +172,9 @@ def test_long_nonsense_takes_no_more_than_its_length(piece: str) -> None:
 
 @pytest.mark.parametrize("pattern", [r"\d*x", r"(1|2)*x"])
 def test_what_is_quadratic_would_be_seen(pattern: str) -> None:
-    assert grows_too_fast(re.compile(pattern).search, "1") is not None
+    # A short call that fills a cache looks slow: on a busy machine not every try sees it.
+    tries = (grows_too_fast(re.compile(pattern).search, "1") for _ in range(5))
+    assert any(seen is not None for seen in tries)
 
 
 def test_nothing_but_a_line_end_ends_a_line() -> None:

@@ -439,7 +439,7 @@ def _ended(
         state, unclear = limit_state(attributes, limits)
         why = unclear or why
     elif failed == 0 and code == 0 and not _has_run(attributes):
-        # ``qdel -f`` by a manager: written at once, without a word of the job's host.
+        # ``qdel -f`` by a manager: written at once, without a report of the job's host.
         state, exit_code = JobState.CANCELLED, 0
         why = "deleted by force: whether and how its processes ended is not known"
     elif failed == 0 and code == 0:

@@ -1,7 +1,7 @@
 """Grid Engine's jobs by their script: ``qstat -j`` shows its path; the accounting does not.  Pure.
 
-Of a job that has left the queue the accounting has its number and when it was submitted: one that
-nobody knows may be the one that is looked for.
+Of a job that has left the queue the accounting has its number and when it was submitted: a job
+without a known submission may be the one that is looked for.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class Torque(PBS):
         limit = walltime(request.seconds)
         if limit is not None:
             resources.append(f"walltime={limit}")
-        # In one word: Slurm's wrapper heeds the last -l only.
+        # In one word: Slurm's wrapper uses the last -l only.
         return [",".join(resources)] if resources else []
 
     # Slurm's wrappers have no qselect, and their qstat calls an empty list an error, silently.

@@ -7,7 +7,7 @@ What is asked for, and why (slurm-wlm 22.05.8 measured, manual pages of 14.03 to
 * ``-o``, not ``--json``: 200 bytes a job instead of 6,000, and it is there in every version.
 * A random separator: names may hold ``|``, newlines and all.
 * ``TZ=UTC0`` and ``SLURM_TIME_FORMAT`` with the offset: Slurm's own times do not say their zone,
-  and sacct does not heed the format.
+  and sacct ignores the format.
 * ``sacct -j``, no ``-S``: a window leaves out what never became eligible.
 """
 
@@ -331,7 +331,7 @@ class Slurm(Scheduler):
             raise self.error(
                 answer,
                 kind="parse_error",
-                message=f"the record of job {requested} cannot be told from the text in it",
+                message=f"the record of job {requested} cannot be separated from the text in it",
             )
         return _whole(list(rows.known.values()))
 

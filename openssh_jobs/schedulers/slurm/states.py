@@ -129,7 +129,7 @@ def _full_word(word: str, *, cut: bool = False) -> str | None:
 
 
 def told_reason(reason: str | None, state: JobState) -> str | None:
-    """A reason as it is told: Slurm's word, with a sentence where nobody can just wait."""
+    """The reason of a status: Slurm's word, with a sentence where waiting does not help."""
     said = said_text(reason)
     never = said is not None and said.strip("()") == "DependencyNeverSatisfied"
     if never and state is JobState.PENDING:  # a cancelled job keeps the word

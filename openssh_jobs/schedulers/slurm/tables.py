@@ -105,7 +105,7 @@ class Table:
     def status(self, cells: Sequence[str], *, strange: bool = True) -> JobStatus | None:
         """A row as a status; ``None`` for a row that makes no sense.
 
-        ``strange``: a word that may be the state of a newer version makes the job unknown.
+        ``strange``: what may be the state of a newer version makes the job unknown.
         """
         if len(cells) != len(self.columns):
             return None

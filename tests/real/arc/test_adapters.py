@@ -86,10 +86,10 @@ def test_files(ssh: SSHClient, there: str, tmp_path: Path) -> None:
     assert type(sftp) is type(ssh._sftp)
     local = tmp_path / "in"
     local.write_bytes(b"\x00\xff")
-    told: list[tuple[int, int]] = []
-    facts = sftp.put(str(local), f"{there}/put", callback=lambda *counts: told.append(counts))
+    reported: list[tuple[int, int]] = []
+    facts = sftp.put(str(local), f"{there}/put", callback=lambda *counts: reported.append(counts))
     assert facts.st_size == 2
-    assert told[-1] == (2, 2)
+    assert reported[-1] == (2, 2)
     assert abs(sftp.stat(f"{there}/put").st_mtime - time.time()) < 60
     sftp.get(remotepath=f"{there}/put", localpath=str(tmp_path / "out"))
     assert (tmp_path / "out").read_bytes() == b"\x00\xff"

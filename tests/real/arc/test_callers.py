@@ -114,7 +114,7 @@ def test_a_job_is_deleted(place: Place, tmp_path: Path) -> None:
         assert ssh.delete_job(job.job_id) is None
     place.wait_until(lambda: get_server_job_ids(place.server), lambda ids: job.job_id not in ids)
     said = place.wait_until(job.server_status, lambda said: said != "running")
-    # Slurm's wrappers, alone, show an ended job without a word on how it ended.
+    # Slurm's wrappers, alone, show an ended job without saying how it ended.
     assert said.startswith("errored") or (place.soft, said) == ("PBS", "done")
 
 

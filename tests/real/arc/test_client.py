@@ -175,7 +175,7 @@ def test_an_answer_that_does_not_come_ends_no_job(
         assert ssh.check_job_status(job_id) == "running"
 
 
-def test_jobs_that_nobody_knows_stay_running_for_the_grace_time(place: Place) -> None:
+def test_unknown_jobs_stay_running_for_the_grace_time(place: Place) -> None:
     """Absent from the queue meant done at once."""
     arc.servers["hpc"]["grace"] = 2
     with place.client() as ssh:

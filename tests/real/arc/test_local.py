@@ -94,7 +94,7 @@ def here(request: pytest.FixtureRequest, tmp_path: Path, lab_directory: Path) ->
                 with SSHClient("local", connection_attempts=1) as ssh:
                     ssh.delete_jobs(ssh.check_running_jobs_ids())
             if soft == "OGE":
-                # The host may hear of the new limits after its first job, whose failure then puts
+                # The host may get the new limits after its first job, whose failure then puts
                 # the queue into an error.
                 assert until(lambda: not lab.command("qstat", "-u", USER).strip(), 30)
                 lab.command("qmod", "-cq", "all.q", "short.q")

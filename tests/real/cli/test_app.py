@@ -30,7 +30,7 @@ def test_an_unknown_host_as_data(cold: Path) -> None:
     assert error["message"] == done.sentence()
 
 
-def test_nobody_listens(cold: Path) -> None:
+def test_no_server_listens(cold: Path) -> None:
     done = program("exec", "-p", str(free_port()), "127.0.0.1", "--", "ls")
     assert done.code == 3
     assert "cannot be reached: Connection refused" in done.sentence()

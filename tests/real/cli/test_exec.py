@@ -176,12 +176,12 @@ def test_another_route_to_the_same_host(jump: Host) -> None:
     assert program("exec", *at(jump), "--", "echo", "inside").out == "inside\n"
 
 
-def test_a_person_hears_who_holds_all_sessions(
+def test_a_person_sees_who_holds_all_sessions(
     make_sshd: Callable[..., Host],
     connect: Callable[..., Connection],
     expect_logins: Callable[..., None],
 ) -> None:
-    """A terminal is told once, soon, and by name; a program and ``-q`` wait silently."""
+    """A person gets one message, soon, with the names; a program and ``-q`` wait silently."""
     host = make_sshd(max_sessions=1)
     expect_logins(1)
     words = (*at(host), "--", "echo", "done")

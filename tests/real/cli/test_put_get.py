@@ -113,7 +113,7 @@ def test_what_is_not_there(sshd: Host, there: str, tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
-def test_a_person_is_told_in_a_line(sshd: Host, there: str, tree: Path) -> None:
+def test_a_person_sees_a_line(sshd: Host, there: str, tree: Path) -> None:
     way, remote = ("-F", str(sshd.config)), f"{sshd.alias}:{there}/t"
     done = on_terminal("put", *way, str(tree), remote)
     assert done.code == 0

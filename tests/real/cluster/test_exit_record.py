@@ -41,7 +41,7 @@ def forgetful(room: Room) -> Iterator[Cluster]:
 
 
 def seen_anew(room: Room, forgetful: Cluster, job: Job) -> Any:
-    """What is told of a job by somebody to whom neither queue nor history says a word."""
+    """The status of a job where neither queue nor history knows it."""
     room.cluster.journal.change(
         room.cluster.host, str(job.token), state="running", exit_code=None, nodes=None, reason=None
     )
@@ -203,7 +203,7 @@ def test_the_script_sees_the_same(room: Room) -> None:
     assert "LC_ALL" not in said[0]
 
 
-# -- the end, by its marker -------------------------------------------------------------------
+# -- the end, by its exit record ------------------------------------------------------------------
 
 
 def test_codes_when_all_else_has_forgotten(room: Room, forgetful: Cluster) -> None:
@@ -226,7 +226,7 @@ def test_codes_when_all_else_has_forgotten(room: Room, forgetful: Cluster) -> No
         assert (row.state, row.exit_code) == (str(status.state), code)
 
 
-def test_a_controller_that_was_set_up_anew(room: Room) -> None:
+def test_a_controller_that_was_set_up_again(room: Room) -> None:
     """It really knows nothing of the job any more, and says so in its own words."""
     slurm, cluster = room.slurm, room.cluster
     assert slurm is not None
@@ -309,7 +309,7 @@ def test_signals_reach_the_script_once(room: Room, forgetful: Cluster) -> None:
         slurm.command("scancel", *way, "--signal=USR1", job.id, user=room.host.user)
         room.until(job, partial(has_grown, job, before), "a signal")
         time.sleep(0.4)
-        # --full also ends the script's own sleep, of which its shell may say a word.
+        # --full also ends the script's own sleep, of which its shell may print a message.
         heard = [line for line in output(job)[len(before) :] if line in ("usr1\n", "term\n")]
         assert heard == ["usr1\n"]
     job.cancel()
@@ -428,7 +428,7 @@ def test_torque_directives_are_understood_the_same(torque: Room) -> None:
     assert "TimeLimit=00:05:00" in said[1]
 
 
-def test_a_job_of_somebody_else_has_no_marker(room: Room, forgetful: Cluster) -> None:
+def test_a_job_of_another_user_has_no_exit_record(room: Room, forgetful: Cluster) -> None:
     (status,) = forgetful.wait(["4000000"], timeout=30)
     assert status.state is JobState.UNKNOWN
     assert "not submitted from here" in str(status.reason)

@@ -23,7 +23,7 @@ from tests.lab.slurm import wait_until
 START_FILES = {
     ".profile": 'PATH="$PATH:/from/profile"; export PATH; SEEN="$SEEN profile"; export SEEN\n'
     "umask 027\n",
-    ".bash_profile": 'SEEN="$SEEN bash_profile"; export SEEN\ntold() { echo told; }\n',
+    ".bash_profile": 'SEEN="$SEEN bash_profile"; export SEEN\ndefined() { echo defined; }\n',
     ".cshrc": "if (! $?SEEN) setenv SEEN none\nsetenv SEEN cshrc,$SEEN\n",
     ".login": "setenv SEEN login,$SEEN\n",
 }
@@ -140,7 +140,7 @@ SEE = "python3 see.py $$ $0"
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "the queue's shell": (f'#!/bin/csh\n{SEE} "flags $-" "$@"\nexit 3\n', ()),
     "no first line": (f"{SEE}\n#$ -l h_rt=100\nexit 3\n", ()),
-    "bash": (f'{SEE} "$-" "$BASH" "$(told)" "$BASH_SOURCE"\nexit 3\n', ("-S", "/bin/bash")),
+    "bash": (f'{SEE} "$-" "$BASH" "$(defined)" "$BASH_SOURCE"\nexit 3\n', ("-S", "/bin/bash")),
     "bash, said inside": (f"#!/bin/sh\n:\n#$ -S /bin/bash\n{SEE}\nexit 3\n", ()),
     "csh": (f"{SEE} $argv:q\nexit 3\n", ("-S", "/bin/csh")),
     "tcsh, said inside": (f"#$ -S /usr/bin/tcsh\n{SEE}\nexit 3\n", ()),
@@ -286,7 +286,7 @@ def test_the_queue_understands_the_same(
         assert re.search(r"env_list: .*A=b,C=d e", said[1])
 
 
-# -- the end, by its marker --------------------------------------------------------------------
+# -- the end, by its exit record ------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -374,7 +374,7 @@ def output(job: Job) -> list[str]:
         return []
 
 
-def test_signals_are_heard(room: Room, gridengine: GridEngineLab, forgetful: Cluster) -> None:
+def test_signals_arrive(room: Room, gridengine: GridEngineLab, forgetful: Cluster) -> None:
     suspended, deleted = (submitted(room, HEARS, options=("-notify",)) for _ in range(2))
     for job in (*suspended, *deleted):
         room.until(job, lambda job=job: output(job) == ["ready\n"], "the start")  # type: ignore[misc]

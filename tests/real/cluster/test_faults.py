@@ -124,7 +124,7 @@ def test_a_submission_without_an_answer_stays_open(
     assert (room.path / ".openssh_jobs" / "open-1").is_dir(), "what the job may need stays"
 
 
-def test_a_frozen_controller_blocks_nobody_who_asks_for_what_is_known(
+def test_a_frozen_controller_blocks_no_question_about_what_is_known(
     room: Room, frozen: Callable[[], None]
 ) -> None:
     job = room.submit("sleep 300")
@@ -135,7 +135,7 @@ def test_a_frozen_controller_blocks_nobody_who_asks_for_what_is_known(
         asking = pool.submit(job.status)
         time.sleep(0.5)
         assert not asking.done(), "the query hangs"
-        told = threading.Event()
+        reported = threading.Event()
 
         def cheap() -> None:
             assert job.last.state is JobState.RUNNING
@@ -144,12 +144,12 @@ def test_a_frozen_controller_blocks_nobody_who_asks_for_what_is_known(
             assert room.cluster.job(job.id).reason is None
             assert room.cluster.connection.exists(room.here)
             assert room.cluster.poll_interval == 0.2
-            told.set()
+            reported.set()
 
         other = pool.submit(asking.result, 100)
         cheap()
-        assert told.is_set()
-        assert not asking.done(), "and all of that was told meanwhile"
+        assert reported.is_set()
+        assert not asking.done(), "and all of that was answered meanwhile"
         assert other is not asking
         assert asking.result(100).state is JobState.RUNNING
 
@@ -242,10 +242,10 @@ def test_the_same_token_at_the_same_time_is_one_job(
 
     with ThreadPoolExecutor(5) as pool:
         ids = list(pool.map(submit, range(5)))
-    told = {one for one in ids if one is not None}
-    assert len(told) == 1
-    assert set(own_jobs(slurm, sshd)) - before == told
-    assert room.submit("true", token="twins", hold=True).id in told
+    reported = {one for one in ids if one is not None}
+    assert len(reported) == 1
+    assert set(own_jobs(slurm, sshd)) - before == reported
+    assert room.submit("true", token="twins", hold=True).id in reported
 
 
 def test_jobs_through_a_jump_host(jump: Host, slurm: SlurmLab, tmp_path: Path) -> None:
@@ -310,8 +310,8 @@ def test_a_broken_scheduler_is_said_so_and_ends_nothing(
                     seen.status()
                 assert caught.value.kind == kind
             else:
-                told = cluster.status([job.id])
-                assert (told.error is None) == (name in ("empty", "banner")), name
+                reported = cluster.status([job.id])
+                assert (reported.error is None) == (name in ("empty", "banner")), name
             assert not seen.last.is_final, name
             assert not cluster.is_over(seen), name
     assert job.status().state is JobState.RUNNING

@@ -78,14 +78,14 @@ def test_a_name_that_it_does_not_take_makes_no_job(
     assert gridengine.command("qstat", "-u", "*") == ""
 
 
-def test_directives_and_wishes_arrive(room: Room, gridengine: GridEngineLab) -> None:
+def test_directives_and_parameters_arrive(room: Room, gridengine: GridEngineLab) -> None:
     job = room.submit(
         '#$ -q short.q\necho "$COLOUR"; sleep 300',
         time_limit=timedelta(minutes=2),
         memory="0.3GiB",
         mail="user@example.org",
         stdout_path="$JOB_ID.out",
-        name="wishes",
+        name="parameters",
         env={"COLOUR": "b'l ue"},
         options=["-v", "COLOUR"],
     )
@@ -160,7 +160,7 @@ OUTPUTS = {
 }  # fmt: skip
 
 
-def test_output_is_found_when_nobody_can_be_asked_any_more(
+def test_output_is_found_when_no_scheduler_answers_any_more(
     room: Room, gridengine: GridEngineLab, tmp_path: Path
 ) -> None:
     room.host.make_directory(f"{room.path.name}/there")
@@ -199,7 +199,7 @@ def test_output_is_found_when_nobody_can_be_asked_any_more(
         assert list(caught.value.elements) == members
 
 
-def test_output_that_nobody_knows_of(room: Room, gridengine: GridEngineLab) -> None:
+def test_output_at_an_unknown_path(room: Room, gridengine: GridEngineLab) -> None:
     """Submitted by hand, and over: what is left to say is where it usually lies."""
     script = room.make("hand.sh", "#!/bin/sh\n#$ -o elsewhere\nexit 6\n")
     said = gridengine.command("qsub", "-wd", room.here, f"{room.here}/{script}", user="hpcalice")

@@ -1,6 +1,6 @@
 """What becomes of jobs of a real Grid Engine, and what its own accounting says of them.
 
-The accounting (``qacct``) is the judge but for one lie of its: see the forced deletion.
+The accounting (``qacct``) decides, but for one wrong record: see the forced deletion.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def test_ends_as_the_accounting_tells_them(room: Room, gridengine: GridEngineLab
     room.until(jobs["moved"], (room.path / "moved").exists, "its first run")
     gridengine.command("qmod", "-rj", jobs["moved"].id)
     statuses = room.cluster.wait([*jobs.values(), after, *members], timeout=90)
-    for status, (name, (_, _, told, word)) in zip(statuses, ENDS.items(), strict=False):
-        assert (status.state, status.exit_code, status.signal) == told, name
+    for status, (name, (_, _, reported, word)) in zip(statuses, ENDS.items(), strict=False):
+        assert (status.state, status.exit_code, status.signal) == reported, name
         assert gridengine.own_word(status.job_id) == word, name
     for name, runs in (("again", ["25", "0"]), ("moved", ["25", "0"])):
         records = gridengine.accounting(jobs[name].id)
@@ -150,7 +150,7 @@ def slow_accounting(gridengine: GridEngineLab) -> Iterator[None]:
 
 @pytest.mark.usefixtures("slow_accounting")
 def test_jobs_that_cannot_start(room: Room, gridengine: GridEngineLab) -> None:
-    """The error state: failed, and kept by the queue; when somebody clears it, active again.
+    """The error state: failed, and kept by the queue; when it is cleared, active again.
 
     Until the record of the second try is written, that of the first is all that there is.
     """

@@ -120,10 +120,10 @@ def test_nothing_that_another_user_writes_is_believed_of_a_job(
     listed = alice.status(mine, own, FORGOTTEN)
     assert (listed[mine].state, listed[own].state) == (JobState.HELD, JobState.HELD)
     assert listed.absent == (FORGOTTEN,)
-    told = alice.history(mine, FORGOTTEN, own, *theirs)
-    assert FORGOTTEN not in told.known
+    reported = alice.history(mine, FORGOTTEN, own, *theirs)
+    assert FORGOTTEN not in reported.known
     for one in (mine, own):
-        assert one not in told.known or told[one].state in (JobState.HELD, JobState.UNKNOWN)
+        assert one not in reported.known or reported[one].state in (JobState.HELD, JobState.UNKNOWN)
     detail = alice.detail(mine)
     assert (detail.job_id, detail.state, detail.user) == (mine, JobState.HELD, ALICE)
     for one in theirs:
@@ -160,19 +160,19 @@ def ended_hostile_jobs(alice: Account, bob: Account) -> None:
         bob.wait(one, lambda one: one.is_final or one.reason == "left the queue")
     deadline = time.monotonic() + 30
     while True:
-        told = alice.history(FORGOTTEN, mine, *theirs)
-        if {mine, *theirs} <= told.known.keys() or time.monotonic() > deadline:
+        reported = alice.history(FORGOTTEN, mine, *theirs)
+        if {mine, *theirs} <= reported.known.keys() or time.monotonic() > deadline:
             break
         time.sleep(1)
-    assert FORGOTTEN not in told.known
-    assert (told[mine].state, told[mine].exit_code) == (JobState.FAILED, 3)
+    assert FORGOTTEN not in reported.known
+    assert (reported[mine].state, reported[mine].exit_code) == (JobState.FAILED, 3)
     # "allocation" is what slurmdbd calls a job whose record of its start it has not had; squeue is
     # not asked for names.
-    assert told[mine].name in ("plain", "allocation", None)
+    assert reported[mine].name in ("plain", "allocation", None)
     for one, text in theirs.items():
-        # Whose own words contradict the record of it is not told at all.
-        assert one in told.unknown or told[one].state is JobState.COMPLETED, told[one]
-        assert one in told.known or "JobState=" in text or "JobId=" in text
+        # A job whose own text contradicts its record is unknown.
+        assert one in reported.unknown or reported[one].state is JobState.COMPLETED, reported[one]
+        assert one in reported.known or "JobState=" in text or "JobId=" in text
 
 
 def test_the_ends_of_hostile_jobs(accounts: tuple[Account, Account]) -> None:

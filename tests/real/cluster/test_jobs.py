@@ -132,7 +132,7 @@ def test_dependencies(room: Room, caplog: pytest.LogCaptureFixture) -> None:
     )
     assert f"{ok.id} pending ({sentence})" in str(caught.value)
     said = [one.getMessage() for one in caplog.records if f"job {ok.id}: " in one.getMessage()]
-    assert said == [f"{room.cluster.host}: job {ok.id}: {sentence}; cancel it"], "told once"
+    assert said == [f"{room.cluster.host}: job {ok.id}: {sentence}; cancel it"], "logged once"
     assert ok.status().reason == sentence
     assert ok.status().state is JobState.PENDING
     assert ok.cancel() is CancelOutcome.REQUESTED
@@ -188,7 +188,7 @@ def test_an_array_and_its_elements(room: Room) -> None:
     assert job.wait(timeout=60).state is JobState.FAILED
 
 
-def test_a_job_of_another_hand_is_attached_to(room: Room, tmp_path: Path) -> None:
+def test_a_job_submitted_elsewhere_is_attached_to(room: Room, tmp_path: Path) -> None:
     if room.scheduler == "direct":
         other = Cluster(
             room.host.alias,
@@ -210,7 +210,7 @@ def test_a_job_of_another_hand_is_attached_to(room: Room, tmp_path: Path) -> Non
     assert job.directory == room.here
 
 
-def test_an_id_that_nobody_knows(room: Room) -> None:
+def test_an_unknown_id(room: Room) -> None:
     job = room.cluster.job("99999999")
     status = job.status()
     assert (status.state, status.reason) == (JobState.UNKNOWN, "the queue does not list it")
@@ -251,8 +251,8 @@ def test_a_job_that_slurm_forgot_is_unknown_until_the_grace_time_is_over(room: R
 
 
 @only_direct
-def test_a_job_that_was_killed_without_a_word_is_unknown(room: Room, tmp_path: Path) -> None:
-    """No marker after a SIGKILL: nobody can say how it ended, and waiting for it ends."""
+def test_a_job_whose_launcher_was_killed_is_unknown(room: Room, tmp_path: Path) -> None:
+    """No exit record after a SIGKILL: how it ended is unknown, and waiting for it ends."""
     with Cluster(
         room.host.alias,
         ssh_config=room.host.config,

@@ -27,7 +27,7 @@ from pathlib import Path
 from openssh_jobs import Cluster, LocalConnection
 
 top, scheduler, prologue = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-told = {}
+reported = {}
 with Cluster(
     LocalConnection(), scheduler=scheduler, prologue=prologue, poll_interval=0.2,
     journal=str(top / "journal"),
@@ -41,21 +41,21 @@ with Cluster(
     job = cluster.submit(**asked, token=token)
     assert cluster.submit(**asked, token=token).id == job.id
     status = job.wait(timeout=60)
-    told["ended"] = [status.state, job.exit_code, cluster.scheduler]
-    told["lines"] = [list(job.tail()), list(job.tail("stderr"))]
+    reported["ended"] = [status.state, job.exit_code, cluster.scheduler]
+    reported["lines"] = [list(job.tail()), list(job.tail("stderr"))]
     job.fetch(top / "back")
-    told["back"] = (top / "back" / "result").read_text()
+    reported["back"] = (top / "back" / "result").read_text()
 
     long = cluster.submit(script_text="#!/bin/sh\\nsleep 600\\n", directory=str(top / "long"))
     while not cluster.status([long.id]).known[long.id].state.is_active: pass
     listed = [status.job_id for status in cluster.jobs()]
-    told["listed"] = long.id in listed
-    told["outcome"] = long.cancel()
-    told["cancelled"] = long.wait(timeout=60).state
+    reported["listed"] = long.id in listed
+    reported["outcome"] = long.cancel()
+    reported["cancelled"] = long.wait(timeout=60).state
     nodes = [node.name for node in cluster.nodes()] if scheduler != "direct" else []
-    told["nodes"] = len(nodes)
-    told["logins"] = cluster.connection.stats().logins
-print(json.dumps(told))
+    reported["nodes"] = len(nodes)
+    reported["logins"] = cluster.connection.stats().logins
+print(json.dumps(reported))
 """
 
 
@@ -138,16 +138,16 @@ def _readable(directory: Path, place: Path) -> Iterator[Path]:
 
 def test_a_job_from_its_submission_to_its_files(login_node: LoginNode) -> None:
     """``_logins_add_up`` sees to it that nothing logged in on the way."""
-    told = login_node.run(SUBMITTED)
+    reported = login_node.run(SUBMITTED)
     name = os.uname().nodename if login_node.scheduler == "direct" else None
-    (first, *rest), errors = told["lines"]
+    (first, *rest), errors = reported["lines"]
     # Slurm keeps both in one file.
     assert [*rest, *errors] in (["oops\n"], ["oops\n", first, "oops\n"])
     assert name is None or first == f"{name}\n"
-    assert told["ended"] == ["failed", 3, login_node.scheduler]
-    assert told["back"] == "42\n"
-    assert told["listed"]
-    assert told["outcome"] == "requested"
-    assert told["cancelled"] == "cancelled"
-    assert told["nodes"] >= 1 or login_node.scheduler == "direct"
-    assert told["logins"] == 0
+    assert reported["ended"] == ["failed", 3, login_node.scheduler]
+    assert reported["back"] == "42\n"
+    assert reported["listed"]
+    assert reported["outcome"] == "requested"
+    assert reported["cancelled"] == "cancelled"
+    assert reported["nodes"] >= 1 or login_node.scheduler == "direct"
+    assert reported["logins"] == 0

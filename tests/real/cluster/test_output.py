@@ -1,4 +1,4 @@
-"""Output of jobs that Slurm has forgotten: where it went was asked while Slurm still told."""
+"""Output of jobs that Slurm has forgotten: the path was queried while Slurm still had it."""
 
 from __future__ import annotations
 

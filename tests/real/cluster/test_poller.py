@@ -43,5 +43,5 @@ def test_a_real_query_does_not_hold_a_wait(sshd: Host, tmp_path: Path) -> None:
         with pytest.raises(TimeoutError):
             cluster.wait("4711", timeout=1)
         assert time.monotonic() - began < 3
-        assert processes("211321.5"), "it goes on while somebody may want its answer"
+        assert processes("211321.5"), "it goes on while a caller may want its answer"
     assert until(lambda: processes("211321.5") == []), "and ends with the cluster's handle"

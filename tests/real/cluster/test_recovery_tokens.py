@@ -88,7 +88,7 @@ def test_grid_engine_without_the_job_submits_it(
     assert (grid.path / "ran").read_text().split() == [job.id]
 
 
-def test_grid_engine_with_an_ended_job_of_nobody_is_unknown(
+def test_grid_engine_with_an_ended_job_without_owner_is_unknown(
     grid: Room, gridengine: GridEngineLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = lose(grid, monkeypatch, job=True)

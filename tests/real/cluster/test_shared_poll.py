@@ -42,9 +42,9 @@ def test_six_processes_ask_slurm_as_often_as_one(
     waiters = start(8.0)
     waiters.wait(120)
     took = time.monotonic() - began
-    asked, told = counts(slurm), waiters.told()
-    assert len(told) == 24
-    assert sorted({state for state, _ in told.values()}) == ["completed", "failed"]
+    asked, reported = counts(slurm), waiters.reported()
+    assert len(reported) == 24
+    assert sorted({state for state, _ in reported.values()}) == ["completed", "failed"]
     assert sshd.logins() == logins, "all of them are on the master that is open"
     most = took / _INTERVAL + 4
     queries = waiters.stamp()
@@ -54,10 +54,10 @@ def test_six_processes_ask_slurm_as_often_as_one(
     assert asked.get("REQUEST_JOB_INFO", 0) == 0
     # One for the exit code of each job that failed; more only where two asked at the same time.
     assert asked.get("REQUEST_JOB_INFO_SINGLE", 0) <= 4
-    for job_id, (_, when) in told.items():
+    for job_id, (_, when) in reported.items():
         ended = ended_at(sshd, job_id)
         assert ended is not None
-        assert -1 < when - ended < 20, (job_id, told[job_id], took)
+        assert -1 < when - ended < 20, (job_id, reported[job_id], took)
 
 
 def test_exit_codes_of_many_jobs_are_one_query(sshd: Host, slurm: SlurmLab, tmp_path: Path) -> None:
@@ -67,11 +67,11 @@ def test_exit_codes_of_many_jobs_are_one_query(sshd: Host, slurm: SlurmLab, tmp_
     waiters = Waiters(sshd, tmp_path, [ids], _INTERVAL)
     try:
         waiters.wait(120)
-        told, asked = waiters.told(), counts(slurm)
+        reported, asked = waiters.reported(), counts(slurm)
     finally:
         waiters.end()
-    assert {state for state, _ in told.values()} == {"failed"}
-    assert len(told) == 20
+    assert {state for state, _ in reported.values()} == {"failed"}
+    assert len(reported) == 20
     assert asked.get("REQUEST_JOB_INFO_SINGLE", 0) <= 1, "only where one job was left alone"
     most = waiters.stamp() + waiters.stamp("history")
     assert asked["REQUEST_JOB_USER_INFO"] <= most
@@ -97,11 +97,11 @@ def test_who_vanishes_in_the_middle_of_a_query_costs_one_interval(
         assert until(lambda: waiters.stamp() > before, patience=15)
         others = [process for process in waiters.processes if process.pid != pid]
         assert [process.wait(120) for process in others] == [0] * 5
-        assert len(waiters.told()) >= 20
+        assert len(waiters.reported()) >= 20
     finally:
         if number == signal.SIGSTOP:
             os.kill(pid, signal.SIGCONT)
     if number == signal.SIGSTOP:
         waiters.wait(120)
-        assert len(waiters.told()) == 24
+        assert len(waiters.reported()) == 24
     assert sshd.logins() == logins

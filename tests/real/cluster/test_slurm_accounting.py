@@ -1,4 +1,4 @@
-"""Slurm with slurmdbd: what is told of each job is what sacct says of it."""
+"""Slurm with slurmdbd: the status of each job is what sacct prints of it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def accounting(slurm: SlurmLab, site: Site, lab_directory: Path) -> Iterator[Slu
 
 @pytest.fixture(scope="module")
 def expiring(accounting: SlurmLab) -> str:
-    """A job whose time is up: it takes half a minute until Slurm heeds it."""
+    """A job whose time is up: it takes half a minute until Slurm acts on it."""
     return start_one_that_expires(accounting)
 
 
@@ -62,7 +62,7 @@ def room(sshd: Host, accounting: SlurmLab, expiring: str, tmp_path: Path) -> Ite
 
 
 class Record:
-    """What sacct prints of a job: its own words."""
+    """What sacct prints of a job."""
 
     fields = ("State", "ExitCode", "Submit", "Start", "End", "NodeList", "User", "Partition")
 
@@ -114,19 +114,19 @@ STATES = {
 }
 
 
-def assert_same(told: JobStatus, word: Record) -> None:
+def assert_same(reported: JobStatus, word: Record) -> None:
     """What we tell, in sacct's own words."""
-    assert str(told.raw_state).split()[0] == word.state.split()[0]
-    assert STATES[word.state.split()[0]] is told.state
-    assert told.nodes == (None if word.nodes == "None assigned" else (word.nodes,))
-    assert (told.submitted, told.ended) == (word.submitted, word.ended)
-    assert told.started == word.started
-    assert (told.user, told.queue) == (word.user, word.queue)
+    assert str(reported.raw_state).split()[0] == word.state.split()[0]
+    assert STATES[word.state.split()[0]] is reported.state
+    assert reported.nodes == (None if word.nodes == "None assigned" else (word.nodes,))
+    assert (reported.submitted, reported.ended) == (word.submitted, word.ended)
+    assert reported.started == word.started
+    assert (reported.user, reported.queue) == (word.user, word.queue)
     # Slurm's 0:125 is out of memory, and no signal; a job that was killed has no exit code.
-    if told.state is not JobState.CANCELLED and word.code != "0:125":
-        assert f"{told.exit_code or 0}:{told.signal or 0}" == word.code
-    if told.state is not JobState.COMPLETED and word.code in ("0:0", "0:125"):
-        assert (told.exit_code, told.signal) == (None, None)
+    if reported.state is not JobState.CANCELLED and word.code != "0:125":
+        assert f"{reported.exit_code or 0}:{reported.signal or 0}" == word.code
+    if reported.state is not JobState.COMPLETED and word.code in ("0:0", "0:125"):
+        assert (reported.exit_code, reported.signal) == (None, None)
 
 
 def start_all(room: Room) -> SimpleNamespace:
@@ -167,7 +167,7 @@ def break_and_mend(room: Room, lab: SlurmLab, jobs: SimpleNamespace) -> None:
     room.until(jobs.lost, lambda: not step_runs(jobs.lost.id), "the word that it is over")
 
 
-def test_every_end_is_told_as_sacct_tells_it(
+def test_every_end_is_reported_as_sacct_has_it(
     room: Room, accounting: SlurmLab, tmp_path: Path
 ) -> None:
     jobs = start_all(room)
@@ -192,21 +192,21 @@ def test_every_end_is_told_as_sacct_tells_it(
         f"{jobs.array.id}_1": (JobState.COMPLETED, 0, None),
         f"{jobs.array.id}_2": (JobState.FAILED, 1, None),
     }
-    for told in room.cluster.wait(list(expected), timeout=60):
+    for reported in room.cluster.wait(list(expected), timeout=60):
         # By scontrol, should sacct be late.
-        assert (told.state, told.exit_code) == expected[told.job_id][:2], repr(told)
+        assert (reported.state, reported.exit_code) == expected[reported.job_id][:2], repr(reported)
     until_forgotten(accounting, [one.partition("_")[0] for one in expected])
     # Somebody who never saw them in the queue.
     with stranger(room, tmp_path) as other:
         statuses = {one.job_id: one for one in other.wait(list(expected), timeout=30)}
         assert {one.source for one in statuses.values()} == {"accounting"}
         for job_id, (state, code, signal) in expected.items():
-            told = statuses[job_id]
-            assert (told.state, told.exit_code) == (state, code), job_id
+            reported = statuses[job_id]
+            assert (reported.state, reported.exit_code) == (state, code), job_id
             if signal is not None and state is JobState.FAILED:
-                assert told.signal == signal
+                assert reported.signal == signal
             (word,) = records(accounting, job_id)
-            assert_same(told, word)
+            assert_same(reported, word)
         assert statuses[jobs.fine.id].name == "a|b c"
         unknown = other.job("99999999").status()
         assert (unknown.state, other.is_over("99999999")) == (JobState.UNKNOWN, False)
@@ -315,8 +315,8 @@ def test_accounting_that_is_away_ends_no_job(room: Room, accounting: SlurmLab) -
 
 
 def test_the_time_limit(room: Room, accounting: SlurmLab, expiring: str, tmp_path: Path) -> None:
-    told = room.cluster.job(expiring).wait(timeout=60)
-    assert (told.state, told.exit_code, told.signal) == (JobState.TIMEOUT, None, None)
+    reported = room.cluster.job(expiring).wait(timeout=60)
+    assert (reported.state, reported.exit_code, reported.signal) == (JobState.TIMEOUT, None, None)
     until_forgotten(accounting, [expiring])
     (word,) = records(accounting, expiring)
     assert word.state == "TIMEOUT"

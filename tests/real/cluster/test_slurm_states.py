@@ -46,7 +46,7 @@ def lab(slurm: SlurmLab, site: Site, lab_directory: Path) -> Iterator[SlurmLab]:
 
 @pytest.fixture(scope="module")
 def expiring(lab: SlurmLab) -> str:
-    """A job whose time is up: it takes half a minute until Slurm heeds it."""
+    """A job whose time is up: it takes half a minute until Slurm acts on it."""
     return start_one_that_expires(lab)
 
 
@@ -80,15 +80,15 @@ class Word:
 
 def assert_as_slurm_says(lab: SlurmLab, job: Job, state: JobState, word: str) -> None:
     """Our status against scontrol's words."""
-    own, told = Word(lab, job.id), job.last
+    own, reported = Word(lab, job.id), job.last
     assert own.state == word, job.id
-    assert (told.state, told.raw_state) == (state, own.state), job.id
-    assert told.reason == (None if own.reason == "None" else own.reason)
-    assert told.nodes == (None if own.nodes in ("", "(null)") else (own.nodes,))
+    assert (reported.state, reported.raw_state) == (state, own.state), job.id
+    assert reported.reason == (None if own.reason == "None" else own.reason)
+    assert reported.nodes == (None if own.nodes in ("", "(null)") else (own.nodes,))
     if state in (JobState.COMPLETED, JobState.FAILED):
-        assert f"{told.exit_code or 0}:{told.signal or 0}" == own.code
+        assert f"{reported.exit_code or 0}:{reported.signal or 0}" == own.code
     else:
-        assert told.exit_code is None
+        assert reported.exit_code is None
 
 
 def start_all(room: Room) -> SimpleNamespace:
@@ -126,7 +126,7 @@ def break_and_mend(room: Room, torque: Room, lab: SlurmLab, jobs: SimpleNamespac
     room.until(jobs.lost, lambda: not step_runs(jobs.lost.id), "the word that it is over")
 
 
-def test_every_end_is_told_as_scontrol_tells_it(room: Room, torque: Room, lab: SlurmLab) -> None:
+def test_every_end_is_reported_as_scontrol_has_it(room: Room, torque: Room, lab: SlurmLab) -> None:
     jobs = start_all(room)
     by_qsub = submitted_by_qsub(torque, jobs.failed)
     for job in (jobs.running, jobs.lost, by_qsub["running"]):
@@ -152,8 +152,8 @@ def test_every_end_is_told_as_scontrol_tells_it(room: Room, torque: Room, lab: S
     assert [Word(lab, job.id).restarts for job in (jobs.moved, jobs.back, jobs.lost)] == [1, 1, 0]
     seen_by_qstat(torque, lab, by_qsub)
     for job in (jobs.lost, jobs.moved, jobs.back):
-        assert told(torque.cluster.job(job.id)) == ENDED
-    told_by_their_markers(room, [jobs.moved, jobs.back])
+        assert reported(torque.cluster.job(job.id)) == ENDED
+    known_by_their_exit_records(room, [jobs.moved, jobs.back])
 
 
 # -- the wrappers -----------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def submitted_by_qsub(torque: Room, failed: Job) -> dict[str, Job]:
 
 
 def seen_by_qstat(torque: Room, lab: SlurmLab, jobs: dict[str, Job]) -> None:
-    """Held jobs and those that never start wait; of an end nothing but itself is told."""
+    """Held jobs and those that never start wait; of an end nothing else is known."""
     for name in ("held", "never"):
         assert jobs[name].status().state is JobState.PENDING
         assert Word(lab, jobs[name].id).state == "PENDING"
@@ -186,7 +186,7 @@ def seen_by_qstat(torque: Room, lab: SlurmLab, jobs: dict[str, Job]) -> None:
     marked = jobs["marked"].last
     assert (marked.state, marked.exit_code, marked.source) == (JobState.FAILED, 4, "marker")
     for name, job in jobs.items():
-        assert name == "marked" or told(job) == ENDED
+        assert name == "marked" or reported(job) == ENDED
         assert torque.cluster.is_over(job)
     own = {name: Word(lab, job.id).state for name, job in jobs.items() if name != "array"}
     assert own == {
@@ -200,8 +200,8 @@ def seen_by_qstat(torque: Room, lab: SlurmLab, jobs: dict[str, Job]) -> None:
     }
 
 
-def told(job: Job) -> tuple[JobState, int | None, str]:
-    """State, exit code, and the reason without what was looked for in vain."""
+def reported(job: Job) -> tuple[JobState, int | None, str]:
+    """State, exit code, and the reason without what was not found."""
     status = job.status()
     return status.state, status.exit_code, str(status.reason).partition(";")[0]
 
@@ -209,8 +209,8 @@ def told(job: Job) -> tuple[JobState, int | None, str]:
 # -- forgotten --------------------------------------------------------------------------------
 
 
-def told_by_their_markers(room: Room, again: list[Job]) -> None:
-    """Of jobs that ran twice the second run counts, to somebody to whom Slurm says nothing."""
+def known_by_their_exit_records(room: Room, again: list[Job]) -> None:
+    """Of jobs that ran twice the second run counts, also where Slurm has forgotten them."""
     for name, body in FORGETFUL.items():
         room.program(name, body)
     journal = room.cluster.journal
@@ -260,4 +260,4 @@ def test_the_time_limit(room: Room, torque: Room, lab: SlurmLab, expiring: str) 
     job.wait(timeout=60)
     assert_as_slurm_says(lab, job, JobState.TIMEOUT, "TIMEOUT")
     assert job.last.reason == "TimeLimit"
-    assert told(torque.cluster.job(expiring)) == ENDED
+    assert reported(torque.cluster.job(expiring)) == ENDED

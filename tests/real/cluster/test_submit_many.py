@@ -48,7 +48,7 @@ def sweep(number: int, **more: Any) -> list[dict[str, Any]]:
 
 
 def names(room: Room) -> Counter[str]:
-    """The names of this test's jobs in Slurm's queue, by its own word.
+    """The names of this test's jobs in Slurm's queue, from its own squeue.
 
     Those of other tests may hold anything, such as blanks and bytes that are no text.
     """

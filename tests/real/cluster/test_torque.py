@@ -34,7 +34,7 @@ def room(sshd: Host, slurm: SlurmLab, wrappers: str, tmp_path: Path) -> Iterator
 
 
 def own_state(slurm: SlurmLab, job_id: str) -> str:
-    """Slurm's own word."""
+    """The state in Slurm itself."""
     return slurm.command("squeue", "-h", "-a", "-t", "all", "-j", job_id, "-o", "%T").strip()
 
 
@@ -67,7 +67,7 @@ def test_running_waiting_and_cancelled(room: Room, slurm: SlurmLab) -> None:
         assert own_state(slurm, job.id) == "CANCELLED"
 
 
-def test_refusals_and_an_id_that_nobody_knows(room: Room) -> None:
+def test_refusals_and_an_unknown_id(room: Room) -> None:
     with pytest.raises(SubmitRejected) as refused:
         room.submit(queue="nowhere")
     assert refused.value.kind == "invalid_request"

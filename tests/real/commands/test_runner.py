@@ -172,7 +172,7 @@ def test_twenty_megabytes_both_ways_at_once(connection: Connection) -> None:
     assert result.stdout == data
 
 
-def test_input_that_nobody_reads_is_no_error(connection: Connection) -> None:
+def test_input_that_is_not_read_is_no_error(connection: Connection) -> None:
     result = connection.run("exec 0<&-; echo done", input=b"x" * (1 << 20))
     assert (result.returncode, result.stdout) == (0, "done\n")
 
@@ -354,7 +354,7 @@ def test_the_prologue_comes_first_and_everywhere(host: Host, backend: Backend) -
 # -- many at once ---------------------------------------------------------------------------------
 
 
-def test_run_many_keeps_the_order_and_stops_for_nobody(connection: Connection) -> None:
+def test_run_many_keeps_the_order_and_goes_on_after_errors(connection: Connection) -> None:
     commands: list[Any] = [f"echo {i}; exit {i % 3}" for i in range(60)]
     commands[7] = ["sh", "-c", "kill -9 0"]
     results = connection.run_many(commands)

@@ -152,7 +152,7 @@ def test_a_fork_while_another_thread_asks_the_queue(host: Host, backend: str) ->
     assert run_client(ASKING, host, backend) == ""
 
 
-def test_a_program_that_ends_without_a_word_leaves_nothing(host: Host, backend: str) -> None:
+def test_a_program_that_ends_without_close_leaves_nothing(host: Host, backend: str) -> None:
     """No close, no with: a warning would fail it, and what it held is over with it."""
     code = "assert c.is_dir('/'); c.run('true'); p = c.popen('sleep 161803; true'); p.end()"
     assert run_client(code, host, backend) == ""

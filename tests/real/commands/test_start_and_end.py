@@ -458,10 +458,10 @@ def test_a_host_that_never_stops_talking_is_given_up(
             c.close(stop_master=True)
 
 
-def test_output_that_is_told_need_not_be_kept(connection: Connection) -> None:
+def test_output_that_is_passed_on_need_not_be_kept(connection: Connection) -> None:
     lines: list[str] = []
     done = connection.run("seq 100000; echo err >&2", on_stdout=lines.append, keep=False)
-    assert (done.stdout, done.stderr) == ("", "err\n"), "what nobody is told is kept"
+    assert (done.stdout, done.stderr) == ("", "err\n"), "what is not passed on is kept"
     assert lines == [f"{n}\n" for n in range(1, 100_001)]
 
 

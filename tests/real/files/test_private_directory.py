@@ -174,7 +174,7 @@ def test_what_others_have_planted_is_not_used(place: Place, plant: str, mode: in
     assert sorted(str(path) for path in place.shared.rglob("*")) == before
 
 
-def test_a_directory_of_somebody_else_is_not_safe_with_a_sticky_bit(place: Place) -> None:
+def test_a_directory_of_another_user_is_not_safe_with_a_sticky_bit(place: Place) -> None:
     place.make(0o1777, owner=MALLORY)
     status, private, reason = place.place()
     assert (status, private) == (0, f"{place.home}/.openssh_jobs/run1")
@@ -213,7 +213,7 @@ def test_without_any_private_place_nothing_is_made(place: Place) -> None:
     assert sorted(path.name for path in place.precious.iterdir()) == ["run1"]
 
 
-def test_a_group_of_ones_own_is_nobody_else(place: Place) -> None:
+def test_a_group_without_other_members_is_safe(place: Place) -> None:
     """umask 002 and a group for each user, as on many systems."""
     directory = place.home / "run"
     place.alice("chmod 775 .", cwd_made=directory)
@@ -223,7 +223,7 @@ def test_a_group_of_ones_own_is_nobody_else(place: Place) -> None:
     assert place.place(directory, "run2")[1] == f"{place.home}/.openssh_jobs/run2"
 
 
-def test_an_error_is_told_and_is_no_reason_to_go_elsewhere(place: Place) -> None:
+def test_an_error_is_raised_and_is_no_reason_to_go_elsewhere(place: Place) -> None:
     place.make(0o755)
     script = PLACE + f"oj_place {place.shared} run1 c0ffee"
     done = place.run(script, ALICE, check=False)
@@ -325,7 +325,7 @@ def test_a_made_directory_goes_only_with_the_mark_of_its_call(place: Place, uplo
     assert (job / "results").read_text() == "theirs\n"
 
 
-def test_a_marks_word_does_not_count_where_others_can_move_it(place: Place) -> None:
+def test_what_a_mark_says_does_not_count_where_others_can_move_it(place: Place) -> None:
     place.make(0o777)
     place.alice(f"{_PUT} >{MADE}c1; chmod 777 .; echo x >x", cwd_made=place.shared / "job")
     done = place.run(os.fsdecode(remove_made_script(str(place.shared / "job"), "c1")), ALICE,

@@ -382,7 +382,7 @@ def test_removing(c: Connection, userland: Host, work: Path) -> None:
     assert os.listdir(work) == []
 
 
-def test_the_root_and_the_home_are_nobodys_to_remove(c: Connection, userland: Host) -> None:
+def test_the_root_and_the_home_cannot_be_removed(c: Connection, userland: Host) -> None:
     home = str(userland.home)
     assert c.features
     before = c.stats().control_calls

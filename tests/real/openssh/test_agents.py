@@ -1,4 +1,4 @@
-"""Keys that need somebody, or that end: open, run, lose, reopen, and a wait for a job across it.
+"""Keys that need a person, or that end: open, run, lose, reopen, and a wait for a job across it.
 
 The way has one bastion.  Logins are counted in the logs of both servers.
 """
@@ -100,7 +100,7 @@ def test_a_key_that_needs_a_confirmation(
         assert here.way_in.logins() == [3, 3]
 
 
-def test_a_confirmation_that_nobody_gives_is_asked_for_once(
+def test_a_confirmation_that_is_not_given_is_asked_for_once(
     chain: Chain, cold: Path, tmp_path: Path, make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The window stays open; meanwhile the agent, which serves one at a time, answers nobody."""
@@ -256,7 +256,7 @@ def test_a_certificate_that_ends_during_a_wait(chain: Chain, cold: Path, tmp_pat
 
 
 @pytest.mark.parametrize("locked", ["bastion", "login"])
-def test_a_key_with_a_passphrase_that_nobody_added(
+def test_a_key_with_a_passphrase_that_was_not_added(
     chain: Chain, cold: Path, tmp_path: Path, locked: str
 ) -> None:
     key = tmp_path / "locked"

@@ -94,7 +94,9 @@ def test_a_jump_hosts_banner_is_not_believed(
     assert (gate.counts["connections"], host.counts["connections"]) == (1, 0)
 
 
-def test_the_first_of_several_jump_hosts_is_heard_too(cold: Path, make_sshd: Make) -> None:
+def test_errors_of_the_first_of_several_jump_hosts_are_read_too(
+    cold: Path, make_sshd: Make
+) -> None:
     """Three hops; the first cannot be reached, the configuration is quiet, the others lie."""
     host = make_sshd(banner=ALL)
     with socket.create_server(("127.0.0.1", 0)) as closed:
@@ -237,7 +239,7 @@ def test_a_changed_key_is_shown_with_the_command_that_mends_it(
     assert last["text"].startswith(error.message)
     command = str(error.advice).split("`")[1]
     assert command.startswith("ssh-keygen -R ")
-    # The door: nothing is dialed again until known_hosts has changed, and then it is.
+    # Nothing is dialed again until known_hosts has changed, and then it is.
     assert refusals(host) == 1
     subprocess.run(["/bin/sh", "-c", command], check=True, timeout=20, capture_output=True)
     assert host.server.known_hosts.read_text() == "# first\n"

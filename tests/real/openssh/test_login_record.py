@@ -1,4 +1,4 @@
-"""Who may dial, when and how often, after a login that needed somebody: counted at the server."""
+"""Which logins are allowed, and when, after one that needed a person: counted at the server."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_an_expired_certificate_is_named_with_its_date(
     assert host.logins() == 0
 
 
-def test_an_unknown_host_key_is_nobodys_refusal(cold: Path, asking: MakeServer) -> None:
+def test_an_unknown_host_key_is_no_refusal(cold: Path, asking: MakeServer) -> None:
     host = asking(password_right=SECRET)
     path = cold.parent / "config"
     path.write_text(host.config(known=False))

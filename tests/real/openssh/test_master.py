@@ -270,7 +270,7 @@ def test_a_lost_master_is_replaced_once_by_whoever_comes(
         connection.close()
     assert connections[0].check().master != master
     if fault is _delete:
-        # It still served somebody, so it was left alone; and when it ends, as ControlPersist
+        # It still served a client, so it was left alone; and when it ends, as ControlPersist
         # would have it, it removes the file of its name, which is no longer the successor's.
         os.kill(master, signal.SIGTERM)
         assert until(lambda: not Path(f"/proc/{master}").exists())

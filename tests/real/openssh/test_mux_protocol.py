@@ -40,7 +40,7 @@ def place(lab_directory: Path) -> Path:
 
 @contextmanager
 def listener(place: Path, answer: bytes, *, close: bool = True) -> Iterator[str]:
-    """A socket on which one caller is told ``answer``, whatever it says."""
+    """A socket on which one caller gets ``answer``, whatever it sends."""
     path = str(place / f"l{time.monotonic_ns()}")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path)
@@ -147,7 +147,7 @@ def test_what_is_no_master(place: Path) -> None:
         mux_protocol.alive("/" + "x" * 200, timeout=1)
 
 
-def test_another_version_is_told_from_another_program(place: Path) -> None:
+def test_another_version_is_distinguished_from_another_program(place: Path) -> None:
     with (
         listener(place, packet(1, 3)) as path,
         pytest.raises(mux_protocol.MuxVersion, match="version 3"),

@@ -1,4 +1,4 @@
-"""Logging in with somebody to answer: every kind of question, asked by real servers."""
+"""Logging in with a responder: every kind of question, asked by real servers."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_question_is_known_by_its_words(text: str, kind: str, host: str | None
     assert prompts.host_of(text) == host
 
 
-def test_two_names_in_one_question_are_nobodys_password() -> None:
+def test_a_question_with_two_names_is_no_password() -> None:
     text = "(alice@gate) Welcome.\n(alice@login) Password: "
     prompt = prompts.make_prompt(text, host="hpc", echo=False)
     assert prompt == Prompt(PromptKind.OTHER, text, "hpc", False)
@@ -282,7 +282,7 @@ def test_many_threads_with_a_responder_each_log_in_once(cold: Path, asking: Make
     Connection("asks", ssh_config=config).close(stop_master=True)
 
 
-def test_a_login_without_questions_asks_nobody(
+def test_a_login_without_questions_calls_no_responder(
     cold: Path, make_sshd: Any, expect_logins: Any
 ) -> None:
     expect_logins(1)
@@ -363,7 +363,7 @@ def test_the_wrong_secret_of_a_jump_host_is_tried_once(
     assert host.counts["connections"] == 0
 
 
-def test_a_question_that_nobody_answers(cold: Path, asking: MakeServer) -> None:
+def test_a_question_without_an_answer(cold: Path, asking: MakeServer) -> None:
     host = asking(steps=[password(SECRET), code(CODE)])
     config = write_config(cold, host.config())
     with pytest.raises(errors.AuthenticationNeeded) as caught:

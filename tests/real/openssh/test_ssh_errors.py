@@ -98,7 +98,7 @@ def test_a_server_that_hangs_up_is_asked_once(
 def test_a_server_that_is_full_of_logins_is_throttled_and_reached_later(
     make_sshd: Make, connect: Callable[..., Connection], expect_logins: Callable[..., None]
 ) -> None:
-    """A real MaxStartups 1: somebody who never logs in takes the only place."""
+    """A real MaxStartups 1: a client that never logs in takes the only place."""
     host = make_sshd(max_startups="1:100:1")
     expect_logins(1)
     connection = connect(host)
@@ -131,7 +131,7 @@ def test_a_refused_key(make_sshd: Make, connect: Callable[..., Connection], tmp_
     assert tries == 1, "nobody is banned for asking again"
 
 
-def test_a_password_is_wanted_and_nobody_is_here(
+def test_a_password_is_wanted_and_there_is_no_responder(
     make_sshd: Make, connect: Callable[..., Connection], monkeypatch: pytest.MonkeyPatch, cold: Path
 ) -> None:
     """A display and an askpass program tempt ssh to open a window that nobody sees."""

@@ -32,7 +32,7 @@ ALONE = [
 
 
 @pytest.mark.parametrize("way", ALONE, ids=str)
-def test_a_way_that_needs_nobody_is_opened_again(
+def test_a_way_that_needs_no_person_is_opened_again(
     chain: Chain, cold: Path, tmp_path: Path, way: Way
 ) -> None:
     with stay(chain, way, cold, tmp_path) as here:
@@ -247,7 +247,7 @@ def test_the_jump_host_that_fails_is_named_and_not_tried_again(
 def test_a_server_on_the_way_that_takes_no_more_logins_is_named(
     cold: Path, make_sshd: Callable[..., Host], expect_logins: Callable[..., None], full: str
 ) -> None:
-    """A real MaxStartups 1: somebody who never logs in takes the only place."""
+    """A real MaxStartups 1: a client that never logs in takes the only place."""
     hosts = {
         name: make_sshd(alias=name, max_startups="1:100:1" if name == full else None)
         for name in ("one", "two", "private")

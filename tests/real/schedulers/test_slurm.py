@@ -212,7 +212,7 @@ def test_what_the_user_set_for_squeue_does_not_matter(alice: Account) -> None:
     alice.cancel(job_id)
 
 
-def test_refusals_are_told_apart(alice: Account) -> None:
+def test_refusals_are_distinguished(alice: Account) -> None:
     for wanted, kind in (
         ({"queue": "nosuch"}, "invalid_request"),
         ({"options": ("--no-such-option",)}, "invalid_request"),

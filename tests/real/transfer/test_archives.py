@@ -217,7 +217,7 @@ def test_a_merge_does_not_go_through_a_link(
 def test_what_is_thrown_away_changes_nothing_outside(tmp_path: Path) -> None:
     """A link in a directory that may not be written to: the directory is opened, not its target."""
     if os.geteuid() != 0:
-        pytest.skip("needs root, to become somebody whom modes hold off")
+        pytest.skip("needs root, to become a user whom modes hold off")
     tmp_path.chmod(0o755)
     stage, outside = tmp_path / "stage", tmp_path / "outside"
     (stage / "closed").mkdir(parents=True)

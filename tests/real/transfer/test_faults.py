@@ -180,7 +180,7 @@ def test_a_name_that_is_too_long(
 
 
 class _Restless:
-    """Does something to a file again and again, until told to stop."""
+    """Does something to a file again and again, until it is stopped."""
 
     def __init__(self, act: Callable[[], object]) -> None:
         self._act = act

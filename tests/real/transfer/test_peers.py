@@ -207,7 +207,7 @@ def test_going_on_with_a_part_of_something_else(
 def test_a_master_that_is_gone(
     make_sshd: Callable[..., Host], expect_logins: Callable[..., None], name: str, here: Path
 ) -> None:
-    """They log in by themselves, without a word: on a host with a second factor they would ask."""
+    """They log in by themselves, silently: on a host with a second factor they would ask."""
     host = make_sshd()
     (here / "f").write_bytes(b"x")
     expect_logins(2)

@@ -163,7 +163,7 @@ def test_a_machine_without_tar(
 
 
 @pytest.mark.usefixtures("cold")
-def test_a_host_that_lacks_a_command_is_told_so(
+def test_a_command_that_the_host_lacks_is_named(
     make_sshd: Callable[..., Host],
     expect_logins: Callable[..., None],
     lab_directory: Path,
@@ -215,7 +215,7 @@ def member(name: bytes, size: int, blocks: int) -> Member:
         ([member(b"holes", 8 << 20, 8), member(b"unknown", 8192, -1)], False),
     ],
 )
-def test_a_file_whose_blocks_nobody_counted_is_read(members: list[Member], kept: bool) -> None:
+def test_a_file_without_a_count_of_blocks_is_read(members: list[Member], kept: bool) -> None:
     """GNU tar would take it for one hole."""
     assert tar_flavours.keeps_holes(members, lambda name: name == b"one hole") is kept
 

@@ -253,8 +253,8 @@ def test_a_full_disk_on_either_side(
             with pytest.raises((OSError, TransferError)) as caught:
                 move(small)
             assert getattr(caught.value, "errno", errno.ENOSPC) == errno.ENOSPC, caught.value
-            told = getattr(caught.value, "host", None)
-            assert told == (connection.host if small.parent == there else None), caught.value
+            reported = getattr(caught.value, "host", None)
+            assert reported == (connection.host if small.parent == there else None), caught.value
             assert os.listdir(small) == ["old"]
         finally:
             undo()
@@ -293,7 +293,7 @@ def test_many_threads_move_files_at_once(
     assert all((here / f"back{i}").read_bytes() == (here / f"{i}").read_bytes() for i in range(8))
 
 
-def test_the_part_is_nobody_elses_to_read(
+def test_no_other_user_can_read_the_part(
     host: Host, here: Path, there: Path, method: Method
 ) -> None:
     """Not even while it is not complete is a private file open to others."""

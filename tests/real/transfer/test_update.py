@@ -112,7 +112,7 @@ def test_only_what_differs_is_got(
     assert sorted(os.listdir(here.parent)) == ["here", "home"]
 
 
-def test_the_same_size_and_time_is_told_by_the_checksum_only(
+def test_with_the_same_size_and_time_only_the_checksum_differs(
     connection: Connection, here: Path, there: Path, method: Method
 ) -> None:
     (here / "t").mkdir()
@@ -258,7 +258,7 @@ def test_a_put_goes_on_where_it_was_cut(
         here / "f", f"{there}/f", resume=True, progress=lambda done, *_: seen.append(done)
     )
     assert (there / "f").read_bytes() == data
-    assert min(seen[1:]) >= _BLOCK, "it did not begin anew"
+    assert min(seen[1:]) >= _BLOCK, "it did not begin again from the start"
     assert os.listdir(there) == ["f"]
 
 

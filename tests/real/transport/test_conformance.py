@@ -405,7 +405,7 @@ LANES: dict[str, Callable[[Host], object]] = {
 
 @pytest.mark.parametrize("lane", LANES)
 @pytest.mark.parametrize("kind", ["mux", "process"])
-def test_a_lost_link_is_told_as_that(
+def test_a_lost_link_is_reported_as_that(
     connect: Connect,
     lane: str,
     make_sshd: Callable[..., site.Host],

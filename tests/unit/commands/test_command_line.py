@@ -93,7 +93,7 @@ def run(
 
 
 def plain(done: subprocess.CompletedProcess[bytes]) -> tuple[int, bytes, bytes]:
-    """Status as it was told, and the streams without marks."""
+    """Status as it was reported, and the streams without marks."""
     out, err = Marks(NONCE, hold=True), Marks(NONCE, hold=False)
     said = out.feed(done.stdout) + out.rest(), err.feed(done.stderr) + err.rest()
     (status,) = err.value(b"status") or [b"-1"]

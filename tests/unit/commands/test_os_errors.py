@@ -1,4 +1,4 @@
-"""Which errno the tools' words mean: told by the real tools here, GNU and BusyBox."""
+"""Which errno the tools' messages mean: those of the real tools here, GNU and BusyBox."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door for names of a host: what passes, what is refused, and how the refusal reads."""
+"""The checks of names from a host: what passes, what is refused, and how the refusal reads."""
 
 from __future__ import annotations
 

@@ -25,16 +25,16 @@ def test_every_cause_has_a_sentence() -> None:
 
 
 def test_what_is_not_understood_is_said_in_the_schedulers_words() -> None:
-    told = explained("pending", Cause.UNKNOWN, reason="NewWord", scheduler="Slurm").sentence
-    assert told == "pending: Slurm says 'NewWord'; what that means is not known here."
+    reported = explained("pending", Cause.UNKNOWN, reason="NewWord", scheduler="Slurm").sentence
+    assert reported == "pending: Slurm says 'NewWord'; what that means is not known here."
     assert explained("pending", Cause.UNKNOWN).sentence == "pending: why is not known."
     assert explained("failed", Cause.UNKNOWN).sentence == "failed: what ended it is not known."
 
 
 def test_who_or_what_is_ahead() -> None:
     running = Awaited(job_id="5", state=JobState.RUNNING, left=timedelta(minutes=90))
-    told = explained("pending", Cause.DEPENDENCY, awaited=(running, Awaited(job_id="6")))
-    assert told.sentence == "pending: waits for 5 (running, at most 1 h 30 min more), 6."
+    reported = explained("pending", Cause.DEPENDENCY, awaited=(running, Awaited(job_id="6")))
+    assert reported.sentence == "pending: waits for 5 (running, at most 1 h 30 min more), 6."
     ahead = explained("pending", Cause.PRIORITY, ahead=1, queue="batch")
     assert ahead.sentence == "pending: 1 job of higher priority is ahead in `batch`."
 

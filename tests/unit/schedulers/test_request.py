@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import shlex
+import typing
 from dataclasses import MISSING, fields
 from datetime import timedelta
 
@@ -13,7 +14,7 @@ import pytest
 from openssh_jobs import Cluster
 from openssh_jobs.cli import submit
 from openssh_jobs.cli.options import Parser
-from openssh_jobs.cluster.specification import Specification
+from openssh_jobs.cluster.specification import Specification, SubmitOptions
 from openssh_jobs.errors import InputError, SchedulerError
 from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.request import JobOptions, SubmitRequest
@@ -25,6 +26,8 @@ OF_THE_SUBMISSION = {
     "script", "script_file", "script_text", "directory", "upload",  # what is run, and where
     "env", "record_exit", "token", "again", "dry_run",
 }  # fmt: skip
+# Parameters of ``submit`` alone: they are not for one of many.
+FOR_ONE = {"again", "dry_run"}
 # Jobs and ids come in any form; a list of words is given as one.
 ANY_FORM = {"after_ok", "after_any", "after_failed", "arguments", "options"}
 
@@ -37,6 +40,11 @@ def test_submit_has_each_option_with_its_type_and_default() -> None:
         if name not in ANY_FORM:
             assert parameters[name].annotation == option.type, name
             assert parameters[name].default == option.default, name
+
+
+def test_each_of_many_submissions_may_have_each_option() -> None:
+    parameters = inspect.signature(Cluster.submit).parameters
+    assert set(typing.get_type_hints(SubmitOptions)) == set(parameters) - {"self", *FOR_ONE}
 
 
 def test_a_specification_and_a_request_have_each_option() -> None:

@@ -35,18 +35,18 @@ UNTOLD = {
 }
 
 
-def is_honest(record: dict[str, Any], told: str, state: str) -> bool:
+def is_honest(record: dict[str, Any], reported: str, state: str) -> bool:
     """Whether a state that is not the expected one says less, and nothing false."""
-    if told == "unknown":
+    if reported == "unknown":
         # A letter for "ended" without a word on how: Torque's C, PBS' F in a table, SGE's z.
         return True
-    if {told, state} == {"held", "pending"}:
+    if {reported, state} == {"held", "pending"}:
         # Letters make no difference; what names the reason must get it right.
         return re.search(r"json|dsv|qstat -x? ?-f|-r -xml", record["command"]) is None or (
             "torque" in record["id"]
         )
     # A deleted running job leaves the record of one that killed itself.
-    return (told, state) == ("failed", "cancelled") and "qacct" in record["command"]
+    return (reported, state) == ("failed", "cancelled") and "qacct" in record["command"]
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["named", "detected"])
@@ -68,14 +68,16 @@ def test_every_listing_says_what_was_the_case(
         if job_id in ("", "None") or (scheduler == "sge" and "qacct -j 15" in record["command"]):
             continue  # recorded without an id; qacct does not know what still runs
         try:
-            told = str(snapshot[job_id].state)
+            reported = str(snapshot[job_id].state)
         except KeyError:
             pytest.fail(f"{job_id} is not in the answer")
         short = record["id"].split("-")[0] if "torque" not in record["id"] else record["id"]
         assert (
-            told == state or told == UNTOLD.get((short, job_id)) or is_honest(record, told, state)
-        ), f"{job_id}: {told}, not {state}"
-        exact += told == state
+            reported == state
+            or reported == UNTOLD.get((short, job_id))
+            or is_honest(record, reported, state)
+        ), f"{job_id}: {reported}, not {state}"
+        exact += reported == state
     if scheduler == "pbs" and re.search(r"-F json|-x -f", record["command"]):
         wanted = [one for one in record["expected"] if one]
         assert exact >= len(wanted) - 1
@@ -235,7 +237,7 @@ def test_details_of_grid_engine() -> None:
     assert status.exit_code == 7
     array = status_of(capture("sge/222"), "sge")
     assert array["15.6"].state is JobState.RUNNING
-    # 8.1.9 itself writes "%lt;" for "<": what a name really was cannot be told, so it is left.
+    # 8.1.9 itself writes "%lt;" for "<": what a name really was cannot be reported, so it is left.
     assert array["69"].name == "a&b%lt;c>"
     error = status_of(capture("sge/099"), "sge")["32"]
     assert error.state is JobState.FAILED

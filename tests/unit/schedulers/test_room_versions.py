@@ -48,8 +48,8 @@ def test_the_forms_of_other_versions(record: dict[str, Any], named: bool) -> Non
     assert len(snapshot.known) <= len(states)
     assert len(snapshot.unparsed) == record["unparsed"]
     for job_id, facts in record["facts"].items():
-        told = snapshot[job_id].as_dict()
-        assert {name: plain(told[name]) for name in facts} == facts
+        reported = snapshot[job_id].as_dict()
+        assert {name: plain(reported[name]) for name in facts} == facts
 
 
 @pytest.mark.parametrize("record", records("opinions"), ids=lambda one: one["id"])

@@ -23,7 +23,7 @@ HEADER = "             JOBID PARTITION     NAME     USER ST       TIME  NODES NO
 
 
 class Site:
-    """Programs of a site, played by scripts that print what they are told to."""
+    """Programs of a site, played by scripts that print what a test wants."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

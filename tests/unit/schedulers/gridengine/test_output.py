@@ -221,8 +221,8 @@ def test_an_array_has_failed_when_the_queue_has_no_task_of_it(
     text = frame(qacct_15="".join(records)).replace("OJ-ab", f"{left}OJ-ab")
     found = SGE.parse_history(Answer(text), requested=["15", "15.2", "15.1-3:1"])
     assert found["15.2"].exit_code == int(codes[1])
-    told = {one: status.state for one, status in found.known.items() if one != "15.2"}
-    assert told == (dict.fromkeys(("15", "15.1-3:1"), state) if state else {})
+    reported = {one: status.state for one, status in found.known.items() if one != "15.2"}
+    assert reported == (dict.fromkeys(("15", "15.1-3:1"), state) if state else {})
     assert found.absent == (() if state else ("15", "15.1-3:1"))
 
 
@@ -261,18 +261,20 @@ def test_a_dependency_on_one_task_is_refused() -> None:
 def test_a_job_whose_host_is_silent_is_unknown() -> None:
     rows = [listed(14, "r"), listed(15, "dr"), listed(16, "s"), listed(17, "qw"), listed(18, "Rr")]
     silent = listing(queue("all.q@login", "au", listed(14, "r")), queue("all.q@other", "du"))
-    told = SGE.parse_status(Answer(frame(qstat=listing(*rows), silent=silent)))
-    states = [told[str(number)].state for number in range(14, 19)]
+    reported = SGE.parse_status(Answer(frame(qstat=listing(*rows), silent=silent)))
+    states = [reported[str(number)].state for number in range(14, 19)]
     assert states == ["unknown", "unknown", "unknown", "pending", "unknown"]
-    assert (told["14"].raw_state, told["14"].nodes) == ("r", ("login",))
-    assert told["14"].reason == "its host login does not answer; the queue still calls it running"
+    assert (reported["14"].raw_state, reported["14"].nodes) == ("r", ("login",))
+    assert (
+        reported["14"].reason == "its host login does not answer; the queue still calls it running"
+    )
     for other in (
         listing(),
         listing(queue("all.q@other", "u")),
         listing(queue("all.q@login", "a")),
     ):
-        told = SGE.parse_status(Answer(frame(qstat=listing(*rows), silent=other)))
-        assert [told["14"].state, told["15"].state] == ["running", "completing"]
+        reported = SGE.parse_status(Answer(frame(qstat=listing(*rows), silent=other)))
+        assert [reported["14"].state, reported["15"].state] == ["running", "completing"]
 
 
 def test_the_reason_of_a_job_that_did_not_start() -> None:
@@ -284,16 +286,16 @@ def test_the_reason_of_a_job_that_did_not_start() -> None:
         "scheduling info:            Job is in error state\n"
     )
     rows = listing(listed(15, "Eqw", "1-2:1"), listed(15, "Eqw", "3"), listed(16, "Eqw"))
-    told = SGE.parse_status(Answer(frame(qstat=rows, reasons=f"ab>15\n{details}")))
-    one = told.known["15.1-2:1"]
+    reported = SGE.parse_status(Answer(frame(qstat=rows, reasons=f"ab>15\n{details}")))
+    one = reported.known["15.1-2:1"]
     assert one.state is JobState.FAILED
     assert one.reason == 'can\'t open output file "/no/such/dir/out": No such file or directory'
-    assert told.known["15.3"].reason == "Job 15.3 failed"
-    assert told.known["16"].reason is None
+    assert reported.known["15.3"].reason == "Job 15.3 failed"
+    assert reported.known["16"].reason is None
 
 
 @pytest.mark.parametrize(
-    ("ids", "told"),
+    ("ids", "reported"),
     [
         (["15.1-3:1", "16", "15.4"], ["15", "16"]),
         ([str(number) for number in range(500)], ["15", "150", "16", "4"]),
@@ -301,7 +303,7 @@ def test_the_reason_of_a_job_that_did_not_start() -> None:
     ],
 )
 def test_only_jobs_that_are_asked_about_are_asked_for_reasons(
-    ids: list[str], told: list[str], tmp_path: Path
+    ids: list[str], reported: list[str], tmp_path: Path
 ) -> None:
     listing = "".join(
         f"<job_list>\n<JB_job_number>{number}</JB_job_number>\n<state>{state}</state>\n</job_list>\n"
@@ -316,7 +318,7 @@ def test_only_jobs_that_are_asked_about_are_asked_for_reasons(
     env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     script = SGE.status_script(ids)
     subprocess.run(["/bin/sh", "-c", script], env=env, check=True, timeout=30, capture_output=True)
-    assert sorted((tmp_path / "asked").read_text().split()) == told
+    assert sorted((tmp_path / "asked").read_text().split()) == reported
 
 
 # -- where the output goes ----------------------------------------------------------------------

@@ -87,12 +87,12 @@ def test_condor_history_says_how_it_ended() -> None:
     snapshot = CONDOR.parse_history(
         Answer(frame(("condor_history", json.dumps(ended), 0))), requested=wanted
     )
-    told = {name: snapshot[name] for name in wanted}
-    assert (told["88.0"].state, told["88.0"].exit_code) == (JobState.FAILED, 3)
-    assert (told["88.1"].signal, told["88.1"].exit_code) == (9, None)
-    assert told["89.0"].state is JobState.CANCELLED
-    assert told["90.0"].state is JobState.UNKNOWN
-    assert told["91"].state is JobState.COMPLETED
+    reported = {name: snapshot[name] for name in wanted}
+    assert (reported["88.0"].state, reported["88.0"].exit_code) == (JobState.FAILED, 3)
+    assert (reported["88.1"].signal, reported["88.1"].exit_code) == (9, None)
+    assert reported["89.0"].state is JobState.CANCELLED
+    assert reported["90.0"].state is JobState.UNKNOWN
+    assert reported["91"].state is JobState.COMPLETED
     assert snapshot.absent == ("99.0",)
     later = datetime.fromtimestamp(1795330124 + 86400, UTC)
     older = CONDOR.parse_history(

@@ -188,8 +188,8 @@ PIECES = st.one_of(
 
 
 def json_form(ads: list[dict[str, Any]]) -> str:
-    told = "\n,\n".join(json.dumps(one, indent=2, ensure_ascii=False) for one in ads)
-    return f"[\n{told}\n]\n"
+    reported = "\n,\n".join(json.dumps(one, indent=2, ensure_ascii=False) for one in ads)
+    return f"[\n{reported}\n]\n"
 
 
 def lines_form(ads: list[dict[str, Any]]) -> str:
@@ -202,13 +202,13 @@ def xml_form(ads: list[dict[str, Any]]) -> str:
         body += "<c>\n"
         for name, value in sorted(one.items()):
             if isinstance(value, int):
-                told = f"<i>{value}</i>"
+                reported = f"<i>{value}</i>"
             else:
                 for letter, escaped in (("\\", "\\\\"), ("\n", "\\n"), ("&", "&amp;"),
                                         ("<", "&lt;"), (">", "&gt;")):  # fmt: skip
                     value = value.replace(letter, escaped)
-                told = f"<s>{value}</s>"
-            body += f'    <a n="{name}">{told}</a>\n'
+                reported = f"<s>{value}</s>"
+            body += f'    <a n="{name}">{reported}</a>\n'
         body += "</c>\n"
     return f'<?xml version="1.0"?>\n<classads>\n{body}</classads>\n'
 
@@ -248,10 +248,10 @@ def test_the_texts_of_one_job_never_change_the_state_of_another(
         snapshot = parser.parse_status(text, "htcondor", requested=["88.0"])
     except SchedulerError:
         return
-    told = snapshot["88.0"]
-    assert told.state in (JobState.RUNNING, JobState.UNKNOWN)
+    reported = snapshot["88.0"]
+    assert reported.state in (JobState.RUNNING, JobState.UNKNOWN)
     if form in (json_form, lines_form, xml_form):
-        assert told.state is JobState.RUNNING
+        assert reported.state is JobState.RUNNING
         framed = frame(("condor_q", text, 0), totals(2))
         assert (
             CONDOR.parse_status(Answer(framed), requested=["88.0"])["88.0"].state

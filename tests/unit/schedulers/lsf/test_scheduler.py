@@ -247,11 +247,11 @@ def json_form(name: str, command: str, *, is_escaped: bool) -> str:
     def text(value: str) -> str:
         return json.dumps(value, ensure_ascii=False) if is_escaped else f'"{value}"'
 
-    told = ",\n".join(
+    reported = ",\n".join(
         "{" + ",".join(f'"{key}":{text(value)}' for key, value in one.items()) + "}"
         for one in records
     )
-    return f'{{\n  "COMMAND":"bjobs",\n  "JOBS":2,\n  "RECORDS":[\n{told}\n  ]\n}}\n'
+    return f'{{\n  "COMMAND":"bjobs",\n  "JOBS":2,\n  "RECORDS":[\n{reported}\n  ]\n}}\n'
 
 
 @examples(300)

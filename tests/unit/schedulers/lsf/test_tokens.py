@@ -87,7 +87,7 @@ def test_how_long_ended_jobs_are_there() -> None:
     assert read(NONE).remembers == 3600
     assert read(NONE, bparams="", rc=1).remembers == 0
     assert read(NONE, bparams="", rc=0).remembers == 0
-    # What bjobs says where it was not told -a.
+    # What bjobs says without -a.
     assert read("No unfinished job found\n").remembers == 0
 
 

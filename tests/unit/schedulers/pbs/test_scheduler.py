@@ -285,9 +285,9 @@ def test_where_the_output_goes(name: str, paths: tuple[str, str]) -> None:
 
 
 def test_the_files_of_members() -> None:
-    told = "/home/hpcalice/pbs/outd/99[^array_index^].pbs1.OU"
-    assert PBS.actual_path(told, "99[2].pbs1", None) == "/home/hpcalice/pbs/outd/99[2].pbs1.OU"
-    assert PBS.actual_path(told, "99[].pbs1", None) is None
+    reported = "/home/hpcalice/pbs/outd/99[^array_index^].pbs1.OU"
+    assert PBS.actual_path(reported, "99[2].pbs1", None) == "/home/hpcalice/pbs/outd/99[2].pbs1.OU"
+    assert PBS.actual_path(reported, "99[].pbs1", None) is None
     assert PBS.usual_paths("99[2]", "x") == ("x.o99.2", "x.e99.2")
     joined = status_of(real("051"), "pbs")["248"]
     assert joined.stderr_path == joined.stdout_path == "/home/hpcalice/pbs/joined.o248"
@@ -312,8 +312,8 @@ def test_numbers_below_0_are_named_and_kept() -> None:
 def test_odd_texts_forge_no_attributes() -> None:
     for number in ("057", "058"):
         found = status_of(real(number), "pbs", requested=["314"])
-        told = [job.state for job in found.known.values()]
-        assert told in ([JobState.HELD], [])
+        reported = [job.state for job in found.known.values()]
+        assert reported in ([JobState.HELD], [])
         assert found.absent == ()
     # A backslash before the delimiter is the end of a value, not a part of it.
     held = PBS.parse_status(answer(frame("pbs-off/status")))["94"]

@@ -43,10 +43,12 @@ def real(number: str) -> dict[str, Any]:
 def test_every_kind_of_end() -> None:
     record = real("010")
     found = status_of(record, "torque", requested=list(record["expected"]))
-    told = {one: str(found[one].state) for one in record["expected"]}
+    reported = {one: str(found[one].state) for one in record["expected"]}
     # TERM is what qdel sends, and what a job may send itself.
-    assert told.pop("127.trq1") == "unknown"
-    assert told == {key: value for key, value in record["expected"].items() if key != "127.trq1"}
+    assert reported.pop("127.trq1") == "unknown"
+    assert reported == {
+        key: value for key, value in record["expected"].items() if key != "127.trq1"
+    }
     assert "TERM" in str(found["127"].reason)
     assert (found["118"].exit_code, found["122"].exit_code) == (3, 137)
     assert str(found["117"].reason).startswith("Exit_status -11: over its walltime")
