@@ -23,13 +23,13 @@ def parser_of(command: str) -> Any:
 
 
 def own_options(command: str) -> list[argparse.Action]:
-    """The options of a command that it does not share with others."""
+    """The options of a command that it does not share with others, and that its help shows."""
     return [
         action
         for group in parser_of(command)._action_groups
         if not _SHARED.match(group.title or "")
         for action in group._group_actions
-        if action.option_strings and action.dest != "help"
+        if action.option_strings and action.help != argparse.SUPPRESS and action.dest != "help"
     ]
 
 

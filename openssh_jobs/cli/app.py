@@ -35,7 +35,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "submit": "submit a batch job",
         "list": "list your jobs, as known or asked now",
         "watch": "the list of jobs, alive",
-        "status": "show the states of jobs",
+        "status": "show a card of a job: state, why, usage",
         "wait": "wait until jobs are over",
         "tail": "print the output of a job",
         "fetch": "copy a job's directory to this machine",

@@ -94,20 +94,13 @@ def show(hosts: Sequence[str], args: argparse.Namespace, output: Output) -> int:
     """
     from ..cluster.journal import Journal
 
-    errors: dict[str, Exception] = {}
     names: list[str] = []
-    for host in dict.fromkeys(hosts):
-        args.host = host
-        with options.cluster(args, asks=False) as cluster, options.without_cluster_warnings():
-            names.append(cluster.host)
-            try:
-                options.open_asking(cluster.connection, args)
-                cluster.internal.update_journal()
-            except Exception as error:
-                if exit_codes.of_error(error) == ExitCode.USAGE:
-                    raise
-                options.advise_host(error)
-                errors[cluster.host] = error
+    errors: dict[str, Exception] = {}
+    if hosts:
+        from . import asked_hosts
+
+        with options.without_cluster_warnings():
+            names, errors = asked_hosts.ask(hosts, args)
     journal = Journal()
     try:
         found = FoundJobs(journal, names, args)

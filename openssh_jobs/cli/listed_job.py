@@ -136,7 +136,7 @@ def _why_or_where(job: ListedJob) -> str:
 
 
 def _array_counts(job: ListedJob, listed: int) -> str:
-    """How many elements are in which state; those that the scheduler lists no more are over."""
+    """How many elements are in which state; those that are listed no more may have failed, too."""
     from ..errors import InputError
     from ..schedulers.fields import expand_array
 
@@ -145,7 +145,7 @@ def _array_counts(job: ListedJob, listed: int) -> str:
         rest = len(expand_array(job.array)) - listed if job.array else 0
     except InputError:
         rest = 0
-    return f"{counts}, {rest} over" if rest > 0 else counts
+    return f"{counts}, {rest} unknown (no longer listed)" if rest > 0 else counts
 
 
 def _elapsed(job: ListedJob) -> str:

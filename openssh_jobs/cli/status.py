@@ -1,4 +1,4 @@
-"""``status``: show the states of jobs."""
+"""``status``: a card of each job: its state, why it is so, what it used, what to type next."""
 
 from __future__ import annotations
 

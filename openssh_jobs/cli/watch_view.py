@@ -17,6 +17,8 @@ _BAR = 8
 """Characters of the bar for elapsed of limit."""
 _KEYS = "q quit · Enter card · t output · f fetch · c cancel · / filter"
 _STEPS = {"up": -1, "k": -1, "down": 1, "j": 1, "home": -(10**9), "end": 10**9}
+_LONGEST_GUESS = 600
+"""Seconds after an answer for which a job is taken to run on."""
 GOES_ON = (JobState.RUNNING, JobState.COMPLETING)
 
 
@@ -163,12 +165,17 @@ def _text(job: ListedJob) -> str:
 
 
 def _as_of_now(job: ListedJob, is_old: bool, now: float) -> ListedJob:
-    """The job with the time that went by since its host was asked, while that answers."""
+    """The job with the time that went by since its host was asked, while that answers.
+
+    Not after a sleep of this machine: the job may have ended long ago.
+    """
     elapsed = job.status.elapsed
     if is_old or elapsed is None or job.as_of is None or job.status.state not in GOES_ON:
         return job
-    more = timedelta(seconds=max(0, round(now - job.as_of)))
-    return replace(job, status=job.status.replace(elapsed=elapsed + more))
+    more = max(0, round(now - job.as_of))
+    if more > _LONGEST_GUESS:
+        return job
+    return replace(job, status=job.status.replace(elapsed=elapsed + timedelta(seconds=more)))
 
 
 def _table(troubles: Mapping[str, Trouble]) -> OutputTable[ListedJob]:

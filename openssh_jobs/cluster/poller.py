@@ -294,7 +294,7 @@ class Poller:
             self._seen = stamp or self._seen
             self._answer, self._final = (began, answer), None
             # Stamp 0: this process was stopped meanwhile, so the time says nothing of the host.
-            ended = began if stamp == 0 else None
+            ended = began if stamp == 0 else None if lease is None else lease.ended(began)
             self.tracker.take_answer(snapshot, taken, began, ended=ended)
             self._query_further(scheduler, following)
             if self._upkeep is not None and due:
@@ -303,13 +303,19 @@ class Poller:
         is_final = failure.kind in FINAL
         if lease is not None:
             self._seen = lease.failed(failure, began, taken, rests=not is_final) or self._seen
-        self._failed(failure, following, began)
+        self._failed(failure, following, began, None if lease is None else lease.ended(began))
 
-    def _failed(self, error: SchedulerError, following: Sequence[str], began: float) -> None:
+    def _failed(
+        self,
+        error: SchedulerError,
+        following: Sequence[str],
+        began: float,
+        ended: float | None = None,
+    ) -> None:
         if error.kind in FINAL:
             self._final = error
             raise error
-        self.tracker.take_failure(error, following, began)
+        self.tracker.take_failure(error, following, began, ended=ended)
 
     def _no_answer(self, error: Exception) -> SchedulerError:
         message = getattr(error, "message", str(error))
@@ -434,7 +440,8 @@ class Poller:
         when, began = datetime.now(UTC), time.monotonic()
         with lease or contextlib.nullcontext():
             answer = self._client.ask(scheduler.status_script((), all_users=all_users))
-            ended = time.monotonic()
+            stopped = None if lease is None else lease.ended(began)
+            ended = time.monotonic() if stopped is None else stopped
             asked = Outcome(0, began, ended, when, answer=answer)
             statuses = self._listing(scheduler, all_users, answer, asked)
             if lease is not None:

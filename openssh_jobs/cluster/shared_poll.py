@@ -38,6 +38,8 @@ _EARLY_LOOKS = 4.0
 """Queries before their time that all processes may make together; one more each interval."""
 _SHORTEST_LEASE, _LONGEST_LEASE = 2.0, 30.0
 _LONGEST_RENEWAL = 300.0
+_NOTED = 1.0
+"""Seconds for which a process was stopped that count; a busy machine wakes threads late, too."""
 _FOLLOWED = 240.0
 """Seconds for which the jobs of a process are queried for without a sign of it."""
 _WITHOUT_JOURNAL = 60.0
@@ -379,6 +381,7 @@ class Lease:
         self.ids = ids
         self._length = length
         self._over = threading.Event()
+        self._looked, self._stopped = time.monotonic(), 0.0
 
     def __enter__(self) -> Lease:
         # At the end of the program no thread can start: then the lease just ends.
@@ -393,8 +396,20 @@ class Lease:
     def _renew(self) -> None:
         last = time.monotonic() + _LONGEST_RENEWAL
         while not self._over.wait(self._length / 3) and time.monotonic() < last:
+            self._look()
             until = time.monotonic() + self._length
             self._shared.update(self._query, self._holder, "held_until = ?", (until,))
+
+    def _look(self) -> None:
+        """Count the time for which this process did not run: who sleeps is woken much too late."""
+        now = time.monotonic()
+        self._stopped += max(0.0, now - self._looked - self._length / 3)
+        self._looked = now
+
+    def ended(self, began: float) -> float | None:
+        """When the query would have ended if this process had not been stopped; ``None``: now."""
+        self._look()
+        return max(began, time.monotonic() - self._stopped) if self._stopped > _NOTED else None
 
     def _end(self, names: str, values: Iterable[object]) -> int | None:
         self._over.set()
@@ -411,7 +426,7 @@ class Lease:
         return self._end(
             "holder = NULL, stamp = stamp + 1, failures = 0, kind = NULL, message = NULL, "
             "began = ?, ended = ?, taken = ?, answer = ?",
-            (began, time.monotonic(), taken.timestamp(), packed_answer(answer, covers)),
+            (began, self._now_or_ended(began), taken.timestamp(), packed_answer(answer, covers)),
         )
 
     def failed(
@@ -424,5 +439,16 @@ class Lease:
         return self._end(
             "holder = NULL, stamp = stamp + 1, failures = CASE WHEN ? THEN failures + 1 ELSE 0 "
             "END, kind = ?, message = ?, began = ?, ended = ?, taken = ?, answer = NULL",
-            (rests, error.kind, error.message[:1000], began, time.monotonic(), taken.timestamp()),
+            (
+                rests,
+                error.kind,
+                error.message[:1000],
+                began,
+                self._now_or_ended(began),
+                taken.timestamp(),
+            ),
         )
+
+    def _now_or_ended(self, began: float) -> float:
+        ended = self.ended(began)
+        return time.monotonic() if ended is None else ended

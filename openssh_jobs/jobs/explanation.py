@@ -262,7 +262,9 @@ class Explanation:
         where = f" on {', '.join(status.nodes[:3])}" if status.nodes else ""
         since = f" for {duration(status.elapsed)}" if status.elapsed else ""
         of = f" of {duration(status.time_limit)}" if since and status.time_limit else ""
-        return f"{status.state}{where}{since}{of}."
+        # An array says how many of its elements are in which state.
+        counts = f" ({status.reason})" if " elements: " in (status.reason or "") else ""
+        return f"{status.state}{where}{since}{of}{counts}."
 
 
 _EXIT_HINTS = {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,16 @@ import pytest
 
 from openssh_jobs.cluster.journal import Journal
 from tests import screens
-from tests.cli import on_terminal, program, script, submitted, without_colour
+from tests.cli import (
+    Terminal,
+    on_terminal,
+    program,
+    script,
+    started,
+    submitted,
+    without_colour,
+)
+from tests.lab.interactive import MakeServer, code, config_of, password
 from tests.lab.site import Host
 from tests.lab.slurm import SlurmLab
 
@@ -193,6 +204,67 @@ def test_a_host_that_cannot_be_reached_is_3_and_the_others_are_listed(
     assert [error["host"] for error in done.data["errors"]] == ["no-such-host.invalid"]
     assert "no-such-host.invalid" in done.sentence()
     assert program("cancel", *direct, job).code == 0
+
+
+# -- several hosts -------------------------------------------------------------------------------
+
+
+def nowhere(config: Path, command: str) -> str:
+    """A configuration with hosts ``dead1`` to ``dead4``, behind a command that is no way."""
+    made = config.parent / "with-dead"
+    made.write_text(f"Host dead?\n  ProxyCommand {command}\n" + config.read_text())
+    made.chmod(0o644)
+    return str(made)
+
+
+@pytest.mark.usefixtures("own_journal")
+def test_hosts_are_asked_side_by_side(
+    direct: list[str], sshd: Host, there: str, tmp_path: Path, expect_logins: Callable[..., None]
+) -> None:
+    expect_logins(1)  # another configuration is another connection
+    job = submitted(direct, there, script(tmp_path, "sleep 300"))
+    dead = ["dead3", "dead1", "dead4", "dead2"]
+    config = nowhere(sshd.config, "sleep 5")
+    began = time.monotonic()
+    done = program(
+        "list", "-F", config, "--scheduler", "direct", *dead[:2], sshd.alias, *dead[2:], "--json"
+    )
+    took = time.monotonic() - began
+    assert done.code == 3
+    assert job in {row["job_id"] for row in done.data["jobs"]}
+    assert [error["host"] for error in done.data["errors"]] == dead
+    assert 5 < took < 15, "20 if one waited for the other"
+    assert program("logout", "-F", config, sshd.alias).code == 0
+    assert program("cancel", *direct, job).code == 0
+
+
+@pytest.mark.usefixtures("own_journal")
+def test_ctrl_c_ends_it_while_hosts_are_silent(sshd: Host) -> None:
+    config = nowhere(sshd.config, "sleep 60")
+    child = started("list", "-F", config, "dead1", "dead2")
+    time.sleep(3)
+    began = time.monotonic()
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=30)
+    assert (child.returncode, said) == (130, b"openssh-jobs: stopped.\n")
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.usefixtures("own_journal")
+def test_two_hosts_ask_one_after_the_other(cold: Path, asking: MakeServer) -> None:
+    hosts = [asking(name, steps=[password("secret"), code("17")]) for name in ("one", "two")]
+    config = config_of(cold, *hosts)
+    way = ["-F", config, "--scheduler", "direct", "one", "two"]
+    terminal = Terminal("list", *way)
+    for _ in range(4):
+        question = terminal.child.expect(["Password: ", "Verification code: "])
+        time.sleep(0.1)
+        terminal.child.sendline(["secret", "17"][question])
+    terminal.shows("No such jobs on one, two.")
+    assert terminal.end() == 0
+    assert [host.logins for host in hosts] == [1, 1]
+    for host in hosts:
+        program("logout", "-F", config, host.alias)
 
 
 def _until(ask: Callable[[], dict[str, Any]], is_so: Callable[[dict[str, Any]], bool]) -> Any:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +20,8 @@ import pytest
 from openssh_jobs import Connection
 from openssh_jobs.cluster.journal import Journal
 from tests import screens
-from tests.cli import PROGRAM, program
+from tests.cli import PROGRAM, program, started
+from tests.helpers import until
 from tests.lab.interactive import MakeServer, config_of, password
 from tests.lab.poll import counts, reset_counts
 from tests.lab.site import Host
@@ -170,6 +173,64 @@ def test_a_lost_link_and_back(
         screen.shows("over 0")
         assert time.monotonic() - began < 5
     assert program("cancel", *way, job).code == 0
+    Connection(host.alias, ssh_config=host.config).close(stop_master=True)
+
+
+def greeting(port: int) -> bytes:
+    """What sshd says behind a forwarded port; nothing where there is no way."""
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(("127.0.0.1", port), timeout=5) as end,
+    ):
+        end.settimeout(5)
+        return end.recv(4)
+    return b""
+
+
+def test_a_machine_that_slept(
+    cold: Path, make_sshd: Any, expect_logins: Any, tmp_path: Path
+) -> None:
+    """All that is ours is stopped, the host ends the connection, and the job fails meanwhile."""
+    expect_logins(2)  # by key: nobody has to answer
+    host = make_sshd()
+    there = host.make_directory("runs")
+    text = tmp_path / "job.sh"
+    text.write_text(f"#!/bin/sh\nuntil test -e {there}/go; do sleep 0.2; done\nexit 3\n")
+    way = ["-F", str(host.config), "--scheduler", "direct", host.alias]
+    done = program("submit", *way, str(there), "--script", str(text))
+    assert done.code == 0, done
+    job, pid = done.out.strip(), tmp_path / "pid"
+    waits = started("wait", *way, job)
+    forwards = started(
+        "forward", "-F", str(host.config), host.alias, f"localhost:{host.server.port}"
+    )
+    assert forwards.stdout is not None
+    port = int(forwards.stdout.readline().split()[0].rpartition(b":")[2])
+    with terminal() as screen:
+        words = shlex.join([sys.executable, PROGRAM[-1], "watch", *way])
+        screen.run("sh", "-c", f"echo $$ >{pid}; exec {words}")
+        screen.shows(" running ")
+        assert greeting(port) == b"SSH-"
+        master = Connection(host.alias, ssh_config=host.config).check().master
+        assert master is not None
+        ours = [int(pid.read_text()), waits.pid, forwards.pid, master]
+        for one in ours:
+            os.kill(one, signal.SIGSTOP)
+        host.server.kill_sessions()
+        (there / "go").touch()
+        time.sleep(15)
+        for one in ours[::-1]:
+            os.kill(one, signal.SIGCONT)
+        assert "exit code 3" in screen.shows(" failed ", patience=90)
+        assert until(lambda: "no answer since" not in screen.shows("/ filter"), 90)
+        screen.press("q")
+        screen.shows("over 0")
+    waits.communicate(timeout=30)
+    assert waits.returncode == 1, "the job failed"
+    assert until(lambda: greeting(port) == b"SSH-", 90)
+    forwards.send_signal(signal.SIGINT)
+    _, said = forwards.communicate(timeout=30)
+    assert b"the connection was lost; forwarding again" in said
     Connection(host.alias, ssh_config=host.config).close(stop_master=True)
 
 

@@ -143,7 +143,10 @@ def test_a_submission_without_an_answer(is_stuck: bool, said: str) -> None:
 @pytest.mark.parametrize(
     ("reason", "said"),
     [
-        ("3 elements: 1 failed (4_2), 2 running", "1 failed (4_2), 2 running, 7 over"),
+        (
+            "3 elements: 1 failed (4_2), 2 running",
+            "1 failed (4_2), 2 running, 7 unknown (no longer listed)",
+        ),
         ("10 elements: 10 running", "10 running"),
     ],
 )

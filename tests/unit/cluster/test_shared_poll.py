@@ -292,6 +292,33 @@ def test_the_time_for_which_a_process_was_stopped_is_no_slow_query(
     assert poller.tracker.seconds_until_due(0.2) < 0.2, "not twice 1.5 s"
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_process_that_was_stopped_asks_again_at_once(
+    queue_of: Callable[..., FakeQueue],
+    shared: Callable[[], SharedPoll],
+    monkeypatch: pytest.MonkeyPatch,
+    answers: bool,
+) -> None:
+    """It and all others slept, so nobody else has asked; the time is no slowness of the host."""
+    monkeypatch.setattr(shared_poll, "_SHORTEST_LEASE", 0.2)
+    monkeypatch.setattr(Lease, "_renew", lambda _: None)
+
+    def slow() -> str:
+        time.sleep(3)
+        if not answers:
+            raise ConnectionLost("cut", sent="maybe")
+        return "1 running"
+
+    poller = make_poller(queue_of(status=slow), interval=0.5)
+    poller.tracker.follow("1")
+    poller.status(["1"])
+    assert poller.tracker.seconds_until_due(0.5) == 0, "not twice 2 s"
+    other = shared()
+    last = other.news("queue", 0)
+    assert last is not None
+    assert last.ended - last.began < 0.5
+
+
 def test_the_lease_of_an_ended_process_is_free_at_once(
     shared: Callable[[], SharedPoll], file: JournalFile
 ) -> None:

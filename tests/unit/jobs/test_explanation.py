@@ -39,6 +39,13 @@ def test_who_or_what_is_ahead() -> None:
     assert ahead.sentence == "pending: 1 job of higher priority is ahead in `batch`."
 
 
+def test_an_array_that_runs_says_what_its_elements_do() -> None:
+    reason = "6 elements: 4 completed, 2 running"
+    assert explained("running", Cause.RUNNING, reason=reason).sentence == f"running ({reason})."
+    alone = explained("running", Cause.RUNNING, reason="None", nodes=("n1",))
+    assert alone.sentence == "running on n1."
+
+
 def test_an_end_says_what_and_where() -> None:
     failed = explained("failed", Cause.EXIT_CODE, exit_code=3, nodes=("n1",))
     assert failed.sentence == "failed: its script ended with exit code 3 on n1."
