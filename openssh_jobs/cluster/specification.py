@@ -9,7 +9,7 @@ import os
 import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any, Protocol, TypedDict
 
@@ -201,7 +201,7 @@ class Specification(JobOptions):
 
     def digest(self, scheduler: str) -> str:
         """A hash of all parameters; values of ``env`` go in only as a hash."""
-        facts = asdict(self)
+        facts = {option.name: getattr(self, option.name) for option in fields(self)}
         for name in _LATER:
             if not facts[name]:
                 del facts[name]

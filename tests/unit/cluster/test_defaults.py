@@ -34,6 +34,7 @@ def wanted(**asked: Any) -> Specification:
     given: dict[str, Any] = {
         **dict.fromkeys(names),
         "script_text": "#!/bin/sh\n",
+        "arguments": (),
         "options": (),
         "arguments": (),
         **asked,
