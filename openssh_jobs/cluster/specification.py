@@ -171,9 +171,9 @@ class Specification(JobOptions):
             asked[key] = tuple(asked[key])
         _check_environment(env or {})
         made = cls(env=dict(env or {}), content=content, **asked)
+        made.request("x", None, max_array)  # the checks of each option
         if _RESERVED.match(made.script_name):
             raise InputError(f"the script's name {made.script_name!r} is reserved for this package")
-        made.request("x", None, max_array)  # the scheduler's own checks of names and numbers
         return made
 
     @property
