@@ -36,7 +36,6 @@ def wanted(**asked: Any) -> Specification:
         "script_text": "#!/bin/sh\n",
         "arguments": (),
         "options": (),
-        "arguments": (),
         **asked,
     }
     return Specification.of(env=None, **given)
