@@ -6,8 +6,10 @@ other tables are ARC's.  All of it is checked whenever any of it is read.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -164,8 +166,24 @@ class _Content(NamedTuple):
 _known: tuple[object, _Content] | None = None
 
 
+_held: contextvars.ContextVar[_Content | None] = contextvars.ContextVar("_held", default=None)
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """A context in which this thread reads the file once, so that all values are of one time."""
+    token = _held.set(_read())
+    try:
+        yield
+    finally:
+        _held.reset(token)
+
+
 def _read() -> _Content:
     global _known
+    content = _held.get()
+    if content is not None:
+        return content
     path = config_file()
     problem = permissions.problem_of_path(path)
     if problem is not None:

@@ -34,6 +34,7 @@ from ..jobs.explanation import Explanation
 from ..jobs.time_limit import time_limit_of
 from ..schedulers.answer import Answer
 from ..schedulers.base import Scheduler
+from .dependencies import check_dependencies
 from .evidence import JobEvidence
 from .exit_record import ExitRecords, check_choice
 from .job_files import JobFiles
@@ -43,7 +44,7 @@ from .learned import Learned
 from .poller import Poller
 from .recovery import Outcome, Recovery
 from .scheduler_client import QUERY_TIMEOUT, SchedulerClient, split_answers, together
-from .specification import Specification, check_same_host
+from .specification import Specification
 from .submission import DryRun, Submission
 from .submitted import specification_again
 from .submitter import Submitter
@@ -173,8 +174,7 @@ class HostJobs:
         for asked in map(dict, given):
             record_exit, token = asked.pop("record_exit"), asked.pop("token")
             check_choice(record_exit, self.host)
-            for name in ("after_ok", "after_any", "after_failed"):
-                check_same_host(name, asked[name], self.host)
+            check_dependencies(self.journal, self.host, asked)
             again = asked.pop("again", None)
             if again is None:
                 wanted = Specification.of(max_array=most, **asked)

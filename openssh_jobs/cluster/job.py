@@ -17,6 +17,7 @@ from ..files.private_directory import PRIVATE
 from ..jobs import CancelOutcome, JobId, JobState, JobStatus
 from ..jobs.explanation import Explanation
 from ..schedulers.fields import expand_array, quote
+from .dependencies import check_elements
 from .leftovers import Leftover
 from .output import JobOutput
 from .tidy import Tidied
@@ -160,12 +161,7 @@ class Job:
             raise InputError(f"job {self.id} is not an array", host=self.host)
         if isinstance(index, bool) or not isinstance(index, int):
             raise InputError(f"the index of an element must be an integer, not {index!r}")
-        if index not in expand_array(array):
-            raise InputError(
-                f"the array {self.id} has no element {index}",
-                host=self.host,
-                advice=f"It was submitted as {array}.",
-            )
+        check_elements(self.id, array, (index,), self.host)
         (job_id,) = self._jobs.client.scheduler().element_ids(self.id, str(index))
         self._jobs.tracker.follow(job_id)
         return Job(self._jobs, job_id, None, self._shared)

@@ -9,7 +9,7 @@ import os
 import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any, Protocol, TypedDict
 
@@ -171,9 +171,9 @@ class Specification(JobOptions):
             asked[key] = tuple(asked[key])
         _check_environment(env or {})
         made = cls(env=dict(env or {}), content=content, **asked)
+        made.request("x", None, max_array)  # the checks of each option
         if _RESERVED.match(made.script_name):
             raise InputError(f"the script's name {made.script_name!r} is reserved for this package")
-        made.request("x", None, max_array)  # the scheduler's own checks of names and numbers
         return made
 
     @property
@@ -201,7 +201,7 @@ class Specification(JobOptions):
 
     def digest(self, scheduler: str) -> str:
         """A hash of all parameters; values of ``env`` go in only as a hash."""
-        facts = asdict(self)
+        facts = {option.name: getattr(self, option.name) for option in fields(self)}
         for name in _LATER:
             if not facts[name]:
                 del facts[name]

@@ -78,6 +78,7 @@ class Submission:
         self._client = client
         self._record_exit = record_exit
         self.launcher = self._brings_env = False
+        self._max_array: int | None = None
         self._is_marked = specification.upload is not None
         self._call = call or secrets.token_hex(8)
         self.directory = self.private = ""
@@ -102,6 +103,7 @@ class Submission:
         host = self._connection.host
         wanted = with_defaults(wanted, scheduler, host, self._own_script)
         self.specification = wanted
+        self._max_array = settings.max_array(host)
         request = self.request()
         scheduler.check_options(request)
         scheduler.submit_script(request)
@@ -128,8 +130,7 @@ class Submission:
         """What the scheduler's class gets, with the script where it lies."""
         wanted = self.specification
         submitted = posixpath.join(self.private, wanted.script_name)
-        most = settings.max_array(self._connection.host)
-        return wanted.request(submitted, self.token, most)
+        return wanted.request(submitted, self.token, self._max_array)
 
     @property
     def command(self) -> str:

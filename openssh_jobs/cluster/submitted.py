@@ -60,13 +60,13 @@ class Keeper:
         self._commit_of = cache(_commit_of)
 
     def kept_of(
-        self, wanted: Specification, read: HostScript | None, *, scheduler: str, command: str
+        self, wanted: Specification, read: HostScript | None, *, digest: str, command: str
     ) -> Kept:
         """``read``: a script of the host.  What could not be read is left out."""
         found = _script_of(wanted, read)
         place = _local_directory(wanted)
         return Kept(
-            digest=wanted.digest(scheduler),
+            digest=digest,
             script=found.content,
             script_digest=found.digest,
             script_size=found.size,

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .. import settings
 from ..commands.scripts import words
 from ..errors import InputError, SchedulerError, SubmitUnknown
 from ..files.private_directory import MADE
@@ -58,8 +59,10 @@ class Submitter:
     def check(self, wanted: Sequence[Submission]) -> None:
         """All that can be refused before anything is sent; see ``Submission.check``."""
         uploads: dict[str, str] = {}
+        with settings.held():
+            for one in wanted:
+                one.check(self._records)
         for one in wanted:
-            one.check(self._records)
             local = one.specification.upload
             if local is not None and uploads.setdefault(one.directory, local) != local:
                 raise InputError(
@@ -202,7 +205,7 @@ class Submitter:
             one.token: keeper.kept_of(
                 one.specification,
                 scripts.get(one.host_script or ""),
-                scheduler=one.row.scheduler,
+                digest=one.row.digest,
                 command=one.command,
             )
             for one in mine

@@ -28,9 +28,13 @@ _MOST_ARGUMENTS = 16 * 1024
 
 
 def _check_text(name: str, value: object) -> None:
-    if isinstance(value, str) and "\0" in value:
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise InputError(f"{name} must be a text, not {value!r}")
+    if "\0" in value:
         raise InputError(f"{name} holds a zero byte: {value!r}")
-    if isinstance(value, str) and not value:
+    if not value:
         raise InputError(f"{name} is empty")
 
 
@@ -41,12 +45,26 @@ def _check_word(name: str, value: object) -> None:
 
 
 def _check_count(name: str, value: object) -> None:
-    _check_word(name, value)
     number = value
-    if isinstance(value, str) and re.fullmatch("[+-]?[0-9]{1,18}", value):
-        number = int(value)  # other texts are a scheduler's own, such as 2-4
-    if isinstance(number, int) and (isinstance(value, bool) or number < 1):
+    if isinstance(value, str):
+        _check_word(name, value)
+        if not re.fullmatch("[+-]?[0-9]{1,18}", value):
+            return  # a scheduler's own, such as 2-4
+        number = int(value)
+    is_whole = isinstance(number, int) and not isinstance(number, bool)
+    if value is not None and (not is_whole or number < 1):  # type: ignore[operator]
         raise InputError(f"{name} must be a positive number, not {value!r}")
+
+
+def _check_cores(name: str, value: object) -> None:
+    _check_count(name, value)
+    if isinstance(value, str) and not value.isdigit():
+        raise InputError(f"{name} must be a positive number, not {value!r}")
+
+
+def _check_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise InputError(f"{name} must be True or False, not {value!r}")
 
 
 def _check_ids(name: str, value: tuple[str, ...]) -> None:
@@ -73,7 +91,8 @@ def _check_arguments(name: str, value: tuple[object, ...]) -> None:
 
 
 def _check_time_limit(name: str, value: object) -> None:
-    _check_word(name, value)
+    if isinstance(value, str):
+        _check_word(name, value)
     time_limit_of(value, name)
 
 
@@ -90,7 +109,8 @@ def memory_of(value: object, name: str = "memory") -> int | None:
     ``value``: a number of bytes, or text with a unit (K, M, G, T, P or E), which is a power of
     1024 also with ``B`` or ``iB`` behind it.
     """
-    _check_word(name, value)
+    if isinstance(value, str):
+        _check_word(name, value)
     if value is None:
         return None
     size: float = 0
@@ -120,7 +140,7 @@ def _checked(check: Check) -> dict[str, Check]:
 
 
 _TEXT, _WORD, _COUNT, _IDS = map(_checked, (_check_text, _check_word, _check_count, _check_ids))
-_TIME_LIMIT = _checked(_check_time_limit)
+_CORES, _FLAG, _TIME_LIMIT = map(_checked, (_check_cores, _check_flag, _check_time_limit))
 _MEMORY_SIZE = _checked(lambda name, value: memory_of(value, name))
 _WORDS, _ARGUMENTS = map(_checked, (_check_words, _check_arguments))
 
@@ -142,12 +162,12 @@ class JobOptions:
     after_ok: tuple[str, ...] = field(default=(), metadata=_IDS)
     after_any: tuple[str, ...] = field(default=(), metadata=_IDS)
     after_failed: tuple[str, ...] = field(default=(), metadata=_IDS)
-    hold: bool = False
+    hold: bool = field(default=False, metadata=_FLAG)
     queue: str | None = field(default=None, metadata=_WORD)
     account: str | None = field(default=None, metadata=_WORD)
     time_limit: timedelta | str | None = field(default=None, metadata=_TIME_LIMIT)
     nodes: int | str | None = field(default=None, metadata=_COUNT)
-    cpus: int | None = field(default=None, metadata=_COUNT)
+    cpus: int | None = field(default=None, metadata=_CORES)
     memory: int | str | None = field(default=None, metadata=_MEMORY_SIZE)
     gpus: int | str | None = field(default=None, metadata=_COUNT)
     qos: str | None = field(default=None, metadata=_WORD)

@@ -35,6 +35,14 @@ def test_no_file_is_no_settings(config: Path) -> None:
     assert settings.poll_floor("hpc") is None
 
 
+def test_values_that_are_held_are_of_one_time(config: Path) -> None:
+    config.write_text("[defaults]\nqueue = 'long'\n")
+    with settings.held():
+        config.write_text("[defaults]\nqueue = 'short'\n")
+        assert settings.value("hpc", "queue") == "long"
+    assert settings.value("hpc", "queue") == "short"
+
+
 def test_servers_and_their_poll_floor(config: Path) -> None:
     config.write_text(
         '[servers.hpc]\npoll_floor = 120\nprologue = "x"\n[servers."a.b"]\npoll_floor = 0.5\n'

@@ -34,8 +34,8 @@ def wanted(**asked: Any) -> Specification:
     given: dict[str, Any] = {
         **dict.fromkeys(names),
         "script_text": "#!/bin/sh\n",
-        "options": (),
         "arguments": (),
+        "options": (),
         **asked,
     }
     return Specification.of(env=None, **given)

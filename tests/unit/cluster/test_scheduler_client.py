@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -42,6 +44,24 @@ def test_the_history_of_ten_thousand_jobs_is_asked_for_in_one_round_trip(bench: 
     found = Slurm().parse_history(answer, requested=IDS)
     assert found.known.keys() == set(IDS)
     assert (bench.host.used, len((bench.host.home / "asked").read_text().split())) == (["run"], 2)
+
+
+def test_a_query_compiles_no_expression(bench: Bench) -> None:
+    """A mark is another one each time: compiling it took a millisecond of a query."""
+    bench.client.ask("echo one")
+    compiled: list[str] = []
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_filename.endswith(("_parser.py", "sre_parse.py")):
+            compiled.append(frame.f_code.co_name)
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        answer = bench.client.ask("echo two")
+    finally:
+        sys.setprofile(before)
+    assert (answer.stdout, compiled) == ("two\n", [])
 
 
 @pytest.mark.parametrize("prologue", ["cat >/dev/null", "echo hello"])

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from openssh_jobs import permissions
 from openssh_jobs.cluster import journal_file, recovery, submitter
 from openssh_jobs.cluster.journal import FILES, SENDING, Journal, Row
 from openssh_jobs.cluster.submission import Submission
@@ -303,6 +304,24 @@ def test_many_take_the_round_trips_of_one(bench: Bench) -> None:
     assert all(b"hunter" not in line for line in bench.host.lines)
     assert bench.submit_all(*several(bench, 30, env={"SECRET": "hunter 2"})) == rows
     assert calls(bench) == 30
+
+
+def test_many_look_up_the_settings_as_often_as_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+    real = permissions.problem_of_path
+    monkeypatch.setattr(
+        permissions, "problem_of_path", lambda path: looks.append(path) or real(path)
+    )
+    bench.host.program("sbatch", SAYS_YES.replace("echo 7", 'wc -l <"$HOME/calls"'))
+    counts = []
+    for number in (2, 20):
+        some = [bench.submission(f"t{number}-{n}", **TEXT) for n in range(number)]
+        looks.clear()
+        bench.submit_all(*some)
+        counts.append(len(looks))
+    assert counts[0] == counts[1] > 0
 
 
 def test_all_are_on_disk_before_any_is_sent(bench: Bench) -> None:

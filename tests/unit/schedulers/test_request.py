@@ -65,9 +65,9 @@ def test_the_command_line_has_each_option() -> None:
         assert not known[name], f"{name} has another default"
 
 
-def test_each_option_has_a_default_and_all_but_hold_a_check() -> None:
+def test_each_option_has_a_default_and_a_check() -> None:
     assert all(option.default is not MISSING for option in OPTIONS.values())
-    assert [name for name, option in OPTIONS.items() if "check" not in option.metadata] == ["hold"]
+    assert all("check" in option.metadata for option in OPTIONS.values())
 
 
 @pytest.mark.parametrize(
@@ -83,6 +83,14 @@ def test_each_option_has_a_default_and_all_but_hold_a_check() -> None:
         ({"time_limit": "3600"}, "time_limit='3600' may be 3600 seconds"),
         ({"after_any": ("*",)}, "job id"),
         ({"options": ("-x", 3)}, "an option must be a text"),
+        ({"cpus": "4x"}, "cpus must be a positive number, not '4x'"),
+        ({"cpus": 2.5}, "cpus must be a positive number, not 2.5"),
+        ({"nodes": 1.5}, "nodes must be a positive number, not 1.5"),
+        ({"gpus": ["1"]}, "gpus must be a positive number, not "),
+        ({"hold": "no"}, "hold must be True or False, not 'no'"),
+        ({"name": 5}, "name must be a text, not 5"),
+        ({"queue": ["a"]}, "queue must be a text, not "),
+        ({"array": 5}, "array must be a text, not 5"),
         ({"arguments": ("a", 3)}, "an argument must be a text"),
         ({"arguments": ("a\0",)}, "an argument must be a text"),
         ({"arguments": ("a" * 20_000,)}, "20001 bytes, more than 16384"),
