@@ -36,7 +36,7 @@ def cluster(slurm: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     )
     monkeypatch.setenv("OPENSSH_JOBS_CONFIG", str(config))
     with Cluster(LocalConnection()) as cluster:
-        cluster.submit(script_text=TEXT, directory="a", array="0-8:2")
+        cluster.submit(script_text=TEXT, directory="~/a", array="0-8:2")
         yield cluster
 
 
@@ -55,7 +55,7 @@ def test_nothing_is_sent(
 ) -> None:
     before = slurm.commands(), cluster.connection.stats().commands
     with pytest.raises(InputError, match=words):
-        cluster.submit(script_text=TEXT, directory="b", **asked)
+        cluster.submit(script_text=TEXT, directory="~/b", **asked)
     with pytest.raises(InputError, match=words):
         cluster.submit_many([{"script_text": TEXT, "name": "x"}, asked], script_text=TEXT)
     assert (slurm.commands(), cluster.connection.stats().commands) == before
@@ -75,5 +75,5 @@ def test_the_command_line_sends_nothing_either(
 @pytest.mark.parametrize("asked", ["4711_8", "4711_[0,4]", "4711", "99_7", "5"])
 def test_what_may_be_is_sent(cluster: Cluster, slurm: FakeSlurm, asked: str) -> None:
     before = slurm.commands()
-    cluster.submit(script_text=TEXT, directory="b", after_ok=asked)
+    cluster.submit(script_text=TEXT, directory="~/b", after_ok=asked)
     assert slurm.commands() > before
