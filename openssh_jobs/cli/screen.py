@@ -74,16 +74,22 @@ class _Rich:
             redirect_stdout=False,
             redirect_stderr=False,
         )
+        self._is_starting = False
 
     def start(self) -> None:
+        self._is_starting = True
         self._live.start()
+        self._is_starting = False
 
     def paint(self, lines: Sequence[str]) -> None:
         text = self._text.from_ansi("\n".join(lines), no_wrap=True, overflow="crop", end="")
         self._live.update(text, refresh=True)
 
     def stop(self) -> None:
-        self._live.stop()
+        if self._is_starting:  # a signal came in between; rich cannot undo a half of its start
+            _Plain().stop()
+        else:
+            self._live.stop()
 
 
 class Screen:

@@ -225,7 +225,7 @@ def test_a_machine_that_slept(
         assert until(lambda: "no answer since" not in screen.shows("/ filter"), 90)
         screen.press("q")
         screen.shows("over 0")
-    waits.communicate(timeout=30)
+    waits.communicate(timeout=90)
     assert waits.returncode == 1, "the job failed"
     assert until(lambda: greeting(port) == b"SSH-", 90)
     forwards.send_signal(signal.SIGINT)
