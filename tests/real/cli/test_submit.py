@@ -155,14 +155,16 @@ def test_once_more(direct: list[str], there: str, tmp_path: Path) -> None:
     source.mkdir()
     (source / "in.txt").write_text("41\n")
     (source / "run.sh").write_text("read n <in.txt; echo $((n + ${MORE-1}))\n")
-    first = submitted(direct, f"{there}/plain", script(tmp_path, "echo $0 | sed 's,.*/,,'; exit 3"))
+    text = 'echo "${0##*/}" $# "$2"; exit 3'
+    words = ("--argument", "a b", "--argument=-v 'x'")
+    first = submitted(direct, f"{there}/plain", script(tmp_path, text), *words)
     (tmp_path / "job.sh").unlink()
     done = program("submit", *direct, "--again", first, "--json")
     assert (done.code, done.err) == (0, "")
     assert done.data["job_id"] != first
     assert done.data["directory"].endswith(f"{there}/plain")
     done = program("tail", *direct, done.data["job_id"], "-f")
-    assert (done.code, done.out) == (1, "job.sh\n")
+    assert (done.code, done.out) == (1, "job.sh 2 -v 'x'\n")
 
     done = program(
         *("submit", "--upload", str(source), "--env", "MORE=2", "--json"),

@@ -9,7 +9,9 @@ import pytest
 
 from openssh_jobs import Cluster, Connection
 from tests.helpers import processes, until
+from tests.lab.room import open_room
 from tests.lab.site import Host
+from tests.lab.slurm import SlurmLab
 from tests.unit.cluster.fakes import threads_end
 
 
@@ -45,3 +47,23 @@ def test_a_real_query_does_not_hold_a_wait(sshd: Host, tmp_path: Path) -> None:
         assert time.monotonic() - began < 3
         assert processes("211321.5"), "it goes on while a caller may want its answer"
     assert until(lambda: processes("211321.5") == []), "and ends with the cluster's handle"
+
+
+@pytest.mark.parametrize("login_shell", [True, False])
+def test_a_question_about_more_jobs_than_an_argument_holds(
+    sshd: Host, slurm: SlurmLab, tmp_path: Path, login_shell: bool
+) -> None:
+    ids = [str(1_000_000 + n) for n in range(12_000)]
+    with open_room(sshd, "slurm", slurm, tmp_path, login_shell=login_shell) as room:
+        job = room.submit("true", hold=True)
+        client = room.cluster.internal.client
+        before = room.cluster.connection.stats().commands
+        answer = client.ask(client.scheduler().cancel_script([*ids, job.id]))
+        assert room.cluster.connection.stats().commands == before + 1
+        found = client.scheduler().parse_cancel(answer, requested=[*ids, job.id])
+        assert (found[job.id], found[ids[-1]]) == ("requested", "not_found")
+        long = client.scheduler().history_script(ids)
+        assert long is not None
+        assert len(long) > 128 * 1024
+        assert "Argument list too long" not in client.ask(long).stderr
+        assert room.cluster.connection.stats().commands == before + 2
