@@ -32,6 +32,7 @@ class Snapshot:
 
     ``snapshot[id]`` takes an id in any equivalent form (a PBS server left out), answers an absent
     or unknown one with the state ``unknown``, and raises ``KeyError`` for one not asked about.
+    Iterating gives the ids, as with a ``dict``: known, absent and unknown ones.
     """
 
     known: Mapping[str, JobStatus] = field(default_factory=dict)
@@ -84,6 +85,9 @@ class Snapshot:
         except KeyError:
             return False
         return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*self.known, *self.absent, *self.unknown))
 
     def _why(self) -> str:
         return self.error.message if self.error is not None else "the answer does not say"

@@ -18,7 +18,7 @@ oj_without_end() {
     oj_left="$oj_left $oj_id"
   done
   oj_left=$(printf '%s\n' "$oj_said" | awk -F "[|]${oj}[|]" -v ids="$oj_left" '
-    { there[$1]; if (n = index($1, "_")) there[substr($1, 1, n - 1)] }
+    NF > 3 { there[$1]; if (n = index($1, "_")) there[substr($1, 1, n - 1)] }  # not in a text
     $3 ~ /^(PENDING|RUNNING|REQUEUED)$/ { goes_on[$1] }
     END {
       n = split(ids, id, " ")

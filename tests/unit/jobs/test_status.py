@@ -168,6 +168,12 @@ def snapshot(**states: str) -> Snapshot:
     return Snapshot(known=known)
 
 
+def test_a_snapshot_iterates_over_ids_as_a_dict_does() -> None:
+    found = Snapshot(known={"7": JobStatus("7", JobState.RUNNING)}, absent=("8",), unknown=("9",))
+    assert list(found) == ["7", "8", "9"]
+    assert [found[job_id].state for job_id in found] == ["running", "unknown", "unknown"]
+
+
 def test_a_snapshot_finds_equivalent_ids_and_only_those() -> None:
     one = snapshot(**{"7.srv": "failed", "15": "running", "123_[5-9%2]": "pending"})
     assert one["7"].state is JobState.FAILED
