@@ -123,7 +123,15 @@ def remove_local(path: bytes) -> None:
 def make_local_stage(path: bytes) -> int:
     """Make the directory for a tree here; returns its number for ``remove_local_stage``."""
     os.mkdir(path, 0o700)
-    return os.lstat(path).st_ino
+    # Others who can rename there could have put another directory of ours in its place already.
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        about = os.fstat(handle)
+        if about.st_uid != os.geteuid() or os.listdir(handle):
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), os.fsdecode(path))
+        return about.st_ino
+    finally:
+        os.close(handle)
 
 
 def remove_local_stage(path: bytes, number: int | None) -> None:

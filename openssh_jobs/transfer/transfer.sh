@@ -34,8 +34,16 @@ oj_sweep_parts() {
   done
 }
 
-# Makes the directory $1 and prints its number.
-oj_make_stage() { mkdir -m 700 -- "$1" && cd -P "$1" && oj_number; }
+# Makes the directory $1 and prints its number.  Others who can rename there could put a link, or a
+# directory of ours, in its place before it is entered: what is entered lies there, and is empty.
+oj_make_stage() {
+  oj_in=${1%/*} oj_name=${1##*/}
+  cd -P "${oj_in:-/}" && oj_in=$(pwd -P && echo .) && oj_in=${oj_in%??} || return
+  mkdir -m 700 -- "$oj_name" && cd -P "./$oj_name" || return
+  if [ "$(pwd -P)" = "${oj_in%/}/$oj_name" ] && [ -O . ] && [ -z "$(ls -A)" ]; then oj_number
+  else oj_fail 1 'Operation not permitted'
+  fi
+}
 
 # Removes the tree $1 if its number is still $2.  In a directory where others may rename, they could
 # have put another directory of ours in its place: what is entered stays the same.

@@ -88,3 +88,40 @@ def test_without_a_number_only_an_empty_stage_is_removed(stage: Path) -> None:
     parts.remove_local_stage(bytes(stage), None)
     parts.remove_local_stage(bytes(stage), None)
     assert os.listdir(stage.parent) == []
+
+
+SWAPS = {
+    "a link": 'rmdir "$1"; ln -s ../precious "$1"',
+    "another directory of ours": 'rmdir "$1"; mv ours "$1"',
+}
+
+
+@pytest.mark.parametrize("name", SWAPS)
+@pytest.mark.parametrize("shell", [HERE, *SHELLS])
+def test_a_stage_that_was_replaced_before_it_is_entered(
+    stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str, name: str
+) -> None:
+    """The other user is at work between mkdir and what follows."""
+    for place in (tmp_path / "precious", stage.parent / "ours"):
+        place.mkdir()
+        (place / "thesis").write_text("three years")
+    swap = tmp_path / "bin" / "mkdir"
+    swap.parent.mkdir()
+    words = f'"{shutil.which("mkdir")}" "$@"; shift $(($# - 1)); cd {stage.parent}; {SWAPS[name]}'
+    swap.write_text("#!/bin/sh\n" + words + "\n")
+    swap.chmod(0o755)
+    if shell == HERE:
+
+        def mkdir(path: bytes, mode: int) -> None:
+            subprocess.run([swap, "-m", f"{mode:o}", path], check=True, timeout=30)
+
+        monkeypatch.setattr(os, "mkdir", mkdir)
+        with pytest.raises(OSError, match=r"not permitted|symbolic link|Not a directory"):
+            parts.make_local_stage(bytes(stage))
+        return
+    monkeypatch.setenv("PATH", f"{swap.parent}:{os.environ['PATH']}")
+    done = run(shell, "oj_make_stage", str(stage))
+    if shell == "busybox" and done.returncode == 0:
+        pytest.skip("this busybox runs its own mkdir")
+    assert (done.returncode, done.stdout) == (1, b""), done.stderr
+    assert b"Operation not permitted" in done.stderr
