@@ -60,8 +60,8 @@ class Sessions:
         self._fallback = fallback
         self.opened = 0
         self.silent: CommandNotStarted | None = None
-        self._hanging, self._silent_until = 0, 0.0
         """The last error of a login shell that never started and may still hold its session."""
+        self._hanging, self._silent_until = 0, 0.0
         self._limit = max_sessions or transport.default_sessions
         self._reclaimers: list[Callable[[], None]] = []
         self.reset()
