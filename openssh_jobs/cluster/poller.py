@@ -336,8 +336,9 @@ class Poller:
             *self.tracker.gone(following),
             *self.tracker.unclear(following),
         ]
+        # Also for none: one that was put off for a job that is listed again is due no more.
+        self._query_history(scheduler, open_questions)
         if open_questions:
-            self._query_history(scheduler, open_questions)
             self._read_exit_records(scheduler, following)
         self._compare_with_records(scheduler, following)
         self._learned.write(following, listed)

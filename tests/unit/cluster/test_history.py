@@ -116,3 +116,22 @@ def test_a_job_that_is_over_stays_so_while_the_history_is_put_off(
             said.append(poller.tracker.is_over("1"))
     assert said == [True] * 5
     assert poller._history.due_at is not None, "it was put off"
+
+
+def test_a_query_put_off_for_a_job_that_is_listed_again_holds_no_others(
+    queue_of: Callable[..., FakeQueue],
+) -> None:
+    """A job of Grid Engine that is sent back to the queue is in no list for a moment."""
+    both = "1 running,2 running"
+    queue = queue_of(
+        status=[f"{both},3 running", both, "1 running", *[both] * 5, "1 completed"],
+        history=["3 completed", "2 completed"],
+    )
+    poller = make_poller(queue, interval=0.1)
+    queue.history_floor = 60.0  # 0.6 s at this interval
+    for _ in range(2):
+        poller.status(["1", "2", "3"])
+        time.sleep(0.15)
+    queue.file.execute("UPDATE polls SET budget = 0 WHERE query LIKE '% history'")
+    assert list(waiting.settling(poller, ["1", "2"], 20)) == ["1", "2"]
+    assert queue.count("status") >= 8
