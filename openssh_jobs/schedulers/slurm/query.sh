@@ -17,13 +17,14 @@ oj_without_end() {
     [ "$oj_n" -le "$oj_most" ] || break
     oj_left="$oj_left $oj_id"
   done
-  oj_left=$(printf '%s\n' "$oj_said" | awk -F "[|]${oj}[|]" -v ids="$oj_left" '
+  # If awk fails, all of them are asked about.
+  oj_kept=$(printf '%s\n' "$oj_said" | awk -F "[|]${oj}[|]" -v ids="$oj_left" '
     NF > 3 { there[$1]; if (n = index($1, "_")) there[substr($1, 1, n - 1)] }  # not in a text
     $3 ~ /^(PENDING|RUNNING|REQUEUED)$/ { goes_on[$1] }
     END {
       n = split(ids, id, " ")
       for (i = 1; i <= n; i++) if (!(id[i] in there) || id[i] in goes_on) print id[i]
-    }')
+    }') && oj_left=$oj_kept
 }
 # The exit codes of the jobs in oj_left that squeue lists, in one query of this user's jobs.  One
 # job alone is left to scontrol: that query is cheaper.
@@ -49,10 +50,10 @@ oj_without_code() {
       [ -z "$oj_end" ] || [ -n "$oj_more" ] || printf '%s\n' "$oj_id"
     done)
   # shellcheck disable=SC2086 # a list of ids
-  oj_left=$({ printf '%s\n' "$oj_told" . && printf '%s\n' $oj_left; } | awk -v most="$oj_most" '
+  oj_kept=$({ printf '%s\n' "$oj_told" . && printf '%s\n' $oj_left; } | awk -v most="$oj_most" '
     $0 == "." { is_asked = 1; next }
     !is_asked { told[$0]; if (n = index($0, "_")) told[substr($0, 1, n - 1)]; next }
-    !($0 in told) && rest++ < most')
+    !($0 in told) && rest++ < most') && oj_left=$oj_kept
 }
 oj_scontrol() {
   for oj_id in $oj_left; do

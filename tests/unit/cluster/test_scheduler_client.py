@@ -76,3 +76,16 @@ def test_a_long_script_that_is_cut_off_is_not_run(bench: Bench) -> None:
     bench.host._sh = lambda script, data=b"": whole(script, data[:-1])  # type: ignore[method-assign]
     answer = bench.client.ask("echo ran\n" + "# x\n" * 60_000)
     assert (answer.stdout, answer.returncode) == ("", 125)
+
+
+@pytest.mark.parametrize("awk", ["exit 1", None])
+def test_where_awk_fails_more_is_asked_and_not_less(bench: Bench, awk: str | None) -> None:
+    if awk is not None:
+        bench.host.program("awk", awk)
+    bench.host.program("sacct", "exit 0")
+    bench.host.program("squeue", "exit 0")
+    bench.host.program("scontrol", 'echo "$*" >>asked; echo "Invalid job id specified" >&2; exit 1')
+    bench.client.ask(Slurm().history_script(["4711", "4712"]))
+    asked = (bench.host.home / "asked").read_text()
+    assert "show job 4711" in asked
+    assert "show job 4712" in asked

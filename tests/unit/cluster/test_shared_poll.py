@@ -274,49 +274,33 @@ def test_a_holder_that_was_stopped_is_passed_over_and_does_not_overwrite(
     assert news.answer == Answer("new")
 
 
+@pytest.mark.parametrize("what", ["answers", "fails", "another answers"])
 def test_the_time_for_which_a_process_was_stopped_is_no_slow_query(
     queue_of: Callable[..., FakeQueue],
     shared: Callable[[], SharedPoll],
     monkeypatch: pytest.MonkeyPatch,
+    what: str,
 ) -> None:
-    monkeypatch.setattr(shared_poll, "_SHORTEST_LEASE", 0.2)
-    monkeypatch.setattr(Lease, "_renew", lambda _: None)
-
-    def slow() -> str:
-        time.sleep(2.5)
-        answered(shared(), "1 running", "1")
-        return "1 running"
-
-    poller = make_poller(queue_of(status=slow), interval=0.2)
-    poller.status(["1"])
-    assert poller.tracker.seconds_until_due(0.2) < 0.2, "not twice 1.5 s"
-
-
-@pytest.mark.parametrize("answers", [True, False])
-def test_a_process_that_was_stopped_asks_again_at_once(
-    queue_of: Callable[..., FakeQueue],
-    shared: Callable[[], SharedPoll],
-    monkeypatch: pytest.MonkeyPatch,
-    answers: bool,
-) -> None:
-    """It and all others slept, so nobody else has asked; the time is no slowness of the host."""
+    """It asks again at once, unless another process has asked meanwhile."""
     monkeypatch.setattr(shared_poll, "_SHORTEST_LEASE", 0.2)
     monkeypatch.setattr(Lease, "_renew", lambda _: None)
 
     def slow() -> str:
         time.sleep(3)
-        if not answers:
+        if what == "another answers":
+            answered(shared(), "1 running", "1")
+        if what == "fails":
             raise ConnectionLost("cut", sent="maybe")
         return "1 running"
 
     poller = make_poller(queue_of(status=slow), interval=0.5)
     poller.tracker.follow("1")
     poller.status(["1"])
-    assert poller.tracker.seconds_until_due(0.5) == 0, "not twice 2 s"
-    other = shared()
-    last = other.news("queue", 0)
+    due = poller.tracker.seconds_until_due(0.5)
+    assert due <= (0.5 if what == "another answers" else 0), "not twice 2 s"
+    last = shared().news("queue", 0)
     assert last is not None
-    assert last.ended - last.began < 0.5
+    assert last.ended - last.began < 0.5 or what == "another answers"
 
 
 def test_the_lease_of_an_ended_process_is_free_at_once(
