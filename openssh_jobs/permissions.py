@@ -41,7 +41,7 @@ def problem_of_path(path: str) -> str | None:
     try:
         return _problem_above(os.path.abspath(path))
     except OSError:
-        return None  # who opens it is told
+        return None  # opening it raises the error
 
 
 def _problem_above(path: str) -> str | None:

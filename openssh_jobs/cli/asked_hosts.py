@@ -40,20 +40,20 @@ def ask(hosts: Sequence[str], args: argparse.Namespace) -> Asked:
     with person.asked() as responder:
         asks = responder is not None and not args.batch
         looks = [_Look(host, args, asks=asks) for host in dict.fromkeys(hosts)]
-        heard: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
+        events: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
         waiting = [*looks]
         for _ in range(min(_AT_ONCE, len(looks))):
-            waiting.pop(0).start(heard)
+            waiting.pop(0).start(events)
         left = len(looks)
         while left:
-            question = heard.get()
+            question = events.get()
             if question is not None:
                 assert responder is not None
                 question.answer.put(responder(question.prompt))
                 continue
             left -= 1
             if waiting:
-                waiting.pop(0).start(heard)
+                waiting.pop(0).start(events)
     errors: dict[str, Exception] = {}
     for look in looks:
         if look.error is not None:
@@ -74,25 +74,25 @@ class _Look:
         self._args = copy.copy(args)
         self._args.host = host
 
-    def start(self, heard: queue.SimpleQueue[_Question | None]) -> None:
-        """Begin; ``heard`` gets the questions, and ``None`` at the end."""
+    def start(self, events: queue.SimpleQueue[_Question | None]) -> None:
+        """Begin; ``events`` gets the questions, and ``None`` at the end."""
 
         def look() -> None:
             try:
-                self._look(heard)
+                self._look(events)
             except Exception as error:  # noqa: BLE001 - its caller looks at it
                 self.error = error
             finally:
-                heard.put(None)
+                events.put(None)
 
         threading.Thread(target=look, name=f"list {self.name}", daemon=True).start()
 
-    def _look(self, heard: queue.SimpleQueue[_Question | None]) -> None:
+    def _look(self, events: queue.SimpleQueue[_Question | None]) -> None:
         from ..connection import Connection
 
         def responder(prompt: Prompt) -> str | None:
             question = _Question(prompt, queue.SimpleQueue())
-            heard.put(question)
+            events.put(question)
             return question.answer.get()
 
         with options.cluster(self._args, asks=False) as cluster:

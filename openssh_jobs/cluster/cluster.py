@@ -407,7 +407,7 @@ class Cluster:
         something is known, then of those whose state or reason changed.  What it raises ends the
         wait, as Ctrl-C does; the jobs go on.
 
-        A job that left the queue, and whose end neither history nor exit record tells, is over
+        A job that left the queue, and whose end neither history nor exit record has, is over
         after ``grace`` seconds, with the state ``unknown``.  Raises ``TimeoutError`` after
         ``timeout`` seconds.
 

@@ -61,8 +61,8 @@ class JobEvidence:
     # Counts what changed beside the time that passed, and up to where the journal knows it.
     revision: int = 1
     noted: int = 0
-    # What the queue said last, the status made of it, and what was known before that.
-    heard: JobStatus | None = None
+    # What the queue answered last, the status made of it, and what was known before that.
+    queue_status: JobStatus | None = None
     made: JobStatus | None = None
     before: JobStatus | None = None
 
@@ -134,19 +134,19 @@ class JobEvidence:
 
     def _hear(self, status: JobStatus) -> None:
         """Take a status from the queue; of most jobs it says what the last one said."""
-        heard, known = self.heard, self.status
-        if heard is None or known is not self.made or not status.repeats(heard):
+        in_queue, known = self.queue_status, self.status
+        if in_queue is None or known is not self.made or not status.repeats(in_queue):
             if known is not None:
                 known.as_dict()  # read now, or it would keep all answers since
             self.before = known
             self.revision += 1
-        self.heard = status
+        self.queue_status = status
         self.status = self.made = _merged(status, self.before)
 
     def _become(self, status: JobStatus) -> None:
         """Take a status that is no word of the queue."""
         self.status = status
-        self.heard = self.made = self.before = None
+        self.queue_status = self.made = self.before = None
         self.revision += 1
 
     def take_history(self, job_id: str, found: Snapshot, grace: float) -> None:

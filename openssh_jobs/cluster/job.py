@@ -390,12 +390,12 @@ class Job:
 
     def _wait_for_start(self, on_pending: Callable[[JobStatus], object] | None) -> None:
         """Wait while the job has never begun; an array waits in its elements."""
-        told: tuple[object, ...] = ()
+        passed: tuple[object, ...] = ()
         pause = _FIRST_PAUSE
         while not self._is_array and _has_not_begun(status := self.status()):
             known = status.state, status.reason, status.expected_start
-            if on_pending is not None and status.source != "journal" and known != told:
-                told = known
+            if on_pending is not None and status.source != "journal" and known != passed:
+                passed = known
                 on_pending(status)
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE)

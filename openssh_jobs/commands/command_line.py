@@ -238,8 +238,8 @@ class _Script:
 
 
 def _tell_status(nonce: bytes, *, tells_end: bool) -> bytes:
-    told = mark(nonce, STATUS, b"$1") + b" >&3; "
-    return told + mark(nonce, END) + b" >&4; " if tells_end else told
+    status = mark(nonce, STATUS, b"$1") + b" >&3; "
+    return status + mark(nonce, END) + b" >&4; " if tells_end else status
 
 
 # The pid of a new process: those of rc files began before it.

@@ -138,7 +138,7 @@ class ProcessGroups:
                 time.sleep(0.05)
 
     def _status_in_session(self, link: Link, script: bytes, deadline: float) -> int | None:
-        """The status of a script, which is told by a mark: rc files may hold the session open."""
+        """The status of a script, which stands in a mark: rc files may hold the session open."""
         nonce = new_nonce()
         text = OWN_SHELL + b"(" + script + b"\n)\n" + mark(nonce, STATUS, b"$?")
         command = b"exec /bin/sh -c " + quote(text)

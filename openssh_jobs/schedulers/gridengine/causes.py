@@ -147,7 +147,7 @@ def cause_of(status: JobStatus) -> Cause:
             return Cause.LAUNCH_FAILED if _LAUNCH.search(reason) else Cause.ERROR_STATE
         failed, code = int(record[1]), int(record[2])
         if code == 100 and failed in (30, 100):
-            return Cause.ERROR_STATE  # its own wish
+            return Cause.ERROR_STATE  # the job asked for it
         if failed in _NOT_BEGUN:
             return Cause.LAUNCH_FAILED
         if failed == 100 and code == 128 + 9:

@@ -42,18 +42,18 @@ oj_codes() {
 # Leaves in oj_left the jobs of which squeue did not say all just now, at most oj_most of them: of
 # one that waits it does not say here whether it is held.
 oj_without_code() {
-  oj_told=
-  [ "$oj_rc" -ne 0 ] || oj_told=$(printf '%s\n' "$oj_said" |
+  oj_over=
+  [ "$oj_rc" -ne 0 ] || oj_over=$(printf '%s\n' "$oj_said" |
     while read -r oj_id _ oj_state oj_code _ _ oj_end oj_more; do
       case $oj_state in PENDING | REQUEUE* | RESV_DEL_HOLD | SPECIAL_EXIT) continue ;; esac
       case $oj_code in '' | *[!0-9]*) continue ;; esac
       [ -z "$oj_end" ] || [ -n "$oj_more" ] || printf '%s\n' "$oj_id"
     done)
   # shellcheck disable=SC2086 # a list of ids
-  oj_kept=$({ printf '%s\n' "$oj_told" . && printf '%s\n' $oj_left; } | awk -v most="$oj_most" '
+  oj_kept=$({ printf '%s\n' "$oj_over" . && printf '%s\n' $oj_left; } | awk -v most="$oj_most" '
     $0 == "." { is_asked = 1; next }
-    !is_asked { told[$0]; if (n = index($0, "_")) told[substr($0, 1, n - 1)]; next }
-    !($0 in told) && rest++ < most') && oj_left=$oj_kept
+    !is_asked { listed[$0]; if (n = index($0, "_")) listed[substr($0, 1, n - 1)]; next }
+    !($0 in listed) && rest++ < most') && oj_left=$oj_kept
 }
 oj_scontrol() {
   for oj_id in $oj_left; do

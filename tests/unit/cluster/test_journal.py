@@ -34,7 +34,7 @@ def test_a_row_is_on_disk_when_the_call_returns(journal: Journal) -> None:
 
 def test_the_same_token_gives_back_the_first_row(journal: Journal) -> None:
     first = journal.open_row(row(digest="one"))
-    assert first.opened == 0, "a new row is told from an old one by this"
+    assert first.opened == 0, "this tells a new row from an old one"
     second = journal.open_row(row(digest="two"))
     assert (second.digest, second.opened > 0) == ("one", True)
     assert journal.open_row(row(host="other", digest="two")).opened == 0

@@ -1,4 +1,4 @@
-"""When the queue is asked, and who waits for what: on a client that answers as it is told to."""
+"""When the queue is asked, and who waits for what: on a client that answers as it is set up."""
 
 from __future__ import annotations
 
@@ -288,8 +288,8 @@ def test_but_only_within_the_grace_time() -> None:
     began = time.monotonic()
     assert settle(poller, "1") == ["1"]
     assert 0.9 < time.monotonic() - began < 6
-    told = poller.tracker.status("1")
-    assert (told.state, told.exit_code) == (JobState.FAILED, None)
+    status = poller.tracker.status("1")
+    assert (status.state, status.exit_code) == (JobState.FAILED, None)
 
 
 @pytest.mark.parametrize("history", [{}, {"history": "1 failed"}], ids=["none", "without"])
@@ -310,11 +310,11 @@ def test_a_signal_handler_may_ask_for_what_it_interrupts() -> None:
     before = signal.signal(signal.SIGALRM, lambda *_: heard.append(poller.status(["1"])))
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.2)
-        told = poller.status(["1"])
+        first = poller.status(["1"])
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert [snapshot.known["1"].state for snapshot in (told, *heard)] == ["running"] * 2
+    assert [snapshot.known["1"].state for snapshot in (first, *heard)] == ["running"] * 2
     assert queue.count("status") == 1
 
 

@@ -276,7 +276,7 @@ def test_a_query_with_nothing_new_reads_no_facts_and_writes_nothing(
         assert commits.count() == 0
     elapsed = jobs.tracker.status("7").elapsed
     assert elapsed is not None
-    assert elapsed.seconds == queue.elapsed, "what is told is of the last answer"
+    assert elapsed.seconds == queue.elapsed, "the figure is that of the last answer"
     queue.listed["7"] = "COMPLETING"
     facts.count = 0
     jobs.status(ids)

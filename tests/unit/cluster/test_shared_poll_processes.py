@@ -143,15 +143,15 @@ def test_several_processes_ask_as_often_as_one(waiting_processes: Processes) -> 
     ended = time.time()
     for job_id in waiting_processes.jobs:
         waiting_processes.note(job_id, "COMPLETED")
-    told: list[str] = []
+    printed: list[str] = []
     for process in waiting_processes.all:
-        told += process.communicate(timeout=60)[0].splitlines()
+        printed += process.communicate(timeout=60)[0].splitlines()
     took = time.monotonic() - began
-    assert sorted(line.split()[0] for line in told) == sorted(waiting_processes.jobs)
-    assert {line.split()[1] for line in told} == {"completed"}
+    assert sorted(line.split()[0] for line in printed) == sorted(waiting_processes.jobs)
+    assert {line.split()[1] for line in printed} == {"completed"}
     assert waiting_processes.asked() - before <= took + 4, "one a second, and some first looks"
     # The pause has grown to some seconds by then.
-    assert max(float(line.split()[2]) for line in told) - ended < 15
+    assert max(float(line.split()[2]) for line in printed) - ended < 15
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])

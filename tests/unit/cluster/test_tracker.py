@@ -69,14 +69,14 @@ def test_a_failed_query_changes_nothing_but_the_answer(watch: Tracker, answer: A
     before = [watch.status(one) for one in "123"]
     watch.take_failure(DOWN, ["1", "3"], 1001.0)
     assert [watch.status(one) for one in "123"] == before
-    told = watch.snapshot(["1", "2", "3"])
-    assert told.error is DOWN
-    assert told.unknown == ("1", "3")
-    assert (list(told.known), told.absent) == (["2"], ()), "what is over stays over"
+    snapshot = watch.snapshot(["1", "2", "3"])
+    assert snapshot.error is DOWN
+    assert snapshot.unknown == ("1", "3")
+    assert (list(snapshot.known), snapshot.absent) == (["2"], ()), "what is over stays over"
     assert not watch.is_over("1")
     answer(status("1", "running"), absent=("3",))
-    told = watch.snapshot(["1", "2", "3"])
-    assert (told.error, sorted(told.known), told.absent) == (None, ["1", "2"], ("3",))
+    snapshot = watch.snapshot(["1", "2", "3"])
+    assert (snapshot.error, sorted(snapshot.known), snapshot.absent) == (None, ["1", "2"], ("3",))
 
 
 def test_an_answer_that_could_not_say_leaves_the_status(watch: Tracker, answer: Answer) -> None:
@@ -84,8 +84,8 @@ def test_an_answer_that_could_not_say_leaves_the_status(watch: Tracker, answer: 
     answer(status("1", "running"), status("2", "running"))
     answer(status("2", "running"), unknown=("1",))
     assert watch.status("1").state is JobState.RUNNING
-    told = watch.snapshot(["1", "2"])
-    assert (told.unknown, list(told.known)) == (("1",), ["2"])
+    snapshot = watch.snapshot(["1", "2"])
+    assert (snapshot.unknown, list(snapshot.known)) == (("1",), ["2"])
 
 
 def test_an_unparsed_line_is_no_new_information(watch: Tracker, answer: Answer) -> None:
@@ -205,8 +205,8 @@ def test_a_reason_does_not_outlive_its_state(watch: Tracker, answer: Answer) -> 
     watch.follow("1")
     answer(status("1", "pending", reason="Resources", name="n", started=datetime.now(UTC)))
     answer(status("1", "cancelled"))
-    told = watch.status("1")
-    assert (told.reason, told.started, told.name) == (None, None, "n")
+    snapshot = watch.status("1")
+    assert (snapshot.reason, snapshot.started, snapshot.name) == (None, None, "n")
 
 
 def test_what_completed_ended_with_zero(watch: Tracker, answer: Answer) -> None:

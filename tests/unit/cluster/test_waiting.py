@@ -93,7 +93,7 @@ def test_a_job_that_can_never_start_is_warned_of_once(caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize(
-    ("state", "reason", "told"),
+    ("state", "reason", "expected"),
     [
         (JobState.PENDING, f"Word: {NEVER_STARTS}", True),
         (JobState.PENDING, "Dependency condition invalid or never satisfied", True),
@@ -102,5 +102,5 @@ def test_a_job_that_can_never_start_is_warned_of_once(caplog: pytest.LogCaptureF
         (JobState.PENDING, None, False),
     ],
 )
-def test_which_jobs_can_never_start(state: JobState, reason: str | None, told: bool) -> None:
-    assert never_starts(JobStatus("1", state, reason=reason)) is told
+def test_which_jobs_can_never_start(state: JobState, reason: str | None, expected: bool) -> None:
+    assert never_starts(JobStatus("1", state, reason=reason)) is expected

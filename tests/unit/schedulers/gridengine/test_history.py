@@ -69,8 +69,8 @@ def test_arrays_among_them(tmp_path: Path) -> None:
     )
     ids = ["100", "101", "102.2", *IDS[3:]]
     found = ask(tmp_path, ids, text)
-    told = {one: str(status.state) for one, status in found.known.items()}
-    assert told == {"100": "failed", "102.2": "failed"}
+    states = {job_id: str(status.state) for job_id, status in found.known.items()}
+    assert states == {"100": "failed", "102.2": "failed"}
     asked = (tmp_path / "calls").read_text().splitlines()[1:]
     assert asked == ["qstat -j 100", "qstat -j 101"], "one task is no whole array"
 
