@@ -112,10 +112,16 @@ class Sessions:
 
     def _probe(self, link: Link) -> None:
         """Check the link by one round trip with a timeout; replace it if no answer comes."""
+        begun = time.monotonic()
         if self.answers(link):
             self.confirmed()
             return
-        log.warning("%s: the host does not answer over the link; replacing it", self.host)
+        waited = time.monotonic() - begun
+        if waited < _PROBE_TIMEOUT:
+            log.info("%s: the connection has ended; opening another", self.host)
+        else:
+            silence = "%s: no answer over the connection for %.0f s; opening another"
+            log.warning(silence, self.host, waited)
         self.transport.discard(link)
         self._link = None
         self._link = self.transport.link()

@@ -322,6 +322,21 @@ def test_a_link_is_checked_after_a_while(monkeypatch: pytest.MonkeyPatch) -> Non
     assert second is transport.links[1]
 
 
+@pytest.mark.parametrize(("timeout", "said"), [(15.0, "has ended"), (0.0, "no answer")])
+def test_an_ended_connection_is_not_called_a_silent_host(
+    timeout: float, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    transport = FakeTransport()
+    opener = Sessions(transport)
+    opener.link()
+    monkeypatch.setattr(sessions, "PROBE_AFTER", 0.0)
+    monkeypatch.setattr(sessions, "_PROBE_TIMEOUT", timeout)
+    transport.is_well = False
+    with caplog.at_level("INFO"):
+        opener.link()
+    assert said in caplog.text
+
+
 def test_a_link_is_forgotten_only_by_those_who_mean_it() -> None:
     transport = FakeTransport()
     opener = Sessions(transport)
