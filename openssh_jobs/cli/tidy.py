@@ -20,8 +20,8 @@ LEFTOVERS: OutputTable[tuple[str, Leftover]] = OutputTable(
     Column("what", "WHAT", get=lambda row: row[0]),
     Column("size", "SIZE", get=lambda row: row[1].size, show=size, right=True),
     Column("job_id", "JOB", get=lambda row: row[1].job_id),
-    Column("path", "PATH", get=lambda row: row[1].path),
-    Column("reason", "WHY", get=lambda row: row[1].reason, shrinks=True),
+    Column("path", "PATH", get=lambda row: row[1].path, shrinks=True, keeps_end=True, least=20),
+    Column("reason", "WHY", get=lambda row: row[1].reason, shrinks=True, least=20),
 )
 
 

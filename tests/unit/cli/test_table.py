@@ -16,6 +16,8 @@ from openssh_jobs.cli.login import MASTERS
 from openssh_jobs.cli.output import Output, attributes, moment, printable
 from openssh_jobs.cli.queues import NODES, QUEUES
 from openssh_jobs.cli.table import Column, OutputTable, display_width
+from openssh_jobs.cli.tidy import LEFTOVERS
+from openssh_jobs.cluster.leftovers import Leftover
 from openssh_jobs.jobs import JobStatus, Node, Queue
 from openssh_jobs.openssh.masters import MasterFacts
 from tests.cli import without_colour
@@ -41,6 +43,15 @@ def test_a_table_fits_by_what_may_be_cut() -> None:
     lines = TABLE.lines([("4711", "x" * 100, "1", "")], 30)
     assert [len(line) for line in lines] == [30, 30]
     assert lines[1] == "4711  " + "x" * 20 + "…  1"
+
+
+def test_the_list_of_leftovers_fits_on_80_columns() -> None:
+    path = "/home/alice/scratch/project/runs/relax-7/.openssh_jobs/te86a1eb45c75e4b4"
+    left = Leftover(path=path, reason="its end is not known for 7 days", size=65536, job_id="4711")
+    lines = LEFTOVERS.lines([("kept", left)], 80)
+    assert max(map(len, lines)) <= 80
+    assert lines[1].split()[:4] == ["kept", "65.5", "kB", "4711"]
+    assert "te86a1eb45c75e4b4  its end is not known" in lines[1]
 
 
 @given(
