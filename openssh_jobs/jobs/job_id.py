@@ -172,7 +172,9 @@ def _same_server(name: str, other: str) -> bool:
 def _parse(text: str) -> JobId:
     found = _ID.fullmatch(text) if len(text) <= MAX_ID else None
     if found is None:
-        raise InputError(f"not a job id: {text[:80]!r}")
+        raise InputError(
+            f"not a job id: {text[:80]!r} (a job id is as 4711 or 4711_3, never a name)"
+        )
     part = found.groupdict()
     tasks = part["task"] if part["task"] is not None else part["tasks"]
     return JobId(
