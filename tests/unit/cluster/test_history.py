@@ -127,11 +127,11 @@ def test_a_query_put_off_for_a_job_that_is_listed_again_holds_no_others(
         status=[f"{both},3 running", both, "1 running", *[both] * 5, "1 completed"],
         history=["3 completed", "2 completed"],
     )
-    poller = make_poller(queue, interval=0.3)
-    queue.history_floor = 60.0  # 1.8 s at this interval
+    poller = make_poller(queue, interval=0.15)
+    queue.history_floor = 60.0  # 0.9 s at this interval
     for _ in range(2):
         poller.status(["1", "2", "3"])
-        time.sleep(0.4)
+        time.sleep(0.2)
     queue.file.execute("UPDATE polls SET budget = 0 WHERE query LIKE '% history'")
     assert sorted(waiting.settling(poller, ["1", "2"], 20)) == ["1", "2"]
     assert queue.count("status") >= 8

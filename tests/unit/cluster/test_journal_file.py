@@ -445,7 +445,7 @@ time.sleep(random.random() / 20)
 def test_a_program_that_ends_while_threads_read(journal: Journal) -> None:
     """SQLite crashes if a connection is closed under it: 23 of 91 programs did."""
     journal.open_row(row())
-    for _ in range(12):
+    for _ in range(6):
         done = subprocess.run(
             [sys.executable, "-c", AT_WORK], capture_output=True, text=True, timeout=60, check=False
         )
