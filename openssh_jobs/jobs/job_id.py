@@ -221,6 +221,13 @@ class JobIds(Generic[T]):
         """The ids that contain this one, with what stands with them."""
         return [item for item in self._wide.get(wanted.number, ()) if item[0].contains(wanted)]
 
+    def is_cut(self, wanted: JobId) -> bool:
+        """Whether an element may be among those that Slurm left out of a long list (``...``)."""
+        return wanted.is_single and any(
+            "..." in (job_id.tasks or "") and job_id._same_place(wanted)
+            for job_id, _ in self._wide.get(wanted.number, ())
+        )
+
     def within(self, wanted: JobId) -> list[T]:
         """What stands with ids that this one contains."""
         if wanted.is_single:

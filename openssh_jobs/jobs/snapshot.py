@@ -115,6 +115,7 @@ class Snapshot:
                 exact = _find(job_id, index, whole=self.whole_arrays)
                 if exact is None:
                     is_covered = covered if isinstance(covered, bool) else covered(job_id)
+                    is_covered = is_covered and not index.is_cut(job_id)
                     if is_covered and self.source == "queue":
                         exact = _find(job_id, index, whole=self.whole_arrays, over=True)
                     if exact is None:
