@@ -47,7 +47,7 @@ def state_of(letters: str, *, waits: bool = False) -> JobState | None:
         return JobState.UNKNOWN  # it has ended: how, only the accounting knows
     if "w" in letters or letters in ("Rq", "hRq", "q"):
         return JobState.HELD if "h" in letters and not waits else JobState.PENDING
-    if "s" in letters or "S" in letters or "T" in letters:
+    if set(letters) & set("sSTNP"):  # N and P are Univa's: suspended or preempted for another job
         return JobState.SUSPENDED
     if "r" in letters or "t" in letters:
         return JobState.RUNNING
@@ -215,6 +215,8 @@ def _read_xml(text: str, zone: tzinfo | None) -> JobRows:
         letters = attributes.get("state", [""])
         waits = any(name.startswith("predecessor_jobs") for name in attributes)
         state = state_of(letters[0], waits=waits) if len(letters) == 1 else None
+        if state is None and re.fullmatch("[A-Za-z]{1,8}", letters[0]):
+            state = JobState.UNKNOWN  # that of a newer version
         if state is None or len(number) != 1 or not is_number(number[0]):
             rows.unparsed.append(record[:1000])
             continue
