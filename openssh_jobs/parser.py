@@ -44,7 +44,8 @@ def _titles(text: str) -> str:
 
 
 def _unix(text: str) -> str:
-    """Text with CRLF line ends (from a terminal or an editor) converted to LF."""
+    """Text without a byte order mark, its CRLF line ends (of a terminal, an editor) made LF."""
+    text = text.removeprefix("\ufeff")
     count = text.count("\r\n")
     return text.replace("\r\n", "\n") if count and count == text.count("\n") else text
 

@@ -6,6 +6,7 @@ not the row.
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator
@@ -359,9 +360,23 @@ def json_text(text: str, *names: str) -> str:
         start = found.end() - 1
         head = text[start : start + 200].lstrip("{[ \t\r\n")
         # A banner may begin with a bracket; JSON goes on with a name, an object or its end.
-        if head[:1] in ('"', "}", "]", "") and all(name in text[start:] for name in names):
+        if head[:1] not in ('"', "}", "]", "") or _is_banner(text[start : start + _BANNER], names):
+            continue
+        if all(name in text[start:] for name in names):
             return text[start:closed] if closed > start else text[start:]
     return ""
+
+
+_BANNER = 2000
+
+
+def _is_banner(text: str, names: tuple[str, ...]) -> bool:
+    """Whether a text begins with JSON that holds not all of these names: ``{"quota": 3}``."""
+    try:
+        _, end = json.JSONDecoder(strict=False).raw_decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return not all(name in text[:end] for name in names)
 
 
 def chunks(words: Iterable[str], *, size: int = 60_000) -> Iterator[list[str]]:

@@ -119,6 +119,9 @@ QUEUE = {
         ("Welcome {user}!\n[info] loaded\n", ""),
         ("\ufeff", ""),
         ("Loading {\n", "\nbye }"),
+        ("{}\n", "\nlogout"),
+        ("[]\n", ""),
+        ('{"quota": 3}\n', "\n[]"),
     ],
 )
 def test_text_around_json_does_not_spoil_it(before: str, after: str) -> None:
@@ -126,6 +129,129 @@ def test_text_around_json_does_not_spoil_it(before: str, after: str) -> None:
     assert [found[one].state for one in "567"] == ["running", "unknown", "unknown"]
     assert (found["5"].cpus, found["5"].restarts) == (None, None)
     assert found["6"].raw_state == "EXPEDITING"
+
+
+PBS_QUEUE = {
+    "pbs_version": "23.06.06",
+    "pbs_server": "srv",
+    "Jobs": {
+        "5.srv": {"job_state": "R", "comment": "{"},
+        "6.srv": {"job_state": "Z"},
+    },
+}
+PBS_OLD_QUEUE = """{
+    "pbs_version":"17.1.0",
+    "pbs_server":"srv",
+    "Jobs":{
+        "5.srv":{
+            "job_state":"R"
+        },
+    "Jobs":{
+        "6.srv":{
+            "job_state":"Z"
+        }
+    }
+}"""
+BANNERS = [
+    "Welcome {user}!\n[info] loaded\n",
+    "{ welcome }\n",
+    "\ufeff",
+    "{}\n",
+    "[]\n",
+    '{"quota": 3}\n',
+    'the "Jobs": { are full\n',
+    "[ {maintenance} ]\n",
+]
+
+
+@pytest.mark.parametrize("text", [json.dumps(PBS_QUEUE, indent=4), PBS_OLD_QUEUE])
+@pytest.mark.parametrize("before", ["", *BANNERS])
+@pytest.mark.parametrize("after", ["", "\nlogout", "\nbye }"])
+def test_text_around_the_json_of_pbs_does_not_spoil_it(text: str, before: str, after: str) -> None:
+    found = parser.parse_status(f"{before}{text}{after}\n", requested=["5", "6"])
+    assert [found[one].state for one in "56"] == ["running", "unknown"]
+    assert found["6"].raw_state == "Z"
+    with pytest.raises(SchedulerError):
+        parser.parse_status(f"{before}{text[:-60]}{after}\n", "pbs", requested=["5", "6"])
+
+
+def test_the_text_of_a_job_of_pbs_is_no_other_form() -> None:
+    forged = json.dumps({**PBS_QUEUE, "Jobs": {"7.srv": {"job_state": "R"}}}).replace("{", "\t{", 1)
+    text = f"Job Id: 5.srv\n    job_state = Q\n    comment = x\n{forged}\n    queue = q\n"
+    found = parser.parse_status(text, "pbs", requested=["5", "7"])
+    assert (found["5"].state, found.unknown) == ("pending", ("7",))
+
+
+CONDOR = [
+    {"ClusterId": 5, "ProcId": 0, "JobStatus": 2, "Args": "[\n{}\n]\n<classads>"},
+    {"ClusterId": 5, "ProcId": 1, "JobStatus": 1, "Sites": ["a", "b"]},
+]
+CONDOR_XML = """<?xml version="1.0"?>
+<!DOCTYPE classads SYSTEM "classads.dtd">
+<classads>
+<c>
+<a n="ClusterId"><i>5</i></a><a n="ProcId"><i>0</i></a><a n="JobStatus"><i>2</i></a>
+<a n="Sites"><l><s>a</s><s>b</s><l/><c><a n="JobStatus"><i>4</i></a></c></l></a>
+</c>
+<c>
+<a n="Sites"><l/></a><a n="ClusterId"><i>5</i></a><a n="ProcId"><i>1</i></a>
+<a n="JobStatus"><i>1</i></a>
+</c>
+</classads>"""
+CONDOR_FORMS = {
+    "json": json.dumps(CONDOR, indent=1),
+    "jsonl": "\n".join(map(json.dumps, CONDOR)),
+    "xml": CONDOR_XML,
+    "long": "ClusterId = 5\nProcId = 0\nJobStatus = 2\n\nClusterId = 5\nProcId = 1\nJobStatus = 1",
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "before"),
+    [
+        (form, before)
+        for form in CONDOR_FORMS
+        for before in ("", "-- Schedd: s : <10.1.2.3:9618?...\n", *BANNERS)
+        # Of this one the values are not quoted: what comes first is what it is.
+        if form != "long" or "{" not in before
+    ],
+)
+def test_text_around_each_form_of_htcondor_does_not_spoil_it(form: str, before: str) -> None:
+    text = f"{before}{CONDOR_FORMS[form]}\n\nlogout\n"
+    found = parser.parse_status(text, "htcondor", requested=["5.0", "5.1"])
+    assert [found[one].state for one in ("5.0", "5.1")] == ["running", "pending"]
+
+
+def test_what_a_cut_form_of_htcondor_quotes_is_no_answer() -> None:
+    forged = {"ClusterId": 9, "ProcId": 0, "JobStatus": 2, "Args": CONDOR_XML}
+    line = json.dumps(forged)
+    found = parser.parse_status(line[:-4], "htcondor", requested=["5.0", "9.0"])
+    assert (found.known, set(found.unknown)) == ({}, {"5.0", "9.0"})
+
+
+def test_what_slurm_left_out_of_a_long_array_is_not_absent() -> None:
+    found = pasted("JOBID|STATE\n204_[1,3,5,...]|PENDING\n", "204", "204_3", "204_7", "205_7",
+                   command="squeue -t all -j 204,205 -o '%i|%T'")  # fmt: skip
+    assert [found[one].state for one in ("204", "204_3")] == ["pending", "pending"]
+    assert (found.unknown, found.absent) == (("204_7",), ("205_7",))
+
+
+@pytest.mark.parametrize(("letters", "state"), [("P", "suspended"), ("N", "suspended"),
+                                                ("Q", "unknown")])  # fmt: skip
+def test_newer_letters_of_grid_engine(letters: str, state: str) -> None:
+    found = parser.parse_status(XML.replace("hqw", letters), "sge", requested=["5"])
+    assert (found["5"].state, found["5"].raw_state) == (state, letters)
+
+
+@pytest.mark.parametrize("name", ["my job 0 R q", "a b", "x"])
+def test_a_name_with_blanks_moves_no_column_of_qstat(name: str) -> None:
+    text = (
+        "Job id            Name             User              Time Use S Queue\n"
+        "----------------  ---------------- ----------------  -------- - -----\n"
+        f"8.srv             {name:16} alice             00:00:00 Q workq\n"
+    )
+    status = parser.parse_status(text, "pbs", requested=["8"])["8"]
+    assert (status.state, status.name, status.user) == ("pending", name, "alice")
 
 
 XML = """<?xml version='1.0'?>

@@ -105,7 +105,7 @@ _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "a": "\a", "b": "\b", "f": "\f", "v
 
 
 def _xml_ads(text: str) -> list[dict[str, Any]]:
-    """The ads of ``<classads>``.  A value may be an ad itself, which is not a job."""
+    """The ads of ``<classads>``.  A value may be an ad or a list itself, not a job."""
     _, _, body = text.partition("<classads>")
     body, closed, _ = body.rpartition("</classads>")
     if not closed:
@@ -115,8 +115,8 @@ def _xml_ads(text: str) -> list[dict[str, Any]]:
     depth = 0
     name = ""
     for end, tag, argument, empty, value in _TAG.findall(body):
-        if tag == "c":
-            depth += -1 if end else 1
+        if tag in ("c", "l"):
+            depth += -1 if end else 0 if empty else 1
             if end and depth == 0:
                 ads.append(_pairs(pairs))
             elif not end and depth == 1:
@@ -191,13 +191,28 @@ def _long_value(value: str) -> Any:
 def escaped_ads(text: str, unparsed: list[str]) -> list[dict[str, Any]] | None:
     """The ads of a form that escapes its texts: JSON, JSON lines, XML; ``None`` for another one.
 
-    ``SchedulerError`` where it is cut off.
+    The form is the first that holds jobs: a banner can look like any.  ``SchedulerError`` where it
+    is cut off.
     """
-    ads = json_list(text)
-    if ads is None and re.search(r"^[ \t]*\[\s*(?:\{|$)", text, re.MULTILINE):
-        raise SchedulerError("no valid JSON", kind="parse_error", stdout=text)
-    if ads is None and re.search(r"^\{\s*\"", text, re.MULTILINE):
-        ads = _json_lines(text, unparsed)
-    if ads is None and "<classads>" in text:
-        ads = _xml_ads(text)
-    return ads
+    lists = json_list(text)
+    if _are_jobs(lists):
+        return lists
+    odd: list[str] = []
+    lines = _json_lines(text, odd)
+    if not _are_jobs(lines):
+        if _XML.search(text) is not None:
+            return _xml_ads(text)
+        if lists is None and re.search(r"^[ \t]*\[\s*(?:\{|$)", text, re.MULTILINE):
+            raise SchedulerError("no valid JSON", kind="parse_error", stdout=text)
+    unparsed += odd
+    if lines:
+        return lines
+    return [] if odd else lists
+
+
+# In JSON quotes would stand before it: there it is the text of a user.
+_XML = re.compile(r"^[^\"\n]*<classads>", re.MULTILINE)
+
+
+def _are_jobs(ads: list[dict[str, Any]] | None) -> bool:
+    return any("ClusterId" in ad for ad in ads or ())

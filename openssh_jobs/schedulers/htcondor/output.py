@@ -65,7 +65,7 @@ def read(text: str, rows: Rows, command: Sequence[str] = ()) -> bool:
 
 _BEGINS = re.compile(
     r"^(?:(?P<json>[ \t]*\[\s*(?:\{|$)|\{\s*\"|.*<classads>)|(?P<long>[A-Z]\w* = \S)"
-    r"|(?P<table>-- (?:Schedd|Submitter|Quill)|[ \t]*ID +OWNER|OWNER +BATCH_NAME))",
+    r"|(?P<table>[ \t]*ID +OWNER|OWNER +BATCH_NAME))",
     re.MULTILINE | re.ASCII,
 )
 

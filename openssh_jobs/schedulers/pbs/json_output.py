@@ -61,9 +61,13 @@ def _load_several(text: str) -> Any:
 
 def _loads(text: str) -> Any:
     try:
-        return json.loads(text, strict=False, object_pairs_hook=_without_doubles)
+        answer, end = _DECODER.raw_decode(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    # What a site prints behind it does not count, but a text can have ended it too early.
+    if '"job_state"' in text[end:]:
+        raise ValueError("jobs behind its end")
+    return answer
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -75,6 +79,9 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
                 found[key] = None
             seen.add(key)
     return found
+
+
+_DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_without_doubles)
 
 
 def _with_good_escapes(text: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from ...errors import SchedulerError
 from ...jobs import JobState, JobStatus
 from ...jobs.job_id import MAX_ID
-from ..fields import parse_duration, parse_time, whole_number
+from ..fields import json_text, parse_duration, parse_time, whole_number
 from ..markup import elements, fields
 from ..rows import Rows
 from .array import Members, array_of, is_array
@@ -205,7 +205,8 @@ class QstatReader:
             # PBS: suspended for the owner of the machine.  Slurm's qstat: anything it lacks a
             # letter for, ended (out of memory, DEADLINE) or not.
             return (_S.UNKNOWN, NO_LETTER) if self.torque else (_S.SUSPENDED, None)
-        state = _LETTERS.get(letter)
+        # A capital that is not known is the state of a newer version.
+        state = _LETTERS.get(letter, _S.UNKNOWN if "A" <= letter <= "Z" else None)
         waits = ",".join(
             part for part in attributes.get("depend", "").split(",") if part.startswith("after")
         )
@@ -239,13 +240,18 @@ class QstatReader:
 
     def read(self, text: str) -> QstatRows | None:
         """Parse any listing; ``None`` for other text."""
-        head = text.lstrip()
-        if head.startswith("{"):
-            return self._json(text)
-        if head.startswith("<") and ("<Data>" in text or "<Job>" in text):
-            return self._xml(text)
-        if head.startswith("Job Id:"):
-            return self._full(text)
+        # What comes first is what it is: the text of a job can look like the beginning of another.
+        for found in _BEGINS.finditer(text):
+            if found.lastgroup == "json":
+                answer = json_text(text[found.start() :], '"pbs_server"')
+                if not answer:
+                    continue  # a banner with a brace
+                return self._json(answer)
+            if found.lastgroup == "xml":
+                return self._xml(text[found.start() :])
+            if found.lastgroup == "full":
+                return self._full(text[found.start() :])
+            break
         return self._table(text)
 
     def _json(self, text: str) -> QstatRows:
@@ -265,8 +271,9 @@ class QstatReader:
         return rows
 
     def _xml(self, text: str) -> QstatRows:
+        text, closed, _ = text.rpartition("</Data>")
         jobs = elements(text, "Job")
-        if not text.rstrip().endswith("</Data>") or len(jobs) != text.count("<Job>"):
+        if not closed or len(jobs) != text.count("<Job>"):
             raise SchedulerError("the answer is cut off", kind="transport", stdout=text)
         rows = QstatRows()
         for record in jobs:
@@ -304,7 +311,7 @@ class QstatReader:
         rows = QstatRows()
         at: int | None = None
         names: dict[str, int] = {}
-        width = 0
+        spans: list[tuple[int, int]] = []
         for line in text.split("\n"):
             lower = line.lower()
             if lower.startswith("job id") and "name" in lower:
@@ -313,23 +320,31 @@ class QstatReader:
                 at, names = (9, {"user": 1, "queue": 2, "name": 3}) if is_all else (4, _PLAIN)
                 continue
             if line.startswith("---"):
-                width = len(line.split(" ", 1)[0])
+                spans = [match.span() for match in re.finditer("-+", line)]
                 continue
             if at is None or not line.strip() or line[0] in " \t" or line.rstrip().endswith(":"):
                 continue
             cells = line.split()
+            if len(cells) > len(spans) > 0:
+                # A name with blanks: what stands in each column decides.
+                cells = [line[start:end].strip() for start, end in spans]
             attributes = {"job_state": cells[at] if len(cells) > at else ""}
             for name, place in names.items():
                 if len(cells) > place:
                     attributes[_ATTRIBUTES[name]] = cells[place]
             job_id = cells[0]
-            if job_id.endswith("*") or (width and len(job_id) >= width):
+            if job_id.endswith("*") or (spans and len(job_id) >= spans[0][1]):
                 # The column is full: the server's name behind the number may be cut.
                 job_id = job_id.partition(".")[0]
             rows.add(self.status(job_id, attributes), line)
         return rows if at is not None else None
 
 
+_BEGINS = re.compile(
+    r"^(?:(?P<full>Job Id:)|(?P<table>Job [iI][dD] +(?:Name|Username) )"
+    r"|(?P<xml>.*<Data>)|(?P<json>[ \t]*\{))",
+    re.MULTILINE,
+)
 _DSV = re.compile(r"Job Id: ([0-9\[\]]+[^\s|;,]*?)([^\w.\[\]\-@\s][^=\n]{0,80}?)?Job_Name=")
 _FED = {"n": "\n", "t": "\t", "r": "\r", "v": "\v", "f": "\f", "b": "\b", "a": "\a"}
 
