@@ -297,6 +297,6 @@ oj_print_from() {
     wc -c <"$oj_f" && tail -c +"$oj_from" -- "$oj_f" | head -c "$oj_most"
   else
     printf %s "$oj_f"
-    ls -d -- "$oj_f" >/dev/null && exit 21
+    ls -dL -- "$oj_f" >/dev/null && exit 21  # -L: what a link leads to may come later
   fi
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -138,3 +139,21 @@ def test_output_is_read_from_an_offset_on(host: LocalHost, files: JobFiles) -> N
     with pytest.raises(NotRegular) as caught:
         files.read_from("/dev/null", 0, 4)
     assert caught.value.path == "/dev/null"
+
+
+def test_output_behind_a_link_that_leads_nowhere_is_not_there_yet(
+    host: LocalHost, files: JobFiles
+) -> None:
+    (host.home / "link").symlink_to("later")
+    with pytest.raises(FileNotFoundError, match="/link"):
+        files.read_from(f"{host.home}/link", 0, 4)
+    (host.home / "later").write_bytes(b"0123")
+    assert files.read_from(f"{host.home}/link", 1, 4) == (4, b"123")
+    (host.home / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match="/loop") as caught:
+        files.read_from(f"{host.home}/loop", 0, 4)
+    assert caught.value.errno == errno.ELOOP
+    os.mkfifo(host.home / "fifo")
+    (host.home / "other").symlink_to("fifo")
+    with pytest.raises(NotRegular):
+        files.read_from(f"{host.home}/other", 0, 4)
