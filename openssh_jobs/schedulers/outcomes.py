@@ -56,5 +56,10 @@ def outcomes_for(
     found: dict[str, CancelOutcome] = {}
     for text in requested:
         job_id = JobId.parse(text)
-        found[str(job_id)] = next(iter(parsed.matching(job_id)), otherwise)
+        said = parsed.matching(job_id)
+        if not said:
+            # What was said of its members, the worst first, or of the set that it belongs to.
+            said = sorted(parsed.within(job_id), key=CancelOutcome.REQUESTED.__eq__)
+            said += [outcome for _, outcome in parsed.around(job_id)]
+        found[str(job_id)] = said[0] if said else otherwise
     return found

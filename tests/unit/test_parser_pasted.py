@@ -316,13 +316,18 @@ def test_a_job_with_two_records_has_none() -> None:
         ("sge", '[i] Your job-array 5.1-3:1 ("x y") has been submitted\n', "5"),
         ("sge", 'Your job 5 ("a Your job 6 ("b") has been submitted") has been submitted\n', "5"),
         ("sge", "\x1b[1m5\x1b[0m\n", "5"),
+        ("pbs", "qsub: 5.srv\n", "5.srv"),
+        ("pbs", "[site] 5[].10gbe-srv\n[1] 4711\n", "5[].10gbe-srv"),
+        ("lsf", "bsub: Job <5> is submitted to default queue <n>.\n", "5"),
+        ("lsf", "Group </g> Job <5> is submitted to queue <Job <6> is submitted to x>.\n", "5"),
+        ("htcondor", "condor_submit: 1 job(s) submitted to cluster 5.\n", "5"),
     ],
 )
 def test_what_stands_around_the_id_of_a_new_job(scheduler: str, text: str, job_id: str) -> None:
     assert parser.parse_submit(text, scheduler) == job_id
 
 
-@pytest.mark.parametrize("scheduler", ["slurm", "sge"])
+@pytest.mark.parametrize("scheduler", ["slurm", "sge", "pbs", "torque", "lsf", "htcondor"])
 def test_unknown_words_of_a_cancel_command_do_not_ask_to_try_again(scheduler: str) -> None:
     with pytest.raises(SchedulerError) as caught:
         parser.parse_cancel("", scheduler, stderr="frobnicated\n", returncode=1, requested=["5"])
@@ -346,6 +351,32 @@ def test_unknown_words_about_one_job() -> None:
         requested=["5", "6"],
     )
     assert found == {"5": CancelOutcome.REQUESTED, "6": CancelOutcome.UNKNOWN}
+    said = "qdel: Frobnicated 5.srv\n"
+    found = parser.parse_cancel("", "pbs", stderr=said, returncode=1, requested=["5", "6"])
+    assert found == {"5": CancelOutcome.UNKNOWN, "6": CancelOutcome.REQUESTED}
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "text", "asked", "outcome"),
+    [
+        ("slurm", "scancel: error: Kill job error on job id 5_[1-3]: Access/permission denied", "5",
+         "permission"),
+        ("slurm", "scancel: error: Kill job error on job id 5+1: Access/permission denied", "5",
+         "permission"),
+        ("slurm", "scancel: error: Kill job error on job id 5_[1-3]: Access/permission denied",
+         "5_2", "permission"),
+        ("slurm", "scancel: error: Kill job error on job id 5_3: Access/permission denied", "5_2",
+         "requested"),
+        ("htcondor", "Job 5.0 marked for removal\nJob 5.1 not found", "5", "not_found"),
+        ("lsf", "Job <5[1]> is being terminated\nJob <5[2]> is being terminated", "5",
+         "requested"),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_members_of_what_was_cancelled(
+    scheduler: str, text: str, asked: str, outcome: str
+) -> None:
+    found = parser.parse_cancel(f"{text}\n", scheduler, returncode=1, requested=[asked])
+    assert found == {asked: outcome}
 
 
 def test_no_sentinel_reaches_a_person() -> None:

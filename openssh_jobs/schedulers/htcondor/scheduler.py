@@ -159,7 +159,8 @@ class HTCondor(Scheduler):
 
     def submitted_ids(self, stdout: str) -> list[str]:
         """``1 job(s) submitted to cluster 2267.``, or ``2267.0 - 2267.4`` (``-terse``)."""
-        spoken = re.findall(r"^[ \t]*[0-9]+ job\(s\) submitted to cluster ([0-9]+)\.", stdout, re.M)
+        said = r"^(?:.*?[^\w\n])??[0-9]+ job\(s\) submitted to cluster ([0-9]+)\."
+        spoken = re.findall(said, stdout, re.M)
         return spoken or re.findall(r"^([0-9]+)\.[0-9]+ - [0-9]+\.[0-9]+[ \t\r]*$", stdout, re.M)
 
     # -- asking ------------------------------------------------------------------
@@ -371,7 +372,7 @@ class HTCondor(Scheduler):
             why = _O.INVALID_REQUEST if rest.strip() else _O.NOT_FOUND
             outcomes[cluster] = outcome_of_kind(found.kind) if found is not None else why
         if not outcomes:
-            raise self.error(Answer(text, answer.stderr, answer.returncode))
+            raise self.error(Answer(text, answer.stderr, answer.returncode), asks=False)
         return outcomes_for(requested, outcomes, CancelOutcome.TRANSIENT)
 
     # -- the machine -------------------------------------------------------------------

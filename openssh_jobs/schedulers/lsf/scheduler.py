@@ -204,7 +204,7 @@ class LSF(Scheduler):
 
     def submitted_ids(self, stdout: str) -> list[str]:
         """``Job <930> is submitted to default queue <normal>.``"""
-        return re.findall(r"^[ \t]*Job <([0-9]+)> is submitted to .*", stdout, re.MULTILINE)
+        return re.findall(r"^(?:.*?[^\w\n])??Job <([0-9]+)> is submitted to .*", stdout, re.M)
 
     # -- asking ------------------------------------------------------------------
 
@@ -351,7 +351,7 @@ class LSF(Scheduler):
         for job_id, message in re.findall(r"Job <([0-9]+(?:\[[0-9,:\-]+\])?)>:? (.*)", text):
             outcomes[job_id] = self._outcome(message)
         if not outcomes:
-            raise self.error(Answer(text, answer.stderr, answer.returncode))
+            raise self.error(Answer(text, answer.stderr, answer.returncode), asks=False)
         return outcomes_for(requested, outcomes, CancelOutcome.TRANSIENT)
 
     def _outcome(self, message: str) -> CancelOutcome:

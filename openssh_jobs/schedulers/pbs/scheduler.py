@@ -303,10 +303,12 @@ class PBS(Scheduler):
         text = f"{answer.stderr}\n{answer.stdout}"
         for line in text.splitlines():
             last = line.split()[-1:] or [""]
-            if last[0][:1].isdigit() and is_id(last[0]) and self.find_rule(line) is not None:
+            if not (last[0][:1].isdigit() and is_id(last[0])):
+                continue
+            if self.find_rule(line) is not None or re.match(r"q\w+: ", line):
                 outcomes[last[0]] = self._outcome(line, 1)
         if answer.returncode != 0 and not outcomes:
-            raise self.error(answer)
+            raise self.error(answer, asks=False)
         return outcomes_for(requested, outcomes, CancelOutcome.REQUESTED)
 
     def _outcome(self, text: str, returncode: int) -> CancelOutcome:
@@ -350,7 +352,9 @@ class PBS(Scheduler):
 
 
 _SUBMITTED = re.compile(
-    r"^[ \t]*([0-9]+(?:\[\])?(?:\.[0-9]*[A-Za-z][A-Za-z0-9_.\-]*)?)[ \t\r]*$",
+    # Behind a word of a wrapper only with a server: "[1] 4711" is a shell's.
+    r"^[ \t]*(?:(?:qsub:|\[[^\]\n]{1,40}\]) (?=[^. \n]+\.))?"
+    r"([0-9]+(?:\[\])?(?:\.[0-9]*[A-Za-z][A-Za-z0-9_.\-]*)?)[ \t\r]*$",
     re.MULTILINE | re.ASCII,
 )
 
