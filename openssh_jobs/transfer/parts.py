@@ -229,18 +229,28 @@ def sweep_here(parent: bytes) -> None:
     try:
         with os.scandir(parent) as entries:
             names = [entry.name for entry in entries if entry.name.startswith(b".oj-")]
-        for name in names:
-            path = os.path.join(parent, name)
-            facts = os.lstat(path)
-            old = _newest(path) < time.time() - _DAYS * 86400
-            if facts.st_uid != os.geteuid() or not _is_dead(name, old):
-                continue
-            if not stat.S_ISDIR(facts.st_mode):
-                os.unlink(path)
-            elif permissions.problem_with(os.path.realpath(os.fsdecode(parent))) is None:
-                remove_local_stage(path, facts.st_ino)
     except OSError as error:
         log.info("dead parts in %s were not removed: %s", os.fsdecode(parent), error)
+        return
+    for name in names:
+        try:
+            _remove_dead(parent, name)
+        except FileNotFoundError:
+            pass  # another process has removed it
+        except OSError as error:
+            log.info("not removed: %s (%s)", os.fsdecode(os.path.join(parent, name)), error)
+
+
+def _remove_dead(parent: bytes, name: bytes) -> None:
+    path = os.path.join(parent, name)
+    facts = os.lstat(path)
+    old = _newest(path) < time.time() - _DAYS * 86400
+    if facts.st_uid != os.geteuid() or not _is_dead(name, old):
+        return
+    if not stat.S_ISDIR(facts.st_mode):
+        os.unlink(path)
+    elif permissions.problem_with(os.path.realpath(os.fsdecode(parent))) is None:
+        remove_local_stage(path, facts.st_ino)
 
 
 def list_words() -> tuple[str, int]:

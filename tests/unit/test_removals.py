@@ -77,7 +77,7 @@ GUARDS: dict[tuple[str, str], tuple[int, str]] = {
     ("files.host_names", "fall_together"): (2, OURS),
     ("transfer.resume", "LocalPart.__init__"): (1, FILE),
     ("transfer.resume", "LocalPart._remove_others"): (1, FILE),
-    ("transfer.parts", "sweep_here"): (1, FILE),
+    ("transfer.parts", "_remove_dead"): (1, FILE),
     ("files/private_directory.sh", "oj_empty"): (2, HELD),
     ("files/private_directory.sh", "oj_leave"): (1, HELD),
     ("commands/common.sh", "oj_rename"): (5, PLACED),

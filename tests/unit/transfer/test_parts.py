@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from openssh_jobs.commands import scripts
+from openssh_jobs.openssh import pid_file
 from openssh_jobs.transfer import parts
 from openssh_jobs.transfer.lanes import SCRIPTS
 
@@ -125,3 +127,33 @@ def test_a_stage_that_was_replaced_before_it_is_entered(
         pytest.skip("this busybox runs its own mkdir")
     assert (done.returncode, done.stdout) == (1, b""), done.stderr
     assert b"Operation not permitted" in done.stderr
+
+
+def dead_name(number: int) -> str:
+    """The name of a part whose process has ended."""
+    code = "from openssh_jobs.openssh import pid_file; print(pid_file.call())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=30)
+    return f".oj-{number:04x}.{done.stdout.decode().strip()}.part"
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError, PermissionError])
+def test_a_dead_part_that_cannot_be_removed_does_not_keep_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[OSError]
+) -> None:
+    dead = dead_name(0)
+    alive = f".oj-00ff.{pid_file.call()}.part"
+    names = [dead.replace("0000", f"{number:04x}") for number in range(4)]
+    for name in (*names, alive, ".oj-odd", "other.part"):
+        (tmp_path / name).touch()
+    newest, seen = parts._newest, list[bytes]()
+
+    def first_fails(path: bytes) -> float:
+        seen.append(path)
+        if len(seen) == 1:
+            raise error(2, "gone or not ours")
+        return newest(path)
+
+    monkeypatch.setattr(parts, "_newest", first_fails)
+    parts.sweep_here(os.fsencode(tmp_path))
+    left = {".oj-odd", "other.part", alive, os.path.basename(os.fsdecode(seen[0]))}
+    assert set(os.listdir(tmp_path)) == left
