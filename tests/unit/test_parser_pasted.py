@@ -351,8 +351,8 @@ def test_unknown_words_about_one_job() -> None:
         requested=["5", "6"],
     )
     assert found == {"5": CancelOutcome.REQUESTED, "6": CancelOutcome.UNKNOWN}
-    said = "qdel: Frobnicated 5.srv\n"
-    found = parser.parse_cancel("", "pbs", stderr=said, returncode=1, requested=["5", "6"])
+    words = "qdel: Frobnicated 5.srv\n"
+    found = parser.parse_cancel("", "pbs", stderr=words, returncode=1, requested=["5", "6"])
     assert found == {"5": CancelOutcome.UNKNOWN, "6": CancelOutcome.REQUESTED}
 
 
