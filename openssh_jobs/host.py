@@ -332,8 +332,6 @@ class Host(RemoteFiles, Interactive, ABC):
         commands go on.  ``same``: options of ``run`` for all commands.  An interruption (Ctrl-C)
         ends all of them, as it does with ``run``.
         """
-        from concurrent.futures import ThreadPoolExecutor
-
         wanted = list(commands)
         if concurrency is not None and concurrency < 1:
             raise ValueError(f"concurrency={concurrency} is less than 1")
@@ -343,12 +341,9 @@ class Host(RemoteFiles, Interactive, ABC):
             self._commands.plan(command)  # raise for an invalid command before any command runs
         empty: Any = "" if same.get("text", True) else b""
 
-        scope = Scope(self._commands)
-
         def run(command: Command) -> CommandResult[Any]:
             try:
-                with scope.entered():
-                    return self.run(command, **same)
+                return self.run(command, **same)
             except OpenSSHJobsError as error:
                 kept = getattr(error, "result", None)
                 if kept is not None:
@@ -356,19 +351,7 @@ class Host(RemoteFiles, Interactive, ABC):
                 return CommandResult(command, -1, empty, empty, self.host, error=error)
 
         self.open()
-        pool = ThreadPoolExecutor(min(concurrency or 8, len(wanted)))
-        try:
-            results = list(pool.map(run, wanted))
-        except Exception:
-            pool.shutdown()
-            raise
-        except BaseException:
-            # Ctrl-C: running commands are ended, queued ones are not started.
-            pool.shutdown(wait=False, cancel_futures=True)
-            scope.end()
-            raise
-        pool.shutdown()
-        return results
+        return Scope(self._commands).each(run, wanted, min(concurrency or 8, len(wanted)))
 
     @overload
     def popen(

@@ -9,7 +9,7 @@ import logging
 import math
 import time
 import weakref
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ..errors import CommandFailed, CommandTimeout, ConnectionLost, InvalidAnswer, OpenSSHJobsError
 from . import command_line, limits
@@ -20,12 +20,14 @@ from .result import NO_STATUS, CommandResult
 from .stdio import Exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ..transport.base import Link
     from ..transport.sessions import Sessions
     from .options import Command
 
+T = TypeVar("T")
+R = TypeVar("R")
 _LONGEST = 10**8
 
 log = logging.getLogger("openssh_jobs.command")
@@ -50,6 +52,36 @@ class Scope:
             yield
         finally:
             _scope.reset(token)
+
+    def each(self, work: Callable[[T], R], items: Sequence[T], threads: int) -> list[R]:
+        """Do ``work`` for each item in so many threads; an interruption ends what runs.
+
+        At the end of the program, where no thread can start, one item after another.
+        """
+
+        def inside(item: T) -> R:
+            with self.entered():
+                return work(item)
+
+        try:
+            from concurrent.futures import ThreadPoolExecutor
+
+            pool = ThreadPoolExecutor(threads)
+            pool.submit(bool)
+        except RuntimeError:
+            return [inside(item) for item in items]
+        try:
+            results = list(pool.map(inside, items))
+        except Exception:
+            pool.shutdown()
+            raise
+        except BaseException:
+            # Ctrl-C: running commands are ended, queued ones are not started.
+            pool.shutdown(wait=False, cancel_futures=True)
+            self.end()
+            raise
+        pool.shutdown()
+        return results
 
     def check(self) -> None:
         """Raise ``ConnectionLost`` if the scope was ended: no further command starts."""

@@ -347,6 +347,18 @@ atexit.register(lambda: print(c.exists('/etc/passwd'), c.run('echo last').stdout
     assert run_client(INTERRUPTED + code, host) == "True last\n"
 
 
+@pytest.mark.parametrize("before", ["", "c.run_many(['true'])"])
+def test_many_commands_at_the_end_of_a_program(host: Host, before: str) -> None:
+    """No thread can be started there."""
+    code = """
+import atexit
+@atexit.register
+def ask():
+    print([one.stdout for one in c.run_many(['echo a', 'echo b; exit 3', 'echo c'])])
+"""
+    assert run_client(before + code, host) == "['a\\n', 'b\\n', 'c\\n']\n"
+
+
 def test_ctrl_c_ends_all_of_many_commands(host: Host, backend: str, mark: str) -> None:
     code = (
         f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
