@@ -162,6 +162,14 @@ def test_what_was_never_sent_is_a_refusal(scheduler: str) -> None:
         assert type(outcome(scheduler, stderr, returncode=returncode)) is SubmitRejected
 
 
+@pytest.mark.parametrize("scheduler", ["pbs", "torque"])
+def test_a_script_that_qsub_cannot_read_was_never_sent(scheduler: str) -> None:
+    assert type(outcome(scheduler, "qsub: error reading script file\n")) is SubmitRejected
+    # Torque asks the same server again: the first request may have arrived.
+    said = "Connection to server timed out. Trying againqsub: submit error (Unauthorized Request)\n"
+    assert type(outcome(scheduler, said)) is SubmitUnknown
+
+
 @pytest.mark.parametrize("scheduler", ["slurm", "sge", "pbs", "torque", "lsf", "htcondor"])
 def test_a_query_that_fails_in_unknown_words_may_be_asked_again(scheduler: str) -> None:
     for stderr in ("frobnication failed\n", "Invalid credential\n", "Job dependency problem\n"):

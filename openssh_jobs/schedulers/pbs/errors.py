@@ -65,7 +65,7 @@ UNCERTAIN = (
     r"Server disconnected|Premature end of (?:message|file)|End of File",
     r"Time out\b|Error in socket select|(?:reading|writing) data (?:from|to) socket"
     r"|Socket close detected|data on socket does not process",
-    r"Error reading|cannot read (?:server )?reply",
+    r"Error reading(?! script file)|cannot read (?:server )?reply",
     # PBSE_PROTOCOL, PBSE_DISPROTO, or no number at all.
     r"\bError \(?(?:15031|15034|15056|15058|0|-1)\b",
 )
