@@ -100,6 +100,7 @@ LONG = [
     *("a", "1", " ", "\n", "|", "[", "<", "JobId=1 ", "JobId=1\n", "Job Id: 1\n", "A=b ", "1 R\n"),
     *("JOBID ST\n", "1_[1,", "Submitted batch job 1 ", "error on job id ", " for job 1", "=" * 20),
     *("<job_list>", "<a b>", "<Data><Job>", "OJ+ab\n", "1.0 R ", "n[1-9],", "Job <1>, ", "gpu:"),
+    *("{\n", '{"a":1}\n', "1_[1,...]\n", "<classads>\n", "[x] "),
     *("CLUSTER: a\n", "Unknown Job Id 1 ", "QOS", "No such file or directory "),
 ]
 

@@ -222,6 +222,12 @@ def test_text_around_each_form_of_htcondor_does_not_spoil_it(form: str, before: 
     assert [found[one].state for one in ("5.0", "5.1")] == ["running", "pending"]
 
 
+@pytest.mark.parametrize("before", ["{ welcome }\n", "{}\n", "[info] x\n"])
+def test_a_banner_with_a_brace_is_no_form_of_htcondor(before: str) -> None:
+    found = parser.parse_status(f"{before}5.0 R\n", "htcondor", requested=["5.0"])
+    assert found["5.0"].state is JobState.RUNNING
+
+
 def test_what_a_cut_form_of_htcondor_quotes_is_no_answer() -> None:
     forged = {"ClusterId": 9, "ProcId": 0, "JobStatus": 2, "Args": CONDOR_XML}
     line = json.dumps(forged)

@@ -88,7 +88,7 @@ def members(text: str) -> dict[str, tuple[int, int]]:
 def _json_lines(text: str, unparsed: list[str]) -> list[dict[str, Any]]:
     ads: list[dict[str, Any]] = []
     for line in text.split("\n"):  # a text in JSON holds no newline, but what ends a line for str
-        if not line.startswith("{"):
+        if re.match(r"\{\s*\"", line) is None:
             continue
         try:
             ad = _DECODER.decode(line)

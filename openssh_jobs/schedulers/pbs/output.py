@@ -241,17 +241,14 @@ class QstatReader:
     def read(self, text: str) -> QstatRows | None:
         """Parse any listing; ``None`` for other text."""
         # What comes first is what it is: the text of a job can look like the beginning of another.
-        for found in _BEGINS.finditer(text):
-            if found.lastgroup == "json":
-                answer = json_text(text[found.start() :], '"pbs_server"')
-                if not answer:
-                    continue  # a banner with a brace
-                return self._json(answer)
-            if found.lastgroup == "xml":
-                return self._xml(text[found.start() :])
-            if found.lastgroup == "full":
-                return self._full(text[found.start() :])
-            break
+        found = _BEGINS.search(text)
+        answer = json_text(text if found is None else text[: found.start()], '"pbs_server"')
+        if answer:
+            return self._json(json_text(text[text.index(answer) :], '"pbs_server"'))
+        if found is not None and found["xml"]:
+            return self._xml(text[found.start() :])
+        if found is not None and found["full"]:
+            return self._full(text[found.start() :])
         return self._table(text)
 
     def _json(self, text: str) -> QstatRows:
@@ -342,7 +339,7 @@ class QstatReader:
 
 _BEGINS = re.compile(
     r"^(?:(?P<full>Job Id:)|(?P<table>Job [iI][dD] +(?:Name|Username) )"
-    r"|(?P<xml>.*<Data>)|(?P<json>[ \t]*\{))",
+    r"|(?P<xml>.*<Data>))",
     re.MULTILINE,
 )
 _DSV = re.compile(r"Job Id: ([0-9\[\]]+[^\s|;,]*?)([^\w.\[\]\-@\s][^=\n]{0,80}?)?Job_Name=")
