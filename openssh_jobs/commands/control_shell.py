@@ -14,6 +14,7 @@ import select
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from .. import logs
 from ..errors import CommandTimeout, InvalidAnswer, Sent
 from ..transport.base import LinkSilent
 from ..transport.held_session import HeldSession, WorkerLost
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from ..transport.sessions import Sessions
     from .process_groups import ProcessGroups
 
-log = logging.getLogger("openssh_jobs.control_shell")
+log = logs.logger("openssh_jobs.control_shell")
 
 _CHUNK = 65536
 _CALL = re.compile(rb"^ *(?:exec )?(oj_\w+)(?=[ \n;]|\Z)", re.MULTILINE)

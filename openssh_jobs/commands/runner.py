@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
-import logging
 import math
 import time
 import weakref
 from typing import TYPE_CHECKING, Protocol
 
+from .. import logs
 from ..errors import CommandFailed, CommandTimeout, ConnectionLost, InvalidAnswer, OpenSSHJobsError
 from . import command_line, limits
 from .child import Plan, Running, StartTimeout
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 10**8
 
-log = logging.getLogger("openssh_jobs.command")
+log = logs.logger("openssh_jobs.command")
 
 
 class Scope:
