@@ -134,6 +134,18 @@ def opener(path: str | bytes, flags: int) -> int:
     return handle
 
 
+def regular(path: str | bytes, flags: int) -> int:
+    """An opener for ``open()`` that accepts only a regular file; opening a fifo would block.
+
+    Raises ``OSError``, with EINVAL for anything else.
+    """
+    handle = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a regular file", os.fsdecode(path))
+    return handle
+
+
 def is_trusted_file(facts: os.stat_result) -> bool:
     """Whether a file belongs to us or to root and cannot be written by others."""
     return _is_trusted(facts.st_uid) and not _others_write(facts)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import logging
 import re
 import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from .. import errors
+from .. import errors, logs
 from ..cluster.cluster import Cluster
 from ..host import Host
 from ..jobs import CancelOutcome, JobState, JobStatus
@@ -21,7 +20,7 @@ from .files import COMMAND_TIMEOUT, ArcFiles, lines_of
 from .paramiko_adapters import SFTPAdapter, SSHAdapter
 from .statuses import arc_id, arc_status, status_in_listing
 
-logger = logging.getLogger("openssh_jobs.arc")
+logger = logs.logger("openssh_jobs.arc")
 
 INTERVAL = 60.0
 """Seconds between two tries, as in ARC."""

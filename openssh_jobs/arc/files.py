@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 import shlex
 from datetime import datetime
 
-from .. import errors
+from .. import errors, logs
 from ..host import Host
 from . import exceptions
 
-logger = logging.getLogger("openssh_jobs.arc")
+logger = logs.logger("openssh_jobs.arc")
 
 COMMAND_TIMEOUT = 600.0
 """Seconds that a command on a server may take."""

@@ -6,14 +6,13 @@ submitted once, queried and cancelled as ``SSHClient`` does it for the others.
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
 import shutil
 import time
 from datetime import datetime
 
-from .. import errors
+from .. import errors, logs
 from ..openssh import process
 from ..schedulers import get
 from ..schedulers.answer import Answer
@@ -50,7 +49,7 @@ __all__ = [
     "write_file",
 ]
 
-logger = logging.getLogger("openssh_jobs.arc")
+logger = logs.logger("openssh_jobs.arc")
 
 SERVER = "local"
 ATTEMPTS = 30

@@ -7,14 +7,14 @@ May be shared by threads: the client that it lends may, too.
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, Protocol, TypeVar, overload
 
+from .. import logs
 from .client import SSHClient
 
-logger = logging.getLogger("openssh_jobs.arc")
+logger = logs.logger("openssh_jobs.arc")
 
 __all__ = [
     "KEEPALIVE_INTERVAL",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import threading
 from collections.abc import Mapping
 from typing import Any
 
-from .. import settings
+from .. import logs, settings
 from ..cluster.cluster import Cluster
 from ..connection import Connection
 from ..host import Host
@@ -19,7 +18,7 @@ from ..schedulers.site_commands import SiteCommands
 from . import exceptions
 from .listings import ArcCommands
 
-logger = logging.getLogger("openssh_jobs.arc")
+logger = logs.logger("openssh_jobs.arc")
 
 # What ARC calls them; ``configure`` changes them in place, and who holds one sees that.
 servers: dict[str, dict[str, Any]] = {}

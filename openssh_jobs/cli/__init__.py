@@ -17,7 +17,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Not list(): once the command of that name is loaded, it is ``list`` in here.
     words = [*(sys.argv[1:] if argv is None else argv)]
     if words in (["--version"], ["-V"]):
-        print(f"openssh-jobs {import_module(__name__.partition('.')[0]).__version__}")
+        try:
+            print(f"openssh-jobs {import_module(__name__.partition('.')[0]).__version__}")
+            sys.stdout.flush()
+        except OSError as error:
+            from .app import not_written
+
+            return not_written(error)
         return 0
     from .app import run
 

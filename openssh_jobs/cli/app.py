@@ -100,6 +100,8 @@ _CHECKS_ITSELF = frozenset(("config",))
 
 _UNATTENDED_GRACE = 10.0
 """Seconds to end in order after a signal that does not come from the keyboard."""
+_ONCE_MORE = 1.0
+"""Seconds after which another Ctrl-C is meant; a terminal and a parent may both send the first."""
 _MISSED_AFTER = 0.05
 """Seconds after which a signal that the main thread did not handle is repeated."""
 
@@ -254,13 +256,11 @@ def _run_line(words: list[str]) -> int:
     try:
         args = parse(words)
     except SystemExit as done:  # --help
-        try:
-            sys.stdout.flush()
-        except OSError as error:
-            return _failed(error, output)
         return int(done.code or 0)
     except UsageError as error:
         return _failed(error, output)
+    except OSError as error:
+        return not_written(error)
     output = Output(json=args.json, quiet=args.quiet, debug=args.debug)
     ending = _Ending(output)
     try:
@@ -295,8 +295,7 @@ def _run(args: argparse.Namespace, output: Output, ending: _Ending) -> int:
             _report_interrupt(output)
             return ending.code
         if isinstance(error, BrokenPipeError):
-            _drop_output(sys.stdout)  # the reader has closed it
-            return ExitCode.BROKEN_PIPE
+            return not_written(error)
         if not isinstance(error, Exception):
             raise
         if output.debug:
@@ -328,17 +327,26 @@ def _failed(error: BaseException, output: Output, args: argparse.Namespace | Non
         sys.stdout.flush()
     except OSError:  # a full disk; probably what failed before
         _drop_output(sys.stdout)
-    output.note(error_sentence(error))
+    with contextlib.suppress(OSError):  # a full disk, too
+        output.note(error_sentence(error))
+    _flush()
     return exit_codes.of_error(error)
+
+
+def not_written(error: OSError) -> int:
+    """The exit code where stdout cannot be written."""
+    if isinstance(error, BrokenPipeError):
+        _drop_output(sys.stdout)  # the reader has closed it
+        return ExitCode.BROKEN_PIPE
+    return _failed(error, Output())
 
 
 # --------------------------------------------------------------------------- signals
 
 
 def _report_interrupt(output: Output) -> None:
-    said = (
-        output.if_interrupted if isinstance(output.if_interrupted, str) else output.if_interrupted()
-    )
+    said = output.if_interrupted
+    said = said if isinstance(said, str) else said()
     what = f"; {said}" if said else ""
     try:
         output.note(f"openssh-jobs: stopped{what}.")
@@ -360,8 +368,9 @@ class _Ending:
         self.number: int | None = None
         self._output = output
         self._before: dict[int, Any] = {}
-        self._grace = 0.0
-        self._is_over = threading.Event()
+        self._since = 0.0
+        self._is_over = False
+        self._stop_waiting = threading.Event()
         self._seen = -1
 
     @property
@@ -390,7 +399,8 @@ class _Ending:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._is_over.set()
+        self._is_over = True
+        self._stop_waiting.set()
         if self._seen != -1:
             signal.set_wakeup_fd(-1)
             os.close(self._seen)
@@ -403,10 +413,11 @@ class _Ending:
 
     def _on_signal(self, number: int, frame: Any) -> None:
         if self.number is not None:
-            return  # it is ending already
-        self._grace = self._output.grace
-        if number != signal.SIGINT:
-            self._grace = max(self._grace, _UNATTENDED_GRACE)
+            # It is ending already; who presses Ctrl-C once more does not want to wait for that.
+            if number == signal.SIGINT and time.monotonic() - self._since > _ONCE_MORE:
+                self._stop_waiting.set()
+            return
+        self._since = time.monotonic()
         self.number = number
         raise KeyboardInterrupt
 
@@ -420,9 +431,12 @@ class _Ending:
             if self.number is None and signal.getsignal(numbers[-1]) == self._on_signal:
                 signal.pthread_kill(threading.main_thread().ident or 0, numbers[-1])
         os.close(seen)
-        if self.number is not None and not self._is_over.wait(self._grace):
-            _report_interrupt(self._output)
-            os._exit(self.code)
+        if self.number is not None:
+            least = 0.0 if self.number == signal.SIGINT else _UNATTENDED_GRACE
+            self._stop_waiting.wait(max(self._output.grace, least))
+            if not self._is_over:
+                _report_interrupt(self._output)
+                os._exit(self.code)
 
 
 # --------------------------------------------------------------------------- logging

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .exit_codes import UsageError
@@ -37,6 +38,12 @@ class Parser(argparse.ArgumentParser):
         """How an option of another program, with its value, is given here; ``None``: not known."""
         self.commands: Mapping[str, Parser] = {}
         """The parsers of the commands, in that of all commands."""
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help; an ``OSError`` is raised, which argparse would drop with the text."""
+        stream = sys.stdout if file is None else file
+        stream.write(self.format_help())
+        stream.flush()
 
     def note_completions(self) -> None:
         """Give each argument what ``COMPLETES`` says of it, where shtab looks for it."""

@@ -25,6 +25,8 @@ _OPTIONS = (
     *("only", "exclude", "merge", "update", "delete", "dry_run", "resume", "preserve", "verify"),
     *("follow_symlinks", "method"),
 )
+_GRACE = 10.0
+"""Seconds after Ctrl-C for a slow host to remove what had arrived of a file."""
 _SHOWN = 12
 """Deletions that a person is shown before the question; ``--dry-run`` lists all."""
 
@@ -110,6 +112,7 @@ class Mover:
         self._is_several = self._is_file = False
         self._deletes: list[PlannedFile] = []
         output.if_interrupted = self._if_interrupted
+        output.grace = _GRACE
 
     def run(self, move: Callable[..., TransferResult], **more: Any) -> TransferResult:
         """Call ``put``, ``get`` or ``fetch`` of the library, and report what it did."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import copy
-import logging
 import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from .. import logs
 from . import options
 from .cancel import TEXTS
 from .listed_job import THIS_MACHINE
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..cluster.cluster import Cluster
     from ..cluster.job import Job
 
-log = logging.getLogger("openssh_jobs.cli")
+log = logs.logger("openssh_jobs.cli")
 
 _LEAST_REST = 2.0
 """Seconds between two looks of a host that sets no interval; its answers may be shared."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
+from .. import logs
 from ..connection import Connection
 from ..errors import (
     ConfigurationError,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Cluster", "Job"]
 
-log = logging.getLogger("openssh_jobs.cluster")
+log = logs.logger("openssh_jobs.cluster")
 
 
 class Cluster:

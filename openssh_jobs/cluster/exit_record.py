@@ -6,13 +6,13 @@ Its text comes from ``schedulers/launcher``.
 
 from __future__ import annotations
 
-import logging
 import posixpath
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from .. import logs
 from ..errors import (
     CommandFailed,
     CommandTimeout,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .journal import Row
     from .scheduler_client import SchedulerClient
 
-log = logging.getLogger("openssh_jobs.cluster")
+log = logs.logger("openssh_jobs.cluster")
 
 _REMEMBERED = 7 * 86400.0
 _UNCLEAR = 60.0

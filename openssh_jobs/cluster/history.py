@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from .. import logs
 from ..errors import (
     CommandFailed,
     CommandTimeout,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .scheduler_client import SchedulerClient
     from .tracker import Tracker
 
-log = logging.getLogger("openssh_jobs.cluster")
+log = logs.logger("openssh_jobs.cluster")
 
 NAME = "history"
 """The name of its queries among those of a ``SharedPoll``."""

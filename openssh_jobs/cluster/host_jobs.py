@@ -5,7 +5,6 @@ What ``Cluster`` and each ``Job`` share.  Not a public interface.
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 import secrets
@@ -16,7 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from .. import settings
+from .. import logs, settings
 from ..errors import (
     CommandFailed,
     CommandTimeout,
@@ -52,7 +51,7 @@ from .tidy import AGE, POSTPONED, TIDIED, Tidied, Tidy
 from .tracker import Tracker
 from .waiting import OnChange, settling
 
-log = logging.getLogger("openssh_jobs.cluster")
+log = logs.logger("openssh_jobs.cluster")
 
 _PATHS_TIMEOUT = 30.0
 _NO_ANSWER = (ConnectError, ConnectionLost, CommandFailed, CommandTimeout, SessionLimit)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import posixpath
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Unpack
 
-from .. import settings
+from .. import logs, settings
 from ..commands.quoting import envelope, join_command, to_bytes
 from ..errors import ArrayOutput, InputError, JobNotRunning, JobPending, SchedulerError
 from ..files import host_names
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from .waiting import OnChange
 
 
-log = logging.getLogger("openssh_jobs.cluster.job")
+log = logs.logger("openssh_jobs.cluster.job")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0
 _MOST_ELEMENTS = 2000

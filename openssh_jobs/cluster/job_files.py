@@ -8,7 +8,6 @@ Directories are absolute paths.  A method is one round trip.
 from __future__ import annotations
 
 import errno
-import logging
 import posixpath
 import re
 import secrets
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
+from .. import logs
 from ..commands.os_errors import error_of, refused
 from ..commands.quoting import quote, to_text
 from ..commands.scripts import Shell, Value, call, functions, path, words
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..commands.control_shell import ShellAnswer
     from ..host import Host
 
-log = logging.getLogger("openssh_jobs.cluster.job_files")
+log = logs.logger("openssh_jobs.cluster.job_files")
 
 MOST_JOBS = 500
 """Submissions that one round trip carries."""

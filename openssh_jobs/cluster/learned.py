@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from .. import logs
 from ..errors import ConfigurationError
 from ..jobs import JobState, JobStatus, Snapshot
 from .evidence import CANCEL_ACCEPTED, WAITING
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .scheduler_client import SchedulerClient
     from .tracker import Tracker
 
-log = logging.getLogger("openssh_jobs.cluster")
+log = logs.logger("openssh_jobs.cluster")
 
 _PATHS = ("stdout_path", "stderr_path")
 _TIMES = frozenset(("started", "ended", "time_limit"))

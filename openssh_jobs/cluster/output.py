@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .. import logs
 from ..errors import InputError, RemoteFileNotFoundError, remote_oserror
 from .job_files import NotRegular
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from .job_files import JobFiles
     from .scheduler_client import SchedulerClient
 
-log = logging.getLogger("openssh_jobs.cluster.job")
+log = logs.logger("openssh_jobs.cluster.job")
 
 _CHUNK = 256 * 1024
 _FAR = 1 << 52

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from .. import settings
+from .. import logs, settings
 from ..errors import (
     CommandFailed,
     CommandTimeout,
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from .scheduler_client import SchedulerClient
     from .tidy import Tidy
 
-log = logging.getLogger("openssh_jobs.cluster")
+log = logs.logger("openssh_jobs.cluster")
 
 # Kinds of errors that end a query; they end a wait only if the next query has the same.
 FINAL = frozenset(("permission", "scheduler_missing", "invalid_request", "unsupported"))

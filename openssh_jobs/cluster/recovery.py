@@ -7,7 +7,6 @@ two complete answers of the scheduler that know no such job, some time apart.
 
 from __future__ import annotations
 
-import logging
 import posixpath
 import secrets
 import time
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from .. import logs
 from ..errors import (
     ConfigurationError,
     OpenSSHJobsError,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from .job_files import JobFiles
     from .scheduler_client import SchedulerClient
 
-log = logging.getLogger("openssh_jobs.cluster.recovery")
+log = logs.logger("openssh_jobs.cluster.recovery")
 
 Outcome = Row | OpenSSHJobsError
 """The row with its job; ``SubmitUnknown``; any other error: there is no job, and no row."""

@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .. import settings, site_policy
+from .. import logs, settings, site_policy
 from ..commands.quoting import OWN_SHELL, join, quote, to_bytes, to_text
 from ..commands.scripts import Shell
 from ..commands.scripts import script as shell_script
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..host import Host
     from .journal import Journal
 
-log = logging.getLogger("openssh_jobs.cluster")
+log = logs.logger("openssh_jobs.cluster")
 
 QUERY_TIMEOUT = 180.0
 """Seconds for one answer of a scheduler; Slurm's own clients give up after 60 to 100."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from .. import logs
 from ..errors import ConfigurationError, ConnectError, SchedulerError
 from ..openssh import pid_file
 from ..schedulers.answer import Answer
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from .journal import Journal
     from .scheduler_client import SchedulerClient
 
-log = logging.getLogger("openssh_jobs.cluster")
+log = logs.logger("openssh_jobs.cluster")
 
 T = TypeVar("T")
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import re
 import secrets
@@ -17,6 +16,7 @@ from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .. import logs
 from ..errors import InputError
 from ..openssh import process
 from ..transfer import checksums, listing
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .journal import Journal
     from .specification import AnyJob
 
-log = logging.getLogger("openssh_jobs.cluster.submitted")
+log = logs.logger("openssh_jobs.cluster.submitted")
 
 MOST_SCRIPT = 1 << 20
 """Bytes of a script that are kept."""

@@ -7,13 +7,13 @@ what lies in them.
 
 from __future__ import annotations
 
-import logging
 import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .. import logs
 from ..commands.quoting import OWN_SHELL, to_bytes, to_text
 from ..commands.scripts import call, path
 from ..errors import InputError, InvalidAnswer, SchedulerError, TransferError
@@ -28,7 +28,7 @@ from .specification import check_token
 if TYPE_CHECKING:
     from .host_jobs import HostJobs
 
-log = logging.getLogger("openssh_jobs.cluster")
+log = logs.logger("openssh_jobs.cluster")
 
 DEPTH = 8
 """How deep below the directory private directories are looked for."""

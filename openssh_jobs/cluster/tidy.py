@@ -5,7 +5,6 @@ Decided from the journal, the queue and one listing of the host (``leftovers.py`
 
 from __future__ import annotations
 
-import logging
 import posixpath
 import secrets
 import sqlite3
@@ -15,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from .. import logs
 from ..errors import ConfigurationError, OpenSSHJobsError, SchedulerError
 from ..files.private_directory import PRIVATE
 from ..jobs import JobState, JobStatus, Snapshot
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .job_files import JobFiles
     from .scheduler_client import SchedulerClient
 
-log = logging.getLogger("openssh_jobs.cluster")
+log = logs.logger("openssh_jobs.cluster")
 
 TIDIED, POSTPONED = "yes", "later"
 """Of a row: nothing is left on the host; a fetch could not remove it yet."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from .. import logs
 from ..errors import (
     ConfigurationError,
     ConnectError,
@@ -25,7 +25,7 @@ from .tracker import FIRST_LOOK
 if TYPE_CHECKING:
     from .poller import Poller
 
-log = logging.getLogger("openssh_jobs.cluster")
+log = logs.logger("openssh_jobs.cluster")
 
 OnChange = Callable[[list[JobStatus]], object]
 """Called with jobs whose state or reason is new, in the thread that waits."""

@@ -292,9 +292,8 @@ class Running:
             self.group = self.err_marks.number(word, _LARGEST_PID)
             if self.group is not None and len(values) > 1:
                 self._login_shell.learned(values[1])
-
-        if self._first is None and (values := self.err_marks.value(START)):
-            self._first = int(values[-1]) if values[-1].isdigit() else None
+        if self._first is None:
+            self._first = self.err_marks.number(START, _LARGEST_PID, -1)
 
     def take_errors(self) -> None:
         """Read what has arrived on stderr, while nothing else reads it."""

@@ -14,6 +14,7 @@ import select
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from .. import logs
 from ..errors import CommandTimeout, InvalidAnswer, Sent
 from ..transport.base import LinkSilent
 from ..transport.held_session import HeldSession, WorkerLost
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from ..transport.sessions import Sessions
     from .process_groups import ProcessGroups
 
-log = logging.getLogger("openssh_jobs.control_shell")
+log = logs.logger("openssh_jobs.control_shell")
 
 _CHUNK = 65536
 _CALL = re.compile(rb"^ *(?:exec )?(oj_\w+)(?=[ \n;]|\Z)", re.MULTILINE)
@@ -165,29 +166,35 @@ class _Shell:
         )  # fmt: skip
         self._send(text, deadline)
         head, tail = nonce + b"\n", b"\n" + nonce + b" "
+        seen_out = seen_err = 0
         while True:
             out, err = self._out, self._err
-            # Both frames must be closed, and the status line of stdout be complete.  Only the end
-            # is searched, else a long answer would be searched again for every piece.
-            end_out = out.rfind(tail, max(0, len(out) - len(tail) - 16))
-            if end_out >= 0 and out.endswith(b"\n") and err.endswith(tail + b"-\n"):
-                return self._answer(head, end_out, len(tail))
+            # Both frames must be closed, and the status line of stdout be complete.  What comes
+            # behind them is of a process that an rc file left.  Only what is new is searched, else
+            # a long answer would be searched again for every piece.
+            end_out = out.find(tail, max(0, seen_out - len(tail)))
+            end_err = err.find(tail + b"-\n", max(0, seen_err - len(tail) - 2))
+            line_end = out.find(b"\n", end_out + len(tail)) if end_out >= 0 else -1
+            if line_end >= 0 and end_err >= 0:
+                status = bytes(out[end_out + len(tail) : line_end])
+                return self._answer(head, status, end_out, end_err)
+            seen_out = len(out) if end_out < 0 else end_out
+            seen_err = len(err) if end_err < 0 else end_err
             if len(out) > most or len(err) > limits.ANSWER:
                 raise InvalidAnswer(f"the host answered with more than {most} bytes")
             if self.read_by is not None and self._nonce + b" " + READ in err:
                 self.read_by = None
             self._read(deadline if self.read_by is None else min(deadline, self.read_by))
 
-    def _answer(self, head: bytes, end_out: int, length: int) -> ShellAnswer:
+    def _answer(self, head: bytes, status: bytes, end_out: int, end_err: int) -> ShellAnswer:
         out, err = self._out, self._err
-        status = bytes(out[end_out + length : -1])
         begin_out, begin_err = out.find(head), err.find(head)
         if not (status.isdigit() and len(status) <= 3) or begin_out < 0 or begin_err < 0:
             raise InvalidAnswer("the host answered without the frame that was asked for")
         answer = ShellAnswer(
             int(status),
             bytes(out[begin_out + len(head) : end_out]),
-            bytes(err[begin_err + len(head) : -length - 2]),
+            bytes(err[begin_err + len(head) : end_err]),
         )
         self._out, self._err = bytearray(), bytearray()
         self.read_by = None

@@ -113,12 +113,12 @@ class Marks:
                 return words[1:]
         return None
 
-    def number(self, word: bytes, most: int) -> int | None:
-        """The number after the mark ``word``; ``None`` without one of at most ``most``."""
+    def number(self, word: bytes, most: int, at: int = 0) -> int | None:
+        """The number in word ``at`` of a mark; ``None`` without one up to ``most``."""
         words = self.value(word)
-        if not words or not words[0].isdigit() or len(words[0]) > limits.DIGITS:
+        if not words or not words[at].isdigit() or len(words[at]) > limits.DIGITS:
             return None
-        number = int(words[0])
+        number = int(words[at])
         return number if number <= most else None
 
 

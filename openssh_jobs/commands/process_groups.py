@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 import time
 from typing import TYPE_CHECKING
 
+from .. import logs
 from ..errors import OpenSSHJobsError
 from ..transport.base import PROBE, SessionRefused, TransportError
 from . import scripts
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..transport.sessions import Sessions
     from .command_line import LoginShell
 
-log = logging.getLogger("openssh_jobs.command")
+log = logs.logger("openssh_jobs.command")
 
 _KILL_WAIT = 10.0
 _REFUSED_WAIT = 0.2

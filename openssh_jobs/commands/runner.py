@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
-import logging
 import math
 import time
 import weakref
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from .. import logs
 from ..errors import CommandFailed, CommandTimeout, ConnectionLost, InvalidAnswer, OpenSSHJobsError
 from . import command_line, limits
 from .child import Plan, Running, StartTimeout
@@ -30,7 +30,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 _LONGEST = 10**8
 
-log = logging.getLogger("openssh_jobs.command")
+log = logs.logger("openssh_jobs.command")
 
 
 class Scope:

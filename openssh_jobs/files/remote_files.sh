@@ -4,9 +4,13 @@
 # The scripts of the file methods, one function each; status 2 is about the second path.
 # Short names of variables: bash reads a script byte by byte.
 
+# Whoever opens a fifo waits for a program at its other end.
+oj_no_fifo() { [ ! -p "$1" ] || oj_fail 1 'Is a fifo'; }
+
 # $1: path, $2: most bytes, $3 $4: option and format of stat(1) for the size.
 oj_read() {
   [ ! -d "$1" ] || oj_fail 1 'Is a directory'
+  oj_no_fifo "$1"
   stat -L "$3" "$4" -- "$1" 2>/dev/null || { ls -d "$1" >/dev/null && echo 0; } || exit
   # dash says "No such file" also of a path through a file; ls names the right reason.
   head -c "$2" <"$1" || { s=$?; ls -d "$1" >/dev/null; exit "$s"; }
@@ -98,6 +102,7 @@ oj_replace() {
 # $3: the name of the part, which is made in the directory of $2.
 oj_copy() {
   [ ! -d "$1" ] || oj_fail 1 'Is a directory'
+  oj_no_fifo "$1"
   [ ! -d "$2" ] || oj_fail 2 'Is a directory'
   p=$(dirname -- "$2"; echo x)
   p=${p%?x}/$3

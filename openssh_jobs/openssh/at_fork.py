@@ -5,12 +5,13 @@ A lock that another thread held when the process forked stays locked in the chil
 
 from __future__ import annotations
 
-import logging
 import os
 import weakref
 from typing import Protocol
 
-log = logging.getLogger("openssh_jobs.sessions")
+from .. import logs
+
+log = logs.logger("openssh_jobs.sessions")
 
 
 class Renewed(Protocol):

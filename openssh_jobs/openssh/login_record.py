@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from .. import errors
+from .. import errors, logs
 from ..errors import (
     AuthenticationFailed,
     ConfigurationError,
@@ -34,7 +33,7 @@ from ..errors import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-log = logging.getLogger("openssh_jobs.dials")
+log = logs.logger("openssh_jobs.dials")
 
 PER_HOUR: Final = 20
 """Logins per route and hour, of all processes together."""

@@ -7,11 +7,11 @@ checked to belong to a live master.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import time
 from typing import TYPE_CHECKING, Literal
 
+from .. import logs
 from ..errors import ConfigurationError, ConnectError, ConnectionLost, MasterRequired, Sent
 from . import locks, mux_protocol, pid_file, runtime_directory, ssh_config
 from .mux_protocol import Link
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .login import LoginRequest
     from .prompts import Responder
 
-log = logging.getLogger("openssh_jobs.master")
+log = logs.logger("openssh_jobs.master")
 
 Policy = Literal["own", "existing", "user"]
 

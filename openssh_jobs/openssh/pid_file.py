@@ -89,7 +89,7 @@ def ended(caller: str) -> bool | None:
     pid, _, rest = caller.partition("-")
     started, _, where = rest.partition("-")
     machine, _, boot = where.partition("-")
-    if not pid.isdigit() or not boot or machine != _machine():
+    if not pid.isdigit() or len(pid) > 20 or not boot or machine != _machine():
         return None
     if boot != _hashed(_read(_BOOT)):
         return True

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from .. import logs
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from _typeshed import StrOrBytesPath
 
-log = logging.getLogger("openssh_jobs.process")
+log = logs.logger("openssh_jobs.process")
 
 _MOST_LOGGED = 4000
 DEVNULL = subprocess.DEVNULL

@@ -6,13 +6,14 @@ is one daemon thread per process, and it runs only while a session is held.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
 from typing import Protocol
 
-log = logging.getLogger("openssh_jobs.sessions")
+from .. import logs
+
+log = logs.logger("openssh_jobs.sessions")
 
 IDLE_SECONDS = 3.0
 _STEP = 0.25

@@ -7,9 +7,10 @@ import posixpath
 import re
 from typing import TYPE_CHECKING
 
+from .. import permissions
 from ..commands import limits, scripts
 from ..commands.os_errors import error_of
-from ..commands.quoting import join, quote_path, to_text, visible
+from ..commands.quoting import to_text, visible
 from ..errors import InvalidAnswer, TransferError, VerifyFailed
 from .lanes import SCRIPTS
 
@@ -43,7 +44,7 @@ def local(path: bytes, size: int | None = None) -> str:
 
     digest = hashlib.sha256()
     left = size
-    with open(path, "rb", buffering=0) as handle:
+    with open(path, "rb", buffering=0, opener=permissions.regular) as handle:
         while data := handle.read(_CHUNK if left is None else min(_CHUNK, left)):
             digest.update(data)
             if left is not None:
@@ -53,10 +54,8 @@ def local(path: bytes, size: int | None = None) -> str:
 
 def remote(lanes: Lanes, path: bytes, size: int | None = None) -> str:
     """The sha256 of a file on the host, or of its first ``size`` bytes, in hex."""
-    tool = lanes.files.features.gently + join(_tool(lanes))
-    script = tool + b" < " + quote_path(path)
-    if size is not None:
-        script = b"head -c %d < %b | %b" % (size, quote_path(path), tool)
+    most = "" if size is None else size
+    script = scripts.call(SCRIPTS, "oj_checksum", scripts.path(path), most, *_tool(lanes))
     plan = lanes.commands.plan(script, prologue="")
     done = lanes.commands.run_bytes(plan, again=True, timeout=limits.READING, most=limits.WORDS)
     if done.returncode != 0:

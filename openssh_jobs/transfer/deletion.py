@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import errno
 import itertools
-import logging
 import os
 import posixpath
 import re
 from typing import TYPE_CHECKING
 
+from .. import logs
 from ..commands import scripts
 from ..commands.os_errors import error_of
 from ..commands.quoting import to_text
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .lanes import Lanes
     from .listing import Filter, Member
 
-log = logging.getLogger("openssh_jobs.transfer")
+log = logs.logger("openssh_jobs.transfer")
 
 _AT_ONCE = 200
 """Names in one command: below the limit of a command line, with names of 255 bytes."""

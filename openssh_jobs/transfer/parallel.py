@@ -224,7 +224,7 @@ def send(
         plan = commands.plan(script, prologue="", inert=True)
         with threads.command(plan, reads=True) as (running, pipe):
             os.write(pipe, running.preamble)  # fits into any pipe
-            with open(source, "rb", buffering=0) as handle:
+            with open(source, "rb", buffering=0, opener=permissions.regular) as handle:
                 _pump(handle.fileno(), piece, pipe, threads, running)
 
     pieces = split(size, ranges or commands.streams, begin)

@@ -6,7 +6,6 @@ A part of ``resume=True`` has another name and stays: see ``resume``.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import re
 import shutil
@@ -15,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .. import permissions
+from .. import logs, permissions
 from ..commands import limits, scripts
 from ..commands.os_errors import error_of, refused
 from ..commands.quoting import quote_path, to_text, visible
@@ -27,7 +26,7 @@ from .lanes import SCRIPTS
 if TYPE_CHECKING:
     from .lanes import Lanes
 
-log = logging.getLogger("openssh_jobs.transfer")
+log = logs.logger("openssh_jobs.transfer")
 
 _DIRECTORY = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

@@ -5,7 +5,6 @@ An error ends the batch and sftp itself, so a failed call costs a new process an
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import select
@@ -13,6 +12,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from .. import logs
 from ..commands import limits
 from ..commands.child import SILENT, not_started
 from ..commands.os_errors import errno_of, error_of, local_error
@@ -38,7 +38,7 @@ _ECHO = b"sftp> "
 _MAX_LINE = 8000
 """sftp reads lines of at most 8191 bytes ("string too long")."""
 
-log = logging.getLogger("openssh_jobs.transfer")
+log = logs.logger("openssh_jobs.transfer")
 
 
 _LINK_WORDS = (b"Connection closed", b"Connection reset", b"Couldn't read packet",

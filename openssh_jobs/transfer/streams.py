@@ -122,7 +122,7 @@ def send_file(
     plan = commands.plan(
         b"umask 077; set -C; exec cat > " + quote_path(part), prologue="", inert=True
     )
-    with open(source, "rb", buffering=0) as handle:
+    with open(source, "rb", buffering=0, opener=permissions.regular) as handle:
         fd = handle.fileno()
 
         def offset() -> int:

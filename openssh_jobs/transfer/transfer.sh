@@ -224,8 +224,27 @@ done' sh "$1" "$2" "$3" {} +
 oj_checksums() {
   cd -- "$1" || exit 1
   shift
-  if sha256sum -z </dev/null >/dev/null 2>&1; then oj_gently xargs -0 sha256sum -z; exit; fi
-  oj_gently xargs -0 /bin/sh -c 'c=$1; shift; for f; do h=$($c <"$f") || exit 1
-printf "%s  %s\0" "${h%%[!0-9a-f]*}" "$f"
-done' sh "$*"
+  oj_z=
+  ! sha256sum -z </dev/null >/dev/null 2>&1 || oj_z=yes
+  oj_gently xargs -0 /bin/sh -c 'z=$1 c=$2; shift 2
+for f; do
+  # The open of a fifo, which took the place of a file meanwhile, would wait.
+  [ -f "$f" ] || { ls -d "$f" >/dev/null && echo "$f: not a regular file" >&2; exit 1; }
+  [ -z "$z" ] || continue
+  h=$($c <"$f") || exit 1
+  printf "%s  %s\0" "${h%%[!0-9a-f]*}" "$f"
+done
+[ -z "$z" ] || exec sha256sum -z "$@"' sh "$oj_z" "$*"
+}
+
+# Prints the checksum of the file $1, or of its first $2 bytes; the rest: the command for it.
+oj_checksum() {
+  oj_f=$1 oj_most=$2
+  shift 2
+  if [ ! -f "$oj_f" ]; then
+    ls -d "$oj_f" >/dev/null && echo "$oj_f: not a regular file" >&2
+    exit 1
+  fi
+  if [ -z "$oj_most" ]; then oj_gently "$@" <"$oj_f"; exit; fi
+  head -c "$oj_most" <"$oj_f" | oj_gently "$@"
 }

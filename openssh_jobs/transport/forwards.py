@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import socket
 from typing import TYPE_CHECKING, Any, Self
 
+from .. import logs
 from ..errors import ConfigurationError, ConnectError, ConnectionLost
 from . import mux
 from .base import LinkLost, RequestRefused, TransportError
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .base import Link
     from .sessions import Sessions
 
-log = logging.getLogger("openssh_jobs.forwards")
+log = logs.logger("openssh_jobs.forwards")
 
 TIMEOUT = 30.0
 _TIMEOUT = 5.0

@@ -7,12 +7,12 @@ because a refused session never ran anything.
 from __future__ import annotations
 
 import copy
-import logging
 import os
 import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
 
+from .. import logs
 from ..errors import CommandNotStarted, ConfigurationError, ConnectionLost, SessionLimit
 from ..openssh import locks, process, reaper, runtime_directory
 from .base import Link, LinkSilent, ProtocolMismatch, Session, SessionRefused, TransportError
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from ..errors import Sent
     from .base import Transport
 
-log = logging.getLogger("openssh_jobs.sessions")
-waits = logging.getLogger("openssh_jobs.sessions.waits")
+log = logs.logger("openssh_jobs.sessions")
+waits = logs.logger("openssh_jobs.sessions.waits")
 """Messages for a person who waits for a session; at INFO, because programs may wait silently."""
 
 T = TypeVar("T")

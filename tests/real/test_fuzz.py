@@ -38,3 +38,12 @@ def test_a_host_that_lies(call: str, tmp_path: Path) -> None:
     some = Random(call).sample([lie for lie in hosts.LIES if lie not in ("truth", "empty")], 1)
     found = {lie: hosts.play(call, lie, 1, tmp_path) for lie in ("truth", "empty", *some)}
     assert {lie: problem for lie, problem in found.items() if problem} == {}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("call", "lie"),
+    [("run", "huge-status"), ("run in a login shell", "huge-status"), ("popen", "huge-status")],
+)
+def test_a_lie_that_was_once_believed(call: str, lie: str, tmp_path: Path) -> None:
+    assert hosts.play(call, lie, 1, tmp_path) is None

@@ -97,3 +97,34 @@ def test_a_terminal_gets_the_same_sentence(cold: Path) -> None:
     assert max(map(len, lines)) <= 80
     assert "ssh does not know this host" in " ".join(lines)
     assert any("`ssh -G no-such-host.invalid`" in line for line in lines), "no break in a command"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--version"], 0),
+        (["--help"], 0),
+        (["put", "--help"], 0),
+        (["help", "get"], 0),
+        (["config"], 0),
+        (["no-such-command"], 2),
+        (["exec", "no-such-host.invalid", "--", "ls"], 3),
+        (["exec", "--json", "no-such-host.invalid", "--", "ls"], 3),
+    ],
+)
+def test_what_cannot_be_written_is_one_sentence_or_the_code(
+    cold: Path, words: list[str], code: int
+) -> None:
+    """A full disk, and a reader that is gone, as stdout; a full disk as stderr."""
+    line = shlex.join([*PROGRAM, *words])
+    for to, wanted in {
+        ">/dev/full": (code or 1,),
+        "| :": (code, 141),  # the reader may go before or after it
+        "2>/dev/full": (code,),
+        ">/dev/full 2>/dev/full": (code or 1,),
+    }.items():
+        script = f"{line} {to}; exit ${{PIPESTATUS[0]}}"
+        done = subprocess.run(["bash", "-c", script], capture_output=True, timeout=60, check=False)
+        said = done.stderr.decode()
+        assert done.returncode in wanted, (to, said)
+        assert len(said.splitlines()) <= 1, (to, said)

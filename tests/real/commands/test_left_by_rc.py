@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from openssh_jobs import Cluster, Connection
+from openssh_jobs.errors import InvalidAnswer, RemoteOSError
 from openssh_jobs.transfer.options import Method
 from tests.helpers import Backend
 from tests.lab import parts
@@ -170,3 +171,23 @@ def test_a_logout_file_that_hangs_keeps_no_command(host: Host, backend: Backend)
             assert (done.stdout, done.returncode) == ("out\n", 3)
         finally:
             c.close(stop_master=True)
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+def test_what_an_rc_file_leaves_writing_delays_no_short_call(host: Host, stream: int) -> None:
+    """What it writes into an answer spoils it, and that is found; what comes behind is not ours."""
+    loop = f"while :; do echo NOISE >&{stream}; sleep 0.01; done"
+    (host.home / ".bashrc").write_text(f"sh -c '{loop}' &\n")
+    host.make("file", b"content")
+    spoilt = 0
+    with Connection(host.alias, ssh_config=host.config) as c:
+        for _ in range(20):
+            began = time.monotonic()
+            try:
+                assert c.stat(f"{host.home}/file").st_size == 7
+                assert c.listdir(str(host.home)).count("file") == 1
+            except (InvalidAnswer, RemoteOSError):
+                spoilt += 1
+            assert time.monotonic() - began < SOON
+        assert stream == 1 or not spoilt
+        c.close(stop_master=True)

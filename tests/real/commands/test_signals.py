@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from openssh_jobs import Connection
 from openssh_jobs.cli import main
 from openssh_jobs.commands.child import Running
 from openssh_jobs.commands.remote_process import RemoteProcess
@@ -113,6 +114,44 @@ def test_a_signal_leaves_no_part(
     assert code == 128 + number
     assert sorted(os.listdir(target)) == ["old"]
     assert (target / "old").read_text() == "old"
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_part_on_a_slow_host_is_waited_for_until_ctrl_c_comes_again(
+    make_sshd: Callable[..., Host],
+    cold: Path,
+    tmp_path: Path,
+    expect_logins: Callable[..., None],
+    again: bool,
+) -> None:
+    """The host stands still for two seconds, as a link or a file system may."""
+    expect_logins(1)
+    host = make_sshd()
+    there = host.make_directory("target", 0o777)
+    with (tmp_path / "big").open("wb") as handle:
+        handle.truncate(1 << 36)
+    words = ["put", "--all", "-F", str(host.config), str(tmp_path / "big"), f"private:{there}/big"]
+    child = started(*words, preexec_fn=usual)
+    try:
+        assert until(lambda: any(one.stat().st_size > 1 << 20 for one in there.glob(".oj-*")), 30)
+        host.server.freeze()
+        began = time.monotonic()
+        child.send_signal(signal.SIGINT)
+        time.sleep(2)
+        assert child.poll() is None
+        if again:
+            child.send_signal(signal.SIGINT)
+            assert child.wait(2) == 130
+        host.server.thaw()
+        assert child.wait(20) == 130
+        assert time.monotonic() - began < 15
+        assert again or os.listdir(there) == []
+    finally:
+        host.server.thaw()
+        child.kill()
+        child.communicate(timeout=20)
+        with Connection(host.alias, ssh_config=host.config) as connection:
+            connection.close(stop_master=True)
 
 
 @pytest.mark.parametrize(
