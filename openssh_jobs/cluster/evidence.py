@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ..jobs import JobState, JobStatus, Snapshot
 from ..jobs.state import FINAL
+from ..schedulers.launcher.exit_record import NEVER_STARTED
 
 __all__ = ["CANCEL_ACCEPTED", "NEVER_RAN", "WAITING", "JobEvidence", "ended_somehow"]
 
@@ -214,11 +215,13 @@ class JobEvidence:
             self.why = f"{said}; {why}" if said else why
         self.revision += 1
         self.started = why.startswith("started on ")
-        # A job that is still listed as ended may have ended by itself, unless by a signal.
+        # A job that is still listed as ended may have ended by itself, unless by a signal, or if
+        # its launcher never began.
         is_listed = self.status is not None and ended_somehow(self.status)
         was_killed = self.status is not None and self.status.signal is not None
-        if self.cancelled and self.has_no_history and (not is_listed or was_killed):
-            waited = self.was_waiting and not self.started
+        waited = self.was_waiting and not self.started
+        never_ran = waited and why.startswith(NEVER_STARTED)
+        if self.cancelled and self.has_no_history and (not is_listed or was_killed or never_ran):
             reason = NEVER_RAN if waited else f"{CANCEL_ACCEPTED}, and it left the queue"
             self._left(JobStatus(job_id, JobState.CANCELLED, reason=reason, source="queue"))
         return said or "no history was asked"

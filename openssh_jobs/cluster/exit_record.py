@@ -19,13 +19,15 @@ from ..errors import (
     ConfigurationError,
     ConnectError,
     ConnectionLost,
+    InputError,
     SchedulerError,
     SessionLimit,
 )
 from ..jobs import JobId, JobStatus
 from ..schedulers.launcher.any_shell import LAUNCH, LOOK, SCRIPT, LauncherFiles, launcher_files
-from ..schedulers.launcher.exit_record import read_records, status_from_records
+from ..schedulers.launcher.exit_record import NEVER_STARTED, read_records, status_from_records
 from ..schedulers.launcher.launcher import BODY, wrap
+from .attempt import Order
 
 if TYPE_CHECKING:
     from .job_files import JobFiles
@@ -219,7 +221,33 @@ class ExitRecords:
             member = next(
                 (part for part in (parsed.tasks, parsed.proc) if part and part.isdigit()), None
             )
-            found[job_id] = status_from_records(
-                records[marks[row.token]], job_id, parsed.number, member
-            )
+            said = status_from_records(records[marks[row.token]], job_id, parsed.number, member)
+            found[job_id] = said + _waited_for(row) if said == NEVER_STARTED else said
         return found
+
+
+def _waited_for(row: Row) -> str:
+    """What a job that never started was to wait for.
+
+    PBS deletes a job whose condition cannot come true any more; without a history at once, where
+    the other job is over already (measured).
+    """
+    try:
+        request = Order.of(row.request or "").request
+    except (ValueError, InputError):
+        return ""
+    named = [
+        f"{name}={','.join(ids)}"
+        for name, ids in (
+            ("after_ok", request.after_ok),
+            ("after_any", request.after_any),
+            ("after_failed", request.after_failed),
+        )
+        if ids
+    ]
+    if not named:
+        return ""
+    return (
+        f"; it was to wait ({' '.join(named)}): a job whose condition cannot come true any more is "
+        "deleted, also if the other job is over and forgotten"
+    )

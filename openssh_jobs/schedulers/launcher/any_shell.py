@@ -18,11 +18,12 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ...commands import scripts
 from ...commands.quoting import to_text
 from ...commands.scripts import Shell, Value
-from ..fields import quote
+from ..fields import expand_array, quote
 from ..framing import as_is
 from .launcher import BODY, LONGEST, SHEBANG, Convention, header_of, launch_text
 
@@ -106,7 +107,7 @@ def launcher_files(
         how,
         directory=directory,
         body=f"{directory}/{SCRIPT}",
-        members=members,
+        members=members or _members(header, how),
         start=_text("start", seen=seen, itself=itself, arguments=arguments, **places),
         count=_text("count"),
     )
@@ -129,6 +130,19 @@ def _directives(script: bytes, how: Convention) -> list[bytes]:
         return header_of(rest if first.startswith((b"#!", b":")) else script)
     lines = rest if SHEBANG.match(script) is not None else script
     return [line for line in lines.split(b"\n") if how.anywhere.match(line)]
+
+
+def _members(header: Sequence[bytes], how: Convention) -> int:
+    """The size of the array that directives of the script ask for; 0 where there is none."""
+    array, prefix = how.array, how.prefix
+    size = 0
+    for line in header if array and prefix else ():
+        if line.startswith(prefix or b"#"):
+            words = _split(line[len(prefix or b"") :].decode("utf-8", "surrogateescape"))
+            for word, value in pairwise((*words, "")):
+                if array is not None and word.startswith(array):
+                    size = len(expand_array(word.removeprefix(array) or value))
+    return size
 
 
 def _named_shells(script: bytes, how: Convention, options: Sequence[str]) -> list[str]:

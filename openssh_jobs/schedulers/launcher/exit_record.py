@@ -16,7 +16,10 @@ from ...jobs import JobState, JobStatus
 from ..fields import epoch, quote, shell_path
 from .launcher import BODY
 
-__all__ = ["Run", "SubmissionRecords", "read_records", "records_script", "status_from_records"]
+__all__ = ["NEVER_STARTED", "Run", "SubmissionRecords", "read_records", "records_script", "status_from_records"]
+
+NEVER_STARTED = "no exit record was written: it never started"
+"""Of a job that has a launcher."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,12 +140,12 @@ def status_from_records(
     if run is not None:
         return _status(job_id, [run])
     if member is not None:
-        return "no exit record was written: it never started"
+        return NEVER_STARTED
     runs = [
         member_run for (job, index), member_run in records.runs.items() if job == number and index
     ]
     if not runs:
-        return "no exit record was written: it never started"
+        return NEVER_STARTED
     ended = [member_run for member_run in runs if member_run.code is not None]
     if not records.members or len(ended) != records.members:
         size = records.members or "an unknown number of"

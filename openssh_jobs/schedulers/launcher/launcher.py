@@ -41,7 +41,8 @@ class Convention:
     shell; ``None`` where the first line names it.  See any_shell.py.
     ``brings_environment``: jobs do not get the environment of the submit command, so variables come
     by a file beside the launcher.  ``is_better``: what the job wrote of its end is believed where
-    the scheduler says another exit code.
+    the scheduler says another exit code.  ``array``: the option of a directive that makes an array,
+    for a scheduler whose jobs are not told how many elements there are.
     """
 
     prefix: bytes | None = None
@@ -56,6 +57,7 @@ class Convention:
     owner: str | None = None
     brings_environment: bool = False
     is_better: bool = False
+    array: str | None = None
 
 
 SLURM_JOBS = Convention(
@@ -75,6 +77,7 @@ LSF_JOBS = Convention(
 GRID_ENGINE_JOBS = Convention(
     prefix=b"#$",
     brings_environment=True,
+    array="-t",
     # Only ``#$`` counts, but qsub -C can name another: the rest are comments.
     anywhere=re.compile(rb"#"),
     default=b"/bin/sh",
@@ -87,6 +90,7 @@ PBS_JOBS = Convention(
     prefix=b"#PBS",
     brings_environment=True,
     is_better=True,
+    array="-J",
     job=_PBS_ID,
     member='"${PBS_ARRAY_INDEX-}"',
     # One member is ``5[3].server``, the array ``5[].server``.
@@ -97,6 +101,7 @@ TORQUE_JOBS = Convention(
     prefix=b"#PBS",
     brings_environment=True,
     is_better=True,
+    array="-t",
     job='"${SLURM_ARRAY_JOB_ID:-${SLURM_JOB_ID:-${PBS_JOBID-}}}"',
     member='"${SLURM_ARRAY_TASK_ID-${PBS_ARRAYID-}}"',
     restart='"${SLURM_RESTART_COUNT-}"',

@@ -43,9 +43,9 @@ def array_of(
     """
     indices = attributes.get("array_indices_submitted") or attributes.get("job_array_request") or ""
     size = len(expand_array(indices))
-    counts = (
-        _counts(attributes.get("array_state_count")) if len(members) < size or not size else None
-    )
+    # A member without a record of its own is not known to have ended well or not, but is counted.
+    is_partial = len(members) < size or any(one.state is _S.UNKNOWN for one in members)
+    counts = _counts(attributes.get("array_state_count")) if is_partial or not size else None
     reason = counts or _count(members, size)
     active = [member for member in members if member.state.is_active]
     if attributes["job_state"] not in _OVER or active:
@@ -106,6 +106,8 @@ def _end(
 def _active(
     own: JobState, members: Sequence[JobStatus], active: Sequence[JobStatus], counts: str | None
 ) -> JobState:
+    if own is _S.HELD and all(member.state is _S.PENDING for member in active):
+        return own  # PBS lists the members of an array that is held as queued
     if active and own is not _S.RUNNING:
         found = array_status("0", members, whole=False)
         if found is not None and found.state.is_active:

@@ -49,7 +49,7 @@ def cause_of(status: JobStatus) -> Cause:
             return _C.BEGIN_TIME
         return _of_comment(reason)
     if status.state is JobState.HELD:
-        return _held(reason)
+        return _held(status, reason)
     if status.state is JobState.TIMEOUT and re.search(r"\bcput\b", reason):
         return Cause.CPU_TIME_LIMIT
     if status.state is JobState.CANCELLED:
@@ -66,13 +66,17 @@ def _of_comment(comment: str) -> Cause:
     return Cause.REQUEST_UNSATISFIABLE if _NEVER.search(comment) else Cause.UNKNOWN
 
 
-def _held(reason: str) -> Cause:
+def _held(status: JobStatus, reason: str) -> Cause:
     if re.search(r"too many failed attempts|held, too many", reason, re.IGNORECASE):
         return Cause.HELD_AFTER_LAUNCH_FAILURE
     if re.search(r"\bheld by (?:the )?(?:user|owner)|by its owner", reason, re.IGNORECASE):
         return Cause.HELD_BY_USER
     if re.search(r"\bheld by (?:the )?(?:operator|manager|admin)", reason, re.IGNORECASE):
         return Cause.HELD_BY_ADMIN
+    by = re.match(r"Job held by ([\w.\-]+) on ", reason)
+    if by is not None and status.user:
+        is_owner = by[1] == status.user.partition("@")[0]
+        return Cause.HELD_BY_USER if is_owner else Cause.HELD_BY_ADMIN
     return Cause.UNKNOWN
 
 

@@ -41,6 +41,16 @@ _ID = re.compile(
     re.ASCII,
 )
 
+# A member that the server keeps no record of is shown with that of its array, with another state and
+# one of these comments (status_subjob in stat_job.c): exit status and substate are not its own.
+# "finished" is said of members that failed, too (measured).
+_LENT: dict[str, tuple[JobState, str]] = {
+    "Subjob finished": (_S.UNKNOWN, "it has ended, and PBS keeps no record of how"),
+    "Subjob failed": (_S.FAILED, "Subjob failed"),
+    "Subjob terminated": (_S.CANCELLED, "Subjob terminated"),
+}
+_OF_THE_ARRAY = frozenset(("Exit_status", "substate", "stime", "obittime", "comment"))
+
 _OVER = re.compile(
     r"exceeded resource (\w+)|\b(walltime|cput|mem|vmem|pmem|pvmem) \S+ exceeded limit"
 )
@@ -128,8 +138,13 @@ class QstatReader:
         letter = attributes.get("job_state", "")
         if len(job_id) > MAX_ID or _ID.fullmatch(job_id) is None or len(letter) != 1:
             return None
+        lent = None if self.torque else _lent(attributes)
+        if lent is not None:
+            attributes = {key: attributes[key] for key in attributes.keys() - _OF_THE_ARRAY}
         code = whole_number(attributes.get("Exit_status", attributes.get("exit_status")))
-        state, reason = self._judge(letter, code, attributes)
+        state, reason = lent or (None, None)
+        if lent is None or letter not in _ENDED:
+            state, reason = self._judge(letter, code, attributes)
         if state is None:
             return None
         nodes = tuple(
@@ -181,9 +196,6 @@ class QstatReader:
             return self._active(letter, attributes)
         comment = attributes.get("comment", "")
         has_run = bool(attributes.get("exec_host"))
-        if comment == "Subjob finished" and attributes.get("substate") == "91" and code is not None:
-            # Deleting an array rewrites the records of elements that had ended before.
-            return _S.UNKNOWN, "the array was deleted: how this element ended is lost"
         if attributes.get("substate") == "91":
             number = f"Exit_status {code}" if code is not None and code < 0 else ""
             return _S.CANCELLED, "; ".join(filter(None, (comment, number))) or None
@@ -391,6 +403,15 @@ def _split(text: str, delimiter: str) -> list[str]:
 
 _PLAIN = {"name": 1, "user": 2, "queue": 5}
 _ATTRIBUTES = {"name": "Job_Name", "user": "Job_Owner", "queue": "queue"}
+
+
+def _lent(attributes: Mapping[str, str]) -> tuple[JobState, str] | None:
+    """What is known of a member whose record is that of its array; ``None`` for all others."""
+    said = _LENT.get(attributes.get("comment", ""))
+    if said is not None and said[0] is _S.UNKNOWN and "Exit_status" not in attributes:
+        # The array has one since the first of its members ended that had run.
+        return _S.CANCELLED, "it never started: it was deleted while it waited"
+    return said
 
 
 def _is_used_up(attributes: Mapping[str, str]) -> bool:

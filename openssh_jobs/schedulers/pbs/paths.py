@@ -98,8 +98,8 @@ def in_directory(job_id: str, letter: str) -> str:
 def actual_path(path: str, job_id: str) -> str | None:
     """A path with what stands for the job put in; ``None`` for one file a member."""
     parsed = JobId.parse(job_id)
-    if INDEX in path:
-        if parsed.tasks is None or not is_number(parsed.tasks):
+    if INDEX in path and parsed.tasks is not None:  # else it is the name (measured)
+        if not is_number(parsed.tasks):
             return None
         path = path.replace(INDEX, parsed.tasks)
     return path

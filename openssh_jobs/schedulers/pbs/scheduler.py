@@ -150,6 +150,12 @@ class PBS(Scheduler):
             ("afternotok", request.after_failed),
         ):
             jobs = [JobId.parse(job_id) for job_id in ids]
+            for job in jobs if not self.is_torque else ():
+                if job.tasks:
+                    raise InputError(
+                        f"PBS cannot wait for one element of an array: {job}",
+                        advice="Give the whole array.",
+                    )
             arrays = [job for job in jobs if job.tasks == ""] if self.is_torque else []
             others = [str(job) for job in jobs if job not in arrays]
             if others:

@@ -68,6 +68,18 @@ def test_what_ended_without_a_word_but_is_listed_may_have_ended_by_itself() -> N
         assert found.status("1").state is state
 
 
+def test_what_is_listed_as_ended_and_never_began_was_cancelled() -> None:
+    """A member of an array that still goes on: PBS keeps no record of it, and lists it."""
+    for why, state in ((NO_MARKER, JobState.CANCELLED), ("no launcher", JobState.UNKNOWN)):
+        found = watch(JobState.PENDING)
+        found.cancel_accepted(["1"])
+        ended = JobStatus("1", JobState.UNKNOWN, reason="?", source="accounting")
+        found.take_answer(Snapshot(known={"1": ended}), datetime.now(UTC), time.monotonic())
+        found.lack_history(["1"], "pbs keeps no history", none_kept=True)
+        found.lack_record("1", why)
+        assert found.status("1").state is state
+
+
 def test_a_record_of_the_job_corrects_the_scheduler() -> None:
     found = watch(JobState.RUNNING)
     found.take_answer(

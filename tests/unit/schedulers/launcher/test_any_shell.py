@@ -54,6 +54,24 @@ def refused(script: bytes, how: Convention = GRID_ENGINE_JOBS, **more: Any) -> s
 # -- the text ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("how", "script", "size"),
+    [
+        (PBS_JOBS, b"#!/bin/sh\n#PBS -N x -J 0-8:2%1\n", 5),
+        (PBS_JOBS, b"#PBS -J1-3\ntrue\n#PBS -J 1-9\n", 3),
+        (TORQUE_JOBS, b"#PBS -t 1,3,5-6\n", 4),
+        (GRID_ENGINE_JOBS, b"#!/bin/sh\ntrue\n#$ -t 1-4\n", 4),
+        (PBS_JOBS, b"#!/bin/sh\n#PBS -N J\n", 0),
+    ],
+)
+def test_the_size_of_an_array_is_known_by_its_directive(
+    how: Convention, script: bytes, size: int
+) -> None:
+    """A job is not told it; without it an array of members that all ended is not known to be over."""
+    assert f" oj_size={size}\n".encode() in made(script, how).launch
+    assert b" oj_size=7\n" in made(script, how, members=7).launch
+
+
 def test_what_is_submitted_is_two_lines_behind_the_directives() -> None:
     script = b"#!/bin/csh -f\n#$ -N x\n #$ -l a\necho\n#XY -l b\n#$ -l c \\\n"
     assert made(script).submitted.splitlines() == [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,8 @@ from openssh_jobs.errors import (
     SubmitRejected,
     SubmitUnknown,
 )
-from openssh_jobs.jobs import JobState
+from openssh_jobs.jobs import JobState, JobStatus
+from openssh_jobs.jobs.cause import Cause
 from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.answer import Answer
 from openssh_jobs.schedulers.request import SubmitRequest
@@ -244,6 +246,30 @@ def test_an_array_runs_while_a_member_does() -> None:
     assert parser.parse_status(text, "pbs")["238[]"].state is JobState.RUNNING
 
 
+def test_the_record_of_an_array_is_not_that_of_its_members() -> None:
+    """Without a history an ended member is shown with it, and with the exit status of another."""
+    found = PBS.parse_status(answer(frame("pbs-off/lent-records")))
+    assert found["69[]"].reason == "4 members: 1 running, 3 ended"
+    for member in ("69[1]", "69[2]"):
+        said = found[member]
+        assert (said.state, said.exit_code, said.started) == (JobState.UNKNOWN, None, None)
+        assert (said.source, said.raw_state) == ("accounting", "X")
+        assert str(said.reason).startswith("it has ended, and PBS keeps no record")
+    text = frame("pbs-off/lent-records")["stdout"]
+    for comment, state in (("failed", JobState.FAILED), ("terminated", JobState.CANCELLED)):
+        other = text.replace("comment=Subjob finished", f"comment=Subjob {comment}")
+        said = PBS.parse_status(Answer(other))["69[2]"]
+        assert (said.state, said.exit_code) == (state, None)
+    # No member of this array has run: this one was deleted.
+    never = re.sub(r"Exit_status=[0-9]+\|[0-9a-f]+\|", "", text)
+    assert PBS.parse_status(Answer(never))["69[2]"].state is JobState.CANCELLED
+
+
+def test_an_array_that_is_held_is_held_although_its_members_are_queued() -> None:
+    held = PBS.parse_status(answer(frame("pbs-off/lent-records")))["71[]"]
+    assert (held.state, held.reason) == (JobState.HELD, "4 members: 4 pending")
+
+
 @pytest.mark.parametrize("text", ["5", "5-5", "1,3", "0-9,12"])
 def test_arrays_that_pbs_would_refuse(text: str) -> None:
     with pytest.raises(InputError, match="PBS takes no array"):
@@ -282,6 +308,10 @@ def test_the_bound_of_arrays_can_be_raised() -> None:
 def test_where_the_output_goes(name: str, paths: tuple[str, str]) -> None:
     detail = PBS.parse_detail(answer(frame(f"pbs-off/detail-{name}")))
     assert (detail.stdout_path, detail.stderr_path) == paths
+
+
+def test_what_stands_for_the_index_is_a_name_where_there_is_no_array() -> None:
+    assert PBS.actual_path("/d/g.^array_index^", "27.pbs1", None) == "/d/g.^array_index^"
 
 
 def test_the_files_of_members() -> None:
@@ -364,6 +394,20 @@ def test_of_the_error_tables_only_lost_answers_are_uncertain() -> None:
     assert uncertain["pbs"] == ["Batch protocol error", "Resource temporarily unavailable"]
     assert len(uncertain["torque"]) == 12
     assert {"Time out", "Premature End of File", "Socket close detected"} <= {*uncertain["torque"]}
+
+
+def test_an_element_of_an_array_is_nothing_to_wait_for() -> None:
+    """qsub says "illegal -W value", and 1,000 letters of usage."""
+    with pytest.raises(InputError, match="one element"):
+        PBS.submit_script(SubmitRequest(script="x", after_ok=("32[2].pbs1",)))
+    assert "afterok:32[].pbs1" in PBS.submit_script(SubmitRequest(script="x", after_ok=("32[].pbs1",)))
+
+
+def test_who_holds_a_job() -> None:
+    for who, cause in (("root", Cause.HELD_BY_ADMIN), ("hpcalice", Cause.HELD_BY_USER)):
+        reason = f"Job held by {who} on Thu Nov 26 19:24:57 2026"
+        held = JobStatus("103.pbs1", JobState.HELD, user="hpcalice", reason=reason)
+        assert PBS.cause_of(held) is cause
 
 
 def test_a_limit_passes() -> None:
