@@ -222,7 +222,7 @@ class ExitRecords:
                 (part for part in (parsed.tasks, parsed.proc) if part and part.isdigit()), None
             )
             said = status_from_records(records[marks[row.token]], job_id, parsed.number, member)
-            found[job_id] = said + _waited_for(row) if said == NEVER_STARTED else said
+            found[job_id] = NEVER_STARTED + _waited_for(row) if said == NEVER_STARTED else said
         return found
 
 

@@ -67,7 +67,7 @@ def refused(script: bytes, how: Convention = GRID_ENGINE_JOBS, **more: Any) -> s
 def test_the_size_of_an_array_is_known_by_its_directive(
     how: Convention, script: bytes, size: int
 ) -> None:
-    """A job is not told it; without it an array of members that all ended is not known to be over."""
+    """A job is not told it, and an array is over when so many members wrote how they ended."""
     assert f" oj_size={size}\n".encode() in made(script, how).launch
     assert b" oj_size=7\n" in made(script, how, members=7).launch
 

@@ -400,7 +400,8 @@ def test_an_element_of_an_array_is_nothing_to_wait_for() -> None:
     """qsub says "illegal -W value", and 1,000 letters of usage."""
     with pytest.raises(InputError, match="one element"):
         PBS.submit_script(SubmitRequest(script="x", after_ok=("32[2].pbs1",)))
-    assert "afterok:32[].pbs1" in PBS.submit_script(SubmitRequest(script="x", after_ok=("32[].pbs1",)))
+    whole = SubmitRequest(script="x", after_ok=("32[].pbs1",))
+    assert "afterok:32[].pbs1" in PBS.submit_script(whole)
 
 
 def test_who_holds_a_job() -> None:
