@@ -16,7 +16,14 @@ from ...jobs import JobState, JobStatus
 from ..fields import epoch, quote, shell_path
 from .launcher import BODY
 
-__all__ = ["NEVER_STARTED", "Run", "SubmissionRecords", "read_records", "records_script", "status_from_records"]
+__all__ = [
+    "NEVER_STARTED",
+    "Run",
+    "SubmissionRecords",
+    "read_records",
+    "records_script",
+    "status_from_records",
+]
 
 NEVER_STARTED = "no exit record was written: it never started"
 """Of a job that has a launcher."""

@@ -41,7 +41,7 @@ _ID = re.compile(
     re.ASCII,
 )
 
-# A member that the server keeps no record of is shown with that of its array, with another state and
+# A member that the server keeps no record of is shown with that of its array, another state and
 # one of these comments (status_subjob in stat_job.c): exit status and substate are not its own.
 # "finished" is said of members that failed, too (measured).
 _LENT: dict[str, tuple[JobState, str]] = {
