@@ -306,14 +306,32 @@ def _schedulers(connection: Connection) -> Iterator[Finding]:
             text = f"{name} ({text})"
         if name not in found[False]:
             text += "; found through the login shell (it is not on the plain PATH)"
-        yield from _accounting(connection, name, text)
+        if name == "slurm":
+            yield from _slurm(connection, text)
+        else:
+            yield _answers(connection, name, text)
 
 
-def _accounting(connection: Connection, name: str, text: str) -> Iterator[Finding]:
-    """Whether the scheduler answers, and whether it has accounting."""
-    if name != "slurm":
-        yield ok("scheduler", text)
-        return
+def _answers(connection: Connection, name: str, text: str) -> Finding:
+    """Whether the scheduler answers: its commands may be there without its server."""
+    from ..errors import SchedulerError
+    from ..schedulers import get
+    from ..schedulers.answer import Answer
+
+    scheduler = get(name)
+    done = connection.run(scheduler.status_script(), login_shell=True, timeout=90)
+    try:
+        answer = Answer(done.stdout, done.stderr, done.returncode)
+        error = scheduler.parse_status(answer).error
+    except SchedulerError as failed:
+        error = failed
+    if error is None:
+        return ok("scheduler", text)
+    return fail("scheduler", f"{text}; it does not answer: {error.message}", "Ask the site.")
+
+
+def _slurm(connection: Connection, text: str) -> Iterator[Finding]:
+    """Whether the controller answers, and whether it has accounting."""
     done = connection.run(
         "squeue -h -j 1 >/dev/null 2>&1; scontrol ping; sacct -n -X -S now 2>&1 >/dev/null | "
         "sed -n '1s/^/sacct: /p'",
