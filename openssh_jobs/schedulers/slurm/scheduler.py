@@ -28,7 +28,7 @@ from ..base import Scheduler
 from ..fields import chunks, command_words, first_line, quote
 from ..framing import Section, framed, parts_of, read_frame, section, shell_text
 from ..launcher.launcher import SLURM_JOBS, Convention
-from ..outcomes import outcomes_for
+from ..outcomes import outcome_of_kind, outcomes_for
 from ..request import ALL_OPTIONS, SubmitRequest
 from ..rows import Rows
 from ..rules import Rule
@@ -410,17 +410,25 @@ class Slurm(Scheduler):
         """
         sections = parts_of(answer)
         outcomes: dict[str, CancelOutcome] = {}
+        failed: list[SchedulerError] = []
         for part in sections:
-            for line in part.text.splitlines():
-                job_id, text = about_job(line)
-                if CANCEL_ID.fullmatch(job_id) is not None:
-                    outcomes[job_id] = self._outcome(text)
-            if part.returncode != 0 and not outcomes:
-                error = self.error(part.answer(answer.stderr), asks=False)
-                if error.kind == "not_found" and requested is not None:
-                    return outcomes_for(requested, {}, CancelOutcome.NOT_FOUND)
-                raise error
-        return outcomes_for(requested, outcomes, CancelOutcome.REQUESTED)
+            about = (about_job(line) for line in part.text.splitlines())
+            named = {
+                job_id: self._outcome(text)
+                for job_id, text in about
+                if CANCEL_ID.fullmatch(job_id) is not None
+            }
+            outcomes |= named
+            if part.returncode != 0 and not named:
+                failed.append(self.error(part.answer(answer.stderr), asks=False))
+        if not failed:
+            return outcomes_for(requested, outcomes, CancelOutcome.REQUESTED)
+        is_known = requested is not None and failed[0].kind == "not_found"
+        if len(failed) == len(sections) and not is_known:
+            raise failed[0]
+        # Which jobs a command that names none was about is not known.
+        otherwise = outcome_of_kind(failed[0].kind)
+        return outcomes_for(requested, outcomes, otherwise)
 
     def _outcome(self, text: str) -> CancelOutcome:
         if "already complet" in text or "completing or completed" in text:

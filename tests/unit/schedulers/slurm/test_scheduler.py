@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from openssh_jobs.errors import SchedulerError
+from openssh_jobs.jobs import CancelOutcome
 from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.answer import Answer
 
@@ -39,3 +41,17 @@ def test_a_name_that_holds_a_record_takes_nothing_from_others() -> None:
     found = SLURM.parse_details(answer, ["3", "12"])
     assert "3" not in found
     assert found["12"].stdout_path == "/w/my out-12"
+
+
+def test_of_two_commands_the_one_that_failed_did_nothing() -> None:
+    """One names a job that is not there; the other got no answer, and names none."""
+    mark = "OJ:ab "
+    first = "scancel: error: Kill job error on job id 5: Invalid job id specified"
+    second = "scancel: error: Unable to contact slurm controller (connect failure)"
+    parts = "".join(f"{mark}begin act\n{text}\n\n{mark}end act 1\n" for text in (first, second))
+    said = SLURM.parse_cancel(Answer(f"OJ+ab\n{parts}OJ-ab\n"), requested=["5", "6", "7"])
+    assert said["5"] is CancelOutcome.NOT_FOUND
+    assert {said["6"], said["7"]} == {CancelOutcome.TRANSIENT}
+    both = parts.replace(first, second)
+    with pytest.raises(SchedulerError):
+        SLURM.parse_cancel(Answer(f"OJ+ab\n{both}OJ-ab\n"), requested=["5", "6"])
