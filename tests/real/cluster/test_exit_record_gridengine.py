@@ -323,10 +323,11 @@ def test_exit_codes_and_what_grid_engine_makes_of_them(
     text = "case $RESTARTED in 0) sleep 300 ;; esac; exit 6\n"
     moved = submitted(room, text, options=("-r", "y"))
     array = submitted(room, "exit $((SGE_TASK_ID - 2))\n", array="2-6:2")
+    by_script = submitted(room, "#$ -t 2-6:2\nexit $((SGE_TASK_ID - 2))\n")
     for job in moved:
         room.until_state(job, JobState.RUNNING)
         gridengine.command("qmod", "-rj", job.id)
-    room.cluster.wait([*jobs[0], *jobs[3], *again, *moved, *array], timeout=60)
+    room.cluster.wait([*jobs[0], *jobs[3], *again, *moved, *array, *by_script], timeout=60)
     assert [job.exit_code for job in moved] == [6, 6]
     status = seen_anew(room, forgetful, moved[1])
     assert (status.exit_code, status.restarts, status.source) == (6, 1, "marker")
@@ -354,6 +355,7 @@ def test_exit_codes_and_what_grid_engine_makes_of_them(
         (0, "marker"), (2, "marker"), (4, "marker"),
     ]  # fmt: skip
     assert seen_anew(room, forgetful, array[1]).exit_code == 4
+    assert seen_anew(room, forgetful, by_script[1]).exit_code == 4
     seen_anew(room, forgetful, jobs[3][0])
     (bare,) = forgetful.wait([jobs[3][0]], timeout=30)
     assert bare.state is JobState.UNKNOWN

@@ -142,7 +142,7 @@ def fake_pbs(tmp_path: Path) -> Callable[..., str]:
     return run
 
 
-# As the builds of 2024 do it for JSON: of several ids only the first is printed.
+# As builds since December 2023 do it for JSON: of several ids only the first is printed.
 FIRST_ONLY = """
 form=plain ids=
 while [ $# -gt 0 ]; do
