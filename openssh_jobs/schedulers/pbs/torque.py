@@ -11,9 +11,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from ...errors import InputError
 from ...jobs import CancelOutcome, JobId
 from ..base import AfterEnd
-from ..fields import chunks
+from ..fields import chunks, expand_array
 from ..launcher.launcher import TORQUE_JOBS, Convention
 from ..request import ALL_OPTIONS, SubmitRequest
 from ..submit_words import SubmitWords
@@ -52,7 +53,25 @@ class Torque(PBS):
         return "-t"
 
     def _check_array(self, request: SubmitRequest) -> None:
-        """What an array may be anywhere is what ``-t`` takes."""
+        """Numbers and ranges (translate_range_string_to_vector in u_misc.c).
+
+        The server makes room for all indices up to the largest (parse_array_request in
+        job_array.cpp), so that is bounded, too.
+        """
+        text = request.array or ""
+        if ":" in text:
+            raise InputError(
+                f"Torque takes no array {text!r}",
+                advice="Numbers and ranges without a step: 0-9, 1,3,5, 1-100%5.",
+            )
+        largest = max(expand_array(text), default=0)
+        if largest > request.max_array:
+            raise InputError(
+                f"array {text!r}: Torque would make room for {largest} elements, more than "
+                f"{request.max_array}",
+                advice="Begin with a smaller number, or raise max_array of this host in "
+                "servers.toml.",
+            )
 
     def _resources(self, request: SubmitRequest) -> list[str]:
         resources: list[str] = []

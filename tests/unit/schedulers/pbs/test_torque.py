@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from openssh_jobs import parser
-from openssh_jobs.errors import SchedulerError, SubmitRejected, SubmitUnknown
+from openssh_jobs.errors import InputError, SchedulerError, SubmitRejected, SubmitUnknown
 from openssh_jobs.jobs import CancelOutcome, JobState
 from openssh_jobs.schedulers import get
 from openssh_jobs.schedulers.answer import Answer
@@ -166,6 +166,16 @@ def test_dependencies_on_arrays_have_a_word_of_their_own() -> None:
     text = TORQUE.submit_script(request)
     assert "depend=afterok:1,afterokarray:124[].trq1,afteranyarray:5[]" in text
     assert "afterok:1:124[].trq1" in get("pbs").submit_script(request)
+
+
+@pytest.mark.parametrize("text", ["1-9:2", "999999990-999999999", "200000"])
+def test_arrays_that_torque_would_refuse_or_choke_on(text: str) -> None:
+    """By its sources: no step, and memory for every index up to the largest."""
+    with pytest.raises(InputError, match="Torque"):
+        TORQUE.submit_script(SubmitRequest(script="x", array=text))
+    assert "-t 1,3,5-9%2" in TORQUE.submit_script(SubmitRequest(script="x", array="1,3,5-9%2"))
+    wide = SubmitRequest(script="x", array="200000", max_array=200_000)
+    assert "-t 200000" in TORQUE.submit_script(wide)
 
 
 @pytest.mark.parametrize(
