@@ -54,6 +54,7 @@ class JobEvidence:
     # Whether the scheduler accepted its cancellation, and whether it was waiting then.
     cancelled: bool = False
     was_waiting: bool = False
+    array_cancelled: bool = False  # that of its array, before this element was followed
     # When the history last answered, or could not; and whether the query of it is to come.
     history_at: float = -1e9
     awaits_history: bool = False
@@ -208,6 +209,12 @@ class JobEvidence:
             reason = f"exit status {status.exit_code} by its own record; {scheduler} says {code}"
             self._become(_merged(status.replace(reason=reason), known))
 
+    def accept_cancel(self) -> None:
+        """The scheduler accepted to cancel it."""
+        self.cancelled = True
+        self.was_waiting = self.status is not None and self.status.state in WAITING
+        self.revision += 1
+
     def lack_record(self, job_id: str, why: str) -> str:
         """Note why there is no exit record; returns what the history had said."""
         said = self.why
@@ -219,9 +226,14 @@ class JobEvidence:
         # its launcher never began.
         is_listed = self.status is not None and ended_somehow(self.status)
         was_killed = self.status is not None and self.status.signal is not None
+        never_began = why.startswith(NEVER_STARTED)
         waited = self.was_waiting and not self.started
-        never_ran = waited and why.startswith(NEVER_STARTED)
-        if self.cancelled and self.has_no_history and (not is_listed or was_killed or never_ran):
+        is_cancelled = not is_listed or was_killed or (waited and never_began)
+        if self.array_cancelled and never_began:
+            is_cancelled = waited = True
+        else:
+            is_cancelled = self.cancelled and is_cancelled
+        if is_cancelled and self.has_no_history:
             reason = NEVER_RAN if waited else f"{CANCEL_ACCEPTED}, and it left the queue"
             self._left(JobStatus(job_id, JobState.CANCELLED, reason=reason, source="queue"))
         return said or "no history was asked"

@@ -65,6 +65,7 @@ class Tracker:
         # kept, the others live as long as a caller keeps what ``follow`` returned.
         self._jobs: weakref.WeakValueDictionary[str, JobEvidence] = weakref.WeakValueDictionary()
         self._kept: dict[str, JobEvidence] = {}
+        self._cancelled: JobIds[None] = JobIds(())
         self._began = self._ended = -1e9
         self._duration = 0.0
         self._failures = 0
@@ -91,6 +92,7 @@ class Tracker:
             job = self._jobs.get(job_id)
             if job is None:
                 job = self._jobs[job_id] = JobEvidence(now)
+                job.array_cancelled = bool(self._cancelled.around(JobId.parse(job_id)))
             job.named = now
             self._kept[job_id] = job
             followed.append(job)
@@ -164,15 +166,13 @@ class Tracker:
     @_locked
     def cancel_accepted(self, ids: Iterable[str]) -> None:
         """The scheduler accepted to cancel these jobs and all members of these arrays."""
-        cancelled = JobIds((JobId.parse(job_id), None) for job_id in ids)
+        accepted = [(JobId.parse(job_id), None) for job_id in ids]
+        cancelled = JobIds(accepted)
+        self._cancelled.update(accepted)
         for job_id, job in self._jobs.items():
-            if job.is_settled:
-                continue
             this = JobId.parse(job_id)
-            if cancelled.matching(this) or cancelled.around(this):
-                job.cancelled = True
-                job.revision += 1
-                job.was_waiting = job.status is not None and job.status.state in WAITING
+            if not job.is_settled and (cancelled.matching(this) or cancelled.around(this)):
+                job.accept_cancel()
 
     @property
     def has_answered(self) -> bool:

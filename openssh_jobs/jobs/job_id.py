@@ -202,6 +202,10 @@ class JobIds(Generic[T]):
         self._by_part: dict[tuple[str | None, ...], list[tuple[JobId, T]]] = {}
         # The ids of a number that may contain others.
         self._wide: dict[str, list[tuple[JobId, T]]] = {}
+        self.update(items)
+
+    def update(self, items: Iterable[tuple[JobId, T]]) -> None:
+        """Add more ids."""
         for job_id, found in items:
             item = job_id, found
             self._by_number.setdefault(job_id.number, []).append(item)

@@ -80,6 +80,20 @@ def test_what_is_listed_as_ended_and_never_began_was_cancelled() -> None:
         assert found.status("1").state is state
 
 
+def test_an_element_that_is_first_asked_for_after_its_array_was_cancelled() -> None:
+    for why, state in ((NO_MARKER, JobState.CANCELLED), ("no launcher", JobState.UNKNOWN)):
+        found = Tracker(grace=0)
+        found.add_known(JobStatus("5[].s", JobState.HELD, source="queue"))
+        found.cancel_accepted(["5[].s"])
+        found.follow("5[2].s", "6[2].s")
+        absent = Snapshot(absent=("5[2].s", "6[2].s"))
+        found.take_answer(absent, datetime.now(UTC), time.monotonic())
+        for member, expected in (("5[2].s", state), ("6[2].s", JobState.UNKNOWN)):
+            found.lack_history([member], "pbs keeps no history", none_kept=True)
+            found.lack_record(member, why)
+            assert found.status(member).state is expected
+
+
 def test_a_record_of_the_job_corrects_the_scheduler() -> None:
     found = watch(JobState.RUNNING)
     found.take_answer(
