@@ -45,7 +45,7 @@ _ID = re.compile(
 # one of these comments (status_subjob in stat_job.c): exit status and substate are not its own.
 # "finished" is said of members that failed, too (measured).
 _LENT: dict[str, tuple[JobState, str]] = {
-    "Subjob finished": (_S.UNKNOWN, "it has ended, and PBS keeps no record of how"),
+    "Subjob finished": (_S.UNKNOWN, "it has ended; how is lost: PBS keeps no record of it"),
     "Subjob failed": (_S.FAILED, "Subjob failed"),
     "Subjob terminated": (_S.CANCELLED, "Subjob terminated"),
 }

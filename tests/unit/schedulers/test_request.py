@@ -218,7 +218,7 @@ def test_the_page_says_what_each_has() -> None:
 
 DEPENDENCIES = {
     "slurm": "--dependency=afterok:8:9_3,afterany:7,afternotok:9_[1-4]",
-    "pbs": "depend=afterok:8:9[3],afterany:7,afternotok:9[]",
+    "pbs": "depend=afterok:8:9[],afterany:7,afternotok:9[]",
     "torque": "depend=afterok:8:9[3],afterany:7,afternotokarray:9[]",
     "lsf": "'done(8) && done(9[3]) && ended(7) && exit(9)'",
 }
@@ -226,7 +226,7 @@ DEPENDENCIES = {
 
 @pytest.mark.parametrize("name", DEPENDENCIES)
 def test_fan_in_of_jobs_elements_and_arrays(name: str) -> None:
-    element = {"slurm": "9_3"}.get(name, "9[3]")
+    element = {"slurm": "9_3", "pbs": "9[]"}.get(name, "9[3]")  # PBS waits for no element
     array = {"slurm": "9_[1-4%2]", "lsf": "9"}.get(name, "9[]")
     wish = SubmitRequest(
         script="x", after_ok=("8", element), after_any=("7",), after_failed=(array,)

@@ -254,7 +254,7 @@ def test_the_record_of_an_array_is_not_that_of_its_members() -> None:
         said = found[member]
         assert (said.state, said.exit_code, said.started) == (JobState.UNKNOWN, None, None)
         assert (said.source, said.raw_state) == ("accounting", "X")
-        assert str(said.reason).startswith("it has ended, and PBS keeps no record")
+        assert str(said.reason).startswith("it has ended; how is lost")
     text = frame("pbs-off/lent-records")["stdout"]
     for comment, state in (("failed", JobState.FAILED), ("terminated", JobState.CANCELLED)):
         other = text.replace("comment=Subjob finished", f"comment=Subjob {comment}")
