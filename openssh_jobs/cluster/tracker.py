@@ -65,7 +65,7 @@ class Tracker:
         # kept, the others live as long as a caller keeps what ``follow`` returned.
         self._jobs: weakref.WeakValueDictionary[str, JobEvidence] = weakref.WeakValueDictionary()
         self._kept: dict[str, JobEvidence] = {}
-        self._cancelled: JobIds[None] = JobIds(())
+        self._whole: JobIds[None] = JobIds(())  # arrays (ID[]) that were cancelled
         self._began = self._ended = -1e9
         self._duration = 0.0
         self._failures = 0
@@ -92,7 +92,7 @@ class Tracker:
             job = self._jobs.get(job_id)
             if job is None:
                 job = self._jobs[job_id] = JobEvidence(now)
-                job.array_cancelled = bool(self._cancelled.around(JobId.parse(job_id)))
+                job.array_cancelled = bool(self._whole and self._whole.around(JobId.parse(job_id)))
             job.named = now
             self._kept[job_id] = job
             followed.append(job)
@@ -168,7 +168,7 @@ class Tracker:
         """The scheduler accepted to cancel these jobs and all members of these arrays."""
         accepted = [(JobId.parse(job_id), None) for job_id in ids]
         cancelled = JobIds(accepted)
-        self._cancelled.update(accepted)
+        self._whole.update(item for item in accepted if item[0].tasks == "")
         for job_id, job in self._jobs.items():
             this = JobId.parse(job_id)
             if not job.is_settled and (cancelled.matching(this) or cancelled.around(this)):

@@ -204,6 +204,9 @@ class JobIds(Generic[T]):
         self._wide: dict[str, list[tuple[JobId, T]]] = {}
         self.update(items)
 
+    def __bool__(self) -> bool:
+        return bool(self._by_number)
+
     def update(self, items: Iterable[tuple[JobId, T]]) -> None:
         """Add more ids."""
         for job_id, found in items:
