@@ -126,7 +126,7 @@ def read_records(part: Section, cluster: str, rows: Rows) -> None:
         found = read_scontrol(text, UTC, requested=JobId.parse(job_id))
         for status in found.known.values():
             its = f"{status.job_id};{cluster}" if cluster else status.job_id
-            rows.known[its] = replace(status, job_id=its)
+            rows.known[its] = status.replace(job_id=its)
         rows.unparsed.extend(found.unparsed)
 
 

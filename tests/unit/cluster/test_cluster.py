@@ -54,13 +54,14 @@ def test_the_job_of_another_host_goes_nowhere(cluster: Cluster, journal: Journal
     other = Cluster("elsewhere.invalid", scheduler="slurm", journal=journal)
     jobs = [cluster.job("5"), other.job("5")]
     calls: tuple[Any, ...] = (
-        cluster.status, cluster.cancel, cluster.hold, cluster.release, cluster.wait, cluster.is_over,
+        cluster.status, cluster.cancel, cluster.hold, cluster.release, cluster.wait,
+        cluster.is_over,
         lambda jobs: list(cluster.as_completed(jobs if isinstance(jobs, list) else [jobs])),
         lambda jobs: cluster.submit(**TEXT, after_any=jobs),
     )  # fmt: skip
     for call in calls:
         for asked in (other.job("5"), jobs):
-            with pytest.raises(InputError, match=r"job 5 is one of elsewhere\.invalid, not of host"):
+            with pytest.raises(InputError, match=r"job 5 is one of elsewhere\.invalid, not"):
                 call(asked)
     for one in (cluster.job, lambda job: cluster.submit(again=job)):
         with pytest.raises(InputError, match=r"job 5 is one of elsewhere\.invalid"):
