@@ -23,6 +23,7 @@ from .client import (
 )
 from .exceptions import InputError, ServerError
 from .settings import (
+    check_servers_known_hosts,
     check_status_command,
     configure,
     delete_command,
@@ -38,6 +39,7 @@ __all__ = [
     "ServerError",
     "check_connections",
     "check_job_status_in_stdout",
+    "check_servers_known_hosts",
     "check_status_command",
     "configure",
     "delete_all_arc_jobs",
