@@ -20,6 +20,7 @@ from .client import (
     check_job_status_in_stdout,
     delete_all_arc_jobs,
     delete_check_files_on_servers,
+    logger,
 )
 from .exceptions import InputError, ServerError
 from .settings import (
@@ -27,6 +28,7 @@ from .settings import (
     check_status_command,
     configure,
     delete_command,
+    get_servers_missing_host_keys,
     list_available_nodes_command,
     servers,
     submit_command,
@@ -45,7 +47,9 @@ __all__ = [
     "delete_all_arc_jobs",
     "delete_check_files_on_servers",
     "delete_command",
+    "get_servers_missing_host_keys",
     "list_available_nodes_command",
+    "logger",
     "servers",
     "submit_command",
     "submit_filenames",

@@ -206,11 +206,11 @@ def _note_host_key_policy(server: str, entry: Mapping[str, Any]) -> None:
     )
 
 
-def check_servers_known_hosts(
+def get_servers_missing_host_keys(
     server_dict: Mapping[str, Mapping[str, Any]] | None = None,
     known_hosts_path: str | None = None,
 ) -> dict[str, str]:
-    """The addresses of the servers whose host key is not known here, by server; each is logged.
+    """The addresses of the servers whose host key is not known here, by server.
 
     Looks into the files of the ssh configuration, or into ``known_hosts_path``, and asks no host.
     Left out are ``local``, entries without an address or with ARC's placeholders, and servers of
@@ -232,11 +232,23 @@ def check_servers_known_hosts(
             continue
         if known is False:
             missing[server] = address
-            logger.warning(
-                "%s: the host key of %s is not known here: logins by programs are refused unless "
-                "your ssh configuration accepts new keys; log in once with `ssh %s`.",
-                server, address, address,
-            )  # fmt: skip
+    return missing
+
+
+def check_servers_known_hosts(
+    server_dict: Mapping[str, Mapping[str, Any]] | None = None,
+    known_hosts_path: str | None = None,
+) -> dict[str, str]:
+    """``get_servers_missing_host_keys``; each of them is logged."""
+    missing = get_servers_missing_host_keys(server_dict, known_hosts_path)
+    for server, address in missing.items():
+        is_strict = (server_dict or servers)[server].get("strict_host_key_checking")
+        rule = "" if is_strict else " unless your ssh configuration accepts new keys"
+        logger.warning(
+            "%s: the host key of %s is not known here: logins by programs will be refused%s; log "
+            "in once with `ssh %s`.",
+            server, address, rule, address,
+        )  # fmt: skip
     return missing
 
 
