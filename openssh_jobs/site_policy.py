@@ -18,6 +18,9 @@ HOST_FILE = "/etc/openssh-jobs.toml"
 MOST_BYTES = 8192
 """A policy is a few lines; what is longer is not read."""
 _MOST_CHARACTERS = 200
+_MOST_PROBLEMS = 10
+_MOST_SHOWN = 60
+"""Characters of a name or a value in a problem."""
 # The least and the most that a site can ask for: (type, from, to).
 _NUMBERS: dict[str, tuple[type, float, float]] = {
     "poll_floor": (float, 0, 3600),
@@ -113,7 +116,18 @@ def parse(data: bytes, where: str) -> SitePolicy:
             found[name] = _checked(name, value)
         except ValueError as error:
             problems.append(f"{where}: {error}")
+    if len(problems) > _MOST_PROBLEMS:
+        more = len(problems) - _MOST_PROBLEMS
+        problems[_MOST_PROBLEMS:] = [f"{where}: {more} more settings are wrong"]
     return SitePolicy(**found, problems=tuple(problems))
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return "such a number"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
 def _checked(name: str, value: object) -> object:
@@ -122,7 +136,9 @@ def _checked(name: str, value: object) -> object:
         allowed = int if kind is int else (int, float)
         if isinstance(value, bool) or not isinstance(value, allowed) or not least <= value <= most:
             what = "an integer" if kind is int else "a number of seconds"
-            raise ValueError(f"{name} must be {what} from {least:g} to {most:g}, not {value!r}")
+            raise ValueError(
+                f"{name} must be {what} from {least:g} to {most:g}, not {_shown(value)}"
+            )
         return kind(value)
     if name in _TEXTS:
         if not isinstance(value, str) or not value.isprintable() or len(value) > _MOST_CHARACTERS:
@@ -132,6 +148,6 @@ def _checked(name: str, value: object) -> object:
         return value
     if name == "agents":
         if not isinstance(value, bool):
-            raise ValueError(f"agents must be true or false, not {value!r}")
+            raise ValueError(f"agents must be true or false, not {_shown(value)}")
         return value
-    raise ValueError(f"{name!r} is not a setting of a site")
+    raise ValueError(f"{_shown(name)} is not a setting of a site")

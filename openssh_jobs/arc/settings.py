@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import os
 import threading
 from collections.abc import Mapping
 from typing import Any
 
-from .. import logs, settings
+from .. import errors, logs, settings
 from ..cluster.cluster import Cluster
 from ..connection import Connection
 from ..host import Host
 from ..local_connection import LocalConnection
+from ..openssh import known_hosts, ssh_config
+from ..openssh.destination import Destination
 from ..schedulers import get
 from ..schedulers.base import Scheduler
 from ..schedulers.site_commands import SiteCommands
@@ -53,6 +56,9 @@ CONNECTION_OPTIONS = (
 CLUSTER_OPTIONS = (
     "poll_interval", "grace", "record_exit", "login_shell", "prologue", "journal",
 )  # fmt: skip
+
+# As ARC ships them: nobody has edited such an entry yet.
+_PLACEHOLDER, _PLACEHOLDER_ADDRESS = "<username>", ".host.edu"
 
 _configured = False
 # ARC makes a client for every question: what they know of the queue must outlive them.
@@ -198,6 +204,64 @@ def _note_host_key_policy(server: str, entry: Mapping[str, Any]) -> None:
         "key to known_hosts, if this host is not known yet.",
         server,
     )
+
+
+def get_servers_missing_host_keys(
+    server_dict: Mapping[str, Mapping[str, Any]] | None = None,
+    known_hosts_path: str | None = None,
+) -> dict[str, str]:
+    """The addresses of the servers whose host key is not known here, by server.
+
+    Looks into the files of the ssh configuration, or into ``known_hosts_path``, and asks no host.
+    Left out are ``local``, entries without an address or with ARC's placeholders, and servers of
+    which it cannot be told.
+    """
+    load()
+    entries = servers if server_dict is None else server_dict
+    paths = None if known_hosts_path is None else [os.path.expanduser(known_hosts_path)]
+    missing = {}
+    for server, entry in entries.items():
+        address = str(entry.get("address") or "")
+        is_placeholder = address.endswith(_PLACEHOLDER_ADDRESS) or entry.get("un") == _PLACEHOLDER
+        if not address or server.lower() == "local" or is_placeholder:
+            continue
+        try:
+            known = _is_known(address, entry, paths)
+        except errors.OpenSSHJobsError as error:
+            logger.warning("%s: whether its host key is known cannot be told: %s", server, error)
+            continue
+        if known is False:
+            missing[server] = address
+    return missing
+
+
+def check_servers_known_hosts(
+    server_dict: Mapping[str, Mapping[str, Any]] | None = None,
+    known_hosts_path: str | None = None,
+) -> dict[str, str]:
+    """``get_servers_missing_host_keys``; each of them is logged."""
+    missing = get_servers_missing_host_keys(server_dict, known_hosts_path)
+    for server, address in missing.items():
+        is_strict = (server_dict or servers)[server].get("strict_host_key_checking")
+        rule = "" if is_strict else " unless your ssh configuration accepts new keys"
+        logger.warning(
+            "%s: the host key of %s is not known here: logins by programs will be refused%s; log "
+            "in once with `ssh %s`.",
+            server, address, rule, address,
+        )  # fmt: skip
+    return missing
+
+
+def _is_known(address: str, entry: Mapping[str, Any], paths: list[str] | None) -> bool | None:
+    destination = Destination(
+        host=address,
+        user=entry.get("un") or entry.get("user") or None,
+        port=entry.get("port"),
+        jump=entry.get("jump"),
+        ssh_config=entry.get("ssh_config"),
+        ssh_options=dict(entry.get("ssh_options") or {}),
+    )
+    return known_hosts.is_known(ssh_config.resolve(destination), paths)
 
 
 def _scheduler_of(software: str, commands: SiteCommands) -> str | Scheduler:

@@ -37,8 +37,8 @@ class _NotReadable(Exception):
     """A value that is not a literal, or that TOML cannot hold."""
 
 
-def read_settings(source: str, name: str = "settings.py") -> ImportedSettings:
-    """Read the tables of ARC's settings from Python source text.
+def read_settings(source: str | bytes, name: str = "settings.py") -> ImportedSettings:
+    """Read the tables of ARC's settings from Python source; bytes may begin with its encoding.
 
     Assignments of literals are read, to a table (``servers = {…}``) and to an entry
     (``servers['hpc']['un'] = 'me'``).  Raises ``InputError`` for text that is not Python.

@@ -237,9 +237,9 @@ def _import_arc(name: str, output: Output) -> int:
     return ExitCode.OK if found.tables and not found.left_out else ExitCode.FAILED
 
 
-def _source(path: str) -> str:
+def _source(path: str) -> bytes:
     with open(path, "rb") as handle:
         data = handle.read(_LARGEST + 1)
     if len(data) > _LARGEST:
         raise UsageError(f"{path} is larger than a settings file can be ({_LARGEST} bytes)")
-    return data.decode("utf-8", "surrogateescape")
+    return data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -355,11 +356,16 @@ def _site(connection: Connection) -> Iterator[Finding]:
     from .. import site_policy
 
     policy = site_policy.local()
-    words = ("head", "-c", str(site_policy.MOST_BYTES + 1), "--", site_policy.HOST_FILE)
-    done = connection.run(words, text=False, timeout=30)
+    file, where = (
+        shlex.quote(site_policy.HOST_FILE),
+        f"{site_policy.HOST_FILE} on {connection.host}",
+    )
+    script = f"[ ! -s {file} ] || head -c {site_policy.MOST_BYTES + 1} {file}"
+    done = connection.run(script, text=False, timeout=30)
     if done.returncode == 0:
-        where = f"{site_policy.HOST_FILE} on {connection.host}"
         policy = policy.tightened(site_policy.parse(done.stdout, where))
+    else:
+        yield warn("site", f"{where} cannot be read", "Tell the people who run the cluster.")
     for problem in policy.problems:
         yield warn("site", problem, "Tell the people who run the cluster.")
     limits = policy.as_dict()

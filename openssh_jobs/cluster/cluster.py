@@ -359,7 +359,7 @@ class Cluster:
             if row is None:
                 raise InputError(f"there is no token {token!r} in the journal", host=self.host)
             return self._job_of(row)
-        found = job_ids(job_id)
+        found = job_ids(job_id, self.host)
         if len(found) != 1:
             raise InputError(f"one job, not {len(found)}: {job_id!r}", host=self.host)
         row = self.journal.by_job(self.host, found[0])
@@ -382,7 +382,7 @@ class Cluster:
         A job that ended, of which there is no ``Job`` any more and that no call has named for 10
         minutes, is answered from the journal (source ``journal``), which has fewer facts about it.
         """
-        return self.internal.status(job_ids(ids))
+        return self.internal.status(job_ids(ids, self.host))
 
     def jobs(self, *, all_users: bool = False) -> list[JobStatus]:
         """The jobs that the scheduler lists now: this user's, or everybody's.  One query.
@@ -416,7 +416,7 @@ class Cluster:
         reached.  A pending job whose dependency cannot come true any more is waited for like any
         other (its reason says so); the logger ``openssh_jobs.cluster`` warns of it once.
         """
-        return self.internal.wait(job_ids(jobs), timeout, on_change)
+        return self.internal.wait(job_ids(jobs, self.host), timeout, on_change)
 
     def as_completed(
         self,
@@ -430,6 +430,8 @@ class Cluster:
         ``jobs``: jobs, or one array.  Of an array that was submitted from here each element is
         yielded.
         """
+        jobs = [*jobs]
+        job_ids(jobs, self.host)
         parts = (job.elements() if job.token is not None else [job] for job in jobs)
         handles = {element.id: element for part in parts for element in part}
         for job_id in settling(self.internal.poller, tuple(handles), timeout, on_change):
@@ -437,7 +439,7 @@ class Cluster:
 
     def is_over(self, job_id: AnyJob) -> bool:
         """Whether the job ended, or left the queue longer than ``grace`` ago.  Sends nothing."""
-        (checked,) = job_ids(job_id)
+        (checked,) = job_ids(job_id, self.host)
         self.internal.follow([checked])
         return self.internal.tracker.is_over(checked)
 
@@ -476,15 +478,15 @@ class Cluster:
 
     def cancel(self, ids: AnyJobs) -> dict[str, CancelOutcome]:
         """Cancel jobs, one command for all; the outcome by id."""
-        return self.internal.act("cancel", job_ids(ids))
+        return self.internal.act("cancel", job_ids(ids, self.host))
 
     def hold(self, ids: AnyJobs) -> dict[str, CancelOutcome]:
         """Hold pending jobs; the outcome by id."""
-        return self.internal.act("hold", job_ids(ids))
+        return self.internal.act("hold", job_ids(ids, self.host))
 
     def release(self, ids: AnyJobs) -> dict[str, CancelOutcome]:
         """Release held jobs; the outcome by id."""
-        return self.internal.act("release", job_ids(ids))
+        return self.internal.act("release", job_ids(ids, self.host))
 
     # ------------------------------------------------------------------ the machine
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..jobs import JobId
 from ..schedulers.fields import expand_array
-from .specification import check_same_host, job_ids
+from .specification import job_ids
 
 if TYPE_CHECKING:
     from .journal import Journal
@@ -17,25 +17,28 @@ if TYPE_CHECKING:
 _NAMES = ("after_ok", "after_any", "after_failed")
 
 
-def check_dependencies(journal: Journal, host: str, asked: Mapping[str, Any]) -> None:
-    """Raise ``InputError`` for a job of another host, an element that its array does not have, and
+def check_dependencies(
+    journal: Journal, host: str, asked: Mapping[str, Any]
+) -> dict[str, tuple[str, ...]]:
+    """The ids in those of ``after_ok``, ``after_any`` and ``after_failed`` that are given.
+
+    Raises ``InputError`` for a job of another host, an element that its array does not have, and
     a job that would have to complete and to fail.
     """
-    for name in _NAMES:
-        check_same_host(name, asked[name], host)
-    ids = {name: job_ids(asked[name]) for name in _NAMES}
-    for job_id in ids["after_failed"]:
-        if job_id in ids["after_ok"]:
+    ids = {name: job_ids(asked[name], host) for name in _NAMES if asked[name] is not None}
+    for job_id in ids.get("after_failed", ()):
+        if job_id in ids.get("after_ok", ()):
             raise InputError(
                 f"after_ok and after_failed both name the job {job_id}: that can never come true",
                 host=host, advice="after_any waits for any end.",
             )  # fmt: skip
-    for job_id in dict.fromkeys(one for name in _NAMES for one in ids[name]):
+    for job_id in dict.fromkeys(one for found in ids.values() for one in found):
         parsed = JobId.parse(job_id)
         indices = expand_array(parsed.tasks or parsed.proc or "")
         row = journal.by_member(host, job_id) if indices else None
         if row is not None and row.array is not None:
             check_elements(row.job_id or parsed.number, row.array, indices, host)
+    return ids
 
 
 def check_elements(job_id: str, array: str, indices: Iterable[int], host: str) -> None:

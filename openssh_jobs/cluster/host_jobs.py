@@ -173,7 +173,7 @@ class HostJobs:
         for asked in map(dict, given):
             record_exit, token = asked.pop("record_exit"), asked.pop("token")
             check_choice(record_exit, self.host)
-            check_dependencies(self.journal, self.host, asked)
+            asked |= check_dependencies(self.journal, self.host, asked)
             again = asked.pop("again", None)
             if again is None:
                 wanted = Specification.of(max_array=most, **asked)

@@ -8,7 +8,7 @@ import json
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any, Protocol, TypedDict
@@ -93,8 +93,12 @@ def check_token(token: str) -> str:
     return token
 
 
-def job_ids(jobs: AnyJobs | None) -> tuple[str, ...]:
-    """The ids of jobs given as jobs, ids, or a collection of either; each checked."""
+def job_ids(jobs: AnyJobs | None, host: str | None = None) -> tuple[str, ...]:
+    """The ids of jobs given as jobs, ids, or a collection of either; each checked.
+
+    Raises ``InputError`` for what is no id, and for a job of another host than ``host``: its id
+    means another job there.
+    """
     if jobs is None:
         return ()
     if isinstance(jobs, str | int | JobId) or hasattr(jobs, "id"):
@@ -103,20 +107,16 @@ def job_ids(jobs: AnyJobs | None) -> tuple[str, ...]:
         members = jobs
     else:
         raise InputError(f"not a job and not an id: {jobs!r}")
-    return tuple(str(JobId.parse(getattr(job, "id", job))) for job in members)
-
-
-def check_same_host(name: str, jobs: AnyJobs | None, host: str) -> None:
-    """Raise ``InputError`` for the job of another host: its id means another job on this one."""
-    one = hasattr(jobs, "id") or isinstance(jobs, str) or not isinstance(jobs, Iterable)
-    members: Iterable[object] = (jobs,) if one else jobs  # type: ignore[assignment]
+    found = []
     for job in members:
-        other = getattr(job, "host", host)
-        if other != host:
+        job_id, its = str(JobId.parse(getattr(job, "id", job))), getattr(job, "host", host)
+        if None not in (host, its) and its != host:
             raise InputError(
-                f"{name} names the job {getattr(job, 'id', job)} of {other}", host=host,
-                advice="A job can wait for jobs of its own host only.",
+                f"the job {job_id} is one of {its}, not of {host}", host=host,
+                advice=f"On {host} this id means another job, or none.",
             )  # fmt: skip
+        found.append(job_id)
+    return tuple(found)
 
 
 # Names of the files beside the script on the host.
@@ -284,6 +284,8 @@ def parameters_of_many(
 ) -> list[dict[str, Any]]:
     """All parameters of each job, as ``Cluster.submit_many`` describes it."""
     _check_names(common, "submit_many")
+    # All jobs get the same: an iterator would be empty after the first.
+    common = {key: [*it] if isinstance(it, Iterator) else it for key, it in common.items()}
     if common.get("token") is not None:
         raise InputError(
             "a token names one submission",

@@ -229,7 +229,7 @@ def _is_below(script: str | None) -> bool:
 
 
 def _kept(journal: Journal, host: str, job: AnyJob) -> tuple[Kept, str]:
-    found = job_ids(job)
+    found = job_ids(job, host)
     if len(found) != 1:
         raise InputError(f"again= takes one job, not {len(found)}: {job!r}", host=host)
     name = f"job {found[0]}"

@@ -15,7 +15,7 @@ import struct
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import process, ssh_config
+from . import known_hosts, process, ssh_config
 from .login_record import Keys
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def fingerprint(*everybody: Resolved) -> Keys:
             whole.update(repr((sorted(agent.keys), agent.trouble)).encode())
     own = whole.hexdigest()[:16]
     for resolved in everybody:
-        _count(whole, _known_hosts(resolved))
+        _count(whole, known_hosts.files(resolved))
     return Keys(own, whole.hexdigest()[:16])
 
 
@@ -234,14 +234,6 @@ def _count(whole: hashlib._Hash, paths: Iterable[str]) -> None:
         except OSError:
             continue
         whole.update(repr((path, facts.st_mtime_ns, facts.st_size, facts.st_ino)).encode())
-
-
-def _known_hosts(resolved: Resolved) -> Iterable[str]:
-    for keyword in ("userknownhostsfile", "globalknownhostsfile"):
-        for value in resolved.values.get(keyword, ()):
-            # ssh -G quotes nothing: several names, or one with blanks in it.
-            for name in (value, *value.split()):
-                yield os.path.expanduser(name.strip('"'))
 
 
 def _what_counts(resolved: Resolved) -> Iterable[str]:

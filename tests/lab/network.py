@@ -23,7 +23,7 @@ from tests.lab import namespaces
 
 
 def _run(*argv: str) -> None:
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr.strip()}"
 
 

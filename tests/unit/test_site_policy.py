@@ -58,6 +58,9 @@ def test_all_settings() -> None:
         ("poll_floor =", "f cannot be read: "),
         ("#" * 8192 + "x = 1", "f cannot be read: it is longer than 8192 bytes"),
         ("[" * 4000, "f cannot be read: "),
+        (f"sessions = {'9' * 400}", f"not {'9' * 60}..."),
+        (f"sessions = 0x{'f' * 8000}", "from 1 to 1000, not such a number"),
+        (f"{'k' * 400} = 1", "kkk... is not a setting"),
     ],
 )
 def test_what_is_wrong_is_left_out_and_named(text: str, problem: str) -> None:
@@ -65,6 +68,12 @@ def test_what_is_wrong_is_left_out_and_named(text: str, problem: str) -> None:
     assert found.as_dict() == {}
     assert len(found.problems) == 1
     assert problem in found.problems[0]
+
+
+def test_a_policy_that_is_nonsense_is_a_few_lines_of_problems() -> None:
+    found = parse("".join(f"key{number} = 1\n" for number in range(500)).encode(), "f")
+    assert len(found.problems) == 11
+    assert found.problems[-1] == "f: 490 more settings are wrong"
 
 
 def test_what_is_right_beside_it_counts() -> None:

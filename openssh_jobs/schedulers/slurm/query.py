@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import replace
 from datetime import UTC
 from functools import lru_cache
 
-from ...jobs import JobId, JobState, JobStatus
+from ...jobs import JobId, JobState, JobStatus, Snapshot
 from ..fields import chunks, is_number, quote
 from ..framing import Section, section, shell_text
 from ..rows import Rows
@@ -93,12 +94,39 @@ def history_parts(cluster: str, numbers: Iterable[str]) -> Iterator[str]:
         yield "set +f\nfi\n"
 
 
-def read_records(part: Section, rows: Rows) -> None:
+def select_by_cluster(
+    snapshot: Snapshot, wanted: Iterable[str], clusters: Set[str], covered: Set[str]
+) -> Snapshot:
+    """``select`` where each id is looked for in what its own cluster said.
+
+    ``clusters``: those that were asked (the host's own is empty); ids have the cluster's name where
+    it is one of several.  ``covered``: those whose answer is complete.
+    """
+    places: dict[str, list[str]] = {}
+    for text in wanted:
+        places.setdefault(JobId.parse(text).cluster or "", []).append(text)
+    known: dict[str, JobStatus] = {}
+    absent: list[str] = []
+    unknown: list[str] = []
+    for cluster, ids in places.items():
+        listed = snapshot.known if cluster in clusters else {}
+        if len(clusters) > 1:
+            listed = {it: one for it, one in listed.items() if it.partition(";")[2] == cluster}
+        found = replace(snapshot, known=listed).select(ids, covered=cluster in covered)
+        known.update(found.known)
+        absent += found.absent
+        unknown += found.unknown
+    return replace(snapshot, known=known, absent=tuple(absent), unknown=tuple(unknown))
+
+
+def read_records(part: Section, cluster: str, rows: Rows) -> None:
     """What scontrol said of each job, each between marks: a comment can look like a record."""
     for piece in part.text.split(f"{part.mark}>")[1:]:
         job_id, _, text = piece.partition("\n")
         found = read_scontrol(text, UTC, requested=JobId.parse(job_id))
-        rows.known.update(found.known)
+        for status in found.known.values():
+            its = f"{status.job_id};{cluster}" if cluster else status.job_id
+            rows.known[its] = status.replace(job_id=its)
         rows.unparsed.extend(found.unparsed)
 
 

@@ -44,6 +44,7 @@ from .query import (
     read_codes,
     read_queue,
     read_records,
+    select_by_cluster,
 )
 from .records import read_scontrol
 from .sbatch import EACH, path_of_element, plain, sbatch_words, submitted_ids
@@ -147,7 +148,7 @@ class Slurm(Scheduler):
         rows = Rows()
         failed: SchedulerError | None = None
         covered: set[str] = set()
-        several = len({part.name for part in sections}) > 1
+        clusters = {part.name.partition("@")[2] for part in sections}
         for part in sections:
             cluster = part.name.partition("@")[2]
             text = COMPLAINT.search(answer.stderr)
@@ -155,7 +156,7 @@ class Slurm(Scheduler):
                 failed = self.error(Answer("", answer.stderr, part.returncode))
                 continue
             covered.add(cluster)
-            read_queue(part, cluster if several else "", rows)
+            read_queue(part, cluster if len(clusters) > 1 else "", rows)
         if failed is not None and not covered:
             raise failed
         snapshot = Snapshot(
@@ -164,8 +165,8 @@ class Slurm(Scheduler):
         if wanted is None:
             return snapshot
         # An odd line could be any of them.
-        return snapshot.select(
-            wanted, covered=lambda job_id: not rows.unparsed and (job_id.cluster or "") in covered
+        return select_by_cluster(
+            snapshot, wanted, clusters, covered if not rows.unparsed else set()
         )
 
     def _pasted_status(
@@ -242,11 +243,12 @@ class Slurm(Scheduler):
         rows = Rows(source="accounting")
         failed: SchedulerError | None = None
         covered: set[str] = set()
-        several = len({part.name.partition("@")[2] for part in sections}) > 1
+        clusters = {part.name.partition("@")[2] for part in sections}
+        several = len(clusters) > 1
         for part in sections:
             program, _, cluster = part.name.partition("@")
             if program == "scontrol":
-                read_records(part, rows)
+                read_records(part, cluster if several else "", rows)
             elif program == "squeue":
                 if part.returncode == 0:
                     read_codes(part, cluster if several else "", rows)
@@ -277,9 +279,8 @@ class Slurm(Scheduler):
         )
         if requested is None:
             return snapshot
-        return snapshot.select(
-            requested,
-            covered=lambda job_id: not rows.unparsed and (job_id.cluster or "") in covered,
+        return select_by_cluster(
+            snapshot, requested, clusters, covered if not rows.unparsed else set()
         )
 
     def token_script(self, requests: Sequence[SubmitRequest], *, since: datetime) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from openssh_jobs import Cluster, Connection, __version__, site_policy
+from openssh_jobs.cli import main
 from openssh_jobs.openssh import masters
 from openssh_jobs.transport.session_limit import Patience
 from tests.cli import program
@@ -188,3 +190,24 @@ def test_doctor_shows_the_policy(
     done = program("doctor", "-F", str(host.config), host.alias)
     assert "ok    the site sets sessions 4, agents false; Be kind." in done.out
     assert f"warn  {file}: 'colour' is not a setting of a site" in done.out
+
+
+@pytest.mark.parametrize("what", ["a pipe", "no rights", "a directory"])
+def test_doctor_says_what_cannot_be_read_and_waits_for_nobody(
+    host: Host, policy: Path, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if what == "a pipe":
+        os.mkfifo(policy)
+    elif what == "no rights":
+        policy.write_text("sessions = 4\n")
+        policy.chmod(0)
+    else:
+        policy.mkdir()
+    try:
+        main(["doctor", "-F", str(host.config), host.alias])
+    finally:
+        if policy.is_dir():
+            policy.rmdir()
+    said = capsys.readouterr().out
+    assert "was not over" not in said
+    assert (f"warn  {policy} on {host.alias} cannot be read" in said) == (what != "a pipe")

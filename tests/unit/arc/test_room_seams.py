@@ -210,6 +210,36 @@ def test_a_cluster_that_is_not_supported_can_still_be_connected_to(
         assert ssh._connection.host == "a"
 
 
+def test_servers_whose_host_key_is_not_known_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config, known = tmp_path / "config", tmp_path / "known_hosts"
+    config.write_text(f"UserKnownHostsFile {known}\nHost alias\n    HostName real.test\n")
+    config.chmod(0o600)
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Xv2Cq6y0kYgTj5nYd0c7vZ1mN3pQ5rS7tU9wX1yZ2"
+    known.write_text(f"real.test {key}\n[odd.test]:2222 {key}\n@revoked old.test {key}\n")
+    common = {"ssh_config": str(config), "un": "me"}
+    servers: dict[str, dict[str, Any]] = {
+        "good": {**common, "address": "alias"},
+        "port": {**common, "address": "odd.test", "port": 2222},
+        "new": {**common, "address": "new.test"},
+        "other port": {**common, "address": "odd.test", "port": 22},
+        "revoked": {**common, "address": "old.test"},
+        "bad": {**common, "address": "-oProxyCommand=x"},
+        "by a command": {**common, "address": "c.test",
+                         "ssh_options": {"KnownHostsCommand": "/bin/true"}},
+        "here": {"cluster_soft": "local"},
+        **SHIPPED,
+    }  # fmt: skip
+    missing = {"new": "new.test", "other port": "odd.test", "revoked": "old.test"}
+    assert arc.check_servers_known_hosts(servers) == missing
+    assert "new: the host key of new.test is not known here" in caplog.text
+    assert "bad: whether its host key is known cannot be told" in caplog.text
+    assert arc.check_servers_known_hosts() == {}, "the settings as shipped"
+    good = {"good": servers["good"]}
+    assert arc.check_servers_known_hosts(good, str(tmp_path / "none")) == {"good": "alias"}
+
+
 def test_old_names_of_the_newest_interface_are_there() -> None:
     ssh = SSHClient(server="server2", connection_attempts=2)
     for name in INTERFACE.split():

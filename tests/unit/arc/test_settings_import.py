@@ -129,6 +129,19 @@ def test_what_is_no_python_is_said(text: str) -> None:
         read_settings(text, "my.py")
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "servers = {'a': {'un': 'J\xf6rg'}}".encode(),
+        "\ufeffservers = {'a': {'un': 'J\xf6rg'}}".encode(),
+        b"# -*- coding: latin-1 -*-\nservers = {'a': {'un': 'J\xf6rg'}}",
+    ],
+    ids=["UTF-8", "with a mark", "Latin-1"],
+)
+def test_a_file_is_read_in_its_encoding_as_python_reads_it(source: bytes) -> None:
+    assert read_settings(source).tables == {"servers": {"a": {"un": "J\xf6rg"}}}
+
+
 def test_only_tables_count() -> None:
     left_out = ["line 1: servers is not a literal: left out"]
     assert read_settings("servers = ['a']").left_out == left_out

@@ -50,6 +50,26 @@ def test_bad_input_goes_nowhere(cluster: Cluster) -> None:
     assert cluster.queries == 0
 
 
+def test_the_job_of_another_host_goes_nowhere(cluster: Cluster, journal: Journal) -> None:
+    other = Cluster("elsewhere.invalid", scheduler="slurm", journal=journal)
+    jobs = [cluster.job("5"), other.job("5")]
+    calls: tuple[Any, ...] = (
+        cluster.status, cluster.cancel, cluster.hold, cluster.release, cluster.wait,
+        cluster.is_over,
+        lambda jobs: list(cluster.as_completed(jobs if isinstance(jobs, list) else [jobs])),
+        lambda jobs: cluster.submit(**TEXT, after_any=jobs),
+    )  # fmt: skip
+    for call in calls:
+        for asked in (other.job("5"), jobs):
+            with pytest.raises(InputError, match=r"job 5 is one of elsewhere\.invalid, not"):
+                call(asked)
+    for one in (cluster.job, lambda job: cluster.submit(again=job)):
+        with pytest.raises(InputError, match=r"job 5 is one of elsewhere\.invalid"):
+            one(other.job("5"))
+    assert cluster.connection.stats().commands == 0
+    assert cluster.queries == 0
+
+
 def test_bad_input_of_many_goes_nowhere(cluster: Cluster, tmp_path: Path) -> None:
     one = {"script_text": "#!/bin/sh\ntrue\n"}
     (tmp_path / "none").mkdir()
@@ -74,7 +94,7 @@ def test_bad_input_of_many_goes_nowhere(cluster: Cluster, tmp_path: Path) -> Non
     with pytest.raises(FileNotFoundError):
         cluster.submit_many(["nowhere.sh"])
     elsewhere: Any = SimpleNamespace(id="5", host="elsewhere")
-    with pytest.raises(InputError, match="names the job 5 of elsewhere"):
+    with pytest.raises(InputError, match="the job 5 is one of elsewhere"):
         cluster.submit_many([one, {**one, "after_ok": elsewhere}])
     assert cluster.connection.stats().logins == 0
     assert cluster.journal.rows() == []

@@ -77,3 +77,15 @@ def test_what_may_be_is_sent(cluster: Cluster, slurm: FakeSlurm, asked: str) -> 
     before = slurm.commands()
     cluster.submit(script_text=TEXT, directory="~/b", after_ok=asked)
     assert slurm.commands() > before
+
+
+def test_jobs_from_a_generator_are_waited_for(cluster: Cluster) -> None:
+    def ids() -> Iterator[str]:
+        yield from ("5", "6")
+
+    one = cluster.submit(script_text=TEXT, directory="~/b", after_ok=ids(), dry_run=True)
+    assert "afterok:5:6" in one.command
+    many = cluster.submit_many(
+        [{"name": "a"}, {"name": "b"}], script_text=TEXT, after_any=ids(), dry_run=True
+    )
+    assert ["afterany:5:6" in each.command for each in many] == [True, True]

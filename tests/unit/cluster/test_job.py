@@ -6,7 +6,7 @@ import pytest
 
 from openssh_jobs import Cluster, Job
 from openssh_jobs.cluster.journal import Journal
-from openssh_jobs.cluster.specification import check_same_host, job_ids
+from openssh_jobs.cluster.specification import job_ids
 from openssh_jobs.errors import InputError
 
 from .fakes import row
@@ -55,8 +55,7 @@ def test_elements_of_a_job_from_elsewhere_are_not_known(cluster: Cluster) -> Non
 
 def test_a_dependency_on_an_array_is_one_on_the_whole(cluster: Cluster) -> None:
     job = array_of(cluster, "1-3")
-    check_same_host("after_ok", job, "h")
-    assert job_ids(job) == ("7",)
+    assert job_ids(job, "h") == ("7",)
     assert job_ids([job[2], "8"]) == ("7.2", "8")
-    with pytest.raises(InputError, match="after_ok names the job 7 of h"):
-        check_same_host("after_ok", [job], "other")
+    with pytest.raises(InputError, match="the job 7 is one of h, not of other"):
+        job_ids([job], "other")

@@ -124,3 +124,74 @@ def test_slurm_says_in_a_sentence_that_a_job_can_never_start(state: str) -> None
     reason = SLURM.parse_status(Answer(text)).known["7"].reason
     never = f"{word}: a job that it depends on did not end as required, so it can never start"
     assert reason == (never if state == "PENDING" else word)
+
+
+# Lists job 15 on the clusters named in $LISTED; the cluster "gone" does not answer.
+ON_CLUSTERS = """\
+program=${0##*/} cluster=own form= between=
+while [ $# -gt 0 ]; do
+    case $1 in
+        -M) cluster=$2; shift ;;
+        -o) form=$2; shift ;;
+        --delimiter=*) between=${1#*=} ;;
+    esac
+    shift
+done
+[ "$cluster" != gone ] || { echo "$program: error: No cluster 'gone' known" >&2; exit 1; }
+case " $LISTED " in *" $cluster "*) ;; *) exit 0 ;; esac
+time=2026-11-26T09:37:19
+[ "$program" != scontrol ] || {
+    echo "JobId=15 JobName=name UserId=me(1) JobState=FAILED Reason=None ExitCode=3:0"
+    exit 0
+}
+[ "$program" != sacct ] || {
+    [ -z "$NO_RECORDS" ] || exit 0
+    printf "%s$between" 15 15 FAILED 3:0 me p acc 1 n1 $time $time $time 00:00:01 00:01:00 name
+    exit 0
+}
+printf '%s\\n' "$form" | sed "s/%[iA]/15/g; s/%T/RUNNING/; s/%C/1/; s/%[VSe]/$time/g;
+    s/%[Ml]/0:01/g; s,%Z,/d,; s/%r/None/; s/%[A-Za-z]/x/g"
+"""
+
+
+def of_clusters(directory: Path, what: str, ids: list[str], listed: str, **env: str) -> Snapshot:
+    for name in ("squeue", "sacct", "scontrol"):
+        (directory / name).write_text(f"#!/bin/sh\n{ON_CLUSTERS}")
+        (directory / name).chmod(0o755)
+    done = subprocess.run(
+        ["/bin/sh", "-c", getattr(SLURM, f"{what}_script")(ids)],
+        env={"PATH": f"{directory}:/usr/bin:/bin", "LISTED": listed, **env},
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    answer = Answer(done.stdout, done.stderr, done.returncode)
+    said: Snapshot = getattr(SLURM, f"parse_{what}")(answer, requested=ids)
+    return said
+
+
+@pytest.mark.parametrize("what", ["status", "history"])
+@pytest.mark.parametrize(
+    ("listed", "known", "absent"),
+    [
+        ("own", {"15"}, {"15;two"}),
+        ("two", {"15;two"}, {"15"}),
+        ("own two", {"15", "15;two"}, set()),
+        ("", set(), {"15", "15;two"}),
+    ],
+)
+def test_the_job_of_another_cluster_is_another_job(
+    tmp_path: Path, what: str, listed: str, known: set[str], absent: set[str]
+) -> None:
+    said = of_clusters(tmp_path, what, ["15", "15;two"], listed)
+    assert (set(said.known), set(said.absent), said.unknown) == (known, absent, ())
+
+
+@pytest.mark.parametrize("what", ["status", "history"])
+def test_a_cluster_that_does_not_answer_says_nothing_of_its_jobs(tmp_path: Path, what: str) -> None:
+    said = of_clusters(tmp_path, what, ["15", "15;gone"], "own")
+    assert (set(said.known), said.absent, said.unknown) == ({"15"}, (), ("15;gone",))
+
+
+def test_what_scontrol_remembers_is_that_of_the_cluster(tmp_path: Path) -> None:
+    said = of_clusters(tmp_path, "history", ["15", "15;two"], "two", NO_RECORDS="yes")
+    assert {job_id: one.job_id for job_id, one in said.known.items()} == {"15;two": "15;two"}
+    assert (said.known["15;two"].exit_code, said.absent) == (3, ("15",))
