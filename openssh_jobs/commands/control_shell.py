@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 log = logs.logger("openssh_jobs.control_shell")
 
 _CHUNK = 65536
+_END_PROBE = 5.0
+"""Seconds for the host to show that it answers, before a shell is ended there."""
 _CALL = re.compile(rb"^ *(?:exec )?(oj_\w+)(?=[ \n;]|\Z)", re.MULTILINE)
 
 
@@ -346,6 +348,7 @@ class ControlShell:
             try:
                 answer = shell.call(_with_chores(chores, script), began + timeout, most)
             except InvalidAnswer as error:
+                self._end(shell)
                 message = f"{error.message} ({what})"
                 raise InvalidAnswer(message, host=self._sessions.host, command=what) from None
             except _Ended:
@@ -353,15 +356,14 @@ class ControlShell:
                     raise not_started(self._sessions, what, why=ANOTHER_STDIN) from None
                 raise WorkerLost(self._sessions.lost(shell.link, what)) from None
             except TimeoutError:
+                self._end(shell)
                 if shell.read_by is None:
                     raise self._too_late(what, timeout, "maybe") from None
-                self._end(shell)
                 if time.monotonic() < shell.read_by:
                     raise self._too_late(what, timeout, "no") from None
                 raise not_started(self._sessions, what, why=ANOTHER_STDIN) from None
             except BaseException:
-                if shell.read_by is not None:
-                    self._end(shell)
+                self._end(shell)
                 raise
             del self._chores[: len(chores)]
             self.calls += 1
@@ -371,8 +373,12 @@ class ControlShell:
         return self._session.call(work, what, again=again)
 
     def _end(self, shell: _Shell) -> None:
-        """End a shell that has not read the line that proves that its stdin is ours."""
-        if shell.pid is not None and self._sessions.answers(shell.link):
+        """End a shell whose answer nobody waits for any more, with what its script started.
+
+        The end of its stdin is not enough: a program of the script does not read that, and a shell
+        with another stdin does not see it.  Needs a session beside the shell's own.
+        """
+        if shell.pid is not None and self._sessions.answers(shell.link, _END_PROBE):
             self._groups.end([shell.pid])
 
     def _too_late(self, what: str, timeout: float, sent: Sent) -> CommandTimeout:

@@ -213,9 +213,28 @@ def test_a_silent_shell(host: Host, tmp_path: Path) -> None:
         host.shell.call(b"read x <%s" % quote_path(str(tmp_path / "fifo")), timeout=0.3, again=True)
     assert 0.3 <= time.monotonic() - began < 5
     assert caught.value.sent == "maybe"
-    os.close(os.open(tmp_path / "fifo", os.O_WRONLY))
     assert host.pid() != before, "its answer may still come"
-    assert until(lambda: not runs(before)), "a shell whose stdin is closed ends"
+    assert until(lambda: not runs(before)), "it waits for a writer that never comes"
+
+
+@pytest.mark.parametrize("why", ["timeout", "too long", "Ctrl-C"])
+def test_a_call_that_is_given_up_leaves_nothing_running(
+    host: Host, tmp_path: Path, why: str
+) -> None:
+    pids = tmp_path / "pids"
+    script = b"(trap '' HUP PIPE; sleep 1000) & sleep 1000 & echo $! >%b; " % quote_path(str(pids))
+    script += {"too long": b"head -c 300000 /dev/zero; "}.get(why, b"") + b"wait"
+    host.shell.call(b":")
+    if why == "Ctrl-C":
+        timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+    expected = {"timeout": CommandTimeout, "too long": InvalidAnswer}.get(why, KeyboardInterrupt)
+    began = time.monotonic()
+    with pytest.raises(expected):
+        host.shell.call(script, timeout=0.5 if why == "timeout" else 20, most=1000)
+    assert time.monotonic() - began < 15
+    assert until(lambda: not runs(int(pids.read_text())))
+    assert host.shell.call(b"echo next").stdout == b"next\n"
 
 
 def test_a_script_longer_than_a_pipe_and_a_shell_that_does_not_read(host: Host) -> None:
@@ -223,11 +242,9 @@ def test_a_script_longer_than_a_pipe_and_a_shell_that_does_not_read(host: Host) 
     text = b"exit 4 #" + b"x" * 1_000_000
     assert host.shell.call(text).status == 4
     os.kill(pid := host.pid(), signal.SIGSTOP)
-    try:
-        with pytest.raises(CommandTimeout):
-            host.shell.call(text, timeout=0.3)
-    finally:
-        os.kill(pid, signal.SIGCONT)
+    with pytest.raises(CommandTimeout):
+        host.shell.call(text, timeout=0.3)
+    assert until(lambda: not runs(pid)), "a shell that is stopped is ended, too"
 
 
 def test_a_call_waits_for_another_one_only_as_long_as_it_may(host: Host, tmp_path: Path) -> None:
