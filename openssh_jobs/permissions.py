@@ -25,6 +25,8 @@ def problem_with(path: str, *, open_to_read: bool = True) -> str | None:
         facts = os.lstat(path)
     except OSError as error:
         return f"cannot be used: {error}"
+    if stat.S_ISLNK(facts.st_mode):
+        return "is not a directory (a link is not followed)"
     if not stat.S_ISDIR(facts.st_mode):
         return "is not a directory"
     if facts.st_uid != os.geteuid():

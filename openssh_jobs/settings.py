@@ -39,6 +39,23 @@ def state_directory() -> str:
     return platformdirs.user_state_dir(APP)
 
 
+def check_home(path: str) -> None:
+    """Raise ``ConfigurationError`` if a path lies in the user's home, and that does not exist.
+
+    A home that is not mounted yet, or the one of an account that has none, is not created.
+    """
+    home = os.path.expanduser("~")
+    if not os.path.isabs(home):
+        import pwd
+
+        home = pwd.getpwuid(os.geteuid()).pw_dir
+    if os.path.commonpath([home, os.path.abspath(path)]) == home and not os.path.isdir(home):
+        raise ConfigurationError(
+            f"the home directory {home} does not exist, and is not created for {path}",
+            advice="Set HOME, or set XDG_STATE_HOME to another directory for the journal.",
+        )
+
+
 # --------------------------------------------------------------------------- the settings
 
 
@@ -207,7 +224,10 @@ def _read() -> _Content:
     except FileNotFoundError:
         return _Content({}, [])
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}") from error
+        raise ConfigurationError(
+            f"{path} cannot be read: {error}",
+            advice="OPENSSH_JOBS_CONFIG names another file.",
+        ) from error
 
 
 def _parsed(path: str, data: bytes) -> _Content:

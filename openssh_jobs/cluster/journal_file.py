@@ -335,6 +335,7 @@ class JournalFile:
 
     def _open(self) -> sqlite3.Connection:
         path, directory = self.path, os.path.dirname(self.path)
+        settings.check_home(directory)
         os.makedirs(directory, mode=0o700, exist_ok=True)
         # SQLite's own files lie beside it: no other user may plant them.
         permissions.check(directory, "the journal's directory")

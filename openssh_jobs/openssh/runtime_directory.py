@@ -92,7 +92,8 @@ def prepare_directory() -> str:
         pass
     except OSError as error:
         raise ConfigurationError(
-            f"the socket directory {path} cannot be created: {error}"
+            f"the socket directory {path} cannot be created: {error}",
+            advice="Name another one in OPENSSH_JOBS_RUNTIME_DIR, in a directory that exists.",
         ) from error
     check_private(path)
     return path

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from openssh_jobs import settings
+from openssh_jobs.cluster.journal import Journal
 from openssh_jobs.errors import ConfigurationError
 
 
@@ -72,6 +73,29 @@ def test_a_file_that_cannot_be_read_is_not_taken_for_none(config: Path) -> None:
     config.mkdir()
     with pytest.raises(ConfigurationError, match="cannot be read"):
         settings.read_config()
+
+
+@pytest.mark.parametrize("kind", ["absent", "link that leads nowhere", "file"])
+def test_a_home_that_does_not_exist_is_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    home = tmp_path / "home"
+    if kind == "file":
+        home.touch()
+    elif kind != "absent":
+        home.symlink_to("nowhere")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    before = sorted(tmp_path.rglob("*"))
+    journal = Journal(Path(settings.state_directory()) / "journal.sqlite")
+    with pytest.raises(ConfigurationError, match=f"{home} does not exist.*XDG_STATE_HOME"):
+        journal.rows()
+    journal.close()
+    assert sorted(tmp_path.rglob("*")) == before
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    elsewhere = Journal(Path(settings.state_directory()) / "journal.sqlite")
+    assert list(elsewhere.rows()) == []
+    elsewhere.close()
 
 
 @pytest.mark.parametrize(("text", "floor"), [("30", 120.0), ("240.5", 240.5), ("", 120.0)])

@@ -41,7 +41,7 @@ def test_what_others_could_reach_is_refused(base: Path, monkeypatch: pytest.Monk
     (base / "private").mkdir(mode=0o700)
     (base / "link").symlink_to("private")
     (base / "file").touch()
-    for name, problem in (("open", "open to others"), ("link", "not a dir"), ("file", "not a dir")):
+    for name, problem in (("open", "open to others"), ("link", "a link"), ("file", "not a dir")):
         use(monkeypatch, base / name)
         with pytest.raises(ConfigurationError, match=problem) as caught:
             runtime_directory.prepare_directory()
