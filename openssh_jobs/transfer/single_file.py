@@ -262,7 +262,7 @@ class FileMoves:
                 update.set_local_times(parent or b".", [plan.retimed[0]._replace(name=name)])
             return _nothing(began)
         parent = os.path.dirname(target) or b"."
-        os.makedirs(parent, exist_ok=True)
+        staging.make_directories(parent)
         parts.sweep_here(parent)
         options.report(0, facts.st_size, 0, 1, source)
         if options.resume:

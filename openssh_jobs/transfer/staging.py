@@ -7,6 +7,7 @@ members, without hard links to files outside.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import posixpath
@@ -231,3 +232,18 @@ def create_private(path: bytes, mode: int, preserve: bool) -> int:
     finally:
         os.close(handle)
     return mode if preserve else left
+
+
+def make_directories(path: bytes) -> None:
+    """Make a local directory and those above it, if they are missing.
+
+    Of a path that is too long for the system nothing is made: ``OSError`` with ENAMETOOLONG.
+    """
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.lstat(path)
+    missing = [path]
+    while (above := os.path.dirname(missing[-1])) and not os.path.lexists(above):
+        missing.append(above)
+    # One by one: os.makedirs calls itself for each.
+    for directory in reversed(missing):
+        os.makedirs(directory, exist_ok=True)

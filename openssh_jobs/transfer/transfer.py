@@ -15,7 +15,7 @@ from ..commands.os_errors import refused
 from ..commands.quoting import to_bytes, to_text
 from ..errors import InputError, TransferError, remote_oserror
 from ..files import host_names
-from . import deletion, listing
+from . import deletion, listing, staging
 from .lanes import Lanes
 from .options import METHODS, Options, TransferResult
 from .plan import FilePlan, SourcePlan, TransferPlan, TreePlan
@@ -131,7 +131,7 @@ class Transfer:
 
         def prepare() -> None:
             # A name that is another one's here would replace that file.
-            os.makedirs(target, exist_ok=True)
+            staging.make_directories(target)
             kinds = ["d" if isinstance(plan, TreePlan) else "f" for plan in plans]
             names = [os.path.basename(plan.target) for plan in plans]
             members = [listing.Member(*pair, 0) for pair in zip(names, kinds, strict=True)]

@@ -300,7 +300,7 @@ class TreeMoves:
         if options.update and plan.there and not members:
             return _result(plan, 0, 0, began)
         parent = os.path.dirname(os.path.abspath(target))
-        os.makedirs(parent, exist_ok=True)
+        staging.make_directories(parent)
         parts.sweep_here(parent)
         stage = os.path.join(parent, part_name())
         total, count = _sums(members)
