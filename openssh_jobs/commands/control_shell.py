@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import select
+import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 log = logs.logger("openssh_jobs.control_shell")
 
 _CHUNK = 65536
-_END_PROBE = 5.0
-"""Seconds for the host to show that it answers, before a shell is ended there."""
+_END_PROBE, _END_WAIT = 5.0, 0.5
+"""Seconds for a host to show that it answers before a shell is ended, and to wait for that end."""
 _CALL = re.compile(rb"^ *(?:exec )?(oj_\w+)(?=[ \n;]|\Z)", re.MULTILINE)
 
 
@@ -376,10 +377,24 @@ class ControlShell:
         """End a shell whose answer nobody waits for any more, with what its script started.
 
         The end of its stdin is not enough: a program of the script does not read that, and a shell
-        with another stdin does not see it.  Needs a session beside the shell's own.
+        with another stdin does not see it.  Needs a session beside the shell's own, or the one that
+        is free when the call has ended: the call waits only a moment for it.
         """
-        if shell.pid is not None and self._sessions.answers(shell.link, _END_PROBE):
-            self._groups.end([shell.pid])
+        pid, link = shell.pid, shell.link
+        if pid is None:
+            return
+
+        def end() -> None:
+            if self._sessions.answers(link, _END_PROBE):
+                self._groups.end([pid])
+
+        ending = threading.Thread(target=end, name=f"end of {pid}", daemon=True)
+        try:
+            ending.start()
+        except RuntimeError:  # the interpreter is ending
+            end()
+        else:
+            ending.join(_END_WAIT)
 
     def _too_late(self, what: str, timeout: float, sent: Sent) -> CommandTimeout:
         return CommandTimeout(
