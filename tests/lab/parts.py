@@ -5,6 +5,7 @@ In CI (``CI=true``) a missing part is a failure: a suite that skips what matters
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import shutil
@@ -109,6 +110,25 @@ def require_bash_account() -> None:
     shell = pwd.getpwuid(os.geteuid()).pw_shell
     if not namespaces.inside() and os.path.basename(shell) != "bash":
         pytest.skip(f"files of bash are read by bash, and this account has {shell}")
+
+
+def require_remote_terminals() -> None:
+    """Skip the test where sshd, without root, ends when a session asks for a terminal.
+
+    It gives the terminal to the group ``tty``, which is for root to do unless the system did it.
+    """
+    if os.geteuid() == 0:
+        return
+    ours, theirs = os.openpty()
+    try:
+        has_group = os.fstat(theirs).st_gid == grp.getgrnam("tty").gr_gid
+    except KeyError:
+        return  # sshd leaves the group as it is
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    if not has_group:
+        pytest.skip("sshd without root gives no terminals here: /dev/pts is mounted without gid=")
 
 
 def require_namespaces(what: str) -> None:

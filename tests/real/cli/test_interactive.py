@@ -17,8 +17,15 @@ import pytest
 from openssh_jobs import Connection, errors
 from openssh_jobs.openssh.login_record import WRONG_ANSWERS_PER_HOUR
 from tests.cli import Terminal, at, program, script, stop_master
+from tests.lab import parts
 from tests.lab.interactive import MakeServer, code, config_of, password
 from tests.lab.site import Host
+
+
+@pytest.fixture
+def remote_terminals() -> None:
+    parts.require_remote_terminals()
+
 
 ICANON = 3, termios.ICANON  # of the local modes
 
@@ -30,6 +37,7 @@ def modes(terminal: Terminal) -> list[Any]:
 # -- terminals ----------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("remote_terminals")
 def test_a_shell_on_a_terminal_of_the_host(sshd: Host) -> None:
     """Its size, job control, Ctrl-C, the status, the modes afterwards; no login for all of it."""
     logins = sshd.logins()
@@ -57,6 +65,7 @@ def test_a_shell_on_a_terminal_of_the_host(sshd: Host) -> None:
     assert sshd.logins() == logins
 
 
+@pytest.mark.usefixtures("remote_terminals")
 def test_a_program_that_handles_ctrl_c_goes_on(sshd: Host) -> None:
     terminal = Terminal("exec", "-t", *at(sshd), "python3", "-q")
     terminal.shows(">>> ")
@@ -70,6 +79,7 @@ def test_a_program_that_handles_ctrl_c_goes_on(sshd: Host) -> None:
     assert terminal.end() == 9
 
 
+@pytest.mark.usefixtures("remote_terminals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_terminal_is_put_back(sshd: Host, number: signal.Signals) -> None:
     """After SIGTERM to this program, and after its ssh was killed."""
@@ -99,6 +109,7 @@ def test_a_terminal_is_put_back(sshd: Host, number: signal.Signals) -> None:
     assert after == before
 
 
+@pytest.mark.usefixtures("remote_terminals")
 def test_the_full_limit_of_sessions_is_named(
     make_sshd: Callable[..., Host], cold: Path, expect_logins: Callable[..., None]
 ) -> None:
