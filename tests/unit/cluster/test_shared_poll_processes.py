@@ -154,7 +154,9 @@ def test_several_processes_ask_as_often_as_one(waiting_processes: Processes) -> 
     assert max(float(line.split()[2]) for line in printed) - ended < 15
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.long)]
+)
 def test_a_holder_that_goes_away_costs_one_interval(
     waiting_processes: Processes, number: signal.Signals
 ) -> None:
