@@ -31,7 +31,10 @@ _REFUSALS = ("refused by peer", "Control socket connect", "UNKNOWN port 65535",
 _CUT = ("Connection closed", "Connection reset", "Broken pipe", "lost connection",
         "connection unexpectedly closed", "code 255")  # fmt: skip
 # rsync: [receiver] write failed on "/x": No space left on device (28)
-_ROLE = re.compile(r"\[(?P<role>\w+)\].*?: (?P<words>[^:\n]+?) \(\d+\)\s*$", re.MULTILINE)
+_ROLE = re.compile(
+    r"\[(?P<role>\w+)\](?: [^\"\n]*\"(?P<name>[^\"\n]+)\")?.*?: (?P<words>[^:\n]+?) \(\d+\)\s*$",
+    re.MULTILINE,
+)
 
 
 def run(
@@ -175,9 +178,14 @@ def _error(
     if roles:
         role = roles[0]
         there = (role["role"] != "sender") == sends
+        top = path if there else local
+        # A file in a tree: that one could not be read, not the whole.
+        name = to_bytes(role["name"] or "")
+        if role["role"] == "sender" and name.startswith(top.rstrip(b"/") + b"/"):
+            top = name
         if there:
-            return error_of(role["words"], path, host=lanes.host)
-        return local_error(to_text(local), role["words"])
+            return error_of(role["words"], top, host=lanes.host)
+        return local_error(to_text(top), role["words"])
     lines = [line for line in said.splitlines() if line.strip()]
     if errno_of(lines[0] if lines else "") is not None:
         if lines[0].startswith((to_text(local), f"{what}: {to_text(local)}")):
