@@ -359,6 +359,8 @@ class Running:
                 self.out_marks.feed(os.read(self.out, _CHUNK))
             except OSError:
                 pass
+        if self.err_marks.value(CUT_SHORT) is not None:
+            raise self._not_started(ANOTHER_STDIN)
         status = exit_status(self.err_marks)
         status = self.session.status if status is None else status
         ending = "ended" if status is None else f"ended with status {status}"

@@ -123,6 +123,8 @@ class _Shell:
             marks.feed(bytes(self._err))
             out_marks.feed(bytes(self._out))
             why = self._why_it_ended(marks.noise)
+            if marks.value(CUT_SHORT) is not None:
+                raise not_started(sessions, what, why=ANOTHER_STDIN) from None
         else:
             words = marks.value(START) or []
             self.pid = marks.number(START, 2**31 - 1)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from openssh_jobs import Cluster, Connection
+from openssh_jobs.commands import control_shell
 from openssh_jobs.errors import CommandNotStarted, OpenSSHJobsError
 from tests.helpers import Backend
 from tests.lab import parts
@@ -80,6 +81,27 @@ def calls_that_read(c: Connection, here: Path) -> dict[str, Callable[[], object]
         "put by sftp": lambda: c.put(here / "tree" / "file", "there", method="sftp"),
         "submit": submit,
     }
+
+
+def test_the_reason_is_seen_when_all_of_it_is_read_at_once(
+    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = make_host(make_sshd)
+    (host.home / ".bashrc").write_text(ELSEWHERE["itself"])
+    expect_logins(1)
+    read = control_shell._Shell._read
+
+    def read_all(shell: control_shell._Shell, deadline: float) -> None:
+        while True:
+            read(shell, deadline)
+
+    monkeypatch.setattr(control_shell._Shell, "_read", read_all)
+    with Connection(host.alias, ssh_config=host.config, start_timeout=PATIENT) as c:
+        try:
+            with pytest.raises(CommandNotStarted, match="another stdin"):
+                c.exists("/")
+        finally:
+            c.close(stop_master=True)
 
 
 @pytest.mark.parametrize(
