@@ -48,7 +48,11 @@ def check_home(path: str) -> None:
     if not os.path.isabs(home):
         import pwd
 
-        home = pwd.getpwuid(os.geteuid()).pw_dir
+        try:
+            home = pwd.getpwuid(os.geteuid()).pw_dir
+        except KeyError:
+            return  # a user without an account, as in a container
+    home = os.path.abspath(home)
     if os.path.commonpath([home, os.path.abspath(path)]) == home and not os.path.isdir(home):
         raise ConfigurationError(
             f"the home directory {home} does not exist, and is not created for {path}",

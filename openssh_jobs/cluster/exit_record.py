@@ -236,15 +236,9 @@ def _waited_for(row: Row) -> str:
         request = Order.of(row.request or "").request
     except (ValueError, InputError):
         return ""
-    named = [
-        f"{name}={','.join(ids)}"
-        for name, ids in (
-            ("after_ok", request.after_ok),
-            ("after_any", request.after_any),
-            ("after_failed", request.after_failed),
-        )
-        if ids
-    ]
+    names = ("after_ok", "after_any", "after_failed")
+    waited = {name: ",".join(getattr(request, name)) for name in names}
+    named = [f"{name}={ids}" for name, ids in waited.items() if ids]
     if not named:
         return ""
     return (

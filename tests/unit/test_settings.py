@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pwd
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -96,6 +98,24 @@ def test_a_home_that_does_not_exist_is_not_made(
     elsewhere = Journal(Path(settings.state_directory()) / "journal.sqlite")
     assert list(elsewhere.rows()) == []
     elsewhere.close()
+
+
+@pytest.mark.parametrize("end", ["", "/"])
+def test_the_slash_behind_a_home_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setenv("HOME", f"{tmp_path}/home{end}")
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        settings.check_home(f"{tmp_path}/home/.local/state")
+
+
+def test_a_user_without_an_account_and_without_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_account(uid: int) -> NoReturn:
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", no_account)
+    settings.check_home("/somewhere")
 
 
 @pytest.mark.parametrize(("text", "floor"), [("30", 120.0), ("240.5", 240.5), ("", 120.0)])

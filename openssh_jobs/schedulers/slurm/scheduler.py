@@ -28,7 +28,7 @@ from ..base import Scheduler
 from ..fields import chunks, command_words, first_line, quote
 from ..framing import Section, framed, parts_of, read_frame, section, shell_text
 from ..launcher.launcher import SLURM_JOBS, Convention
-from ..outcomes import outcome_of_kind, outcomes_for
+from ..outcomes import outcomes_for
 from ..request import ALL_OPTIONS, SubmitRequest
 from ..rows import Rows
 from ..rules import Rule
@@ -424,11 +424,15 @@ class Slurm(Scheduler):
                 failed.append(self.error(part.answer(answer.stderr), asks=False))
         if not failed:
             return outcomes_for(requested, outcomes, CancelOutcome.REQUESTED)
-        is_known = requested is not None and failed[0].kind == "not_found"
-        if len(failed) == len(sections) and not is_known:
-            raise failed[0]
-        # Which jobs a command that names none was about is not known.
-        otherwise = outcome_of_kind(failed[0].kind)
+        others = [error for error in failed if requested is None or error.kind != "not_found"]
+        if len(failed) < len(sections):
+            # Which jobs the commands that failed were about is not known.
+            is_transient = all(error.kind == "transient" for error in failed)
+            otherwise = CancelOutcome.TRANSIENT if is_transient else CancelOutcome.UNKNOWN
+        elif others:
+            raise others[0]
+        else:
+            otherwise = CancelOutcome.NOT_FOUND
         return outcomes_for(requested, outcomes, otherwise)
 
     def _outcome(self, text: str) -> CancelOutcome:

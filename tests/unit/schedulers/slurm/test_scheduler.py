@@ -55,3 +55,18 @@ def test_of_two_commands_the_one_that_failed_did_nothing() -> None:
     both = parts.replace(first, second)
     with pytest.raises(SchedulerError):
         SLURM.parse_cancel(Answer(f"OJ+ab\n{both}OJ-ab\n"), requested=["5", "6"])
+
+
+def cancelled(*commands: tuple[str, int]) -> dict[str, CancelOutcome]:
+    parts = "".join(f"OJ:ab begin act\n{text}\n\nOJ:ab end act {code}\n" for text, code in commands)
+    return SLURM.parse_cancel(Answer(f"OJ+ab\n{parts}OJ-ab\n"), requested=["5", "6"])
+
+
+def test_what_one_command_did_not_find_says_nothing_about_the_jobs_of_another() -> None:
+    not_there = "scancel: error: Invalid job id specified", 1
+    silent = "scancel: error: Unable to contact slurm controller (connect failure)", 1
+    assert set(cancelled(not_there, not_there).values()) == {CancelOutcome.NOT_FOUND}
+    assert set(cancelled(("", 0), not_there).values()) == {CancelOutcome.UNKNOWN}
+    for commands in ((not_there, silent), (silent, not_there)):
+        with pytest.raises(SchedulerError, match="Unable to contact"):
+            cancelled(*commands)
