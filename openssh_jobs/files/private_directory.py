@@ -31,3 +31,8 @@ MADE = ".oj-made-"
 def functions() -> str:
     """The shell functions that enter, check and empty private directories."""
     return to_text(scripts.read("files/private_directory"))
+
+
+def opening() -> bytes:
+    """The shell function ``oj_open``, and those that it calls."""
+    return functions().encode() + scripts.functions(scripts.COMMON, "oj_is_open")

@@ -112,3 +112,30 @@ oj_leave() {
   # shellcheck disable=SC2046
   cd .. && set -- "$1" $(ls -di "./$1") && [ "$2" = "$oj_number" ] && rmdir "./$1"
 }
+# Opens the plain file $1 of ours, which exists, as descriptor 9: $2 is `read`, `write` or `append`.
+# Who can rename in its directory could put there a fifo, whose opening waits, or a link to a file
+# that the opening makes.  There the file gets a second name for that time, in a directory that only
+# we can enter.  Changes the current directory.
+oj_open() {
+  oj_file=${1##*/} oj_own= oj_done=
+  cd -P "${1%/*}/" || return
+  if ! oj_check 0 all; then
+    oj_own=$oj_file-$$.partd
+    oj_make "$oj_own" && oj_into "$oj_own" && oj_check 1 self || return
+    if ln -- "../$oj_file" open 2>/dev/null; then oj_file=open
+    # Where nothing can have two names (exFAT) no modes keep users apart either.
+    elif : >new && ln new old 2>/dev/null; then oj_file=
+    else oj_file=../$oj_file
+    fi
+  fi
+  if [ -f "$oj_file" ] && [ ! -L "$oj_file" ]; then
+    # With "command" a failure does not end the shell.
+    case $2 in
+      read) command exec 9<"$oj_file" ;;
+      write) command exec 9<>"$oj_file" ;;
+      append) command exec 9>>"$oj_file" ;;
+    esac && oj_done=yes
+  fi
+  if [ -n "$oj_own" ]; then rm -f open new old; oj_leave "$oj_own"; fi
+  [ -n "$oj_done" ] && oj_is_open "$1"
+}

@@ -32,11 +32,15 @@ oj_write() {
     { s=$?; rm -f -- "$1"; ls -d "$4" >/dev/null; exit "$s"; }
 }
 
-# Writes $2 bytes more to the file $1, or to a new one in the directory $1, and removes it.
+# Writes $2 bytes more to the file $1, or to a new one in the directory $1, and removes it.  Needs the
+# functions of private_directory.sh.
 oj_probe() {
   p=$1
   [ ! -d "$1" ] || p=$1/.oj-probe
-  head -c "$2" /dev/zero >>"$p"
+  (
+    oj_exists "$p" || (set -C; umask 077; : >"$p") || exit
+    oj_open "$p" append && head -c "$2" /dev/zero >&9
+  )
   s=$?
   rm -f -- "$p"
   exit "$s"

@@ -11,6 +11,7 @@ from ..commands.os_errors import errno_of, error_of
 from ..commands.quoting import quote_for_any_shell, to_text, visible
 from ..errors import InvalidAnswer
 from ..openssh import pid_file
+from . import private_directory
 from .path_shell import SCRIPTS
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def explain(shell: ControlShell, host: str, error: TransferError, path: bytes) -
 def probe_host(shell: ControlShell, host: str, path: bytes) -> OSError | None:
     """The host's error when it writes one more megabyte at a path; ``None`` if that succeeds."""
     script = scripts.call(SCRIPTS, "oj_probe", scripts.path(path), _PROBE)
-    answer = shell.call(script, again=True)
+    answer = shell.call(private_directory.opening() + script, again=True)
     stderr = to_text(answer.stderr)
     if answer.status == 0 or errno_of(stderr) is None:
         return None

@@ -20,6 +20,7 @@ from ..commands.os_errors import error_of
 from ..commands.quoting import quote_path, to_text
 from ..commands.stdio import Exchange, close_fd
 from ..errors import TransferError
+from ..files import private_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -211,16 +212,14 @@ def send(
     ranges: int | None = None,
     begin: int = 0,
 ) -> None:
-    """Send a local file of ``size`` bytes to ``part`` on the host, from block ``begin`` on."""
+    """Send a local file of ``size`` bytes to ``part``, which exists, from block ``begin`` on."""
     threads = RangeThreads(commands, part, host)
 
     def work(piece: Range) -> None:
         # dd writes a short read as a short block, but `seek` counts whole blocks.
-        # Opened once, and checked: others may have put a link there meanwhile.
-        name, block = scripts.path(part), (BLOCK, piece.first)
-        script = scripts.functions(scripts.COMMON, "oj_is_open")
-        script += b"umask 077; exec 9<>%b; oj_is_open %b || exit; " % (name, name)
-        script += b"exec dd bs=%d seek=%d conv=notrunc >&9" % block
+        script = private_directory.opening()
+        script += b"oj_open %b write || exit; " % scripts.path(part)
+        script += b"exec dd bs=%d seek=%d conv=notrunc >&9" % (BLOCK, piece.first)
         plan = commands.plan(script, prologue="", inert=True)
         with threads.command(plan, reads=True) as (running, pipe):
             os.write(pipe, running.preamble)  # fits into any pipe

@@ -92,6 +92,13 @@ def remove_stage(lanes: Lanes, error: BaseException, path: bytes, number: int | 
     _remove_now_or_later(lanes, error, path, script)
 
 
+def make_remote(lanes: Lanes, part: bytes) -> None:
+    """Make the empty part of a single file on the host, which only this user can read."""
+    answer = lanes.shell.call(scripts.call(SCRIPTS, "oj_make_part", scripts.path(part)), again=True)
+    if answer.status != 0:
+        raise error_of(to_text(answer.stderr), part, host=lanes.host)
+
+
 def remove_remote(lanes: Lanes, error: BaseException, part: bytes) -> None:
     """Remove the part of a single file on the host after ``error``."""
     _remove_now_or_later(lanes, error, part, b"rm -f -- " + quote_path(part))
@@ -126,7 +133,8 @@ def make_local_stage(path: bytes) -> int:
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         about = os.fstat(handle)
-        if about.st_uid != os.geteuid() or os.listdir(handle):
+        theirs = about.st_uid != os.geteuid() or about.st_mode & 0o022
+        if theirs or os.listdir(handle):
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), os.fsdecode(path))
         return about.st_ino
     finally:

@@ -12,7 +12,6 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from ..commands.os_errors import error_of
 from ..commands.quoting import quote_path, to_text
 from ..errors import TransferError, UnrepresentableName
 from ..openssh import ssh_config
@@ -97,9 +96,7 @@ def send(lanes: Lanes, source: bytes, part: bytes, report: Callable[[int], objec
 
     parts.refuse_shared(lanes, posixpath.dirname(part), "scp")
     # Create it first: scp would create it with the source's mode, and others could read it.
-    made = lanes.shell.call(b"umask 077; : > " + quote_path(part), again=True)
-    if made.status != 0:
-        raise error_of(to_text(made.stderr), part, host=lanes.host)
+    parts.make_remote(lanes, part)
     local_programs.run(
         lanes,
         lambda link: [*_argv(lanes, link), "--", source, word],

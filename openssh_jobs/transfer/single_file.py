@@ -18,7 +18,7 @@ from ..commands import limits, scripts
 from ..commands.os_errors import error_of
 from ..commands.quoting import sftp_quote, to_text
 from ..errors import ConfigurationError, RemoteOSError, TransferError, remote_oserror
-from ..files import writing
+from ..files import private_directory, writing
 from ..files.writing import part_name
 from . import listing, parallel, parts, progress, resume, sftp_tree, staging, streams, update
 from .lanes import SCRIPTS
@@ -177,6 +177,7 @@ class FileMoves:
 
             rsync.send_file(self._lanes, here, part, target, options)
         elif self._in_ranges(size, options):
+            parts.make_remote(self._lanes, part)
             parallel.send(self._commands, source, part, size, self._host, report)
         elif not (
             _by_sftp(options, source + part, size)
@@ -221,7 +222,7 @@ class FileMoves:
         words.append(stamp if options.keeps_times else "")
         paths = scripts.path(part), scripts.path(target)
         script = scripts.call(SCRIPTS, "oj_finish_file", paths, facts.st_size, words)
-        answer = self._shell.call(script)
+        answer = self._shell.call(private_directory.opening() + script)
         if answer.status == _INCOMPLETE:
             raise TransferError(
                 f"{to_text(target)!r} is not whole: {to_text(answer.stderr).strip()} of "

@@ -35,12 +35,15 @@ oj_sweep_parts() {
 }
 
 # Makes the directory $1 and prints its number.  Others who can rename there could put a link, or a
-# directory of ours, in its place before it is entered: what is entered lies there, and is empty.
+# directory of ours, in its place before it is entered: what is entered lies there, is empty, and
+# others cannot write to it.
 oj_make_stage() {
   oj_in=${1%/*} oj_name=${1##*/}
   cd -P "${oj_in:-/}" && oj_in=$(pwd -P && echo .) && oj_in=${oj_in%??} || return
   mkdir -m 700 -- "$oj_name" && cd -P "./$oj_name" || return
-  if [ "$(pwd -P)" = "${oj_in%/}/$oj_name" ] && [ -O . ] && [ -z "$(ls -A)" ]; then oj_number
+  # Its members at the top, and itself if others can write to it.
+  oj_odd=$(find . ! -name . -prune -print -o -perm -0020 -print -o -perm -0002 -print) || return
+  if [ "$(pwd -P)" = "${oj_in%/}/$oj_name" ] && [ -O . ] && [ -z "$oj_odd" ]; then oj_number
   else oj_fail 1 'Operation not permitted'
   fi
 }
@@ -64,17 +67,15 @@ oj_prepare_file() {
 }
 
 # $1: part, $2: target, $3: size, $4: mode, $5: `exact`, or `umask` to apply that, $6: time or empty.
-# Status 3 where the part has another size.
+# Status 3 where the part has another size.  Needs the functions of private_directory.sh.
 oj_finish_file() {
-  [ -f "$1" ] || { ls -d -- "$1" >/dev/null && oj_fail 1 'Operation not permitted'; }
   m=$4
   [ "$5" = exact ] || m=$(printf %o $((0$4 & ~0$(umask))))
-  {
-    oj_is_open "$1" && n=$(wc -c <&9) || exit 1
-    if [ $n -ne "$3" ]; then echo $n bytes arrived >&2; exit 3; fi
-    oj_on_open "$1" chmod "$m" && { [ -z "$6" ] || (TZ=UTC0 oj_on_open "$1" touch -t "$6"); } &&
-      oj_rename "$1" "$2" && echo "done"
-  } 9<"$1"
+  oj_open "$1" read || { ls -d -- "$1" >/dev/null && oj_fail 1 'Operation not permitted'; }
+  n=$(wc -c <&9) || exit
+  if [ $n -ne "$3" ]; then echo $n bytes arrived >&2; exit 3; fi
+  oj_on_open "$1" chmod "$m" && { [ -z "$6" ] || (TZ=UTC0 oj_on_open "$1" touch -t "$6"); } &&
+    oj_rename "$1" "$2" && echo "done"
 }
 
 # Prints the size of the part $1 to be resumed, and removes others whose names begin with $2.
@@ -92,6 +93,8 @@ oj_find_part() {
 # With noclobber the part is created here, so it is not a file that another user put there.
 oj_make_part() {
   [ ! -O "$1" ] || [ -L "$1" ] || rm -f -- "$1" || return
+  # dash and bash open what is there and no plain file: a fifo would be waited for.
+  ! oj_exists "$1" || oj_fail 1 'File exists'
   (umask 077; set -C; : >"$1")
 }
 

@@ -80,6 +80,7 @@ GUARDS: dict[tuple[str, str], tuple[int, str]] = {
     ("transfer.parts", "_remove_dead"): (1, FILE),
     ("files/private_directory.sh", "oj_empty"): (2, HELD),
     ("files/private_directory.sh", "oj_leave"): (1, HELD),
+    ("files/private_directory.sh", "oj_open"): (1, OURS),
     ("commands/common.sh", "oj_rename"): (5, PLACED),
     ("transfer.parts", "remove_stage"): (1, OURS),
     ("transfer.parts", "remove_remote"): (1, OURS),

@@ -57,7 +57,8 @@ def look(name):
             os.close(handle)
 kinds = [
     lambda name: os.symlink(file, name), lambda name: os.symlink(directory, name),
-    lambda name: os.link(file, name), os.mkfifo, script, folder, lambda name: None,
+    lambda name: os.symlink(directory + "/new", name), lambda name: os.link(file, name),
+    os.mkfifo, script, folder, lambda name: None,
 ]
 names = ["work", "target", "tree", ".openssh_jobs"]
 while not is_over():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,7 @@ from openssh_jobs.errors import (
 )
 from openssh_jobs.openssh import runtime_directory
 from openssh_jobs.transfer import resume
+from openssh_jobs.transfer.sftp import Sftp
 from tests.lab.room import Room, open_room
 from tests.lab.site import Host
 from tests.real.cluster.neighbours import MALLORY, as_mallory, two_users
@@ -85,6 +88,56 @@ def test_a_part_on_the_host_that_others_have_made_is_not_written(
         room.cluster.connection.put(tmp_path / "f", f"{shared}/f", resume=True)
     now = part.lstat()
     assert (now.st_ino, now.st_size, now.st_mode) == (before.st_ino, before.st_size, before.st_mode)
+    assert (room.path / "precious").read_text() == "precious"
+    assert not (room.path / "new").exists()
+
+
+@two_users
+@pytest.mark.parametrize("when", ["resumed", "probed"])
+@pytest.mark.parametrize("plant", [*PLANTS, None])
+def test_a_part_on_the_host_that_is_replaced_before_it_is_opened_again(
+    room: Room,
+    shared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    plant: str | None,
+    when: str,
+) -> None:
+    (tmp_path / "f").write_text("mine")
+    room.make("precious", "precious")
+
+    def swap(part: Path) -> None:
+        if plant is not None:
+            part.unlink(missing_ok=True)
+            PLANTS[plant](part, room.path / "precious")
+
+    find, connection = resume.find_remote, room.cluster.connection
+
+    def found(*args: Any) -> resume.RemotePart:
+        part = find(*args)
+        swap(Path(os.fsdecode(part.path)))
+        return part
+
+    def failed(sftp: Sftp, lines: object, *, path: bytes, **rest: object) -> None:
+        Path(os.fsdecode(path)).touch(0o600)
+        os.chown(path, room.path.stat().st_uid, -1)
+        swap(Path(os.fsdecode(path)))
+        raise TransferError("Failure")
+
+    if when == "resumed":
+        monkeypatch.setattr(resume, "find_remote", found)
+    else:
+        monkeypatch.setattr(Sftp, "call", failed)
+    began = time.monotonic()
+    if (plant, when) == (None, "resumed"):
+        connection.put(tmp_path / "f", f"{shared}/f", resume=True)
+        assert [path.name for path in shared.iterdir()] == ["f"]
+    else:
+        with pytest.raises((TransferError, OSError)):
+            connection.put(tmp_path / "f", f"{shared}/f", resume=when == "resumed")
+        assert not (shared / "f").exists()
+    assert time.monotonic() - began < 20
+    assert not list(shared.glob("*.partd"))
     assert (room.path / "precious").read_text() == "precious"
     assert not (room.path / "new").exists()
 
