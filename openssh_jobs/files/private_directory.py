@@ -20,6 +20,7 @@ from __future__ import annotations
 from ..commands import scripts
 from ..commands.quoting import to_text
 
+_SCRIPTS = "files/private_directory"
 PRIVATE = ".openssh_jobs"
 """The private directory's name, in a job's directory and in the home directory."""
 MARK = ".oj-mark"
@@ -30,9 +31,10 @@ MADE = ".oj-made-"
 
 def functions() -> str:
     """The shell functions that enter, check and empty private directories."""
-    return to_text(scripts.read("files/private_directory"))
+    return to_text(scripts.read(_SCRIPTS))
 
 
 def opening() -> bytes:
-    """The shell function ``oj_open``, and those that it calls."""
-    return functions().encode() + scripts.functions(scripts.COMMON, "oj_is_open")
+    """The shell function ``oj_open``, and what it needs of the others."""
+    variables = scripts.read(_SCRIPTS).partition(b"oj_check() {")[0]
+    return variables + scripts.functions(_SCRIPTS, "oj_open")
