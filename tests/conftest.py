@@ -96,7 +96,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if not 1 <= number <= of:
         raise pytest.UsageError(f"--share {config.option.share}: there is no such share")
     # Every share sees all files, in the same order.
-    shares = config.stash.setdefault(_SHARES, Shares(of))
+    shares = config.stash.setdefault(_SHARES, Shares(of, config.getini("testpaths")[0]))
     file = PurePosixPath(collection_path.relative_to(CHECKOUT))
     return True if shares.share_of(file) != number else None
 

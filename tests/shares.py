@@ -46,14 +46,17 @@ _TOGETHER = (
 
 
 class Shares:
-    """Gives each file to the share with the least to do; files have to come in a fixed order."""
+    """Gives each file to the share with the least to do; files have to come in a fixed order.
 
-    def __init__(self, number: int) -> None:
+    Only files below ``top`` are run.
+    """
+
+    def __init__(self, number: int, top: str) -> None:
         self._loads = [0.0] * number
         self._known: dict[str, int] = {}
         groups = {path: group for group in _TOGETHER for path in group}
         for path in sorted(_SECONDS, key=lambda path: (-_SECONDS[path], path)):
-            if path not in self._known:
+            if path not in self._known and path.startswith(f"{top}/"):
                 files = groups.get(path, (path,))
                 share = self._take(sum(_SECONDS[file] for file in files))
                 self._known.update(dict.fromkeys(files, share))
