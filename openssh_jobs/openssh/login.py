@@ -194,6 +194,7 @@ def _failure(
     hops: Sequence[ssh_errors.HopLog],
     *,
     attended: bool,
+    asked: bool = False,
     status: int | None = None,
 ) -> OpenSSHJobsError:
     """The error that ssh's log means; ``status`` is negative if a signal ended ssh."""
@@ -212,6 +213,7 @@ def _failure(
         login=request.destination.login_command(),
         through_proxy=request.has_proxy,
         attended=attended,
+        asked=asked,
         hops=hops,
     )
 
@@ -415,6 +417,7 @@ def _attended(
         host=request.destination.host,
         timeout=seconds,
         namesakes=lambda prompt: _namesakes(request, prompt),
+        users=[user for host in request.hosts if (user := host.get("user"))],
         logs=[path + ".log", *(path + _jump_suffix(number) for number in range(len(request.hops)))],
         asked=asked,
     )
@@ -425,7 +428,7 @@ def _attended(
         raise _broken_off(request, talk)
     if talk.status != 0 or ssh_errors.is_unshared(said):
         hops = _hop_logs(request, path, inner)
-        error = _failure(request, said, hops, attended=True, status=talk.status)
+        error = _failure(request, said, hops, attended=True, asked=bool(asked), status=talk.status)
         if isinstance(error, AuthenticationFailed) and asked:
             what = ", ".join(kind.replace("_", " ") for kind in dict.fromkeys(asked))
             error = AuthenticationFailed(
@@ -454,7 +457,7 @@ def _broken_off(request: LoginRequest, talk: Talk) -> ConnectError:
     question = prompt.text.rpartition("\n")[2].strip() if prompt else ""
     if talk.end == "flood":
         return ConnectError(
-            "the host sends too much text during the login",
+            "the host sends too much text, or too many questions, during the login",
             host=host,
             stderr=talk.said[-2000:],
             advice=f"See `ssh -v {host}`.",

@@ -12,16 +12,17 @@ import codecs
 import contextlib
 import os
 import re
+import select
 import signal
 import time
 import warnings
 from collections import Counter
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ConfigurationError
 from . import process, ssh_errors
+from .questions import Prompt, PromptKind, accepts_key, is_for_password_method, make_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,117 +38,17 @@ MOST_SAID: Final = 1 << 20
 LONGEST_ANSWER: Final = 1000
 """Characters; a terminal line takes 4095 bytes."""
 
+MOST_QUESTIONS: Final = 50
+"""Questions of one login, of all hosts on the way."""
+
+_ASKS = re.compile(r"[:?>\])]\s*\Z")
+_TOUCH = re.compile(r"^Confirm user presence for key .*$", re.MULTILINE)
 _STEP = 0.05
 # Seconds without output after which the last line counts as a question.
 _QUIET_HIDDEN = 0.05  # the echo is off, so a program reads an answer
 _QUIET_KNOWN = 0.3  # it looks like a question
 _QUIET_OTHER = 5.0  # it does not look like one
 _QUIET_EMPTY = 10.0  # the echo is off, and there is no text
-
-
-class PromptKind(StrEnum):
-    """The kind of a question."""
-
-    PASSWORD = "password"  # noqa: S105 - the name of a kind
-    PASSPHRASE = "passphrase"  # noqa: S105
-    CODE = "code"
-    MENU = "menu"
-    TOUCH = "touch"
-    HOST_KEY = "host_key"
-    OTHER = "other"
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """One question: ``text`` is all output since the last answer, with menus and hints.
-
-    ``host`` is the host that asks, as ssh names it (the destination if ssh does not name one, as
-    with passphrases); ``echo``: whether the answer may be shown while it is typed.  A responder
-    returns text, or ``None`` if it has no answer.  ``touch`` waits for the security key, not for
-    text: any answer but ``None`` continues.  ``host_key`` takes ``yes`` or the fingerprint that
-    ``text`` shows; any other answer refuses the key.
-    """
-
-    kind: PromptKind
-    text: str
-    host: str
-    echo: bool
-
-
-# --------------------------------------------------------------------------- what a text means
-
-_HOST_KEY = re.compile(
-    r"\(yes/no(?:/\[fingerprint\])?\)\?\s*\Z|type 'yes'(?:, | or )'no'.*:\s*\Z", re.I
-)
-_TOUCH = re.compile(r"^Confirm user presence for key .*$", re.MULTILINE)
-_NEW_SECRET = re.compile(r"\b(?:new|current|old|retype|re-enter|again|change)\b", re.I)
-_PASSPHRASE = re.compile(r"passphrase|\bPIN\b")
-_CODE = re.compile(
-    r"verification|one[- ]?time|passcode|\botp\b|token|authenticator|second factor|\b2fa\b"
-    r"|\bmfa\b|\bcode\b",
-    re.I,
-)
-_CHOICE = re.compile(r"\boptions?\b|\bselect|\bchoose|\bchoice|\(\d+\s*-\s*\d+\)", re.I)
-_ITEMS = re.compile(r"^\s*\[?\(?\d{1,2}[.)\]:]\s+\S", re.MULTILINE)
-_PASSWORD = re.compile(r"pass\s?word|first factor|kennwort|mot de passe", re.I)
-_ASKS = re.compile(r"[:?>\])]\s*\Z")
-
-_ASKER = re.compile(r"^\((?P<who>[^\s()]+@[^\s()]+)\) ", re.MULTILINE)
-_PASSWORD_OF = re.compile(r"^(?P<who>\S+@\S+)'s password:", re.MULTILINE)
-_KEY_OF = re.compile(r"authenticity of host '(?P<host>[^' ]+)")
-_SHOWN_KEY = re.compile(r"key fingerprint is:?\s+(?P<key>\S+?)\.?\s*$", re.MULTILINE)
-
-
-def kind_of(text: str) -> PromptKind:
-    """The kind of a question by its text, of which the last line asks."""
-    # Without the name of the host that asks: it might be "token".
-    line = _ASKER.sub("", text.rstrip("\n").rpartition("\n")[2])
-    if _HOST_KEY.search(line):
-        return PromptKind.HOST_KEY
-    if _PASSPHRASE.search(line):
-        return PromptKind.PASSPHRASE
-    if _CHOICE.search(line) or len(_ITEMS.findall(text)) > 1:
-        return PromptKind.MENU
-    asks_secret = _PASSWORD.search(line) is not None
-    if asks_secret and _NEW_SECRET.search(line):
-        # An expired password: only a person should change it.
-        return PromptKind.OTHER
-    if _CODE.search(line):  # "one-time password" too
-        return PromptKind.CODE
-    if asks_secret:
-        return PromptKind.PASSWORD
-    return PromptKind.OTHER
-
-
-def host_of(text: str) -> str | None:
-    """The host that asks, if ssh itself names it (``(user@host) `` since OpenSSH 8.5).
-
-    Empty if the text names two: a server may pretend to be another one.
-    """
-    names = {found["who"].rpartition("@")[2] for found in _ASKER.finditer(text)}
-    names |= {found["who"].rpartition("@")[2] for found in _PASSWORD_OF.finditer(text)}
-    if len(names) > 1:
-        return ""
-    key = _KEY_OF.search(text)
-    return next(iter(names), key["host"] if key else None)
-
-
-def make_prompt(text: str, *, host: str, echo: bool) -> Prompt:
-    """The prompt for a text that waits for an answer."""
-    asker, kind = host_of(text), kind_of(text)
-    if asker == "":
-        return Prompt(PromptKind.OTHER, text, host, echo)
-    return Prompt(kind, text, asker or host, echo)
-
-
-def accepts_key(text: str, answer: str) -> bool:
-    """Whether an answer to a host key question accepts the key that was shown."""
-    wanted = answer.strip()
-    if wanted.lower() == "yes":
-        return True
-    # The last one counts: a jump host may have sent any text before.
-    shown = _SHOWN_KEY.findall(text)
-    return bool(shown) and wanted == shown[-1]
 
 
 # --------------------------------------------------------------------------- one login
@@ -159,9 +60,9 @@ class Talk:
 
     ``end`` is ``exited``, ``timeout``, ``unanswered`` (the responder had no answer), ``refused``
     (the same question came again, so the answer was wrong), ``host_key`` (the key was not
-    accepted) or ``flood`` (too much output).  ``status`` is ssh's exit status, ``None`` if ssh was
-    killed.  ``said``: all output, the server's too, without the answers.  ``logged``: the text of
-    each log after the last question.  ``prompt``: the last question.
+    accepted) or ``flood`` (too much output, too many questions).  ``status`` is ssh's exit status,
+    ``None`` if ssh was killed.  ``said``: all output, the server's too, without the answers.
+    ``logged``: the text of each log after the last question.  ``prompt``: the last question.
     """
 
     end: str = "exited"
@@ -179,6 +80,7 @@ def log_in(
     host: str,
     timeout: float,
     namesakes: Callable[[Prompt], int] = lambda prompt: 1,
+    users: Sequence[str] = (),
     logs: Sequence[str] = (),
     asked: list[PromptKind] | None = None,
 ) -> Talk:
@@ -187,13 +89,15 @@ def log_in(
     ``timeout``: seconds without a question; the time of the responder does not count.  ``logs``
     are the files to which ssh, and the ssh to a jump host, write their messages; ``asked`` gets
     the kind of each question, also if this raises.  ``namesakes``: how many hosts of the route may
-    ask the same question; if it comes more often the answer was wrong, and the login ends.  An
-    exception of the responder ends the login and is passed on.
+    ask the same question; if it comes more often the answer was wrong, and the login ends.
+    ``users``: the names with which ssh logs in on the way.  An exception of the responder ends the
+    login and is passed on.
     """
     child = _spawn(argv)
     if asked is None:
         asked = []
-    talk = _Conversation(child, responder, host, namesakes, [_Log(path) for path in logs], asked)
+    read = [_Log(path) for path in logs]
+    talk = _Conversation(child, responder, host, namesakes, users, read, asked)
     try:
         talk.hold(timeout)
     except BaseException:
@@ -295,6 +199,7 @@ class _Conversation:
         responder: Responder,
         host: str,
         namesakes: Callable[[Prompt], int],
+        users: Sequence[str],
         logs: list[_Log],
         asked: list[PromptKind],
     ) -> None:
@@ -307,6 +212,7 @@ class _Conversation:
         self._responder = responder
         self._host = host
         self._namesakes = namesakes
+        self._users = users
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._unseen = ""
         self._secrets: list[str] = []
@@ -334,9 +240,14 @@ class _Conversation:
             elif time.monotonic() > deadline:
                 self._finish(None, "timeout")
                 return
-            elif len(self._unseen) > MOST_SAID or any(log.is_flooded() for log in self._logs):
+            if self._is_flooded():
                 self._finish(None, "flood")
                 return
+
+    def _is_flooded(self) -> bool:
+        if len(self._unseen) > MOST_SAID or len(self.result.asked) > MOST_QUESTIONS:
+            return True
+        return any(log.is_flooded() for log in self._logs)
 
     def _finish(self, status: int | None, end: str = "exited") -> None:
         self.result.end = end
@@ -405,7 +316,7 @@ class _Conversation:
             return None
         text = self._redacted(self._logged() + self._unseen).strip("\n")
         self._take(len(self._unseen))
-        return make_prompt(text, host=self._host, echo=not hidden)
+        return make_prompt(text, host=self._host, echo=not hidden, users=self._users)
 
     def _logged(self) -> str:
         """The text in the logs since the last question, the jump host's first."""
@@ -435,7 +346,7 @@ class _Conversation:
         answer = self._responder(prompt)
         if answer is None:
             return "unanswered"
-        if prompt.kind == PromptKind.TOUCH:
+        if prompt.kind == PromptKind.TOUCH or self._has_more():
             return ""
         trouble = _trouble(answer, prompt.kind)
         if trouble is not None:
@@ -455,6 +366,15 @@ class _Conversation:
             self._echoed = ""  # ssh has ended; ``_listen`` finds that
         return ""
 
+    def _has_more(self) -> bool:
+        """Whether something came after the question, which may be another one now.
+
+        A host could make its own question of a text like ssh's and get the answer to that.
+        """
+        poll = select.poll()
+        poll.register(self._child.child_fd, select.POLLIN)
+        return bool(poll.poll(0))
+
     def _turned_to_another_method(self, prompt: Prompt, line: str) -> bool:
         """Whether a host changed to or from its password method without accepting a factor.
 
@@ -462,7 +382,7 @@ class _Conversation:
         """
         if prompt.kind in (PromptKind.HOST_KEY, PromptKind.TOUCH, PromptKind.PASSPHRASE):
             return False
-        now = _PASSWORD_OF.search(line) is not None
+        now = is_for_password_method(line)
         before = self._by_password.get(prompt.host, now)
         self._by_password[prompt.host] = now
         return before != now and not self._partial and self._namesakes(prompt) == 1

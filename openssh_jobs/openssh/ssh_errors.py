@@ -3,7 +3,8 @@
 Only the log of ssh (``-E``) is read, never the stream with the server's banner.  The last message
 of ssh gives the reason, so the last line decides; the lines before it count only if ssh explains
 the reason in several lines (a changed host key, a disconnect).  Text of the server that ssh quotes
-(the message of a disconnect, instructions of a question) never matches as a last line.  The
+(the message of a disconnect, instructions of a question) never matches as a last line; a message
+that ends with such text in any number of lines (methods, algorithms) is put into one.  The
 patterns are for OpenSSH 7.4 to 10.x; texts of strerror(3) differ between systems, so they are only
 quoted.
 """
@@ -63,6 +64,12 @@ _LIMITS = "It may limit logins (MaxStartups, PerSourcePenalties, fail2ban): try 
 # Whole lines that ssh writes when it fails.
 _RULES = (
     _rule(
+        r"Unable to negotiate with \S+ port \d+: (?P<why>no matching .*)",
+        ConnectError,
+        "ssh and the server have nothing in common: {why}",
+        "See the algorithms in ssh_config(5) and `ssh -v {host}`.",
+    ),
+    _rule(
         r"command-line:? line \d+: (?P<what>.*)",
         ConfigurationError,
         "ssh does not accept an option: {what}",
@@ -103,7 +110,7 @@ _RULES = (
         _ACCEPT,
     ),
     _rule(
-        r"(?P<who>.+@\S+): Permission denied \((?P<methods>.*)\)\.",
+        r"(?P<who>.+?@\S+): Permission denied \((?P<methods>.*?)(?:\)\.)?",
         AuthenticationFailed,
         "{who} was refused; the server takes: {methods}",
         _LOG_IN,
@@ -157,12 +164,6 @@ _RULES = (
         "the server closed the connection during the login",
         "See `ssh -v {host}`.",
     ),
-    _rule(
-        r"Unable to negotiate with \S+ port \d+: (?P<why>no matching .*)",
-        ConnectError,
-        "ssh and the server have nothing in common: {why}",
-        "See the algorithms in ssh_config(5) and `ssh -v {host}`.",
-    ),
 )
 
 _DISCONNECT = re.compile(r"Received disconnect from \S+ port \d+:(?P<code>\d+): (?P<text>.*)")
@@ -186,7 +187,7 @@ _DEAD_PIPE = re.compile(
 )
 # Only the beginning of a line is read: text of a server may have any length.
 _LONGEST = 2000
-_MOST_LINES = 400
+_MOST_LINES = 1000  # one message has 512 at most
 _REASONS = 3
 _INTERACTIVE = ("keyboard-interactive", "password")
 _NOISE = re.compile(
@@ -194,6 +195,10 @@ _NOISE = re.compile(
     r"|Authenticated to |Authenticated using |Transferred: |Bytes per second: |Killed by signal "
 )
 _UNSHARED = re.compile(r"ControlSocket .* already exists, disabling multiplexing", re.ASCII)
+# ssh exits after these, so all that follows is the server's list in their last words.
+_LAST_MESSAGE = re.compile(
+    r"Unable to negotiate with \S+ port \d+: no matching |[^\s:]+@[^\s:]+: Permission denied \("
+)
 _PARTIAL = re.compile(r"^Authenticated (?:using .* )?with partial success\.$", re.MULTILINE)
 
 
@@ -203,9 +208,20 @@ def words_of(text: str) -> list[str]:
     return [line for line in lines if line and not _NOISE.match(line)][-_MOST_LINES:]
 
 
+def _in_one_line(text: str) -> str:
+    """The same lines, with the server's words in the last message of ssh put into its line."""
+    lines = words_of(text)
+    for number, line in enumerate(lines):
+        if _LAST_MESSAGE.match(line):
+            lines[number:] = [" ".join(lines[number:])]
+            break
+    return "\n".join(lines)
+
+
 def is_unshared(log: str) -> bool:
     """Whether ssh continued without a master's socket (it exits with 0 then)."""
-    return any(_UNSHARED.fullmatch(line) for line in words_of(log)[-_REASONS:])
+    after = _PASSED.split(log)[-1]
+    return any(_UNSHARED.fullmatch(line) for line in words_of(after)[-_REASONS:])
 
 
 def was_partial(log: str) -> bool:
@@ -245,15 +261,20 @@ def connect_error(
     login: str,
     through_proxy: bool = False,
     attended: bool = False,
+    asked: bool = False,
     hops: Sequence[HopLog] = (),
 ) -> OpenSSHJobsError:
     """The error for an ssh that made no connection; ``said`` is its log.
 
     ``login`` is the command to log in by hand; ``through_proxy``: the route has a ProxyJump or
-    ProxyCommand; ``attended``: a responder answered prompts.  ``hops``: the logs of the jump hosts
-    in the order in which they are connected; without them the lines before the message about the
+    ProxyCommand; ``attended``: a responder could answer prompts; ``asked``: there was one, so a
+    server may have said something between the messages.  ``hops``: the logs of the jump hosts in
+    the order in which they are connected; without them the lines before the message about the
     closed pipe count as such.
     """
+    if not asked:
+        said = _in_one_line(said)
+        hops = [hop._replace(text=_in_one_line(hop.text)) for hop in hops]
     lines = words_of(said)
     facts = {"host": host, "login": login}
     whole = "\n".join([*(line for hop in hops for line in words_of(hop.text)), *lines])

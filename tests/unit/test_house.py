@@ -22,7 +22,8 @@ from tests.paths import PACKAGE
 FLOORS = architecture.floors()
 PURE = (
     "errors", "error_facts", "phrases", "printable", "jobs", "parser", "schedulers",
-    "commands.quoting", "commands.scripts", "files.private_directory", "openssh.ssh_errors",
+    "commands.quoting", "commands.scripts", "files.private_directory", "openssh.questions",
+    "openssh.ssh_errors",
 )  # fmt: skip
 
 STARTS_PROCESSES = "openssh.process"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Callable
@@ -43,6 +44,16 @@ LIES = {
 }
 ALL = "\n".join(LIES.values())
 Make = Callable[..., Any]
+
+
+def key_exchange(offer: bytes) -> bytes:
+    """A server's version, and the first packet of its key exchange (RFC 4253) with this offer."""
+    lists = [offer, offer, *[b"aes128-ctr"] * 2, *[b"hmac-sha2-256"] * 2, *[b"none"] * 2, b"", b""]
+    words = b"".join(struct.pack(">I", len(names)) + names for names in lists)
+    body = b"\x14" + bytes(16) + words + bytes(5)
+    padding = 4 + -(len(body) + 9) % 8
+    head = struct.pack(">IB", len(body) + padding + 1, padding)
+    return b"SSH-2.0-x\r\n" + head + body + bytes(padding)
 
 
 def stranger(host: Any, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from tests.real.openssh.lies import (
     SECRET,
     Make,
     Mute,
+    key_exchange,
     refusals,
     stranger,
     tries,
@@ -150,6 +151,43 @@ def test_what_comes_before_the_version_is_not_believed(cold: Path, said: bytes) 
         assert server.dials <= 2
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("lie", ["key", "network", "proxy", "too many", "all"])
+def test_the_algorithms_of_a_server_are_not_believed(cold: Path, lie: str) -> None:
+    """ssh prints the newlines in them: the last line is the server's."""
+    server = Mute(key_exchange(f"x\n{LIES.get(lie, ALL)[:900]}".encode()))
+    config = cold.parent / "config"
+    config.write_text(f"Host m\n    HostName 127.0.0.1\n    Port {server.port}\n")
+    try:
+        for error in tries(config, "m", 2):
+            assert type(error) is errors.ConnectError, str(error)
+            assert "nothing in common: no matching key exchange method found" in str(error)
+        assert server.dials == 1
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("lie", ["key", "network", "closed", "all"])
+def test_the_methods_of_a_server_are_not_believed(
+    cold: Path, asking: MakeServer, monkeypatch: pytest.MonkeyPatch, lie: str
+) -> None:
+    import asyncssh.connection
+    from asyncssh.packet import Boolean, NameList
+
+    def refuse(self: Any, partial: bool) -> None:
+        self._auth = None
+        lies = f"x).\n{LIES.get(lie, ALL)[:900]}".encode()
+        self.send_packet(51, NameList([b"hostbased", lies]), Boolean(partial))
+
+    connection = asyncssh.connection.SSHServerConnection
+    monkeypatch.setattr(connection, "send_userauth_failure", refuse)
+    host = asking(password_right=SECRET)
+    config = config_of(cold, host)
+    for error in tries(config, "asks", 2):
+        # There is no key here.
+        assert type(error) is errors.AuthenticationNeeded, str(error)
+    assert host.counts["connections"] == 1
 
 
 @pytest.mark.parametrize("number", [2, 11, 14])

@@ -12,11 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from openssh_jobs import Connection, errors
-from openssh_jobs.openssh import prompts
 from openssh_jobs.openssh.prompts import Prompt, PromptKind
 from tests.lab.interactive import (
     DUO_MENU,
@@ -66,85 +63,6 @@ def log_in(cold: Path, config: Path, alias: str, responder: Any, **options: Any)
         return str(connection.run("echo there").stdout)
     finally:
         connection.close(stop_master=True)
-
-
-# -- what a text means --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "kind", "host"),
-    [
-        ("alice@login.hpc's password: ", "password", "login.hpc"),
-        ("(alice@10.1.2.3) Password: ", "password", "10.1.2.3"),
-        ("(a@b@gate) Password for a@b: ", "password", "gate"),
-        ("Password: ", "password", None),
-        ("(osj@h) First Factor: ", "password", "h"),
-        ("(osj@h) Second Factor (optional): ", "code", "h"),
-        ("(osj@h) Verification code: ", "code", "h"),
-        ("(osj@h) One-time password (OATH) for `osj': ", "code", "h"),
-        ("(osj@h) Enter PASSCODE: ", "code", "h"),
-        ("(osj@h) YubiKey for `osj': ", "other", "h"),
-        ("Enter passphrase for key '/home/a/.ssh/id_ed25519': ", "passphrase", None),
-        ("Enter PIN for ED25519-SK key /home/a/.ssh/id_sk: ", "passphrase", None),
-        (f"{DUO_MENU}(alice@h) Passcode or option (1-2): ", "menu", "h"),
-        (f"(alice@h) {DUO_MENU}\nPasscode or option (1-2): ", "menu", "h"),
-        ("(alice@h) Enter your new password: ", "other", "h"),
-        ("(alice@h) Current Password: ", "other", "h"),
-        ("(alice@h) Retype new password: ", "other", "h"),
-        (
-            "The authenticity of host '[127.0.0.1]:22 ([127.0.0.1]:22)' can't be established.\n"
-            "ED25519 key fingerprint is SHA256:abc.\n"
-            "Are you sure you want to continue connecting (yes/no/[fingerprint])? ",
-            "host_key",
-            "[127.0.0.1]:22",
-        ),
-        ("Are you sure you want to continue connecting (yes/no)? ", "host_key", None),
-        ("Please type 'yes', 'no' or the fingerprint: ", "host_key", None),
-        ("", "other", None),
-        # A jump host that says what another one would say.
-        ("(alice@gate) Welcome.\n(alice@login) Password: ", "password", ""),
-    ],
-)
-def test_a_question_is_known_by_its_words(text: str, kind: str, host: str | None) -> None:
-    assert prompts.kind_of(text) == kind
-    assert prompts.host_of(text) == host
-
-
-def test_a_question_with_two_names_is_no_password() -> None:
-    text = "(alice@gate) Welcome.\n(alice@login) Password: "
-    prompt = prompts.make_prompt(text, host="hpc", echo=False)
-    assert prompt == Prompt(PromptKind.OTHER, text, "hpc", False)
-
-
-@given(st.text())
-def test_any_text_is_some_question(text: str) -> None:
-    prompt = prompts.make_prompt(text, host="h", echo=True)
-    assert prompt.text == text
-    assert prompt.kind in PromptKind
-    assert prompt.host
-
-
-@pytest.mark.parametrize(
-    ("answer", "right"),
-    [
-        ("yes", True),
-        ("YES", True),
-        ("SHA256:real", True),
-        (" SHA256:real ", True),
-        ("no", False),
-        ("", False),
-        ("SHA256:made-up", False),
-        ("y", False),
-        ("SHA256:", False),
-    ],
-)
-def test_a_host_key_is_accepted_by_yes_or_by_its_own_fingerprint(answer: str, right: bool) -> None:
-    text = (
-        "ED25519 key fingerprint is SHA256:made-up.\n"  # what a jump host might print
-        "ED25519 key fingerprint is SHA256:real.\n"
-        "Are you sure you want to continue connecting (yes/no/[fingerprint])? "
-    )
-    assert prompts.accepts_key(text, answer) is right
 
 
 # -- each kind, for real ------------------------------------------------------------------------

@@ -25,7 +25,12 @@ PROXY = (
 
 
 def diagnose(
-    said: str, *, through: bool = False, attended: bool = False, inner: str = ""
+    said: str,
+    *,
+    through: bool = False,
+    attended: bool = False,
+    asked: bool = False,
+    inner: str = "",
 ) -> OpenSSHJobsError:
     return connect_error(
         said,
@@ -33,6 +38,7 @@ def diagnose(
         login="ssh hpc",
         through_proxy=through,
         attended=attended,
+        asked=asked,
         hops=[HopLog("gate", inner, False, "ssh gate")] if inner else (),
     )
 
@@ -274,12 +280,30 @@ def test_no_text_of_a_banner_changes_the_diagnosis(
     said = FINAL[capture]
     through = "UNKNOWN port 65535" in said
     inner = said.removesuffix(PROXY) if through else ""
-    right = diagnose(said, through=through, attended=attended, inner=inner or "x")
-    lied = diagnose(
-        end.join([*banner, said]), through=through, attended=attended, inner=inner or "x"
+    right, lied = (
+        diagnose(text, through=through, attended=attended, asked=True, inner=inner or "x")
+        for text in (said, end.join([*banner, said]))
     )
     if type(right) is not ConnectError:
         assert (type(lied), str(lied)) == (type(right), str(right))
+
+
+@given(
+    st.lists(st.sampled_from([line for one in FINAL.values() for line in one.split("\n")])),
+    st.booleans(),
+)
+def test_a_list_in_the_last_message_changes_no_diagnosis(lies: list[str], attended: bool) -> None:
+    """ssh prints newlines of a server's lists of methods and algorithms as they are."""
+    more = "\n".join(["publickey", *lies])
+    error = diagnose(f"alice@h: Permission denied ({more}).\n", attended=attended)
+    assert isinstance(error, errors.AuthenticationFailed | errors.AuthenticationNeeded)
+    error = diagnose(
+        "Unable to negotiate with ::1 port 22: no matching key exchange method found. "
+        f"Their offer: {more}\n",
+        attended=attended,
+    )
+    assert type(error) is ConnectError
+    assert error.message.startswith("ssh and the server have nothing in common: no matching key")
 
 
 def test_a_banner_is_no_error_of_its_own() -> None:
