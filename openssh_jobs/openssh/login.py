@@ -455,9 +455,10 @@ def _broken_off(request: LoginRequest, talk: Talk) -> ConnectError:
     asker = prompt.host if prompt and prompt.host != host else "it"
     kind = prompt.kind.replace("_", " ") if prompt else "answer"
     question = prompt.text.rpartition("\n")[2].strip() if prompt else ""
-    if talk.end == "flood":
+    if talk.end in ("flood", "questions"):
+        much = "sends too much text" if talk.end == "flood" else "asks too many questions"
         return ConnectError(
-            "the host sends too much text, or too many questions, during the login",
+            f"the host {much} during the login",
             host=host,
             stderr=talk.said[-2000:],
             advice=f"See `ssh -v {host}`.",

@@ -6,7 +6,8 @@ removes that; what ssh or the server said about the reason does not.  After a fa
 (the host cannot be reached) logins are allowed again after a pause that grows; after any other
 failure only when ``openssh-jobs login`` succeeded or something that a login depends on changed.
 All processes together make no more logins per route and hour than the limit.  A record that cannot
-be read or written allows no login.  It is read and written under the route's lock only.
+be read or written allows no login.  It is read and written under the route's lock only.  Ages are
+measured by a clock that nobody can set: one that is set, or wrong in one process, allows nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ..errors import (
     OpenSSHJobsError,
     Throttled,
 )
+from . import pid_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +47,8 @@ LONGEST_PAUSE: Final = 600.0
 _JUMP_PAUSE = 8.0  # the reason is not known behind a proxy command
 _HOUR = 3600.0
 _LARGEST = 1 << 20
+_FAILURES = ("refused", "passing")
+_TIMES = ("dials", "wrong")
 
 
 class Keys(NamedTuple):
@@ -64,8 +68,11 @@ class LoginRecord:
 
     # ------------------------------------------------------------------ on disk
 
-    def _read(self, *, override: bool = False) -> dict[str, Any]:
-        """All records together.  Raises ``ConnectError`` for an invalid one."""
+    def _read(self, now: float, *, override: bool = False) -> dict[str, Any]:
+        """All records together, with times relative to ``now``.
+
+        Raises ``ConnectError`` for an invalid one.
+        """
         whole: dict[str, Any] = {"dials": [], "wrong": [], "refused": None, "passing": None}
         for path in self._paths:
             try:
@@ -75,16 +82,20 @@ class LoginRecord:
                     raise self._broken(f"{path} cannot be read", error) from error
                 log.warning("%s: %s is not a record of logins: %s", self._host, path, error)
                 continue
-            for name in ("dials", "wrong"):
-                whole[name] += found.get(name, [])
-            for name in ("refused", "passing"):
+            late = _set_since(found.get("clock"), now)
+            for name in _TIMES:
+                whole[name] += [max(0.0, at + late) for at in found.get(name, [])]
+            for name in _FAILURES:
                 failure, before = found.get(name), whole[name]
+                if failure is not None:
+                    failure["at"] = max(0.0, failure["at"] + late)
                 if failure is not None and (before is None or failure["at"] > before["at"]):
                     whole[name] = failure
         return whole
 
-    def _write(self, record: dict[str, Any]) -> None:
+    def _write(self, record: dict[str, Any], now: float) -> None:
         """Raises ``OSError``; the old record is kept then."""
+        record["clock"] = {"of": pid_file.clock(), "ticks": _ticks(), "at": now}
         path = self._paths[0]
         part = f"{path}.{os.getpid()}"
         try:
@@ -114,9 +125,10 @@ class LoginRecord:
 
         Waits for the end of a pause of ``FIRST_PAUSE`` seconds or less.
         """
-        record, now = self._read(), time.time()
+        now = time.time()
+        record = self._read(now)
         if self._bring_back(record, now):
-            self._save(record)
+            self._save(record, now)
         refused = record["refused"]
         # A responder may help if an answer was missing, but not if nothing was asked.
         stands = refused is not None and (not attended or refused.get("hopeless"))
@@ -154,7 +166,8 @@ class LoginRecord:
 
         Raises ``ConnectError`` if that cannot be written, except with ``override``.
         """
-        record, now = self._read(override=override), time.time()
+        now = time.time()
+        record = self._read(now, override=override)
         self._bring_back(record, now)
         record["dials"] = [*_lately(record["dials"], now), now]
         record["wrong"] = _lately(record["wrong"], now)
@@ -168,7 +181,7 @@ class LoginRecord:
             **_pause(record["passing"], FIRST_PAUSE),
         }
         try:
-            self._write(record)
+            self._write(record, now)
         except OSError as error:
             broken = self._broken(f"{self._paths[0]} cannot be written", error)
             if not override:
@@ -181,7 +194,8 @@ class LoginRecord:
         ``answered``: the kinds of answers that a person gave.  The next login would ask for them
         again, so an unattended one is not tried.
         """
-        record, now = self._read(override=True), time.time()
+        now = time.time()
+        record = self._read(now, override=True)
         record["dials"] = _lately(record["dials"], now)
         record.update(refused=None, passing=None, wrong=[])
         if answered:
@@ -192,14 +206,15 @@ class LoginRecord:
                 "keys": keys.own,
                 "at": now,
             }
-        self._save(record)
+        self._save(record, now)
 
     def failed(self, error: BaseException, *, keys: Keys, attended: bool, asked: bool) -> None:
         """Record how a login failed.  ``asked``: the responder was asked a question.
 
         Another login is allowed after a pause if the failure may pass and nothing was asked.
         """
-        record, now = self._read(override=True), time.time()
+        now = time.time()
+        record = self._read(now, override=True)
         note: dict[str, Any] = {
             "kind": "ConnectError",
             "message": f"the login was broken off ({type(error).__name__})",
@@ -233,12 +248,12 @@ class LoginRecord:
                 "hopeless": attended and not asked,
                 "at": now,
             }
-        self._save(record)
+        self._save(record, now)
 
-    def _save(self, record: dict[str, Any]) -> None:
+    def _save(self, record: dict[str, Any], now: float) -> None:
         """Write the record; only log an error, because ``begin`` has recorded a failure already."""
         try:
-            self._write(record)
+            self._write(record, now)
         except OSError as error:
             log.warning("%s: %s: %s", self._host, self._paths[0], error)
 
@@ -248,13 +263,32 @@ class LoginRecord:
         Otherwise a clock that was set back would allow logins, or forbid them for too long.
         """
         changed = False
-        for name in ("dials", "wrong"):
+        for name in _TIMES:
             if any(at > now for at in record[name]):
                 record[name], changed = [min(at, now) for at in record[name]], True
-        for name in ("refused", "passing"):
+        for name in _FAILURES:
             if record[name] is not None and record[name]["at"] > now:
                 record[name]["at"], changed = now, True
         return changed
+
+
+def _ticks() -> float:
+    """Seconds of a clock that nobody can set, and which goes on while the machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def _set_since(clock: Any, now: float) -> float:
+    """Seconds by which this process's clock differs from that of the record.
+
+    0 if that is unknown: it was written before the machine was started.
+    """
+    try:
+        passed = _ticks() - float(clock["ticks"])
+        if clock["of"] != pid_file.clock() or not 0 <= passed < 1e10 or not _is_time(clock["at"]):
+            return 0.0
+        return float(now - clock["at"] - passed)
+    except (TypeError, KeyError, ValueError, OverflowError):
+        return 0.0
 
 
 def _lately(times: Sequence[float], now: float) -> list[float]:
@@ -277,7 +311,7 @@ def _checked(path: str) -> dict[str, Any]:
     found = json.loads(text)
     if not isinstance(found, dict):
         raise ValueError("it is not a record")
-    for name in ("dials", "wrong"):
+    for name in _TIMES:
         values = found.get(name, [])
         if not isinstance(values, list) or not all(_is_time(value) for value in values):
             raise ValueError(f"{name} is not a list of times")

@@ -60,8 +60,8 @@ class Talk:
 
     ``end`` is ``exited``, ``timeout``, ``unanswered`` (the responder had no answer), ``refused``
     (the same question came again, so the answer was wrong), ``host_key`` (the key was not
-    accepted) or ``flood`` (too much output, too many questions).  ``status`` is ssh's exit status,
-    ``None`` if ssh was killed.  ``said``: all output, the server's too, without the answers.
+    accepted), ``flood`` (too much output) or ``questions`` (too many).  ``status`` is ssh's exit
+    status, ``None`` if ssh was killed.  ``said``: all output, the server's too, without the answers.
     ``logged``: the text of each log after the last question.  ``prompt``: the last question.
     """
 
@@ -240,14 +240,12 @@ class _Conversation:
             elif time.monotonic() > deadline:
                 self._finish(None, "timeout")
                 return
-            if self._is_flooded():
+            if len(self._unseen) > MOST_SAID or any(log.is_flooded() for log in self._logs):
                 self._finish(None, "flood")
                 return
-
-    def _is_flooded(self) -> bool:
-        if len(self._unseen) > MOST_SAID or len(self.result.asked) > MOST_QUESTIONS:
-            return True
-        return any(log.is_flooded() for log in self._logs)
+            if len(self.result.asked) > MOST_QUESTIONS:
+                self._finish(None, "questions")
+                return
 
     def _finish(self, status: int | None, end: str = "exited") -> None:
         self.result.end = end

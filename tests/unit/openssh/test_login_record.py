@@ -85,6 +85,7 @@ def test_what_may_pass_is_tried_again_after_a_pause_that_grows(
     now = [1_000_000.0]
     waited: list[float] = []
     monkeypatch.setattr(time, "time", lambda: now[0])
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: now[0])
     monkeypatch.setattr(time, "sleep", waited.append)
     record, pauses = dials(tmp_path / "d"), []
     for _ in range(12):
@@ -166,6 +167,26 @@ def test_old_dials_do_not_count_and_those_of_a_clock_that_was_set_back_do(tmp_pa
         check(record, attended=True)
     # An hour from now on, not until the clock has come to where it was.
     assert max(json.loads(path.read_text())["dials"]) <= time.time()
+
+
+@pytest.mark.parametrize("set_by", [7200.0, -7200.0, -1e12], ids=["forward", "back", "to 1970"])
+def test_a_clock_that_jumps_allows_no_more_logins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, set_by: float
+) -> None:
+    """One that was set, and one that is wrong in one of several processes."""
+    real, jump = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: max(5.0, real() + jump[0]))
+    record = dials(tmp_path / "d")
+    for number in range(3):
+        jump[0] = set_by * (number % 2)
+        record.begin(attended=True, override=False)
+    for jump[0] in (0.0, set_by, 0.0, -set_by):
+        with pytest.raises(errors.Throttled, match="3 logins were begun within the last hour"):
+            check(record)
+        with pytest.raises(errors.AuthenticationFailed, match="3 logins with a responder failed"):
+            check(record, attended=True)
+        with pytest.raises(errors.ConnectError, match=r"broken off.*not tried again before"):
+            check(record, per_hour=9)
 
 
 def test_a_pause_ends_although_the_clock_was_set_back(tmp_path: Path) -> None:
