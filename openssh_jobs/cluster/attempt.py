@@ -45,6 +45,7 @@ from ..errors import (
 from ..files import private_directory
 from ..jobs import JobId
 from ..schedulers.answer import Answer
+from ..schedulers.fields import is_number
 from ..schedulers.launcher.any_shell import ENVIRONMENT as LAUNCHER_ENVIRONMENT
 from ..schedulers.request import SubmitRequest
 from .job_files import made_mark
@@ -372,7 +373,7 @@ def _trace(cells: list[str]) -> Trace:
         now=_number(now) or 0.0,
         owner=_job_id(owner),
         launcher=launcher == "yes",
-        number=int(number) if number.isdigit() else 0,
+        number=int(number) if is_number(number) else 0,
         began=_number(facts.get("began", "")) if is_whole else None,
         deadline=_number(facts.get("deadline", "")) if is_whole else None,
         state=state,
@@ -383,13 +384,13 @@ def _trace(cells: list[str]) -> Trace:
 
 def _answer(code: str, out: str, err: str) -> Answer | None:
     # A point is its end: what is cut off is no result.
-    if not code.isdigit() or len(code) > 3 or not err.endswith("."):
+    if not is_number(code) or len(code) > 3 or not err.endswith("."):
         return None
     return Answer(out, err[:-1], int(code))
 
 
 def _number(text: str) -> float | None:
-    return float(text) if text.isascii() and text.isdigit() and len(text) < 13 else None
+    return float(text) if is_number(text) and len(text) < 13 else None
 
 
 def _job_id(text: str) -> str | None:

@@ -21,9 +21,10 @@ from .. import logs
 from ..commands.os_errors import error_of, refused
 from ..commands.quoting import quote, to_text
 from ..commands.scripts import Shell, Value, call, functions, path, words
-from ..errors import InputError, OpenSSHJobsError, SchedulerError, SubmitUnknown
+from ..errors import InputError, InvalidAnswer, OpenSSHJobsError, SchedulerError, SubmitUnknown
 from ..files import private_directory
 from ..files.private_directory import MADE
+from ..schedulers.fields import is_number
 from ..schedulers.launcher.exit_record import records_script
 
 if TYPE_CHECKING:
@@ -144,6 +145,12 @@ class JobFiles:
             answer = self._connection.internal.call(lines + b"".join(_creations(some)))
             done: list[PrivateDirectory | UsedToken] = []
             *said, _ = _records(answer.stdout)
+            if len(said) > len(some):
+                raise InvalidAnswer(
+                    f"the host answered for {len(said)} directories of {len(some)}",
+                    host=self._host,
+                    command="submit",
+                )
             for facts in said:
                 used = UsedToken.of(facts[1]) if facts[0] == "used" else None
                 if used is None and facts[0] not in ("made", "moved"):
@@ -208,7 +215,7 @@ class JobFiles:
         found: dict[str, HostScript] = {}
         for name in names:
             line, _, rest = rest.partition(b"\n")
-            size = int(line) if line.strip().isdigit() else None
+            size = int(line) if is_number(to_text(line).strip()) else None
             length = min(size or 0, most + 1)
             content = rest[:length] if size is not None and size <= most else None
             if rest[length : length + 2] != b"\0\n":
@@ -257,11 +264,11 @@ class JobFiles:
         if answer.status != 0:
             raise error_of(to_text(answer.stderr), found, host=self._host)
         size, _, data = answer.stdout.partition(b"\n")
-        if not size.strip().isdigit():
+        if not is_number(to_text(size.strip())):
             raise SchedulerError(
                 f"no answer on the size of {file}", kind="transport", host=self._host
             )
-        return int(size), data
+        return int(size), data[:most]
 
     def remove(self, directory: str, token: str) -> None:
         """Remove a submission's private directory; what carries no mark of ours stays, logged."""
@@ -287,7 +294,8 @@ class JobFiles:
             )
         answer = self._connection.internal.call(script, again=True)
         said = re.findall(rf"^{re.escape(end)} ([0-9]+)$", to_text(answer.stdout), re.MULTILINE)
-        done = [status == "0" for status in said]
+        # More answers than questions are the answers to none.
+        done = [status == "0" for status in said if len(said) <= len(submissions)]
         done += [False] * (len(submissions) - len(done))
         for (directory, _, _), is_gone in zip(submissions, done, strict=True):
             if not is_gone:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .. import logs
+from ..commands import limits
 from ..errors import InputError, RemoteFileNotFoundError, remote_oserror
 from .job_files import NotRegular
 
@@ -45,11 +46,14 @@ class JobOutput:
     def lines(self, is_over: Callable[[], bool], last: int | None = None) -> Iterator[str]:
         """The lines, with their newlines, up to the end of the file once ``is_over()`` is true.
 
+        A line of more than ``limits.LINE`` characters comes in pieces: it may never end.
         ``last``: of those that are there now only so many; what is before them is not read.
         """
         has_warned = False
         decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-        offset, kept, pause = 0, "", _FIRST_PAUSE
+        offset, pause = 0, _FIRST_PAUSE
+        kept, length = [""], 0
+        end: int | None = None
         if last is not None:
             there = self._read(_FAR, must_exist=is_over())
             offset = 0 if there is None else self._start_of(last, there[0])
@@ -62,31 +66,42 @@ class JobOutput:
             size, data = found or (0, b"")
             if size < offset:
                 # The job was requeued, and its output begins again.
-                offset, kept = 0, ""
+                offset, kept, length = 0, [""], 0
                 decoder.reset()
                 continue
             offset += len(data)
-            *lines, kept = (kept + decoder.decode(data)).split("\n")
-            for line in lines:
-                yield line + "\n"
+            first, *lines = decoder.decode(data).split("\n")
+            kept.append(first)
+            length += len(first)
+            if lines or length > limits.LINE:
+                yield "".join(kept) + ("\n" if lines else "")
+                yield from (line + "\n" for line in lines[:-1])
+                kept, length = lines[-1:], len(lines[-1]) if lines else 0
             if data:
                 pause = _FIRST_PAUSE
-                if len(data) == _CHUNK:
-                    continue
             if over:
-                kept += decoder.decode(b"", final=True)
-                if kept:
-                    yield kept
+                # What is written after the end of the job may have no end.
+                end = size if end is None else end
+                if len(data) == _CHUNK and offset < end:
+                    continue
+                kept.append(decoder.decode(b"", final=True))
+                if any(kept):
+                    yield "".join(kept)
                 return
+            if len(data) == _CHUNK:
+                continue
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE)
 
     def _start_of(self, last: int, size: int) -> int:
-        """The offset of the last lines in the first ``size`` bytes, read from their end."""
+        """The offset of the last lines in the first ``size`` bytes, read from their end.
+
+        Of lines that are longer than ``limits.TAIL`` together only the end is wanted.
+        """
         if last == 0:
             return size
         end, newlines = size, last
-        while end > 0:
+        while end > max(0, size - limits.TAIL):
             start = max(0, end - _CHUNK)
             _, data = self._read(start, must_exist=True) or (0, b"")
             data = data[: end - start]
@@ -98,7 +113,7 @@ class JobOutput:
                 if not newlines:
                     return start + at + 1
             end = start
-        return 0
+        return end
 
     def _warn(self) -> None:
         """Log that there is no file yet: a warning only if the scheduler keeps it elsewhere."""

@@ -311,6 +311,6 @@ def split_answers(answer: Answer, mark: str, count: int) -> list[Answer]:
     """The answers to the scripts that ``together`` has put into one; empty ones if cut off."""
     if not mark:
         return [answer]
-    form = re.compile(rf"(.*?)\n{re.escape(mark)} (\d+)\n", re.DOTALL | re.ASCII)
+    form = re.compile(rf"(.*?)\n{re.escape(mark)} (\d{{1,3}})\n", re.DOTALL | re.ASCII)
     found = [Answer(said[1], answer.stderr, int(said[2])) for said in form.finditer(answer.stdout)]
     return [*found[:count], *[Answer("", answer.stderr, 1)] * (count - len(found))]

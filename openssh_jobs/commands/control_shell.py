@@ -186,7 +186,8 @@ class _Shell:
             seen_out = len(out) if end_out < 0 else end_out
             seen_err = len(err) if end_err < 0 else end_err
             if len(out) > most or len(err) > limits.ANSWER:
-                raise InvalidAnswer(f"the host answered with more than {most} bytes")
+                much = most if len(out) > most else limits.ANSWER
+                raise InvalidAnswer(f"the host answered with more than {much} bytes")
             if self.read_by is not None and self._nonce + b" " + READ in err:
                 self.read_by = None
             self._read(deadline if self.read_by is None else min(deadline, self.read_by))
@@ -196,6 +197,8 @@ class _Shell:
         begin_out, begin_err = out.find(head), err.find(head)
         if not (status.isdigit() and len(status) <= 3) or begin_out < 0 or begin_err < 0:
             raise InvalidAnswer("the host answered without the frame that was asked for")
+        if out.count(b"\0", 0, end_out) > limits.RECORDS:
+            raise InvalidAnswer(f"the host answered with more than {limits.RECORDS} records")
         answer = ShellAnswer(
             int(status),
             bytes(out[begin_out + len(head) : end_out]),

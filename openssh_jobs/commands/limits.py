@@ -18,12 +18,16 @@ DIGITS = 20
 """Digits of a number of 64 bits."""
 ANSWER = 16 << 20
 """The answer to one of the library's own commands: facts, a small file, errors of a tool."""
-LISTING = 1 << 30
-"""The answer of a listing: some million names."""
+LISTING = 128 << 20
+"""The answer of a listing: a million names."""
+RECORDS = 2 << 20
+"""Records in an answer that are ended by NUL: each takes far more memory than its bytes."""
 WORDS = 1 << 20
 """Output of a program that should print nothing: sftp, tar and cat of a transfer."""
 LINE = 16 << 20
 """One line for ``on_stdout`` and ``on_stderr``; a longer one is passed in pieces."""
+TAIL = 64 << 20
+"""The last lines of a job's output."""
 SAID = 400
 """Characters of a host's output that an error message quotes."""
 
@@ -46,5 +50,7 @@ CALL = 120.0
 """For the answer to one of the library's own short commands."""
 SILENCE = 900.0
 """For a transfer in which no data moves in either direction."""
+TRICKLE = 4096
+"""Bytes that have to move within ``SILENCE``: fewer are the same as none."""
 READING = 24 * 3600.0
 """For the host to compute checksums of files; no data moves meanwhile."""

@@ -29,6 +29,20 @@ def close_fd(fd: int) -> None:
             os.close(fd)
 
 
+class Movement:
+    """When data last moved (``at``, of ``time.monotonic``); a trickle does not count."""
+
+    def __init__(self) -> None:
+        self.at = time.monotonic()
+        self._count = 0
+
+    def add(self, count: int) -> None:
+        """Count bytes that have moved."""
+        self._count += count
+        if self._count >= limits.TRICKLE:
+            self.at, self._count = time.monotonic(), 0
+
+
 class Streams(Protocol):
     """The three streams of a command, as ``Running`` has them.
 
@@ -138,7 +152,12 @@ class Exchange:
         self._out.take(early)
         early, running.early_err = running.early_err, b""
         self._err.take(early)
-        self.moved_at = time.monotonic()
+        self._movement = Movement()
+
+    @property
+    def moved_at(self) -> float:
+        """When data last moved."""
+        return self._movement.at
 
     def output(self) -> tuple[bytes, bytes]:
         """The output so far on stdout and stderr."""
@@ -149,7 +168,7 @@ class Exchange:
 
         Raises ``CommandNotStarted`` if the host does not read the head of its stdin in time.
 
-        ``silence``: also return false after so many seconds without any data.
+        ``silence``: also return false after so many seconds without data.
         """
         running = self._running
         poll = select.poll()
@@ -172,7 +191,6 @@ class Exchange:
                 return True
             # In steps of a minute, so that signal handlers of the caller can run.
             for fd, _ in poll.poll(min(running.patience(), 60.0 if left is None else left) * 1000):
-                self.moved_at = time.monotonic()
                 if fd == running.inp:
                     self._write(poll)
                 elif fd == running.out:
@@ -184,7 +202,9 @@ class Exchange:
     def _write(self, poll: select.poll) -> None:
         running = self._running
         try:
-            self._at += os.write(running.inp, self._data[self._at : self._at + _CHUNK])
+            count = os.write(running.inp, self._data[self._at : self._at + _CHUNK])
+            self._at += count
+            self._movement.add(count)
         except BlockingIOError:
             return
         except OSError:
@@ -195,9 +215,9 @@ class Exchange:
             close_fd(running.inp)
             running.inp = -1
 
-    @staticmethod
-    def _read(poll: select.poll, fd: int, stream: _Stream) -> int:
+    def _read(self, poll: select.poll, fd: int, stream: _Stream) -> int:
         data = os.read(fd, _CHUNK)
+        self._movement.add(len(data))
         if data:
             stream.take(stream.marks.feed(data))
             return fd

@@ -61,8 +61,8 @@ class Talk:
     ``end`` is ``exited``, ``timeout``, ``unanswered`` (the responder had no answer), ``refused``
     (the same question came again, so the answer was wrong), ``host_key`` (the key was not
     accepted), ``flood`` (too much output) or ``questions`` (too many).  ``status`` is ssh's exit
-    status, ``None`` if ssh was killed.  ``said``: all output, the server's too, without the answers.
-    ``logged``: the text of each log after the last question.  ``prompt``: the last question.
+    status, ``None`` if ssh was killed.  ``said``: all output, the server's too, without the
+    answers.  ``logged``: the text of each log after the last question.  ``prompt``: the last one.
     """
 
     end: str = "exited"

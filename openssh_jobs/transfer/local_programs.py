@@ -12,7 +12,7 @@ from ..commands.child import ANOTHER_STDIN, SILENT, not_started
 from ..commands.marks import CUT_SHORT, READ, START, STATUS, Marks, exit_status
 from ..commands.os_errors import errno_of, error_of, local_error
 from ..commands.quoting import to_bytes, to_text
-from ..errors import TransferError
+from ..errors import InvalidAnswer, TransferError
 from ..openssh import process
 from ..transport.process import guest_error
 
@@ -66,7 +66,10 @@ def run(
 
     def starter(link: Link) -> Link:
         limit = lanes.commands.login_shell.start_timeout
-        code, said = _run(argv_of(link), stdin, stdout, tick, nonce, limit, whole)
+        try:
+            code, said = _run(argv_of(link), stdin, stdout, tick, nonce, limit, whole)
+        except InvalidAnswer as error:
+            raise InvalidAnswer(error.message, host=lanes.host, command=what) from None
         marks = Marks(nonce, hold=False)
         if nonce:
             said = to_text(marks.feed(to_bytes(said)) + marks.rest())
@@ -110,6 +113,9 @@ def _run(
         try:
             while not process.wait(child, STEP):
                 tick(child.pid)
+                _check_size("stderr", stderr, limits.NOISE + limits.WORDS)
+                if stdout is not None:
+                    _check_size("stdout", stdout, limits.LISTING)
                 code = 0 if whole(child.pid) else _status(stderr, nonce)
                 if code is None:
                     over = time.monotonic()
@@ -126,6 +132,11 @@ def _run(
             process.end(child)
             raise
         return child.returncode, to_text(_said(stderr))
+
+
+def _check_size(name: str, stream: BinaryIO, most: int) -> None:
+    if os.fstat(stream.fileno()).st_size > most:
+        raise InvalidAnswer(f"more than {most} bytes came on {name}")
 
 
 def _status(stderr: BinaryIO, nonce: bytes) -> int | None:

@@ -18,7 +18,7 @@ from ..commands import limits, scripts
 from ..commands.child import STATUS_WAIT
 from ..commands.os_errors import error_of
 from ..commands.quoting import quote_path, to_text
-from ..commands.stdio import Exchange, close_fd
+from ..commands.stdio import Exchange, Movement, close_fd
 from ..errors import TransferError
 from ..files import private_directory
 
@@ -74,6 +74,7 @@ class RangeThreads:
         self._lock = threading.Lock()
         self._running: list[Running] = []
         self._error: BaseException | None = None
+        self._movement = Movement()
         self.done = 0
 
     def run(
@@ -151,6 +152,9 @@ class RangeThreads:
             if self._error is not None:
                 raise TransferError("another range of the file failed", host=self._host)
             self.done += count
+            self._movement.add(count)
+            if time.monotonic() - self._movement.at > limits.SILENCE:
+                raise self._stalled()
 
     def wait(self, fd: int, event: int, reader: Running | None = None) -> bool:
         """Wait until bytes can move; ``TransferError`` after ``limits.SILENCE`` seconds.
@@ -166,10 +170,13 @@ class RangeThreads:
                 if not reader.reads_input():
                     raise reader.refusal() or AssertionError("not reached")
             if time.monotonic() >= until:
-                raise TransferError(
-                    f"nothing moved for {limits.SILENCE:.0f} s", host=self._host, sent="yes"
-                )
+                raise self._stalled()
         return True
+
+    def _stalled(self) -> TransferError:
+        return TransferError(
+            f"nothing moved for {limits.SILENCE:.0f} s", host=self._host, sent="yes"
+        )
 
     @staticmethod
     def has_ended(source: int, running: Running) -> bool:

@@ -12,7 +12,9 @@ import re
 import time
 from typing import TYPE_CHECKING
 
+from ..commands import limits
 from ..commands.quoting import quote_path, to_text
+from ..commands.stdio import Movement
 from ..errors import TransferError, UnrepresentableName
 from ..openssh import ssh_config
 from . import local_programs, parts, progress
@@ -56,15 +58,15 @@ def _watched(
     lanes: Lanes, tick: Callable[[int], object], moved: Callable[[int], int | None]
 ) -> Callable[[int], object]:
     """``tick`` that raises ``TransferError`` if no data moves: scp itself would wait for ever."""
-    seen, since = moved(0), time.monotonic()
+    seen, movement = moved(0) or 0, Movement()
 
     def both(pid: int) -> None:
-        nonlocal seen, since
+        nonlocal seen
         tick(pid)
         now = moved(pid)
-        if now is None or now != seen:
-            seen, since = now, time.monotonic()
-        elif time.monotonic() - since > STALL:
+        movement.add(limits.TRICKLE if now is None else abs(now - seen))
+        seen = now or 0
+        if time.monotonic() - movement.at > STALL:
             raise TransferError(f"nothing moved for {STALL} s", host=lanes.host, sent="yes")
 
     return both

@@ -17,6 +17,7 @@ from ..commands import limits
 from ..commands.child import SILENT, not_started
 from ..commands.os_errors import errno_of, error_of, local_error
 from ..commands.quoting import to_text, visible
+from ..commands.stdio import Movement
 from ..errors import ConnectionLost, TransferError
 from ..openssh import process
 from ..transport.base import LinkLost, LinkSilent, TransportError
@@ -82,14 +83,14 @@ class _Batch:
         *,
         stall: float | None,
         tick: Callable[[], object] | None = None,
-        moved: Callable[[], object] | None = None,
+        moved: Callable[[], int | None] | None = None,
         through: Callable[[int], object] | None = None,
         most: float | None = None,
     ) -> None:
         """Run batch lines; ``_Failed`` at the first error.
 
         ``stall``: seconds without progress after which the call fails, ``most``: seconds in total;
-        ``moved`` returns a number that changes while data flows.  ``through`` is called with the
+        ``moved`` returns a count of bytes that have moved.  ``through`` is called with the
         count of lines that are done.
         """
         self._begun = 0
@@ -102,10 +103,10 @@ class _Batch:
         poll.register(stdout, select.POLLIN)
         poll.register(stderr, select.POLLIN)
         poll.register(stdin, select.POLLOUT)
-        last, seen = time.monotonic(), None
+        last, movement, seen = began, Movement(), 0
         while True:
+            begun = self._begun
             for fd, _ in poll.poll(250):
-                last = time.monotonic()
                 if fd == stdin.fileno():
                     data = self._write(data, poll)
                 elif fd == stdout.fileno():
@@ -118,10 +119,14 @@ class _Batch:
                 tick()
             if through is not None:
                 through(max(0, self._begun - 1))
-            if moved is not None and (now := moved()) != seen:
-                seen, last = now, time.monotonic()
             now_at = time.monotonic()
-            if stall is not None and now_at - last > stall:
+            if self._begun != begun:
+                last = now_at
+            if moved is not None:
+                count = moved() or 0
+                movement.add(abs(count - seen))
+                seen = count
+            if stall is not None and now_at - max(last, movement.at) > stall:
                 raise TimeoutError
             if most is not None and now_at - began > most:
                 raise TimeoutError
@@ -233,15 +238,15 @@ class Sftp:
         again: bool = True,
         stall: float = 300.0,
         tick: Callable[[], object] | None = None,
-        moved: Callable[[], object] | None = None,
+        moved: Callable[[], int | None] | None = None,
         through: Callable[[int], object] | None = None,
     ) -> None:
         """Run lines of sftp's batch language, as one batch that stops at the first error.
 
         ``path`` is the path in errors; ``again``: retry once if the link is lost.  ``through`` is
         called, at least four times a second, with the count of lines that are done.  ``stall``:
-        seconds without progress after which the call fails; ``moved`` returns a number that changes
-        while data moves (default: the system's counter for sftp; without such a counter only the
+        seconds without progress after which the call fails; ``moved`` returns the count of bytes
+        that have moved (default: the system's counter for sftp; without such a counter only the
         master's keepalives detect a dead link).
         Raises the ``OSError`` of the path, ``TransferError``, ``ConnectionLost``, ``NoSubsystem``.
         """

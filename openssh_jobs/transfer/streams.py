@@ -20,7 +20,7 @@ from ..commands import limits
 from ..commands.child import STATUS_WAIT
 from ..commands.os_errors import error_of
 from ..commands.quoting import quote_path, to_text
-from ..commands.stdio import Exchange, close_fd
+from ..commands.stdio import Exchange, Movement, close_fd
 from ..errors import InvalidAnswer, OpenSSHJobsError, TransferError, remote_oserror
 from .progress import ProgressWatcher
 
@@ -50,18 +50,18 @@ def remote_end(
 ) -> bytes:
     """Wait for a streaming command; returns its stdout, or raises the error of ``path``.
 
-    ``moved`` returns a number that changes while data flows; after ``limits.SILENCE`` seconds
-    without a change the command is ended and ``ConnectionLost`` is raised.  ``whole``: whether all
-    of a stdout has arrived that is read elsewhere; something there may hold it open for ever.
+    ``moved`` returns the count of bytes that have moved; if it stays the same for
+    ``limits.SILENCE`` seconds the command is ended and ``ConnectionLost`` is raised.  ``whole``:
+    whether all of a stdout has arrived that is read elsewhere; something there may hold it open.
     """
     try:
         exchange = Exchange(running, data, most=limits.WORDS)
-        seen, last = -1, time.monotonic()
+        seen, movement = 0, Movement()
         while not exchange.run(time.monotonic() + _LOOK):
-            now = moved() if moved is not None else -1
-            if now != seen:
-                seen, last = now, time.monotonic()
-            if time.monotonic() - max(last, exchange.moved_at) > limits.SILENCE:
+            now = moved() if moved is not None else 0
+            movement.add(abs(now - seen))
+            seen = now
+            if time.monotonic() - max(movement.at, exchange.moved_at) > limits.SILENCE:
                 raise commands.sessions.lost(
                     running.link,
                     running.plan.what,

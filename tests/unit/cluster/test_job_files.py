@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from openssh_jobs.cluster.job_files import JobFiles, NewFiles, NotRegular, PrivateDirectory
-from openssh_jobs.errors import SubmitUnknown
+from openssh_jobs.cluster.job_files import (
+    HostScript,
+    JobFiles,
+    NewFiles,
+    NotRegular,
+    PrivateDirectory,
+)
+from openssh_jobs.commands.control_shell import ShellAnswer
+from openssh_jobs.errors import InvalidAnswer, SchedulerError, SubmitUnknown
 from tests.unit.cluster.fakes import LocalHost, make_private
 
 ODD = ("with blank", "new\nline", "-r", "a'b", "$(touch x)", "*", "é")
@@ -157,3 +165,38 @@ def test_output_behind_a_link_that_leads_nowhere_is_not_there_yet(
     (host.home / "other").symlink_to("fifo")
     with pytest.raises(NotRegular):
         files.read_from(f"{host.home}/other", 0, 4)
+
+
+class Liar:
+    """A connection to a host that answers this to every script."""
+
+    def __init__(self, stdout: bytes) -> None:
+        self.internal = self
+        self._answer = ShellAnswer(0, stdout, b"")
+
+    def call(self, script: bytes, again: bool = False) -> ShellAnswer:
+        mark = re.findall(rb"OJU\+[0-9a-f]{16}", script)
+        return self._answer._replace(stdout=self._answer.stdout.replace(b"OJU", (mark or [b""])[0]))
+
+
+@pytest.mark.parametrize("size", [b"", b"9" * 5000, "\u00b2".encode(), b"-1", b"1_0"])
+def test_a_size_that_is_none_is_an_error_of_the_host(size: bytes) -> None:
+    connection: Any = Liar(size + b"\ncontent")
+    files = JobFiles(connection, "there")
+    with pytest.raises(SchedulerError, match="there: no answer on the size of out"):
+        files.read_from("out", 0, 100)
+    assert files.scripts(["a", "b"], 100)[1] == {name: HostScript(None, None) for name in "ab"}
+
+
+def test_more_bytes_than_were_asked_for_are_not_taken() -> None:
+    connection: Any = Liar(b"7\ncontent")
+    assert JobFiles(connection, "there").read_from("out", 0, 3) == (7, b"con")
+
+
+def test_more_answers_than_questions_are_the_answers_to_none() -> None:
+    connection: Any = Liar(b"OJU 0\nOJU 0\n")
+    assert JobFiles(connection, "there").undo(("directory", "t1", "c1")) == [False]
+    connection = Liar(b"made\0/x\0\0made\0" * 2)
+    new = NewFiles(directory="directory", token="t1", call_id="c1")
+    with pytest.raises(InvalidAnswer, match="answered for 2 directories of 1"):
+        JobFiles(connection, "there").create([new])

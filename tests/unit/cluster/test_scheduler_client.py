@@ -9,7 +9,9 @@ from types import FrameType
 
 import pytest
 
+from openssh_jobs.cluster import attempt, scheduler_client
 from openssh_jobs.cluster.journal import Journal
+from openssh_jobs.schedulers.answer import Answer
 from openssh_jobs.schedulers.slurm.scheduler import Slurm
 
 from .fakes import Bench, LocalHost
@@ -89,3 +91,15 @@ def test_where_awk_fails_more_is_asked_and_not_less(bench: Bench, awk: str | Non
     asked = (bench.host.home / "asked").read_text()
     assert "show job 4711" in asked
     assert "show job 4712" in asked
+
+
+def test_a_status_that_is_none_is_no_answer() -> None:
+    digits = "9" * 5000
+    answer = Answer(f"words\nOJ {digits}\nmore\nOJ 3\n", "", 0)
+    (found,) = scheduler_client.split_answers(answer, "OJ", 1)
+    assert found.returncode == 3
+    cells = ["there", "", "1", "", "no", digits, "", "", digits, "", ".", "complete"]
+    for number in (digits, "\u00b2"):
+        cells[5] = cells[8] = number
+        (trace,) = attempt.read_traces("\0".join([*cells, "mark", ""]).encode(), "mark")
+        assert (trace.where, trace.number, trace.answer) == ("there", 0, None)

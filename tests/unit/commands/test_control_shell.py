@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from openssh_jobs.commands import command_line
+from openssh_jobs.commands import command_line, limits
 from openssh_jobs.commands.control_shell import ControlShell
 from openssh_jobs.commands.process_groups import ProcessGroups
 from openssh_jobs.commands.quoting import quote_path
@@ -311,3 +311,20 @@ def test_a_forked_child_opens_a_shell_of_its_own(host: Host) -> None:
     host.shell.reset()
     assert (host.shell.calls, host.sessions.slots.used) == (0, 0)
     assert host.pid() != pid
+
+
+def test_an_answer_of_millions_of_records_is_refused(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As bytes they are few, as objects they would take the memory of this machine."""
+    monkeypatch.setattr(limits, "RECORDS", 1000)
+    assert host.shell.call(b"head -c 1000 /dev/zero").stdout == bytes(1000)
+    with pytest.raises(InvalidAnswer, match="more than 1000 records"):
+        host.shell.call(b"head -c 1001 /dev/zero")
+
+
+@pytest.mark.parametrize(("fd", "limit"), [(1, 1_000_000), (2, limits.ANSWER)])
+def test_the_limit_that_an_answer_passed_is_named(host: Host, fd: int, limit: int) -> None:
+    most = limit if fd == 1 else limits.LISTING
+    with pytest.raises(InvalidAnswer, match=rf"more than {limit} bytes"):
+        host.shell.call(b"yes >&%d" % fd, most=most)
