@@ -87,7 +87,7 @@ def execute_command(
     if not shell:
         argv = list(command) if isinstance(command, list) else shlex.split(command)
     try:
-        done = process.run(argv, timeout=timeout)
+        done = process.run(argv, timeout=timeout, most=None)
     except OSError as error:
         done = process.FinishedProcess(127, b"", os.fsencode(str(error)))
     if done.timed_out:

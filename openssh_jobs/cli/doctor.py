@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from ..commands import limits
 from . import options, this_machine
 from .exit_codes import ExitCode
 from .findings import Finding, fail, of_error, ok, warn
@@ -230,7 +231,7 @@ def _shell(link: Link) -> Iterator[Finding]:
         yield fail(
             "shell",
             "the login shell runs no commands: "
-            + (printed[-1].strip() if printed else "no answer"),
+            + (printed[-1].strip()[-limits.SAID :] if printed else "no answer"),
             "It may be nologin, or a forced command of the key; ask the site.",
         )
         return

@@ -7,12 +7,15 @@ locale for messages, because ``ssh_errors`` reads the messages of ssh.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import selectors
 import shlex
 import signal
 import subprocess
 import sys
+import time
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from .. import logs
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 log = logs.logger("openssh_jobs.process")
 
 _MOST_LOGGED = 4000
+MOST = 16 << 20
+"""Bytes that ``run`` keeps of each stream of a program, which may pass on what a host sends."""
+_CHUNK = 65536
 DEVNULL = subprocess.DEVNULL
 PIPE = subprocess.PIPE
 
@@ -183,10 +189,12 @@ def run(
     cwd: StrOrBytesPath | None = None,
     stdout: Stream = PIPE,
     stderr: Stream = PIPE,
+    most: int | None = MOST,
 ) -> FinishedProcess:
     """Run a process to its end; after ``timeout`` seconds it is ended and ``timed_out`` is set.
 
-    ``timeout=None`` is for the user's own programs, which may take any time.
+    It is also ended after ``most`` bytes on a stream, and has been ended by a signal then.
+    ``timeout=None`` and ``most=None`` are for the user's own programs.
     Raises ``FileNotFoundError`` or ``PermissionError`` if the program cannot be started.
     """
     child = spawn(
@@ -197,24 +205,84 @@ def run(
         env=env,
         cwd=cwd,
     )
+    exchange = _Exchange(child, input or b"", most)
     try:
         _at_work.add(child)
-        out, err = child.communicate(input, timeout)
-    except subprocess.TimeoutExpired as cut:
-        code = end(child)
-        for pipe in (child.stdin, child.stdout, child.stderr):
-            if pipe is not None:
-                try:
-                    pipe.close()
-                except OSError:
-                    pass
-        return FinishedProcess(code, cut.output or b"", cut.stderr or b"", True)
+        timed_out = not exchange.run(timeout)
+        if timed_out or exchange.is_too_much:
+            end(child)
+        return FinishedProcess(child.wait(), *exchange.output(), timed_out)
     except BaseException:
         end(child, grace=0.2)
         raise
     finally:
         _at_work.discard(child)
-    return FinishedProcess(child.returncode, out or b"", err or b"")
+        exchange.close()
+
+
+class _Exchange:
+    """The pipes of a child, read up to ``most`` bytes each."""
+
+    def __init__(self, child: Child, data: bytes, most: int | None) -> None:
+        self._child = child
+        self._data = memoryview(data)
+        self._most = most
+        self._kept = {pipe: bytearray() for pipe in (child.stdout, child.stderr) if pipe}
+        self.is_too_much = False
+
+    def run(self, timeout: float | None) -> bool:
+        """Read and write until the child has ended, or there is too much; false at the timeout."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with selectors.DefaultSelector() as selector:
+            for pipe in self._kept:
+                selector.register(pipe, selectors.EVENT_READ)
+            if self._child.stdin is not None:
+                os.set_blocking(self._child.stdin.fileno(), False)
+                selector.register(self._child.stdin, selectors.EVENT_WRITE)
+            while selector.get_map():
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                for key, _ in selector.select(left):
+                    pipe: Any = key.fileobj
+                    if self._is_over(pipe):
+                        selector.unregister(pipe)
+                        pipe.close()
+                    if self.is_too_much:
+                        return True
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        return left is None or wait(self._child, left)
+
+    def _is_over(self, pipe: Any) -> bool:
+        """Read from a pipe, or write to it; whether that was the last time."""
+        if pipe is not self._child.stdin:
+            data = os.read(pipe.fileno(), _CHUNK)
+            self._kept[pipe] += data
+            self.is_too_much = self._most is not None and len(self._kept[pipe]) > self._most
+            return not data
+        try:
+            self._data = self._data[os.write(pipe.fileno(), self._data[:_CHUNK]) :]
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # it has closed its stdin
+        return not self._data
+
+    def output(self) -> tuple[bytes, bytes]:
+        """What was read of stdout and stderr."""
+        kept = [self._kept.get(pipe, b"") if pipe else b"" for pipe in self._pipes[1:]]
+        return bytes(kept[0]), bytes(kept[1])
+
+    @property
+    def _pipes(self) -> tuple[Any, Any, Any]:
+        return self._child.stdin, self._child.stdout, self._child.stderr
+
+    def close(self) -> None:
+        """Close the pipes."""
+        for pipe in self._pipes:
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
 
 
 _at_work: set[Child] = set()

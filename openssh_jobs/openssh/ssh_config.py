@@ -34,6 +34,8 @@ SINCE = {
     "percent_j": (9, 6),
 }
 OLDEST = (7, 4)
+_LONGEST = 4000
+"""Bytes of ssh's message: a ``Match exec`` may print any number before it."""
 
 
 class SshVersion(NamedTuple):
@@ -129,7 +131,7 @@ def resolve(destination: Destination, *, timeout: float = 30.0) -> Resolved:
     """
     argv = [find("ssh"), "-G", *destination.arguments(), "--", destination.host]
     done = process.run(argv, timeout=timeout)
-    message = done.stderr.decode("utf-8", "replace").replace("\r", "").strip()
+    message = done.stderr[-_LONGEST:].decode("utf-8", "replace").replace("\r", "").strip()
     if done.timed_out:
         raise ConfigurationError(
             f"ssh did not resolve the name within {timeout:.0f} s",
