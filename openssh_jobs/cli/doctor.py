@@ -218,7 +218,8 @@ def _over_master(
     """Run ``ssh`` or ``sftp`` over the master; it cannot log in itself."""
     from ..openssh import guest, process
 
-    return process.run([*guest.arguments(program, link.path), *words], timeout=30, input=data)
+    argv = [*guest.arguments(program, link.path), *words]
+    return process.run(argv, timeout=30, input=data, most=limits.NOISE)
 
 
 def _shell(link: Link) -> Iterator[Finding]:

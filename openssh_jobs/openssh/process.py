@@ -227,7 +227,9 @@ class _Exchange:
         self._child = child
         self._data = memoryview(data)
         self._most = most
-        self._kept = {pipe: bytearray() for pipe in (child.stdout, child.stderr) if pipe}
+        self._kept: dict[Any, bytearray] = {
+            pipe: bytearray() for pipe in (child.stdout, child.stderr) if pipe is not None
+        }
         self.is_too_much = False
 
     def run(self, timeout: float | None) -> bool:
@@ -244,10 +246,10 @@ class _Exchange:
                 if left is not None and left <= 0:
                     return False
                 for key, _ in selector.select(left):
-                    pipe: Any = key.fileobj
-                    if self._is_over(pipe):
-                        selector.unregister(pipe)
-                        pipe.close()
+                    ready: Any = key.fileobj
+                    if self._is_over(ready):
+                        selector.unregister(ready)
+                        ready.close()
                     if self.is_too_much:
                         return True
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -255,13 +257,14 @@ class _Exchange:
 
     def _is_over(self, pipe: Any) -> bool:
         """Read from a pipe, or write to it; whether that was the last time."""
+        fd: int = pipe.fileno()
         if pipe is not self._child.stdin:
-            data = os.read(pipe.fileno(), _CHUNK)
+            data = os.read(fd, _CHUNK)
             self._kept[pipe] += data
             self.is_too_much = self._most is not None and len(self._kept[pipe]) > self._most
             return not data
         try:
-            self._data = self._data[os.write(pipe.fileno(), self._data[:_CHUNK]) :]
+            self._data = self._data[os.write(fd, self._data[:_CHUNK]) :]
         except BlockingIOError:
             return False
         except OSError:

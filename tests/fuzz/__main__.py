@@ -3,7 +3,8 @@
 Needs the extra ``fuzz``.  What it finds stays in FOLDER/crash-*; inputs that reach new code are
 kept in FOLDER/corpus, and the next run goes on from there.  ``growth`` instead of a reader takes
 what all of them kept, repeats pieces of it, and looks whether time grows faster than the text;
-``hosts`` plays a host that lies to the calls of a connection.
+``hosts`` plays a host that lies to the calls of a connection, ``clusters`` one that lies to a
+``Cluster``.
 """
 
 from __future__ import annotations
@@ -144,6 +145,10 @@ def main() -> int:
         from tests.fuzz import hosts
 
         return 1 if hosts.main(seconds, folder) else 0
+    if reader == "clusters":
+        from tests.fuzz import clusters
+
+        return 1 if clusters.main(seconds, folder) else 0
     guided(reader, seconds, folder)
     return 0
 

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -319,32 +319,53 @@ def play(call: str, lie: str, seed: int, directory: Path) -> str | None:
     """One call against one lie: what is wrong with what came of it, or ``None``."""
     prepare(directory)
     random = Random(f"{call} {lie} {seed}")
-    try:
+
+    def work() -> Any:
         with lying(directory / "there", LIES[lie], random) as c:
-            found = CALLS[call](c, str(directory / "there"), directory / "here")
+            return CALLS[call](c, str(directory / "there"), directory / "here")
+
+    fails = call in ("stat of nothing", "run in no directory")
+    needs_answer = call not in _MAY_SUCCEED_WITHOUT_AN_ANSWER
+    return judged(work, lie, fails=fails, needs_answer=needs_answer)
+
+
+def judged(
+    work: Callable[[], Any], lie: str, *, fails: bool = False, needs_answer: bool = False
+) -> str | None:
+    """What is wrong with what comes of a call; ``fails``: it has to fail with the truth, too."""
+    try:
+        found = work()
     except OpenSSHJobsError as error:
-        if lie == "truth" and call not in ("stat of nothing", "run in no directory"):
+        if lie == "truth" and not fails:
             return f"{type(error).__name__}: {error}"
-        return None if str(error) else "an error without words"
+        return None if str(error) and str(error).isprintable() else f"unprintable: {error!r}"
     except OSError as error:
         # Of this machine: a file here.
         return None if error.errno is not None and lie != "truth" else repr(error)
     except Exception as error:  # noqa: BLE001 - whatever it is: that is the finding
         where = traceback.extract_tb(error.__traceback__)[-1]
         return f"{type(error).__name__} in {Path(where.filename).name}:{where.lineno}: {error}"
-    if lie == "empty" and call not in _MAY_SUCCEED_WITHOUT_AN_ANSWER:
+    if lie == "empty" and needs_answer:
         return f"a success made of an empty answer: {found!r}"[:300]
     return None
 
 
-def main(seconds: int, folder: Path) -> int:
+def main(
+    seconds: int,
+    folder: Path,
+    name: str = "hosts",
+    calls: Iterable[str] = CALLS,
+    lies: Iterable[str] = LIES,
+    play: Callable[[str, str, int, Path], str | None] = play,
+) -> int:
     """Play until the time is over; the count of findings, of which each kind is printed once.
 
     Every call meets every lie once before one of them meets it again.
     """
     random = Random(time.time_ns())
     until = time.monotonic() + seconds
-    pairs = list(itertools.product(CALLS, LIES))
+    calls, lies = list(calls), list(lies)
+    pairs = list(itertools.product(calls, lies))
     deck: list[tuple[str, str]] = []
     seen: set[tuple[str, str]] = set()
     played = 0
@@ -355,7 +376,7 @@ def main(seconds: int, folder: Path) -> int:
         call, lie = deck.pop()
         seed = random.randrange(1 << 30)
         begun = time.monotonic()
-        problem = play(call, lie, seed, folder / "host")
+        problem = play(call, lie, seed, folder / name)
         took = time.monotonic() - begun
         longest = max(longest, (took, f"{call} / {lie} / {seed}"))
         if problem is None and took > LONGEST:
@@ -363,11 +384,11 @@ def main(seconds: int, folder: Path) -> int:
         played += 1
         if problem is not None and (call, problem.split(":")[0]) not in seen:
             seen.add((call, problem.split(":")[0]))
-            (folder / f"crash-hosts-{len(seen)}").write_text(f"{call}\n{lie}\n{seed}\n{problem}\n")
+            (folder / f"crash-{name}-{len(seen)}").write_text(f"{call}\n{lie}\n{seed}\n{problem}\n")
             print(f"Error: {call} / {lie} / {seed}: {problem}", flush=True)
         if played % 100 == 0:
             print(f"{played} played, {len(seen)} findings", flush=True)
-    print(f"{len(CALLS)} calls, {len(LIES)} lies, {len(pairs)} pairs", flush=True)
+    print(f"{len(calls)} calls, {len(lies)} lies, {len(pairs)} pairs", flush=True)
     print(f"longest: {longest[0]:.1f} s, {longest[1]}", flush=True)
     print(f"stat::number_of_executed_units: {played}", flush=True)
     return len(seen)

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from tests.fuzz import hosts
+from tests.fuzz import clusters, hosts
 from tests.fuzz.readers import READERS, seeds
 from tests.paths import CHECKOUT
 
@@ -47,3 +47,19 @@ def test_a_host_that_lies(call: str, tmp_path: Path) -> None:
 )
 def test_a_lie_that_was_once_believed(call: str, lie: str, tmp_path: Path) -> None:
     assert hosts.play(call, lie, 1, tmp_path) is None
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("call", "lie"),
+    [
+        ("submit", "truth"),
+        ("submit", "doubled"),
+        ("submit many", "doubled"),
+        ("tail", "truth"),
+        ("tail", "thousands of digits"),
+    ],
+)
+def test_a_host_that_lies_to_a_cluster(call: str, lie: str, tmp_path: Path) -> None:
+    """What was found once; ``scripts/fuzz`` tries them all."""
+    assert clusters.play(call, lie, 1, tmp_path) is None
