@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..openssh.mux_protocol import Link
     from ..openssh.process import FinishedProcess
 
+_COMMAND_WITHIN = 30.0
 _FREE_WITHIN = 3.0
 """Seconds to wait for a session; an idle session is given back within 1 s."""
 
@@ -205,7 +206,10 @@ def _no_session(master: Master) -> Finding | None:
 
 
 def _on_the_host(connection: Connection, link: Link) -> Iterator[Finding]:
-    yield from _guarded("shell", lambda: _shell(link))
+    for finding in _guarded("shell", lambda: _shell(link)):
+        yield finding
+        if finding.level == "FAIL":
+            return  # each of the others would wait for the same shell
     yield from _guarded("files", lambda: _files(connection, link))
     yield from _guarded("scheduler", lambda: _schedulers(connection))
     yield from _guarded("site", lambda: _site(connection))
@@ -219,7 +223,7 @@ def _over_master(
     from ..openssh import guest, process
 
     argv = [*guest.arguments(program, link.path), *words]
-    return process.run(argv, timeout=30, input=data, most=limits.NOISE)
+    return process.run(argv, timeout=_COMMAND_WITHIN, input=data, most=limits.NOISE)
 
 
 def _shell(link: Link) -> Iterator[Finding]:
@@ -229,11 +233,13 @@ def _shell(link: Link) -> Iterator[Finding]:
     at = next((number for number, line in enumerate(out) if line.startswith(mark)), None)
     if at is None:
         printed = [*out, *done.stderr.decode("utf-8", "replace").splitlines()]
+        late = f" within {_COMMAND_WITHIN:.0f} s" if done.timed_out else ""
         yield fail(
             "shell",
-            "the login shell runs no commands: "
+            f"the login shell runs no commands{late}: "
             + (printed[-1].strip()[-limits.SAID :] if printed else "no answer"),
-            "It may be nologin, or a forced command of the key; ask the site.",
+            "It may be nologin, or a forced command of the key; ask the site."
+            + (" If its start files take longer, set start_timeout." if late else ""),
         )
         return
     name = os.path.basename(out[at].removeprefix(mark).strip()) or "unknown"

@@ -134,6 +134,16 @@ def test_an_account_without_a_shell(cold: Path, make_sshd: Any, expect_logins: A
     done = doctor(host)
     assert done.code != 0
     assert "FAIL  the login shell runs no commands: This account is not available." in done.out
+    assert done.out.count("FAIL") == 1
+    Connection(host.alias, ssh_config=host.config).close(stop_master=True)
+
+
+def test_an_account_that_never_stops(cold: Path, make_sshd: Any, expect_logins: Any) -> None:
+    expect_logins(1)
+    host = make_sshd(config_extra="ForceCommand exec yes")
+    done = doctor(host)
+    assert "FAIL  the login shell runs no commands: y\n" in done.out
+    assert done.out.count("FAIL") == 1
     Connection(host.alias, ssh_config=host.config).close(stop_master=True)
 
 
