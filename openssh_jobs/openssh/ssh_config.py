@@ -35,7 +35,7 @@ SINCE = {
 }
 OLDEST = (7, 4)
 _LONGEST = 4000
-"""Bytes of ssh's message: a ``Match exec`` may print any number before it."""
+"""Bytes of a message of ssh: a ``Match exec`` may print any number before it."""
 
 
 class SshVersion(NamedTuple):
@@ -85,7 +85,7 @@ def ssh_version() -> SshVersion:
     """
     ssh = find("ssh")
     if ssh not in _versions:
-        done = process.run([ssh, "-V"], timeout=10)
+        done = process.run([ssh, "-V"], timeout=10, most=_LONGEST)
         version = parse_version((done.stderr or done.stdout).decode("utf-8", "replace"))
         if version.windows:
             raise UnsupportedOpenSSH(

@@ -71,7 +71,7 @@ def _wait(job: Job) -> None:
 
 CALLS: dict[str, tuple[Callable[[_Case], Any], Callable[[_Case], Any]]] = {
     "submit": (lambda c: None, lambda c: c.submit()),
-    "submit with files": (lambda c: None, lambda c: c.submit(upload=str(c.here / "file"))),
+    "submit with files": (lambda c: None, lambda c: c.submit(upload=str(c.here / "tree"))),
     "submit many": (
         lambda c: None,
         lambda c: c.cluster.submit_many(
