@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
+from .commands import limits
 from .commands.control_shell import ControlShell, ShellAnswer
 from .commands.interactive import Interactive
 from .commands.result import CommandResult
@@ -63,6 +64,28 @@ class Internal:
         """
         return self._host._shell.call(script, again=again)
 
+    def run(
+        self,
+        script: str | bytes,
+        *,
+        timeout: float,
+        input: bytes = b"",
+        login_shell: bool | None = None,
+        text: bool = True,
+    ) -> CommandResult[Any]:
+        """Run shell text of the library; as ``Host.run``, but what it prints has a limit.
+
+        Raises ``InvalidAnswer`` for more.
+        """
+        host = self._host
+        plan = host._commands.plan(
+            script, login_shell=host._login_shell if login_shell is None else login_shell
+        )
+        done = host._commands.run_bytes(
+            plan, data=input, timeout=timeout, most=limits.LISTING, own=False
+        )
+        return done.decoded() if text else done
+
     def run_once(
         self,
         script: bytes,
@@ -79,7 +102,9 @@ class Internal:
         commands = self._host._commands
         plan = commands.plan(script, login_shell=login_shell, by_stdin=True)
         out, err = (kept.extend for kept in said) if said is not None else (None, None)
-        done = commands.run_bytes(plan, timeout=timeout, on_stdout=out, on_stderr=err)
+        done = commands.run_bytes(
+            plan, timeout=timeout, on_stdout=out, on_stderr=err, most=limits.ANSWER, own=False
+        )
         return done.decoded()
 
     def tighten(self, policy: SitePolicy) -> None:

@@ -295,7 +295,7 @@ def _schedulers(connection: Connection) -> Iterator[Finding]:
     script = detection_script()
     found = {}
     for login_shell in (False, True):
-        done = connection.run(script, login_shell=login_shell, timeout=120)
+        done = connection.internal.run(script, login_shell=login_shell, timeout=120)
         found[login_shell] = parse_detection(done.stdout)
     names = [name for name in found[True] if name != "direct"]
     if not names:
@@ -328,7 +328,7 @@ def _answers(connection: Connection, name: str, text: str) -> Finding:
     from ..schedulers.answer import Answer
 
     scheduler = get(name)
-    done = connection.run(scheduler.status_script(), login_shell=True, timeout=90)
+    done = connection.internal.run(scheduler.status_script(), login_shell=True, timeout=90)
     try:
         answer = Answer(done.stdout, done.stderr, done.returncode)
         error = scheduler.parse_status(answer).error
@@ -341,7 +341,7 @@ def _answers(connection: Connection, name: str, text: str) -> Finding:
 
 def _slurm(connection: Connection, text: str) -> Iterator[Finding]:
     """Whether the controller answers, and whether it has accounting."""
-    done = connection.run(
+    done = connection.internal.run(
         "squeue -h -j 1 >/dev/null 2>&1; scontrol ping; sacct -n -X -S now 2>&1 >/dev/null | "
         "sed -n '1s/^/sacct: /p'",
         login_shell=True,
@@ -369,7 +369,7 @@ def _site(connection: Connection) -> Iterator[Finding]:
         f"{site_policy.HOST_FILE} on {connection.host}",
     )
     script = f"[ ! -s {file} ] || head -c {site_policy.MOST_BYTES + 1} {file}"
-    done = connection.run(script, text=False, timeout=30)
+    done = connection.internal.run(script, text=False, timeout=30)
     if done.returncode == 0:
         policy = policy.tightened(site_policy.parse(done.stdout, where))
     else:
@@ -391,7 +391,7 @@ def _toml(value: object) -> str:
 
 def _clock(connection: Connection) -> Iterator[Finding]:
     before = time.time()
-    there = connection.run("date +%s.%N", timeout=30).stdout.strip()
+    there = connection.internal.run("date +%s.%N", timeout=30).stdout.strip()
     after = time.time()
     whole, _, fraction = there.partition(".")
     if not whole.isdigit():

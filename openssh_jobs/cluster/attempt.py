@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import json
 import posixpath
-import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -249,12 +248,14 @@ class Attempts:
 def _sections(text: str, mark: str) -> dict[int, tuple[int, str]]:
     """Status and output of each attempt in one stream, by its number."""
     found: dict[int, tuple[int, str]] = {}
-    form = re.compile(
-        rf"^{re.escape(mark)} begin (\d+)\n(.*?)\n{re.escape(mark)} end \1 (\d+)\n",
-        re.MULTILINE | re.DOTALL | re.ASCII,
-    )
-    for section in form.finditer(text):
-        found[int(section[1])] = int(section[3]), section[2]
+    # No expression: see ``scheduler_client.split_answers``.
+    *pieces, last = f"\n{text}".split(f"\n{mark} begin ")
+    for piece in (*(piece + "\n" for piece in pieces), last):
+        number, _, rest = piece.partition("\n")
+        said, _, after = rest.partition(f"\n{mark} end {number} ")
+        code, newline, _ = after.partition("\n")
+        if newline and is_number(number) and is_number(code) and len(code) <= 3:
+            found[int(number)] = int(code), said
     return found
 
 

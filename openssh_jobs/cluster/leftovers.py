@@ -134,7 +134,7 @@ class HostLeftovers:
         command = b"exec %b " % _NICE + join(
             (b"/bin/sh", b"-c", OWN_SHELL + _removal_script(leaving))
         )
-        done = self._connection.run(command, text=False, timeout=_REMOVAL_TIMEOUT)
+        done = self._connection.internal.run(command, text=False, timeout=_REMOVAL_TIMEOUT)
         return _failures(to_text(done.stdout), leaving)
 
     def begin_removal(self, leaving: Sequence[Leaving], cleanup: str | None) -> None:

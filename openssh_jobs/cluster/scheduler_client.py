@@ -20,6 +20,7 @@ from ..openssh.locks import CallLock
 from ..schedulers import available, detection_script, get, parse_detection
 from ..schedulers.answer import Answer
 from ..schedulers.base import Scheduler
+from ..schedulers.fields import is_number
 from ..site_policy import SitePolicy
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ class SchedulerClient:
         if once:
             run_once = self.connection.internal.run_once
             return run_once(script, login_shell=self._login_shell, timeout=timeout, said=said)
-        return self.connection.run(script, login_shell=self._login_shell, timeout=timeout)
+        run = self.connection.internal.run
+        return run(script, login_shell=self._login_shell, timeout=timeout)
 
     def _run_long(self, text: bytes, timeout: float) -> CommandResult[str]:
         """Run a script that is too long for one argument: about ten thousand jobs by their ids."""
@@ -121,7 +123,7 @@ class SchedulerClient:
             log.debug("%s: asks the scheduler by %d bytes of shell text", self.host, len(text))
         mark = f"# OJL+{os.urandom(8).hex()}"
         line = shell_script("cluster/long_script", prologue=Shell(self._prologue), mark=mark)
-        return self.connection.run(
+        return self.connection.internal.run(
             line, input=text + b"\n" + mark.encode(), login_shell=self._login_shell, timeout=timeout
         )
 
@@ -311,6 +313,14 @@ def split_answers(answer: Answer, mark: str, count: int) -> list[Answer]:
     """The answers to the scripts that ``together`` has put into one; empty ones if cut off."""
     if not mark:
         return [answer]
-    form = re.compile(rf"(.*?)\n{re.escape(mark)} (\d{{1,3}})\n", re.DOTALL | re.ASCII)
-    found = [Answer(said[1], answer.stderr, int(said[2])) for said in form.finditer(answer.stdout)]
+    # No expression: in an answer without its last mark one would look for that from each character.
+    text, *rest = answer.stdout.split(f"\n{mark} ")
+    found = []
+    for piece in rest:
+        code, newline, following = piece.partition("\n")
+        if not newline or not is_number(code) or len(code) > 3:
+            text = f"{text}\n{mark} {piece}"  # a mark that none of the scripts has printed
+            continue
+        found.append(Answer(text, answer.stderr, int(code)))
+        text = following
     return [*found[:count], *[Answer("", answer.stderr, 1)] * (count - len(found))]

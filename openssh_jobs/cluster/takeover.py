@@ -131,7 +131,8 @@ class _Survey:
         """The directory without links, and those of jobs below it, by the names the host gives."""
         words = (path(self._top), DEPTH, _MOST)
         script = call(_SCRIPTS, "oj_find_places", *words)
-        done = self._connection.run(OWN_SHELL + script, text=False, timeout=_SEARCH_TIMEOUT)
+        run = self._connection.internal.run
+        done = run(OWN_SHELL + script, text=False, timeout=_SEARCH_TIMEOUT)
         if done.returncode == 1 and not done.stdout:
             self._connection.stat(self._top)  # raises what is wrong with it
             raise PermissionError(f"{self._top} cannot be entered")

@@ -240,11 +240,13 @@ class Commands:
         again: bool = False,
         keep: bool = True,
         most: int | None = None,
+        own: bool = True,
     ) -> CommandResult[bytes]:
         """Run to the end; output as bytes.
 
         ``keep=False``: do not keep output that is passed to a function.  ``most``: maximum bytes of
-        stdout, for the library's own commands.
+        stdout, for the library's own commands; ``own=False``: for one that starts others, such as
+        a scheduler's, it is that of stderr too.
 
         Raises ``CommandTimeout`` after ``timeout`` seconds, ``CommandNotStarted``,
         ``ConnectionLost``, the ``OSError`` of ``cwd``, ``CommandFailed`` if no status arrived.
@@ -269,7 +271,9 @@ class Commands:
             try:
                 if scope is not None:
                     scope.begun(running)
-                exchange = Exchange(running, data, on_stdout, on_stderr, keep=keep, most=most)
+                exchange = Exchange(
+                    running, data, on_stdout, on_stderr, keep=keep, most=most, own=own
+                )
                 # The library's own commands may take long, but are never silent for so long.
                 silence = limits.SILENCE if most is not None and timeout is None else None
                 whole = exchange.run(deadline, silence=silence)

@@ -122,7 +122,8 @@ class Exchange:
     """Feeds stdin and reads stdout and stderr concurrently, so that no side blocks the other.
 
     ``keep=False``: the output of a stream that has a function is not kept.  ``most``: maximum bytes
-    of stdout before ``InvalidAnswer`` is raised; the limit of stderr is then ``limits.WORDS``.
+    of stdout before ``InvalidAnswer`` is raised; the limit of stderr is then ``limits.WORDS``, with
+    ``own=False`` it is the same.
     """
 
     def __init__(
@@ -134,9 +135,10 @@ class Exchange:
         *,
         keep: bool = True,
         most: int | None = None,
+        own: bool = True,
     ) -> None:
         self._running = running
-        self._own = most is not None
+        self._own = own and most is not None
         self._data = memoryview(running.preamble + data if running.preamble else data)
         self._at = running.sent_input
         self._out = _Stream("stdout", running, running.out_marks, on_stdout, keep=keep, most=most)
@@ -146,7 +148,7 @@ class Exchange:
             running.err_marks,
             on_stderr,
             keep=keep,
-            most=None if most is None else limits.NOISE + limits.WORDS,
+            most=limits.NOISE + limits.WORDS if self._own else most,
         )
         early, running.early_out = running.early_out, b""
         self._out.take(early)

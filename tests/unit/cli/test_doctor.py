@@ -28,7 +28,8 @@ def said_of(listing: str, stderr: str) -> list[Any]:
         out = framed(("pbs", "pbs_version = 23.06.06\n", 0)) if is_probe else listing
         return SimpleNamespace(stdout=out, stderr="" if is_probe else stderr, returncode=0)
 
-    return list(_schedulers(SimpleNamespace(run=run)))  # type: ignore[arg-type]
+    connection: Any = SimpleNamespace(internal=SimpleNamespace(run=run))
+    return list(_schedulers(connection))
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,7 @@ class LocalHost:
             route=self.host,
             absolute=self._absolute,
             call=self._call,
+            run=self.run,
             run_once=self._run_once,
             tighten=lambda _: None,
         )

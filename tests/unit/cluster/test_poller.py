@@ -366,6 +366,7 @@ class _Clock:
 
     def __init__(self, ahead: float | None) -> None:
         self.ahead = ahead
+        self.internal = self
 
     def run(self, script: bytes, **_: object) -> CommandResult[str]:
         mark = script.decode().split("OJT+")[1].split(" ")[0]

@@ -9,8 +9,11 @@ from types import FrameType
 
 import pytest
 
+from openssh_jobs import LocalConnection
 from openssh_jobs.cluster import attempt, scheduler_client
 from openssh_jobs.cluster.journal import Journal
+from openssh_jobs.commands import limits
+from openssh_jobs.errors import InvalidAnswer
 from openssh_jobs.schedulers.answer import Answer
 from openssh_jobs.schedulers.slurm.scheduler import Slurm
 
@@ -103,3 +106,30 @@ def test_a_status_that_is_none_is_no_answer() -> None:
         cells[5] = cells[8] = number
         (trace,) = attempt.read_traces("\0".join([*cells, "mark", ""]).encode(), "mark")
         assert (trace.where, trace.number, trace.answer) == ("there", 0, None)
+
+
+def test_a_scheduler_that_never_stops_talking_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its commands print is an answer like any other."""
+    monkeypatch.setattr(limits, "LISTING", 1_000_000)
+    monkeypatch.setattr(limits, "ANSWER", 1_000_000)
+    connection = LocalConnection()
+    journal = Journal(tmp_path / "journal")
+    client = scheduler_client.SchedulerClient(
+        connection, journal, "here", "slurm", login_shell=False, prologue=""
+    )
+    with connection:
+        for script, once in (("yes", False), ("yes >&2", False), ("yes", True), ("yes >&2", True)):
+            with pytest.raises(InvalidAnswer, match="more than 1000000 bytes came on std"):
+                client.run_sh(script.encode(), 20, once=once)
+
+
+def test_an_answer_that_is_cut_off_is_read_at_once() -> None:
+    text = "x\n" * 500_000
+    (found,) = scheduler_client.split_answers(Answer(text, "", 0), "OJ", 1)
+    assert found.returncode == 1
+    begun = "OJ begin 0\n" * 100_000
+    assert attempt._sections(f"{begun}said\n\nOJ end 0 3\nOJ begin 1\n{text}", "OJ") == {
+        0: (3, "said\n")
+    }

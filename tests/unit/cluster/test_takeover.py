@@ -234,7 +234,7 @@ def test_names_of_the_search_are_checked(
     jobs: Jobs, monkeypatch: pytest.MonkeyPatch, answer: bytes, error: str
 ) -> None:
     done = SimpleNamespace(returncode=0, stdout=answer)
-    monkeypatch.setattr(jobs.connection, "run", lambda *_, **__: done)
+    monkeypatch.setattr(jobs.connection.internal, "run", lambda *_, **__: done)
     with pytest.raises(OpenSSHJobsError, match=error):
         jobs.recover("/d")
     assert jobs.journal.rows() == []
