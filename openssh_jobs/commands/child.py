@@ -15,7 +15,6 @@ from ..transport.base import LinkSilent, TransportError
 from . import command_line, limits
 from .leftovers import Leftovers
 from .marks import (
-    BEGIN,
     CUT_SHORT,
     CWD_FAILED,
     READ,
@@ -303,13 +302,7 @@ class Running:
             self._take_early(self.err, data)
 
     def _has_begun(self) -> bool:
-        if self.err_marks.number(START, _LARGEST_PID) is not None:
-            return True
-        asked_for = self.err_marks.value(BEGIN) is not None
-        if asked_for and self.preamble and not self.sent_input:
-            # A csh: the outer shell, which is ours, reads the script and passes it on.
-            self._write_preamble()
-        return False
+        return self.err_marks.number(START, _LARGEST_PID) is not None
 
     def _not_started(self, why: str, status: int | None = None) -> CommandNotStarted:
         self._login_shell.distrust()

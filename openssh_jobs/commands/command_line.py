@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..version import __version__
 from . import limits
-from .marks import BEGIN, CUT_SHORT, CWD_FAILED, END, READ, SHELL, START, STATUS, mark
+from .marks import CUT_SHORT, CWD_FAILED, END, READ, SHELL, START, STATUS, mark
 from .quoting import (
     MAX_COMMAND_BYTES,
     OWN_BUILTINS,
@@ -217,25 +217,6 @@ class _Script:
         take += _check(b"$" + _variable(self.nonce), self.nonce, check_to)
         return take + stderr + _run_read(self.nonce)
 
-    def take_for_csh(self) -> bytes:
-        """For the outer shell: read the script into the environment."""
-        if not self.preamble:
-            return b""
-        begin = mark(self.nonce, BEGIN) + b" >&3; "
-        if not self.by_stdin:
-            return begin + self._check_input(b"3")
-        return (
-            begin + _read(self.nonce, len(self.preamble))
-            + _check(b"$" + _variable(self.nonce), self.nonce, b"3")
-            + b"export " + _variable(self.nonce) + b"; "
-        )  # fmt: skip
-
-    def run_from_csh(self, stderr: bytes) -> bytes:
-        """For the inner shell: run the script from the environment."""
-        if not self.by_stdin:
-            return stderr + self.text
-        return stderr + _run_read(self.nonce)
-
 
 def _tell_status(nonce: bytes, *, tells_end: bool) -> bytes:
     status = mark(nonce, STATUS, b"$1") + b" >&3; "
@@ -257,8 +238,9 @@ def _login_shell(
     """Shell text that runs the script in the user's own shell as a login shell.
 
     Output of its rc files and logout files on stdout is dropped.  tcsh accepts -l only as the
-    single argument, so it reads its commands from stdin, and it closes all descriptors but the
-    first three: the head of our stdin is passed to the script through the environment.
+    single argument, so it reads its command from stdin, and it closes all descriptors but the first
+    three: behind the command the same pipe has our stdin, of which nothing comes before the start
+    mark.  The cat(1) ends with the session.
     """
     stderr = _STDERR[errors]
     text = b"\\unset -f command builtin read [ 2>/dev/null || :; "
@@ -276,11 +258,12 @@ def _login_shell(
         + b'\\exit "$1"'
     )  # fmt: skip
     for_csh = _start(nonce, b"2") + mark(nonce) + b"; " + _change_directory(cwd, nonce, b"2")
-    for_csh += script.run_from_csh(stderr)
+    for_csh += script.run(b"2", stderr)
     return (
         b'case "${SHELL##*/}" in '
-        b"csh|tcsh) " + script.take_for_csh() + b"printf '%s\\n' " + quote(envelope(for_csh))
-        + b' | exec "$SHELL" -l;; '
+        b"csh|tcsh) exec 5<&0; { { printf '%s\\n' " + quote(envelope(for_csh))
+        + b"; PATH=${PATH-}:/usr/bin:/bin; exec cat; } <&5 2>/dev/null 3>&- 5<&- & } | "
+        b'exec "$SHELL" -l 5<&-;; '
         b'fish) exec "$SHELL" -l -c ' + quote(envelope(text)) + b" " + _KEPT + b";; "
         b'*) exec "${SHELL:-/bin/sh}" -l -c ' + quote(beside) + b" " + _KEPT + b";; esac"
     )  # fmt: skip

@@ -10,7 +10,7 @@ import os
 from ..errors import InvalidAnswer
 from . import limits
 
-SHELL, BEGIN, START, STATUS = b"shell", b"begin", b"start", b"status"
+SHELL, START, STATUS = b"shell", b"start", b"status"
 END = b"end"
 """On stdout, after the command; what it left running may still write there."""
 READ = b"read"
