@@ -219,8 +219,9 @@ class _Script:
 
 
 def _tell_status(nonce: bytes, *, tells_end: bool) -> bytes:
-    status = mark(nonce, STATUS, b"$1") + b" >&3; "
-    return status + mark(nonce, END) + b" >&4; " if tells_end else status
+    end = mark(nonce, END) + b" >&4; " if tells_end else b""
+    # An EXIT trap or a logout file that does not end holds none of the streams.
+    return mark(nonce, STATUS, b"$1") + b" >&3; " + end + b"\\exec 3>&- 4>&- </dev/null; "
 
 
 # The pid of a new process: those of rc files began before it.

@@ -163,12 +163,14 @@ def test_what_the_command_left_running_keeps_its_output(
             c.close(stop_master=True)
 
 
-def test_a_logout_file_that_hangs_keeps_no_command(host: Host, backend: Backend) -> None:
+def test_an_end_of_a_shell_that_hangs_keeps_no_command(host: Host, backend: Backend) -> None:
     (host.home / ".bash_logout").write_text("sleep 1000\n")
+    (host.home / ".bashrc").write_text("trap 'sleep 1000' EXIT\n")
     with Connection(host.alias, ssh_config=host.config, exec_backend=backend) as c:
         try:
-            done = c.run("echo out; exit 3", login_shell=True, timeout=20)
-            assert (done.stdout, done.returncode) == ("out\n", 3)
+            for login_shell in (True, False, False):  # by exec /bin/sh, then by the shell itself
+                done = c.run("echo out; exit 3", login_shell=login_shell, timeout=20)
+                assert (done.stdout, done.returncode) == ("out\n", 3)
         finally:
             c.close(stop_master=True)
 

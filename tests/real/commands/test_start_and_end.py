@@ -269,7 +269,7 @@ def test_output_that_an_rc_file_keeps_back_is_not_an_empty_one(
             c.close(stop_master=True)
 
 
-NOISY_ENDS = "trap 'echo from the trap; echo trap >&2' EXIT\n"
+NOISY_ENDS = "trap 'echo from the trap; echo trap >&2; cat' EXIT\n"
 
 
 def test_what_a_shell_prints_at_its_end_is_in_no_result(
@@ -291,6 +291,10 @@ def test_what_a_shell_prints_at_its_end_is_in_no_result(
                 assert (done.returncode, done.stdout, done.stderr) == (5, "42\n", "err\n")
                 with c.popen("cat", login_shell=login_shell) as process:
                     assert process.communicate("in", timeout=20)[0] == "in"
+                with c.popen("echo out; exit 5", login_shell=login_shell) as process:
+                    assert process.stdout is not None
+                    assert process.stdout.read() == "out\n", "though its stdin is open"
+                    assert process.wait(timeout=20) == 5
             c.write_bytes("file", data)
             assert c.read_bytes("file") == data
             c.get("file", tmp_path / "got", method="tar")
