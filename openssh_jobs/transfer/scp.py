@@ -12,6 +12,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
+from ..commands.child import SILENT, not_started
 from ..commands.quoting import quote_path, to_text
 from ..errors import TransferError, UnrepresentableName
 from ..openssh import ssh_config
@@ -53,10 +54,18 @@ def _argv(lanes: Lanes, link: Link) -> list[str]:
 
 
 def _watched(
-    lanes: Lanes, tick: Callable[[int], object], moved: Callable[[int], int | None]
+    lanes: Lanes,
+    tick: Callable[[int], object],
+    moved: Callable[[int], int | None],
+    *,
+    sends: bool,
 ) -> Callable[[int], object]:
-    """``tick`` that raises ``TransferError`` if no data moves: scp itself would wait for ever."""
+    """``tick`` that raises an error if no data moves: scp itself would wait for ever.
+
+    The one that sends writes nothing before the other one has answered.
+    """
     seen, since = moved(0), time.monotonic()
+    start_timeout = lanes.commands.login_shell.start_timeout
 
     def both(pid: int) -> None:
         nonlocal seen, since
@@ -64,6 +73,8 @@ def _watched(
         now = moved(pid)
         if now is None or now != seen:
             seen, since = now, time.monotonic()
+        elif sends and now == 0 and time.monotonic() - since > start_timeout:
+            raise not_started(lanes.commands.sessions, "scp", why=f"{SILENT} {start_timeout:g} s")
         elif time.monotonic() - since > STALL:
             raise TransferError(f"nothing moved for {STALL} s", host=lanes.host, sent="yes")
 
@@ -104,7 +115,7 @@ def send(lanes: Lanes, source: bytes, part: bytes, report: Callable[[int], objec
         path=part,
         local=source,
         sends=True,
-        tick=_watched(lanes, tick, lambda pid: progress.read_counter(pid, "wchar")),
+        tick=_watched(lanes, tick, lambda pid: progress.read_counter(pid, "wchar"), sends=True),
         whole=whole,
     )
 
@@ -124,6 +135,6 @@ def receive(
         path=source,
         local=part,
         sends=False,
-        tick=_watched(lanes, tick, lambda pid: os.stat(part).st_size),
+        tick=_watched(lanes, tick, lambda pid: os.stat(part).st_size, sends=False),
         whole=lambda pid: os.stat(part).st_size == size,
     )

@@ -207,10 +207,10 @@ def test_what_is_exported_to_a_bash_that_is_sh_changes_no_result(
             c.close(stop_master=True)
 
 
-def test_rsync_ends_where_an_rc_file_reads_its_stdin(
+def test_rsync_and_scp_end_where_an_rc_file_comes_between(
     make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, tmp_path: Path
 ) -> None:
-    """Its other half never begins, and both would wait for each other."""
+    """Their other half never begins, or its answer has no end, and both would wait for ever."""
     parts.require("rsync")
     host = make_sshd(files={".bashrc": ""})
     expect_logins(1)
@@ -221,6 +221,9 @@ def test_rsync_ends_where_an_rc_file_reads_its_stdin(
             (host.home / ".bashrc").write_text("cat >/dev/null\n")
             with pytest.raises(CommandNotStarted, match="silent for 2 s"):
                 c.put(tmp_path / "file", "there", method="rsync")
+            (host.home / ".bashrc").write_text("printf 'no newline'\n")
+            with pytest.raises(CommandNotStarted, match="silent for 2 s"):
+                c.put(tmp_path / "file", "there", method="scp")
             (host.home / ".bashrc").write_text("")
             assert not c.exists("there")
         finally:
