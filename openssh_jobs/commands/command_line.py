@@ -157,7 +157,7 @@ def _variable(nonce: bytes) -> bytes:
 def _run_read(nonce: bytes) -> bytes:
     """Shell text that runs the script in the variable, which the script does not inherit."""
     name = _variable(nonce)
-    return b'\\eval "\\\\unset ' + name + b"\n${" + name + b'%@*}"'
+    return b'\\eval "\\\\unset ' + name + b" >/dev/null 2>&1\n${" + name + b'%@*}"'
 
 
 def _check(text: bytes, nonce: bytes, to: bytes) -> bytes:
@@ -173,7 +173,7 @@ def _take_line(nonce: bytes, to: bytes) -> bytes:
     name = _variable(nonce)
     # /dev/zero has no line, and no session has a device as its stdin.
     line = name + b"=; \\[ -c /dev/stdin ] || IFS= \\read -r " + name + b" || :; "
-    return line + _check(b"$" + name, nonce, to) + b"\\unset " + name + b"; "
+    return line + _check(b"$" + name, nonce, to) + b"\\unset " + name + b" >/dev/null 2>&1; "
 
 
 class _Script:
