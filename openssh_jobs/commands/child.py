@@ -408,8 +408,12 @@ class Running:
         """Whether the session has ended; never blocks."""
         return hasattr(self, "session") and self.session.wait(0)
 
-    def refusal(self) -> OSError | CommandNotStarted | None:
-        """Why the command was not run: an error of ``cwd``, or another stdin than ours."""
+    def refusal(self) -> OSError | CommandNotStarted | InvalidAnswer | None:
+        """Why the command was not run: an error of ``cwd``, another stdin; or was run twice."""
+        if self.err_marks.count(START) > 1:
+            host, what = self._sessions.host, self.what
+            message = f"`{what}` was started more than once there (by a forced command?)"
+            return InvalidAnswer(message, host=host, command=what, sent="yes")
         if self._not_read or self.err_marks.value(CUT_SHORT) is not None:
             return self._not_started(ANOTHER_STDIN)
         values = self.err_marks.value(CWD_FAILED)

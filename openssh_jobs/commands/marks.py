@@ -113,6 +113,10 @@ class Marks:
                 return words[1:]
         return None
 
+    def count(self, word: bytes) -> int:
+        """The number of marks that begin with ``word``."""
+        return sum(found.split()[:1] == [word] for found in self.found)
+
     def number(self, word: bytes, most: int, at: int = 0) -> int | None:
         """The number in word ``at`` of a mark; ``None`` without one up to ``most``."""
         words = self.value(word)

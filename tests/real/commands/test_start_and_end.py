@@ -152,6 +152,24 @@ def test_an_rc_file_that_moves_a_stream_is_found_before_anything_is_believed(
             c.close(stop_master=True)
 
 
+def test_a_forced_command_that_runs_a_command_twice_is_found(
+    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, backend: Backend
+) -> None:
+    """Of the second time it has no input: that does not mean that nothing was run."""
+    run = 'sh -c "$SSH_ORIGINAL_COMMAND"'
+    host = make_sshd(config_extra=f"ForceCommand {run}; {run}")
+    expect_logins(1)
+    with connect(host, backend) as c:
+        try:
+            for env in (None, {"A": "b"}):
+                with pytest.raises(InvalidAnswer, match="more than once") as caught:
+                    c.run("echo >>~/RAN", env=env)
+                assert caught.value.sent == "yes"
+            assert (host.home / "RAN").read_text() == "\n" * 3
+        finally:
+            c.close(stop_master=True)
+
+
 @pytest.mark.parametrize("profile", ["exec /bin/dash -l\n", "echo 'Loading'; exit 0\n"])
 def test_a_login_shell_that_never_begins(
     make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, backend: Backend, profile: str
