@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 
 from openssh_jobs import Cluster, Connection
-from openssh_jobs.errors import CommandFailed, CommandNotStarted, OpenSSHJobsError
+from openssh_jobs.errors import (
+    CommandFailed,
+    CommandNotStarted,
+    OpenSSHJobsError,
+    TransferError,
+)
 from tests.lab import parts
 from tests.paths import CHECKOUT
 
@@ -226,5 +231,24 @@ def test_rsync_and_scp_end_where_an_rc_file_comes_between(
                 c.put(tmp_path / "file", "there", method="scp")
             (host.home / ".bashrc").write_text("")
             assert not c.exists("there")
+        finally:
+            c.close(stop_master=True)
+
+
+def test_an_sftp_server_that_hangs_is_no_login_shell_that_hangs(
+    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, tmp_path: Path
+) -> None:
+    """Files take another way, and nothing else is given up for it."""
+    host = make_sshd(sftp=False, config_extra="Subsystem sftp sleep 4")
+    expect_logins(1)
+    (tmp_path / "file").write_text("x")
+    with Connection(host.alias, ssh_config=host.config, start_timeout=1) as c:
+        try:
+            for name in "abcd":
+                assert c.put(tmp_path / "file", name).bytes == 1
+                assert c.get(name, tmp_path / name).bytes == 1
+            with pytest.raises(TransferError, match="no working sftp"):
+                c.put(tmp_path / "file", "there", method="sftp")
+            assert c.run("echo out").stdout == "out\n"
         finally:
             c.close(stop_master=True)
