@@ -244,7 +244,8 @@ def _login_shell(
     mark.  The cat(1) ends with the session.
     """
     stderr = _STDERR[errors]
-    text = b"\\unset -f command builtin read [ 2>/dev/null || :; "
+    # A trace of this text would stand in the output of the command (BASH_XTRACEFD), or its errors.
+    text = b"\\set +vx; \\unset -f command builtin read [ 2>/dev/null || :; "
     text += _start(nonce, b"3") + mark(nonce) + b"; " + _change_directory(cwd, nonce, b"3")
     text += script.run(b"3", stderr)
     # An EXIT trap or a logout file may change the status with which the shell itself ends, and an

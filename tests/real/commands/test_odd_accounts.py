@@ -130,6 +130,7 @@ ACCOUNTS = {
     "trap 'echo bye; exit 0' EXIT\n",
     "surroundings": "export CDPATH=/usr:/ POSIXLY_CORRECT=1; IFS=ab; umask 027\n"
     + functions("command read builtin", ":"),
+    "output": functions("unset", "echo mine") + "BASH_XTRACEFD=1; set -x\n",
 }
 """Each in .bashrc and in .bash_profile."""
 
