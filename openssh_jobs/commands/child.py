@@ -418,12 +418,20 @@ class Running:
             return self._not_started(ANOTHER_STDIN)
         values = self.err_marks.value(CWD_FAILED)
         if not values or self.plan.cwd is None:
-            return None
+            return self._never_read()
         number = {b"ENOENT": errno.ENOENT, b"ENOTDIR": errno.ENOTDIR}.get(values[0], errno.EACCES)
         cwd = self.plan.cwd if isinstance(self.plan.cwd, str) else to_text(self.plan.cwd)
         return remote_oserror(
             number, cwd, host=self._sessions.host, detail="the command was not run"
         )
+
+    def _never_read(self) -> CommandNotStarted | None:
+        """The error for a shell that failed before it had read the head of its stdin."""
+        status = self.marked_status
+        if not self.preamble or status is None or self.err_marks.value(READ) is not None:
+            return None
+        # A signal may be the caller's.
+        return None if status > 128 else self._not_started(f"ended with status {status}", status)
 
     def signal(self, name: str) -> bool:
         """Send a signal to the remote process group; true if the host confirmed it."""

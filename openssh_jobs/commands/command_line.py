@@ -134,14 +134,16 @@ def exports(env: Mapping[str, str]) -> bytes:
     for name, value in env.items():
         if not _NAME.match(name):
             raise ValueError(f"{name!r} is not a valid name of an environment variable")
-        lines.append(b"export " + name.encode() + b"=" + quote(value) + b"\n")
+        # Not `export NAME=VALUE`, which `set -k` takes apart.
+        lines.append(b"%b=%b; export %b\n" % (name.encode(), quote(value), name.encode()))
     return b"".join(lines)
 
 
-# An rc file may have set a PATH without dd, or one that cannot be changed.
+# An rc file may have set a PATH without dd, or one that cannot be changed.  In quotes: with
+# GLOB_SUBST zsh expands what is assigned.
 _READ = (
-    b"$(\\command dd bs=1 count=%d 2>/dev/null || "
-    b"{ PATH=${PATH-}:/usr/bin:/bin; \\command dd bs=1 count=%d; } 2>/dev/null)"
+    b'"$(\\command dd bs=1 count=%d 2>/dev/null || '
+    b'{ PATH=${PATH-}:/usr/bin:/bin; \\command dd bs=1 count=%d; } 2>/dev/null)"'
 )
 
 
@@ -163,7 +165,7 @@ def _run_read(nonce: bytes) -> bytes:
 def _check(text: bytes, nonce: bytes, to: bytes) -> bytes:
     first, second = _sentinel(nonce)
     return (
-        b"case " + text + b" in *@" + first + b"''" + second + b") " + mark(nonce, READ)
+        b'case "' + text + b'" in *@' + first + b"''" + second + b") " + mark(nonce, READ)
         + b" >&" + to + b";; *) " + mark(nonce, CUT_SHORT) + b" >&" + to + b"; "
         + _leave(nonce) + b";; esac; "
     )  # fmt: skip

@@ -193,6 +193,7 @@ EXPORTED = {
     "silent functions, options": functions("wait true cd echo command unset", ":")
     + "export -f wait true cd echo command unset\nset -Cf\n"
     + "shopt -s failglob nocasematch xpg_echo dotglob; export BASHOPTS SHELLOPTS\n",
+    "a trace on stdout": "export BASH_XTRACEFD=1 SHELLOPTS; set -kx\n",
 }
 
 

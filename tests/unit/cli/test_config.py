@@ -88,6 +88,10 @@ def test_config_shows_path_values_and_where_each_comes_from(
     assert found["poll_floor"] == ["20", "line", "2"]
     assert found["scheduler"] == ["auto", "default"]
     assert found["options"] == ['["--comment=a', 'b"]', "line", "5"]
+    monkeypatch.setenv("COLUMNS", "1")
+    assert main(["config", "hpc"]) == 0
+    narrow = capsys.readouterr().out
+    assert {"long", '["--comment=a', "auto", "default"} <= set(narrow.split())
     assert main(["config", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["settings"]["queue"] == {"value": None, "source": "default"}
