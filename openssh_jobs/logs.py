@@ -21,6 +21,7 @@ def logger(name: str) -> logging.Logger:
 def _escape(record: logging.LogRecord) -> bool:
     if isinstance(record.args, tuple):
         record.args = tuple(
-            printable(value) if isinstance(value, str) else value for value in record.args
+            printable(value) if isinstance(value, (str, BaseException)) else value
+            for value in record.args
         )
     return True

@@ -43,8 +43,11 @@ _PREAMBLE = {
     "bash": """
 COMP_WORDBREAKS=${COMP_WORDBREAKS//:/}
 _openssh_jobs_words() {
-    local IFS=$'\\n'
-    compgen -W "$(openssh-jobs config --words "$1" -- "$2" 2>/dev/null)" -- "$2"
+    local word
+    # Not compgen -W, which expands: a file there may be called $(...).  The line is run later.
+    while IFS= read -r word; do
+        printf '%q\\n' "$word"
+    done < <(openssh-jobs config --words "$1" -- "${2//\\\\/}" 2>/dev/null)
     if [[ $1 == paths && $2 != *:* ]]; then
         compgen -f -- "$2"
     fi

@@ -185,7 +185,7 @@ def _print_rows(
     """
     names = max(len(name) for name, _, _ in rows)
     room = terminal_width() - names - 2
-    width = min(max(len(value) for _, value, _ in rows), room - 12)
+    width = max(1, min(max(len(value) for _, value, _ in rows), room - 12))
     origins = max(len(origin) for _, _, origin in rows)
     texts = explained or {}
     used = names + width + origins + 6

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from .. import logs
-from ..errors import ConfigurationError, ConnectError, SchedulerError
+from ..errors import ConfigurationError, ConnectError, SchedulerError, printable
 from ..openssh import pid_file
 from ..schedulers.answer import Answer
 from .journal_view import LARGEST_ANSWER, packed_answer, unpacked_answer
@@ -443,7 +443,7 @@ class Lease:
             (
                 rests,
                 error.kind,
-                error.message[:1000],
+                printable(error.message)[:1000],  # SQLite takes no bytes that are not UTF-8
                 began,
                 self._now_or_ended(began),
                 taken.timestamp(),

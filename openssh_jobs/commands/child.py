@@ -15,7 +15,6 @@ from ..transport.base import LinkSilent, TransportError
 from . import command_line, limits
 from .leftovers import Leftovers
 from .marks import (
-    BEGIN,
     CUT_SHORT,
     CWD_FAILED,
     READ,
@@ -303,13 +302,7 @@ class Running:
             self._take_early(self.err, data)
 
     def _has_begun(self) -> bool:
-        if self.err_marks.number(START, _LARGEST_PID) is not None:
-            return True
-        asked_for = self.err_marks.value(BEGIN) is not None
-        if asked_for and self.preamble and not self.sent_input:
-            # A csh: the outer shell, which is ours, reads the script and passes it on.
-            self._write_preamble()
-        return False
+        return self.err_marks.number(START, _LARGEST_PID) is not None
 
     def _not_started(self, why: str, status: int | None = None) -> CommandNotStarted:
         self._login_shell.distrust()
@@ -415,18 +408,30 @@ class Running:
         """Whether the session has ended; never blocks."""
         return hasattr(self, "session") and self.session.wait(0)
 
-    def refusal(self) -> OSError | CommandNotStarted | None:
-        """Why the command was not run: an error of ``cwd``, or another stdin than ours."""
+    def refusal(self) -> OSError | CommandNotStarted | InvalidAnswer | None:
+        """Why the command was not run: an error of ``cwd``, another stdin; or was run twice."""
+        if self.err_marks.count(START) > 1:
+            host, what = self._sessions.host, self.what
+            message = f"`{what}` was started more than once there (by a forced command?)"
+            return InvalidAnswer(message, host=host, command=what, sent="yes")
         if self._not_read or self.err_marks.value(CUT_SHORT) is not None:
             return self._not_started(ANOTHER_STDIN)
         values = self.err_marks.value(CWD_FAILED)
         if not values or self.plan.cwd is None:
-            return None
+            return self._never_read()
         number = {b"ENOENT": errno.ENOENT, b"ENOTDIR": errno.ENOTDIR}.get(values[0], errno.EACCES)
         cwd = self.plan.cwd if isinstance(self.plan.cwd, str) else to_text(self.plan.cwd)
         return remote_oserror(
             number, cwd, host=self._sessions.host, detail="the command was not run"
         )
+
+    def _never_read(self) -> CommandNotStarted | None:
+        """The error for a shell that failed before it had read the head of its stdin."""
+        status = self.marked_status
+        if not self.preamble or status is None or self.err_marks.value(READ) is not None:
+            return None
+        # A signal may be the caller's.
+        return None if status > 128 else self._not_started(f"ended with status {status}", status)
 
     def signal(self, name: str) -> bool:
         """Send a signal to the remote process group; true if the host confirmed it."""

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..version import __version__
 from . import limits
-from .marks import BEGIN, CUT_SHORT, CWD_FAILED, END, READ, SHELL, START, STATUS, mark
+from .marks import CUT_SHORT, CWD_FAILED, END, READ, SHELL, START, STATUS, mark
 from .quoting import (
     MAX_COMMAND_BYTES,
     OWN_BUILTINS,
@@ -134,14 +134,16 @@ def exports(env: Mapping[str, str]) -> bytes:
     for name, value in env.items():
         if not _NAME.match(name):
             raise ValueError(f"{name!r} is not a valid name of an environment variable")
-        lines.append(b"export " + name.encode() + b"=" + quote(value) + b"\n")
+        # Not `export NAME=VALUE`, which `set -k` takes apart.
+        lines.append(b"%b=%b; export %b\n" % (name.encode(), quote(value), name.encode()))
     return b"".join(lines)
 
 
-# An rc file may have set a PATH without dd, or one that cannot be changed.
+# An rc file may have set a PATH without dd, or one that cannot be changed.  In quotes: with
+# GLOB_SUBST zsh expands what is assigned.
 _READ = (
-    b"$(\\command dd bs=1 count=%d 2>/dev/null || "
-    b"{ PATH=${PATH-}:/usr/bin:/bin; \\command dd bs=1 count=%d; } 2>/dev/null)"
+    b'"$(\\command dd bs=1 count=%d 2>/dev/null || '
+    b'{ PATH=${PATH-}:/usr/bin:/bin; \\command dd bs=1 count=%d; } 2>/dev/null)"'
 )
 
 
@@ -157,13 +159,13 @@ def _variable(nonce: bytes) -> bytes:
 def _run_read(nonce: bytes) -> bytes:
     """Shell text that runs the script in the variable, which the script does not inherit."""
     name = _variable(nonce)
-    return b'\\eval "\\\\unset ' + name + b"\n${" + name + b'%@*}"'
+    return b'\\eval "\\\\unset ' + name + b" >/dev/null 2>&1\n${" + name + b'%@*}"'
 
 
 def _check(text: bytes, nonce: bytes, to: bytes) -> bytes:
     first, second = _sentinel(nonce)
     return (
-        b"case " + text + b" in *@" + first + b"''" + second + b") " + mark(nonce, READ)
+        b'case "' + text + b'" in *@' + first + b"''" + second + b") " + mark(nonce, READ)
         + b" >&" + to + b";; *) " + mark(nonce, CUT_SHORT) + b" >&" + to + b"; "
         + _leave(nonce) + b";; esac; "
     )  # fmt: skip
@@ -173,7 +175,7 @@ def _take_line(nonce: bytes, to: bytes) -> bytes:
     name = _variable(nonce)
     # /dev/zero has no line, and no session has a device as its stdin.
     line = name + b"=; \\[ -c /dev/stdin ] || IFS= \\read -r " + name + b" || :; "
-    return line + _check(b"$" + name, nonce, to) + b"\\unset " + name + b"; "
+    return line + _check(b"$" + name, nonce, to) + b"\\unset " + name + b" >/dev/null 2>&1; "
 
 
 class _Script:
@@ -217,29 +219,11 @@ class _Script:
         take += _check(b"$" + _variable(self.nonce), self.nonce, check_to)
         return take + stderr + _run_read(self.nonce)
 
-    def take_for_csh(self) -> bytes:
-        """For the outer shell: read the script into the environment."""
-        if not self.preamble:
-            return b""
-        begin = mark(self.nonce, BEGIN) + b" >&3; "
-        if not self.by_stdin:
-            return begin + self._check_input(b"3")
-        return (
-            begin + _read(self.nonce, len(self.preamble))
-            + _check(b"$" + _variable(self.nonce), self.nonce, b"3")
-            + b"export " + _variable(self.nonce) + b"; "
-        )  # fmt: skip
-
-    def run_from_csh(self, stderr: bytes) -> bytes:
-        """For the inner shell: run the script from the environment."""
-        if not self.by_stdin:
-            return stderr + self.text
-        return stderr + _run_read(self.nonce)
-
 
 def _tell_status(nonce: bytes, *, tells_end: bool) -> bytes:
-    status = mark(nonce, STATUS, b"$1") + b" >&3; "
-    return status + mark(nonce, END) + b" >&4; " if tells_end else status
+    end = mark(nonce, END) + b" >&4; " if tells_end else b""
+    # An EXIT trap or a logout file that does not end holds none of the streams.
+    return mark(nonce, STATUS, b"$1") + b" >&3; " + end + b"\\exec 3>&- 4>&- </dev/null; "
 
 
 # The pid of a new process: those of rc files began before it.
@@ -257,11 +241,13 @@ def _login_shell(
     """Shell text that runs the script in the user's own shell as a login shell.
 
     Output of its rc files and logout files on stdout is dropped.  tcsh accepts -l only as the
-    single argument, so it reads its commands from stdin, and it closes all descriptors but the
-    first three: the head of our stdin is passed to the script through the environment.
+    single argument, so it reads its command from stdin, and it closes all descriptors but the first
+    three: behind the command the same pipe has our stdin, of which nothing comes before the start
+    mark.  The cat(1) ends with the session.
     """
     stderr = _STDERR[errors]
-    text = b"\\unset -f command builtin read [ 2>/dev/null || :; "
+    # A trace of this text would stand in the output of the command (BASH_XTRACEFD), or its errors.
+    text = b"\\set +vx; \\unset -f command builtin read [ 2>/dev/null || :; "
     text += _start(nonce, b"3") + mark(nonce) + b"; " + _change_directory(cwd, nonce, b"3")
     text += script.run(b"3", stderr)
     # An EXIT trap or a logout file may change the status with which the shell itself ends, and an
@@ -276,11 +262,12 @@ def _login_shell(
         + b'\\exit "$1"'
     )  # fmt: skip
     for_csh = _start(nonce, b"2") + mark(nonce) + b"; " + _change_directory(cwd, nonce, b"2")
-    for_csh += script.run_from_csh(stderr)
+    for_csh += script.run(b"2", stderr)
     return (
         b'case "${SHELL##*/}" in '
-        b"csh|tcsh) " + script.take_for_csh() + b"printf '%s\\n' " + quote(envelope(for_csh))
-        + b' | exec "$SHELL" -l;; '
+        b"csh|tcsh) exec 5<&0; { { printf '%s\\n' " + quote(envelope(for_csh))
+        + b"; PATH=${PATH-}:/usr/bin:/bin; exec cat; } <&5 2>/dev/null 3>&- 5<&- & } | "
+        b'exec "$SHELL" -l 5<&-;; '
         b'fish) exec "$SHELL" -l -c ' + quote(envelope(text)) + b" " + _KEPT + b";; "
         b'*) exec "${SHELL:-/bin/sh}" -l -c ' + quote(beside) + b" " + _KEPT + b";; esac"
     )  # fmt: skip

@@ -10,7 +10,7 @@ import os
 from ..errors import InvalidAnswer
 from . import limits
 
-SHELL, BEGIN, START, STATUS = b"shell", b"begin", b"start", b"status"
+SHELL, START, STATUS = b"shell", b"start", b"status"
 END = b"end"
 """On stdout, after the command; what it left running may still write there."""
 READ = b"read"
@@ -112,6 +112,10 @@ class Marks:
             if words and words[0] == word:
                 return words[1:]
         return None
+
+    def count(self, word: bytes) -> int:
+        """The number of marks that begin with ``word``."""
+        return sum(found.split()[:1] == [word] for found in self.found)
 
     def number(self, word: bytes, most: int, at: int = 0) -> int | None:
         """The number in word ``at`` of a mark; ``None`` without one up to ``most``."""

@@ -58,6 +58,8 @@ oj_is_later() {
 # session's shell, $2: a process that began after its rc files.  Only where there is a /proc.
 oj_is_left() {
   oj_rc=no oj_pipes= oj_own= oj_orphans=
+  # It has given up the streams: what keeps it is an EXIT trap.
+  [ ! -d "/proc/$1" ] || oj_rc=yes
   for oj_p in /proc/[0-9]*; do
     oj_p=${oj_p#/proc/}
     if [ "$oj_p" = "$1" ] || ! oj_origin "$oj_p"; then continue; fi

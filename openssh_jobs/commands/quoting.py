@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _BARE = re.compile(rb"[A-Za-z0-9_@%+=:,./-]+\Z")
+_EXPANDED = re.compile(rb"(?:\A|[:=])=")
+"""What zsh replaces by the path of a program: =ls, and PATH=/bin:=ls."""
 # Inside single quotes these mean themselves to sh, bash, zsh, ksh, tcsh and fish alike.
 _NEUTRAL = frozenset(
     b'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 _@+=:,./-;|&<>()[]{}*?#~"'
@@ -45,7 +47,7 @@ def quote(word: str | bytes) -> bytes:
     """One word for a POSIX shell, of any bytes.  Raises ``ValueError`` for NUL."""
     check_no_nul(word, "an argument")
     data = to_bytes(word)
-    if _BARE.match(data) and not data.startswith((b"~", b"=")):
+    if _BARE.match(data) and not _EXPANDED.search(data):
         return data
     return b"'" + data.replace(b"'", b"'\"'\"'") + b"'"
 
@@ -157,7 +159,9 @@ def visible(output: bytes | str, limit: int = 400) -> str:
     return plain if len(plain) <= limit else plain[: limit - 1] + "…"
 
 
-OWN_BUILTINS = b"unset -f unset printf command read kill sleep dd trap [ test 2>/dev/null || :; "
+OWN_BUILTINS = (
+    b"set +vx; unset -f unset printf command read kill sleep dd trap [ test 2>/dev/null || :; "
+)
 """Shell text around a user's script: a bash that is /bin/sh takes exported functions."""
 
 _PROGRAMS = (
@@ -168,7 +172,7 @@ _PROGRAMS = (
     b"stat sync sysctl tail tar tee timeout touch tr uname uptime wc xargs"
 )
 OWN_SHELL = (
-    b"set +eufC; unset -f " + _PROGRAMS + b" 2>/dev/null || :; "
+    b"set +eufCvx; unset -f " + _PROGRAMS + b" 2>/dev/null || :; "
     b"case ${BASH_VERSION-} in ?*) "
     b"for oj_o in failglob nullglob dotglob nocaseglob nocasematch xpg_echo extdebug; "
     b"do shopt -u $oj_o; done 2>/dev/null;; esac; "

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, AnyStr, Generic, Self
 from ..errors import CommandTimeout, OpenSSHJobsError
 from ..openssh.locks import CallLock
 from .child import STATUS_WAIT
+from .marks import END, STATUS
 from .result import NO_STATUS
 from .stdio import close_fd
 
@@ -61,15 +62,17 @@ class _MarkedReader(io.RawIOBase):
 
     def _fill(self) -> None:
         # Wait without the lock, so that a status that has arrived can be read meanwhile.
-        while not self._is_readable(self.patience() * 1000):
-            if self._is_over():
-                with self._lock:
-                    self._ended = self._ended or not self._is_readable(0)
-                    self._ready += self._marks.rest() if self._ended else b""
-                return
+        is_readable = self._is_readable(self.patience() * 1000)
+        # What an rc file left may write behind the last mark, and never pause.
+        is_past = any(self._marks.value(word) is not None for word in (END, STATUS))
+        is_over = (is_past or not is_readable) and self._is_over()
         with self._lock:
             if not self._ended and self._is_readable(0):
                 self._read()
+                is_over = is_over and is_past
+            if is_over and not self._ended:
+                self._ended = True
+                self._ready += self._marks.rest()
 
     def _read(self) -> None:
         data = os.read(self._fd, _CHUNK)

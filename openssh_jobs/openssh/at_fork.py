@@ -33,7 +33,7 @@ def _in_child() -> None:
         try:
             resource.after_fork()
         except Exception as error:  # noqa: BLE001 - the others need their reset too
-            log.debug("after a fork: %r", error)
+            log.debug("after a fork: %s", repr(error))
 
 
 os.register_at_fork(after_in_child=_in_child)

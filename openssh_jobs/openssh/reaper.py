@@ -78,7 +78,7 @@ def _look(holder: Holder, troubled: set[int]) -> None:
         nothing_held = holder.give_back(idle_for=IDLE_SECONDS)
     except BaseException as error:  # noqa: BLE001 - the other holders' sessions come next
         if id(holder) not in troubled:
-            log.warning("an idle session could not be given back: %r", error)
+            log.warning("an idle session could not be given back: %s", repr(error))
         troubled.add(id(holder))
     finally:
         if not nothing_held:

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..commands import limits
+from ..commands.child import SILENT, not_started
 from ..commands.quoting import quote_path, to_text
 from ..commands.stdio import Movement
 from ..errors import TransferError, UnrepresentableName
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 _SPECIAL = re.compile(rb"[^A-Za-z0-9_/.\x80-\xff-]")
 STALL = 300
-"""Seconds without a byte after which a transfer fails."""
+"""Seconds in which fewer than ``limits.TRICKLE`` bytes move, after which a transfer fails."""
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 
@@ -55,10 +56,18 @@ def _argv(lanes: Lanes, link: Link) -> list[str]:
 
 
 def _watched(
-    lanes: Lanes, tick: Callable[[int], object], moved: Callable[[int], int | None]
+    lanes: Lanes,
+    tick: Callable[[int], object],
+    moved: Callable[[int], int | None],
+    *,
+    sends: bool,
 ) -> Callable[[int], object]:
-    """``tick`` that raises ``TransferError`` if no data moves: scp itself would wait for ever."""
+    """``tick`` that raises an error if no data moves: scp itself would wait for ever.
+
+    The one that sends writes nothing before the other one has answered.
+    """
     seen, movement = moved(0) or 0, Movement()
+    start_timeout = lanes.commands.login_shell.start_timeout
 
     def both(pid: int) -> None:
         nonlocal seen
@@ -66,7 +75,10 @@ def _watched(
         now = moved(pid)
         movement.add(limits.TRICKLE if now is None else abs(now - seen))
         seen = now or 0
-        if time.monotonic() - movement.at > STALL:
+        still = time.monotonic() - movement.at
+        if sends and now == 0 and still > start_timeout:
+            raise not_started(lanes.commands.sessions, "scp", why=f"{SILENT} {start_timeout:g} s")
+        if still > STALL:
             raise TransferError(f"nothing moved for {STALL} s", host=lanes.host, sent="yes")
 
     return both
@@ -106,7 +118,7 @@ def send(lanes: Lanes, source: bytes, part: bytes, report: Callable[[int], objec
         path=part,
         local=source,
         sends=True,
-        tick=_watched(lanes, tick, lambda pid: progress.read_counter(pid, "wchar")),
+        tick=_watched(lanes, tick, lambda pid: progress.read_counter(pid, "wchar"), sends=True),
         whole=whole,
     )
 
@@ -126,6 +138,6 @@ def receive(
         path=source,
         local=part,
         sends=False,
-        tick=_watched(lanes, tick, lambda pid: os.stat(part).st_size),
+        tick=_watched(lanes, tick, lambda pid: os.stat(part).st_size, sends=False),
         whole=lambda pid: os.stat(part).st_size == size,
     )

@@ -218,11 +218,13 @@ class Sftp:
     def __init__(self, sessions: Sessions, *, start_timeout: float = limits.START) -> None:
         self._sessions = sessions
         self.start_timeout = start_timeout
+        self._is_silent = False
         # A signal handler's call would write into the batch that it interrupts.
         self._session = HeldSession(sessions, self._start, "a command of sftp", counts=False)
 
     def reset(self) -> None:
         """Forget all state, as after a fork."""
+        self._is_silent = False
         self._session.reset()
 
     @property
@@ -298,6 +300,8 @@ class Sftp:
         program = self._sessions.program(link, "sftp")
         if program is None:
             raise NoSubsystem("there is no ssh to copy over with sftp")
+        if self._is_silent:
+            raise NoSubsystem("the sftp server does not answer")
         # A guest of the master does not use the host name.
         batch = _Batch(link, [*program, "-q", "-b", "-", "none"])
         try:
@@ -312,6 +316,10 @@ class Sftp:
             batch.close(grace=0.0)
             if not self._sessions.answers(link):
                 raise LinkSilent("sftp did not begin") from None
+            if self._sessions.opened and self._sessions.silent is None:
+                # The login shell starts commands: it is the server that hangs.
+                self._is_silent = True
+                raise NoSubsystem("the sftp server does not answer") from None
             raise not_started(
                 self._sessions, what, why=f"{SILENT} {self.start_timeout:g} s", err=said
             ) from None

@@ -18,10 +18,12 @@ def test_no_control_character_reaches_a_handler(caplog: pytest.LogCaptureFixture
     log = logs.logger("openssh_jobs.test_logs")
     with caplog.at_level(logging.DEBUG, "openssh_jobs"):
         log.warning("%s: %s, %d of %s", "h", "a\x1b]52;c;eA==\x07\nb\u202e\x9bc\udcff", 3, [1])
+        log.warning("lost: %s", OSError("session refused: \x1b[2J"))
         log.warning("%(name)s", {"name": "x"})
         log.warning("nothing")
     assert [record.getMessage() for record in caplog.records] == [
         r"h: a\x1b]52;c;eA==\x07\nb\u202e\x9bc\udcff, 3 of [1]",
+        r"lost: session refused: \x1b[2J",
         "x",
         "nothing",
     ]

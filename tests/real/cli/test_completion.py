@@ -20,6 +20,7 @@ from openssh_jobs.cluster.journal import Journal
 from openssh_jobs.cluster.journal_view import remember_queues
 from tests import screens
 from tests.cli import program
+from tests.helpers import until
 from tests.lab import parts
 from tests.lab.site import Host
 from tests.screens import Screen
@@ -63,7 +64,7 @@ def shell(name: str, directory: Path) -> Iterator[Screen]:
         yield screen
 
 
-def completed(screen: Screen, typed: str, expected: str) -> None:
+def completed(screen: Screen, typed: str, expected: str, end: str = "C-c") -> None:
     """Type some words and a Tab until the screen shows what is expected.
 
     More than one: on a busy machine a host may take longer to answer than a completion waits.
@@ -76,7 +77,7 @@ def completed(screen: Screen, typed: str, expected: str) -> None:
             break
     else:
         pytest.fail(f"{typed!r} was not completed")
-    screen.press("C-c")
+    screen.press(end)
     screen.press("C-l")
 
 
@@ -101,11 +102,14 @@ def test_paths_on_a_host_over_its_open_master(name: str, sshd: Host, tmp_path: P
     wrapper = tmp_path / "bin" / "openssh-jobs"
     wrapper.parent.mkdir()
     wrapper.write_text(
-        f'#!/bin/sh\ncommand=$1\nshift\nexec {real} "$command" -F {sshd.config} "$@"\n'
+        "#!/bin/sh\ncommand=$1\nshift\n"
+        f'[ "$command" != get ] || {{ printf %s "$*" >{tmp_path}/taken; exit; }}\n'
+        f'exec {real} "$command" -F {sshd.config} "$@"\n'
     )
     wrapper.chmod(0o755)
     results = sshd.make_directory("results-of-today")
     (results / "last.log").touch()
+    hostile = "odd $(touch RAN)`touch RAN`;touch RAN&'*"
     logins = sshd.logins()
     try:
         with shell(name, tmp_path) as screen:
@@ -118,6 +122,14 @@ def test_paths_on_a_host_over_its_open_master(name: str, sshd: Host, tmp_path: P
             time.sleep(1.5)
             screen.press("Tab")
             screen.shows(whole)
+            screen.press("C-c")
+            # What a host calls a file is no command, neither at the Tab nor at the Enter.
+            (results / hostile).touch()
+            screen.press(f"cd {tmp_path}", "Enter", "C-l")
+            completed(screen, f"get {sshd.alias}:results-of-today/od", "touch", end="Enter")
+            assert until((tmp_path / "taken").exists)
+            assert (tmp_path / "taken").read_text() == f"{sshd.alias}:results-of-today/{hostile}"
+            assert not (tmp_path / "RAN").exists()
     finally:
         shutil.rmtree(results)
     assert sshd.logins() == logins

@@ -163,12 +163,14 @@ def test_what_the_command_left_running_keeps_its_output(
             c.close(stop_master=True)
 
 
-def test_a_logout_file_that_hangs_keeps_no_command(host: Host, backend: Backend) -> None:
+def test_an_end_of_a_shell_that_hangs_keeps_no_command(host: Host, backend: Backend) -> None:
     (host.home / ".bash_logout").write_text("sleep 1000\n")
+    (host.home / ".bashrc").write_text("trap 'sleep 1000' EXIT\n")
     with Connection(host.alias, ssh_config=host.config, exec_backend=backend) as c:
         try:
-            done = c.run("echo out; exit 3", login_shell=True, timeout=20)
-            assert (done.stdout, done.returncode) == ("out\n", 3)
+            for login_shell in (True, False, False):  # by exec /bin/sh, then by the shell itself
+                done = c.run("echo out; exit 3", login_shell=login_shell, timeout=20)
+                assert (done.stdout, done.returncode) == ("out\n", 3)
         finally:
             c.close(stop_master=True)
 
@@ -189,5 +191,12 @@ def test_what_an_rc_file_leaves_writing_delays_no_short_call(host: Host, stream:
             except (InvalidAnswer, RemoteOSError):
                 spoilt += 1
             assert time.monotonic() - began < SOON
+        for command in ("echo out; exit 3", "echo out; (sleep 1; echo late) & exit 3"):
+            with c.popen(command) as process:
+                out, err = process.communicate(timeout=20)
+            assert process.returncode == 3
+            assert "out\n" in out
+            assert "NOISE" in out + (err or ""), "it cannot be told apart"
+            assert "late" not in command or "late\n" in out
         assert stream == 1 or not spoilt
         c.close(stop_master=True)

@@ -88,8 +88,14 @@ def test_the_login_shell_itself(
             assert c.run(["printf", r"%s\0", *WORDS], login_shell=True).stdout.split("\0")[:-1] == (
                 WORDS
             )
-            if shell != "tcsh":  # which reads the script from stdin
-                assert c.run("cat", input="through", login_shell=True).stdout == "through"
+            data = "through\n" * 100_000
+            assert c.run("cat", input=data, login_shell=True).stdout == data
+            with c.popen("read line; echo $line; exit 5", login_shell=True) as process:
+                assert process.stdin is not None
+                process.stdin.write("first\n")
+                assert process.wait(timeout=20) == 5, "though its stdin is open"
+                assert process.stdout is not None
+                assert process.stdout.read() == "first\n"
             with pytest.raises(FileNotFoundError):
                 c.run("true", cwd="/no/such", login_shell=True)
         finally:

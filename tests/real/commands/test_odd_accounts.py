@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 
 from openssh_jobs import Cluster, Connection
-from openssh_jobs.errors import CommandFailed, CommandNotStarted, OpenSSHJobsError
+from openssh_jobs.errors import (
+    CommandFailed,
+    CommandNotStarted,
+    OpenSSHJobsError,
+    TransferError,
+)
 from tests.lab import parts
 from tests.paths import CHECKOUT
 
@@ -125,6 +130,7 @@ ACCOUNTS = {
     "trap 'echo bye; exit 0' EXIT\n",
     "surroundings": "export CDPATH=/usr:/ POSIXLY_CORRECT=1; IFS=ab; umask 027\n"
     + functions("command read builtin", ":"),
+    "output": functions("unset", "echo mine") + "BASH_XTRACEFD=1; set -x\n",
 }
 """Each in .bashrc and in .bash_profile."""
 
@@ -187,6 +193,7 @@ EXPORTED = {
     "silent functions, options": functions("wait true cd echo command unset", ":")
     + "export -f wait true cd echo command unset\nset -Cf\n"
     + "shopt -s failglob nocasematch xpg_echo dotglob; export BASHOPTS SHELLOPTS\n",
+    "a trace on stdout": "export BASH_XTRACEFD=1 SHELLOPTS; set -kx\n",
 }
 
 
@@ -207,10 +214,10 @@ def test_what_is_exported_to_a_bash_that_is_sh_changes_no_result(
             c.close(stop_master=True)
 
 
-def test_rsync_ends_where_an_rc_file_reads_its_stdin(
+def test_rsync_and_scp_end_where_an_rc_file_comes_between(
     make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, tmp_path: Path
 ) -> None:
-    """Its other half never begins, and both would wait for each other."""
+    """Their other half never begins, or its answer has no end, and both would wait for ever."""
     parts.require("rsync")
     host = make_sshd(files={".bashrc": ""})
     expect_logins(1)
@@ -221,7 +228,29 @@ def test_rsync_ends_where_an_rc_file_reads_its_stdin(
             (host.home / ".bashrc").write_text("cat >/dev/null\n")
             with pytest.raises(CommandNotStarted, match="silent for 2 s"):
                 c.put(tmp_path / "file", "there", method="rsync")
+            (host.home / ".bashrc").write_text("printf 'no newline'\n")
+            with pytest.raises(CommandNotStarted, match="silent for 2 s"):
+                c.put(tmp_path / "file", "there", method="scp")
             (host.home / ".bashrc").write_text("")
             assert not c.exists("there")
+        finally:
+            c.close(stop_master=True)
+
+
+def test_an_sftp_server_that_hangs_is_no_login_shell_that_hangs(
+    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, tmp_path: Path
+) -> None:
+    """Files take another way, and nothing else is given up for it."""
+    host = make_sshd(sftp=False, config_extra="Subsystem sftp sleep 4")
+    expect_logins(1)
+    (tmp_path / "file").write_text("x")
+    with Connection(host.alias, ssh_config=host.config, start_timeout=1) as c:
+        try:
+            for name in "abcd":
+                assert c.put(tmp_path / "file", name).bytes == 1
+                assert c.get(name, tmp_path / name).bytes == 1
+            with pytest.raises(TransferError, match="no working sftp"):
+                c.put(tmp_path / "file", "there", method="sftp")
+            assert c.run("echo out").stdout == "out\n"
         finally:
             c.close(stop_master=True)

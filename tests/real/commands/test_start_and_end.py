@@ -152,6 +152,24 @@ def test_an_rc_file_that_moves_a_stream_is_found_before_anything_is_believed(
             c.close(stop_master=True)
 
 
+def test_a_forced_command_that_runs_a_command_twice_is_found(
+    make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, backend: Backend
+) -> None:
+    """Of the second time it has no input: that does not mean that nothing was run."""
+    run = 'sh -c "$SSH_ORIGINAL_COMMAND"'
+    host = make_sshd(config_extra=f"ForceCommand {run}; {run}")
+    expect_logins(1)
+    with connect(host, backend) as c:
+        try:
+            for env in (None, {"A": "b"}):
+                with pytest.raises(InvalidAnswer, match="more than once") as caught:
+                    c.run("echo >>~/RAN", env=env)
+                assert caught.value.sent == "yes"
+            assert (host.home / "RAN").read_text() == "\n" * 3
+        finally:
+            c.close(stop_master=True)
+
+
 @pytest.mark.parametrize("profile", ["exec /bin/dash -l\n", "echo 'Loading'; exit 0\n"])
 def test_a_login_shell_that_never_begins(
     make_sshd: MakeSshd, cold: Path, expect_logins: ExpectLogins, backend: Backend, profile: str
@@ -269,7 +287,7 @@ def test_output_that_an_rc_file_keeps_back_is_not_an_empty_one(
             c.close(stop_master=True)
 
 
-NOISY_ENDS = "trap 'echo from the trap; echo trap >&2' EXIT\n"
+NOISY_ENDS = "trap 'echo from the trap; echo trap >&2; cat' EXIT\n"
 
 
 def test_what_a_shell_prints_at_its_end_is_in_no_result(
@@ -291,6 +309,10 @@ def test_what_a_shell_prints_at_its_end_is_in_no_result(
                 assert (done.returncode, done.stdout, done.stderr) == (5, "42\n", "err\n")
                 with c.popen("cat", login_shell=login_shell) as process:
                     assert process.communicate("in", timeout=20)[0] == "in"
+                with c.popen("echo out; exit 5", login_shell=login_shell) as process:
+                    assert process.stdout is not None
+                    assert process.stdout.read() == "out\n", "though its stdin is open"
+                    assert process.wait(timeout=20) == 5
             c.write_bytes("file", data)
             assert c.read_bytes("file") == data
             c.get("file", tmp_path / "got", method="tar")
@@ -415,7 +437,8 @@ def test_more_login_shells(
 ) -> None:
     parts.require(shell)
     words = ("busybox", "sh") if shell == "busybox" else (shell,)
-    host = make_sshd(shell=("env", f"SHELL=$(command -v {shell})", *words))
+    files = {".zshenv": "setopt glob_subst\n"}  # which expands what is assigned or compared
+    host = make_sshd(shell=("env", f"SHELL=$(command -v {shell})", *words), files=files)
     expect_logins(1)
     with Connection(host.alias, ssh_config=host.config, exec_backend=backend) as c:
         try:
@@ -429,8 +452,8 @@ def test_more_login_shells(
             c.write_bytes("file", b"x" * 100_000)
             assert c.read_bytes("file") == b"x" * 100_000
             if shell != "busybox":  # which is no shell under that name
-                done = c.run("echo $A; exit 4", env={"A": "b"}, cwd="/usr", login_shell=True)
-                assert (done.returncode, done.stdout) == (4, "b\n")
+                done = c.run('echo "$A"; exit 4', env={"A": "b:=c"}, cwd="/usr", login_shell=True)
+                assert (done.returncode, done.stdout) == (4, "b:=c\n")
         finally:
             c.close(stop_master=True)
 
@@ -470,21 +493,3 @@ def test_a_line_without_an_end_comes_in_pieces(connection: Connection) -> None:
     connection.run("head -c 50000000 /dev/zero", text=False, on_stdout=pieces.append, keep=False)
     assert sum(map(len, pieces)) == 50_000_000
     assert max(map(len, pieces)) < 20_000_000
-
-
-@pytest.mark.parametrize("mode", [0, 0o7, 0o70, 0o644, 0o1777, 0o100640, "7", "0"])
-def test_any_mode_is_a_mode(connection: Connection, host: Host, mode: int | str) -> None:
-    name = f"mode-{os.getpid()}"
-    host.make(name, b"x")
-    connection.chmod(name, mode)
-    wanted = int(mode, 8) if isinstance(mode, str) else mode
-    assert connection.stat(name).st_mode & 0o7777 == wanted & 0o7777
-    connection.chmod(name, connection.stat(name).st_mode | 0o200)
-    assert connection.stat(name).st_mode & 0o7777 == (wanted | 0o200) & 0o7777
-    connection.remove(name)
-
-
-@pytest.mark.parametrize("mode", [-1, 0o7777777, "8", "", "rwx"])
-def test_what_is_no_mode(connection: Connection, mode: int | str) -> None:
-    with pytest.raises(ValueError, match="not a file mode"):
-        connection.chmod("file", mode)

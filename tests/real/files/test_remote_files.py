@@ -479,3 +479,21 @@ def test_trees_are_updated_resumed_and_compared_on_every_userland(
     c.put(top / "big", f"{work}/big", resume=True)
     c.get(f"{work}/big", tmp_path / "big", resume=True, verify=True)
     assert (tmp_path / "big").read_bytes() == (top / "big").read_bytes()
+
+
+@pytest.mark.parametrize("mode", [0, 0o7, 0o70, 0o644, 0o1777, 0o100640, "7", "0"])
+def test_any_mode_is_a_mode(connection: Connection, host: Host, mode: int | str) -> None:
+    name = f"mode-{os.getpid()}"
+    host.make(name, b"x")
+    connection.chmod(name, mode)
+    wanted = int(mode, 8) if isinstance(mode, str) else mode
+    assert connection.stat(name).st_mode & 0o7777 == wanted & 0o7777
+    connection.chmod(name, connection.stat(name).st_mode | 0o200)
+    assert connection.stat(name).st_mode & 0o7777 == (wanted | 0o200) & 0o7777
+    connection.remove(name)
+
+
+@pytest.mark.parametrize("mode", [-1, 0o7777777, "8", "", "rwx"])
+def test_what_is_no_mode(connection: Connection, mode: int | str) -> None:
+    with pytest.raises(ValueError, match="not a file mode"):
+        connection.chmod("file", mode)

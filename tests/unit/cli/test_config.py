@@ -97,6 +97,9 @@ def test_config_shows_path_values_and_where_each_comes_from(
     monkeypatch.setenv("OPENSSH_JOBS_POLL_INTERVAL", "60")
     assert main(["config"]) == 0
     assert rows(capsys.readouterr().out)["poll_floor"][:2] == ["60", "$OPENSSH_JOBS_POLL_INTERVAL"]
+    monkeypatch.setenv("COLUMNS", "1")
+    assert main(["config"]) == 0
+    assert {"60", "$OPENSSH_JOBS_POLL_INTERVAL"} <= set(capsys.readouterr().out.split())
 
 
 def test_what_is_wrong_in_it_is_an_error_of_each_command(

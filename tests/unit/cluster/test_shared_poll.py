@@ -274,6 +274,18 @@ def test_a_holder_that_was_stopped_is_passed_over_and_does_not_overwrite(
     assert news.answer == Answer("new")
 
 
+def test_a_failure_in_any_bytes_reaches_the_others(shared: Callable[[], SharedPoll]) -> None:
+    """What a scheduler says need not be UTF-8."""
+    first, second = shared(), shared()
+    error = SchedulerError("ung\udcfcltig\x1b", kind="transient")
+    with lease(first, "1") as held:
+        assert held.failed(error, time.monotonic(), TAKEN, rests=True) == 1
+    news = second.news("queue", 0)
+    assert news is not None
+    assert news.error is not None
+    assert str(news.error) == f"{news.error.host}: {error}"
+
+
 @pytest.mark.parametrize("what", ["answers", "fails", "another answers"])
 def test_the_time_for_which_a_process_was_stopped_is_no_slow_query(
     queue_of: Callable[..., FakeQueue],
