@@ -53,6 +53,20 @@ def remove(shell: str, stage: Path, number: int) -> None:
         run(shell, "oj_remove_stage", str(stage), number)
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("style", ["literal", "shell-always", "c"])
+def test_a_stage_is_entered(shell: str, stage: Path, style: str) -> None:
+    """Whatever ls(1) puts around the name of the directory."""
+    number = made(shell, stage)
+    argv = [shell, "sh", "-c"] if shell == "busybox" else [shell, "-c"]
+    for expected, code in ((number, 0), (number + 1, 1)):
+        text = parts.enter_stage(bytes(stage), expected)
+        environment = {"PATH": os.defpath, "QUOTING_STYLE": style}
+        done = subprocess.run([*argv, text], env=environment, capture_output=True, timeout=30,
+                              check=False)  # fmt: skip
+        assert done.returncode == code, done.stderr
+
+
 @pytest.mark.parametrize("shell", [*SHELLS, HERE])
 @pytest.mark.parametrize("mode", [0o700, 0o000])
 def test_a_stage_is_removed(shell: str, stage: Path, mode: int) -> None:
