@@ -7,7 +7,8 @@
 # in $1.
 oj_place() {
   oj_reason= oj_private=
-  cd -P "$1" || return 2
+  # Not what cd says, which may name no reason (dash).
+  cd -P "$1" 2>/dev/null || { ls -d -- "$1/." >/dev/null; return 2; }
   oj_why="others can lead $1 to another directory"
   if [ "$PWD" = "$1" ] || { oj_straight "$1" && [ "${oj_path:-/}" = "$PWD" ]; }; then
     if [ ! -w . ] && ! oj_there .openssh_jobs; then oj_make .openssh_jobs || return 2; fi
