@@ -5,6 +5,7 @@ The same checks for the host are shell text, in ``files/private_directory.sh``.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -38,6 +39,11 @@ def problem_with(path: str, *, open_to_read: bool = True) -> str | None:
     return _problem_above(os.path.abspath(path))
 
 
+def problem_of_new(path: str) -> str | None:
+    """Why others could replace a directory that were made now, or lead us elsewhere on the way."""
+    return _problem_above(os.path.abspath(path), new=True)
+
+
 def problem_of_path(path: str) -> str | None:
     """Why others can replace a file that exists, or a directory or link on the way to it."""
     try:
@@ -46,8 +52,11 @@ def problem_of_path(path: str) -> str | None:
         return None  # opening it raises the error
 
 
-def _problem_above(path: str) -> str | None:
-    """Why others can replace a component of a path, links included; ``None`` if they cannot."""
+def _problem_above(path: str, *, new: bool = False) -> str | None:
+    """Why others can replace a component of a path, links included; ``None`` if they cannot.
+
+    ``new``: its last components may be missing.
+    """
     todo, at, hops = path.split("/"), "/", 0
     while todo:
         name = todo.pop(0)
@@ -60,12 +69,14 @@ def _problem_above(path: str) -> str | None:
         if not _is_trusted(here.st_uid):
             return f"lies below {at}, which belongs to user {here.st_uid}"
         below = os.path.join(at, name)
-        facts = os.lstat(below)
+        facts = _lstat_if_there(below) if new else os.lstat(below)
         if _others_write(here):
             if not here.st_mode & stat.S_ISVTX:
                 return f"lies below {at}, which others can write (mode {here.st_mode & 0o7777:o})"
-            if not _is_trusted(facts.st_uid):
+            if facts is not None and not _is_trusted(facts.st_uid):
                 return f"is reached by {below}, which belongs to user {facts.st_uid}"
+        if facts is None:
+            return None
         if stat.S_ISLNK(facts.st_mode):
             hops += 1
             if hops > 40:
@@ -78,9 +89,39 @@ def _problem_above(path: str) -> str | None:
     return None
 
 
+def _lstat_if_there(path: str) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except FileNotFoundError:
+        return None
+
+
+def make_directories(path: str, what: str) -> None:
+    """Make a directory, and those above it that are missing, for their owner alone.
+
+    It may be there already, also as a link to one.  Raises ``ConfigurationError`` if others can
+    change it; nothing is made where they could.  Raises ``OSError``.
+    """
+    _refuse(path, what, problem_of_new(path))
+    missing = []
+    above = os.path.abspath(path)
+    while not os.path.lexists(above):
+        missing.append(above)
+        above = os.path.dirname(above)
+    for directory in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory, 0o700)
+    check(path, what)
+
+
 def check(path: str, what: str) -> None:
     """Raise ``ConfigurationError`` if others can change a directory; it may be a link to one."""
-    problem = problem_with(os.path.realpath(path)) or _problem_above(os.path.abspath(path))
+    _refuse(
+        path, what, problem_with(os.path.realpath(path)) or _problem_above(os.path.abspath(path))
+    )
+
+
+def _refuse(path: str, what: str, problem: str | None) -> None:
     if problem is not None:
         raise ConfigurationError(
             f"{what} {path} {problem}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
 from hypothesis import settings
 
 from openssh_jobs import Connection
@@ -98,6 +100,16 @@ def until(condition: Callable[[], object], patience: float = 10.0) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+def give_default_acl(directory: Path) -> None:
+    """Files that are made there are open to another user, whatever the umask."""
+    entries = ((1, 7, -1), (2, 7, 12345), (4, 0, -1), (0x10, 7, -1), (0x20, 0, -1))
+    data = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    try:
+        os.setxattr(directory, "system.posix_acl_default", data)
+    except (OSError, AttributeError):
+        pytest.skip("no ACLs here")
 
 
 def facts(top: Path) -> dict[str, Any]:

@@ -188,7 +188,10 @@ class JobFiles:
         if answer.status == 5:
             detail = f"{place}; {why}"
             error = refused(errno.EPERM, new.directory, host=self._host, detail=detail)
-            error.advice = "Take the permissions of your home directory from others (chmod go-w ~)."
+            error.advice = (
+                "Remove ~/.openssh_jobs if it is no directory of yours; take its permissions, and "
+                "those of your home directory, from others (chmod go-w ~ ~/.openssh_jobs)."
+            )
             return error
         if answer.status == 6:
             return SubmitUnknown(

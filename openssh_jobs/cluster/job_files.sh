@@ -7,7 +7,8 @@
 # in $1.
 oj_place() {
   oj_reason= oj_private=
-  cd -P "$1" || return 2
+  # Not what cd says, which may name no reason (dash).
+  cd -P "$1" 2>/dev/null || { ls -d -- "$1/." >/dev/null; return 2; }
   oj_why="others can lead $1 to another directory"
   if [ "$PWD" = "$1" ] || { oj_straight "$1" && [ "${oj_path:-/}" = "$PWD" ]; }; then
     if [ ! -w . ] && ! oj_there .openssh_jobs; then oj_make .openssh_jobs || return 2; fi
@@ -30,12 +31,12 @@ oj_place() {
   return 1
 }
 
-# Whether the directory $1 was made by a call that was killed before it could mark it: ours, with
+# Whether the directory $1 was made by a call that was killed before it could mark it: private, with
 # nothing in it but an empty directory, or a mark that is not whole, and not new (then it is being
 # written).
 oj_is_abandoned() {
   (
-    oj_into "$1" && [ -O . ] || exit
+    oj_into "$1" && oj_check 1 self || exit
     [ ! -d .script ] || [ -L .script ] || rmdir ./.script || exit
     [ -z "$(find . ! -name . -prune ! -name .oj-mark -print)" ] || exit
     oj_there .oj-mark || exit 0
@@ -167,7 +168,7 @@ oj_create() {
   oj_own "$oj_dir" "$1" "$oj_call" "$oj_is_new"
   case $? in
     0) ;;
-    3) printf '%s\0' taken "$oj_private" '' ''; exit 6 ;;
+    3) printf '%s\0' taken "$oj_above/$1" '' ''; exit 6 ;;
     *) exit 2 ;;
   esac
   [ "$oj_private" = "$oj_dir/.openssh_jobs/$1" ]

@@ -336,9 +336,8 @@ class JournalFile:
     def _open(self) -> sqlite3.Connection:
         path, directory = self.path, os.path.dirname(self.path)
         settings.check_home(directory)
-        os.makedirs(directory, mode=0o700, exist_ok=True)
         # SQLite's own files lie beside it: no other user may plant them.
-        permissions.check(directory, "the journal's directory")
+        permissions.make_directories(directory, "the journal's directory")
         # Made for its owner alone before SQLite opens it.
         permissions.make_file(path, "the journal")
         can = file_system.abilities(directory)

@@ -94,7 +94,7 @@ class Submission:
         """
         wanted, scheduler = self.specification, self._client.scheduler()
         directory = below_base(self._connection.host, wanted.directory)
-        self.directory = self._connection.internal.absolute(directory).rstrip("/")
+        self.directory = self._connection.internal.absolute(directory).rstrip("/") or "/"
         script = wanted.script
         if script is not None and not script.startswith(("/", "~/")):
             script = posixpath.join(self.directory, script)

@@ -17,6 +17,11 @@ oj_home() {
 # Whether the record of tokens in the current directory is a file of ours.
 oj_is_record() { [ -f .tokens ] && [ ! -L .tokens ] && [ -O .tokens ]; }
 
+# Makes the file .tokens.new; one may be left of a call that was killed, or put there by others.
+oj_new_tokens() {
+  rm -f ./.tokens.new && (umask 077; set -C; oj_merge_tokens "$@" >.tokens.new)
+}
+
 # Prints the line of the token $1.  1: there is none.
 oj_token_line() {
   [ -f "${HOME-}/.openssh_jobs/.tokens" ] && oj_home look && oj_is_record || return 1
@@ -38,7 +43,7 @@ oj_keep_tokens() {
     if [ "$oj_n" -gt 50 ]; then echo 'the record of tokens is in use' >&2; return 1; fi
     sleep 0.1 2>/dev/null || sleep 1
   done
-  (umask 077; oj_merge_tokens "$@" >.tokens.new) && mv -f .tokens.new .tokens
+  oj_new_tokens "$@" && oj_rename .tokens.new .tokens
   oj_r=$?
   rmdir ./.tokens.lock
   return $oj_r

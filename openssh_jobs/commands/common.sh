@@ -37,6 +37,10 @@ oj_on_open() {
   fi
 }
 
+# Takes from others what umask does not, where the directory has a default ACL: the new file $1,
+# which descriptor 9 has open.
+oj_close_to_others() { oj_on_open "$1" chmod 600; }
+
 # Renames $1 over $2.  mv moves into a directory, also one that has just appeared, or one behind a
 # link; rename(2), which -T asks for, does not.  Without -T (the BSDs, which know -h) tests have to do.
 oj_rename() {

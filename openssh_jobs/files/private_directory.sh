@@ -99,8 +99,13 @@ oj_find() {
 }
 oj_there() { [ -e "$1" ] || [ -L "$1" ]; }
 # Empties the current directory and removes it; its name is $1.  What calls this has just looked at
-# the mark in it, and stays in it: names that are swapped meanwhile lead nowhere.
+# the mark in it, and stays in it: names that are swapped meanwhile lead nowhere.  What is mounted
+# below (bind mounts are of the same device) is not ours.
 oj_empty() {
+  oj_path=$(printf %s "$PWD" | sed 's/\\/\\134/g; s/ /\\040/g')
+  case $(cat /proc/self/mountinfo 2>/dev/null) in
+    *" $oj_path/"*) printf '%s\n' "a file system is mounted below $PWD" >&2; return 1;;
+  esac
   find . ! -name . -prune ! -name '.oj-*' -exec rm -rf -- {} + &&
   find . ! -name . -prune -exec rm -rf -- {} + && oj_leave "$1"
 }

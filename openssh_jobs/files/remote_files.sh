@@ -26,7 +26,8 @@ oj_write() {
     # Whoever may not read the old file may not read the part either.
     [ -z "$m" ] || umask 077
   fi
-  { oj_source >&9 && f=/proc/self/fd/9 && { [ -e $f ] || f=$1; } && n=$(wc -c <"$f") &&
+  { { [ -z "$m" ] || oj_close_to_others "$1"; } && oj_source >&9 &&
+    f=/proc/self/fd/9 && { [ -e $f ] || f=$1; } && n=$(wc -c <"$f") &&
     [ $n -eq "$3" ] && { [ -z "$m" ] || oj_on_open "$1" chmod "$m"; } &&
     oj_rename "$1" "$2" && echo "done"; } 9>"$1" ||
     { s=$?; rm -f -- "$1"; ls -d "$4" >/dev/null; exit "$s"; }

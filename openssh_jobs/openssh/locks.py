@@ -185,7 +185,11 @@ def locked(path: str, *, host: str, timeout: float, needs: float = 0.0) -> Itera
 
 def _open(path: str, host: str) -> int:
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # The holder writes into it, so it must not be another name of another file.
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        if os.fstat(handle).st_nlink > 1:
+            os.close(handle)
+            raise OSError(errno.EMLINK, "it has another name")
     except OSError as error:
         raise _unusable(path, host, error) from error
     _handles.add(handle)

@@ -315,7 +315,7 @@ def _timeouts(request: LoginRequest) -> list[str]:
 def read_log(path: str, suffix: str = ".log") -> str:
     """The end of what the master, or (``.jump``) the ssh to a jump host, wrote to its log."""
     try:
-        with open(path + suffix, "rb") as handle:
+        with open(path + suffix, "rb", opener=runtime_directory.open_file) as handle:
             handle.seek(0, os.SEEK_END)
             handle.seek(max(0, handle.tell() - _LOG_TAIL))
             return handle.read(_LOG_TAIL).decode("utf-8", "replace").replace("\r", "")
@@ -329,7 +329,7 @@ def remove_logs(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         for found in os.listdir(directory):
             if found == f"{name}.log" or found.startswith((f"{name}.jump", f"{name}.askpass")):
-                os.unlink(os.path.join(directory, found))
+                runtime_directory.remove_file(os.path.join(directory, found))
 
 
 # --------------------------------------------------------------------------- unattended
@@ -342,7 +342,7 @@ def _unattended(request: LoginRequest, path: str) -> str:
     asking = {"SSH_ASKPASS": "false", "SSH_ASKPASS_REQUIRE": "never"}
     if any(host.get("proxycommand") for host in request.hosts):
         askpass = path + ".askpass"
-        with open(os.open(askpass, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o700), "w") as handle:
+        with open(os.open(askpass, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700), "w") as handle:
             handle.write(_ASKPASS)
         asking = {"SSH_ASKPASS": askpass, "SSH_ASKPASS_REQUIRE": "force"}
     # No pipes: before 8.5 the master keeps its caller's stderr open without end.  The banner, of

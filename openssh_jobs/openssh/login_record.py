@@ -30,7 +30,7 @@ from ..errors import (
     OpenSSHJobsError,
     Throttled,
 )
-from . import pid_file
+from . import pid_file, runtime_directory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,16 +96,7 @@ class LoginRecord:
     def _write(self, record: dict[str, Any], now: float) -> None:
         """Raises ``OSError``; the old record is kept then."""
         record["clock"] = {"of": pid_file.clock(), "ticks": _ticks(), "at": now}
-        path = self._paths[0]
-        part = f"{path}.{os.getpid()}"
-        try:
-            with open(part, "w", encoding="utf-8") as handle:
-                json.dump(record, handle)
-            os.replace(part, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(part)
-            raise
+        runtime_directory.write_file(self._paths[0], json.dumps(record))
         for other in self._paths[1:]:
             with contextlib.suppress(OSError):
                 os.unlink(other)
@@ -304,8 +295,7 @@ def _pause(before: dict[str, Any] | None, least: float) -> dict[str, float]:
 def _checked(path: str) -> dict[str, Any]:
     """The record in a file; empty if there is no file.  Raises ``OSError`` or ``ValueError``."""
     try:
-        with open(path, encoding="utf-8") as handle:
-            text = handle.read(_LARGEST)
+        text = runtime_directory.read_file(path, _LARGEST)
     except FileNotFoundError:
         return {}
     found = json.loads(text)

@@ -283,16 +283,7 @@ class Master:
                 log.warning("%s: master %d has lost its socket", self.destination.host, before.pid)
                 return False
         pid_file.forget(path)
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise ConfigurationError(
-                f"{path} cannot be replaced by the master's socket: {error.strerror}",
-                host=self.destination.host,
-                advice="Remove it.",
-            ) from error
+        runtime_directory.remove_file(path)
         return True
 
     # ------------------------------------------------------------------ end
@@ -336,10 +327,7 @@ class Master:
 
         login.remove_logs(path)
         for suffix in ("", ".pid", ".wanted", ".json"):
-            try:
-                os.unlink(path + suffix)
-            except FileNotFoundError:
-                pass
+            runtime_directory.remove_file(path + suffix)
 
     def stop(self, link: Link, *, drain: float = 10.0) -> bool:
         """End our master: no new sessions, then wait ``drain`` seconds at most, then kill it.

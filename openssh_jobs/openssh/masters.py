@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[0-9a-f]{12}\+?\Z")
 _TIMEOUT = 2.0
 _MOST_NAMED = 12
+_LARGEST = 1 << 16
 # linux/sock_diag.h and linux/unix_diag.h: one dump of all Unix sockets with names and peers.
 _DIAG_BY_FAMILY, _DONE, _ERROR, _DUMP = 20, 3, 2, 0x301
 _NAME_OF, _PEER_OF, _SHOW_NAME_AND_PEER = 0, 2, 1 | 4
@@ -67,16 +68,15 @@ def write(path: str, destination: Destination, resolved: Resolved, *, persist: i
         "opened": time.time(),
         "persist": persist,
     }
-    with contextlib.suppress(OSError), open(path + ".json", "w", encoding="utf-8") as handle:
-        json.dump(facts, handle)
+    with contextlib.suppress(OSError):
+        runtime_directory.write_file(path + ".json", json.dumps(facts))
 
 
 def read(path: str) -> dict[str, Any]:
     """The facts about a master; empty if there are none or they cannot be read."""
     try:
-        with open(path + ".json", encoding="utf-8") as handle:
-            found = json.load(handle)
-    except (OSError, ValueError):
+        found = json.loads(runtime_directory.read_file(path + ".json", _LARGEST))
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -11,7 +11,7 @@ import signal
 import time
 from typing import NamedTuple
 
-from . import process
+from . import process, runtime_directory
 
 
 class Owner(NamedTuple):
@@ -189,23 +189,18 @@ def has_sessions(path: str) -> bool | None:
 
 def write(path: str, owner: Owner) -> None:
     """Write the pid file of a socket."""
-    with open(path + ".pid", "w", encoding="ascii") as handle:
-        handle.write(f"{owner.pid} {owner.started}\n")
+    runtime_directory.write_file(path + ".pid", f"{owner.pid} {owner.started}\n")
 
 
 def read(path: str) -> Owner | None:
     """The process in the pid file; ``None`` if there is no valid pid file."""
     try:
-        with open(path + ".pid", encoding="ascii") as handle:
-            pid, started = handle.read().split()
-            return Owner(int(pid), started)
+        pid, started = runtime_directory.read_file(path + ".pid", 200).split()
+        return Owner(int(pid), started)
     except (OSError, ValueError):
         return None
 
 
 def forget(path: str) -> None:
     """Remove the pid file."""
-    try:
-        os.unlink(path + ".pid")
-    except FileNotFoundError:
-        pass
+    runtime_directory.remove_file(path + ".pid")

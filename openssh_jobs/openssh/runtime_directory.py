@@ -60,7 +60,10 @@ def problem_with(path: str) -> str | None:
 
 def check_private(path: str) -> None:
     """Raise ``ConfigurationError`` unless a directory exists and is private."""
-    problem = problem_with(path)
+    _refuse(path, problem_with(path))
+
+
+def _refuse(path: str, problem: str | None) -> None:
     if problem:
         raise ConfigurationError(
             f"the socket directory {path} {problem}",
@@ -87,6 +90,7 @@ def prepare_directory() -> str:
             advice="Name another one in OPENSSH_JOBS_RUNTIME_DIR.",
         )
     try:
+        _refuse(path, permissions.problem_of_new(path))
         os.mkdir(path, 0o700)
     except FileExistsError:
         pass
@@ -157,5 +161,49 @@ def lock_of(path: str) -> str:
 
 def ask_for_session(path: str) -> None:
     """Ask all processes for a free session, by the time stamp of a file."""
-    with contextlib.suppress(OSError), open(path + ".wanted", "wb"):
+    with contextlib.suppress(OSError):
+        write_file(path + ".wanted", "")
+
+
+# --------------------------------------------------------------------------- files beside a socket
+
+# What lies in the place of one of these files may be anything: a link or a hard link to a file that
+# must stay as it is, a fifo, which blocks whoever opens it, a file without end.
+
+
+def open_file(path: str, flags: int) -> int:
+    """An opener for ``open()`` that accepts only a regular file, and follows no link."""
+    return permissions.regular(path, flags | os.O_NOFOLLOW)
+
+
+def read_file(path: str, most: int) -> str:
+    """The first ``most`` bytes of a file.  Raises ``OSError``, and ``ValueError`` for no UTF-8."""
+    with open(path, "rb", opener=open_file) as handle:
+        return handle.read(most).decode("utf-8")
+
+
+def write_file(path: str, text: str) -> None:
+    """Put a new file in the place of a file.  Raises ``OSError``; the old one is kept then."""
+    part = f"{path}.{os.getpid()}"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(part)
+    try:
+        with open(part, "x", encoding="utf-8") as handle:
+            handle.write(text)
+        os.replace(part, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+        raise
+
+
+def remove_file(path: str) -> None:
+    """Remove a file if it is there.  Raises ``ConfigurationError`` if that fails."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
         pass
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be removed: {error.strerror}", advice="Remove it."
+        ) from error

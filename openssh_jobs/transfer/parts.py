@@ -59,7 +59,8 @@ def enter_stage(path: bytes, number: int) -> bytes:
     Others who can rename in its parent could have put a link there.
     """
     return (
-        b"cd -P -- %b && { n=$(ls -di .); [ ${n%% .} = %d ] || "
+        # Blanks may stand before the number (BusyBox), quotes around the name (QUOTING_STYLE).
+        b'cd -P -- %b && { n=$(ls -di .); n=${n#"${n%%%%[0-9]*}"}; [ "${n%%%%[!0-9]*}" = %d ] || '
         b"{ echo 'Operation not permitted' >&2; exit 1; }; }" % (quote_path(path), number)
     )
 

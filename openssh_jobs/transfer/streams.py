@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING
 
 from .. import permissions
-from ..commands import limits
+from ..commands import limits, scripts
 from ..commands.child import STATUS_WAIT
 from ..commands.os_errors import error_of
 from ..commands.quoting import quote_path, to_text
@@ -119,9 +119,10 @@ def send_file(
     report: Callable[[int], object] | None = None,
 ) -> None:
     """Send a local file to ``cat`` on the host; ``report`` is called with the bytes read."""
-    plan = commands.plan(
-        b"umask 077; set -C; exec cat > " + quote_path(part), prologue="", inert=True
-    )
+    script = scripts.functions(scripts.COMMON, "oj_close_to_others")
+    script += b"umask 077; set -C; exec 9>%b && " % quote_path(part)
+    script += b"oj_close_to_others %b && exec cat >&9" % quote_path(part)
+    plan = commands.plan(script, prologue="", inert=True)
     with open(source, "rb", buffering=0, opener=permissions.regular) as handle:
         fd = handle.fileno()
 

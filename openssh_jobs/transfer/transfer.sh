@@ -95,7 +95,7 @@ oj_make_part() {
   [ ! -O "$1" ] || [ -L "$1" ] || rm -f -- "$1" || return
   # dash and bash open what is there and no plain file: a fifo would be waited for.
   ! oj_exists "$1" || oj_fail 1 'File exists'
-  (umask 077; set -C; : >"$1")
+  (umask 077; set -C; { oj_close_to_others "$1"; } 9>"$1")
 }
 
 # -- trees --------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ oj_umask=$(umask)
 umask 077
 oj_try_records make || oj_refuse 'no directory for the job can be made'
 oj_last=0
-[ ! -r "$oj_base/last" ] || read -r oj_last <"$oj_base/last"
+[ ! -f "$oj_base/last" ] || read -r oj_last <"$oj_base/last"
 case $oj_last in ''|*[!0-9]*) oj_last=0;; esac
 for oj_d in "$oj_base"/[0-9]*; do
   oj_n=${oj_d##*/}
@@ -23,7 +23,8 @@ until mkdir "$oj_base/$oj_id" 2>/dev/null; do
 done
 oj_dir=$oj_base/$oj_id
 oj_undo() { rm -rf "$oj_dir"; oj_refuse "$1"; }
-printf '%s\n' "$oj_id" >"$oj_dir/last" && mv "$oj_dir/last" "$oj_base/last"
+printf '%s\n' "$oj_id" >"$oj_dir/last" && [ ! -d "$oj_base/last" ] &&
+  mv -f "$oj_dir/last" "$oj_base/last"
 printf '%s' "$PWD" >"$oj_dir/directory" || oj_undo 'the job cannot be written down'
 {
   printf '%s\n' @FACTS@

@@ -104,6 +104,21 @@ def test_files_of_another_submission_with_this_token_are_not_used(room: Room) ->
     assert room.cluster.journal.by_token(room.cluster.host, "t1") is None
 
 
+def test_a_directory_that_cannot_be_used_is_named(room: Room, tmp_path: Path) -> None:
+    (tmp_path / "input").mkdir()
+    closed = room.path / "closed"
+    room.make("closed/f", "f")
+    closed.chmod(0)
+    try:
+        for directory in ("/", str(closed)):
+            with pytest.raises(PermissionError, match=f"Permission denied: '{directory}'"):
+                room.submit(directory=directory)
+    finally:
+        closed.chmod(0o755)
+    with pytest.raises(OSError, match=r"'/'"):
+        room.submit(directory="/", upload=tmp_path / "input")
+
+
 def test_a_name_of_our_own_is_refused(room: Room) -> None:
     with pytest.raises(InputError, match="reserved"):
         room.cluster.submit("in/.oj-mark", directory=room.here)

@@ -288,6 +288,23 @@ def test_without_our_mark_nothing_is_removed(place: Place) -> None:
     assert (directory / ".openssh_jobs/run1/notes").read_text() == "mine\n"
 
 
+def test_what_is_mounted_there_is_not_removed(place: Place) -> None:
+    directory = place.home / "a job"
+    directory.mkdir()
+    os.chown(directory, ALICE, ALICE)
+    results = Path(place.place(directory)[1]) / "results"
+    results.mkdir()
+    os.chown(results, ALICE, ALICE)
+    subprocess.run(["mount", "--bind", place.precious, results], check=True, timeout=10)
+    try:
+        assert place.remove(directory) == 4
+        assert (place.precious / "run1" / "thesis").exists()
+    finally:
+        subprocess.run(["umount", results], check=True, timeout=10)
+    assert place.remove(directory) == 0
+    assert os.listdir(directory) == []
+
+
 def test_another_calls_directory_is_not_removed(place: Place) -> None:
     place.make(0o1777)
     assert place.place()[0] == 0

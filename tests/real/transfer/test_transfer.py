@@ -20,7 +20,8 @@ from openssh_jobs.errors import (
 )
 from openssh_jobs.transfer import checksums
 from openssh_jobs.transfer.options import Method
-from tests.helpers import facts, hidden
+from openssh_jobs.transfer.single_file import FileMoves
+from tests.helpers import facts, give_default_acl, hidden
 from tests.lab.site import Host
 from tests.names import EXPRESSIBLE, NAMES
 
@@ -120,6 +121,31 @@ def test_modes_and_times(
     connection.get(f"{there}/same", here / "exact", method=method, preserve=True)
     assert stat.S_IMODE((here / "exact").stat().st_mode) == 0o4775
     assert (here / "exact").stat().st_mtime == 1_600_000_000
+
+
+@pytest.mark.parametrize("route", ["direct"], indirect=True)
+def test_a_part_is_closed_to_others_where_a_default_acl_opens_files(
+    connection: Connection, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_default_acl(there)
+    (here / "f").write_bytes(b"secret")
+    (here / "f").chmod(0o600)
+    modes: list[int] = []
+    finish = FileMoves._finish
+
+    def seen(self: FileMoves, part: bytes, *words: Any) -> None:
+        modes.append(stat.S_IMODE(os.stat(part).st_mode))
+        finish(self, part, *words)
+
+    monkeypatch.setattr(FileMoves, "_finish", seen)
+    ways: tuple[dict[str, Any], ...] = (*({"method": way} for way in METHODS), {"resume": True})
+    for number, way in enumerate(ways):
+        connection.put(here / "f", f"{there}/f{number}", **way)
+        assert modes.pop() & 0o077 == 0, way
+        assert (there / f"f{number}").stat().st_mode & 0o077 == 0, way
+
+
+METHODS: tuple[Method, ...] = ("auto", "tar", "sftp", "scp", "rsync")
 
 
 def test_a_file_replaces_a_file_and_a_link(

@@ -113,6 +113,41 @@ def test_no_file_is_written_over_another(host: LocalHost, files: JobFiles) -> No
     assert (host.home / "job/.openssh_jobs/t1/job").read_text() == "mine"
 
 
+@pytest.mark.parametrize("place", ["job", ""], ids=["in the job's directory", "in the home"])
+@pytest.mark.parametrize("plant", ["link", "file", "open directory"])
+def test_what_has_the_name_of_a_token_is_named_and_stays(
+    host: LocalHost, files: JobFiles, plant: str, place: str
+) -> None:
+    (host.home / "job").mkdir()
+    (host.home / "job").chmod(0o700 if place else 0o777)
+    above = host.home / place / ".openssh_jobs"
+    above.mkdir(mode=0o700)
+    planted = above / "t1"
+    if plant == "link":
+        planted.symlink_to(host.home)
+    elif plant == "file":
+        planted.touch()
+    else:
+        planted.mkdir()
+        planted.chmod(0o777)
+    with pytest.raises(SubmitUnknown, match="earlier submission") as caught:
+        files.create([new(host, "t1", files={"job": b"mine"})])
+    assert f"remove {planted} or" in str(caught.value.advice)
+    assert os.listdir(above) == ["t1"]
+    assert plant != "open directory" or os.listdir(planted) == []
+
+
+def test_what_is_no_directory_of_ours_in_the_home_is_named(
+    host: LocalHost, files: JobFiles
+) -> None:
+    (host.home / "job").mkdir()
+    (host.home / "job").chmod(0o777)
+    (host.home / ".openssh_jobs").touch()
+    with pytest.raises(PermissionError, match=r"\.openssh_jobs is not a directory") as caught:
+        files.create([new(host, "t1")])
+    assert "Remove ~/.openssh_jobs if it is no directory of yours" in str(caught.value)
+
+
 def test_files_for_another_place_are_written_later(host: LocalHost, files: JobFiles) -> None:
     (host.home / "real").mkdir()
     (host.home / "real").chmod(0o777)

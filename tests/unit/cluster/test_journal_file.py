@@ -97,6 +97,26 @@ def test_each_client_machine_has_its_own(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert Path(module.default_path()) != here
 
 
+def test_its_directory_is_only_made_where_others_cannot_replace_it(tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "open" / "link").symlink_to(tmp_path / "precious")
+    for way in ("open/state", "open/link/state"):
+        with pytest.raises(ConfigurationError, match="others can write"):
+            Journal(tmp_path / way / "below" / "journal").rows()
+    assert os.listdir(tmp_path / "open") == ["link"]
+    assert os.listdir(tmp_path / "precious") == []
+
+
+def test_directories_above_it_are_made_for_us_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        assert Journal(tmp_path / "state" / "below" / "journal").rows() == []
+    finally:
+        os.umask(before)
+
+
 def test_one_of_a_later_version_is_used_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     database = sqlite3.connect(path)

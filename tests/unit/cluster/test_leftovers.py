@@ -274,6 +274,35 @@ def test_a_record_that_others_could_write_is_neither_read_nor_written(
     assert not record.is_symlink()
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("plant", ["link", "hard link", "fifo", "directory"])
+def test_what_lies_in_the_place_of_the_new_record_is_not_written(
+    host: LocalHost, left: HostLeftovers, plant: str
+) -> None:
+    assert left.keep_tokens([token_row("mine")]) is None
+    target = host.home / "precious"
+    target.write_text("precious")
+    new = host.home / ".openssh_jobs/.tokens.new"
+    if plant == "directory":
+        new.mkdir()
+        assert "Is a directory" in str(left.keep_tokens([token_row("new")]))
+    else:
+        plants = {"link": new.symlink_to, "hard link": new.hardlink_to}
+        plants.get(plant, lambda _: os.mkfifo(new))(target)
+        assert left.keep_tokens([token_row("new")]) is None
+        assert used(host, "new") is not None
+    assert target.read_text() == "precious"
+    assert used(host, "mine") is not None
+
+
+def test_the_record_is_not_moved_into_a_directory(host: LocalHost, left: HostLeftovers) -> None:
+    record = host.home / ".openssh_jobs/.tokens"
+    record.mkdir(parents=True)
+    record.parent.chmod(0o700)
+    assert "Is a directory" in str(left.keep_tokens([token_row("mine")]))
+    assert os.listdir(record) == []
+
+
 def test_a_lock_of_a_dead_one_is_broken_after_ten_minutes(
     host: LocalHost, left: HostLeftovers
 ) -> None:

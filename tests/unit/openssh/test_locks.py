@@ -143,6 +143,20 @@ def test_a_lock_that_cannot_be_used_is_an_error_with_advice(tmp_path: Path) -> N
     assert "OPENSSH_JOBS_RUNTIME_DIR" in str(caught.value.advice)
 
 
+def test_a_lock_file_is_no_other_name_of_another_file(path: str) -> None:
+    precious = Path(path).parent / "precious"
+    precious.write_text("precious")
+    for plant in (os.symlink, os.link):
+        plant(precious, path)
+        with (
+            pytest.raises(ConnectError, match="cannot be used"),
+            locked(path, host="hpc", timeout=1),
+        ):
+            pass
+        Path(path).unlink()
+    assert precious.read_text() == "precious"
+
+
 def test_threads_take_turns(path: str) -> None:
     inside, most = 0, 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -199,3 +200,10 @@ def test_a_pause_ends_although_the_clock_was_set_back(tmp_path: Path) -> None:
     with pytest.raises(errors.HostUnreachable, match="not tried again before"):
         check(record)
     assert json.loads(path.read_text())["passing"]["at"] <= time.time()
+
+
+@pytest.mark.timeout(10)
+def test_a_fifo_in_its_place_allows_no_login(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "dials")
+    with pytest.raises(errors.ConnectError, match="not a regular file"):
+        check(dials(tmp_path / "dials"))

@@ -129,9 +129,7 @@ def test_a_file_in_the_place_of_the_socket_is_replaced(place: Path, ssh: FakeSsh
 def test_a_directory_in_the_place_of_the_socket_is_an_error(place: Path, ssh: FakeSsh) -> None:
     place.mkdir()
     (place / "precious").touch()
-    with pytest.raises(
-        ConfigurationError, match="cannot be replaced by the master's socket"
-    ) as caught:
+    with pytest.raises(ConfigurationError, match="cannot be removed: Is a directory") as caught:
         master().ensure()
     assert str(place) in str(caught.value)
     assert (place / "precious").exists()

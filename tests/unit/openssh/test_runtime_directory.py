@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from openssh_jobs.errors import ConfigurationError
-from openssh_jobs.openssh import pid_file, runtime_directory, ssh_config
+from openssh_jobs.openssh import login, masters, pid_file, runtime_directory, ssh_config
 from openssh_jobs.openssh.destination import Destination
 from tests.helpers import until
 
@@ -53,6 +53,19 @@ def test_what_others_could_reach_is_refused(base: Path, monkeypatch: pytest.Monk
         use(monkeypatch, base / "theirs")
         with pytest.raises(ConfigurationError, match="belongs to user 12345"):
             runtime_directory.prepare_directory()
+
+
+def test_nothing_is_made_below_what_others_can_change(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (base / "open").mkdir()
+    (base / "open").chmod(0o777)
+    (base / "open" / "link").symlink_to(base)
+    for path in (base / "open" / "new", base / "open" / "link" / "new"):
+        use(monkeypatch, path)
+        with pytest.raises(ConfigurationError, match="open, which others can write"):
+            runtime_directory.prepare_directory()
+        assert not path.exists()
 
 
 def test_names_that_ssh_would_expand_or_that_are_too_long(
@@ -134,3 +147,44 @@ def test_a_number_is_no_proof(base: Path) -> None:
 def test_a_note_that_is_none(base: Path, content: str) -> None:
     (base / "sock.pid").write_bytes(content.encode("utf-8", "surrogateescape"))
     assert pid_file.read(str(base / "sock")) is None
+
+
+# -- files beside a socket --------------------------------------------------------
+
+PLANTS = {
+    "link": lambda path, precious: path.symlink_to(precious),
+    "dangling link": lambda path, precious: path.symlink_to(precious.parent / "new"),
+    "hard link": lambda path, precious: os.link(precious, path),
+    "fifo": lambda path, precious: os.mkfifo(path),
+    "endless": lambda path, precious: os.truncate(path, 1 << 44) if path.touch() is None else None,
+    "nested": lambda path, precious: path.write_text("[" * 50_000),
+}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("plant", list(PLANTS))
+def test_what_lies_in_the_place_of_a_file_is_replaced(base: Path, plant: str) -> None:
+    directory = base / "r"
+    precious = directory / "precious"
+    precious.write_text("7 8")
+    path = str(directory / "sock")
+    for suffix in (".pid", ".json", ".wanted", ".log"):
+        PLANTS[plant](Path(path + suffix), precious)
+    assert pid_file.read(path) is None or plant == "hard link"
+    assert masters.read(path) == {}
+    assert len(login.read_log(path)) <= 1 << 15
+    pid_file.write(path, pid_file.Owner(1, "2"))
+    runtime_directory.write_file(path + ".json", "{}")
+    runtime_directory.ask_for_session(path)
+    login.remove_logs(path)
+    assert pid_file.read(path) == (1, "2")
+    ends = ("json", "pid", "wanted")
+    assert sorted(os.listdir(directory)) == ["precious", *(f"sock.{end}" for end in ends)]
+    assert all(Path(f"{path}.{end}").lstat().st_size < 100 for end in ends)
+    assert precious.read_text() == "7 8"
+
+
+def test_a_directory_in_the_place_of_a_file_is_named(base: Path) -> None:
+    (base / "sock.pid").mkdir()
+    with pytest.raises(ConfigurationError, match=r"sock\.pid cannot be removed: .*Remove it"):
+        pid_file.forget(str(base / "sock"))

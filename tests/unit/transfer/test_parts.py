@@ -14,6 +14,7 @@ from openssh_jobs.commands import scripts
 from openssh_jobs.openssh import pid_file
 from openssh_jobs.transfer import parts
 from openssh_jobs.transfer.lanes import SCRIPTS
+from tests.helpers import give_default_acl
 
 SHELLS = ["sh", *filter(shutil.which, ("bash", "mksh", "busybox"))]
 
@@ -51,6 +52,23 @@ def remove(shell: str, stage: Path, number: int) -> None:
         parts.remove_local_stage(bytes(stage), number)
     else:
         run(shell, "oj_remove_stage", str(stage), number)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("style", ["literal", "shell-always", "c", "padded"])
+def test_a_stage_is_entered(shell: str, stage: Path, tmp_path: Path, style: str) -> None:
+    """Whatever ls(1) puts around the number and the name of the directory."""
+    if style == "padded":
+        (tmp_path / "ls").write_text('#!/bin/sh\nprintf "   "; exec /bin/ls "$@"\n')
+        (tmp_path / "ls").chmod(0o755)
+    number = made(shell, stage)
+    argv = [shell, "sh", "-c"] if shell == "busybox" else [shell, "-c"]
+    for expected, code in ((number, 0), (number + 1, 1)):
+        text = parts.enter_stage(bytes(stage), expected)
+        environment = {"PATH": f"{tmp_path}:{os.defpath}", "QUOTING_STYLE": style}
+        done = subprocess.run([*argv, text], env=environment, capture_output=True, timeout=30,
+                              check=False)  # fmt: skip
+        assert done.returncode == code, done.stderr
 
 
 @pytest.mark.parametrize("shell", [*SHELLS, HERE])
@@ -127,6 +145,16 @@ def test_a_stage_that_was_replaced_before_it_is_entered(
         pytest.skip("this busybox runs its own mkdir")
     assert (done.returncode, done.stdout) == (1, b""), done.stderr
     assert b"Operation not permitted" in done.stderr
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_part_is_closed_to_others_where_a_default_acl_opens_files(
+    shell: str, tmp_path: Path
+) -> None:
+    give_default_acl(tmp_path)
+    part = tmp_path / "part"
+    done = run(shell, "oj_make_part", str(part))
+    assert (done.returncode, part.stat().st_mode & 0o777) == (0, 0o600), done.stderr
 
 
 def dead_name(number: int) -> str:

@@ -467,6 +467,18 @@ def test_what_needs_a_scheduler_is_refused_by_name(request_: SubmitRequest) -> N
     assert (caught.value.kind, caught.value.sent) == ("unsupported", "no")
 
 
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("plant", ["fifo", "directory"])
+def test_what_lies_in_the_place_of_the_last_id_is_left_alone(host: Host, plant: str) -> None:
+    last = host.records / "last"
+    last.parent.mkdir(parents=True)
+    host.records.chmod(0o700)
+    host.records.parent.chmod(0o700)
+    (os.mkfifo if plant == "fifo" else os.mkdir)(last)
+    assert host.wait(host.submit("#!/bin/sh\n")).state is JobState.COMPLETED
+    assert plant == "fifo" or os.listdir(last) == []
+
+
 @pytest.mark.parametrize("job_id", ["../../etc", "5;rm", "1.server", "12_3", "", "-1", "*"])
 def test_only_numbers_are_ids(job_id: str) -> None:
     for build in (DIRECT.status_script, DIRECT.cancel_script, DIRECT.cleanup_script):
