@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
 import stat
 import time
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from ..commands.quoting import quote_path, to_text, visible
 from ..errors import ConnectionLost, InvalidAnswer, OpenSSHJobsError
 from ..files.private_directory import functions
 from ..openssh import pid_file
+from . import listing
 from .lanes import SCRIPTS
 
 if TYPE_CHECKING:
@@ -164,15 +164,22 @@ def _emptied(path: bytes, number: int) -> bool:
         if os.fstat(handle).st_ino != number:
             return False
         os.fchmod(handle, 0o700)
-        for _, directories, _, place in os.fwalk(".", dir_fd=handle):
-            for name in directories:
-                if not stat.S_ISLNK(os.lstat(name, dir_fd=place).st_mode):
-                    os.chmod(name, 0o700, dir_fd=place)
-        for name in os.listdir(handle):
-            if stat.S_ISDIR(os.lstat(name, dir_fd=handle).st_mode):
-                shutil.rmtree(name, dir_fd=handle)
-            else:
-                os.unlink(name, dir_fd=handle)
+        # Not shutil.rmtree or os.fwalk: they call themselves and hold a descriptor for each level,
+        # and the host has chosen how deep the tree is.
+        directories = ["."]
+        for directory in directories:
+            place = os.open(directory, os.O_RDONLY | _DIRECTORY, dir_fd=handle)
+            try:
+                for name in os.listdir(place):
+                    if stat.S_ISDIR(os.lstat(name, dir_fd=place).st_mode):
+                        os.chmod(name, 0o700, dir_fd=place)
+                        directories.append(f"{directory}/{name}")
+                    else:
+                        os.unlink(name, dir_fd=place)
+            finally:
+                os.close(place)
+        for directory in reversed(directories[1:]):
+            os.rmdir(directory, dir_fd=handle)
     finally:
         os.close(handle)
     return True
@@ -221,10 +228,8 @@ def _is_dead(name: bytes, old: bool) -> bool:
 
 def _newest(path: bytes) -> float:
     """The time of the last change of anything in a part, in seconds since 1970."""
-    times = [os.lstat(path).st_mtime]
-    for top, folders, files in os.walk(path):
-        times += (os.lstat(os.path.join(top, name)).st_mtime for name in (*folders, *files))
-    return max(times)
+    below = (facts.st_mtime for facts in listing.facts_below(path))
+    return max(os.lstat(path).st_mtime, *below, 0.0)
 
 
 def sweep_here(parent: bytes) -> None:
