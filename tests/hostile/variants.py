@@ -104,6 +104,11 @@ def evil_listings() -> Iterator[tuple[str, str, list[Record], dict[str, str]]]:
         yield "below no directory", name, [*HONEST, ("f", 4, name)], {}
     for name in ("", "./", "./.", "..", "./..", "/", "//", "./sub/", "./sub/.", "./good", "."):
         yield "empty or dots", repr(name), [*HONEST, ("f", 4, name)], {}
+    for name in ("sub/evil", ".//good", "./sub//evil", "./sub/./evil", "./sub/", "././good"):
+        yield "another spelling", name, [*HONEST, ("f", 4, name)], {}
+    for length in (256, 4095, 4097, 1_000_000):
+        for before in ("./", "./../", "./good/"):
+            yield "long", f"{before} {length}", [*HONEST, ("f", 4, before + "n" * length)], {}
     yield "no top", "nothing", [], {}
     yield "no top", "without a top", HONEST[1:], {}
     yield "newline", "a name", [*HONEST, ("f", 4, "./a\n./../canary")], {}
@@ -145,6 +150,40 @@ def fetched(method: Method, options: dict[str, Any]) -> Call:
         job.fetch(ground / "in" / "t", method=method, **options)
 
     return call
+
+
+DIRECTORIES = ("", "/a\0b", ".", "tree", "~", "-rf", "/", "{ground}/in/tree/..", "{ground}/in",
+               "{ground}/in/tree/../../out", "/" + "x" * 300, "/\x1b[2J")  # fmt: skip
+
+
+def of_directories(method: Method) -> Iterator[Variant]:
+    """``Job.fetch`` of a job that another program submitted: the scheduler names its directory."""
+    for directory, which in itertools.product(DIRECTORIES, ("", "merge", "update")):
+
+        def call(
+            connection: Connection,
+            ground: Path,
+            directory: str = directory,
+            options: dict[str, Any] = OPTIONS[which],
+        ) -> None:
+            place = directory.format(ground=ground)
+            row = SimpleNamespace(token=None, directory=place, stdout_path=None, is_followed=True)
+            known = JobStatus("1", JobState.COMPLETED, directory=place)
+            watch = SimpleNamespace(last=lambda _: known, follow=lambda *_: ())
+            jobs = SimpleNamespace(
+                host="hostile", connection=connection, tracker=watch, detail=lambda _: known
+            )
+            job = Job(cast("Any", jobs), "1", cast("Any", row))
+            job.fetch(ground / "in" / "t", method=method, **options)
+
+        yield Variant(
+            "a job's directory",
+            f"{which}: {directory!r}",
+            method,
+            call,
+            tools=listing(HONEST),
+            exists=bool(which),
+        )
 
 
 def _with(tools: dict[str, bytes], more: dict[str, bytes]) -> dict[str, bytes]:
@@ -223,7 +262,8 @@ TWISTS: dict[str, dict[str, str]] = {
 def of_twists(method: Method) -> Iterator[Variant]:
     """What moves the files sees another tree than what lists them."""
     tools = listing(HONEST)
-    for (name, twisted), which in itertools.product(TWISTS.items(), ("", "update", "preserve")):
+    ways = ("", "update", "preserve", "followed")
+    for (name, twisted), which in itertools.product(TWISTS.items(), ways):
         if "fifo" in name and method == "sftp":
             continue  # the server opens it and waits: no case of names
         yield Variant(
@@ -447,6 +487,7 @@ def variants(method: Method) -> list[Variant]:
     found: list[Variant] = []
     if method != "scp":
         found += [*of_listings(method), *of_old_links(method), *of_twists(method)]
+        found += of_directories(method)
     if method == "tar":
         found += [*of_archives(), *of_resumed()]
     if method == "scp":
