@@ -17,6 +17,7 @@ import os
 import posixpath
 import re
 import stat
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from ..commands import limits
@@ -24,7 +25,7 @@ from ..commands.quoting import to_bytes, to_text
 from ..errors import UnsafeName
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
 class Named(Protocol):
@@ -242,36 +243,80 @@ def groups(names: Iterable[bytes]) -> list[list[bytes]]:
     return [group for group in found.values() if len(group) > 1]
 
 
+@contextmanager
+def _probe(directory: bytes) -> Iterator[Callable[[bytes], bytes]]:
+    """A function that creates a file of a name in a new directory, all removed at the end."""
+    import tempfile
+
+    top = tempfile.mkdtemp(dir=directory, prefix=b".oj-", suffix=b".part")
+    made: list[bytes] = []
+
+    def create(name: bytes) -> bytes:
+        path = os.path.join(top, name)
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+        made.append(path)
+        return path
+
+    try:
+        yield create
+    finally:
+        for path in made:
+            os.unlink(path)
+        os.rmdir(top)
+
+
 def fall_together(directory: bytes, names: Sequence[bytes]) -> tuple[bytes, bytes] | None:
     """Two of these names that are the same file on the file system of a directory, or ``None``.
 
     Creates all of them in a new directory and removes it again.
     """
-    import tempfile
-
-    probe = tempfile.mkdtemp(dir=directory, prefix=b".oj-", suffix=b".part")
-    made: list[bytes] = []
-    try:
+    made: dict[bytes, bytes] = {}
+    with _probe(directory) as create:
         for name in names:
-            path = os.path.join(probe, name)
             try:
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
-            except FileExistsError:
-                return name, _same_file(probe, name, made)
-            made.append(name)
-    finally:
-        for name in made:
-            os.unlink(os.path.join(probe, name))
-        os.rmdir(probe)
+                made[name] = create(name)
+            except FileExistsError as error:
+                return name, _same_file(os.fsencode(error.filename), made)
     return None
 
 
-def _same_file(probe: bytes, name: bytes, made: list[bytes]) -> bytes:
-    facts = os.lstat(os.path.join(probe, name))
-    for other in made:
-        if os.path.samestat(facts, os.lstat(os.path.join(probe, other))):
-            return other
-    return made[-1]
+def _same_file(path: bytes, made: dict[bytes, bytes]) -> bytes:
+    facts = os.lstat(path)
+    same = (name for name, other in made.items() if os.path.samestat(facts, os.lstat(other)))
+    return next(same, next(reversed(made)))
+
+
+_NOT_EVERYWHERE = re.compile(rb'[\x01-\x1f"*:<>?\\|\x7f]')
+_FAULT_OF_THE_NAME = (errno.EINVAL, errno.EILSEQ, errno.ENOENT)
+
+
+def refuse_not_taken(directory: bytes, members: Iterable[Named], *, host: str) -> None:
+    """Raise ``UnsafeName`` for a name that the file system of a local directory does not take.
+
+    One name is tried for each sign that some file systems do not take (exFAT: ``a:b``), and one
+    that is not UTF-8: the programs that transfer the files would name neither.
+    """
+    tried: dict[bytes, bytes] = {}
+    for member in members:
+        last = member.name.rpartition(b"/")[2]
+        if not last.isascii() and to_text(last).encode("utf-8", "replace") != last:
+            tried.setdefault(b"\xff", member.name)
+        for sign in _NOT_EVERYWHERE.findall(last):
+            tried.setdefault(sign, member.name)
+    if not tried:
+        return
+    with _probe(directory) as create:
+        for name in dict.fromkeys(tried.values()):
+            last = name.rpartition(b"/")[2]
+            try:
+                create(last)
+            except FileExistsError:
+                pass  # the same name in another directory
+            except OSError as error:
+                if error.errno not in _FAULT_OF_THE_NAME:
+                    raise
+                why = f"the file system here does not take ({error.strerror})"
+                raise refused(name, why, host=host, call="the listing") from error
 
 
 def _by_directory(members: Iterable[Named]) -> dict[bytes, list[bytes]]:

@@ -313,6 +313,7 @@ class TreeMoves:
             number = parts.make_local_stage(stage)
             for member in members:
                 staging.refuse_too_long(os.path.join(target, member.name))
+            host_names.refuse_not_taken(stage, members, host=self._host)
             # No file of the target is read (as a basis) or replaced through a link.
             if plan.there:
                 host_names.check_target(target, members, host=self._host)

@@ -74,7 +74,7 @@ GUARDS: dict[tuple[str, str], tuple[int, str]] = {
     ("files/remote_files.sh", "oj_copy"): (3, ASKED),
     ("files/remote_files.sh", "oj_write"): (1, OURS),
     ("files/remote_files.sh", "oj_probe"): (1, OURS),
-    ("files.host_names", "fall_together"): (2, OURS),
+    ("files.host_names", "_probe"): (2, OURS),
     ("transfer.resume", "LocalPart.__init__"): (1, FILE),
     ("transfer.resume", "LocalPart._remove_others"): (1, FILE),
     ("transfer.parts", "_remove_dead"): (1, FILE),

@@ -55,6 +55,25 @@ def test_names_that_are_one_here_are_found_by_trying(folding: Path) -> None:
     assert os.listdir(folding / "t") == ["Old"]
 
 
+def test_names_that_this_file_system_does_not_take_are_refused_by_name(
+    sshd: Host, folding: Path
+) -> None:
+    """Not by what the programs say that transfer files, which is no reason: ENOENT of the stage."""
+    top = sshd.make_directory("not taken")
+    with Connection(sshd.alias, ssh_config=sshd.config) as connection:
+        for number, name in enumerate(("a:b", "d\tx", "new\nline", os.fsdecode(b"\xff"))):
+            sshd.make(f"{top.name}/{number}/d/{name}", b"x")
+            for way in ("tar", "rsync"):
+                with pytest.raises(
+                    UnsafeName, match="the file system here does not take"
+                ) as caught:
+                    connection.get(f"{top}/{number}", folding / "t", method=way)
+                assert repr(f"d/{name}") in caught.value.message
+        assert os.listdir(folding) == []
+        connection.get(f"{top}/0", folding.parent / "other")
+    assert (folding.parent / "other" / "d" / "a:b").exists()
+
+
 @pytest.mark.parametrize("way", ["sftp", "tar", "rsync"])
 @pytest.mark.parametrize("options", [{}, {"merge": True}, {"update": True}])
 def test_trees_with_names_that_are_one_here(
