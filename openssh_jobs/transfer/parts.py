@@ -19,6 +19,7 @@ from ..commands.os_errors import error_of, refused
 from ..commands.quoting import quote_path, to_text, visible
 from ..errors import ConnectionLost, InvalidAnswer, OpenSSHJobsError
 from ..files.private_directory import functions
+from ..files.writing import part_name
 from ..openssh import pid_file
 from . import listing
 from .lanes import SCRIPTS
@@ -133,12 +134,22 @@ def make_local_stage(path: bytes) -> int:
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         about = os.fstat(handle)
-        theirs = about.st_uid != os.geteuid() or about.st_mode & 0o022
-        if theirs or os.listdir(handle):
+        theirs = about.st_uid != os.geteuid() or os.listdir(handle)
+        if theirs or (about.st_mode & 0o022 and _keeps_modes(handle)):
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), os.fsdecode(path))
         return about.st_ino
     finally:
         os.close(handle)
+
+
+def _keeps_modes(directory: int) -> bool:
+    """Whether the file system of a directory keeps modes: FAT and exFAT do not."""
+    name = part_name()
+    os.mkdir(name, 0o700, dir_fd=directory)
+    try:
+        return not os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode & 0o022
+    finally:
+        os.rmdir(name, dir_fd=directory)
 
 
 def remove_local_stage(path: bytes, number: int | None) -> None:

@@ -34,6 +34,14 @@ oj_sweep_parts() {
   done
 }
 
+# False where the file system of the current directory keeps no modes: FAT, exFAT.
+oj_keeps_modes() {
+  mkdir -m 700 .oj-mode || return 0
+  oj_mode=$(find .oj-mode -prune '(' -perm -0020 -o -perm -0002 ')' -print)
+  rmdir .oj-mode
+  [ -z "$oj_mode" ]
+}
+
 # Makes the directory $1 and prints its number.  Others who can rename there could put a link, or a
 # directory of ours, in its place before it is entered: what is entered lies there, is empty, and
 # others cannot write to it.
@@ -43,6 +51,7 @@ oj_make_stage() {
   mkdir -m 700 -- "$oj_name" && cd -P "./$oj_name" || return
   # Its members at the top, and itself if others can write to it.
   oj_odd=$(find . ! -name . -prune -print -o -perm -0020 -print -o -perm -0002 -print) || return
+  if [ "$oj_odd" = . ] && ! oj_keeps_modes; then oj_odd=; fi
   if [ "$(pwd -P)" = "${oj_in%/}/$oj_name" ] && [ -O . ] && [ -z "$oj_odd" ]; then oj_number
   else oj_fail 1 'Operation not permitted'
   fi

@@ -95,6 +95,8 @@ GUARDS: dict[tuple[str, str], tuple[int, str]] = {
     ("transfer.parts", "remove_local"): (1, OURS),
     ("transfer.parts", "remove_local_stage"): (1, NUMBER),
     ("transfer.parts", "_emptied"): (2, NUMBER),
+    ("transfer.parts", "_keeps_modes"): (1, OURS),
+    ("transfer/transfer.sh", "oj_keeps_modes"): (1, OURS),
     ("transfer.rsync", "send_file"): (2, OURS),
     ("transfer.rsync", "receive_file"): (1, OURS),
     ("schedulers/direct/launch.sh", "oj_end"): (1, HELD),

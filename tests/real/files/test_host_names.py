@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from openssh_jobs import Connection
+from openssh_jobs import Connection, LocalConnection
 from openssh_jobs.errors import UnsafeName
 from openssh_jobs.files import host_names
 from openssh_jobs.transfer.listing import Member
@@ -72,6 +72,17 @@ def test_names_that_this_file_system_does_not_take_are_refused_by_name(
         assert os.listdir(folding) == []
         connection.get(f"{top}/0", folding.parent / "other")
     assert (folding.parent / "other" / "d" / "a:b").exists()
+
+
+def test_trees_where_nothing_has_a_mode(folding: Path) -> None:
+    """All directories there can be written by others, as far as their modes say."""
+    (folding.parent / "t" / "d").mkdir(parents=True)
+    (folding.parent / "t" / "d" / "f").write_bytes(b"x")
+    with LocalConnection() as connection:
+        connection.put(folding.parent / "t", str(folding / "put"))
+        connection.get(str(folding.parent / "t"), folding / "got")
+    assert sorted(os.listdir(folding)) == ["got", "put"]
+    assert (folding / "put" / "d" / "f").read_bytes() == b"x"
 
 
 @pytest.mark.parametrize("way", ["sftp", "tar", "rsync"])
