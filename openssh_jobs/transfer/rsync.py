@@ -232,8 +232,15 @@ def receive_file(
         members = [listing.Member(name, "f", size)]
         with staging.held(stage, number) as inside:
             receive(lanes, directory, inside, members, _for_one_file(options), basis)
-            staging.is_whole_file(os.path.join(inside, name), lanes.host)
-            os.replace(os.path.join(inside, name), here)
+            arrived = os.path.join(inside, name)
+            if not os.path.lexists(arrived):
+                raise TransferError(
+                    f"{to_text(source)!r} did not arrive", host=lanes.host, sent="yes"
+                )
+            staging.is_whole_file(arrived, lanes.host)
+            # rsync has set the source's mode: as a part nobody else may write to it.
+            os.chmod(arrived, 0o600)
+            os.replace(arrived, here)
     finally:
         parts.remove_local_stage(stage, number)
 

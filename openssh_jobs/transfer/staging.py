@@ -153,6 +153,20 @@ def held(path: bytes, number: int | None = None) -> Iterator[bytes]:
         os.close(handle)
 
 
+@contextmanager
+def named(inside: bytes, target: bytes) -> Iterator[None]:
+    """Errors about ``inside``, the name that ``held`` gave, or what lies in it name the target."""
+    try:
+        yield
+    except OSError as error:
+        for attribute in ("filename", "filename2"):
+            name = getattr(error, attribute)
+            if isinstance(name, str | bytes) and os.fsencode(name).startswith(inside):
+                below = os.fsencode(name)[len(inside) :].lstrip(b"/")
+                setattr(error, attribute, os.fsdecode(os.path.join(target, below)))
+        raise
+
+
 _PLACE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 

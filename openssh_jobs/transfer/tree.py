@@ -321,7 +321,7 @@ class TreeMoves:
             options.report(0, total, 0, count, source)
             has_basis = options.update and plan.there and not _links(target, members)
             basis = target if has_basis else None
-            with staging.held(stage, number) as inside:
+            with staging.held(stage, number) as inside, staging.named(inside, target):
                 self._receive(plan.method, source, inside, members, options, plan.whole, basis)
                 got = staging.check(
                     inside,

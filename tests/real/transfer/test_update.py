@@ -432,6 +432,9 @@ def test_single_files_by_other_programs(
         (there / name).unlink()
     assert not (host.home / "pwned").exists()
     assert os.listdir(there) == []
+    host.make(f"{there.name}/all may write", b"x", 0o666)
+    connection.get(f"{there}/all may write", here / "back", method=way, preserve=True)
+    assert (here / "back").stat().st_mode & 0o777 == 0o666
 
 
 @pytest.mark.parametrize("way", ["scp", "rsync"])
