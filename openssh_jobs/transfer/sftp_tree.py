@@ -109,7 +109,7 @@ def receive_tree(
     try:
         report = _reporting([m for m in sorted(members) if m.kind == "f"], options, source)
         size = sum(member.size for member in members if member.kind == "f")
-        arrivals = _Arrivals(files, size, source, lanes.host, report)
+        arrivals = Arrivals(files, size, source, lanes.host, report)
         lanes.sftp.call(
             lines or [b"pwd"],
             path=source,
@@ -130,7 +130,7 @@ def receive_tree(
     _copy_directory_modes(lanes, source, stage, members)
 
 
-class _Arrivals:
+class Arrivals:
     """Counts what arrives of the local ``files``, one after the other.
 
     sftp's own counter would go up with answers that hold nothing, too.
