@@ -98,7 +98,7 @@ class Job:
     @property
     def directory(self) -> str | None:
         """The directory on the host that the job was submitted from."""
-        if self._shared is not None:
+        if self._shared is not None and self._shared.directory:
             return self._shared.directory
         found: str | None = self._fact("directory")
         return found
@@ -424,7 +424,7 @@ class Job:
         self._require_begun()
         if self.directory is None:
             raise InputError(f"the directory of job {self.id} is not known", host=self.host)
-        if self._shared is None:
+        if self._shared is None or self._shared.is_followed:
             # The scheduler says what is copied: check it like any name from the host.
             host_names.absolute(
                 to_bytes(self.directory), host=self.host, call=f"the directory of job {self.id}"

@@ -3,7 +3,8 @@
 A host controls its answers completely: listings, archives, globs, home directories, links.  A name
 is refused, before anything is created or read here, if it
 
-* is empty or absolute, holds a NUL, or has a part that is empty, ``.`` or ``..``,
+* is empty, absolute or longer than any path, holds a NUL, or has a part that is empty, ``.`` or
+  ``..``,
 * occurred before in the same answer,
 * is below something that is not a directory according to the same answer,
 * is the same as another name to the local file system (case, Unicode).
@@ -14,14 +15,17 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
+import re
 import stat
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from ..commands import limits
 from ..commands.quoting import to_bytes, to_text
 from ..errors import UnsafeName
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
 class Named(Protocol):
@@ -36,13 +40,19 @@ class Named(Protocol):
         """One of ``f d l o``."""
 
 
+_LONGEST = 4096
+"""Bytes of a path in a call of any system (PATH_MAX; 1024 with some)."""
 _KINDS = {"f": "a file", "d": "a directory", "l": "a link", "o": "a fifo or a device"}
 
 
 def refused(name: bytes | str, why: str, *, host: str, call: str) -> UnsafeName:
-    """The error for a name, with its control characters escaped."""
+    """The error for a name, with its control characters escaped; a long one is shortened."""
+    data = to_bytes(name)
+    shown = repr(to_text(data[: limits.SAID]))
+    if len(data) > limits.SAID:
+        shown = f"{shown}… ({len(data)} bytes)"
     return UnsafeName(
-        f"{call} gave the name {to_text(to_bytes(name))!r}, which {why}: nothing was changed",
+        f"{call} gave the name {shown}, which {why}: nothing was changed",
         host=host,
         sent="yes",
     )
@@ -52,6 +62,8 @@ def fault(name: bytes) -> str | None:
     """Why a single name below a directory is invalid; ``None`` if it is valid."""
     if not name:
         return "is empty"
+    if len(name) > _LONGEST:
+        return "is longer than any path"
     if b"\0" in name:
         return "holds a NUL"
     if name.startswith(b"/"):
@@ -89,29 +101,48 @@ def absolute(path: bytes, *, host: str, call: str) -> bytes:
 
 
 def matching(paths: Iterable[bytes], pattern: bytes, *, host: str) -> list[bytes]:
-    """Check the paths that the host gave for a shell pattern: they have as many parts as it has.
+    """Check the paths that the host gave for a shell pattern: they match, as far as is known here.
 
-    Parts without ``* ? [`` have to be equal.  ``.`` and ``..``, which some shells find for ``.*``,
-    are left out.  Raises ``UnsafeName``.
+    ``*`` and ``?`` match no leading dot: else a host could give ``.bashrc`` for them.  Which signs
+    ``[...]`` and ``?`` match depends on the locale there: any are taken.  ``.`` and ``..``, which
+    some shells find for ``.*``, are left out.  Raises ``UnsafeName``.
     """
     wanted = pattern.split(b"/")
     call = f"the pattern {to_text(pattern)!r}"
-    found: list[bytes] = []
+    found: dict[bytes, None] = {}
     for path in paths:
         got = path.split(b"/")
         changed = [pair for pair in zip(got, wanted, strict=False) if pair[0] != pair[1]]
-        if len(got) != len(wanted) or any(
-            not any(sign in form for sign in (b"*", b"?", b"[")) for _, form in changed
-        ):
+        if len(got) != len(wanted) or any(_SIGN.search(form) is None for _, form in changed):
             raise refused(path, "does not match", host=host, call=call)
         if any(part in (b".", b"..") and form.startswith(b".") for part, form in changed):
             continue
         if any(fault(part) is not None for part, _ in changed):
             raise refused(path, "goes elsewhere", host=host, call=call)
-        if path in found[-1:]:
+        if not all(_could_match(part, form) for part, form in changed):
+            raise refused(path, "does not match", host=host, call=call)
+        if path in found:
             raise refused(path, "came twice", host=host, call=call)
-        found.append(path)
-    return found
+        found[path] = None
+    return list(found)
+
+
+_SIGN = re.compile(rb"(\*|\?|\[[!^]?\]?(?:\[[:.=][^\]]*[:.=]\]|[^\]])*\])")
+
+
+def _could_match(name: bytes, form: bytes) -> bool:
+    """Whether one part of a pattern could match a name: its plain text is there, in its order."""
+    if name.startswith(b".") and not form.startswith(b"."):
+        return False
+    start, *pieces = _SIGN.split(form)
+    at = len(start) if name.startswith(start) else len(name) + 1
+    for number, (sign, text) in enumerate(zip(pieces[::2], pieces[1::2], strict=True), 1):
+        # ? and [...] stand for a sign, which may be several bytes.
+        at += sign != b"*"
+        if number * 2 == len(pieces):
+            return name.endswith(text) and at <= len(name) - len(text)
+        at = name.find(text, at) + len(text) if name.find(text, at) >= 0 else len(name) + 1
+    return at == len(name)
 
 
 class HostNames:
@@ -178,11 +209,17 @@ class HostNames:
 # --------------------------------------------------------------------------- local file systems
 
 
+_NOTHING = ("Cf", "Cn", "Me", "Mn")
+"""Categories of signs that some file system ignores; those not assigned yet among them."""
+_FILLERS = "\u115f\u1160"
+"""Letters that count for nothing (Default_Ignorable_Code_Point; ext4 with casefold)."""
+
+
 def alike(name: bytes) -> str:
     """A text that is equal for all names that some file system could treat as the same.
 
-    Coarser than any file system (case, composed and decomposed letters, signs without a width,
-    dots and blanks at the end): names that share it are tried on the real one.
+    Coarser than any file system (case, composed and decomposed letters, signs without a width or a
+    meaning so far, dots and blanks at the end): names that share it are tried on the real one.
     """
     if name.isascii():
         # The steps below would not change it.
@@ -190,8 +227,8 @@ def alike(name: bytes) -> str:
     from unicodedata import category, normalize
 
     text = normalize("NFKD", normalize("NFKD", to_text(name)).upper().casefold())
-    kept = "".join(sign for sign in text if category(sign) not in ("Cf", "Mn", "Me"))
-    return kept.rstrip(" .")
+    kept = (sign for sign in text if category(sign) not in _NOTHING and sign not in _FILLERS)
+    return "".join(kept).rstrip(" .")
 
 
 def groups(names: Iterable[bytes]) -> list[list[bytes]]:
@@ -206,36 +243,80 @@ def groups(names: Iterable[bytes]) -> list[list[bytes]]:
     return [group for group in found.values() if len(group) > 1]
 
 
+@contextmanager
+def _probe(directory: bytes) -> Iterator[Callable[[bytes], bytes]]:
+    """A function that creates a file of a name in a new directory, all removed at the end."""
+    import tempfile
+
+    top = tempfile.mkdtemp(dir=directory, prefix=b".oj-", suffix=b".part")
+    made: list[bytes] = []
+
+    def create(name: bytes) -> bytes:
+        path = os.path.join(top, name)
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+        made.append(path)
+        return path
+
+    try:
+        yield create
+    finally:
+        for path in made:
+            os.unlink(path)
+        os.rmdir(top)
+
+
 def fall_together(directory: bytes, names: Sequence[bytes]) -> tuple[bytes, bytes] | None:
     """Two of these names that are the same file on the file system of a directory, or ``None``.
 
     Creates all of them in a new directory and removes it again.
     """
-    import tempfile
-
-    probe = tempfile.mkdtemp(dir=directory, prefix=b".oj-", suffix=b".part")
-    made: list[bytes] = []
-    try:
+    made: dict[bytes, bytes] = {}
+    with _probe(directory) as create:
         for name in names:
-            path = os.path.join(probe, name)
             try:
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
-            except FileExistsError:
-                return name, _same_file(probe, name, made)
-            made.append(name)
-    finally:
-        for name in made:
-            os.unlink(os.path.join(probe, name))
-        os.rmdir(probe)
+                made[name] = create(name)
+            except FileExistsError as error:
+                return name, _same_file(os.fsencode(error.filename), made)
     return None
 
 
-def _same_file(probe: bytes, name: bytes, made: list[bytes]) -> bytes:
-    facts = os.lstat(os.path.join(probe, name))
-    for other in made:
-        if os.path.samestat(facts, os.lstat(os.path.join(probe, other))):
-            return other
-    return made[-1]
+def _same_file(path: bytes, made: dict[bytes, bytes]) -> bytes:
+    facts = os.lstat(path)
+    same = (name for name, other in made.items() if os.path.samestat(facts, os.lstat(other)))
+    return next(same, next(reversed(made)))
+
+
+_NOT_EVERYWHERE = re.compile(rb'[\x01-\x1f"*:<>?\\|\x7f]')
+_FAULT_OF_THE_NAME = (errno.EINVAL, errno.EILSEQ, errno.ENOENT)
+
+
+def refuse_not_taken(directory: bytes, members: Iterable[Named], *, host: str) -> None:
+    """Raise ``UnsafeName`` for a name that the file system of a local directory does not take.
+
+    One name is tried for each sign that some file systems do not take (exFAT: ``a:b``), and one
+    that is not UTF-8: the programs that transfer the files would name neither.
+    """
+    tried: dict[bytes, bytes] = {}
+    for member in members:
+        last = member.name.rpartition(b"/")[2]
+        if not last.isascii() and to_text(last).encode("utf-8", "replace") != last:
+            tried.setdefault(b"\xff", member.name)
+        for sign in _NOT_EVERYWHERE.findall(last):
+            tried.setdefault(sign, member.name)
+    if not tried:
+        return
+    with _probe(directory) as create:
+        for name in dict.fromkeys(tried.values()):
+            last = name.rpartition(b"/")[2]
+            try:
+                create(last)
+            except FileExistsError:
+                pass  # the same name in another directory
+            except OSError as error:
+                if error.errno not in _FAULT_OF_THE_NAME:
+                    raise
+                why = f"the file system here does not take ({error.strerror})"
+                raise refused(name, why, host=host, call="the listing") from error
 
 
 def _by_directory(members: Iterable[Named]) -> dict[bytes, list[bytes]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fnmatch
 import os
@@ -86,7 +87,7 @@ class Filter:
         for member in kept:
             if member.kind != "d":
                 parent = member.name.rpartition(b"/")[0]
-                while parent:
+                while parent and parent not in needed:
                     needed.add(parent)
                     parent = parent.rpartition(b"/")[0]
         return [member for member in kept if member.kind != "d" or member.name in needed]
@@ -129,6 +130,18 @@ def scan(top: bytes, *, follow_symlinks: bool = False) -> Iterator[tuple[Member,
                 yield Member(name, kind, size, mode, info.st_mtime_ns, blocks), info
                 if kind == "d":
                     pending.append((name, (*above, here)))
+
+
+def facts_below(top: bytes) -> Iterator[os.stat_result]:
+    """Yield the facts of all below a directory that others change; what is gone is left out."""
+    places = [top]
+    for place in places:
+        with contextlib.suppress(OSError), os.scandir(place) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    if entry.is_dir(follow_symlinks=False):
+                        places.append(entry.path)
+                    yield entry.stat(follow_symlinks=False)
 
 
 _KINDS = {stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l"}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
 import stat
 import time
 from collections.abc import Sequence
@@ -20,7 +19,9 @@ from ..commands.os_errors import error_of, refused
 from ..commands.quoting import quote_path, to_text, visible
 from ..errors import ConnectionLost, InvalidAnswer, OpenSSHJobsError
 from ..files.private_directory import functions
+from ..files.writing import part_name
 from ..openssh import pid_file
+from . import listing
 from .lanes import SCRIPTS
 
 if TYPE_CHECKING:
@@ -134,12 +135,22 @@ def make_local_stage(path: bytes) -> int:
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         about = os.fstat(handle)
-        theirs = about.st_uid != os.geteuid() or about.st_mode & 0o022
-        if theirs or os.listdir(handle):
+        theirs = about.st_uid != os.geteuid() or os.listdir(handle)
+        if theirs or (about.st_mode & 0o022 and _keeps_modes(handle)):
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), os.fsdecode(path))
         return about.st_ino
     finally:
         os.close(handle)
+
+
+def _keeps_modes(directory: int) -> bool:
+    """Whether the file system of a directory keeps modes: FAT and exFAT do not."""
+    name = part_name()
+    os.mkdir(name, 0o700, dir_fd=directory)
+    try:
+        return not os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode & 0o022
+    finally:
+        os.rmdir(name, dir_fd=directory)
 
 
 def remove_local_stage(path: bytes, number: int | None) -> None:
@@ -165,15 +176,22 @@ def _emptied(path: bytes, number: int) -> bool:
         if os.fstat(handle).st_ino != number:
             return False
         os.fchmod(handle, 0o700)
-        for _, directories, _, place in os.fwalk(".", dir_fd=handle):
-            for name in directories:
-                if not stat.S_ISLNK(os.lstat(name, dir_fd=place).st_mode):
-                    os.chmod(name, 0o700, dir_fd=place)
-        for name in os.listdir(handle):
-            if stat.S_ISDIR(os.lstat(name, dir_fd=handle).st_mode):
-                shutil.rmtree(name, dir_fd=handle)
-            else:
-                os.unlink(name, dir_fd=handle)
+        # Not shutil.rmtree or os.fwalk: they call themselves and hold a descriptor for each level,
+        # and the host has chosen how deep the tree is.
+        directories = ["."]
+        for directory in directories:
+            place = os.open(directory, os.O_RDONLY | _DIRECTORY, dir_fd=handle)
+            try:
+                for name in os.listdir(place):
+                    if stat.S_ISDIR(os.lstat(name, dir_fd=place).st_mode):
+                        os.chmod(name, 0o700, dir_fd=place)
+                        directories.append(f"{directory}/{name}")
+                    else:
+                        os.unlink(name, dir_fd=place)
+            finally:
+                os.close(place)
+        for directory in reversed(directories[1:]):
+            os.rmdir(directory, dir_fd=handle)
     finally:
         os.close(handle)
     return True
@@ -222,10 +240,8 @@ def _is_dead(name: bytes, old: bool) -> bool:
 
 def _newest(path: bytes) -> float:
     """The time of the last change of anything in a part, in seconds since 1970."""
-    times = [os.lstat(path).st_mtime]
-    for top, folders, files in os.walk(path):
-        times += (os.lstat(os.path.join(top, name)).st_mtime for name in (*folders, *files))
-    return max(times)
+    below = (facts.st_mtime for facts in listing.facts_below(path))
+    return max(os.lstat(path).st_mtime, *below, 0.0)
 
 
 def sweep_here(parent: bytes) -> None:

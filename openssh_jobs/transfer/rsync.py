@@ -169,12 +169,13 @@ def receive(
 ) -> None:
     """Receive directories and files of a directory on the host into a local one, but no links.
 
-    The caller makes the links afterwards, so that rsync cannot write through one.
+    The caller makes the links afterwards, so that rsync cannot write through one; those that were
+    listed although links are followed lead nowhere.
     """
-    if not options.follow_symlinks:
-        members = [member for member in members if member.kind != "l"]
+    members = [member for member in members if member.kind != "l"]
     ends = (b"none:./", os.path.abspath(stage) + b"/")
     compared = None if basis is None else os.path.abspath(basis)
+    size = sum(member.size for member in members if member.kind == "f")
     _run(
         lanes,
         ends,
@@ -184,6 +185,7 @@ def receive(
         options,
         source,
         about=(source, basis or stage),
+        watch=staging.SizeWatch(stage, size, source, lanes.host).look,
     )
 
 
@@ -211,8 +213,13 @@ def send_file(lanes: Lanes, here: bytes, part: bytes, target: bytes, options: Op
     lanes.shell.call(b"rmdir -- " + quote_path(stage), again=True)
 
 
-def receive_file(lanes: Lanes, source: bytes, here: bytes, target: bytes, options: Options) -> None:
-    """Receive one file into the local file ``here`` (an absolute path), as ``send_file`` sends."""
+def receive_file(
+    lanes: Lanes, source: bytes, here: bytes, target: bytes, size: int, options: Options
+) -> None:
+    """Receive one file of ``size`` into the local file ``here`` (an absolute path).
+
+    The way is that of ``send_file``.
+    """
     directory, name = posixpath.dirname(source), host_names.last_part(source, host=lanes.host)
     require(lanes)
     stage, number = here + b"d", None
@@ -222,11 +229,18 @@ def receive_file(lanes: Lanes, source: bytes, here: bytes, target: bytes, option
         is_file = os.path.isfile(target) and not os.path.islink(target)
         if os.path.basename(target) == name and is_file:
             basis = os.path.dirname(os.path.abspath(target))
-        members = [listing.Member(name, "f", 0)]
+        members = [listing.Member(name, "f", size)]
         with staging.held(stage, number) as inside:
             receive(lanes, directory, inside, members, _for_one_file(options), basis)
-            staging.is_whole_file(os.path.join(inside, name), lanes.host)
-            os.replace(os.path.join(inside, name), here)
+            arrived = os.path.join(inside, name)
+            if not os.path.lexists(arrived):
+                raise TransferError(
+                    f"{to_text(source)!r} did not arrive", host=lanes.host, sent="yes"
+                )
+            staging.is_whole_file(arrived, lanes.host)
+            # rsync has set the source's mode: as a part nobody else may write to it.
+            os.chmod(arrived, 0o600)
+            os.replace(arrived, here)
     finally:
         parts.remove_local_stage(stage, number)
 
@@ -246,11 +260,13 @@ def _run(
     name: bytes,
     *,
     about: tuple[bytes, bytes],
+    watch: Callable[[int], object] = lambda pid: None,
 ) -> None:
     """Run rsync from one end to the other; ``there`` is its working directory on the host
     with the number of a stage.
 
-    ``about``: the paths that errors on the host and here are about.
+    ``about``: the paths that errors on the host and here are about.  ``watch`` is called while it
+    runs, and may raise.
     """
     program = require(lanes)
     sends = ends[1] == b"none:./"
@@ -265,7 +281,12 @@ def _run(
         words.append(b"--rsync-path=" + _there(*there, nonce))
         return [*words, "--", *ends]
 
-    with _reporting(program, members, options, name) as (more, report, tick):
+    with _reporting(program, members, options, name) as (more, report, tell):
+
+        def tick(pid: int) -> None:
+            watch(pid)
+            tell(pid)
+
         local_programs.run(
             lanes,
             argv,

@@ -9,12 +9,12 @@ import stat
 import time
 from typing import TYPE_CHECKING
 
-from ..commands import scripts
+from ..commands import limits, scripts
 from ..commands.os_errors import error_of
 from ..commands.quoting import quote, quote_path, sftp_quote, to_text
 from ..errors import TransferError
 from ..files import writing
-from . import progress
+from . import progress, streams
 from .lanes import SCRIPTS
 from .sftp import NoSubsystem
 
@@ -107,8 +107,16 @@ def receive_tree(
             files.append(here)
             lines.append(b"get -p " + sftp_quote(there) + b" " + sftp_quote(here))
     try:
-        through = _reporting([m for m in sorted(members) if m.kind == "f"], options, source)
-        lanes.sftp.call(lines or [b"pwd"], path=source, again=False, through=through)
+        report = _reporting([m for m in sorted(members) if m.kind == "f"], options, source)
+        size = sum(member.size for member in members if member.kind == "f")
+        arrivals = Arrivals(files, size, source, lanes.host, report)
+        lanes.sftp.call(
+            lines or [b"pwd"],
+            path=source,
+            again=False,
+            through=arrivals.through,
+            moved=arrivals.moved,
+        )
     except NoSubsystem:
         raise no_sftp(lanes.host) from None
     if not options.preserve:
@@ -120,6 +128,51 @@ def receive_tree(
             os.utime(here, follow_symlinks=False)
     receive_links(lanes, source, stage, members)
     _copy_directory_modes(lanes, source, stage, members)
+
+
+class Arrivals:
+    """Counts what arrives of the local ``files``, one after the other.
+
+    sftp's own counter would go up with answers that hold nothing, too.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[bytes],
+        size: int,
+        source: bytes,
+        host: str,
+        report: Callable[[int], object] | None,
+    ) -> None:
+        self._files = files
+        self._size = size
+        self._source = source
+        self._host = host
+        self._report = report
+        self._done = self._bytes = 0
+
+    def through(self, done: int) -> None:
+        """The count of files that are complete."""
+        for path in self._files[self._done : done]:
+            self._bytes += _size_of(path)
+        self._done = max(self._done, done)
+        if self._report is not None:
+            self._report(done)
+
+    def moved(self) -> tuple[int, int]:
+        """The counts of files and bytes.  ``TransferError`` for far more than was listed."""
+        current = self._files[self._done : self._done + 1]
+        arrived = self._bytes + sum(map(_size_of, current))
+        if arrived > limits.grown(self._size):
+            raise streams.too_much(self._source, self._size, self._host)
+        return self._done, arrived
+
+
+def _size_of(path: bytes) -> int:
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return 0
 
 
 def receive_links(

@@ -343,7 +343,7 @@ class FileMoves:
             except OSError:
                 return 0
 
-        def tick() -> None:
+        def tick(_pid: int = 0) -> None:
             if arrived() > limits.grown(size):
                 raise streams.too_much(source, size, self._host)
             report(arrived())
@@ -353,12 +353,14 @@ class FileMoves:
             from . import scp
 
             with staging.held(here) as name:
-                scp.receive(self._lanes, source, name, size, lambda pid: report(arrived()))
+                scp.receive(self._lanes, source, name, size, tick)
+            tick()
             return
         if options.method == "rsync":
             from . import rsync
 
-            rsync.receive_file(self._lanes, source, here, target, options)
+            rsync.receive_file(self._lanes, source, here, target, size, options)
+            tick()
             return
         if self._in_ranges(size, options):
             parallel.receive(self._commands, source, part, size, self._host, report)

@@ -12,14 +12,16 @@ import errno
 import os
 import posixpath
 import stat
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from .. import permissions
+from ..commands import limits
 from ..commands.quoting import to_text
 from ..errors import TransferError
 from ..files import host_names
-from . import listing
+from . import listing, streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -151,6 +153,20 @@ def held(path: bytes, number: int | None = None) -> Iterator[bytes]:
         os.close(handle)
 
 
+@contextmanager
+def named(inside: bytes, target: bytes) -> Iterator[None]:
+    """Errors about ``inside``, the name that ``held`` gave, or what lies in it name the target."""
+    try:
+        yield
+    except OSError as error:
+        for attribute in ("filename", "filename2"):
+            name = getattr(error, attribute)
+            if isinstance(name, str | bytes) and os.fsencode(name).startswith(inside):
+                below = os.fsencode(name)[len(inside) :].lstrip(b"/")
+                setattr(error, attribute, os.fsdecode(os.path.join(target, below)))
+        raise
+
+
 _PLACE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -219,6 +235,32 @@ def place(stage: bytes, inside: bytes, target: bytes, *, merge: bool, host: str)
             os.chmod(".", number, dir_fd=made)  # fchmod(2) rejects descriptors of O_PATH
 
 
+class SizeWatch:
+    """Looks from time to time how much another program has received below a directory.
+
+    Raises ``TransferError`` where that is far more than the ``size`` that was listed: a host that
+    does not stop would fill the disk.
+    """
+
+    def __init__(self, directory: bytes, size: int, source: bytes, host: str) -> None:
+        self._directory = directory
+        self._size = size
+        self._source = source
+        self._host = host
+        self._next = 0.0
+
+    def look(self, _pid: int) -> None:
+        """Look, unless that would take more than a small part of the time."""
+        began = time.monotonic()
+        if began < self._next:
+            return
+        arrived = sum(facts.st_size for facts in listing.facts_below(self._directory))
+        if arrived > limits.grown(self._size):
+            raise streams.too_much(self._source, self._size, self._host)
+        now = time.monotonic()
+        self._next = now + 20 * (now - began)
+
+
 def create_private(path: bytes, mode: int, preserve: bool) -> int:
     """Create a file with mode 0600; returns the mode to set when it is complete.
 
@@ -232,6 +274,29 @@ def create_private(path: bytes, mode: int, preserve: bool) -> int:
     finally:
         os.close(handle)
     return mode if preserve else left
+
+
+_SURELY_TAKEN = 120
+"""Bytes of a name that every file system takes (eCryptfs: 143)."""
+
+
+def refuse_too_long(path: bytes) -> None:
+    """Raise ``OSError`` (ENAMETOOLONG) for a local path that is longer than the system takes.
+
+    It is tried: a file system may count bytes, characters or something else.
+    """
+    long = [part for part in path.split(b"/") if len(part) > _SURELY_TAKEN]
+    if not long and len(path) < 1000:
+        return
+    directory = os.path.dirname(os.path.abspath(path))
+    while not os.path.isdir(directory):
+        directory = os.path.dirname(directory)
+    for tried in (path, *(os.path.join(directory, part) for part in long)):
+        try:
+            os.lstat(tried)
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise OSError(error.errno, error.strerror, os.fsdecode(path)) from None
 
 
 def make_directories(path: bytes) -> None:

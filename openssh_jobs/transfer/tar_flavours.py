@@ -76,6 +76,18 @@ def create_flags(sender: Kind, receiver: Kind, *, holes: bool) -> list[str]:
     return []
 
 
+def extract_flags(receiver: Kind) -> list[str]:
+    """Flags with which ``receiver`` sets of an archive's files what all tars set, and no more.
+
+    With -p bsdtar sets ACLs, extended attributes and file flags, too: a host could let other users
+    write to a file, give a program capabilities, or make a file that cannot be removed.  A bsdtar
+    before libarchive 3.3 (2017) does not know these flags, and refuses to work.
+    """
+    if receiver != "bsd":
+        return []
+    return ["--no-acls", "--no-xattrs", "--no-fflags", "--no-mac-metadata"]
+
+
 def keeps_holes(members: Iterable[Member], is_hole: Callable[[bytes], bool]) -> bool:
     """Whether to let GNU tar look for holes (``-S``).
 

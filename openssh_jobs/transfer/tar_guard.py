@@ -304,8 +304,8 @@ class TarGuard:
         if size and sort != "f":
             raise self._wrong(f"{to_text(name)!r} is {_TYPES[sort]} and has content")
         self._check(name.rstrip(b"/") if sort == "d" else name, sort, link)
-        self._check_real_size(block, kind, size, records)
-        self._left -= size
+        # A file with holes counts with them: nobody expects an exabyte that takes no space.
+        self._left -= max(size, self._real_size(block, kind, size, records))
         if self._left < 0:
             raise self._wrong("it holds far more than was listed")
         self._content = -(-size // BLOCK) * BLOCK
@@ -340,21 +340,21 @@ class TarGuard:
         real = self._bounded(self._octal_ten(records[b"GNU.sparse.realsize"]))
         return tar_holes.PaxMap(size, real)
 
-    def _check_real_size(
-        self, block: bytes, kind: bytes, size: int, records: dict[bytes, bytes]
-    ) -> None:
-        """Check what only libarchive's tar reads: star's size of a file, holes of Solaris."""
+    def _real_size(self, block: bytes, kind: bytes, size: int, records: dict[bytes, bytes]) -> int:
+        """The size of a file with its holes.
+
+        Checks what only libarchive's tar reads: star's size of a file, holes of Solaris.
+        """
         if b"SUN.holesdata" in records:
             raise self._wrong("a map of holes has a form that is not known")
-        said = records.get(b"SCHILY.realsize")
-        if said is None:
-            return
         if b"GNU.sparse.realsize" in records:
             size = self._octal_ten(records[b"GNU.sparse.realsize"])
         elif kind == b"S":
             size = self._number(block[tar_holes.REAL_SIZE])
-        if self._octal_ten(said) != size:
+        said = records.get(b"SCHILY.realsize")
+        if said is not None and self._octal_ten(said) != size:
             raise self._wrong("a member has two sizes")
+        return size
 
     def _octal_ten(self, digits: bytes) -> int:
         if not digits.isdigit() or len(digits) > 19:

@@ -220,7 +220,8 @@ def receive_tree(
     sender = tar_flavours.kind(lanes.files.features.tar)
     script, names = _create_script(lanes, sender, tar.kind, source, members, options, whole=whole)
     plan = lanes.commands.plan(script, prologue="")
-    argv: list[str | bytes] = [tar.path, *_EXTRACT, *_times(options), "-C", stage]
+    flags = [*_EXTRACT, *tar_flavours.extract_flags(tar.kind), *_times(options)]
+    argv: list[str | bytes] = [tar.path, *flags, "-C", stage]
     guard = tar_guard.TarGuard(
         members,
         lanes.host,

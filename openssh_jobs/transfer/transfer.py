@@ -161,6 +161,7 @@ class Transfer:
         source = self._source(remote)
         if target.endswith(b"/"):
             target = os.path.join(target, host_names.last_part(source, host=self._host))
+        staging.refuse_too_long(target)
         if facts.is_dir():
             return self.trees.plan_get(source, target, facts.st_mode, options)
         if not facts.is_file():

@@ -34,6 +34,14 @@ oj_sweep_parts() {
   done
 }
 
+# False where the file system of the current directory keeps no modes: FAT, exFAT.
+oj_keeps_modes() {
+  mkdir -m 700 .oj-mode || return 0
+  oj_mode=$(find .oj-mode -prune '(' -perm -0020 -o -perm -0002 ')' -print)
+  rmdir .oj-mode
+  [ -z "$oj_mode" ]
+}
+
 # Makes the directory $1 and prints its number.  Others who can rename there could put a link, or a
 # directory of ours, in its place before it is entered: what is entered lies there, is empty, and
 # others cannot write to it.
@@ -43,6 +51,7 @@ oj_make_stage() {
   mkdir -m 700 -- "$oj_name" && cd -P "./$oj_name" || return
   # Its members at the top, and itself if others can write to it.
   oj_odd=$(find . ! -name . -prune -print -o -perm -0020 -print -o -perm -0002 -print) || return
+  if [ "$oj_odd" = . ] && ! oj_keeps_modes; then oj_odd=; fi
   if [ "$(pwd -P)" = "${oj_in%/}/$oj_name" ] && [ -O . ] && [ -z "$oj_odd" ]; then oj_number
   else oj_fail 1 'Operation not permitted'
   fi
@@ -58,12 +67,22 @@ oj_remove_stage() {
   cd / && rmdir -- "$1"
 }
 
+# Ends where the name $1 is longer than the system takes; of one in a directory that is missing only
+# the length of the whole path is known.  143: the shortest limit of a file system.
+oj_check_length() {
+  [ ${#1} -ge 143 ] || return 0
+  case $(ls -d -- "$1" 2>&1 >/dev/null) in *' too long') oj_fail 2 'File name too long' ;; esac
+}
+
 # -- single files -------------------------------------------------------------------------------
 
 # $1: target, $2: its directory, then as for oj_list_parts.
 oj_prepare_file() {
+  oj_check_length "$1"
   [ ! -d "$1" ] || oj_fail 2 'Is a directory'
-  mkdir -p -- "$2" && oj_list_parts "$2" "$3" "$4" && echo "done"
+  mkdir -p -- "$2" || return
+  oj_check_length "$1"
+  oj_list_parts "$2" "$3" "$4" && echo "done"
 }
 
 # $1: part, $2: target, $3: size, $4: mode, $5: `exact`, or `umask` to apply that, $6: time or empty.
@@ -106,7 +125,10 @@ oj_prepare_tree() {
     if [ -e "$2" ] && [ ! -d "$2" ]; then oj_fail 2 'Not a directory'; fi
   elif oj_exists "$2"; then oj_fail 2 'File exists'
   fi
-  mkdir -p -- "$3" && oj_list_parts "$3" "$5" "$6" && (oj_make_stage "$4") && echo "done"
+  oj_check_length "$2"
+  mkdir -p -- "$3" || return
+  oj_check_length "$2"
+  oj_list_parts "$3" "$5" "$6" && (oj_make_stage "$4") && echo "done"
 }
 
 # Gives the stage $1 the name $2, unless something has that name.  $3: a file to make in it first,

@@ -14,13 +14,13 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..commands import scripts
+from ..commands import limits, scripts
 from ..commands.os_errors import error_of
 from ..commands.quoting import quote_path, sftp_quote, to_text, visible
 from ..errors import ConfigurationError, NoSpace, RemoteOSError, TransferError, remote_oserror
 from ..files import host_names, writing
 from ..files.writing import part_name
-from . import deletion, listing, parts, sftp_tree, staging, tar_flavours, tar_tree, update
+from . import deletion, listing, parts, sftp_tree, staging, streams, tar_flavours, tar_tree, update
 from .lanes import SCRIPTS
 from .options import TransferResult
 from .plan import TreePlan
@@ -274,6 +274,10 @@ class TreeMoves:
             )
         if there and not os.path.isdir(target):
             raise NotADirectoryError(errno.ENOTDIR, "Not a directory", os.fsdecode(target))
+        if there:
+            # Through a link of another user nothing is read either: rsync would send what it finds.
+            with staging.entered(target, b""):
+                pass
         if options.delete:
             deletion.refuse_precious_here(target, host=self._host)
         everything, members, retimed, surplus = self._wanted_to_get(source, target, options)
@@ -307,6 +311,9 @@ class TreeMoves:
         number = None
         try:
             number = parts.make_local_stage(stage)
+            for member in members:
+                staging.refuse_too_long(os.path.join(target, member.name))
+            host_names.refuse_not_taken(stage, members, host=self._host)
             # No file of the target is read (as a basis) or replaced through a link.
             if plan.there:
                 host_names.check_target(target, members, host=self._host)
@@ -314,7 +321,7 @@ class TreeMoves:
             options.report(0, total, 0, count, source)
             has_basis = options.update and plan.there and not _links(target, members)
             basis = target if has_basis else None
-            with staging.held(stage, number) as inside:
+            with staging.held(stage, number) as inside, staging.named(inside, target):
                 self._receive(plan.method, source, inside, members, options, plan.whole, basis)
                 got = staging.check(
                     inside,
@@ -324,6 +331,8 @@ class TreeMoves:
                     strangers=plan.method == "tar" and plan.whole and options.filter.passes_all,
                     keep_special_modes=options.preserve,
                 )
+                if got > limits.grown(total):
+                    raise streams.too_much(source, total, self._host)
                 if options.verify:
                     from . import checksums
 
@@ -348,9 +357,9 @@ class TreeMoves:
             members = options.filter.select(everything)
             _refuse_others(members, source)
             return everything, members, [], []
-        there = (
-            update.list_remote(self._lanes, source, follow_symlinks=options.follow_symlinks) or {}
-        )
+        there = update.list_remote(self._lanes, source, follow_symlinks=options.follow_symlinks)
+        if there is None:  # it was there when it was asked about
+            raise remote_oserror(errno.ENOENT, source, host=self._host)
         everything = update.members(there)
         members = options.filter.select(everything)
         _refuse_others(members, source)

@@ -175,7 +175,7 @@ def changed(
     for member in wanted:
         if member.name not in alike:
             name = member.name
-            while name:
+            while name and name not in needed:
                 needed.add(name)
                 name = name.rpartition(b"/")[0]
     retimed = [

@@ -27,6 +27,18 @@ _KINDS = {
     "A": b"A",
     "o": b"\0",
 }
+# What bsdtar sets, and others do not: it would let other users write, or run.
+RECORDS = {
+    "an attribute": {"SCHILY.xattr.user.x": "y", "LIBARCHIVE.xattr.user.x": "eQ=="},
+    "rights": {"SCHILY.acl.access": "user::rwx,group::r-x,other::r-x,user:nobody:rwx:9,mask::rwx"},
+    "rights below": {"SCHILY.acl.default": "user::rwx,group::rwx,other::rwx"},
+    "names": {"GNU.sparse.name": "../canary", "GNU.dumpdir": "Ygood"},
+    "a link": {"linkpath": "../../out/secret"},
+    "a size": {"size": "3"},
+    "a large size": {"size": "4611686018427387903"},
+    "a path with a NUL": {"path": "./good\0/../../canary"},
+    "no path": {"path": ""},
+}
 Piece = tuple[str, str, str]
 START: list[Piece] = [("d", "./", ""), ("f", "./good", "new good"), ("d", "./sub", "")]
 REST: list[Piece] = [("f", "./sub/evil", "EVIL"), ("l", "./link", "good")]
@@ -40,7 +52,13 @@ def archive(pieces: list[Piece], form: int) -> bytes:
             info = tarfile.TarInfo(name)
             info.mode = 0o4755 if kind == "s" else 0o755
             info.type = _KINDS.get(kind, tarfile.REGTYPE)
-            if kind == "n":
+            if kind == "x":
+                record = tarfile.TarInfo("./PaxHeaders/x")
+                record.type = tarfile.XHDTYPE
+                text = b"".join(_record(*pair) for pair in RECORDS[value].items())
+                record.size = len(text)
+                tar.addfile(record, io.BytesIO(text))
+            elif kind == "n":
                 content = archive(ast.literal_eval(value), form)
                 info.size = len(content)
                 tar.addfile(info, io.BytesIO(content))
@@ -56,6 +74,13 @@ def archive(pieces: list[Piece], form: int) -> bytes:
                 info.linkname = value
                 tar.addfile(info)
     return buffer.getvalue()
+
+
+def _record(key: str, value: str) -> bytes:
+    """``LENGTH KEY=VALUE``, with the length of all of it."""
+    line = f" {key}={value}\n".encode()
+    length = next(n for n in range(len(line), len(line) + 9) if len(str(n)) + len(line) == n)
+    return str(length).encode() + line
 
 
 def hidden(pieces: list[Piece]) -> list[Piece]:
@@ -105,6 +130,9 @@ def evil_archives() -> Iterator[tuple[str, str, list[Piece]]]:
         yield "hidden", point, hidden([*steps, ("f", "./b", "EVIL")])
     for name in ("../canary", "{ground}/in/canary", "../.ssh/authorized_keys", "./unlisted"):
         yield "hidden", name, hidden([("f", name, "EVIL"), ("c", "./odd", "")])
+    for name in RECORDS:
+        for at in (1, 2):
+            yield "records", f"{name} {at}", [*whole[:at], ("x", "", name), *whole[at:]]
     yield "missing", "a file", whole[:1]
     yield "missing", "all", []
 

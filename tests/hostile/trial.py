@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,9 @@ from openssh_jobs.errors import OpenSSHJobsError
 from tests.hostile.host import Hostile, forget_reads, lay, lay_target, look, was_read
 from tests.hostile.variants import Variant
 
+LONG = 10_000
+"""Characters of an error above which it is a burden."""
+_OURS = re.compile(r"/proc/\d+/fd/")
 EFFECTS = ("created", "changed", "removed", "read")
 """What may happen to a file around the target."""
 
@@ -28,6 +32,11 @@ class Outcome:
         """One row of the report."""
         said = "; ".join([*self.outside, *self.trouble]) or "ok"
         return f"{self.variant.method:6} {self.variant.name:60} {self.result[:90]:90}  {said}"
+
+
+def _with_attributes(top: Path) -> list[Path]:
+    """What has ACLs or other attributes, which no transfer asks for."""
+    return [path for path in top.rglob("*") if not path.is_symlink() and os.listxattr(path)]
 
 
 def _is_kept(name: str, error: Exception) -> bool:
@@ -67,6 +76,9 @@ def play(host: Hostile, variant: Variant, tars: dict[str, Path]) -> Outcome:
         outcome.trouble.append("an error of no type of ours")
     finally:
         os.environ["PATH"] = path
+    if len(outcome.result) > LONG or _OURS.search(outcome.result):
+        outcome.trouble.append("an error that is long, or about a path that nobody asked for")
+    outcome.trouble += [f"attributes: {path.name}" for path in _with_attributes(target)]
     outcome.outside += [f"read: {name}" for name in was_read(host.ground, target)]
     after = look(host.ground, target)
     for name in sorted(before.ground.keys() | after.keys()):

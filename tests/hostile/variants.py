@@ -15,11 +15,10 @@ from openssh_jobs.cluster.job import Job
 from openssh_jobs.jobs import JobState, JobStatus
 from openssh_jobs.transfer.options import Method
 from tests.hostile.archives import FORMS, REST, START, TAR, evil_archives, packed
-from tests.hostile.names import PLACES, SPELLINGS
+from tests.hostile.listings import HONEST, evil_listings, listing
 
 METHODS: tuple[Method, ...] = ("sftp", "scp", "tar", "rsync")
 Call = Callable[[Connection, Path], str | None]
-Record = tuple[str, int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,75 +38,6 @@ class Variant:
     home: str | None = None
     exists: bool = False
     tar: str = "gnu"
-
-
-# -- what a listing says ------------------------------------------------------------------------
-
-HONEST: list[Record] = [
-    ("d", 4096, "."),
-    ("f", 8, "./good"),
-    ("d", 4096, "./sub"),
-    ("f", 4, "./sub/evil"),
-    ("l", 4, "./link"),
-]
-FIND = b"""\
-case "$*" in
-*%l*) cat {say}/find.long; exit 0;;
-*%p*|*-exec*) cat {say}/find.short; exit 0;;
-esac
-"""
-
-
-def listing(records: list[Record], links: Mapping[str, str] | None = None) -> dict[str, bytes]:
-    """A ``find`` that prints these records, and a ``readlink`` that answers for its links."""
-    short = long = b""
-    points = dict(links or {})
-    for kind, size, name in records:
-        place = os.fsencode(name)
-        short += b"%b %d 8 %b\0" % (kind.encode(), size, place)
-        point = os.fsencode(points.get(name, "good" if kind == "l" else ""))
-        long += b"%b %d 8 1700000000.5 %b\0%b\0" % (kind.encode(), size, place, point)
-    cases = "".join(
-        f"    */{name.removeprefix('./')}) printf '%s\\n' '{point}'; exit 0;;\n"
-        for name, point in points.items()
-    )
-    script = f'for p; do case "$p" in\n{cases}esac; done\n'.encode()
-    tools = {"find": FIND, "find.short": short, "find.long": long}
-    return {**tools, "readlink": script} if cases else tools
-
-
-def evil_listings() -> Iterator[tuple[str, str, list[Record], dict[str, str]]]:
-    """(kind, name, records, where links point)."""
-    for (spelling, form), place in itertools.product(SPELLINGS.items(), PLACES):
-        name = form.format(place)
-        yield "dotdot", f"{spelling} {place}", [*HONEST, ("f", 4, name)], {}
-    for place in ("in/canary", "in/new", "out/secret", "out/new"):
-        yield "absolute", f"file {place}", [*HONEST, ("f", 4, "{ground}/" + place)], {}
-        yield "absolute", f"file //{place}", [*HONEST, ("f", 4, "/{ground}/" + place)], {}
-    for place in ("../made", "../../out/made", "../.ssh", "../../out/d"):
-        yield "directory", place, [*HONEST, ("d", 4096, f"./{place}")], {}
-        yield "directory", f"first {place}", [HONEST[0], ("d", 4096, f"./{place}")], {}
-    for place in ("../planted", "../../out/planted", "../canary"):
-        records = [*HONEST, ("l", 4, f"./{place}")]
-        yield "link", f"planted at {place}", records, {f"./{place}": "{ground}/out/secret"}
-    for point in ("{ground}/out/secret", "../../out/new", "../canary", "{ground}/in/new"):
-        one: Record = ("l", 4, "./y")
-        yield "twice", f"link and file {point}", [*HONEST, one, ("f", 4, "./y")], {"./y": point}
-        yield "twice", f"file and link {point}", [*HONEST, ("f", 4, "./y"), one], {"./y": point}
-    for point in ("{ground}/out", "../../out", "..", "{ground}/in", "../.ssh"):
-        for last in ("secret", "canary", "authorized_keys", "new"):
-            records = [*HONEST, ("l", 4, "./x"), ("f", 4, f"./x/{last}")]
-            yield "below a link", f"{point} {last}", records, {"./x": point}
-        records = [*HONEST, ("l", 4, "./x"), ("d", 4096, "./x"), ("f", 4, "./x/new")]
-        yield "below a link", f"a directory, too: {point}", records, {"./x": point}
-    for name in ("./good/x", "./nowhere/x", "./nowhere/../good"):
-        yield "below no directory", name, [*HONEST, ("f", 4, name)], {}
-    for name in ("", "./", "./.", "..", "./..", "/", "//", "./sub/", "./sub/.", "./good", "."):
-        yield "empty or dots", repr(name), [*HONEST, ("f", 4, name)], {}
-    yield "no top", "nothing", [], {}
-    yield "no top", "without a top", HONEST[1:], {}
-    yield "newline", "a name", [*HONEST, ("f", 4, "./a\n./../canary")], {}
-    yield "newline", "up", [*HONEST, ("f", 4, "./\n/../../canary")], {}
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -145,6 +75,40 @@ def fetched(method: Method, options: dict[str, Any]) -> Call:
         job.fetch(ground / "in" / "t", method=method, **options)
 
     return call
+
+
+DIRECTORIES = ("", "/a\0b", ".", "tree", "~", "-rf", "/", "{ground}/in/tree/..", "{ground}/in",
+               "{ground}/in/tree/../../out", "/" + "x" * 300, "/\x1b[2J")  # fmt: skip
+
+
+def of_directories(method: Method) -> Iterator[Variant]:
+    """``Job.fetch`` of a job that another program submitted: the scheduler names its directory."""
+    for directory, which in itertools.product(DIRECTORIES, ("", "merge", "update")):
+
+        def call(
+            connection: Connection,
+            ground: Path,
+            directory: str = directory,
+            options: dict[str, Any] = OPTIONS[which],
+        ) -> None:
+            place = directory.format(ground=ground)
+            row = SimpleNamespace(token=None, directory=place, stdout_path=None, is_followed=True)
+            known = JobStatus("1", JobState.COMPLETED, directory=place)
+            watch = SimpleNamespace(last=lambda _: known, follow=lambda *_: ())
+            jobs = SimpleNamespace(
+                host="hostile", connection=connection, tracker=watch, detail=lambda _: known
+            )
+            job = Job(cast("Any", jobs), "1", cast("Any", row))
+            job.fetch(ground / "in" / "t", method=method, **options)
+
+        yield Variant(
+            "a job's directory",
+            f"{which}: {directory!r}",
+            method,
+            call,
+            tools=listing(HONEST),
+            exists=bool(which),
+        )
 
 
 def _with(tools: dict[str, bytes], more: dict[str, bytes]) -> dict[str, bytes]:
@@ -223,7 +187,8 @@ TWISTS: dict[str, dict[str, str]] = {
 def of_twists(method: Method) -> Iterator[Variant]:
     """What moves the files sees another tree than what lists them."""
     tools = listing(HONEST)
-    for (name, twisted), which in itertools.product(TWISTS.items(), ("", "update", "preserve")):
+    ways = ("", "update", "preserve", "followed")
+    for (name, twisted), which in itertools.product(TWISTS.items(), ways):
         if "fifo" in name and method == "sftp":
             continue  # the server opens it and waits: no case of names
         yield Variant(
@@ -442,15 +407,50 @@ def of_resumed() -> Iterator[Variant]:
         yield Variant("home", f"resume: {home} is a {facts}", "tar", call, tools, {}, home, True)
 
 
+SERVERS = {
+    "names itself as what failed here": b"""\
+echo 'rsync: [receiver] mkstemp "/etc/passwd" failed: Permission denied (13)' >&2; exit 11
+""",
+    "is in another directory": b'cd {ground}/out; exec /usr/bin/rsync "$@"\n',
+    "follows links": b'exec /usr/bin/rsync --copy-links "$@"\n',
+    "lists more": b'cd {ground}/out; exec /usr/bin/rsync "$@" -r\n',
+    "sends a device": b"""\
+rm {ground}/in/tree/good; mknod {ground}/in/tree/good c 1 5; exec /usr/bin/rsync "$@"
+""",
+    "sends what all may write": b'chmod 6777 {ground}/in/tree/good; exec /usr/bin/rsync "$@"\n',
+    "speaks otherwise": b"head -c 9999 /dev/zero; exit 0\n",
+}
+
+
+def of_servers() -> Iterator[Variant]:
+    """An ``rsync --server`` that does something else than it was asked for."""
+    for (name, lie), which in itertools.product(SERVERS.items(), ("", "update", "followed")):
+
+        def call(
+            connection: Connection, ground: Path, options: dict[str, Any] = OPTIONS[which]
+        ) -> None:
+            connection.get(f"{ground}/in/tree/good", f"{ground}/in/t/", method="rsync", **options)
+
+        tools = _with(listing(HONEST), {"rsync": b'case "$*" in *--server*)\n%b;; esac\n' % lie})
+        for one, word in ((tree("rsync", OPTIONS[which]), "a tree"), (call, "a file")):
+            exists = which == "update" or word == "a file"
+            yield Variant(
+                "a server", f"{which}: {word}, {name}", "rsync", one, tools, {}, None, exists
+            )
+
+
 def variants(method: Method) -> list[Variant]:
     """All variants of a method."""
     found: list[Variant] = []
     if method != "scp":
         found += [*of_listings(method), *of_old_links(method), *of_twists(method)]
+        found += of_directories(method)
     if method == "tar":
         found += [*of_archives(), *of_resumed()]
     if method == "scp":
         found += of_scp()
+    if method == "rsync":
+        found += of_servers()
     return [
         *found,
         *of_single_twists(method),

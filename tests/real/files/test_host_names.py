@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from openssh_jobs import Connection
+from openssh_jobs import Connection, LocalConnection
 from openssh_jobs.errors import UnsafeName
 from openssh_jobs.files import host_names
 from openssh_jobs.transfer.listing import Member
@@ -53,6 +53,36 @@ def test_names_that_are_one_here_are_found_by_trying(folding: Path) -> None:
         host_names.check_target(top + b"/t", members("OLD"), host="h")
     host_names.check_target(top + b"/t", members("Old", "new"), host="h")
     assert os.listdir(folding / "t") == ["Old"]
+
+
+def test_names_that_this_file_system_does_not_take_are_refused_by_name(
+    sshd: Host, folding: Path
+) -> None:
+    """Not by what the programs say that transfer files, which is no reason: ENOENT of the stage."""
+    top = sshd.make_directory("not taken")
+    with Connection(sshd.alias, ssh_config=sshd.config) as connection:
+        for number, name in enumerate(("a:b", "d\tx", "new\nline", os.fsdecode(b"\xff"))):
+            sshd.make(f"{top.name}/{number}/d/{name}", b"x")
+            for way in ("tar", "rsync"):
+                with pytest.raises(
+                    UnsafeName, match="the file system here does not take"
+                ) as caught:
+                    connection.get(f"{top}/{number}", folding / "t", method=way)
+                assert repr(f"d/{name}") in caught.value.message
+        assert os.listdir(folding) == []
+        connection.get(f"{top}/0", folding.parent / "other")
+    assert (folding.parent / "other" / "d" / "a:b").exists()
+
+
+def test_trees_where_nothing_has_a_mode(folding: Path) -> None:
+    """All directories there can be written by others, as far as their modes say."""
+    (folding.parent / "t" / "d").mkdir(parents=True)
+    (folding.parent / "t" / "d" / "f").write_bytes(b"x")
+    with LocalConnection() as connection:
+        connection.put(folding.parent / "t", str(folding / "put"))
+        connection.get(str(folding.parent / "t"), folding / "got")
+    assert sorted(os.listdir(folding)) == ["got", "put"]
+    assert (folding / "put" / "d" / "f").read_bytes() == b"x"
 
 
 @pytest.mark.parametrize("way", ["sftp", "tar", "rsync"])

@@ -166,6 +166,39 @@ def test_an_honest_archive_passes_the_same_way(
     assert (tmp_path / "t" / "good").read_bytes() == b"good"
 
 
+RECORDS = {
+    "an attribute": {"SCHILY.xattr.user.x": "y", "LIBARCHIVE.xattr.user.x": "eQ=="},
+    "another user may write": {
+        "SCHILY.acl.access": "user::rwx,group::r-x,other::r-x,user:nobody:rwx:65534,mask::rwx"
+    },
+    "it cannot be removed": {"SCHILY.fflags": "schg"},
+}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_no_tar_sets_more_than_modes_and_times(
+    hostile: Callable[[bytes], Connection], top: Path, tmp_path: Path, local_tar: str, name: str
+) -> None:
+    """What it sets with -p differs: bsdtar, that of macOS, would give rights to other users."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for one, kind, value in HONEST:
+            info = tarfile.TarInfo(one)
+            info.type = tarfile.DIRTYPE if kind == "d" else tarfile.REGTYPE
+            info.mode, info.size, info.pax_headers = 0o755, len(value), dict(RECORDS[name])
+            tar.addfile(info, io.BytesIO(value.encode()))
+    connection = hostile(buffer.getvalue())
+    if local_tar == "busybox":
+        with pytest.raises(TransferError, match="does not know"):
+            connection.get(f"{top}/t", tmp_path / "t", method="tar")
+        return
+    connection.get(f"{top}/t", tmp_path / "t", method="tar")
+    for path in (tmp_path / "t", tmp_path / "t" / "good"):
+        assert os.listxattr(path) == []
+        path.rename(path.with_name("moved"))
+        path.with_name("moved").rename(path)
+
+
 def test_what_was_not_asked_for_is_refused_by_name(
     hostile: Callable[[bytes], Connection], top: Path, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 from openssh_jobs import Connection
 from openssh_jobs.commands import limits
 from openssh_jobs.errors import NoSpace, OpenSSHJobsError, QuotaExceeded, TransferError
-from openssh_jobs.transfer.options import Method
+from openssh_jobs.transfer.options import Method, TransferOptions
 from tests.helpers import until
 from tests.lab import parts
 from tests.lab.site import Host
@@ -167,14 +167,21 @@ def test_a_disk_that_is_read_only(
 def test_a_name_that_is_too_long(
     connection: Connection, here: Path, there: Path, kind: str, method: Method
 ) -> None:
+    """Nothing is moved, and no directory is made."""
     source = "tree" if kind == "tree" else "tree/f"
     connection.put(here / "tree", f"{there}/tree")
-    with pytest.raises(OSError, match="too long") as caught:
-        connection.put(here / source, f"{there}/{'n' * 256}", method=method)
-    assert caught.value.errno == errno.ENAMETOOLONG
-    with pytest.raises(OSError, match="too long") as caught:
-        connection.get(f"{there}/{source}", here / ("n" * 256), method=method)
-    assert caught.value.errno == errno.ENAMETOOLONG
+    moved: list[object] = []
+    options: TransferOptions = {"progress": lambda *facts: moved.append(facts)}
+    for name in ("n" * 256, "p/" * 2100 + "n"):
+        with pytest.raises(OSError, match="too long") as caught:
+            connection.put(here / source, f"{there}/{name}", method=method, **options)
+        assert caught.value.errno == errno.ENAMETOOLONG
+        assert caught.value.filename == f"{there}/{name}"
+        with pytest.raises(OSError, match="too long") as caught:
+            connection.get(f"{there}/{source}", here / name, method=method, **options)
+        assert caught.value.errno == errno.ENAMETOOLONG
+        assert caught.value.filename == str(here / name)
+    assert moved == []
     assert os.listdir(there) == ["tree"]
     assert os.listdir(here) == ["tree"]
 
@@ -279,13 +286,18 @@ def test_a_directory_in_the_way(
     assert os.listdir(there / "d") == os.listdir(here / "d") == []
 
 
-@pytest.mark.parametrize("name", ["small", "large", "tree"])
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [("small", "auto"), ("large", "auto"), ("tree", "auto"), ("tree", "sftp"), ("tree", "rsync"),
+     ("small", "scp"), ("small", "rsync")],
+)  # fmt: skip
 def test_a_host_that_sends_far_more_than_it_listed(
     connection: Connection,
     host: Host,
     here: Path,
     there: Path,
     name: str,
+    method: Method,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By sftp, by a stream, as a tree: it ends there, and nothing is kept."""
@@ -297,7 +309,7 @@ def test_a_host_that_sends_far_more_than_it_listed(
     monkeypatch.setattr(limits, "grown", lambda size: size // 4)
     before = sorted(os.listdir(here))
     with pytest.raises(TransferError, match="far more"):
-        connection.get(f"{there}/more", here / "x")
+        connection.get(f"{there}/more", here / "x", method=method)
     assert sorted(os.listdir(here)) == before
 
 

@@ -17,8 +17,8 @@ from openssh_jobs.errors import (
     UnrepresentableName,
     VerifyFailed,
 )
-from openssh_jobs.transfer import checksums, parallel, scp
-from openssh_jobs.transfer.options import Method
+from openssh_jobs.transfer import checksums, parallel, scp, update
+from openssh_jobs.transfer.options import Method, TransferOptions
 from tests.lab.site import Host
 from tests.names import EXPRESSIBLE, NAMES
 from tests.real.transfer.straight import backend, route
@@ -110,6 +110,44 @@ def test_only_what_differs_is_got(
     assert contents(home) == contents(here)
     assert connection.get(f"{there}/t", home, update=True, method=method).files == 0
     assert sorted(os.listdir(here.parent)) == ["here", "home"]
+
+
+def test_nothing_is_read_through_a_link_of_another_user(
+    connection: Connection, here: Path, there: Path, method: Method
+) -> None:
+    """rsync would tell the host what it finds there, to send only what differs."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to make a link of another user")
+    (here / "t").mkdir()
+    (here / "t" / "f").write_bytes(b"theirs")
+    connection.put(here / "t", f"{there}/t")
+    precious, link = here / "precious", here / "link"
+    precious.mkdir()
+    (precious / "f").write_bytes(b"secret")
+    os.utime(precious / "f", (_OLD, _OLD))
+    link.symlink_to("precious")
+    os.chown(link, 65534, 65534, follow_symlinks=False)
+    several: list[TransferOptions] = [{"update": True}, {"update": True, "verify": True}]
+    for options in several:
+        with pytest.raises(PermissionError, match="a link of another user"):
+            connection.get(f"{there}/t", link, method=method, **options)
+        assert (precious / "f").stat().st_atime == _OLD, "it was read"
+    os.chown(link, 0, 0, follow_symlinks=False)
+    connection.get(f"{there}/t", link, method=method, update=True)
+    assert (precious / "f").read_bytes() == b"theirs"
+
+
+def test_a_tree_that_is_gone_when_it_is_listed_is_not_an_empty_one(
+    connection: Connection, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection.put(here, f"{there}/t")
+    before = contents(here)
+    monkeypatch.setattr(update, "list_remote", lambda *_, **__: None)
+    with pytest.raises(FileNotFoundError, match=f"{there.name}/t"):
+        connection.get(f"{there}/t", here, update=True)
+    with pytest.raises(FileNotFoundError, match=f"{there.name}/t"):
+        connection.get(f"{there}/t", here, update=True, delete=True)
+    assert contents(here) == before
 
 
 def test_with_the_same_size_and_time_only_the_checksum_differs(
@@ -394,6 +432,9 @@ def test_single_files_by_other_programs(
         (there / name).unlink()
     assert not (host.home / "pwned").exists()
     assert os.listdir(there) == []
+    host.make(f"{there.name}/all may write", b"x", 0o666)
+    connection.get(f"{there}/all may write", here / "back", method=way, preserve=True)
+    assert (here / "back").stat().st_mode & 0o777 == 0o666
 
 
 @pytest.mark.parametrize("way", ["scp", "rsync"])

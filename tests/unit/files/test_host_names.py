@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from openssh_jobs.transfer import listing, update
 from openssh_jobs.transfer.listing import Member
 
 BAD = (b"", b"/", b"/x", b".", b"..", b"x/", b"/x/", b"x//y", b"x/./y", b"x/../y", b"../x",
-       b"x/..", b"x\0y")  # fmt: skip
+       b"x/..", b"x\0y", b"x/" * 2048 + b"y")  # fmt: skip
 GOOD = (b"x", b"x/y", b"...", b"..x", b"x..", b" ", b"\n", b"a\n..\nb", b"\xff", b"-rf", b"~",
         b"$HOME", b"*")  # fmt: skip
 
@@ -94,6 +95,9 @@ def test_the_error_names_host_call_and_name_without_control_characters() -> None
     assert isinstance(error, TransferError)
     assert str(error).startswith("h: the listing gave the name '\\x1b[31m\\n\\u202e/..'")
     assert str(error).isprintable()
+    long = str(HostNames("h", "the listing").refuse(b"\xff" * 10**6, "is bad"))
+    assert "(1000000 bytes), which is bad" in long
+    assert len(long) < 4000
 
 
 @pytest.mark.parametrize("path", [b"/", b"/home/..", b"/home/../", b"/home/.", b""])
@@ -116,6 +120,15 @@ def test_a_home_without_a_name_of_its_own(path: bytes) -> None:
         (b"d/*", b"d/x/y"),
         (b"/d/*", b"d/x"),
         (b"*/x", b"../x"),
+        (b"*", b".bashrc"),
+        (b"?*", b".bashrc"),
+        (b"[.]*", b".bashrc"),
+        (b"*.log", b"authorized_keys"),
+        (b"*.log", b".log"),
+        (b"d/run?.out", b"d/run.out"),
+        (b"a*b*c", b"acb"),
+        (b"a*a", b"a"),
+        (b"x[1", b"x1"),
     ],
 )
 def test_a_path_that_the_pattern_does_not_match(pattern: bytes, path: bytes) -> None:
@@ -124,9 +137,29 @@ def test_a_path_that_the_pattern_does_not_match(pattern: bytes, path: bytes) -> 
 
 
 def test_a_path_that_a_pattern_matches() -> None:
-    pairs = {b"*": b"x", b"d//*": b"d//x", b"[ab]/x": b"a/x", b"x[1]": b"x[1]"}
+    pairs = {b"*": b"x", b"d//*": b"d//x", b"[ab]/x": b"a/x", b"x[1]": b"x1", b"a*a": b"aa",
+             b"?.log": "\u00e9.log".encode(), b"[[:alpha:]]x": b"ax", b"[]a]x": b"]x",
+             b".b*": b".bashrc", b"**": b"x"}  # fmt: skip
     for pattern, path in pairs.items():
         assert host_names.matching([path], pattern, host="h") == [path]
+
+
+@given(st.text("ab*?[]!.-", max_size=6), st.text("ab.-]", min_size=1, max_size=6))
+def test_what_a_pattern_matches_is_never_refused(pattern: str, name: str) -> None:
+    hidden = name.startswith(".") and not pattern.startswith(".")
+    if host_names.fault(name.encode()) is None and not hidden and fnmatchcase(name, pattern):
+        found = host_names.matching([name.encode()], pattern.encode(), host="h")
+        assert found == [name.encode()]
+
+
+def test_paths_that_repeat_or_are_made_to_take_long() -> None:
+    with pytest.raises(UnsafeName, match="'x', which came twice"):
+        host_names.matching([b"x", b"y", b"x"], b"*", host="h")
+    with pytest.raises(UnsafeName, match="does not match"):
+        host_names.matching([b"a" * 4000], b"*a" * 40 + b"b", host="h")
+
+
+def test_names_that_shells_find_for_a_dot() -> None:
     # Some shells find these for .*, and mean no harm.
     assert host_names.matching([b".", b"..", b".x"], b".*", host="h") == [b".x"]
 
@@ -147,6 +180,9 @@ ALIKE = (
     (".git", ".g\u200cit"),
     ("longname.txt", "LONGNA~1.TXT"),
     ("K", "\u212a"),
+    ("x", "x\u3164"),
+    ("x", "\u115fx"),
+    ("x", "x\u2065"),
 )
 
 

@@ -81,6 +81,21 @@ def test_a_stage_is_removed(shell: str, stage: Path, mode: int) -> None:
     assert os.listdir(stage.parent) == []
 
 
+def test_a_stage_of_any_depth_is_removed(stage: Path) -> None:
+    """A host chooses the depth: more levels than a function can call itself, or files be open."""
+    number = made(HERE, stage)
+    place = os.open(stage, os.O_RDONLY)
+    for _ in range(1300):
+        os.mkdir("d ", dir_fd=place)
+        below = os.open("d ", os.O_RDONLY, dir_fd=place)
+        os.chmod("d ", 0, dir_fd=place)
+        os.close(place)
+        place = below
+    os.close(place)
+    remove(HERE, stage, number)
+    assert os.listdir(stage.parent) == []
+
+
 @pytest.mark.parametrize("shell", [*SHELLS, HERE])
 @pytest.mark.parametrize("how", ["directory", "link"])
 def test_what_stands_in_its_place_stays(shell: str, stage: Path, how: str) -> None:

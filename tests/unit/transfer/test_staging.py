@@ -38,3 +38,13 @@ def test_a_file_in_the_way_is_said_so(tmp_path: Path) -> None:
     for name in (b"file", b"file/below", b"link"):
         with pytest.raises((FileExistsError, NotADirectoryError)):
             staging.make_directories(os.path.join(os.fsencode(tmp_path), name))
+
+
+def test_an_error_about_the_stage_names_the_target() -> None:
+    """Its caller knows no stage, and least of all its name in /proc."""
+    inside = b"/proc/1/fd/3/."
+    for name, shown in ((inside, "/t/"), (inside + b"/d/f", "/t/d/f"), (b"/else", b"/else")):
+        with pytest.raises(FileNotFoundError) as caught, staging.named(inside, b"/t"):
+            raise FileNotFoundError(errno.ENOENT, "No such file", name, None, inside + b"/g")
+        assert caught.value.filename == shown
+        assert caught.value.filename2 == "/t/g"

@@ -221,6 +221,9 @@ LENGTHS = {
     "holes: a letter says whether it goes on": holes(b"1", (0, 1), real=1, more=b"0"),
     "holes: an empty piece, and it goes on": holes(bytes(512), (0, 512), real=512, more=b"\1"),
     "holes: for a ustar": signed(holes(b"1", (0, 1), real=1), 257, b"ustar\x0000"),
+    "holes: far more than was listed": holes(b"1", (0, 1), real=1 << 40),
+    "pax holes: far more than was listed": pax(**MAP_1_0, GNU_sparse_realsize=str(1 << 40))
+    + ustar(b"1\n0\n1\n".ljust(512, b"\0") + b"1"),
     "holes: with records": pax(**MAP_1_0, GNU_sparse_realsize="1") + holes(b"1", (0, 1), real=1),
     "pax holes: a size only": pax(GNU_sparse_size=str(FAR)) + ustar(b"1") + HIDING,
     "pax holes: a real size only": pax(GNU_sparse_realsize=str(FAR)) + ustar(b"1") + HIDING,
