@@ -159,13 +159,13 @@ class Arrivals:
         if self._report is not None:
             self._report(done)
 
-    def moved(self) -> tuple[int, int]:
-        """The counts of files and bytes.  ``TransferError`` for far more than was listed."""
+    def moved(self) -> int:
+        """The count of bytes.  ``TransferError`` for far more than was listed."""
         current = self._files[self._done : self._done + 1]
         arrived = self._bytes + sum(map(_size_of, current))
         if arrived > limits.grown(self._size):
             raise streams.too_much(self._source, self._size, self._host)
-        return self._done, arrived
+        return arrived
 
 
 def _size_of(path: bytes) -> int:

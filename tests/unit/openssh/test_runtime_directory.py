@@ -156,7 +156,7 @@ PLANTS = {
     "dangling link": lambda path, precious: path.symlink_to(precious.parent / "new"),
     "hard link": lambda path, precious: os.link(precious, path),
     "fifo": lambda path, precious: os.mkfifo(path),
-    "endless": lambda path, precious: os.truncate(path, 1 << 44) if path.touch() is None else None,
+    "endless": lambda path, precious: os.truncate(path, 1 << 40) if path.touch() is None else None,
     "nested": lambda path, precious: path.write_text("[" * 50_000),
 }
 
