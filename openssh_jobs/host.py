@@ -36,10 +36,7 @@ if TYPE_CHECKING:
 
 
 class Internal:
-    """What ``cluster`` needs of a host beside its public methods.
-
-    Not a public interface: it changes without notice.
-    """
+    """What ``cluster`` needs of a host beside its public methods; it changes without notice."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -73,17 +70,12 @@ class Internal:
         login_shell: bool | None = None,
         text: bool = True,
     ) -> CommandResult[Any]:
-        """Run shell text of the library; as ``Host.run``, but what it prints has a limit.
-
-        Raises ``InvalidAnswer`` for more.
-        """
-        host = self._host
-        plan = host._commands.plan(
-            script, login_shell=host._login_shell if login_shell is None else login_shell
-        )
-        done = host._commands.run_bytes(
-            plan, data=input, timeout=timeout, most=limits.LISTING, own=False
-        )
+        """As ``Host.run``, for shell text of the library: ``InvalidAnswer`` for too much output."""
+        if login_shell is None:
+            login_shell = self._host._login_shell
+        commands = self._host._commands
+        plan = commands.plan(script, login_shell=login_shell)
+        done = commands.run_bytes(plan, data=input, timeout=timeout, most=limits.LISTING, own=False)
         return done.decoded() if text else done
 
     def run_once(

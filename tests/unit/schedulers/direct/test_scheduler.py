@@ -471,9 +471,8 @@ def test_what_needs_a_scheduler_is_refused_by_name(request_: SubmitRequest) -> N
 @pytest.mark.parametrize("plant", ["fifo", "directory"])
 def test_what_lies_in_the_place_of_the_last_id_is_left_alone(host: Host, plant: str) -> None:
     last = host.records / "last"
-    last.parent.mkdir(parents=True)
-    host.records.chmod(0o700)
-    host.records.parent.chmod(0o700)
+    for path in (host.records.parent, host.records):
+        path.mkdir(mode=0o700)
     (os.mkfifo if plant == "fifo" else os.mkdir)(last)
     assert host.wait(host.submit("#!/bin/sh\n")).state is JobState.COMPLETED
     assert plant == "fifo" or os.listdir(last) == []
