@@ -224,10 +224,10 @@ def of_ssh(data: bytes) -> None:
     assert isinstance(error, OpenSSHJobsError)
     assert str(error)
     assert str(error) == printable(str(error))
-    # A banner, even in the same stream, does not change what ssh says at last.
+    # A banner, which is in the same stream only after a question, does not change the last words.
     last = f"alice@h: Permission denied ({'password' if choice & 8 else 'publickey'}).\r\n"
     right, lied = (
-        ssh_errors.connect_error(said, host="h", login="l", attended=bool(choice & 2))
+        ssh_errors.connect_error(said, host="h", login="l", attended=bool(choice & 2), asked=True)
         for said in (last, f"{text}\n{last}")
     )
     assert (type(lied), str(lied)) == (type(right), str(right))
