@@ -9,14 +9,15 @@ oj_is_between() {
   fi
 }
 
-# Sets oj_parent and oj_session to what the process $1 has.
+# Sets oj_parent, oj_session and oj_began (clock ticks after the system's start) to what the process
+# $1 has.
 oj_origin() {
   oj_line=
   { IFS= read -r oj_line <"/proc/$1/stat"; } 2>/dev/null
   # shellcheck disable=SC2086 # words; a name of a program may hold any
   set -- ${oj_line##*') '}
-  oj_parent=${2-} oj_session=${4-}
-  [ -n "$oj_session" ]
+  oj_parent=${2-} oj_session=${4-} oj_began=${20-}
+  [ -n "$oj_began" ]
 }
 
 # Whether rc files started the process $1, or one that it descends from; $2 and $3 as above.
@@ -47,25 +48,38 @@ oj_has_open() {
   return 1
 }
 
-# Whether the process $1 was started over our connection, after the process $2, and leads a session,
-# as what a later rc file leaves does not.
+# Whether the process $1 was started over our connection, after the process $2 and the time $3, and
+# leads a session, as what a later rc file leaves does not, or only if it is the same program as one
+# of the processes $4..., which this session's rc files left.
 oj_is_later() {
-  [ "$1" -gt "$2" ] && oj_origin "$1" && [ "$oj_session" = "$1" ] && [ -n "${SSH_CONNECTION-}" ] &&
-    grep -qsaF "SSH_CONNECTION=$SSH_CONNECTION" "/proc/$1/environ"
+  oj_origin "$1" && [ "$oj_session" = "$1" ] && [ -n "${SSH_CONNECTION-}" ] || return 1
+  # Numbers begin anew: what earlier rc files left may have larger ones.
+  [ "$oj_began" -gt "$3" ] || { [ "$oj_began" -eq "$3" ] && [ "$1" -gt "$2" ]; } || return 1
+  grep -qsaF "SSH_CONNECTION=$SSH_CONNECTION" "/proc/$1/environ" || return 1
+  oj_at=$1
+  shift 3
+  for oj_leader do
+    ! cmp -s "/proc/$oj_leader/cmdline" "/proc/$oj_at/cmdline" || return 1
+  done
 }
 
 # Whether processes of rc files, and none of the command, hold the streams of a session.  $1: the
 # session's shell, $2: a process that began after its rc files.  Only where there is a /proc.
 oj_is_left() {
-  oj_rc=no oj_pipes= oj_own= oj_orphans=
+  oj_rc=no oj_pipes= oj_own= oj_orphans= oj_since= oj_leaders=
   # It has given up the streams: what keeps it is an EXIT trap.
-  [ ! -d "/proc/$1" ] || oj_rc=yes
+  if oj_origin "$1"; then oj_rc=yes oj_since=$oj_began; fi
   for oj_p in /proc/[0-9]*; do
     oj_p=${oj_p#/proc/}
     if [ "$oj_p" = "$1" ] || ! oj_origin "$oj_p"; then continue; fi
     oj_known=$oj_session,$oj_parent
     if oj_is_of_rc "$oj_p" "$1" "$2"; then
-      [ "${oj_known%,*}" = "$1" ] || continue
+      case $oj_known in
+        "$1",*) ;;
+        "$oj_p",*) oj_leaders="$oj_leaders $oj_p"; continue ;;
+        *) continue ;;
+      esac
+      [ "${oj_since:-$oj_began}" -lt "$oj_began" ] || oj_since=$oj_began
       [ -r "/proc/$oj_p/fd" ] || oj_rc=yes
       for oj_fd in "/proc/$oj_p/fd/"[1-9]*; do
         if oj_is_stream "$oj_fd"; then oj_rc=yes oj_pipes="$oj_pipes $oj_fd"; fi
@@ -85,7 +99,8 @@ oj_is_left() {
     if oj_is_stream "$oj_fd/1" || oj_is_stream "$oj_fd/2"; then
       case " $oj_own " in *" $oj_p "*) return 1 ;; esac
       # It left the session, as a daemon does.
-      ! oj_is_later "$oj_p" "$2" || return 1
+      # shellcheck disable=SC2086 # numbers
+      ! oj_is_later "$oj_p" "$2" "$oj_since" $oj_leaders || return 1
     fi
   done
 }

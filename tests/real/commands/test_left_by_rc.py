@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -42,7 +43,8 @@ def host(make_sshd: MakeSshd, expect_logins: ExpectLogins, cold: Path) -> Iterat
     yield host
     for each in processes(host.home):
         if "sleep" in each or "while" in each:
-            os.kill(int(each.split()[0]), signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(each.split()[0]), signal.SIGKILL)
 
 
 def calls(c: Connection, here: Path) -> dict[str, Callable[[], object]]:
@@ -124,6 +126,25 @@ def test_every_call_ends_with_its_command(
                     slow[call] = took
             assert slow == {}
             assert c.check()
+        finally:
+            c.close(stop_master=True)
+
+
+def test_process_numbers_that_begin_anew(host: Host) -> None:
+    """What the rc files of earlier calls left has larger numbers than what is started later."""
+    last = Path("/proc/sys/kernel/ns_last_pid")
+    if not os.access(last, os.W_OK):
+        pytest.skip("only root can choose the numbers of processes")
+    (host.home / ".bashrc").write_text(HOLDERS["a session of its own"])
+    largest = int(Path("/proc/sys/kernel/pid_max").read_text())
+    with Connection(host.alias, ssh_config=host.config) as c:
+        try:
+            for number in (20_000, 10_000, *range(largest - 15, largest, 4)):
+                last.write_text(str(number))
+                began = time.monotonic()
+                command = "setsid sh -c 'sleep 0.7; echo late' & echo out"
+                assert c.run(command, timeout=20).stdout == "out\nlate\n", number
+                assert time.monotonic() - began < SOON, number
         finally:
             c.close(stop_master=True)
 
