@@ -37,7 +37,7 @@ from .dependencies import check_dependencies
 from .evidence import JobEvidence
 from .exit_record import ExitRecords, check_choice
 from .job_files import JobFiles
-from .journal import Row
+from .journal import POSTPONED, TIDIED, Row
 from .journal_view import HOME, status_of
 from .learned import Learned
 from .poller import Poller
@@ -47,7 +47,7 @@ from .specification import Specification
 from .submission import DryRun, Submission
 from .submitted import specification_again
 from .submitter import Submitter
-from .tidy import AGE, POSTPONED, TIDIED, Tidied, Tidy
+from .tidy import AGE, Tidied, Tidy
 from .tracker import Tracker
 from .waiting import OnChange, settling
 

@@ -19,6 +19,8 @@ ASKED, FILES, SENDING = "asked", "files", "sending"
 command may have been sent, with all files in place."""
 FOLLOWED = "followed"
 """The stage of a job that was not submitted from here."""
+TIDIED, POSTPONED = "yes", "later"
+"""``tidied``: nothing is left on the host; a fetch could not remove it yet."""
 MOST_EVENTS = 100
 """Events that are kept of one job; the oldest go."""
 

@@ -11,7 +11,7 @@ from .. import logs
 from ..errors import ConfigurationError
 from ..jobs import JobState, JobStatus, Snapshot
 from .evidence import CANCEL_ACCEPTED, WAITING
-from .journal import followed_row
+from .journal import TIDIED, followed_row
 from .journal_view import add_queues, remember_queues, status_of
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Learned:
         """Have the tracker know again how forgotten jobs ended.
 
         ``since``: when the tracker began (seconds since 1970): of what was written before, the
-        host is asked.
+        host is asked, unless it has nothing left to say and no scheduler that could requeue.
         """
         new = self._tracker.not_followed(ids)
         if not new:
@@ -145,7 +145,9 @@ class Learned:
 
         def recall() -> None:
             for job_id, row in self._client.journal.by_jobs(self._client.host, new).items():
-                if row.known_state.is_final and row.changed >= since and is_current(row):
+                is_last = row.scheduler == "direct" and row.tidied == TIDIED
+                is_over = row.known_state.is_final and is_current(row)
+                if is_over and (is_last or row.changed >= since):
                     self._tracker.add_known(status_of(row, job_id))
 
         self._try(recall)

@@ -20,12 +20,11 @@ from ..jobs import JobId, JobState
 from ..openssh import pid_file
 from .attempt import MOST_COMMAND, NO_ANSWER, SENT, Attempts, Order, unknown
 from .job_files import MOST_JOBS, HostScript, NewFiles, UsedToken
-from .journal import ASKED, FILES, Row
+from .journal import ASKED, FILES, TIDIED, Row
 from .leftovers import is_random
 from .recovery import Outcome
 from .submission import Submission
 from .submitted import MOST_SCRIPT, Keeper
-from .tidy import TIDIED
 from .unanswered import at_work
 
 if TYPE_CHECKING:

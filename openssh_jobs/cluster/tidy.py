@@ -20,7 +20,7 @@ from ..files.private_directory import PRIVATE
 from ..jobs import JobState, JobStatus, Snapshot
 from ..openssh import pid_file
 from ..schedulers.fields import chunks
-from .journal import SENDING, Row
+from .journal import POSTPONED, SENDING, TIDIED, Row
 from .learned import is_current
 from .leftovers import Found, HostLeftovers, Leaving, Leftover
 from .shared_poll import withdraw
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 log = logs.logger("openssh_jobs.cluster")
 
-TIDIED, POSTPONED = "yes", "later"
-"""Of a row: nothing is left on the host; a fetch could not remove it yet."""
 AGE = 7 * 86400.0
 """Seconds from a known end to the removal without a call of ``tidy``."""
 _MOST = 50  # submissions in one command

@@ -89,6 +89,15 @@ def test_27_jobs_leave_nothing(room: Room) -> None:
     check_27_jobs(room)
 
 
+def test_another_program_knows_the_end_of_a_job_that_left_nothing(room: Room) -> None:
+    job = room.submit("exit 3")
+    job.wait(timeout=30)
+    room.cluster.tidy()
+    with room.another(grace=60) as other:
+        (status,) = other.wait([job.id], timeout=10)
+    assert (status.state, status.exit_code) == ("failed", 3)
+
+
 def test_27_jobs_of_slurm_leave_nothing(slurm_room: Room) -> None:
     check_27_jobs(slurm_room)
 

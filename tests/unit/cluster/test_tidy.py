@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from openssh_jobs.cluster.job_files import JobFiles
-from openssh_jobs.cluster.journal import Journal
-from openssh_jobs.cluster.tidy import AGE, TIDIED, Tidied, Tidy, may_forget
+from openssh_jobs.cluster.journal import TIDIED, Journal
+from openssh_jobs.cluster.tidy import AGE, Tidied, Tidy, may_forget
 from openssh_jobs.errors import ConnectionLost, SchedulerError
 from openssh_jobs.jobs import JobState, JobStatus, Snapshot
 from openssh_jobs.openssh import pid_file
