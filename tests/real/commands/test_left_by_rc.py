@@ -130,11 +130,15 @@ def test_every_call_ends_with_its_command(
             c.close(stop_master=True)
 
 
-def test_process_numbers_that_begin_anew(host: Host) -> None:
+@pytest.fixture
+def last() -> Path:
+    """The number of the last process that was started."""
+    parts.require_namespaces("choosing the numbers of processes")
+    return Path("/proc/sys/kernel/ns_last_pid")
+
+
+def test_process_numbers_that_begin_anew(last: Path, host: Host) -> None:
     """What the rc files of earlier calls left has larger numbers than what is started later."""
-    last = Path("/proc/sys/kernel/ns_last_pid")
-    if not os.access(last, os.W_OK):
-        pytest.skip("only root can choose the numbers of processes")
     (host.home / ".bashrc").write_text(HOLDERS["a session of its own"])
     largest = int(Path("/proc/sys/kernel/pid_max").read_text())
     with Connection(host.alias, ssh_config=host.config) as c:
