@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 # Seconds on two busy cores, of the files that take more than a few (``scripts/test tests
 # --durations=0``, and with --unit).  A file that is missing here is as good as any other.
 _SECONDS = {
-    "tests/real/commands/test_left_by_rc.py": 126,
+    "tests/real/commands/test_left_by_rc.py": 165,
     "tests/real/commands/test_start_and_end.py": 120,
     "tests/real/cluster/test_shared_poll.py": 118,
     "tests/real/cli/test_watch.py": 110,

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _LINGER, _LINGER_AGAIN = 0.5, 0.05
 """Seconds for the streams to end after the command; the second where rc files left processes."""
+_ON_THE_WAY = 0.1
+"""Seconds for what was written before a look: its answer may be faster than the last pieces."""
 _NO_END = 15.0
 """Seconds for the mark at the end of a stdout that has none at its beginning either."""
 _SELDOM = 60.0
@@ -41,6 +43,7 @@ class Leftovers:
         self._groups = groups
         self._ended_at = 0.0
         self._interval = 1.0
+        self._alone = False
         self._asking = threading.Lock()
 
     def hold_alone(self, group: int | None, first: int | None, *, own: bool) -> bool:
@@ -56,15 +59,19 @@ class Leftovers:
         if now < self.ask_at or not self._asking.acquire(blocking=False):
             return False
         try:
+            if self._alone:
+                return True
             marks = self._streams.out_marks
             if self._streams.takes_stdout and marks.value(END) is None:
                 self.ask_at = now + _LINGER
                 # An rc file gave it another stdout, of which there is nothing to wait for.
                 return marks.holds and now - self._ended_at > _NO_END
-            alone = own or self._ask(group, first)
-            self.ask_at = time.monotonic() + self._interval
+            if own:
+                return True
+            self._alone = self._ask(group, first)
+            self.ask_at = time.monotonic() + (_ON_THE_WAY if self._alone else self._interval)
             self._interval = min(2 * self._interval, _SELDOM)
-            return alone
+            return False
         finally:
             self._asking.release()
 

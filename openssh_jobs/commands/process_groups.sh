@@ -34,6 +34,9 @@ oj_is_of_rc() {
 # Whether descriptor $1 is a pipe or a socket.
 oj_is_stream() { [ -p "$1" ] || [ -S "$1" ]; }
 
+# Whether the process $1 holds a pipe or a socket as its stdout or stderr.
+oj_has_stream() { oj_is_stream "/proc/$1/fd/1" || oj_is_stream "/proc/$1/fd/2"; }
+
 # Whether the process $1 may write to one of the pipes $2...
 oj_has_open() {
   [ -r "/proc/$1/fd" ] || return 0
@@ -48,14 +51,15 @@ oj_has_open() {
   return 1
 }
 
-# Whether the process $1 was started over our connection, after the process $2 and the time $3, and
-# leads a session, as what a later rc file leaves does not, or only if it is the same program as one
-# of the processes $4..., which this session's rc files left.
-oj_is_later() {
-  oj_origin "$1" && [ "$oj_session" = "$1" ] && [ -n "${SSH_CONNECTION-}" ] || return 1
-  # Numbers begin anew: what earlier rc files left may have larger ones.
-  [ "$oj_began" -gt "$3" ] || { [ "$oj_began" -eq "$3" ] && [ "$1" -gt "$2" ]; } || return 1
-  grep -qsaF "SSH_CONNECTION=$SSH_CONNECTION" "/proc/$1/environ" || return 1
+# Whether the process $1, which leads a session, is a daemon of the command and not what another rc
+# file left: started over our connection, unless its environment is empty, after the process $2 and
+# the time $3 (numbers begin anew), and another program than the processes $4..., of rc files.
+oj_is_daemon() {
+  if ! oj_origin "$1" || [ "$oj_session" != "$1" ] || [ -z "${SSH_CONNECTION-}" ]; then return 1; fi
+  [ "$oj_began" -gt "${3:-$oj_began}" ] ||
+    { [ "$oj_began" -eq "${3:-$oj_began}" ] && [ "$1" -gt "$2" ]; } || return 1
+  grep -qsaF "SSH_CONNECTION=$SSH_CONNECTION" "/proc/$1/environ" ||
+    ! grep -qsa . "/proc/$1/environ" || return 1
   oj_at=$1
   shift 3
   for oj_leader do
@@ -73,12 +77,11 @@ oj_is_left() {
     oj_p=${oj_p#/proc/}
     if [ "$oj_p" = "$1" ] || ! oj_origin "$oj_p"; then continue; fi
     oj_known=$oj_session,$oj_parent
-    if oj_is_of_rc "$oj_p" "$1" "$2"; then
-      case $oj_known in
-        "$1",*) ;;
-        "$oj_p",*) oj_leaders="$oj_leaders $oj_p"; continue ;;
-        *) continue ;;
-      esac
+    if [ "$oj_known" = "$oj_p,$$" ] && oj_has_stream "$oj_p"; then
+      # What the rc files of this session put into one of its own, those of the other did, too.
+      oj_rc=yes oj_leaders="$oj_leaders $oj_p"
+    elif oj_is_of_rc "$oj_p" "$1" "$2"; then
+      [ "${oj_known%,*}" = "$1" ] || continue
       [ "${oj_since:-$oj_began}" -lt "$oj_began" ] || oj_since=$oj_began
       [ -r "/proc/$oj_p/fd" ] || oj_rc=yes
       for oj_fd in "/proc/$oj_p/fd/"[1-9]*; do
@@ -92,15 +95,12 @@ oj_is_left() {
     fi
   done
   [ $oj_rc = yes ] || return 1
+  # shellcheck disable=SC2086 # numbers, and paths without blanks
   for oj_p in $oj_own $oj_orphans; do
-    # shellcheck disable=SC2086 # paths without blanks
     ! oj_has_open "$oj_p" $oj_pipes || return 1
-    oj_fd=/proc/$oj_p/fd
-    if oj_is_stream "$oj_fd/1" || oj_is_stream "$oj_fd/2"; then
-      case " $oj_own " in *" $oj_p "*) return 1 ;; esac
-      # It left the session, as a daemon does.
-      # shellcheck disable=SC2086 # numbers
-      ! oj_is_later "$oj_p" "$2" "$oj_since" $oj_leaders || return 1
-    fi
+    oj_has_stream "$oj_p" || continue
+    case " $oj_own " in *" $oj_p "*) return 1 ;; esac
+    # It left the session, as a daemon does.
+    ! oj_is_daemon "$oj_p" "$2" "$oj_since" $oj_leaders || return 1
   done
 }

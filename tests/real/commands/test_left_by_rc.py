@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ HOLDERS = {
     "orphan": "(sleep 1000 &)\n",
     "a loop": "while :; do sleep 1; done &\n",
     "a session of its own": "setsid sleep 1000 & sleep 1001 &\n",
+    "only a session of its own": "setsid sleep 1000 &\n",
     "a pipe": "sleep 1000 | sleep 1000 &\n",
 }
 
@@ -130,6 +132,21 @@ def test_every_call_ends_with_its_command(
             c.close(stop_master=True)
 
 
+@pytest.mark.parametrize("name", ["a session of its own", "only a session of its own"])
+def test_daemons_of_calls_at_the_same_time(host: Host, name: str) -> None:
+    """Each keeps its output, though what rc files leave at that time looks the same."""
+    (host.home / ".bashrc").write_text(HOLDERS[name])
+    late = "setsid sh -c 'sleep 0.7; echo late' & echo out"
+    commands = ["sleep 0.3; echo out", "sleep 0.3; echo out", late] * 8
+    with Connection(host.alias, ssh_config=host.config) as c:
+        try:
+            with ThreadPoolExecutor(6) as pool:
+                done = list(pool.map(lambda command: c.run(command, timeout=60), commands))
+        finally:
+            c.close(stop_master=True)
+    assert [one.stdout for one in done] == ["out\n", "out\n", "out\nlate\n"] * 8
+
+
 @pytest.fixture
 def last() -> Path:
     """The number of the last process that was started."""
@@ -158,6 +175,7 @@ def test_process_numbers_that_begin_anew(last: Path, host: Host) -> None:
     [
         ("mux", "background", False),
         ("mux", "stderr", False),
+        ("mux", "a session of its own", False),
         ("mux", "background", True),
         ("process", "background", False),
     ],
