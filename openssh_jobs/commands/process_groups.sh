@@ -52,14 +52,15 @@ oj_has_open() {
 }
 
 # Whether the process $1, which leads a session, is a daemon of the command and not what another rc
-# file left: started over our connection, unless its environment is empty, after the process $2 and
-# the time $3 (numbers begin anew), and another program than the processes $4..., of rc files.
+# file left: started over our connection, after the process $2 and the time $3 (numbers begin anew),
+# and another program than the processes $4..., which are of rc files.
 oj_is_daemon() {
   if ! oj_origin "$1" || [ "$oj_session" != "$1" ] || [ -z "${SSH_CONNECTION-}" ]; then return 1; fi
   [ "$oj_began" -gt "${3:-$oj_began}" ] ||
     { [ "$oj_began" -eq "${3:-$oj_began}" ] && [ "$1" -gt "$2" ]; } || return 1
+  # While it executes its program, arguments and environment are empty.
   grep -qsaF "SSH_CONNECTION=$SSH_CONNECTION" "/proc/$1/environ" ||
-    ! grep -qsa . "/proc/$1/environ" || return 1
+    ! grep -qsa . "/proc/$1/cmdline" || return 1
   oj_at=$1
   shift 3
   for oj_leader do

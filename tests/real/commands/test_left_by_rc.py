@@ -226,20 +226,22 @@ def test_what_an_rc_file_leaves_writing_delays_no_short_call(host: Host, stream:
     host.make("file", b"content")
     spoilt = 0
     with Connection(host.alias, ssh_config=host.config) as c:
-        for _ in range(20):
-            began = time.monotonic()
-            try:
-                assert c.stat(f"{host.home}/file").st_size == 7
-                assert c.listdir(str(host.home)).count("file") == 1
-            except (InvalidAnswer, RemoteOSError):
-                spoilt += 1
-            assert time.monotonic() - began < SOON
-        for command in ("echo out; exit 3", "echo out; (sleep 1; echo late) & exit 3"):
-            with c.popen(command) as process:
-                out, err = process.communicate(timeout=20)
-            assert process.returncode == 3
-            assert "out\n" in out
-            assert "NOISE" in out + (err or ""), "it cannot be told apart"
-            assert "late" not in command or "late\n" in out
-        assert stream == 1 or not spoilt
-        c.close(stop_master=True)
+        try:
+            for _ in range(20):
+                began = time.monotonic()
+                try:
+                    assert c.stat(f"{host.home}/file").st_size == 7
+                    assert c.listdir(str(host.home)).count("file") == 1
+                except (InvalidAnswer, RemoteOSError):
+                    spoilt += 1
+                assert time.monotonic() - began < SOON
+            for command in ("echo out; exit 3", "echo out; (sleep 1; echo late) & exit 3"):
+                with c.popen(command) as process:
+                    out, err = process.communicate(timeout=20)
+                assert process.returncode == 3
+                assert "out\n" in out
+                assert "NOISE" in out + (err or ""), "it cannot be told apart"
+                assert "late" not in command or "late\n" in out
+        finally:
+            c.close(stop_master=True)
+    assert stream == 1 or not spoilt
