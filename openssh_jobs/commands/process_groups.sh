@@ -68,32 +68,44 @@ oj_is_daemon() {
   done
 }
 
+# The files of all processes that may matter, found by one program: there may be thousands.  $1: see
+# oj_is_left.  By parent, process group and session.
+oj_stat_files() {
+  grep -lsE "\\) [A-Za-z] ([0-9]+ [0-9]+ $1|(1|$$) [0-9]+ [0-9]+) " /proc/[0-9]*/stat
+}
+
 # Whether processes of rc files, and none of the command, hold the streams of a session.  $1: the
 # session's shell, $2: a process that began after its rc files.  Only where there is a /proc.
 oj_is_left() {
   oj_rc=no oj_pipes= oj_own= oj_orphans= oj_since= oj_leaders=
   # It has given up the streams: what keeps it is an EXIT trap.
   if oj_origin "$1"; then oj_rc=yes oj_since=$oj_began; fi
-  for oj_p in /proc/[0-9]*; do
-    oj_p=${oj_p#/proc/}
+  for oj_p in $(oj_stat_files "$1"); do
+    oj_p=${oj_p#/proc/} oj_p=${oj_p%/stat}
     if [ "$oj_p" = "$1" ] || ! oj_origin "$oj_p"; then continue; fi
-    oj_known=$oj_session,$oj_parent
-    if [ "$oj_known" = "$oj_p,$$" ] && oj_has_stream "$oj_p"; then
-      # What the rc files of this session put into one of its own, those of the other did, too.
-      oj_rc=yes oj_leaders="$oj_leaders $oj_p"
-    elif oj_is_of_rc "$oj_p" "$1" "$2"; then
-      [ "${oj_known%,*}" = "$1" ] || continue
-      [ "${oj_since:-$oj_began}" -lt "$oj_began" ] || oj_since=$oj_began
-      [ -r "/proc/$oj_p/fd" ] || oj_rc=yes
-      for oj_fd in "/proc/$oj_p/fd/"[1-9]*; do
-        if oj_is_stream "$oj_fd"; then oj_rc=yes oj_pipes="$oj_pipes $oj_fd"; fi
-      done
-    else
-      case $oj_known in
-        "$1",*) oj_own="$oj_own $oj_p" ;;
-        *,1) [ ! -r "/proc/$oj_p/fd" ] || oj_orphans="$oj_orphans $oj_p" ;;
-      esac
-    fi
+    case $oj_session,$oj_parent in
+      "$oj_p,$$")
+        # What the rc files of this session put into one of its own, those of the other did, too.
+        if oj_has_stream "$oj_p"; then oj_rc=yes oj_leaders="$oj_leaders $oj_p"; fi
+        ;;
+      "$1",*)
+        oj_time=$oj_began
+        if ! oj_is_of_rc "$oj_p" "$1" "$2"; then
+          oj_own="$oj_own $oj_p"
+          continue
+        fi
+        [ "${oj_since:-$oj_time}" -lt "$oj_time" ] || oj_since=$oj_time
+        [ -r "/proc/$oj_p/fd" ] || oj_rc=yes
+        for oj_fd in "/proc/$oj_p/fd/"[1-9]*; do
+          if oj_is_stream "$oj_fd"; then oj_rc=yes oj_pipes="$oj_pipes $oj_fd"; fi
+        done
+        ;;
+      *,1)
+        if [ -r "/proc/$oj_p/fd" ] && ! oj_is_between "$oj_p" "$1" "$2"; then
+          oj_orphans="$oj_orphans $oj_p"
+        fi
+        ;;
+    esac
   done
   [ $oj_rc = yes ] || return 1
   # shellcheck disable=SC2086 # numbers, and paths without blanks

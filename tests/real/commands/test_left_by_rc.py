@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -216,6 +217,24 @@ def test_an_end_of_a_shell_that_hangs_keeps_no_command(host: Host, backend: Back
                 assert (done.stdout, done.returncode) == ("out\n", 3)
         finally:
             c.close(stop_master=True)
+
+
+def test_a_host_with_many_processes(host: Host) -> None:
+    """Those that cannot matter are not looked at one by one, nor what they descend from."""
+    (host.home / ".bashrc").write_text(HOLDERS["background"])
+    nested = '[ $1 = 0 ] && echo && sleep 1000 || /bin/sh -c "$2" sh $(($1 - 1)) "$2"; :'
+    command = ["/bin/sh", "-c", nested, "sh", "400", nested]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as many:
+        try:
+            assert many.stdout is not None
+            assert many.stdout.readline() == b"\n"
+            with Connection(host.alias, ssh_config=host.config) as c:
+                try:
+                    assert c.run("echo out", timeout=30).stdout == "out\n"
+                finally:
+                    c.close(stop_master=True)
+        finally:
+            os.killpg(many.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("stream", [1, 2])
