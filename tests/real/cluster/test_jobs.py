@@ -80,7 +80,7 @@ def test_cancelling_a_running_job(room: Room) -> None:
     assert status.state is JobState.CANCELLED
     assert job.cancel() is CancelOutcome.ALREADY_FINISHED
     sleepers = subprocess.run(
-        ["pgrep", "-f", "^sleep 31415"], capture_output=True, text=True, check=False
+        ["pgrep", "-f", "^sleep 31415$"], capture_output=True, text=True, check=False
     )
     assert sleepers.stdout == "", "nothing of it still runs"
 
