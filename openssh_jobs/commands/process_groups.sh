@@ -68,10 +68,13 @@ oj_is_daemon() {
   done
 }
 
-# The files of all processes that may matter, found by one program: there may be thousands.  $1: see
-# oj_is_left.  By parent, process group and session.
-oj_stat_files() {
-  grep -lsE "\\) [A-Za-z] ([0-9]+ [0-9]+ $1|(1|$$) [0-9]+ [0-9]+) " /proc/[0-9]*/stat
+# Sets oj_files to those of all processes that may matter, found by one program: there may be
+# thousands.  By parent, process group and session; $1: see oj_is_left.
+oj_find_files() {
+  oj_n='[0-9]+'
+  oj_files=$(grep -lsE "^$$ |\\) [A-Za-z] ($oj_n $oj_n $1|(1|$$) $oj_n $oj_n) " /proc/[0-9]*/stat)
+  # Without this shell itself it did not work: nothing is known then.
+  case $oj_files in *"/proc/$$/stat"*) ;; *) return 1 ;; esac
 }
 
 # Whether processes of rc files, and none of the command, hold the streams of a session.  $1: the
@@ -80,7 +83,8 @@ oj_is_left() {
   oj_rc=no oj_pipes= oj_own= oj_orphans= oj_since= oj_leaders=
   # It has given up the streams: what keeps it is an EXIT trap.
   if oj_origin "$1"; then oj_rc=yes oj_since=$oj_began; fi
-  for oj_p in $(oj_stat_files "$1"); do
+  oj_find_files "$1" || return 1
+  for oj_p in $oj_files; do
     oj_p=${oj_p#/proc/} oj_p=${oj_p%/stat}
     if [ "$oj_p" = "$1" ] || ! oj_origin "$oj_p"; then continue; fi
     case $oj_session,$oj_parent in

@@ -24,6 +24,20 @@ def run(shell: str, text: bytes) -> bytes:
     return subprocess.run(argv, input=text, capture_output=True, timeout=30, check=True).stdout
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it looks into /proc")
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("broken", ["", "grep() { return 2; }\n"])
+def test_what_cannot_be_looked_at_is_not_left_by_rc_files(shell: str, broken: str) -> None:
+    """A shell that is there after it gave up the streams is in an EXIT trap, if nothing else is."""
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as left:
+        try:
+            look = call("commands/process_groups", "oj_is_left", left.pid, left.pid + 1)
+            answer = run(shell, broken.encode() + look + b"\necho $?\n")
+        finally:
+            left.kill()
+    assert answer == (b"1\n" if broken else b"0\n")
+
+
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize("value", HOSTILE)
 def test_a_value_arrives_as_it_is(shell: str, value: str) -> None:
