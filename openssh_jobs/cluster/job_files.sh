@@ -294,10 +294,11 @@ oj_print_from() {
       [ ! -f "$oj_f" ] || break
     done
   fi
-  if [ -f "$oj_f" ]; then
-    wc -c <"$oj_f" && tail -c +"$oj_from" -- "$oj_f" | head -c "$oj_most"
-  else
-    printf %s "$oj_f"
-    ls -dL -- "$oj_f" >/dev/null && exit 21  # -L: what a link leads to may come later
+  if [ ! -f "$oj_f" ]; then
+    # -L: what a link leads to may come later.
+    if ! ls -dL -- "$oj_f" >/dev/null; then printf %s "$oj_f"; return 1; fi
+    # It may have come since the first look.
+    if [ ! -f "$oj_f" ]; then printf %s "$oj_f"; exit 21; fi
   fi
+  wc -c <"$oj_f" && tail -c +"$oj_from" -- "$oj_f" | head -c "$oj_most"
 }

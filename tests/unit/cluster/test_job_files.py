@@ -202,6 +202,11 @@ def test_output_behind_a_link_that_leads_nowhere_is_not_there_yet(
         files.read_from(f"{host.home}/other", 0, 4)
 
 
+def test_output_that_comes_between_two_looks_is_read(host: LocalHost, files: JobFiles) -> None:
+    host.program("ls", f'printf 0123 >{host.home}/out; PATH=/usr/bin:/bin; exec ls "$@"')
+    assert files.read_from(f"{host.home}/out", 1, 4) == (4, b"123")
+
+
 class Liar:
     """A connection to a host that answers this to every script."""
 
