@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 STATUS_WAIT = 15.0
 """Seconds for a session to end after its streams have ended."""
 SILENT = "was silent for"
+_MUST_CHANGE = "Password change required but no TTY available."
+"""What sshd says in each session of a connection whose login found an expired password."""
 ANOTHER_STDIN = "has another stdin than the one that it was given, or read only a part of it,"
 _BEGIN_WAIT = 3.0
 _SLOWEST = 10_000
@@ -98,13 +100,25 @@ def not_started(
         command=what,
         sent=sent,
         result=result,
-        advice=f"See what `{sessions.transport.by_hand} true` does: an rc file that "
-        "starts another program or exits must leave sessions without a terminal alone, and an "
-        "account for sftp or one command only runs nothing else.",
+        advice=_advice(sessions, words),
     )
     if why.startswith(SILENT):
         sessions.was_silent(error)
     return error
+
+
+def _advice(sessions: Sessions, words: str) -> str:
+    by_hand = sessions.transport.by_hand
+    if _MUST_CHANGE in words:
+        return (
+            f"Change the password with `{by_hand}` in a terminal, then type `openssh-jobs logout "
+            f"{sessions.host}`: for an open connection it stays expired."
+        )
+    return (
+        f"See what `{by_hand} true` does: an rc file that starts another program or exits must "
+        "leave sessions without a terminal alone, and an account for sftp or one command only "
+        "runs nothing else."
+    )
 
 
 class Running:

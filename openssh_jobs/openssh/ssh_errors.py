@@ -156,7 +156,7 @@ _RULES = (
         r"Connection (?:closed|reset) by \S+ port \d+",
         Throttled,
         "the server closed the connection during the login",
-        _LIMITS,
+        _LIMITS + " Or this account is closed (maintenance, expired): `ssh -v {host}` shows why.",
     ),
     _rule(
         r"Connection to \S+ closed by remote host\.|client_loop: send disconnect: .*",

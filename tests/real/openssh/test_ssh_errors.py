@@ -15,6 +15,7 @@ from openssh_jobs import Connection
 from openssh_jobs.errors import (
     AuthenticationFailed,
     AuthenticationNeeded,
+    CommandNotStarted,
     ConfigurationError,
     ConnectError,
     HostKeyChanged,
@@ -24,6 +25,7 @@ from openssh_jobs.errors import (
     Throttled,
 )
 from openssh_jobs.testing.sshd import free_port
+from tests.lab import parts
 from tests.lab.site import Host
 
 Expect = Callable[..., None]
@@ -228,3 +230,47 @@ def test_a_broken_line_of_the_configuration(make_sshd: Make, cold: Path) -> None
     with pytest.raises(ConfigurationError, match="nosuchkeyword") as caught:
         Connection(host.alias, ssh_config=host.config).run("true")
     assert caught.value.sent == "no"
+
+
+@pytest.fixture
+def pam_account() -> Iterator[None]:
+    """PAM looks whether the account is open; afterwards it is as before."""
+    parts.require_namespaces("PAM")
+    service, shadow = Path("/etc/pam.d/sshd"), Path("/etc/shadow")
+    before = {path: path.read_text() for path in (service, shadow) if path.exists()}
+    service.write_text("account required pam_unix.so\nsession required pam_permit.so\n")
+    yield
+    service.unlink()
+    for path, text in before.items():
+        path.write_text(text)
+
+
+def test_an_account_that_pam_has_closed(
+    pam_account: None, make_sshd: Make, connect: Callable[..., Connection]
+) -> None:
+    """Only the server's banner says so: the advice leads there."""
+    host = make_sshd(config_extra="UsePAM yes\n")
+    subprocess.run(["chage", "-E", "1", host.user], check=True, timeout=20)
+    error = failure(connect(host), Throttled)
+    assert "expired" in str(error)
+    assert f"ssh -v {host.alias}" in str(error)
+
+
+def test_a_password_that_has_to_be_changed(
+    pam_account: None, make_sshd: Make, connect: Callable[..., Connection], expect_logins: Expect
+) -> None:
+    """sshd looks at the login only: for an open connection it stays expired."""
+    host = make_sshd(config_extra="UsePAM yes\n")
+    subprocess.run(["chage", "-d", "0", host.user], check=True, timeout=20)
+    expect_logins(2)
+    with connect(host) as c:
+        with pytest.raises(CommandNotStarted, match="Your password has expired") as caught:
+            c.run("true")
+        assert f"openssh-jobs logout {host.alias}" in str(caught.value)
+        subprocess.run(["chage", "-d", "20000", host.user], check=True, timeout=20)
+        with pytest.raises(CommandNotStarted):
+            c.run("true")
+        c.close(stop_master=True)
+    with connect(host) as c:
+        assert c.run("echo in").stdout == "in\n"
+        c.close(stop_master=True)
