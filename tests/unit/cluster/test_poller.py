@@ -161,7 +161,7 @@ def test_a_host_that_does_not_answer_is_queried_ever_less() -> None:
     assert rests == sorted(set(rests)), "each is longer than the one before"
     began = time.monotonic()
     snapshot = poller.status(["1", "2"])
-    assert time.monotonic() - began < 0.2, "nobody rests for one who does not answer"
+    assert time.monotonic() - began < rests[0], "nobody rests for one who does not answer"
     assert snapshot.error is not None
     assert sorted(snapshot.unknown) == ["1", "2"]
 
