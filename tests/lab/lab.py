@@ -7,6 +7,7 @@ plain user: the same servers on loopback ports, without a Slurm.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -226,7 +227,8 @@ def _down() -> int:
         for number, patience in ((signal.SIGTERM, 20.0), (signal.SIGKILL, 5.0)):
             deadline = time.monotonic() + patience
             if _start_time(pid) == state["started"]:
-                os.kill(pid, number)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
             while _start_time(pid) == state["started"] and time.monotonic() < deadline:
                 time.sleep(0.02)
     if DIRECTORY.exists() and DIRECTORY.lstat().st_uid == os.geteuid():

@@ -6,6 +6,7 @@ Neither the host's words nor a hanging or killed ssh makes them uncounted.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import subprocess
@@ -152,7 +153,8 @@ def test_an_ssh_that_is_killed_after_the_password_counts(
             except OSError:
                 continue
             if os.fsencode(cold) in line and line.startswith(ssh):
-                os.kill(int(pid), 9)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), 9)
         return False
 
     monkeypatch.setattr(interactive._Door, "validate_password", kill)

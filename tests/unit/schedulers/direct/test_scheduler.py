@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -26,22 +27,9 @@ from tests.helpers import until
 
 DIRECT = get("local")
 TOOLS = (
-    *("mkdir", "mv", "rm", "cat", "date", "uname", "sleep", "od", "tr", "sed", "perl", "sh"),
-    *(
-        "python3",
-        "ps",
-        "rmdir",
-        "getconf",
-        "env",
-        "bash",
-        "uptime",
-        "nohup",
-        "grep",
-        "touch",
-        "find",
-        "id",
-        "ls",
-    ),
+    *("mkdir", "mv", "rm", "cat", "date", "uname", "sleep", "od", "tr"),
+    *("sed", "perl", "sh", "python3", "ps", "rmdir", "getconf", "env", "bash"),
+    *("uptime", "nohup", "grep", "touch", "find", "id", "ls"),
 )
 SHELLS = {"dash": ["/bin/dash"], "bash": ["/bin/bash", "--posix"], "busybox": ["busybox", "sh"]}
 
@@ -120,8 +108,8 @@ class Host:
         """End what a failed test left: only processes that the records name."""
         for start in self.records.glob("*/start"):
             record = dict(line.partition(" ")[::2] for line in start.read_text().splitlines())
-            for pid in (record.get("child"), record.get("pid")):
-                if pid and Path(f"/proc/{pid}/stat").exists():
+            for pid in filter(None, (record.get("child"), record.get("pid"))):
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # just ending
                     born = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[19]
                     if born in (record.get("child_who"), record.get("pid_who")):
                         os.kill(int(pid), signal.SIGKILL)
@@ -488,7 +476,7 @@ def test_only_numbers_are_ids(job_id: str) -> None:
 def _is_there(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
