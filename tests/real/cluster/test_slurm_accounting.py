@@ -132,8 +132,12 @@ def assert_same(reported: JobStatus, word: Record) -> None:
 def start_all(room: Room) -> SimpleNamespace:
     """A job for each way to end, those that are to be requeued in their first run."""
     sound: dict[str, Any] = {"options": ["-w", "n1"]}  # the other node is going to fail
+    fine = room.submit("sleep 1", name="a|b c", **sound)
     jobs = SimpleNamespace(
-        fine=room.submit("sleep 1", name="a|b c", **sound),
+        fine=fine,
+        # Next, because Slurm starts a job at once that depends on one that it has forgotten.
+        never=room.submit(after_failed=[fine]),
+        not_at_all=room.submit(after_failed=[fine], options=["--kill-on-invalid-dep=yes"]),
         failed=room.submit("exit 3", **sound),
         killed=room.submit("kill -9 $$", **sound),
         held=room.submit(hold=True, **sound),
@@ -144,8 +148,6 @@ def start_all(room: Room) -> SimpleNamespace:
         moved=room.submit(AGAIN.format("moved"), options=["-w", "n2", "--requeue"]),
         back=room.submit(AGAIN.format("back"), options=["-w", "n1", "--requeue"]),
     )
-    jobs.never = room.submit(after_failed=[jobs.fine])
-    jobs.not_at_all = room.submit(after_failed=[jobs.fine], options=["--kill-on-invalid-dep=yes"])
     for job in (jobs.running, jobs.lost):
         room.until_state(job, JobState.RUNNING)
     for job, name in ((jobs.moved, "moved"), (jobs.back, "back")):
